@@ -1,6 +1,6 @@
 """Administration of an owned etcd: health, users, roles, members.
 
-:class:`Condition` tells whether a running cluster is still the one that was started.
+:class:`Condition` compares a running cluster with the one that was started.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Condition:
                 if not member.running:
                     return f"{member.name} is not running"
             except OSError as error:
-                return f"{member.name} is not to be found: {error}"
+                return f"{member.name} cannot be found: {error}"
         return self._replaced_members() or self._other_files() or self._other_members()
 
     def close(self) -> None:

@@ -313,7 +313,7 @@ class Cluster:
         addresses = [*(member.addresses for member in self.members), own]
         added = self._member(addresses, len(self.members), joins=True)
         try:
-            # Without a vote until it runs: with it, the others would be without a quorum meanwhile.
+            # Without a vote until it runs: with one, the others would have no quorum until then.
             self._change_members(own, self.members, "add")
             launch = Launch(self._etcd, self._seconds)
             launch.start([added], one_by_one=False)
@@ -397,7 +397,7 @@ class Cluster:
         self._paused.add(self.members[index].name)
 
     def resume_member(self, index: int) -> None:
-        """Let a paused member go on."""
+        """Continue a paused member."""
         self.members[index].server.resume()
         self._paused.discard(self.members[index].name)
 
@@ -660,12 +660,12 @@ class Launch:
                     raise self._failure(member, f"it has ended; last answer: {problem}")
 
     def _await(
-        self, members: Sequence[Member], reached: Callable[[ReadinessLog], bool], otherwise: str
+        self, members: Sequence[Member], reached: Callable[[ReadinessLog], bool], problem: str
     ) -> None:
         pending = list(members)
         while pending := [member for member in pending if not self._reached(member, reached)]:
             if self._is_over():
-                raise self._failure(pending[0], f"{otherwise} after {self._seconds:g} s")
+                raise self._failure(pending[0], f"{problem} after {self._seconds:g} s")
             # wait returns at once when the member ends; its log is read in between.
             pending[0].server.wait(_GLANCE_SECONDS)
 

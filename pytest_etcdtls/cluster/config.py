@@ -493,7 +493,9 @@ def member_flags(
         UsageError: if this version of etcd does not support the configuration.
     """
     own = addresses[index]
-    everybody = ",".join(f"{member.name}={url}" for member in addresses for url in member.advertise_peer)
+    initial_cluster = ",".join(
+        f"{member.name}={url}" for member in addresses for url in member.advertise_peer
+    )
     return (
         Flag("", "name", own.name),
         Flag("", "data-dir", str(place.data)),
@@ -501,7 +503,7 @@ def member_flags(
         Flag("", "advertise-client-urls", ",".join(own.advertise_client)),
         Flag("", "listen-peer-urls", ",".join(own.listen_peer)),
         Flag("", "initial-advertise-peer-urls", ",".join(own.advertise_peer)),
-        Flag("", "initial-cluster", everybody),
+        Flag("", "initial-cluster", initial_cluster),
         Flag("", "initial-cluster-token", token),
         *([Flag("", "initial-cluster-state", "existing")] if joins else []),
         *_further_listeners(flags, own),
@@ -650,7 +652,7 @@ def _end_of_range() -> int:
 def _guard(port: int) -> socket.socket | None:
     """Return a socket that holds the port on loopback; ``None`` if another program has it.
 
-    Without SO_REUSEADDR and without listening: nobody else can bind the port, with or without that option.
+    Without SO_REUSEADDR and without listening: no other program can bind the port, even with that option.
     """
     guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:

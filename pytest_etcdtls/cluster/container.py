@@ -265,7 +265,7 @@ def _run_once(image: str, argument: str, _identifier: str) -> str:
 def remove_cluster(cluster: str) -> int:
     """Remove all containers and networks with this value of the label, all members at once.
 
-    Return the number of objects that were found. It is no error if another process removes them meanwhile.
+    Return the number of objects that were found. It is no error if another process removes them too.
 
     Raises:
         UsageError: if no engine answers.
@@ -717,7 +717,8 @@ class ContainerBackend:
         self._prepared = True
         self._home.watchdog.guard_command(cleanup_command(self._home.token))
         try:
-            # An interruption waits for the engine's answer: what is created after discard() nobody removes.
+            # In a thread, so that an interruption waits for the response: a network that is created later
+            # would not be removed.
             with engine() as client, ThreadPoolExecutor(max_workers=1) as pool:
                 label = {LABEL: self._home.token}
                 pool.submit(client.networks.create, self._home.token, driver="bridge", labels=label).result()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Owned: TypeAlias = Cluster | EtcdTLSContainer
 
 
+# etcd 3.4 logs text by default, 3.5 and later JSON.
 _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
 _SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
@@ -345,7 +346,7 @@ def _list(value: str | None) -> tuple[str, ...]:
 
 
 def _expected(cluster: Owned, member: Member) -> Iterator[ExpectedLeaf]:
-    """Yield the certificates that are expected to be served, whatever the configuration says."""
+    """Yield the certificates that were generated for the listeners. The configuration may name others."""
     for listener in _listeners(member.addresses):
         if listener.scheme == "http":
             continue

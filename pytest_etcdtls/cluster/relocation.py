@@ -390,7 +390,7 @@ class _Leaf:
     dials: bool
 
 
-class _Shape:
+class _DeclaredPKI:
     """What is known of the declared PKI.
 
     Args:
@@ -402,10 +402,9 @@ class _Shape:
         self._declared = declared
         self._key_type = key_type or KeyType.ECDSA_P256
         self._authorities: dict[object, CertificateAuthority] = {}
-        self.bundles = {side: self._bundle(side) for side in SIDES}
-
-    def _bundle(self, side: Side) -> tuple[x509.Certificate, ...]:
-        return self.certificates(f"{prefix(side)}trusted-ca-file", trust=True)
+        self.bundles = {
+            side: self.certificates(f"{prefix(side)}trusted-ca-file", trust=True) for side in SIDES
+        }
 
     def certificates(self, name: str, *, trust: bool = False) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a declared file; empty if it is not here, or contains none."""
@@ -435,9 +434,9 @@ class _Shape:
         first, *sent = leaf.declared
         for side in order:
             if self.bundles[side] and find_path(first, sent, self.bundles[side], first.not_valid_before_utc):
-                above = self.trusted(side)
+                authority = self.trusted(side)
                 has_intermediate = any(not is_self_signed(certificate) for certificate in sent)
-                return above.intermediate("intermediate-ca") if has_intermediate else above
+                return authority.intermediate("intermediate-ca") if has_intermediate else authority
         return self._authority(first.issuer.public_bytes(), "server-ca", ())
 
     def _authority(
@@ -524,7 +523,7 @@ def _key_type(certificate: x509.Certificate) -> KeyType | None:
 
 def _generate(declared: DeclaredMember, *, why: str, key_type: KeyType | None) -> ReplayFiles:
     try:
-        return _Generation(declared, _Shape(declared, key_type)).files(why)
+        return _Generation(declared, _DeclaredPKI(declared, key_type)).files(why)
     except ValueError as error:
         raise UsageError(
             f"{declared.declaration.source}: certificates of the declared shape cannot be issued: "
@@ -533,20 +532,20 @@ def _generate(declared: DeclaredMember, *, why: str, key_type: KeyType | None) -
 
 
 class _Generation:
-    """Issues the files of a shape."""
+    """Issues files like those of the declared PKI."""
 
-    def __init__(self, declared: DeclaredMember, shape: _Shape) -> None:
+    def __init__(self, declared: DeclaredMember, pki: _DeclaredPKI) -> None:
         self._declared = declared
-        self._shape = shape
+        self._pki = pki
         self._contents: dict[PurePosixPath, bytes] = {}
         self._served: dict[str, tuple[Identity, CertificateAuthority]] = {}
 
     def files(self, why: str) -> ReplayFiles:
         """Return the files with the matching credentials."""
-        for leaf in self._shape.leaves():
-            authority = self._shape.issuer(leaf)
+        for leaf in self._pki.leaves():
+            authority = self._pki.issuer(leaf)
             name = PurePosixPath(leaf.path).name
-            identity = authority.issue(self._shape.profile(leaf), name=name)
+            identity = authority.issue(self._pki.profile(leaf), name=name)
             self._served[leaf.path] = (identity, authority)
             self._put(leaf.path, encode_certificates(identity.chain))
             if leaf.key is not None and identity.key is not None:
@@ -560,7 +559,7 @@ class _Generation:
             self._contents[path] = content
 
     def _credentials(self, side: Side) -> PortCredentials:
-        authority = self._shape.trusted(side)
+        authority = self._pki.trusted(side)
         trusted = _given(self._declared, f"{prefix(side)}trusted-ca-file")
         if trusted is not None:
             self._put(trusted.value, encode_certificates([authority.certificate]))

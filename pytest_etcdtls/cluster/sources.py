@@ -45,6 +45,7 @@ _SECONDS = 20.0
 """Seconds that ``etcd --version`` or ``etcd --help`` may take."""
 
 _INTERFERING = ("ETCD_", "ETCDCTL_")
+# Go's crypto/tls reads GODEBUG, and crypto/x509 the other two for its system roots (root_unix.go).
 _INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
@@ -303,7 +304,7 @@ def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
             why = f"{why}; the image was pulled"
         version = image_version(image)
     except UsageError as error:
-        raise UsageError(f"the image {image} is not to be had: {error}") from error
+        raise UsageError(f"the image {image} is not available: {error}") from error
     return EtcdSource(kind="container", location=image, version=version, why=why)
 
 
@@ -420,7 +421,7 @@ class ClusterRequest:
 
     @property
     def names_etcd(self) -> bool:
-        """Whether it says which etcd to start."""
+        """Whether it names the etcd to start."""
         return (self.version, self.binary, self.image) != (None, None, None)
 
     def source(self, default: Callable[[], EtcdSource]) -> EtcdSource:

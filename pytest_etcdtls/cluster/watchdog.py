@@ -7,8 +7,8 @@ closes before the owner has sent the final order, the owner has died, possibly b
 parent-death signal is not suitable: it is sent when the *thread* that started the child ends.
 
 An owner may leave what is guarded to a later one. The watchdog then listens on a socket in the file system
-for a while. The first process of this user that connects is the next owner, and nobody else can connect from
-then on. If none does in time, the watchdog cleans up as if the owner had died.
+for a while. The first process of this user that connects is the next owner, and no other process can connect
+from then on. If none does in time, the watchdog cleans up as if the owner had died.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def inherit(path: Path) -> tuple[_socket.socket, str] | None:
     """Connect to a watchdog without owner, of which this process is the owner from then on.
 
     Return the connection and the state that its last owner left; ``None`` if no watchdog of this user listens
-    there, or another process is its owner meanwhile.
+    there, or another process has become its owner.
     """
     channel = _socket.socket(socket.AF_UNIX)
     try:
@@ -323,7 +323,7 @@ def _wait_for_successor(
     listening: socket.socket, path: str, seconds: float, state: str
 ) -> socket.socket | None:
     """Return the connection of the next owner, to which the state was sent; ``None`` if the time is over."""
-    # The first clock stands still while the machine is suspended, the second may be set back.
+    # The monotonic clock stops while the machine is suspended, and the other may be set back.
     ends = time.monotonic() + seconds, time.time() + seconds
     try:
         while (left := min(ends[0] - time.monotonic(), ends[1] - time.time())) > 0:

@@ -209,6 +209,7 @@ def build_certificate(
     own_identifier = subject_key_identifier or key_identifier(key.public_key())
     if issuer is None or profile.self_signed:
         issuer = Issuer(subject, key, own_identifier)
+    # Times in certificates are whole seconds (RFC 5280 section 4.1.2.5).
     start = (not_before or datetime.now(UTC) + profile.valid_from).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder()

@@ -97,23 +97,6 @@ def node_names(member: MemberNames) -> tuple[str, ...]:
     return (*sorted(names - addresses), *sorted(addresses))
 
 
-def file_paths(layout: CALayout, member: str, *, with_ca_keys: bool = False) -> dict[str, PurePosixPath]:
-    """Return the path of each file, relative to the PKI directory, by its logical name.
-
-    Args:
-        layout: kubeadm's layout has no CRL, no revoked identity, and always the CA key.
-        member: the member's name.
-        with_ca_keys: whether ``client-ca.key``, ``server-ca.key`` and ``peer-ca.key`` are included.
-    """
-    if layout is CALayout.KUBEADM:
-        return {name: PurePosixPath(member, path) for name, path in KUBEADM_PATHS.items()}
-    paths = {name: PurePosixPath(member, name) for name in _OF_MEMBER}
-    paths |= {name: PurePosixPath(name) for name in _OF_CLUSTER}
-    if with_ca_keys:
-        paths |= {name: PurePosixPath(name) for name in _CA_KEYS}
-    return paths
-
-
 def encode_certificates(certificates: Iterable[x509.Certificate]) -> bytes:
     """Return the certificates as PEM, one after the other."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
@@ -157,6 +140,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
+    # Renamed into place: etcd reads the files at every handshake, and must not find a part of one.
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -392,8 +376,15 @@ class ClusterPKI:
         return self.authorities.peer_issuer.root
 
     def paths(self, member: str, *, with_ca_keys: bool = False) -> Mapping[str, PurePosixPath]:
-        """Return the path of each file of :meth:`write`, relative to its directory, by logical name."""
-        return file_paths(self.plan.layout, member, with_ca_keys=with_ca_keys)
+        """Return the path of each file of :meth:`write`, relative to its directory, by logical name.
+
+        kubeadm's layout has no CRL, no revoked identity, and always the CA key.
+        """
+        if self.plan.layout is CALayout.KUBEADM:
+            return {name: PurePosixPath(member, path) for name, path in KUBEADM_PATHS.items()}
+        own = {name: PurePosixPath(member, name) for name in _OF_MEMBER}
+        shared = (*_OF_CLUSTER, *(_CA_KEYS if with_ca_keys else ()))
+        return own | {name: PurePosixPath(name) for name in shared}
 
     def files(self, *, with_ca_keys: bool = False) -> Mapping[PurePosixPath, bytes]:
         """Return the contents of all files by path, relative to the PKI directory."""

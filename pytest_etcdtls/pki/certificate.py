@@ -48,6 +48,75 @@ _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 STRONG: Final = "RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
 
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+_PURPOSES = {
+    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
+}
+
+_UNPARSABLE = (
+    ValueError,
+    TypeError,
+    KeyError,  # cryptography 49: an unknown type of string in a name
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""The errors that the cryptography library raises for malformed data."""
+
+_NAMES = {
+    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
+    "1.3.6.1.5.5.7.1.24": "TLS feature",
+    "1.3.6.1.4.1.11129.2.4.2": "SCT list",
+    "2.5.29.9": "subjectDirectoryAttributes",
+    "2.5.29.14": "subjectKeyIdentifier",
+    "2.5.29.15": "keyUsage",
+    "2.5.29.16": "privateKeyUsagePeriod",
+    "2.5.29.17": "subjectAltName",
+    "2.5.29.18": "issuerAltName",
+    "2.5.29.19": "basicConstraints",
+    "2.5.29.30": "nameConstraints",
+    "2.5.29.31": "cRLDistributionPoints",
+    "2.5.29.32": "certificatePolicies",
+    "2.5.29.33": "policyMappings",
+    "2.5.29.35": "authorityKeyIdentifier",
+    "2.5.29.36": "policyConstraints",
+    "2.5.29.37": "extendedKeyUsage",
+    "2.5.29.46": "freshestCRL",
+    "2.5.29.54": "inhibitAnyPolicy",
+}
+"""Names of certificate extensions by OID, from RFC 5280 and others."""
+
+_LONGEST_NAME: Final = 512
+
+_SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
+"""The subject that ``SelfCert`` in etcd's client/pkg/transport sets: O, without CN."""
+
+CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+KEY_LABELS: Final = frozenset({"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY"})
+ENCRYPTED_LABEL: Final = "ENCRYPTED PRIVATE KEY"
+
+_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
+
+MAXIMUM_SIZE: Final = 16 * 1024 * 1024
+"""The maximum size of a file, in octets. A system's trust store takes less than one mebibyte."""
+
+MOST_ITERATIONS: Final = 5_000_000
+"""Of PBKDF2 and other derivations that repeat a hash: some seconds for a passphrase. OpenSSL writes 2048."""
+MOST_SCRYPT_OCTETS: Final = 256 * 1024 * 1024
+"""Memory of scrypt (RFC 7914: 128 N r). OpenSSL itself decrypts no key that takes more than 32 MiB."""
+MOST_SCRYPT_WORK: Final = 4 * MOST_SCRYPT_OCTETS
+"""The same times the parallelization p, which are done one after the other."""
+
+RSA_LONGEST: Final = 16384
+"""Bits of an RSA key, as in OpenSSL. To check the numbers of one of 131,072 bits takes half an hour."""
+
+_PBES2: Final = "1.2.840.113549.1.5.13"
+_SCRYPT: Final = "1.3.6.1.4.1.11591.4.11"
+
 
 def describe_key(key: CertificatePublicKeyTypes | None) -> str:
     """Return ``RSA 2048 bits``, ``ECDSA secp256r1`` or ``Ed25519``."""
@@ -110,27 +179,6 @@ def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
     return isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_MOST_BITS
 
 
-Extension = TypeVar("Extension", bound=x509.ExtensionType)
-
-_PURPOSES = {
-    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
-    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
-    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
-}
-
-
-_UNPARSABLE = (
-    ValueError,
-    TypeError,
-    KeyError,  # cryptography 49: an unknown type of string in a name
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""The errors that the cryptography library raises for malformed data."""
-
-
 def load(der: bytes) -> x509.Certificate:
     """Return the certificate. Its names and times are parsed once, so that reading them later does not fail.
 
@@ -178,9 +226,9 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
         return None
     value: x509.ExtensionType | None
     try:
-        value = _alone(certificate, raw.element)
+        value = _parse_alone(certificate, raw.element)
     except _UNPARSABLE:
-        value = _as_go_reads(certificate, raw)
+        value = _read_as_go(certificate, raw)
     return value if isinstance(value, kind) else None
 
 
@@ -197,7 +245,7 @@ def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
     """Yield each part that the cryptography library cannot parse, with the library's error."""
     for raw in raw_extensions(certificate):
         try:
-            _alone(certificate, raw.element)
+            _parse_alone(certificate, raw.element)
         except _UNPARSABLE as error:
             yield f"extension {_NAMES.get(raw.oid, raw.oid)}", str(error)
     try:
@@ -206,31 +254,7 @@ def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
         yield "public key", str(error)
 
 
-_NAMES = {
-    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
-    "1.3.6.1.5.5.7.1.24": "TLS feature",
-    "1.3.6.1.4.1.11129.2.4.2": "SCT list",
-    "2.5.29.9": "subjectDirectoryAttributes",
-    "2.5.29.14": "subjectKeyIdentifier",
-    "2.5.29.15": "keyUsage",
-    "2.5.29.16": "privateKeyUsagePeriod",
-    "2.5.29.17": "subjectAltName",
-    "2.5.29.18": "issuerAltName",
-    "2.5.29.19": "basicConstraints",
-    "2.5.29.30": "nameConstraints",
-    "2.5.29.31": "cRLDistributionPoints",
-    "2.5.29.32": "certificatePolicies",
-    "2.5.29.33": "policyMappings",
-    "2.5.29.35": "authorityKeyIdentifier",
-    "2.5.29.36": "policyConstraints",
-    "2.5.29.37": "extendedKeyUsage",
-    "2.5.29.46": "freshestCRL",
-    "2.5.29.54": "inhibitAnyPolicy",
-}
-"""Names of certificate extensions by OID, from RFC 5280 and others."""
-
-
-def _alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
+def _parse_alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
     """Return the extension as the cryptography library parses it in a certificate without any other."""
     tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
     fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
@@ -243,10 +267,10 @@ def _alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionTy
         return value
 
 
-def _as_go_reads(certificate: x509.Certificate, raw: RawExtension) -> x509.ExtensionType | None:
+def _read_as_go(certificate: x509.Certificate, raw: RawExtension) -> x509.ExtensionType | None:
     """Return an extension that the library cannot parse, ``None`` if Go cannot either."""
     try:
-        if raw.oid == x509.SubjectAlternativeName.oid.dotted_string:
+        if raw.oid == go_parser.SUBJECT_ALT_NAME:
             return x509.SubjectAlternativeName(list(_parsable_names(certificate, raw)))
         build = _BY_GO.get(raw.oid)
         return build(raw.value) if build else None
@@ -260,7 +284,7 @@ def _parsable_names(certificate: x509.Certificate, raw: RawExtension) -> Iterato
         oid, *_ = children(raw.element)
         single = encode(SEQUENCE, oid + encode(0x04, encode(SEQUENCE, element)))
         try:
-            value = _alone(certificate, single)
+            value = _parse_alone(certificate, single)
         except _UNPARSABLE:
             continue
         assert isinstance(value, x509.SubjectAlternativeName)  # noqa: S101 - by its OID
@@ -282,15 +306,15 @@ def _key_usage(value: bytes) -> x509.KeyUsage:
 
 
 _BY_GO: dict[str, Callable[[bytes], Any]] = {
-    x509.BasicConstraints.oid.dotted_string: _basic_constraints,
-    x509.KeyUsage.oid.dotted_string: _key_usage,
-    x509.ExtendedKeyUsage.oid.dotted_string: lambda value: x509.ExtendedKeyUsage(
+    go_parser.BASIC_CONSTRAINTS: _basic_constraints,
+    go_parser.KEY_USAGE: _key_usage,
+    go_parser.EXTENDED_KEY_USAGE: lambda value: x509.ExtendedKeyUsage(
         [x509.ObjectIdentifier(oid) for oid in go_parser.extended_key_usage(value)]
     ),
-    x509.SubjectKeyIdentifier.oid.dotted_string: lambda value: x509.SubjectKeyIdentifier(
+    go_parser.SUBJECT_KEY_IDENTIFIER: lambda value: x509.SubjectKeyIdentifier(
         go_parser.subject_key_identifier(value)
     ),
-    x509.AuthorityKeyIdentifier.oid.dotted_string: lambda value: x509.AuthorityKeyIdentifier(
+    go_parser.AUTHORITY_KEY_IDENTIFIER: lambda value: x509.AuthorityKeyIdentifier(
         go_parser.authority_key_identifier(value), None, None
     ),
 }
@@ -377,12 +401,6 @@ def shown(certificate: x509.Certificate) -> str:
     return name_text(certificate.subject) or "(empty subject)"
 
 
-_LONGEST_NAME: Final = 512
-
-_SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
-"""The subject that ``SelfCert`` in etcd's client/pkg/transport sets: O, without CN."""
-
-
 def is_generated(certificate: x509.Certificate) -> bool:
     """Return whether etcd generated the certificate: issuer and subject are O=etcd only.
 
@@ -392,13 +410,6 @@ def is_generated(certificate: x509.Certificate) -> bool:
         [(attribute.oid, attribute.value) for attribute in name] == _SUBJECT
         for name in (certificate.subject, certificate.issuer)
     )
-
-
-CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
-KEY_LABELS: Final = frozenset({"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY"})
-ENCRYPTED_LABEL: Final = "ENCRYPTED PRIVATE KEY"
-
-_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,10 +445,6 @@ def pem_blocks(text: bytes) -> tuple[Block, ...]:
     if begun is not None:
         blocks.append(Block(begun[2].decode(), None))
     return tuple(blocks)
-
-
-MAXIMUM_SIZE: Final = 16 * 1024 * 1024
-"""The maximum size of a file, in octets. A system's trust store takes less than one mebibyte."""
 
 
 def credential_error(option: str, path: Path, happened: str, advice: str) -> UsageError:
@@ -562,20 +569,6 @@ def _load_key(
         f"holds an encrypted key, and {wrong}",
         f"see whether it is the right one: openssl pkey -in {path} -noout",
     )
-
-
-MOST_ITERATIONS: Final = 5_000_000
-"""Of PBKDF2 and other derivations that repeat a hash: some seconds for a passphrase. OpenSSL writes 2048."""
-MOST_SCRYPT_OCTETS: Final = 256 * 1024 * 1024
-"""Memory of scrypt (RFC 7914: 128 N r). OpenSSL itself decrypts no key that takes more than 32 MiB."""
-MOST_SCRYPT_WORK: Final = 4 * MOST_SCRYPT_OCTETS
-"""The same times the parallelization p, which are done one after the other."""
-
-RSA_LONGEST: Final = 16384
-"""Bits of an RSA key, as in OpenSSL. To check the numbers of one of 131,072 bits takes half an hour."""
-
-_PBES2: Final = "1.2.840.113549.1.5.13"
-_SCRYPT: Final = "1.3.6.1.4.1.11591.4.11"
 
 
 def _check_cost(path: Path, option: str, block: Block) -> None:

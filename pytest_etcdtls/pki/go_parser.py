@@ -296,7 +296,7 @@ def _certificate(der: bytes) -> None:
         seen: set[str] = set()
         for found in _extensions(tbs):
             if found.oid in seen:
-                raise MalformedError(f"the extension {found.oid} is there twice")
+                raise MalformedError(f"the extension {found.oid} occurs twice")
             seen.add(found.oid)
             if found.critical and found.oid in _NEVER_CRITICAL:
                 raise MalformedError(f"the extension {_NEVER_CRITICAL[found.oid]} is critical")
@@ -304,7 +304,7 @@ def _certificate(der: bytes) -> None:
                 reader(found.value)
     outer.bit_string("malformed signature")
     if whole:
-        raise MalformedError("something stands behind the certificate")
+        raise MalformedError("there is data after the certificate")
 
 
 def _version(tbs: Reader) -> int:
@@ -359,6 +359,7 @@ def _string_problem(tag: int, value: bytes) -> str:
 
 
 def _is_bmp(value: bytes) -> bool:
+    # Go refuses the noncharacters and surrogates of UTF-16 (parseBMPString in encoding/asn1).
     points = [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
     reserved = (point >= 0xFFFE or 0xFDD0 <= point <= 0xFDEF or 0xD800 <= point <= 0xDFFF for point in points)
     return len(value) % 2 == 0 and not any(reserved)
@@ -390,7 +391,7 @@ def _public_key(tbs: Reader) -> None:
     info = tbs.inside(SEQUENCE, what)
     oid, parameters = _algorithm(info.inside(SEQUENCE, what), what)
     octets, unused = info.bit_string(what)
-    if unused:
+    if unused:  # as Go's BitString.RightAlign
         octets = (int.from_bytes(octets, "big") >> unused).to_bytes(len(octets), "big")
     if reader := _KEY_READERS.get(oid):
         reader(parameters, octets)
@@ -408,7 +409,7 @@ def _rsa_key(parameters: bytes, octets: bytes) -> None:
 
 def _ec_key(parameters: bytes, octets: bytes) -> None:
     if parameters[:1] == bytes((SEQUENCE,)):
-        raise MalformedError("the parameters of the EC key are written out instead of naming a curve")
+        raise MalformedError("the parameters of the EC key are explicit, and name no curve")
     oid = Reader(parameters).object_identifier("malformed parameters of the EC key")
     curve = _CURVES.get(oid)
     if curve is None:
@@ -649,7 +650,7 @@ def policies(value: bytes) -> tuple[bytes, ...]:
     for oid in found:
         dotted(oid, what, largest=1 << 8 * len(oid))
     if len(set(found)) < len(found):
-        raise MalformedError("the same policy stands twice in certificatePolicies")
+        raise MalformedError("a policy occurs twice in certificatePolicies")
     return found
 
 

@@ -596,7 +596,7 @@ class _Search:
         intermediates: the certificates that a server sent after its leaf.
         roots: the trust anchors.
         most: the number of candidates after which the search ends. The server supplies the certificates.
-        accepts: returns whether a candidate may follow on a path; its last argument tells an anchor.
+        accepts: returns whether a candidate, which is an anchor or not, may follow on a path.
     """
 
     def __init__(

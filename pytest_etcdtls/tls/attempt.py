@@ -178,7 +178,7 @@ class Attempt:
         resumed: the handshake finished without the server's certificate: a session was resumed.
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
-        reused: the request was sent on the connection of an attempt before, and is no connection of its own.
+        reused: the request was sent on the connection of an earlier attempt.
         first_bytes: the first application data, at most 64 octets; :attr:`first_text` shows them.
         key_proved: the server proved that it holds the key of its certificate, by a signature over the
             handshake or by finishing it.

@@ -39,10 +39,6 @@ from pytest_etcdtls.tls.attempt import (
 from pytest_etcdtls.tls.http import BODY_LIMIT, Calls, Exchanges, call_headers, send
 from pytest_etcdtls.untrusted import printable
 
-_READ_ALERT = 0x4004
-_LOOP = 0x1001
-"""What OpenSSL's info callback reports: a received alert, a step of the handshake."""
-
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
 
@@ -114,13 +110,13 @@ class Trace:
 
     def note(self, where: int, value: int, state: bytes) -> None:
         """Record what OpenSSL's info callback reports."""
-        if where & _READ_ALERT == _READ_ALERT:
+        if where & SSL.SSL_CB_READ_ALERT == SSL.SSL_CB_READ_ALERT:
             number = value & 0xFF
             if number == 0:
                 self.close_notify = True
             elif self.alert is None:
                 self.alert = number
-        elif where & _LOOP == _LOOP:
+        elif where & SSL.SSL_CB_CONNECT_LOOP == SSL.SSL_CB_CONNECT_LOOP:
             self.certificate_requested |= b"certificate request" in state
             self.certificate_read |= b"read server certificate" in state
             self.ticket_read |= b"read server session ticket" in state
@@ -360,7 +356,7 @@ class WireStream(httpcore.NetworkStream):
         """Return application data, empty at the end of the stream.
 
         Raises:
-            httpcore.ReadError, httpcore.ReadTimeout: if the stream ended otherwise.
+            httpcore.ReadError, httpcore.ReadTimeout: if the stream ended in another way.
         """
         try:
             data = self._receive(max_bytes)
@@ -420,7 +416,7 @@ class WireStream(httpcore.NetworkStream):
         self._socket.close()
 
     def go_on(self, deadline: float) -> None:
-        """Begin another request on the connection, with a trace of its own that knows the handshake."""
+        """Begin another request on the connection, with a new trace that keeps the facts of the handshake."""
         self._deadline = deadline
         self.trace = replace(
             self.trace, phase=Phase.REQUEST, first_bytes=b"", stream_end=StreamEnd.OPEN, detail=""
@@ -442,7 +438,7 @@ class WireStream(httpcore.NetworkStream):
     def _receive(self, max_bytes: int) -> bytes:
         if self.tls is None:
             data = self._recv(max_bytes)
-            # A parser gives up at the first wrong octet; a few more tell what it is.
+            # h11 raises at the first wrong octet; the next ones are needed to recognise the protocol.
             with contextlib.suppress(DeadlineError):
                 while data and len(self.trace.first_bytes + data) < _FRAME_HEAD:
                     if not (more := self._recv(_CHUNK)):
@@ -553,7 +549,7 @@ class Conversation:
         first: the attempt of the first request, as without the others.
         more: those of the requests after it, as far as they were made.
         trusted: every request was made, and the connection took the course that HTTP prescribes; if not,
-            what is in ``more`` says nothing.
+            ``more`` must not be judged.
     """
 
     first: Attempt
@@ -586,8 +582,11 @@ def make_attempts(
     more: list[Attempt] = []
     trusted = False
     try:
-        stream = _connected(listener, started + timeout, trace)
-        if stream is not None:
+        try:
+            stream = WireStream(dial(listener, started + timeout), started + timeout, trace)
+        except DialError as error:
+            trace.end(error.stream_end, str(error))
+        else:
             if others:
                 http = (
                     Calls(stream, BODY_LIMIT)
@@ -673,14 +672,6 @@ def _attempt(
     )
 
 
-def _connected(listener: Listener, deadline: float, trace: Trace) -> WireStream | None:
-    try:
-        return WireStream(dial(listener, deadline), deadline, trace)
-    except DialError as error:
-        trace.end(error.stream_end, str(error))
-        return None
-
-
 def _converse(
     stream: WireStream,
     listener: Listener,
@@ -727,10 +718,7 @@ def _exchange(
 
 
 def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]) -> bool:
-    """Make the handshake that the request asks for; return whether it finished on our side.
-
-    If the request asks for a second handshake, it is made too; the result is that of the first one.
-    """
+    """Make the handshakes of the request; return whether they finished on our side."""
     if request.resume is not None and request.resume.context is not None:
         context = request.resume.context
     else:

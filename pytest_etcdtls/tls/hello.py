@@ -27,8 +27,7 @@ VERSION_NAMES: Mapping[int, str] = {
     TLS1_2: "TLSv1.2",
     TLS1_3: "TLSv1.3",
 }
-"""Protocol versions as their number on the wire."""
-
+"""Protocol versions by their number in messages."""
 
 _ALERT, _HANDSHAKE = 21, 22
 _FATAL = 2
@@ -47,11 +46,6 @@ _CLOSE_SECONDS = 1.0
 """Seconds to wait until the server closes the connection too."""
 
 
-def version_name(number: int) -> str:
-    """Return ``TLSv1.2`` for 0x0303."""
-    return VERSION_NAMES.get(number, f"0x{number:04X}")
-
-
 SIGNATURES = (
     *(0x0403, 0x0503, 0x0603),  # ECDSA on P-256, P-384, P-521
     *(0x0807, 0x0808),  # Ed25519, Ed448
@@ -63,6 +57,11 @@ SIGNATURES = (
 
 SHA1_SIGNATURES = SIGNATURES[-2:]
 """ecdsa_sha1 and rsa_pkcs1_sha1, which RFC 9155 forbids."""
+
+
+def version_name(number: int) -> str:
+    """Return ``TLSv1.2`` for 0x0303."""
+    return VERSION_NAMES.get(number, f"0x{number:04X}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +397,7 @@ def _records(data: bytes) -> tuple[bytes, int | None]:
     handshake, alert, position = b"", None, 0
     while len(data) - position >= 5:
         kind, length = data[position], int.from_bytes(data[position + 3 : position + 5], "big")
+        # Every version of TLS has the major number 3; types are 20 to 24 (RFC 8446 section 5.1, RFC 6520).
         if data[position + 1] != 3 or kind not in range(20, 25):
             raise NotTLSError(f"no TLS record: {data[position : position + 5].hex(' ')}")
         body = data[position + 5 : position + 5 + length]

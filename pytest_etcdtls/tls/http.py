@@ -39,7 +39,7 @@ _FIXED_LENGTHS = {1: 8, 5: 4}
 
 _CHUNK = 65536
 _LONGEST_FRAME = 1 << 14
-"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
+"""Octets of a frame without other SETTINGS (RFC 9113 section 4.2)."""
 _MOST_HEADERS = 64
 _LONGEST_NAME = 64
 _LONGEST_VALUE = 1024
@@ -171,7 +171,7 @@ class Calls:
         return answer.response()
 
     def ended_well(self, _last: Response) -> bool:
-        """Return whether the last call came to its end; calls are told apart by the numbers of streams."""
+        """Return whether the last call came to its end; each call has the number of its stream."""
         return self.ready
 
     def _make(self, answer: _Answer, headers: Sequence[tuple[str, str]], message: bytes) -> None:
@@ -222,7 +222,7 @@ class _Answer:
         self._body = bytearray()
         self.complete = False
         self.ended = False
-        """The server ended the stream itself, with everything that was asked for."""
+        """The server ended the stream itself, after the whole response."""
 
     def take(self, event: Event, http: H2Connection) -> None:
         match event:
@@ -334,7 +334,7 @@ class Exchanges:
         try:
             return not self._stream.read(_CHUNK)
         except httpcore.TimeoutException:
-            # NOTE: etcd's peer port often closes after 5 seconds only, since a read of its own ends so late.
+            # NOTE: etcd's peer port often closes after 5 seconds only, when its own read ends.
             return True
         except httpcore.NetworkError:
             return False

@@ -36,7 +36,7 @@ def outcomes(target: Target) -> dict[str, Outcome]:
 
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
-def test_an_owned_cluster_is_known_to_dial_with_another(etcd_binary: Path) -> None:
+def test_an_owned_cluster_has_a_known_dialling_certificate(etcd_binary: Path) -> None:
     """The members have found each other, so they do dial with it."""
     with start_process(replace(SEPARATE, size=3), etcd_binary) as cluster:
         assert set(outcomes(cluster.target()).values()) == {Outcome.CONFORMS}
@@ -44,7 +44,7 @@ def test_an_owned_cluster_is_known_to_dial_with_another(etcd_binary: Path) -> No
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
 @pytest.mark.parametrize(("size", "peer"), [(1, Outcome.VIOLATES), (3, Outcome.NOT_VERIFIED)])
-def test_of_a_live_one_only_the_gateway_tells(etcd_binary: Path, size: int, peer: Outcome) -> None:
+def test_the_gateway_shows_how_a_live_cluster_dials(etcd_binary: Path, size: int, peer: Outcome) -> None:
     """One that is alone has never dialled anybody; several must have dialled with something."""
     with start_process(replace(SEPARATE, size=size), etcd_binary) as cluster:
         seen = outcomes(replace(cluster.target(), origin="live", dials_with_another=None))
@@ -52,7 +52,7 @@ def test_of_a_live_one_only_the_gateway_tells(etcd_binary: Path, size: int, peer
     assert seen == {f"{role}-m{n}": expected[role] for role in expected for n in range(size)}
 
 
-def test_who_shows_no_certificate_sees_the_gateway_too(etcd_binary: Path) -> None:
+def test_a_client_without_a_certificate_reaches_the_gateway_too(etcd_binary: Path) -> None:
     """Where no certificate is needed, the gateway is judged without a client certificate at hand."""
     config = ClusterConfig(
         client_cert_auth=False,
@@ -99,7 +99,7 @@ _GATEWAY = {
 
 @pytest.mark.kills("api.gateway-works")
 @pytest.mark.parametrize(("config", "words", "remedy"), list(_GATEWAY.values()), ids=list(_GATEWAY))
-def test_the_finding_says_why_the_gateway_cannot_dial(
+def test_the_finding_has_the_reason_of_the_gateway(
     config: ClusterConfig, words: list[str], remedy: str, etcd_binary: Path
 ) -> None:
     """From what is served and trusted, since many versions answer "connection closed" and no more."""

@@ -80,14 +80,14 @@ def test_a_missing_intermediate_that_a_client_has_is_named(serve: Serve) -> None
     assert found["cert.complete"].findings[0].evidence["missing"] == "CN=middle"
 
 
-def test_a_missing_intermediate_that_nobody_knows_is_no_path(serve: Serve) -> None:
+def test_an_unknown_missing_intermediate_is_no_path(serve: Serve) -> None:
     whole = issue(LOW)
     found = judge(serve, replace(whole, chain=whole.chain[:2]))
     assert outcomes(found) == {"cert.trusted": "violates", "cert.complete": "not-verified"}
     assert "CN=middle" in found["cert.trusted"].findings[0].observed
 
 
-def test_a_ca_that_was_made_anew_under_its_name_is_told_apart(serve: Serve) -> None:
+def test_a_new_ca_with_the_old_name_is_distinguished(serve: Serve) -> None:
     found = judge(serve, issue(ROOT), [CertificateAuthority.create("root").certificate])
     assert outcomes(found) == {"cert.trusted": "violates", "cert.issuer-is-ca": "not-verified"}
     assert "another key" in found["cert.trusted"].findings[0].observed
@@ -154,7 +154,7 @@ OLD = replace(AUTHORITY, valid_from=-timedelta(days=20), valid_for=timedelta(day
     ids=["expired", "no CA", "unknown critical extension", "SHA-1", "for clients"],
 )
 @pytest.mark.parametrize("first", [True, False])
-def test_another_certificate_of_the_same_ca_does_no_harm(serve: Serve, fault: Profile, first: bool) -> None:
+def test_another_certificate_of_the_same_ca_conforms(serve: Serve, fault: Profile, first: bool) -> None:
     """Clients take any path that is valid."""
     key = generate_key(KeyType.ECDSA_P256)
     certificates = [

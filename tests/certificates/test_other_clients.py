@@ -73,7 +73,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_openssl_refuses_what_is_found(name: str) -> None:
+def test_openssl_refuses_the_violations(name: str) -> None:
     leaf, ca, found = CHAINS[name]
     authority = CertificateAuthority.create("CA", profile=ca)
     served = authority.issue(leaf, name="server", hosts=("localhost",))

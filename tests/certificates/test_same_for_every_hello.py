@@ -90,7 +90,7 @@ def test_another_certificate_for_some_hellos_violates(
     assert connections == made + 4
 
 
-def test_a_hello_that_is_refused_is_served_nothing_else(serve: Serve) -> None:
+def test_a_refused_hello_is_no_other_certificate(serve: Serve) -> None:
     def choose(hello: ClientHello, number: int) -> object:
         return alert(UNRECOGNIZED_NAME) if server_name(hello) else ONE
 
@@ -98,12 +98,12 @@ def test_a_hello_that_is_refused_is_served_nothing_else(serve: Serve) -> None:
     assert result.outcome is Outcome.CONFORMS, result
 
 
-def test_servers_that_answer_in_turn_are_no_verdict(serve: Serve) -> None:
+def test_several_servers_behind_one_address_are_no_verdict(serve: Serve) -> None:
     result, _ = judge(serve, lambda hello, number: OTHER if number in (2, 6) else ONE)
     assert result.outcome is Outcome.NOT_VERIFIED, result
     assert "by its own address" in result.reason
 
 
-def test_a_renewal_meanwhile_is_no_verdict(serve: Serve) -> None:
+def test_a_renewal_during_the_run_is_no_verdict(serve: Serve) -> None:
     result, _ = judge(serve, lambda hello, number: ONE if number < 2 else OTHER)
     assert result.outcome is Outcome.NOT_VERIFIED, result

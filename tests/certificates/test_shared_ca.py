@@ -65,7 +65,7 @@ def test_the_same_name_is_no_verdict_if_the_bundle_is_unknown(cluster: Cluster) 
     assert "--etcd-trusted-ca" in results["client"].reason
 
 
-def test_whoever_signed_the_accepted_client_is_trusted_if_the_bundle_is_unknown(newest_etcd: Path) -> None:
+def test_the_issuer_of_the_accepted_client_is_trusted_if_the_bundle_is_unknown(newest_etcd: Path) -> None:
     config = ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE), expects_health=False)
     with start_process(config, newest_etcd) as cluster:
         target = cluster.target()
@@ -76,7 +76,7 @@ def test_whoever_signed_the_accepted_client_is_trusted_if_the_bundle_is_unknown(
     assert "has signed the client that is accepted" in results["client"].findings[0].observed
 
 
-def test_without_that_ca_a_live_cluster_is_not_verified_and_an_owned_one_not_concerned(
+def test_a_live_cluster_without_that_ca_is_not_verified_and_an_owned_one_is_not_applicable(
     cluster: Cluster,
 ) -> None:
     owned = judge(cluster.target())

@@ -1,4 +1,4 @@
-"""A client that judges nothing, for tests of what a cluster was made to be."""
+"""A client without judgement, for tests of the configuration of a cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def get(
 
 
 def refused(url: str, member: Member, pair: str | None = None) -> bool:
-    """Tell whether TLS refuses that client."""
+    """Return whether TLS refuses that client."""
     try:
         get(url, member, pair)
     except (ssl.SSLError, ConnectionError):

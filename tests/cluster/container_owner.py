@@ -1,4 +1,4 @@
-"""Run by tests as a program: an owner that starts a cluster of containers, tells about it, and waits."""
+"""A program that tests run: an owner that starts a cluster of containers, prints about it, and waits."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ import os
 import select
 
 DEADLINE = 60.0
-"""Seconds after which a process is said not to have ended."""
+"""Seconds after which a process counts as not ended."""
 
 
 def gone(pid: int) -> bool:
-    """Wait for the end of a process that is nobody's child here."""
+    """Wait for the end of a process that is not a child of this one."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Run by tests as a program: an owner that starts a cluster, tells about it, and waits for its end."""
+"""A program that tests run: an owner that starts a cluster, prints about it, and waits for its end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
 
 
 def _fork() -> int:
-    """Leave a child that, like one of multiprocessing, has everything open that its parent has."""
+    """Leave a child that has the open files of its parent, like one of multiprocessing."""
     child = os.fork()
     if child:
         return child

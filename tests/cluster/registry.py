@@ -1,4 +1,4 @@
-"""A registry on loopback that serves one image, well, slowly or not at all."""
+"""A registry on loopback that serves one image at once, slowly or not at all."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager

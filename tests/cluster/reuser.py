@@ -1,4 +1,4 @@
-"""Run by tests as a program: a run that takes over or starts a cluster, tells about it, and leaves it."""
+"""A program that tests run: it takes over or starts a cluster, prints about it, and leaves it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(etcd: str, preset: str, manner: str) -> None:
 
 
 def about(cluster: Cluster) -> dict[str, object]:
-    """What tells clusters apart, and how much is stored, before a key and a lease are added."""
+    """The identity of the cluster and the number of its keys, before a key and a lease are added."""
     gateway = gateway_of(cluster.members[0])
     servers = [member.server for member in cluster.members]
     state = {

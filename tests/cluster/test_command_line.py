@@ -51,7 +51,7 @@ def test_files_are_named_by_their_place_in_the_pki() -> None:
     assert given["client-cert-file"] == "/elsewhere/client.crt"
 
 
-def test_what_is_not_asked_for_is_not_given() -> None:
+def test_unset_fields_become_no_flags() -> None:
     given = _given(replace(GOOD, client_cert_auth=False, trusted_ca_file=None))
     for name in ("client-cert-auth", "trusted-ca-file", "auto-tls", "cipher-suites", "tls-min-version"):
         assert name not in given
@@ -83,30 +83,30 @@ def test_a_port_may_serve_both_schemes() -> None:
     assert _given(config)["listen-client-urls"] == "https://[::1]:20000,http://[::1]:20000"
 
 
-def test_several_members_are_given_more_time_to_elect_than_one() -> None:
+def test_several_members_have_a_longer_election_timeout_than_one() -> None:
     alone, three = _given(GOOD), _given(replace(GOOD, size=3))
     assert int(alone["election-timeout"]) < int(three["election-timeout"])
     for given in (alone, three):
         assert int(given["election-timeout"]) >= 5 * int(given["heartbeat-interval"]), "etcd refuses less"
 
 
-def test_an_etcd_that_always_syncs_is_not_told_otherwise() -> None:
+def test_unsafe_no_fsync_is_not_given_to_an_etcd_without_it() -> None:
     assert "unsafe-no-fsync" not in _given(GOOD, FlagSet("3.4.0", NAMES))
 
 
-def test_what_an_etcd_lacks_is_a_usage_error() -> None:
+def test_a_field_without_flag_in_this_version_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"etcd 3\.4\.0 has no --listen-client-http-urls"):
         _given(replace(GOOD, client_http=True), FlagSet("3.4.0", NAMES))
 
 
-def test_the_command_line_ends_with_what_is_passed_verbatim() -> None:
+def test_the_command_line_ends_with_the_extra_flags() -> None:
     config = replace(GOOD, extra_flags=("--wal-dir={pki}/wal",), config_file=True)
     argv = command_line("/bin/etcd", _flags(config), config, PLACE)
     assert argv[:3] == ("/bin/etcd", "--config-file=/etcd.conf.yml", "--name=m0")
     assert argv[-1] == "--wal-dir=/pki/wal"
 
 
-def test_a_config_file_has_what_the_flags_have() -> None:
+def test_a_config_file_has_the_settings_of_the_flags() -> None:
     config = replace(
         GOOD,
         cipher_suites=("A", "B"),

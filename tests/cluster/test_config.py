@@ -38,7 +38,7 @@ def test_a_misspelt_omission_is_refused() -> None:
         ClusterConfig(config_file_omits=("client_auth",))
 
 
-def test_a_quiet_log_is_refused_because_readiness_is_read_from_it() -> None:
+def test_a_log_level_above_info_is_refused() -> None:
     with pytest.raises(UsageError, match="use info or debug"):
         ClusterConfig(log_level="warn")
 

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.container
 OK = 200
 GOOD = ClusterConfig()
 DEADLINE = 60.0
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 Start = Callable[..., Cluster]
 
@@ -73,7 +73,7 @@ def newest_image(etcd_images: dict[str, str]) -> str:
 
 
 def left_behind(token: str) -> list[str]:
-    """What of a cluster the engine still has."""
+    """The containers and networks of a cluster that the engine still has."""
     label = f"pytest-etcdtls={token}"
     with engine() as client:
         containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
@@ -111,7 +111,7 @@ def test_a_member_serves_its_own_clients_and_refuses_others(start: Start, etcd_i
     )
 
 
-def test_the_urls_are_true_for_clients_on_this_host(start: Start, etcd_image: str) -> None:
+def test_the_urls_are_valid_on_this_host(start: Start, etcd_image: str) -> None:
     (member,) = start(GOOD, etcd_image).members
     status, answer = gateway_of(member).post("/v3/cluster/member/list", {})
     assert status == OK
@@ -155,20 +155,22 @@ def test_every_listener_that_is_asked_for_is_published(start: Start, etcd_image:
 
 
 @pytest.mark.etcd_version("3.5.1")
-def test_a_flag_that_the_etcd_in_the_image_lacks(start: Start, etcd_image: str, tmp_path: Path) -> None:
+def test_a_flag_that_the_etcd_in_the_image_lacks_is_a_usage_error(
+    start: Start, etcd_image: str, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"etcd 3\.5\.1 has no --tls-min-version"):
         start(replace(GOOD, tls_min_version="TLS1.3"), etcd_image)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plain_listener_beside_the_other(start: Start, etcd_image: str) -> None:
+def test_a_plain_listener_on_its_own_port(start: Start, etcd_image: str) -> None:
     (member,) = start(replace(GOOD, plain_client_listener=True), etcd_image).members
     assert member.plain_client_url is not None
     assert get(member.plain_client_url, member, path="/health") == OK
     assert refused(member.client_url, member)
 
 
-def test_ports_are_published_on_loopback_alone(start: Start, newest_image: str) -> None:
+def test_ports_are_published_on_loopback_only(start: Start, newest_image: str) -> None:
     cluster = start(replace(GOOD, metrics="http"), newest_image)
     with engine() as client:
         (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
@@ -237,13 +239,13 @@ def test_authentication_is_on(start: Start, newest_image: str) -> None:
     assert cluster.user[1] not in cluster.members[0].log()
 
 
-def test_a_broken_cluster_is_started_all_the_same(start: Start, newest_image: str) -> None:
+def test_a_cluster_with_broken_tls_is_started(start: Start, newest_image: str) -> None:
     config = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
     (member,) = start(config, newest_image).members
     assert get(member.client_url, member, None) == OK
 
 
-def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Path) -> None:
+def test_the_start_error_of_a_container_has_the_log_of_etcd(newest_image: str, tmp_path: Path) -> None:
     config = replace(GOOD, cert_file="missing.crt")
     version = newest_image.rpartition(":")[2]
     with pytest.raises(ClusterStartError) as caught:
@@ -255,7 +257,7 @@ def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_image_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such image"):
         start_image(GOOD, "pytest-etcdtls/no-such-image:1", tmp_path)
 
@@ -307,7 +309,7 @@ def test_a_replaced_pair_is_served_at_the_next_handshake(start: Start, newest_im
     assert served_certificate(member) == renewed.chain[0]
 
 
-def test_a_restart_takes_the_files_as_they_are(start: Start, newest_image: str) -> None:
+def test_a_restart_copies_the_current_files(start: Start, newest_image: str) -> None:
     cluster = start(GOOD, newest_image)
     (member,) = cluster.members
     bundle = member.file("client-ca.crt")
@@ -329,10 +331,10 @@ def test_stop_leaves_nothing_but_the_log(start: Start, newest_image: str, tmp_pa
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_port_that_is_taken_meanwhile(
+def test_a_port_that_is_taken_during_the_start_is_replaced(
     start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """Somebody else was quicker, once with the first port of the claim, then with the second."""
+    """Another program takes the first port of the claim, then the second."""
     claims: list[PortClaim] = []
     with ExitStack() as stack:
 
@@ -354,7 +356,7 @@ def test_a_port_that_is_taken_meanwhile(
         assert get(member.client_url, member, ca="server-ca.crt") == OK
 
 
-def test_ports_that_are_always_taken(
+def test_ports_that_are_always_taken_are_a_start_error(
     newest_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -367,7 +369,7 @@ def test_ports_that_are_always_taken(
 
 
 @pytest.mark.parametrize("before", [None, True, False])
-def test_a_neighbours_testcontainers_is_left_alone(
+def test_containers_of_another_user_of_testcontainers_are_left_alone(
     start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch, before: bool | None
 ) -> None:
     monkeypatch.delenv("TESTCONTAINERS_RYUK_DISABLED", raising=False)
@@ -382,7 +384,7 @@ def test_a_neighbours_testcontainers_is_left_alone(
     assert Reaper._instance is None
 
 
-def test_a_kept_cluster_outlives_us_and_a_neighbours_reaper(start: Start, newest_image: str) -> None:
+def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newest_image: str) -> None:
     cluster = start(GOOD, newest_image, keep=True)
     cluster.stop()
     keep_message = cluster.keep_message()
@@ -403,7 +405,7 @@ def test_a_kept_cluster_outlives_us_and_a_neighbours_reaper(start: Start, newest
 
 
 def test_an_engine_on_another_host(start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of the loopback network that is not ours plays the engine's host."""
+    """Another address of the loopback network stands for the host of the engine."""
     monkeypatch.setattr(testcontainers_config, "tc_host_override", "127.0.0.2")
     cluster = start(replace(GOOD, metrics="https"), newest_image)
     (member,) = cluster.members

@@ -1,4 +1,4 @@
-"""The engine and its images, with a real engine, and without one."""
+"""The engine and its images, with a real engine and without one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pytest_etcdtls.errors import UsageError
 Forget = Callable[[str], str]
 
 DEADLINE = 60
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 ABSENT = "pytest-etcdtls/no-such-image:1"
 
 
@@ -40,7 +40,7 @@ def dead_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     return host
 
 
-def test_a_dead_engine_is_named_with_what_to_do(dead_engine: str) -> None:
+def test_a_dead_engine_is_named_with_the_remedy(dead_engine: str) -> None:
     problem = engine_problem()
     assert problem is not None
     assert problem.startswith(f"no container engine answers at {dead_engine}: No such file or directory;")
@@ -53,14 +53,14 @@ def test_an_engine_that_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> 
         image_present(ABSENT)
 
 
-def test_an_address_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_docker_host_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "nonsense")
     with pytest.raises(UsageError, match="no container engine answers at nonsense"):
         image_present(ABSENT)
 
 
 @pytest.mark.usefixtures("dead_engine")
-def test_nothing_of_the_engine_raises_anything_else_without_one() -> None:
+def test_every_function_raises_a_usage_error_without_an_engine() -> None:
     with pytest.raises(UsageError):
         image_version(ABSENT)
     with pytest.raises(UsageError):
@@ -68,18 +68,20 @@ def test_nothing_of_the_engine_raises_anything_else_without_one() -> None:
 
 
 @pytest.mark.container
-def test_images_at_hand(etcd_images: dict[str, str]) -> None:
+def test_present_images_are_found(etcd_images: dict[str, str]) -> None:
     assert engine_problem() is None
     assert all(image_present(image) for image in etcd_images.values())
     assert not image_present(ABSENT)
 
 
 @pytest.mark.container
-def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_is_printed_by_the_etcd_in_the_image(
+    etcd_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     container_image._run_once.cache_clear()
     monkeypatch.setattr("pytest_etcdtls.cluster.container.secrets.token_hex", lambda _: f"{os.getpid()}")
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
-    assert _asked(f"question-{os.getpid()}") == []
+    assert _containers(f"question-{os.getpid()}") == []
 
 
 ASKS = """
@@ -97,7 +99,9 @@ image_version(sys.argv[1])
 
 
 @pytest.mark.container
-def test_whoever_is_killed_while_an_image_is_asked_leaves_no_container(etcd_images: dict[str, str]) -> None:
+def test_a_process_that_is_killed_while_etcd_prints_its_version_leaves_no_container(
+    etcd_images: dict[str, str],
+) -> None:
     image = list(etcd_images.values())[-1]
     command = [sys.executable, "-c", ASKS, image]
     with subprocess.Popen(
@@ -107,18 +111,18 @@ def test_whoever_is_killed_while_an_image_is_asked_leaves_no_container(etcd_imag
         label = owner.stdout.readline().strip()
         [child] = Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()
         watchdog = os.pidfd_open(int(child))
-        assert len(_asked(label)) == 1
+        assert len(_containers(label)) == 1
         owner.kill()
         owner.wait(DEADLINE)
     try:
         assert select.select([watchdog], [], [], DEADLINE)[0], "the watchdog does not end"
     finally:
         os.close(watchdog)
-    assert _asked(label) == []
+    assert _containers(label) == []
 
 
-def _asked(label: str) -> list[str]:
-    """Return the containers of a question that the engine still has."""
+def _containers(label: str) -> list[str]:
+    """Return the containers with the label that the engine still has."""
     with engine() as client:
         containers = client.containers.list(
             all=True, filters={"label": f"pytest-etcdtls={label}"}, ignore_removed=True
@@ -127,7 +131,7 @@ def _asked(label: str) -> list[str]:
 
 
 @pytest.mark.container
-def test_the_flags_are_asked_of_the_etcd_inside(etcd_image: str) -> None:
+def test_the_flags_are_printed_by_the_etcd_in_the_image(etcd_image: str) -> None:
     version = etcd_image.rpartition(":")[2]
     flags = image_flags(etcd_image, version)
     assert flags.version == version
@@ -150,7 +154,7 @@ def test_an_image_is_pulled(etcd_binaries: dict[str, Path], forgotten: Forget) -
 @pytest.mark.container
 @pytest.mark.etcd_version("3.7")
 @pytest.mark.parametrize("silent_about", ["/v2/", "/blobs/"])
-def test_a_registry_that_falls_silent_is_given_up(
+def test_a_pull_from_a_silent_registry_times_out(
     etcd_binaries: dict[str, Path], forgotten: Forget, silent_about: str
 ) -> None:
     etcd = list(etcd_binaries.values())[-1]
@@ -163,7 +167,9 @@ def test_a_registry_that_falls_silent_is_given_up(
 
 @pytest.mark.container
 @pytest.mark.etcd_version("3.7")
-def test_an_image_whose_etcd_is_something_else(etcd_binaries: dict[str, Path], forgotten: Forget) -> None:
+def test_an_image_with_another_program_as_etcd_is_a_usage_error(
+    etcd_binaries: dict[str, Path], forgotten: Forget
+) -> None:
     etcdctl = list(etcd_binaries.values())[-1].with_name("etcdctl")
     with registry(etcdctl) as server:
         image = forgotten(server.image)
@@ -174,7 +180,7 @@ def test_an_image_whose_etcd_is_something_else(etcd_binaries: dict[str, Path], f
 
 @pytest.fixture
 def forgotten() -> Iterator[Forget]:
-    """Have images removed at the end, as far as they are there."""
+    """Remove images at the end, if they exist."""
     images: list[str] = []
 
     def forget(image: str) -> str:
@@ -201,18 +207,18 @@ def empty_image() -> Iterator[str]:
 
 
 @pytest.mark.container
-def test_an_image_without_etcd(empty_image: str) -> None:
+def test_an_image_without_etcd_is_a_usage_error(empty_image: str) -> None:
     with pytest.raises(UsageError, match=f"etcd cannot be run in {empty_image}: .*not found"):
         image_version(empty_image)
 
 
 @pytest.mark.container
-def test_an_image_that_is_not_there() -> None:
+def test_a_missing_image_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"refuses: .*[Nn]o such image"):
         image_version(ABSENT)
 
 
 @pytest.mark.container
-def test_a_registry_that_refuses() -> None:
+def test_a_registry_that_refuses_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="connection refused"):
         pull("127.0.0.1:1/etcd:1", timeout=10)

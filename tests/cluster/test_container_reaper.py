@@ -1,4 +1,4 @@
-"""A neighbour's use of testcontainers is as it was, whatever we start."""
+"""Starting a cluster does not change the settings of another user of testcontainers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ IMAGE = "pytest-etcdtls/etcd:3.6.16"
 
 @pytest.mark.parametrize("before", [None, True, False])
 @pytest.mark.parametrize("keep", [True, False])
-def test_the_setting_is_put_back(before: bool | None, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reaper_setting_is_restored(
+    before: bool | None, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", before)
     image = testcontainers_config.ryuk_image
     with reaper_off(IMAGE, keep=keep):
@@ -22,15 +24,17 @@ def test_the_setting_is_put_back(before: bool | None, keep: bool, monkeypatch: p
     assert testcontainers_config.ryuk_image == image
 
 
-def test_the_setting_is_put_back_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reaper_setting_is_restored_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", False)
     with pytest.raises(RuntimeError), reaper_off(IMAGE, keep=False):
         raise RuntimeError
     assert not testcontainers_config.ryuk_disabled
 
 
-def test_what_the_neighbour_sets_later_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Testcontainers reads the environment at first use only; ours must not be that use."""
+def test_a_later_setting_of_another_user_of_testcontainers_is_in_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Testcontainers reads the environment at the first use only, which must not be ours."""
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", None)
     monkeypatch.delenv("TESTCONTAINERS_RYUK_DISABLED", raising=False)
     with reaper_off(IMAGE, keep=False):
@@ -39,7 +43,7 @@ def test_what_the_neighbour_sets_later_still_counts(monkeypatch: pytest.MonkeyPa
     assert testcontainers_config.ryuk_disabled
 
 
-def test_a_kept_container_lacks_the_label_that_a_neighbours_reaper_removes_by() -> None:
+def test_a_kept_container_has_no_label_of_the_reaper() -> None:
     with reaper_off(IMAGE, keep=False):
         assert LABEL_SESSION_ID in create_labels(IMAGE, {})
     with reaper_off(IMAGE, keep=True):

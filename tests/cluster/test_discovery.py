@@ -1,4 +1,4 @@
-"""Which etcd is taken: by a real engine, directories with real binaries, an empty PATH."""
+"""The selection of an etcd: with a real engine, directories with real binaries, an empty PATH."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_etcdtls.errors import UsageError
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without anything: no engine, nothing on PATH, in the cache, or from the extra."""
+    """A machine without an etcd: no engine, none on PATH, in the cache, or from the extra."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
@@ -33,7 +33,7 @@ def _in_cache(home: Path, binary: Path, version: str) -> Path:
     return link
 
 
-def test_nothing_at_hand_says_what_was_tried_and_how_to_get_each(bare: Path) -> None:
+def test_the_error_without_an_etcd_lists_what_was_tried_and_how_to_get_one(bare: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_etcd()
     text = str(caught.value)
@@ -57,7 +57,7 @@ def test_path_comes_before_the_cache(bare: Path, newest_etcd: Path) -> None:
     assert "no container engine answers" in source.why
 
 
-def test_the_newest_in_the_cache_is_taken_by_number(bare: Path, newest_etcd: Path) -> None:
+def test_the_newest_version_in_the_cache_is_selected(bare: Path, newest_etcd: Path) -> None:
     for version in ("3.6.9", "3.6.16", "3.5.33"):
         _in_cache(bare, newest_etcd, version)
     source = find_etcd("process")
@@ -78,12 +78,12 @@ def test_the_embedded_extra_comes_last_and_with_a_warning(
     )
 
 
-def test_the_embedded_extra_is_where_it_says() -> None:
+def test_the_embedded_extra_is_found() -> None:
     binary = embedded_binary()
     assert binary is None or binary_version(binary) == "3.5.1"
 
 
-def test_an_etcd_that_cannot_run_is_passed_over(bare: Path, newest_etcd: Path) -> None:
+def test_an_etcd_that_cannot_run_is_skipped(bare: Path, newest_etcd: Path) -> None:
     broken = bare / "bin" / "etcd"
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
@@ -93,7 +93,7 @@ def test_an_etcd_that_cannot_run_is_passed_over(bare: Path, newest_etcd: Path) -
     assert f"{broken} is no etcd binary" in source.why
 
 
-def test_a_binary_decides_alone(etcd_binary: Path) -> None:
+def test_a_named_binary_is_used(etcd_binary: Path) -> None:
     source = find_etcd("auto", None, etcd_binary)
     assert (source.kind, source.location) == ("process", str(etcd_binary))
     assert source.version == binary_version(etcd_binary)
@@ -120,7 +120,7 @@ def test_a_binary_may_be_a_name_on_path_or_relative(
         (None, 0o755, "there is no such file, here or on PATH"),
     ],
 )
-def test_what_is_no_etcd_is_a_usage_error(
+def test_another_program_is_a_usage_error(
     tmp_path: Path, content: str | None, mode: int, problem: str
 ) -> None:
     binary = tmp_path / "etcd"
@@ -131,7 +131,7 @@ def test_what_is_no_etcd_is_a_usage_error(
         find_etcd(binary=binary)
 
 
-def test_a_directory_is_no_etcd(tmp_path: Path) -> None:
+def test_a_directory_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an executable file"):
         find_etcd(binary=tmp_path)
 
@@ -160,7 +160,7 @@ def test_a_container_never_falls_back(bare: Path, newest_etcd: Path, image: str 
 
 
 @pytest.mark.container
-def test_an_image_at_hand_is_taken_without_a_pull(etcd_image: str) -> None:
+def test_a_present_image_is_used_without_a_pull(etcd_image: str) -> None:
     announced: list[str] = []
     source = find_etcd(image=etcd_image, announce=announced.append)
     assert (source.kind, source.location) == ("container", etcd_image)
@@ -182,7 +182,7 @@ def test_the_default_image_comes_first(
 
 
 @pytest.mark.container
-def test_an_image_that_cannot_be_pulled_is_tried_once_and_given_up(
+def test_an_image_that_cannot_be_pulled_is_tried_once(
     bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST")
@@ -192,14 +192,14 @@ def test_an_image_that_cannot_be_pulled_is_tried_once_and_given_up(
     source = find_etcd(announce=announced.append)
     assert source.kind == "process"
     assert announced == ["pulling localhost:1/nothing/etcd:v0, at most 60 s"]
-    assert "the image localhost:1/nothing/etcd:v0 is not to be had" in source.why
-    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not to be had"):
+    assert "the image localhost:1/nothing/etcd:v0 is not available" in source.why
+    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not available"):
         find_etcd("container")
 
 
 @pytest.mark.container
 @pytest.mark.parametrize("backend", ["auto", "container"])
-def test_where_nothing_is_judged_nothing_is_pulled(
+def test_nothing_is_pulled_without_a_judgement(
     bare: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST")
@@ -223,7 +223,7 @@ def test_an_image_that_was_found_can_be_started(tmp_path: Path, etcd_images: dic
     assert os.listdir(tmp_path) == []
 
 
-def test_what_was_found_can_be_started(tmp_path: Path, newest_etcd: Path) -> None:
+def test_a_binary_that_was_found_can_be_started(tmp_path: Path, newest_etcd: Path) -> None:
     source = find_etcd(binary=newest_etcd)
     with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:
         assert (cluster.version, cluster.source) == (source.version, source.location)

@@ -1,4 +1,4 @@
-"""How flags are spelled, held against what each binary really accepts."""
+"""Names of flags, compared with those that each binary accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.
 
 
 def _accepts(binary: Path, *arguments: str) -> str:
-    """Return what etcd says against its flags; with ``--version`` it parses them all and stops."""
+    """Return etcd's error about its flags; with ``--version`` it parses all of them and ends."""
     run = subprocess.run([binary, *arguments, "--version"], capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else run.stderr
 
@@ -33,13 +33,13 @@ def _spelled(flags: FlagSet) -> dict[str, str]:
     return found
 
 
-def test_every_flag_that_is_spelled_is_accepted(etcd_binary: Path) -> None:
+def test_every_name_that_spell_returns_is_a_flag_of_the_binary(etcd_binary: Path) -> None:
     spelled = _spelled(binary_flags(etcd_binary))
     assert len(spelled) > 15
     assert _accepts(etcd_binary, *(f"--{flag}={VALUES.get(n, 'true')}" for n, flag in spelled.items())) == ""
 
 
-def test_every_flag_that_is_not_spelled_is_unknown(etcd_binary: Path) -> None:
+def test_every_name_that_spell_refuses_is_unknown_to_the_binary(etcd_binary: Path) -> None:
     spelled = _spelled(binary_flags(etcd_binary))
     missing = {field.replace("_", "-") for field in SECURITY_FIELDS} - spelled.keys()
     for name in missing:
@@ -52,13 +52,13 @@ def test_every_security_field_is_a_field_of_the_configuration() -> None:
 
 @pytest.mark.etcd_version("3.4.23", "3.5.1")
 @pytest.mark.parametrize("name", ["tls-min-version", "listen-client-http-urls"])
-def test_what_a_version_lacks_is_a_usage_error(etcd_binary: Path, name: str) -> None:
+def test_a_missing_flag_of_a_version_is_a_usage_error(etcd_binary: Path, name: str) -> None:
     version = binary_version(etcd_binary)
     with pytest.raises(UsageError, match=f"etcd {version} has no --{name}"):
         binary_flags(etcd_binary).spell(name)
 
 
-def test_experimental_names_are_used_where_there_is_no_other() -> None:
+def test_experimental_names_are_used_if_there_is_no_other() -> None:
     name = "peer-skip-client-san-verification"
     assert (
         FlagSet.from_help("3.5.33", f"  --experimental-{name} 'false'").spell(name) == f"experimental-{name}"
@@ -67,7 +67,7 @@ def test_experimental_names_are_used_where_there_is_no_other() -> None:
     assert both.spell(name) == name
 
 
-def test_flags_are_asked_of_a_binary_once(newest_etcd: Path) -> None:
+def test_the_flags_of_a_binary_are_read_once(newest_etcd: Path) -> None:
     assert binary_flags(newest_etcd).names == binary_flags(newest_etcd).names
     assert "cert-file" in binary_flags(newest_etcd)
 

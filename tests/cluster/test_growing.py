@@ -1,4 +1,4 @@
-"""A cluster that gets members and loses them, as processes and in containers."""
+"""Members are added and removed, as processes and in containers."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_containers_join_and_leave(etcd_image: str) -> None:
         assert _value(cluster) == "YmFy"
 
 
-def test_a_member_joins_where_authentication_is_on(newest_etcd: Path) -> None:
+def test_a_member_joins_with_authentication_enabled(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(authentication=True, config_file=True), newest_etcd) as cluster:
         assert cluster.difference() == ""
         cluster.add_member()
         assert _members(cluster) == {"m0", "m1"}
 
 
-def test_no_member_is_changed_by_a_cluster_that_does_not_run(newest_etcd: Path) -> None:
+def test_members_are_not_changed_while_no_member_runs(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         cluster.add_member()
         cluster.stop_member(0)
@@ -122,7 +122,7 @@ def test_a_member_that_does_not_start_leaves_the_cluster_as_it_was(newest_etcd: 
 def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
     newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before that, etcd would end at its start."""
+    """Earlier, etcd would end at its start."""
     answers, posted = iter(["not_decided", "not_decided"]), []
     post = Gateway.post
 

@@ -1,4 +1,4 @@
-"""What a test may do to a cluster of its own: pause, rotate, revoke, ask, and see that it differs."""
+"""Operations on an owned cluster: pause, rotate, revoke, request, and compare."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def served(cluster: Cluster) -> bytes:
     return bytes(certificate)
 
 
-def test_a_cluster_of_ones_own_is_rotated_paused_and_revoked(cluster: Cluster) -> None:
+def test_an_owned_cluster_is_rotated_paused_and_revoked(cluster: Cluster) -> None:
     assert cluster.difference() == ""
     with cluster.client() as client:
         version = client.get("/version").json()["etcdserver"]
@@ -73,7 +73,7 @@ def test_an_etcd_is_found_by_its_version(etcd_binaries: dict[str, Path], newest_
         find_version("2.3")
 
 
-def test_what_names_a_cluster_and_what_does_not(newest_etcd: Path) -> None:
+def test_a_cluster_request_is_made_of_names_and_configurations(newest_etcd: Path) -> None:
     default = ClusterConfig(size=3)
     assert ClusterRequest.of("hardened").config(default) == PRESETS["hardened"].config
     assert ClusterRequest.of(ClusterConfig()).config(default) == ClusterConfig()

@@ -54,7 +54,7 @@ def test_concurrent_processes_never_share_a_port() -> None:
     assert len(claimed) == len(set(claimed)) == 6 * 25
 
 
-def test_two_claims_of_one_process_are_apart_until_released() -> None:
+def test_two_claims_of_one_process_do_not_overlap_until_released() -> None:
     first, second = claim_ports(25, "127.0.0.1"), claim_ports(25, "127.0.0.1")
     assert not set(first.ports) & set(second.ports)
     first.release()
@@ -65,7 +65,7 @@ def test_two_claims_of_one_process_are_apart_until_released() -> None:
     again.release()
 
 
-def test_a_port_that_somebody_listens_on_is_left_out(taken: socket.socket) -> None:
+def test_a_port_in_use_is_left_out(taken: socket.socket) -> None:
     claim = claim_ports(25, "127.0.0.1")
     assert taken.getsockname()[1] not in claim.ports
     claim.release()
@@ -106,7 +106,7 @@ def test_a_claim_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("setting", [None, "1024\t65535\n", "nonsense"])
-def test_without_a_usable_ephemeral_range_the_usual_one_is_assumed(
+def test_the_default_ephemeral_range_is_used_if_it_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
     file = tmp_path / "ip_local_port_range"
@@ -126,6 +126,6 @@ def test_ports_of_ipv6_loopback_are_claimed() -> None:
         claim.release()
 
 
-def test_more_than_a_block_has_is_refused() -> None:
+def test_a_claim_larger_than_a_block_is_refused() -> None:
     with pytest.raises(ClusterStartError, match="no block of 33 free ports on"):
         claim_ports(33, "127.0.0.1")

@@ -54,7 +54,7 @@ def test_several_members_on_ipv6(start: Start, newest_etcd: Path) -> None:
     assert all(get(m.client_url, m, ca="server-ca.crt", path="/health") == OK for m in cluster.members)
 
 
-def test_every_listener_that_is_asked_for_is_there(start: Start, etcd_binary: Path) -> None:
+def test_every_configured_listener_is_served(start: Start, etcd_binary: Path) -> None:
     config = replace(GOOD, plain_client_listener=True, metrics="https", host="::1")
     (member,) = start(config, etcd_binary).members
     assert member.plain_client_url is not None
@@ -77,7 +77,7 @@ def test_http_metrics_and_a_shared_port(start: Start, etcd_binary: Path) -> None
     assert refused(member.client_url, member)
 
 
-def test_http_throughout(start: Start, etcd_binary: Path) -> None:
+def test_http_on_both_ports(start: Start, etcd_binary: Path) -> None:
     (member,) = start(replace(GOOD, client_scheme="http", peer_scheme="http"), etcd_binary).members
     assert get(member.client_url, member) == OK
     assert get(member.peer_url, member) == OK
@@ -99,7 +99,7 @@ def test_http_split_off_the_grpc_port(start: Start, etcd_binary: Path) -> None:
         (replace(GOOD, tls_min_version="TLS1.2"), "tls-min-version"),
     ],
 )
-def test_what_a_version_cannot_express_leaves_nothing_behind(
+def test_an_unsupported_configuration_leaves_nothing_behind(
     start: Start, etcd_binary: Path, tmp_path: Path, config: ClusterConfig, flag: str
 ) -> None:
     with pytest.raises(UsageError, match=f"etcd {binary_version(etcd_binary)} has no --{flag}"):
@@ -125,7 +125,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("config", BROKEN.values(), ids=BROKEN)
-def test_broken_tls_starts_all_the_same(start: Start, etcd_binary: Path, config: ClusterConfig) -> None:
+def test_a_cluster_with_broken_tls_starts(start: Start, etcd_binary: Path, config: ClusterConfig) -> None:
     (member,) = start(config, etcd_binary).members
     admitted = [
         pair for pair in (None, "client", "peer-client") if not refused(member.client_url, member, pair)
@@ -140,9 +140,7 @@ def test_broken_tls_starts_all_the_same(start: Start, etcd_binary: Path, config:
     assert admitted == expected[next(name for name, each in BROKEN.items() if each is config)]
 
 
-def test_what_etcd_refuses_to_start_ends_with_its_own_words(
-    start: Start, etcd_binary: Path, tmp_path: Path
-) -> None:
+def test_the_start_error_ends_with_the_log_of_etcd(start: Start, etcd_binary: Path, tmp_path: Path) -> None:
     with pytest.raises(ClusterStartError) as caught:
         start(replace(GOOD, cipher_suites=("TLS_NONSENSE",)), etcd_binary)
     first, *log = str(caught.value).splitlines()
@@ -167,10 +165,8 @@ def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etc
         start(replace(GOOD, trusted_ca_file="peer-ca.crt"), newest_etcd, seconds=2)
 
 
-def test_ports_that_turn_out_to_be_taken_are_changed(
-    start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody binds between our look and etcd's start: our look misses the port that a stranger has."""
+def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program takes a port between the claim and the start of etcd."""
     look = config._is_free
     claim = claim_ports(1, "127.0.0.1")
     claim.release()
@@ -186,7 +182,7 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
     assert "address already in use" not in member.log()
 
 
-def test_ports_that_are_taken_again_and_again_are_given_up(
+def test_the_start_fails_after_five_attempts_with_taken_ports(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_etcdtls.cluster.config._is_free", lambda host, port: True)
@@ -205,7 +201,9 @@ def test_ports_that_are_taken_again_and_again_are_given_up(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_binary_that_cannot_be_run_any_more(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+def test_a_binary_that_is_no_longer_executable_is_a_start_error(
+    start: Start, newest_etcd: Path, tmp_path: Path
+) -> None:
     wrapper = _wrapper(tmp_path / "etcd", f'exec {newest_etcd} "$@"')
     start(GOOD, wrapper).stop()
     wrapper.chmod(0o600)
@@ -213,7 +211,9 @@ def test_a_binary_that_cannot_be_run_any_more(start: Start, newest_etcd: Path, t
         start(GOOD, wrapper)
 
 
-def test_an_etcd_that_ends_before_it_is_healthy(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+def test_an_etcd_that_ends_before_it_is_healthy_is_a_start_error(
+    start: Start, newest_etcd: Path, tmp_path: Path
+) -> None:
     wrapper = _wrapper(tmp_path / "etcd", f'exec timeout 2 {newest_etcd} "$@"')
     with pytest.raises(ClusterStartError, match=r"it has ended; last answer: \w+: "):
         start(replace(GOOD, trusted_ca_file="peer-ca.crt"), wrapper)
@@ -225,7 +225,7 @@ def _wrapper(path: Path, line: str) -> Path:
     return path
 
 
-def test_a_system_without_pidfd_will_do(
+def test_a_system_without_pidfd_is_supported(
     start: Start, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("os.pidfd_open")
@@ -234,7 +234,7 @@ def test_a_system_without_pidfd_will_do(
     assert not any(member.running for member in cluster.members)
 
 
-def test_nothing_of_the_users_environment_reaches_etcd(
+def test_etcd_variables_of_the_user_do_not_reach_etcd(
     start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETCD_LISTEN_METRICS_URLS", "http://127.0.0.1:1")
@@ -280,7 +280,7 @@ def test_members_stop_and_start_with_their_data(start: Start, etcd_binary: Path)
     assert get(cluster.members[1].client_url, cluster.members[1], path="/health") == OK
 
 
-def test_a_restart_reads_the_files_as_they_are_now(start: Start, etcd_binary: Path) -> None:
+def test_a_restart_reads_the_current_files(start: Start, etcd_binary: Path) -> None:
     cluster = start(GOOD, etcd_binary)
     (member,) = cluster.members
     assert refused(member.client_url, member, "peer-client")
@@ -299,7 +299,7 @@ def test_leaves_can_be_replaced_while_etcd_runs(start: Start, etcd_binary: Path)
     assert get(member.client_url, member, ca="peer-ca.crt") == OK
 
 
-def test_a_config_file_hides_the_flags_beside_it(start: Start, etcd_binary: Path) -> None:
+def test_a_config_file_hides_the_flags(start: Start, etcd_binary: Path) -> None:
     complete = start(replace(GOOD, config_file=True), etcd_binary)
     assert refused(complete.members[0].client_url, complete.members[0])
     assert any(argument.startswith("--config-file=") for argument in complete.members[0].argv)
@@ -310,7 +310,7 @@ def test_a_config_file_hides_the_flags_beside_it(start: Start, etcd_binary: Path
 
 
 @pytest.mark.parametrize("config_file", [False, True])
-def test_suites_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
+def test_cipher_suites_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
     suites = ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)
     open_to_all = replace(GOOD, client_cert_auth=False, trusted_ca_file=None)
     (member,) = start(
@@ -361,14 +361,16 @@ def test_other_layouts(start: Start, newest_etcd: Path, layout: CALayout) -> Non
     assert get(member.peer_url, member, "peer-client") == OK
 
 
-def test_an_impossible_pki_is_a_usage_error(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+def test_a_pki_that_cannot_be_generated_is_a_usage_error(
+    start: Start, newest_etcd: Path, tmp_path: Path
+) -> None:
     plan = PKIPlan(server=replace(PKIPlan().server, key_usage=frozenset({"no such usage"})))
     with pytest.raises(UsageError, match="the PKI that the cluster shall have cannot be generated"):
         start(replace(GOOD, pki=plan), newest_etcd)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stopping_twice_is_once(start: Start, etcd_binary: Path) -> None:
+def test_stop_may_be_called_twice(start: Start, etcd_binary: Path) -> None:
     cluster = start(replace(GOOD, size=3), etcd_binary)
     cluster.stop()
     cluster.stop()
@@ -377,7 +379,7 @@ def test_stopping_twice_is_once(start: Start, etcd_binary: Path) -> None:
 
 
 @pytest.mark.program("curl")
-def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary: Path) -> None:
+def test_a_kept_cluster_keeps_running_and_its_commands_work(start: Start, etcd_binary: Path) -> None:
     cluster = start(replace(GOOD, authentication=True), etcd_binary, keep=True)
     cluster.stop()
     try:

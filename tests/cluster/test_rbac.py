@@ -17,7 +17,7 @@ RANGE = {"key": "AA==", "range_end": "AA=="}
 NAMELESS = ClusterConfig(
     authentication=True, pki=PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
 )
-"""The gateway turns away every certificate with a common name once authentication is on."""
+"""The gateway refuses every certificate with a common name while authentication is enabled."""
 
 
 def _login(cluster: Cluster) -> dict[str, str]:
@@ -55,7 +55,7 @@ def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> N
     assert gateway_of(cluster.members[0]).post("/v3/auth/authenticate", _login(cluster))[0] == 200
 
 
-def test_a_gateway_that_is_not_there_cannot_turn_it_on(tmp_path: Path) -> None:
+def test_an_unreachable_gateway_cannot_enable_authentication(tmp_path: Path) -> None:
     gateway = Gateway("http://127.0.0.1:1", tmp_path / "client.crt", tmp_path / "client.key")
     with pytest.raises(
         ClusterStartError, match=r"cannot be administered: auth/user/add: .*Connection refused"
@@ -63,13 +63,13 @@ def test_a_gateway_that_is_not_there_cannot_turn_it_on(tmp_path: Path) -> None:
         enable_authentication(gateway)
 
 
-def test_answers_that_are_no_json_are_text(start: Start, newest_etcd: Path) -> None:
+def test_responses_that_are_not_json_are_text(start: Start, newest_etcd: Path) -> None:
     gateway = gateway_of(start(ClusterConfig(), newest_etcd).members[0])
     assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\\n"})
 
 
-def test_a_gateway_that_does_not_work_cannot_turn_it_on(start: Start, etcd_binary: Path) -> None:
-    """etcd's gateway dials etcd with the served certificate, which here is no client's."""
+def test_a_gateway_that_fails_cannot_enable_authentication(start: Start, etcd_binary: Path) -> None:
+    """etcd's gateway dials etcd with the served certificate, which here has no clientAuth."""
     plan = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
     with pytest.raises(ClusterStartError, match="cannot be administered: auth/user/add: status 503"):
         start(ClusterConfig(authentication=True, pki=plan), etcd_binary)

@@ -1,4 +1,4 @@
-"""Readiness as five versions of etcd log it; the lines are theirs, addresses aside."""
+"""Readiness as five versions of etcd log it; only the addresses in the lines are changed."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_a_plain_listener_is_read(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", NOTHING)
-def test_other_lines_mean_nothing(line: str) -> None:
+def test_other_lines_are_ignored(line: str) -> None:
     assert parse_served(line) is None
 
 
-def test_ready_is_when_every_listener_serves() -> None:
+def test_a_member_is_ready_when_every_listener_serves() -> None:
     urls = ["https://127.0.0.1:12379", "http://127.0.0.1:12379", "https://[::1]:12380"]
     log = ReadinessLog(Served.from_urls(urls))
     log.feed([SECURE["3.5.33"], INSECURE["3.5.33"]])
@@ -72,7 +72,7 @@ def test_ready_is_when_every_listener_serves() -> None:
     assert log.ready
 
 
-def test_a_plain_listener_does_not_stand_for_the_tls_one_on_its_port() -> None:
+def test_a_plain_listener_does_not_count_as_the_tls_listener_on_its_port() -> None:
     log = ReadinessLog(Served.from_urls(["https://127.0.0.1:12379"]))
     log.feed([INSECURE["3.6.16"]])
     assert not log.ready

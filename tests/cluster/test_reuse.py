@@ -1,4 +1,4 @@
-"""A cluster that a run leaves to the next one: real runs one after the other and at a time, real signals."""
+"""A cluster that a run leaves to the next one: real runs, consecutive and concurrent, and real signals."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
 
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 PROGRAM = Path(__file__).parent / "reuser.py"
 
 
 @dataclass
 class ReusingRun:
-    """A run and what it told first."""
+    """A run and its first line of output."""
 
     process: subprocess.Popen[str]
     state: dict[str, Any] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class ReusingRun:
         return Path(self.state["directory"])
 
     def end(self) -> dict[str, Any]:
-        """Let it leave its cluster; return what it tells then."""
+        """Let it leave its cluster; return its last line of output."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        told: dict[str, Any] = json.loads(self.process.stdout.readline())
+        printed: dict[str, Any] = json.loads(self.process.stdout.readline())
         assert self.process.wait(DEADLINE) == 0
-        return told
+        return printed
 
     def kill(self) -> None:
         self.process.kill()
@@ -116,10 +116,10 @@ def reusing(cache: Path) -> Iterator[Reuse]:
 def test_the_next_run_takes_the_cluster_over(reusing: Reuse, newest_etcd: Path, cache: Path) -> None:
     first = reusing(newest_etcd)
     assert first.state["waiting"] == []
-    told = first.end()
-    assert told["notes"][0].startswith("etcd ")
-    assert "was started and is kept until " in told["notes"][0]
-    assert len(told["waiting"]) == 1
+    printed = first.end()
+    assert printed["notes"][0].startswith("etcd ")
+    assert "was started and is kept until " in printed["notes"][0]
+    assert len(printed["waiting"]) == 1
     for _ in range(2):
         later = reusing(newest_etcd)
         assert (later.token, later.pids, later.watchdog) == (first.token, first.pids, first.watchdog)
@@ -147,7 +147,7 @@ def test_the_log_of_a_run_has_the_start_and_nothing_of_earlier_runs(
     assert second.state["log"].startswith(first.state["log"][:200])
 
 
-def test_nobody_else_can_read_or_prepare_anything_and_no_ca_key_is_written(
+def test_the_directory_is_private_and_no_ca_key_is_written(
     reusing: Reuse, newest_etcd: Path, cache: Path
 ) -> None:
     run = reusing(newest_etcd)
@@ -221,7 +221,7 @@ def test_a_killed_run_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
-def test_nothing_is_left_when_its_time_is_over(reusing: Reuse, newest_etcd: Path, cache: Path) -> None:
+def test_a_cluster_is_removed_when_its_time_is_over(reusing: Reuse, newest_etcd: Path, cache: Path) -> None:
     run = reusing(newest_etcd, manner="brief")
     assert "is kept until" in run.end()["notes"][0]
     assert all(gone(pid) for pid in (*run.pids, run.watchdog))
@@ -233,7 +233,7 @@ def test_nothing_is_left_when_its_time_is_over(reusing: Reuse, newest_etcd: Path
     outcome="the next run with `--etcd-reuse` removes processes and files",
     bound="at its start",
 )
-def test_what_a_killed_watchdog_leaves_goes_with_the_next_run(
+def test_the_next_run_removes_the_clusters_of_a_killed_watchdog(
     reusing: Reuse, newest_etcd: Path, cache: Path
 ) -> None:
     run = reusing(newest_etcd)
@@ -264,7 +264,7 @@ def damage_file(run: ReusingRun) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"), [(damage_process, ""), (damage_file, "other files: m0/server.crt")]
 )
-def test_a_damaged_one_is_replaced(
+def test_a_damaged_cluster_is_replaced(
     reusing: Reuse, newest_etcd: Path, damage: Callable[[ReusingRun], None], said: str
 ) -> None:
     run = reusing(newest_etcd)
@@ -279,7 +279,7 @@ def test_a_damaged_one_is_replaced(
     assert not run.directory.exists()
 
 
-def test_one_with_certificates_near_their_end_is_replaced(reusing: Reuse, newest_etcd: Path) -> None:
+def test_a_cluster_with_certificates_near_their_end_is_replaced(reusing: Reuse, newest_etcd: Path) -> None:
     run = reusing(newest_etcd)
     run.end()
     later = reusing(newest_etcd, manner="worn")
@@ -290,18 +290,18 @@ def test_one_with_certificates_near_their_end_is_replaced(reusing: Reuse, newest
 
 
 @pytest.mark.parametrize(("manner", "why"), [("damage", "m0 is not running"), ("users", "etcd has users")])
-def test_what_a_test_has_left_is_not_kept(
+def test_a_cluster_that_a_test_has_changed_is_not_kept(
     reusing: Reuse, newest_etcd: Path, cache: Path, manner: str, why: str
 ) -> None:
     run = reusing(newest_etcd, manner=manner)
-    told = run.end()
-    assert told["notes"][0].endswith(f"was started and is not kept: {why}")
-    assert told["waiting"] == []
+    printed = run.end()
+    assert printed["notes"][0].endswith(f"was started and is not kept: {why}")
+    assert printed["waiting"] == []
     assert all(gone(pid) for pid in run.pids)
     assert list(cache.iterdir()) == []
 
 
-def test_with_users_none_is_kept(cache: Path, newest_etcd: Path) -> None:
+def test_a_cluster_with_users_is_not_kept(cache: Path, newest_etcd: Path) -> None:
     kept = KeptClusters(5)
     with kept.start(ClusterConfig(authentication=True), find_etcd(binary=newest_etcd)) as cluster:
         assert cluster.directory.parent != cache
@@ -310,7 +310,7 @@ def test_with_users_none_is_kept(cache: Path, newest_etcd: Path) -> None:
     assert "is not kept: with users" in kept.notes[0]
 
 
-def test_of_a_binary_that_cannot_be_read_none_is_kept(
+def test_a_cluster_of_an_unreadable_binary_is_not_kept(
     cache: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> str:
@@ -326,7 +326,7 @@ def test_of_a_binary_that_cannot_be_read_none_is_kept(
     ]
 
 
-def test_one_that_nobody_listens_for_is_not_inherited(cache: Path) -> None:
+def test_a_socket_without_a_listener_is_not_inherited(cache: Path) -> None:
     KeptClusters(0)
     assert inherit(cache / "nothing") is None
     with socket.socket(socket.AF_UNIX) as closed:

@@ -72,7 +72,7 @@ def test_credentials_are_what_was_generated(start: Start, newest_etcd: Path, lay
     assert [identity.chain for identity in target.peer.served] == [pki.peers["m0"].chain]
 
 
-def test_what_was_meant_to_be_served_is_expected_whatever_is_served(start: Start, newest_etcd: Path) -> None:
+def test_generated_certificates_are_expected_whatever_is_served(start: Start, newest_etcd: Path) -> None:
     swapped = replace(GOOD, cert_file="peer.crt", key_file="peer.key", expects_health=False, metrics="https")
     cluster = start(swapped, newest_etcd)
     target = cluster.target()
@@ -85,14 +85,14 @@ def test_what_was_meant_to_be_served_is_expected_whatever_is_served(start: Start
     assert [identity.name for identity in target.client.served] == ["peer"]
 
 
-def test_each_member_has_its_own_expectation(start: Start, newest_etcd: Path) -> None:
+def test_each_member_has_its_own_expected_certificates(start: Start, newest_etcd: Path) -> None:
     cluster = start(replace(GOOD, size=3), newest_etcd)
     by_port = {leaf.port: leaf.certificate for leaf in cluster.target().expected if leaf.role is Role.CLIENT}
     ports = [int(member.client_url.rpartition(":")[2]) for member in cluster.members]
     assert by_port == {port: cluster.pki.servers[f"m{index}"].chain[0] for index, port in enumerate(ports)}
 
 
-def test_rules_that_are_in_force_are_known(start: Start, newest_etcd: Path) -> None:
+def test_the_target_has_the_allowed_names_in_force(start: Start, newest_etcd: Path) -> None:
     config = replace(
         GOOD,
         client_crl_file="crl.der",
@@ -108,11 +108,13 @@ def test_rules_that_are_in_force_are_known(start: Start, newest_etcd: Path) -> N
     assert target.peer.revoked is None
 
 
-def test_nobody_is_revoked_by_a_list_without_entries(start: Start, newest_etcd: Path) -> None:
+def test_an_empty_crl_revokes_no_client(start: Start, newest_etcd: Path) -> None:
     assert start(replace(GOOD, client_crl_file="empty-crl.der"), newest_etcd).target().client.revoked is None
 
 
-def test_ports_that_are_dialled_with_another_certificate_are_known(start: Start, newest_etcd: Path) -> None:
+def test_the_target_has_the_ports_that_are_dialled_with_another_certificate(
+    start: Start, newest_etcd: Path
+) -> None:
     config = replace(
         GOOD,
         client_cert_file="client.crt",

@@ -62,7 +62,7 @@ with EtcdTLSContainer({image!r}) as etcd:
     assert (run.stdout, run.returncode) == ("true False\n", 0), run.stderr
 
 
-def test_what_it_is_not_for_is_said(etcd_images: dict[str, str]) -> None:
+def test_unsupported_configurations_are_usage_errors(etcd_images: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="has one member"):
         EtcdTLSContainer([*etcd_images.values()][-1], ClusterConfig(size=3))
     with pytest.raises(UsageError, match=r"cannot be pulled|is not pulled"):

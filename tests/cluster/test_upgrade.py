@@ -69,7 +69,7 @@ class Clients:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Call again and again in threads of their own."""
+        """Repeat the calls in threads."""
         threads = [threading.Thread(target=work) for work in (self._call, self._try_bad)]
         for thread in threads:
             thread.start()
@@ -116,7 +116,7 @@ def _cluster_version(listener: Listener, cluster: Cluster) -> str:
 
 
 def _await_cluster_version(cluster: Cluster, line: str) -> None:
-    """Wait until the cluster has the version of its members, without which the next one does not start."""
+    """Wait until the cluster has the version of its members, which the next one needs to start."""
     listener = next(one for one in cluster.target().listeners if one.role is Role.CLIENT)
     deadline = time.monotonic() + DEADLINE
     while f'"etcdcluster":"{line}.' not in (said := _cluster_version(listener, cluster)):
@@ -163,7 +163,7 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
 
 
 @pytest.mark.container
-def test_containers_go_on_with_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
+def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
     """A mixed cluster of containers keeps its data and is judged like one of processes."""
     newest = {version.rpartition(".")[0]: image for version, image in etcd_images.items()}
     path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest][-2:]

@@ -1,4 +1,4 @@
-"""Nothing is left behind, however the owner ends: real owners, real etcds, real signals."""
+"""The watchdog leaves nothing behind, whatever ends the owner: real owners, real etcds, real signals."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
 from pytest_etcdtls.errors import ClusterStartError
 
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 OWNER = Path(__file__).parent / "owner.py"
 
 
 @dataclass
 class Owned:
-    """An owner and what it has told."""
+    """An owner and its output."""
 
     owner: subprocess.Popen[str]
     etcds: list[int]
@@ -41,7 +41,7 @@ class Owned:
 
     @property
     def processes(self) -> list[int]:
-        """Everything that must not survive the owner."""
+        """All that must not survive the owner."""
         assert self.watchdog is not None
         return [*self.etcds, self.watchdog]
 
@@ -56,7 +56,7 @@ Own = Callable[..., Owned]
 
 @pytest.fixture
 def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
-    """Run an owner in a process of its own."""
+    """Run an owner in a new process."""
     with ExitStack() as stack:
 
         def run(manner: str = "plain", size: int = 1) -> Owned:
@@ -78,7 +78,7 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process is there."""
+    """Return whether a process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -95,7 +95,7 @@ def test_a_killed_owner_leaves_nothing(own: Own, number: signal.Signals) -> None
     assert not owned.directory.exists()
 
 
-def test_a_forked_child_that_lives_on_does_not_hold_it_up(own: Own) -> None:
+def test_a_forked_child_that_lives_on_does_not_delay_the_watchdog(own: Own) -> None:
     owned = own("fork")
     assert owned.child is not None
     try:
@@ -190,7 +190,7 @@ def test_a_watchdog_that_cannot_listen_stays_with_its_owner(tmp_path: Path) -> N
     assert not tmp_path.exists()
 
 
-def test_a_killed_watchdog_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:
     watchdog = Watchdog("killed")
     assert watchdog.pid is not None
     os.kill(watchdog.pid, signal.SIGKILL)
@@ -225,7 +225,7 @@ watchdog.GuardedDirectory(Path(sys.argv[1]))
 """
 
 
-def test_an_owner_that_is_killed_when_it_has_just_made_its_directory(tmp_path: Path) -> None:
+def test_an_owner_that_is_killed_right_after_it_made_its_directory_leaves_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", MAKES_A_DIRECTORY, tmp_path], capture_output=True, text=True, check=False
     )
@@ -271,7 +271,7 @@ def _order(pipe: int, *orders: dict[str, object]) -> None:
     os.write(pipe, b"".join(json.dumps(order).encode() + b"\n" for order in orders))
 
 
-def test_orders_are_carried_out_at_the_end_of_the_pipe(orders: tuple[int, int], tmp_path: Path) -> None:
+def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], tmp_path: Path) -> None:
     doomed, trace = tmp_path / "doomed", tmp_path / "trace"
     doomed.mkdir()
     marked, other = _sleeper({MARK: "in-process"}), _sleeper({MARK: "somebody else"})
@@ -287,10 +287,10 @@ def test_orders_are_carried_out_at_the_end_of_the_pipe(orders: tuple[int, int], 
     other.wait()
 
 
-def test_an_owner_that_died_before_it_looked_is_not_waited_for(
+def test_the_watchdog_does_not_wait_for_an_owner_that_died_before_it_started(
     orders: tuple[int, int], tmp_path: Path
 ) -> None:
-    """The pipe is open still, as a child that the owner forked would have it."""
+    """The pipe is still open, as in a child that the owner forked."""
     owner = subprocess.Popen([sys.executable, "-c", ""])
     owner.wait(DEADLINE)
     doomed = tmp_path / "doomed"
@@ -301,8 +301,10 @@ def test_an_owner_that_died_before_it_looked_is_not_waited_for(
     assert not doomed.exists()
 
 
-def test_one_that_is_not_yet_what_it_becomes_is_waited_for(orders: tuple[int, int], tmp_path: Path) -> None:
-    """The kernel has no environment for it yet, as for this one, so that no mark can be seen."""
+def test_the_watchdog_waits_for_a_process_that_is_being_started(
+    orders: tuple[int, int], tmp_path: Path
+) -> None:
+    """The kernel has no environment for it yet, so that the mark is missing."""
     becoming = subprocess.Popen(["sleep", "0.4"], env={}, start_new_session=True)
     doomed = tmp_path / "doomed"
     doomed.mkdir()
@@ -313,14 +315,14 @@ def test_one_that_is_not_yet_what_it_becomes_is_waited_for(orders: tuple[int, in
     assert not doomed.exists()
 
 
-def test_nothing_is_carried_out_after_the_word(orders: tuple[int, int], tmp_path: Path) -> None:
+def test_the_watchdog_does_nothing_after_the_final_order(orders: tuple[int, int], tmp_path: Path) -> None:
     _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
     watch(orders[0], "in-process", os.getppid())
     os.close(orders[1])
     assert tmp_path.exists()
 
 
-def test_half_an_order_of_a_dying_owner_is_no_order(orders: tuple[int, int], tmp_path: Path) -> None:
+def test_an_incomplete_order_is_ignored(orders: tuple[int, int], tmp_path: Path) -> None:
     os.write(orders[1], json.dumps({"directory": str(tmp_path)}).encode())
     os.close(orders[1])
     watch(orders[0], "in-process", os.getppid())
@@ -331,7 +333,7 @@ def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
 
 
-def _wait_for_word(fifo: Path, run: subprocess.Popen[str]) -> None:
+def _wait_for_line(fifo: Path, run: subprocess.Popen[str]) -> None:
     """Wait until the program has written to the pipe; one that ended before is shown."""
     pipe, end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.pidfd_open(run.pid)
     try:
@@ -382,7 +384,7 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     ) as run:
         if mode != "failing-fixture":
-            _wait_for_word(fifo, run)
+            _wait_for_line(fifo, run)
             run.send_signal(getattr(signal, mode))
         assert run.stdin is not None
         with suppress(BrokenPipeError):
@@ -400,7 +402,7 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
 
 
 def _wait_until_empty(home: Path) -> None:
-    """Wait for the watchdog, found by what it watches over."""
+    """Wait for the watchdog of this owner."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().split(b"\0")

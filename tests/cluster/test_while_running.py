@@ -1,4 +1,4 @@
-"""What can be done to a member while it runs: its files replaced, and a start that nobody waits for."""
+"""Operations on a running member: files are replaced, and a start is not waited for."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_container_serves_files_that_were_replaced(etcd_image: str) -> None:
         _replaced_files_are_served(cluster)
 
 
-def test_a_start_is_not_waited_for(start: Start, newest_etcd: Path) -> None:
+def test_a_member_can_be_started_without_waiting(start: Start, newest_etcd: Path) -> None:
     cluster = start(ClusterConfig(), newest_etcd)
     assert cluster.members[0].ready
     cluster.stop_member(0)

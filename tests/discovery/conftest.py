@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 from plugin.runs import run
 from plugin.unvisited import listening
 from servers import Handler, Server, pki, serve
@@ -37,6 +37,6 @@ def trio(newest_etcd: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
+def fake(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> FakeCluster:
     """Where impostors are put up and judged."""
-    return Stage(*pki, serve)
+    return FakeCluster(*pki, serve)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from discovery.discovering import found, judged, observer_of
 from impostors.impostor import CLUSTER, MEMBER, Answer
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 
 from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
 from pytest_etcdtls.observer import Observer
@@ -51,15 +51,15 @@ def by_grpc(*members: bytes) -> dict[str, Answer]:
     return {"/etcdserverpb.Cluster/MemberList": Answer(body=body, grpc_status=0)}
 
 
-def ask(stage: Stage) -> Observer:
-    return observer_of(replace(stage.target(), discover=True), BOUNDS)
+def ask(fake: FakeCluster) -> Observer:
+    return observer_of(replace(fake.target(), discover=True), BOUNDS)
 
 
-def test_unusual_urls_are_reported_one_by_one_and_not_followed(stage: Stage) -> None:
-    listener = stage.put_up(
+def test_unusual_urls_are_reported_one_by_one_and_not_followed(fake: FakeCluster) -> None:
+    listener = fake.put_up(
         overrides=by_grpc(member(1, *UNUSUAL), member(2, *UNUSUAL[2:4], name=b"\x1b[31mred"))
     )
-    observer = ask(stage)
+    observer = ask(fake)
     result = judged(observer)
     assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
     assert result.outcome is Outcome.VIOLATES
@@ -87,9 +87,9 @@ def by_peer(number: int) -> dict[str, Answer]:
     return {"/members": Answer(body=json.dumps(listed, separators=(",", ":")).encode())}
 
 
-def test_a_thousand_members_are_bounded_and_reported(stage: Stage) -> None:
-    listener = stage.put_up(Role.PEER, overrides=by_peer(1000))
-    observer = ask(stage)
+def test_a_thousand_members_are_bounded_and_reported(fake: FakeCluster) -> None:
+    listener = fake.put_up(Role.PEER, overrides=by_peer(1000))
+    observer = ask(fake)
     result = judged(observer)
     assert len(observer.target.listeners) == 1 + MOST_MEMBERS
     assert result.outcome is Outcome.INCONCLUSIVE
@@ -99,17 +99,17 @@ def test_a_thousand_members_are_bounded_and_reported(stage: Stage) -> None:
     assert {one.url for one in observer.connections} == {listener.url}
 
 
-def test_a_list_longer_than_the_bound_is_no_list(stage: Stage) -> None:
-    stage.put_up(Role.PEER, overrides=by_peer(5000))
-    result = judged(ask(stage))
+def test_a_list_longer_than_the_bound_is_no_list(fake: FakeCluster) -> None:
+    fake.put_up(Role.PEER, overrides=by_peer(5000))
+    result = judged(ask(fake))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list" in result.reason
 
 
-def test_every_check_of_the_whole_target_survives_unusual_urls(stage: Stage) -> None:
-    stage.put_up(overrides=by_grpc(member(1, *UNUSUAL, peers=UNUSUAL), member(1, *UNUSUAL, peers=UNUSUAL)))
+def test_every_check_of_the_whole_target_survives_unusual_urls(fake: FakeCluster) -> None:
+    fake.put_up(overrides=by_grpc(member(1, *UNUSUAL, peers=UNUSUAL), member(1, *UNUSUAL, peers=UNUSUAL)))
     for discover in (False, True):
-        observer = observer_of(replace(stage.target(), discover=discover), BOUNDS)
+        observer = observer_of(replace(fake.target(), discover=discover), BOUNDS)
         judge = Judge(observer)
         for check in catalogue().values():
             if subjects(check, observer.target) == [None] and not check.opt_in:
@@ -144,15 +144,15 @@ def test_every_check_of_the_whole_target_survives_unusual_urls(stage: Stage) -> 
     ids=["unavailable", "not a message", "empty", "denied", "nested"],
 )
 def test_the_next_api_is_asked_if_one_returns_no_list(
-    stage: Stage, overrides: dict[str, Answer], api: QueriedBy
+    fake: FakeCluster, overrides: dict[str, Answer], api: QueriedBy
 ) -> None:
     listed = [
         {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
     ]
     gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
-    stage.put_up(overrides={**gateway, **overrides})
-    stage.put_up(Role.PEER)
-    observer = ask(stage)
+    fake.put_up(overrides={**gateway, **overrides})
+    fake.put_up(Role.PEER)
+    observer = ask(fake)
     assert found(observer).questions[-1].api is api
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
@@ -162,8 +162,8 @@ def test_the_next_api_is_asked_if_one_returns_no_list(
     "body",
     [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
 )
-def test_a_peer_port_without_a_list(stage: Stage, body: bytes) -> None:
-    stage.put_up(Role.PEER, overrides={"/members": Answer(body=body)})
-    result = judged(ask(stage))
+def test_a_peer_port_without_a_list(fake: FakeCluster, body: bytes) -> None:
+    fake.put_up(Role.PEER, overrides={"/members": Answer(body=body)})
+    result = judged(ask(fake))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list (HTTP 200)" in result.reason

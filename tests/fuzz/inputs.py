@@ -1,4 +1,4 @@
-"""Inputs for a reader: bytes without a plan, words of its language, and damaged copies of what is valid."""
+"""Inputs for a reader: random bytes, tokens of its language, and damaged copies of valid inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def inputs(reader: ForeignReader) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def damaged(draw: st.DrawFn, corpus: Sequence[bytes]) -> bytes:
-    """Return a copy of a valid input with some pieces removed, replaced, repeated or put in."""
+    """Return a copy of a valid input with pieces removed, replaced, repeated or inserted."""
     data = bytearray(draw(st.sampled_from(corpus)))
     for _ in range(draw(st.integers(1, 6))):
         begin = draw(st.integers(0, len(data)))

@@ -1,4 +1,4 @@
-"""Every reader of bytes that others wrote: what it is given, and which errors its documentation names.
+"""Every reader of foreign bytes: its inputs, and the errors that its documentation names.
 
 A seed of the corpus is a file in ``corpus/NAME``. What once failed is kept there.
 """
@@ -67,7 +67,7 @@ class ForeignReader:
 
 
 class _Script(httpcore.NetworkStream):
-    """A stream from which these bytes come, and then its end."""
+    """A stream that returns these bytes and then ends."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

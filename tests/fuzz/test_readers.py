@@ -1,4 +1,4 @@
-"""No reader of foreign bytes fails in another way than it says, or takes longer than its input is worth."""
+"""No reader of foreign bytes raises an undocumented error, or takes time beyond the size of its input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 SECONDS = 10.0
-"""Of processor time for a few kilobytes, on a slow machine. What takes longer grows as a square or worse."""
+"""Processor time for a few kilobytes on a slow machine. A reader beyond it takes quadratic time or worse."""
 
 EXAMPLES = 40
 
@@ -26,7 +26,7 @@ def holds(reader: ForeignReader, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=list(READERS))
-def test_what_is_kept_is_read(reader: ForeignReader) -> None:
+def test_kept_inputs_are_read(reader: ForeignReader) -> None:
     kept = reader.corpus()
     assert kept
     for data in kept:

@@ -10,7 +10,7 @@ import pytest
 from discovery.discovering import found, live, named, observer_of
 from discovery.test_unusual_answers import by_grpc, member
 from hostile.discovery_servers import RecordingServer
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 from OpenSSL import SSL
 from servers import Handler, Server, pki, serve
 from starting import start_process
@@ -201,13 +201,13 @@ def test_a_client_certificate_of_the_cluster_does_not_prove_a_member(
 def test_a_server_with_a_certificate_of_another_role_gets_nothing(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
 ) -> None:
-    stage = Stage(*pki, serve)
+    fake = FakeCluster(*pki, serve)
     authority = CertificateAuthority.from_key(pki[0].client_ca.certificate, pki[0].client_ca.key)
     wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
     very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
     peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
-    stage.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
-    observer = observer_of(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    fake.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
+    observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
     run_checks(observer)
     assert wrong_role.record.connections > 0
     assert wrong_role.record.certificates == []
@@ -268,9 +268,9 @@ LOCAL_AND_METADATA = (
 def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
 ) -> None:
-    stage = Stage(*pki, serve)
-    stage.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
-    observer = observer_of(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    fake = FakeCluster(*pki, serve)
+    fake.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
+    observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
     assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)
     assert {url.reachability for url in listed.of_role("client")} <= {
@@ -278,7 +278,7 @@ def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_co
         Reachability.LOCAL,
     }
     run_checks(observer)
-    assert {one.url for one in observer.connections} == {stage.listeners[0].url, "https://127.0.0.1:1"}
+    assert {one.url for one in observer.connections} == {fake.listeners[0].url, "https://127.0.0.1:1"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Impostors of one PKI, started and closed by fixtures."""
+"""Servers that imitate etcd with one PKI, started and closed by fixtures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 from servers import Handler, Server, pki, serve
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -15,6 +15,6 @@ __all__ = ["pki", "serve"]
 
 
 @pytest.fixture
-def phase(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
-    """Where impostors are put up and judged."""
-    return Stage(*pki, serve)
+def fake(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> FakeCluster:
+    """Servers that imitate a cluster."""
+    return FakeCluster(*pki, serve)

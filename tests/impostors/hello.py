@@ -1,4 +1,4 @@
-"""Looking at a ClientHello before anything is read."""
+"""Reads a ClientHello without consuming it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A server that passes as an etcd over TLS, HTTP/1.1, HTTP/2 and gRPC, and lies where it is told to.
+"""A server with the responses of an etcd over TLS, HTTP/1.1, HTTP/2 and gRPC, some of them overridden.
 
-For what no etcd can be brought to answer. Like etcd it serves whatever comes, by its first bytes.
+It is for responses that no etcd sends. Like etcd it selects the protocol by the first bytes of a connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFACE = b"PRI * HTTP/2.0"
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered to a request, over HTTP/1.1 or as a gRPC message.
+    """The response to a request, over HTTP/1.1 or as a gRPC message.
 
     Attributes:
         headers: further ones; a Date is there unless one is given.
@@ -49,7 +49,7 @@ CLUSTER, MEMBER = 0xC0FFEE, 1
 
 
 def answers(version: str) -> Answers:
-    """Return what a healthy etcd of that version and of one member answers."""
+    """Return the responses of a healthy etcd of that version with one member."""
     header = encode({1: CLUSTER, 2: MEMBER, 3: 1, 4: 2})
     peer_url, client_url = "https://127.0.0.1:2380", "https://127.0.0.1:2379"
     record = encode({1: MEMBER, 2: b"m0", 3: peer_url.encode(), 4: client_url.encode()})
@@ -80,21 +80,21 @@ def _message(message: bytes) -> Answer:
 def impostor(
     responses: Answers,
     context: Callable[[socket.socket], ssl.SSLContext],
-    closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
+    refuses: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
 ) -> Handler:
-    """Return what a server does with each connection.
+    """Return the handler of each connection.
 
     Args:
-        responses: what it answers; 404 to all else.
-        context: of its TLS, for a connection of which nothing was read yet.
-        closes: given the connection and its first bytes, whether it is closed without an answer.
+        responses: the responses by path; 404 for all others.
+        context: returns the TLS context for a connection of which nothing was read yet.
+        refuses: given the connection and its first bytes, whether it is closed without an answer.
     """
 
     def handle(connection: socket.socket) -> None:
         connection.settimeout(10)
         with context(connection).wrap_socket(connection, server_side=True) as stream:
             first = stream.recv(65536)
-            if first and not closes(stream, first):
+            if first and not refuses(stream, first):
                 serve = _http2 if first.startswith(PREFACE) else _http1
                 serve(stream, first, responses)
             with contextlib.suppress(OSError):
@@ -116,7 +116,12 @@ def _http1(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
     if answer is None or (answer.grpc_status is not None and path in responses):
         answer = Answer(status=404, body=b"404 page not found\n")
     sent = {"Date": _now(), "Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
-    lines = [f"HTTP/1.1 {answer.status} Told", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
+    lines = [
+        f"HTTP/1.1 {answer.status} Status",
+        *(f"{name}: {value}" for name, value in sent.items()),
+        "",
+        "",
+    ]
     stream.sendall("\r\n".join(lines).encode() + answer.body)
 
 

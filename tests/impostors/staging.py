@@ -1,4 +1,4 @@
-"""Putting up impostors as the listeners of one target, and judging them."""
+"""Starts servers that imitate etcd as the listeners of one target, and judges them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey,
 
 
 @dataclass
-class Stage:
-    """Where impostors are put up.
+class FakeCluster:
+    """Servers that imitate a cluster.
 
     Attributes:
-        pki: whose certificates they serve and verify.
-        directory: its files.
+        pki: the PKI of their certificates.
+        directory: the directory of its files.
         serve: starts a server.
-        listeners: those put up so far.
-        responses: what the last one answers; may be changed while it is up.
+        listeners: the listeners so far.
+        responses: the responses of the last one; they may be changed while it runs.
     """
 
     pki: ClusterPKI
@@ -56,17 +56,17 @@ class Stage:
         overrides: Answers | None = None,
         version: str = "3.6.16",
         context: Callable[[socket.socket], ssl.SSLContext] | None = None,
-        closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
+        refuses: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
     ) -> Listener:
-        """Put up an impostor that tells the truth but for the lies, and return its listener."""
+        """Start a server with the responses of an etcd, except for the overrides, and return its listener."""
         self.responses = {**answers(version), **(overrides or {})}
         usual = self.context(role)
-        server = self.serve(impostor(self.responses, context or (lambda _: usual), closes))
+        server = self.serve(impostor(self.responses, context or (lambda _: usual), refuses))
         self.listeners.append(server.listener(role=role))
         return self.listeners[-1]
 
     def target(self) -> Target:
-        """Return the target that the impostors make up, of a live cluster."""
+        """Return the servers as the target of a live cluster."""
         pki = self.pki
         client = PortCredentials(
             server_ca=TrustBundle((pki.server_ca.certificate,), "ca"),

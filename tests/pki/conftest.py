@@ -21,14 +21,14 @@ from pytest_etcdtls.pki.profile import Identity, KeyType
 
 OpenSSL = Callable[..., "subprocess.CompletedProcess[str]"]
 DEADLINE = 60.0
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 # NOTE: not "ready to serve client requests": after that line etcd still reads the pair for its listener.
 _SERVES = "serving client traffic securely"
 
 
 @pytest.fixture(scope="session")
 def openssl() -> OpenSSL:
-    """Run ``openssl`` with the arguments and return what came of it."""
+    """Run ``openssl`` with the arguments and return the result."""
     binary = shutil.which("openssl")
     if binary is None:
         pytest.skip("needs openssl on PATH")
@@ -101,11 +101,11 @@ class RunningEtcd:
         return "".join(self.lines)
 
     def version(self, server_ca: Path, client: Files | None, *, port: int | None = None) -> str:
-        """Return what became of a GET of ``/version``, as :meth:`ask` does."""
+        """Return the result of a GET of ``/version``, as :meth:`ask` does."""
         return self.ask(server_ca, client, "GET", "/version", port=port)
 
     def gateway(self, server_ca: Path, client: Files) -> str:
-        """Return what became of a range request to the JSON gateway, as :meth:`ask` does."""
+        """Return the result of a range request to the JSON gateway, as :meth:`ask` does."""
         return self.ask(server_ca, client, "POST", "/v3/kv/range", '{"key": "YQ=="}')
 
     def ask(
@@ -118,7 +118,7 @@ class RunningEtcd:
         *,
         port: int | None = None,
     ) -> str:
-        """Return the HTTP status, ``closed``, or the alert's name in OpenSSL's words."""
+        """Return the HTTP status, ``closed``, or OpenSSL's name of the alert."""
         context = ssl.create_default_context(cafile=server_ca)
         # Under TLS 1.3 the alert comes after the handshake and is lost if our request fails to be written.
         context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -174,7 +174,7 @@ def _command(binary: Path, data: Path, pki: Path, paths: Mapping[str, Path], por
 
 @pytest.fixture
 def start_etcd(tmp_path: Path) -> Iterator[EtcdStarter]:
-    """Start an etcd on a written PKI and wait for its own word that it serves; all are stopped at the end."""
+    """Start an etcd on a written PKI and wait until its log says that it serves; it is stopped at the end."""
     running: list[RunningEtcd] = []
 
     def start(binary: Path, pki: Path, paths: Mapping[str, Path], *flags: str) -> RunningEtcd:

@@ -104,7 +104,7 @@ def test_clients_have_no_names() -> None:
 
 
 def test_peer_client_has_the_common_name_of_the_peers() -> None:
-    """So that it is accepted where ``--peer-cert-allowed-cn`` asks for that name."""
+    """It is accepted with that name in ``--peer-cert-allowed-cn``."""
     pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
     assert pki.peer_client.chain[0].subject == pki.peers["m0"].chain[0].subject
 
@@ -209,7 +209,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, layout: CALayout, umas
 
 
 def test_existing_file_is_replaced_not_written_into(tmp_path: Path) -> None:
-    """A file that others may read, or that they hold open, never gets to hold a key."""
+    """A key is never written into a file that others may read or have open."""
     path = tmp_path / "server.key"
     path.write_text("old")
     path.chmod(0o644)

@@ -47,11 +47,11 @@ def test_client_has_no_subject_alt_name_extension(ca: CertificateAuthority) -> N
     assert ExtensionOID.SUBJECT_ALTERNATIVE_NAME not in extensions(leaf(ca, CLIENT, HOSTS))
 
 
-def test_no_hosts_means_no_subject_alt_name_extension(ca: CertificateAuthority) -> None:
+def test_a_profile_without_hosts_has_no_subject_alt_name_extension(ca: CertificateAuthority) -> None:
     assert ExtensionOID.SUBJECT_ALTERNATIVE_NAME not in extensions(leaf(ca, SERVER))
 
 
-def test_addresses_and_names_are_told_apart(ca: CertificateAuthority) -> None:
+def test_addresses_and_names_are_distinguished(ca: CertificateAuthority) -> None:
     names = leaf(ca, SERVER, HOSTS).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "etcd-0.example"]
     assert names.get_values_for_type(x509.IPAddress) == [
@@ -89,7 +89,7 @@ def test_key_usage_of_a_ca(ca: CertificateAuthority) -> None:
     assert key_usages(ca.certificate) == {"key_cert_sign", "crl_sign"}
 
 
-def test_no_key_usage_means_no_extension(ca: CertificateAuthority) -> None:
+def test_a_profile_without_key_usage_has_no_such_extension(ca: CertificateAuthority) -> None:
     assert ExtensionOID.KEY_USAGE not in extensions(leaf(ca, replace(CLIENT, key_usage=frozenset())))
 
 

@@ -1,4 +1,4 @@
-"""Every defect that a broken cluster may need can be asked for, and is what etcd then serves."""
+"""Every defect can be requested in a profile, and etcd serves it."""
 
 from __future__ import annotations
 

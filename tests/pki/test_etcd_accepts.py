@@ -1,4 +1,4 @@
-"""What is generated is what etcd's Go accepts or refuses."""
+"""etcd accepts and refuses generated certificates as expected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = {
     "tlsv1 alert unknown ca",
     "tlsv13 alert certificate required",
 }
-"""Alerts about a certificate, in OpenSSL's words."""
+"""Alerts about a certificate, as OpenSSL names them."""
 
 
 def _written(directory: Path, plan: PKIPlan) -> ClusterPKI:
@@ -64,7 +64,7 @@ def test_every_layout_and_key_type(
 
 
 @pytest.mark.etcd_version("3.6")
-def test_layout_per_role_with_a_client_certificate_of_etcds_own(
+def test_etcd_dials_with_a_client_certificate_in_the_layout_per_role(
     etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter
 ) -> None:
     pki = _written(tmp_path / "pki", PKIPlan(layout=CALayout.PER_ROLE))
@@ -89,7 +89,7 @@ MADE = {
     "lookalike-ca": "tlsv1 alert unknown ca",
     "revoked": "closed",
 }
-"""What the client port of an etcd with a CRL says to each."""
+"""The answer of the client port of an etcd with a CRL to each."""
 
 
 @pytest.mark.etcd_version("3.6")

@@ -1,4 +1,4 @@
-"""The kubeadm layout is what kubeadm itself makes: files, subjects, usages, names, validity, encodings."""
+"""The kubeadm layout equals kubeadm's own: files, subjects, usages, names, validity, encodings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pki() -> ClusterPKI:
 
 @pytest.fixture(scope="module")
 def directory(pki: ClusterPKI, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is ``/etc/kubernetes/pki`` on the node."""
+    """The equivalent of ``/etc/kubernetes/pki`` on the node."""
     root = tmp_path_factory.mktemp("kubeadm")
     pki.write(root)
     return root / "node-1"
@@ -127,7 +127,7 @@ def test_logical_names(pki: ClusterPKI) -> None:
     assert pki.peer_client.chain[0].subject.rfc4514_string() == "CN=kube-etcd-healthcheck-client"
 
 
-def test_every_node_has_its_own() -> None:
+def test_every_node_has_its_own_certificates() -> None:
     plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
     pki = ClusterPKI.generate(plan, [NODE, MemberNames("node-2", ("10.0.0.12",))])
     first, second = pki.leaves["node-1"], pki.leaves["node-2"]
@@ -150,7 +150,7 @@ def test_changed_ca_does_not_shift_its_leaves() -> None:
     assert leaf.not_valid_before_utc < now < leaf.not_valid_after_utc
 
 
-def test_changed_profile_takes_the_place_of_kubeadms() -> None:
+def test_changed_profile_replaces_the_one_of_kubeadm() -> None:
     expired = replace(
         SERVER, common_name=None, valid_from=timedelta(days=-400), valid_for=timedelta(days=365)
     )

@@ -1,4 +1,4 @@
-"""Whatever a file holds, loading it ends in what was wanted or in one message that says what to do."""
+"""Loading any file ends with the credential or with one message that has a remedy."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, load: Callable[..., object], n
 
 
 def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test may run as root, who may read everything: the refusal itself cannot be produced."""
+    """The test may run as root, who can read every file: the refusal cannot be produced."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -277,7 +277,7 @@ def test_no_message_shows_a_key(tmp_path: Path) -> None:
 
 
 def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path, openssl: OpenSSL) -> None:
-    """A name in T61String with umlauts; Go and OpenSSL take it, the cryptography library does not."""
+    """A name in T61String with umlauts, which Go and OpenSSL accept and the cryptography library does not."""
     (tmp_path / "req.cnf").write_text("[req]\ndistinguished_name=dn\nstring_mask=MASK:0x4\n[dn]\n")
     subprocess.run(
         [

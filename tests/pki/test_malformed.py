@@ -1,4 +1,4 @@
-"""Malformed certificates: what Go refuses is known, the rest is read all the same, and nothing raises."""
+"""Malformed certificates: those that Go refuses are known, others are read, and nothing raises."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_key(parameters: str) -> bytes:
 
 REFUSED = {
     "no certificate": (b"", "not DER"),
-    "trailing": (issued() + b"\0", "behind the certificate"),
+    "trailing": (issued() + b"\0", "after the certificate"),
     "version 4": (edited(lambda fields: [bytes.fromhex("a003020103"), *fields[1:]]), "version is 4"),
     "long form of a length": (b"\x30\x83\0" + issued()[2:], "not DER"),
     "local time": (with_times(b"2601010000", b"310101000000Z"), "notBefore is no UTCTime"),
@@ -77,7 +77,7 @@ REFUSED = {
         edited(lambda fields: [*fields[:5], fields[5].replace(b"etcd", b"\xff" * 4), *fields[6:]]),
         "not UTF-8",
     ),
-    "explicit EC parameters": (with_key("3003020101"), "written out"),
+    "explicit EC parameters": (with_key("3003020101"), "explicit"),
     "unsupported curve": (with_key("06052b8104000a"), "1.3.132.0.10"),
     "address of 5 octets": (with_value(SAN, "300787057f00000100"), "has 5 octets"),
     "address with mask": (with_value(SAN, "300a87087f000001ffffffff"), "has 8 octets"),
@@ -91,7 +91,7 @@ REFUSED = {
     "constraints are empty": (with_value(CONSTRAINTS, "3000"), "nothing in it"),
     "key usage": (with_value("2.5.29.15", "0500"), "malformed keyUsage"),
     "key identifier": (with_value("2.5.29.14", "0500"), "malformed subjectKeyIdentifier"),
-    "policy twice": (with_value("2.5.29.32", "300a300306012a300306012a"[:24]), "stands twice"),
+    "policy twice": (with_value("2.5.29.32", "300a300306012a300306012a"[:24]), "occurs twice"),
 }
 
 
@@ -121,7 +121,7 @@ TOLERATED = {
 
 
 @pytest.mark.parametrize("name", TOLERATED)
-def test_the_rest_of_what_go_accepts_is_read(name: str) -> None:
+def test_certificates_that_go_accepts_are_read(name: str) -> None:
     der, part = TOLERATED[name]
     assert not parse_error(der)
     certificate = load(der)

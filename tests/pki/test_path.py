@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)
 ROOT = CertificateAuthority.create("root")
 MIDDLE = ROOT.intermediate("middle")
 LOW = MIDDLE.intermediate("low")
-OTHER = CertificateAuthority.create("stranger")
+OTHER = CertificateAuthority.create("other")
 
 
 def leaf_of(authority: CertificateAuthority, profile: Profile = SERVER) -> x509.Certificate:
@@ -37,7 +37,7 @@ LEAF = leaf_of(LOW)
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))
-def test_every_signature_is_verified_weak_ones_too(key_type: KeyType) -> None:
+def test_signatures_are_verified_including_weak_ones(key_type: KeyType) -> None:
     authority = CertificateAuthority.create("CA", key_type)
     namesake = CertificateAuthority.create("CA", key_type)
     for signature_hash in (None, "sha1", "sha384", "sha512"):
@@ -68,7 +68,7 @@ def test_a_path_leads_over_intermediates_in_any_order() -> None:
     assert find_path(LEAF, pool, [OTHER.certificate, ROOT.certificate], NOW) == path
 
 
-def test_no_path_without_an_intermediate_or_to_another_anchor() -> None:
+def test_a_path_needs_every_intermediate_and_its_anchor() -> None:
     assert find_path(LEAF, [LOW.certificate], [ROOT.certificate], NOW) is None
     assert find_path(LEAF, [LOW.certificate, MIDDLE.certificate], [OTHER.certificate], NOW) is None
 
@@ -78,7 +78,7 @@ def test_an_intermediate_and_the_leaf_itself_may_be_anchors() -> None:
     assert find_path(LEAF, [LOW.certificate], [LEAF], NOW) == (LEAF,)
 
 
-def test_ca_certificates_that_signed_each_other_do_not_make_it_go_round() -> None:
+def test_the_search_ends_with_ca_certificates_that_signed_each_other() -> None:
     one, other = CertificateAuthority.create("one"), CertificateAuthority.create("other")
     pool = [cross_signed(one, other), cross_signed(other, one)]
     leaf = leaf_of(one)
@@ -87,7 +87,7 @@ def test_ca_certificates_that_signed_each_other_do_not_make_it_go_round() -> Non
     assert len(issuers_among(leaf, pool, NOW)) == 2
 
 
-def test_what_is_valid_now_is_preferred() -> None:
+def test_a_valid_certificate_is_preferred() -> None:
     expired = cross_signed(
         LOW, ROOT, replace(AUTHORITY, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
     )
@@ -105,7 +105,7 @@ def test_issuers_as_far_as_they_are_known() -> None:
     assert issuers_among(own, [ROOT.certificate, own], NOW) == ()
 
 
-def test_ancestors_are_all_of_them_and_nobody_else() -> None:
+def test_ancestors_are_all_certificates_above_the_leaf() -> None:
     valid_counterpart = cross_signed(LOW, ROOT)
     pool = [OTHER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
     assert ancestors(LEAF, pool) == {LOW.certificate, valid_counterpart, MIDDLE.certificate}

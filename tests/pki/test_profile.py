@@ -33,7 +33,7 @@ def test_key_below_1024_bits_is_an_error() -> None:
         generate_key(KeyType.RSA_2048, rsa_bits=512)
 
 
-def test_words_of_the_command_line() -> None:
+def test_key_types_are_named_as_on_the_command_line() -> None:
     assert [str(key_type) for key_type in KeyType] == [
         "ecdsa-p256",
         "ecdsa-p384",

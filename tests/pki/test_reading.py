@@ -1,4 +1,4 @@
-"""Strange certificates are read without an error and without a warning."""
+"""Unusual certificates are read without an error and without a warning."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_any_serial_number_is_read(serial: int) -> None:
         assert serial_number(certificate) == serial
 
 
-def test_what_is_no_certificate_is_an_error() -> None:
+def test_other_data_is_an_error() -> None:
     der = loaded(SERVER).public_bytes(Encoding.DER)
     for broken in (b"", b"\x30\x00", der[:-1], der + b"\0"):
         with pytest.raises(ValueError, match=r"."):
@@ -130,5 +130,5 @@ def test_other_keys_are_not(key: object, words: str) -> None:
         (SERVER, False),
     ],
 )
-def test_what_etcd_generated(profile: Profile, generated: bool) -> None:
+def test_certificates_that_etcd_generated_are_recognised(profile: Profile, generated: bool) -> None:
     assert is_generated(loaded(profile)) is generated

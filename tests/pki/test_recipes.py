@@ -1,4 +1,4 @@
-"""The recipes are run as they stand, and what they make is compared with what we made."""
+"""The recipes are run unchanged, and their identities are compared with the issued ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pytest_etcdtls.pki.identities import (
 from pytest_etcdtls.pki.profile import Identity, KeyType
 
 from .conftest import DEADLINE
-from .test_minted import facts
+from .test_issued import facts
 from .test_untrusted import ISSUER, authority_key_identifier, raw_name
 
 pytestmark = pytest.mark.program("openssl")
 
 
 def follow(identity: Identity, directory: Path) -> Identity:
-    """Run a recipe in a shell of its own and return what it wrote."""
+    """Run a recipe in a new shell and return the identity that it wrote."""
     subprocess.run(
         ["sh", "-eu", "-c", "\n".join(identity.recipe)],
         cwd=directory,
@@ -42,7 +42,7 @@ def follow(identity: Identity, directory: Path) -> Identity:
 
 
 @pytest.mark.parametrize("name", ISSUED_NAMES)
-def test_minted(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
+def test_issued_identities(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
     (tmp_path / "ca's.crt").write_bytes(encode_certificates([authority.certificate]))
     (tmp_path / "ca's.key").write_bytes(encode_key(authority.key))
     ours = issue_identities(authority, [name], ca_files=("ca's.crt", "ca's.key"))[name]
@@ -78,7 +78,7 @@ def test_lookalike(tmp_path: Path, key_type: KeyType) -> None:
     assert made.public_key() != ca.public_key()
 
 
-def test_no_recipe_tells_a_key(ca: CertificateAuthority) -> None:
+def test_no_recipe_contains_a_key(ca: CertificateAuthority) -> None:
     identities = [
         *issue_identities(ca).values(),
         self_signed(),

@@ -1,4 +1,4 @@
-"""Identities that nobody trusts; above all that a look-alike really looks like what it copies."""
+"""Identities of untrusted CAs, and the fields that a look-alike copies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ISSUER, SUBJECT = 3, 5
 
 
 def raw_name(certificate: x509.Certificate, position: int) -> bytes:
-    """The octets of a Name as they stand in the certificate, not as any library writes them."""
+    """The octets of a Name in the certificate, not as a library encodes them."""
     tbs, _, _ = children(certificate.public_bytes(Encoding.DER))
     return children(tbs)[position]
 
@@ -78,8 +78,8 @@ def test_umlauts_keep_their_encoding(tmp_path: Path, openssl: OpenSSL) -> None:
         assert raw_name(identity.chain[0], ISSUER) == raw_name(ca, SUBJECT)
 
 
-def test_openssl_takes_the_trusted_ca_for_the_issuer(tmp_path: Path, openssl: OpenSSL) -> None:
-    """Name and key identifier lead to the trusted CA, and only the signature tells the truth."""
+def test_openssl_finds_the_trusted_ca_as_issuer(tmp_path: Path, openssl: OpenSSL) -> None:
+    """Name and key identifier are those of the trusted CA, and only the signature differs."""
     ca = openssl_ca(openssl, tmp_path, "/CN=etcd-ca", "utf8only")
     identity = lookalike_ca([ca.subject], [ca])
     assert authority_key_identifier(identity.chain[0]) == subject_key_identifier(ca)
@@ -103,13 +103,13 @@ def test_announced_name_with_a_known_ca_is_preferred(ca: CertificateAuthority) -
     assert authority_key_identifier(leaf) == subject_key_identifier(ca.certificate)
 
 
-def test_of_equal_subjects_the_first_trusted_is_copied() -> None:
+def test_the_first_trusted_ca_is_copied_of_equal_subjects() -> None:
     first, second = (CertificateAuthority.create("etcd-ca").certificate for _ in range(2))
     leaf = lookalike_ca([first.subject], [first, second]).chain[0]
     assert authority_key_identifier(leaf) == subject_key_identifier(first)
 
 
-def test_announced_name_alone_will_do(ca: CertificateAuthority) -> None:
+def test_announced_name_alone_is_sufficient(ca: CertificateAuthority) -> None:
     leaf = lookalike_ca([ca.certificate.subject], []).chain[0]
     assert leaf.issuer == ca.certificate.subject
     assert authority_key_identifier(leaf) != subject_key_identifier(ca.certificate)
@@ -122,7 +122,7 @@ def test_trusted_ca_without_key_identifier_is_copied_by_its_key() -> None:
     assert authority_key_identifier(lookalike_ca([], [trusted]).chain[0]) == expected
 
 
-def test_nothing_to_look_like_is_not_verified() -> None:
+def test_no_announced_and_no_trusted_ca_is_not_verified() -> None:
     with pytest.raises(NotVerifiedError, match="--etcd-trusted-ca"):
         lookalike_ca([], [])
 
@@ -133,7 +133,7 @@ def test_self_signed_is_its_own_issuer_and_no_ca() -> None:
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
-def test_foreign_ca_is_another_one_each_time() -> None:
+def test_foreign_ca_is_new_each_time() -> None:
     (first,), (second,) = foreign_ca().chain, foreign_ca().chain
     assert first.issuer == second.issuer
     assert authority_key_identifier(first) != authority_key_identifier(second)

@@ -1,4 +1,4 @@
-"""A runner of pytest, and a port that nobody may come to."""
+"""A runner of pytest, and a port that must not be contacted."""
 
 from __future__ import annotations
 

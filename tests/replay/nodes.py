@@ -1,4 +1,4 @@
-"""Files of one member as an operator has them, and replays of its declaration."""
+"""Files of one member as on a node, and replays of its declaration."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def node(directory: Path, changes: Mapping[str, str | None] | None = None, shape
 
 
 def plan_of(kubernetes: Path, *, files: bool = True) -> ReplayPlan:
-    """Return what ``--etcd-config`` and, with ``files``, ``--etcd-pki-dir`` say about a node."""
+    """Return the plan of a node, from ``--etcd-config`` and, with ``files``, ``--etcd-pki-dir``."""
     directory = {"etcd_pki_dir": kubernetes / "pki"} if files else {}
     return read_replay(Given(etcd_config=kubernetes / "etcd.yaml", **directory), {})
 
 
 def plan_of_file(path: Path, **options: str | Path) -> ReplayPlan:
-    """Return what ``--etcd-config`` says, with no file at hand."""
+    """Return the plan from ``--etcd-config`` without any other file."""
     return read_replay(Given(etcd_config=path, **options), {})
 
 
 @dataclass
 class Replayed:
-    """A replay that was judged."""
+    """A judged replay."""
 
     etcd: ReplayedEtcd
     target: Target
@@ -78,12 +78,12 @@ class Replayed:
         return [result for result in self.results if result.check == check]
 
     def outcomes(self, check: str) -> set[Outcome]:
-        """Return what a check came to, on all listeners."""
+        """Return the outcomes of a check on all listeners."""
         return {result.outcome for result in self.of(check)}
 
     @property
     def violated(self) -> set[str]:
-        """The checks that do not come to a good end."""
+        """The checks that do not conform."""
         return {result.check for result in self.results if result.outcome in BAD}
 
     @property

@@ -1,4 +1,4 @@
-"""What etcd is started with in a replay: all that is declared, but for ports, paths and other members."""
+"""The command line of a replay: all declared settings, except for ports, paths and other members."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_one_flag(declared: str, replayed: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["true", "--listen-client-urls=https://etcd.example:2379", "--cert-file"])
-def test_what_stops_etcd_is_kept(word: str) -> None:
-    """A stray word, a listener on a host name, a flag without its value."""
+def test_settings_that_etcd_refuses_are_kept(word: str) -> None:
+    """An argument without a flag, a listener on a host name, a flag without its value."""
     assert moved(flags("--name=a", word)).arguments[-1] == word
 
 
-def test_a_declared_flag_takes_the_place_of_an_addition_and_of_a_default() -> None:
+def test_a_declared_flag_replaces_additions_and_defaults() -> None:
     given = moved(flags("--log-outputs=default"), **{"log-outputs": "stderr", "election-timeout": "25"})
     assert given.arguments == (
         "--election-timeout=25",
@@ -93,7 +93,7 @@ def test_a_declared_flag_takes_the_place_of_an_addition_and_of_a_default() -> No
     )
 
 
-def test_two_schemes_on_one_address_stay_on_one() -> None:
+def test_two_schemes_on_one_address_keep_one_address() -> None:
     both = "http://10.0.0.11:2379,https://10.0.0.11:2379,https://127.0.0.1:2379,unixs://10.0.0.11:0"
     arguments = moved(flags(f"--listen-client-urls={both}")).arguments
     assert (
@@ -102,7 +102,7 @@ def test_two_schemes_on_one_address_stay_on_one() -> None:
     )
 
 
-def test_a_list_that_is_overridden_is_left_as_it_is() -> None:
+def test_an_overridden_list_is_not_changed() -> None:
     done = moved(
         from_command_line(
             ["etcd", "--listen-peer-urls=https://10.0.0.1:1", "--listen-peer-urls=https://10.0.0.2:2"],
@@ -116,7 +116,7 @@ def test_a_list_that_is_overridden_is_left_as_it_is() -> None:
     assert done.variables == {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"}
 
 
-def test_sockets_alone_leave_a_list(tmp_path: Path) -> None:
+def test_a_list_of_sockets_only_is_replaced(tmp_path: Path) -> None:
     arguments = moved(flags("--listen-client-urls=unix://a:0,unixs://b:0")).arguments
     assert "--listen-client-urls=unix://replay-of-a-socket:0" in arguments
 
@@ -164,7 +164,7 @@ def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path:
     assert yaml.safe_load(moved(written(tmp_path, text)).configuration or "")["name"] == "b"
 
 
-def test_what_etcd_needs_beside_a_value_that_is_not_known(tmp_path: Path) -> None:
+def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: Path) -> None:
     (tmp_path / "start.sh").write_text(
         "exec etcd --name=$(hostname) --initial-advertise-peer-urls=https://10.0.0.1:2380"
         " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://$HOST:2379\n"
@@ -189,7 +189,7 @@ def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
     assert len(said) == 3
 
 
-def test_what_is_replayed_otherwise_is_said() -> None:
+def test_differences_to_the_declaration_are_listed() -> None:
     declaration = flags(
         f"--initial-cluster={CLUSTER}", "--log-level=error", "--log-format=console", "--discovery=https://d",
         environment={"SSL_CERT_DIR": "/certs"},

@@ -1,4 +1,4 @@
-"""One member's declaration on every etcd: what holds, what no longer starts, whom it locks out."""
+"""One member's declaration on every etcd: what conforms, what does not start, which clients are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUITES = "--cipher-suites"
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
 def test_a_node_s_own_files_are_served_and_clean(etcd_binary: Path, tmp_path: Path) -> None:
-    """kubeadm's manifest of that time as it is, and its files."""
+    """kubeadm's unchanged manifest of that time, and its files."""
     of_3_5 = source_of(etcd_binary).version.startswith("3.5")
     kubernetes = node(tmp_path, shape="v1.31" if of_3_5 else "v1.34")
     with replayed(plan_of(kubernetes), etcd_binary, tmp_path) as seen:
@@ -72,7 +72,7 @@ def test_a_flag_of_a_newer_etcd(etcd_binary: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.6", "3.7")
-def test_a_flag_that_is_gone(etcd_binary: Path, tmp_path: Path) -> None:
+def test_a_removed_flag(etcd_binary: Path, tmp_path: Path) -> None:
     with replayed(plan_of_file(SHAPES / "kubeadm" / "v1.28.yaml"), etcd_binary, tmp_path) as seen:
         gone = str(seen.target.etcd_version).startswith("3.7")
         assert seen.faults == ({"config.flag-unknown-to-version"} if gone else set())
@@ -80,7 +80,7 @@ def test_a_flag_that_is_gone(etcd_binary: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.5", "3.6")
-def test_a_pem_revocation_list_locks_everybody_out_from_3_6_on(etcd_binary: Path, tmp_path: Path) -> None:
+def test_a_pem_crl_refuses_every_client_from_3_6_on(etcd_binary: Path, tmp_path: Path) -> None:
     changes = {
         "client-crl-file": "/etc/kubernetes/pki/etcd/crl.pem",
         "feature-gates": None,
@@ -117,7 +117,7 @@ def test_a_generated_revocation_list_has_the_declared_encoding(etcd_binary: Path
 
 
 @pytest.mark.etcd_version("3.6", "3.7")
-def test_suites_that_no_go_has(etcd_binary: Path, tmp_path: Path) -> None:
+def test_suites_that_go_does_not_support(etcd_binary: Path, tmp_path: Path) -> None:
     changes = {"cipher-suites": "TLS_NO_SUCH_SUITE", "feature-gates": None}
     with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path, "config", "listener") as seen:
         assert "config.starts" in seen.violated
@@ -157,7 +157,7 @@ SHAPES_READ = (
 @pytest.mark.parametrize(
     ("shape", "line", "faults"), SHAPES_READ, ids=[":".join(row[:2]) for row in SHAPES_READ]
 )
-def test_a_distribution_s_file_alone(
+def test_an_environment_file_of_a_distribution(
     shape: str, line: str, faults: tuple[str, ...], etcd_binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     """No certificate is here: keys and certificates are generated, and judged with names as declared."""
@@ -182,7 +182,7 @@ def test_in_a_container(etcd_image: str, tmp_path: Path) -> None:
 
 @pytest.mark.container
 def test_auto_tls_in_a_container(etcd_images: dict[str, str], tmp_path: Path) -> None:
-    """etcd issues its certificate for the address that it listens on: every one, which no client asks for."""
+    """etcd issues its certificate for the address that it listens on: 0.0.0.0, which no client requests."""
     (tmp_path / "etcd.env").write_text(MEMBER + "ETCD_AUTO_TLS=true\n")
     image = list(etcd_images.values())[-1]
     with replayed(
@@ -199,8 +199,8 @@ def test_in_a_container_that_ends_at_once(etcd_image: str, tmp_path: Path) -> No
         assert "flag provided but not defined" in seen.of("config.starts")[0].message
 
 
-def test_a_declaration_that_does_not_start_at_all(newest_etcd: Path, tmp_path: Path) -> None:
-    """A key of another pair: etcd says so, and nothing else is made of it."""
+def test_a_declaration_that_cannot_be_tried(newest_etcd: Path, tmp_path: Path) -> None:
+    """A key of another pair: etcd's message is the only result."""
     kubernetes = node(tmp_path, {"feature-gates": None, "watch-progress-notify-interval": None})
     key = kubernetes / "pki" / "etcd" / "server.key"
     key.write_bytes((kubernetes / "pki" / "etcd" / "peer.key").read_bytes())
@@ -237,16 +237,16 @@ NAMES = "ETCD_PEER_CERT_ALLOWED_CN=a\nETCD_CLIENT_CERT_ALLOWED_HOSTNAME=a.exampl
     ],
     ids=["names", "quiet", "auto-tls", "no-ca", "nobody-asked"],
 )
-def test_what_is_wrong_with_a_declaration(
+def test_the_failure_has_the_reason_from_the_log(
     text: str, fault: str | None, newest_etcd: Path, tmp_path: Path
 ) -> None:
-    """Nothing of the replay itself is a fault: no name, no address, no log that is not written."""
+    """The replay itself adds no fault: no name, no address, no missing log."""
     (tmp_path / "etcd.env").write_text(MEMBER + text)
     with replayed(plan_of_file(tmp_path / "etcd.env"), newest_etcd, tmp_path) as seen:
         assert seen.faults == ({fault} if fault else set())
 
 
-def test_a_listener_that_etcd_ignores_is_not_waited_for(newest_etcd: Path, tmp_path: Path) -> None:
+def test_the_start_does_not_wait_for_a_listener_that_etcd_ignores(newest_etcd: Path, tmp_path: Path) -> None:
     """A key that this version does not have: the others are served."""
     config = tmp_path / "etcd.conf.yml"
     config.write_text(
@@ -258,8 +258,8 @@ def test_a_listener_that_etcd_ignores_is_not_waited_for(newest_etcd: Path, tmp_p
         assert "config.unknown-key" in seen.violated
 
 
-def test_what_an_etcd_that_ended_leaves(newest_etcd: Path, tmp_path: Path) -> None:
-    """A list of client URLs without an advertised one: etcd says what it wants, and its files are removed."""
+def test_an_etcd_that_ended_leaves_no_files(newest_etcd: Path, tmp_path: Path) -> None:
+    """Client URLs without an advertised one: etcd names the missing flag, and its files are removed."""
     config = tmp_path / "etcd.env"
     config.write_text("ETCD_LISTEN_CLIENT_URLS=http://10.0.0.11:2379\n")
     plan = plan_of_file(config)

@@ -1,4 +1,4 @@
-"""--etcd-config together with an etcd to start: which of the two is judged, and what a run comes to."""
+"""--etcd-config together with an etcd to start: which of the two is judged, and the result of a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from plugin.unvisited import nobody_came, url_of
 from replay.nodes import node
 
 FAULTS = {
-    "test_one_etcd_that_does_not_start_costs_the_others_nothing": (
+    "test_other_versions_are_judged_if_one_does_not_start": (
         "An etcd that does not start with the replayed declaration, beside one that does",
         "config.starts violates, with the lines of its log; the other one is judged",
         "none of its own",
     ),
-    "test_a_clean_run_says_what_is_replayed": (
+    "test_a_clean_run_names_the_replayed_declaration": (
         "A replayed declaration that advertises the address of a member that runs",
         "conforms, and nobody connects there",
         "no connection",
@@ -40,10 +40,10 @@ def refused(ran: Ran) -> str:
 
 
 @pytest.mark.two_etcds
-def test_one_etcd_that_does_not_start_costs_the_others_nothing(
+def test_other_versions_are_judged_if_one_does_not_start(
     run: Runner, etcd_binaries: dict[str, Path], tmp_path: Path
 ) -> None:
-    """3.5.1 and Debian's 3.4 have no ``--tls-min-version``; the newest one is judged all the same."""
+    """3.5.1 and Debian's 3.4 have no ``--tls-min-version``; the newest one is judged."""
     oldest, *_, newest = etcd_binaries.values()
     kubernetes = node(tmp_path, {**GATES, "tls-min-version": "TLS1.2"})
     ran = run(*options(kubernetes, oldest, newest), "--etcd-check=config,mtls,listener")
@@ -61,10 +61,10 @@ def test_one_etcd_that_does_not_start_costs_the_others_nothing(
 
 
 @pytest.mark.etcd_version("3.6")
-def test_a_clean_run_says_what_is_replayed(
+def test_a_clean_run_names_the_replayed_declaration(
     run: Runner, etcd_binary: Path, tmp_path: Path, listening: socket.socket
 ) -> None:
-    """The advertised address is another machine's: nobody is contacted there."""
+    """The advertised address is another machine's, which is not contacted."""
     away = {"advertise-client-urls": url_of(listening), "initial-cluster-state": "existing"}
     kubernetes = node(tmp_path, away)
     ran = run(*options(kubernetes, etcd_binary), "--etcd-check=config,cluster,mtls.trusted-client")
@@ -87,7 +87,7 @@ def test_a_plan_and_a_collection_start_nothing(run: Runner, newest_etcd: Path, t
 
 
 def test_fixtures_follow_the_replay(run: Runner, newest_etcd: Path, tmp_path: Path) -> None:
-    """``etcd_cluster`` is a cluster of the fixtures' own, as beside a live one."""
+    """``etcd_cluster`` is the fixtures' own cluster, as with a live one."""
     run.write(
         test_user="""
         def test_user(etcd_client, etcd_target, etcd_cluster, etcd_observer):

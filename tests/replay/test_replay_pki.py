@@ -29,7 +29,7 @@ def without_keys(kubernetes: Path) -> Path:
     return kubernetes
 
 
-def test_the_declared_files_are_taken_where_all_are_here(tmp_path: Path) -> None:
+def test_the_declared_files_are_used_if_all_are_here(tmp_path: Path) -> None:
     kubernetes = node(tmp_path)
     files = plan_of(kubernetes).files
     assert not files.generated
@@ -64,7 +64,7 @@ def test_one_ca_and_the_certificates_of_kubeadm(tmp_path: Path) -> None:
     assert files.client.revoked is None
 
 
-def test_nothing_but_the_declaration_is_here(tmp_path: Path) -> None:
+def test_files_are_generated_from_the_declaration_only(tmp_path: Path) -> None:
     declaration = tmp_path / "etcd.env"
     declaration.write_text(
         "ETCD_NAME=a\nETCD_LISTEN_CLIENT_URLS=https://10.1.1.1:2379\n"
@@ -117,7 +117,7 @@ def test_a_server_certificate_of_the_peers_ca_or_of_its_own(of_its_own: bool, tm
     assert files.client.server_ca is not None
 
 
-def test_a_file_that_is_no_certificate_is_no_traceback(tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_replaced(tmp_path: Path) -> None:
     kubernetes = without_keys(node(tmp_path))
     (kubernetes / "pki" / "etcd" / "server.crt").write_bytes(b"\x00\xff nothing")
     files = plan_of(kubernetes).files

@@ -1,4 +1,4 @@
-"""What every run came to, and where runs differ. No etcd, no clock."""
+"""The verdicts of every run, and the differences between runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Verdicts = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What one judgement of one subject came to.
+class Judgement:
+    """The verdicts of one judgement of one subject.
 
     Attributes:
-        subject: in words.
-        verdicts: every one.
-        reasons: why, for those that do not simply conform.
-        seconds: start of the cluster included.
+        subject: its description.
+        verdicts: all of them.
+        reasons: the reasons of those that have one.
+        seconds: the time that it took, with the start of the cluster.
     """
 
     subject: str
@@ -32,20 +32,23 @@ class Look:
     seconds: float
 
     @classmethod
-    def at(cls, subject: str, results: Iterable[CheckResult], seconds: float) -> Look:
-        """Return the look at those results."""
+    def of(cls, subject: str, results: Iterable[CheckResult], seconds: float) -> Judgement:
+        """Return the judgement with these results."""
         verdicts, reasons = {}, {}
         for result in results:
             key = f"{result.listener} {result.check}"
             verdicts[key] = str(result.outcome)
-            said = [result.reason, *(f"{finding.message}: {finding.observed}" for finding in result.findings)]
-            if why := "; ".join(text for text in said if text):
+            texts = [
+                result.reason,
+                *(f"{finding.message}: {finding.observed}" for finding in result.findings),
+            ]
+            if why := "; ".join(text for text in texts if text):
                 reasons[key] = why
         return cls(subject=subject, verdicts=verdicts, reasons=reasons, seconds=round(seconds, 3))
 
     @classmethod
-    def failed(cls, subject: str, error: Exception, seconds: float) -> Look:
-        """Return the look at a subject that could not be judged at all, which is a verdict too."""
+    def failed(cls, subject: str, error: Exception, seconds: float) -> Judgement:
+        """Return the judgement of a subject that could not be started, which is a verdict too."""
         key = "cluster starts"
         reason = f"{type(error).__name__}: {error}"
         return cls(
@@ -89,18 +92,18 @@ class Record:
     verdicts: dict[str, Verdicts] = field(default_factory=dict)
     reasons: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def add(self, run: int, looks: Iterable[Look], load: float) -> None:
+    def add(self, run: int, judgements: Iterable[Judgement], load: float) -> None:
         """Add a whole run; ``load`` is the load average (1 minute) at its end."""
         entries = []
-        for look in looks:
-            digest = _digest(look.verdicts)
-            self.verdicts.setdefault(digest, look.verdicts)
-            self.reasons.setdefault(f"{look.subject} {digest}", look.reasons)
-            entries.append({"subject": look.subject, "verdicts": digest, "seconds": look.seconds})
+        for judgement in judgements:
+            digest = _digest(judgement.verdicts)
+            self.verdicts.setdefault(digest, judgement.verdicts)
+            self.reasons.setdefault(f"{judgement.subject} {digest}", judgement.reasons)
+            entries.append({"subject": judgement.subject, "verdicts": digest, "seconds": judgement.seconds})
         self.runs.append({"run": run, "load": load, "subjects": entries})
 
     def to_json(self) -> str:
-        """Return the record, and what differs, as JSON."""
+        """Return the record with the differences as JSON."""
         different = [asdict(difference) for difference in self.differences()]
         value = {
             "about": self.about,

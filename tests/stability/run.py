@@ -22,14 +22,14 @@ from pathlib import Path
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.registry import select
-from stability.record import Look, Record
+from stability.record import Judgement, Record
 from stability.subjects import Subject, subjects
 
 ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as the arguments say and return the exit code."""
+    """Run with the arguments and return the exit code."""
     options = _options(arguments)
     binaries = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     missing = [version for version in options.etcd if version not in binaries]
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(str(error))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     record = Record(about=_about(options, presets, chosen))
-    for number, looks, load in _runs(todo, options.runs, options.jobs):
-        record.add(number, looks, load)
+    for number, judgements, load in _runs(todo, options.runs, options.jobs):
+        record.add(number, judgements, load)
         options.output.write_text(record.to_json())
         differ = len(list(record.differences()))
-        _say(f"run {number}: {len(looks)} clusters, load {load}, {differ} verdicts differ so far")
+        _say(f"run {number}: {len(judgements)} clusters, load {load}, {differ} verdicts differ so far")
     differences = list(record.differences())
     for difference in differences:
         _say(str(difference))
@@ -73,19 +73,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _runs(todo: list[Subject], runs: int, jobs: int) -> Iterator[tuple[int, list[Look], float]]:
+def _runs(todo: list[Subject], runs: int, jobs: int) -> Iterator[tuple[int, list[Judgement], float]]:
     # Spawned and kept, so that all runs are made by the same code.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=select) as pool:
         for number in range(1, runs + 1):
-            yield number, _made(pool.map(_look, todo)), os.getloadavg()[0]
+            yield number, _made(pool.map(_judge, todo)), os.getloadavg()[0]
 
 
-def _made(looks: Iterable[Look | None]) -> list[Look]:
-    return [look for look in looks if look is not None]
+def _made(judgements: Iterable[Judgement | None]) -> list[Judgement]:
+    return [judgement for judgement in judgements if judgement is not None]
 
 
-def _look(subject: Subject) -> Look | None:
+def _judge(subject: Subject) -> Judgement | None:
     """Judge the subject once; ``None`` if that etcd cannot be started so."""
     started = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="stability-"))
@@ -94,10 +94,10 @@ def _look(subject: Subject) -> Look | None:
     except UsageError:
         return None
     except Exception as error:
-        return Look.failed(str(subject), error, time.monotonic() - started)
+        return Judgement.failed(str(subject), error, time.monotonic() - started)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return Look.at(str(subject), results, time.monotonic() - started)
+    return Judgement.of(str(subject), results, time.monotonic() - started)
 
 
 def _about(options: argparse.Namespace, presets: list[str], binaries: Iterable[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What can be judged again and again: clean clusters by preset, and the members of the zoo."""
+"""The subjects of repeated runs: clean clusters by preset, and the members of the zoo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are recorded verdict by verdict, and what differs is named."""
+"""Runs are recorded by verdict, and differences are named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
-from stability.record import Look, Record
+from stability.record import Judgement, Record
 from stability.run import main
 from stability.subjects import subjects
 
@@ -30,22 +30,22 @@ def result(check: str, outcome: Outcome, reason: str = "") -> CheckResult:
     )
 
 
-def look(*results: CheckResult, subject: str = "default") -> Look:
-    return Look.at(subject, results, 0.5)
+def judgement(*results: CheckResult, subject: str = "default") -> Judgement:
+    return Judgement.of(subject, results, 0.5)
 
 
-CALM = look(result("a.b", Outcome.CONFORMS), result("a.c", Outcome.NOT_VERIFIED, "a key"))
+CLEAN = judgement(result("a.b", Outcome.CONFORMS), result("a.c", Outcome.NOT_VERIFIED, "a key"))
 
 
-def recorded(*runs: list[Look]) -> Record:
+def recorded(*runs: list[Judgement]) -> Record:
     record = Record(about={})
-    for number, looks in enumerate(runs, 1):
-        record.add(number, looks, 0.1)
+    for number, judgements in enumerate(runs, 1):
+        record.add(number, judgements, 0.1)
     return record
 
 
 def test_equal_runs_do_not_differ() -> None:
-    record = recorded([CALM], [CALM], [CALM])
+    record = recorded([CLEAN], [CLEAN], [CLEAN])
     assert list(record.differences()) == []
     assert record.counted() == 6
     value = json.loads(record.to_json())
@@ -58,8 +58,8 @@ def test_equal_runs_do_not_differ() -> None:
 
 
 def test_a_verdict_that_differs_is_named_with_its_runs_and_reasons() -> None:
-    odd = look(result("a.b", Outcome.WARNS), result("a.c", Outcome.NOT_VERIFIED, "another"))
-    record = recorded([CALM], [odd], [CALM])
+    different = judgement(result("a.b", Outcome.WARNS), result("a.c", Outcome.NOT_VERIFIED, "another"))
+    record = recorded([CLEAN], [different], [CLEAN])
     [difference] = record.differences()
     assert difference.runs == {"conforms": [1, 3], "warns": [2]}
     assert str(difference) == ("default: client-m0 a.b: conforms in run 1, 3; warns in run 2 (wrong: left)")
@@ -67,20 +67,20 @@ def test_a_verdict_that_differs_is_named_with_its_runs_and_reasons() -> None:
 
 
 def test_a_verdict_that_is_missing_differs() -> None:
-    [difference] = recorded([CALM], [look(result("a.b", Outcome.CONFORMS))]).differences()
+    [difference] = recorded([CLEAN], [judgement(result("a.b", Outcome.CONFORMS))]).differences()
     assert difference.runs == {"not-verified": [1], "none": [2]}
 
 
 def test_a_cluster_that_did_not_start_differs_from_one_that_did() -> None:
-    failed = Look.failed("default", ClusterStartError("no port"), 0.1)
-    differences = list(recorded([CALM], [failed]).differences())
+    failed = Judgement.failed("default", ClusterStartError("no port"), 0.1)
+    differences = list(recorded([CLEAN], [failed]).differences())
     assert {d.verdict for d in differences} == {"cluster starts", "client-m0 a.b", "client-m0 a.c"}
     assert "ClusterStartError: no port" in str(differences[-1])
 
 
 def test_other_subjects_are_not_compared_with_each_other() -> None:
-    other = look(result("a.b", Outcome.WARNS), subject="other")
-    assert list(recorded([CALM, other], [CALM, other]).differences()) == []
+    other = judgement(result("a.b", Outcome.WARNS), subject="other")
+    assert list(recorded([CLEAN, other], [CLEAN, other]).differences()) == []
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A TLS server of OpenSSL that passes as an etcd, for faults that Go's TLS has not."""
+"""A TLS server of OpenSSL with the responses of an etcd, for faults that Go's TLS does not have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Files:
     directory: Path
 
     def context(self, role: Role = Role.CLIENT) -> ssl.SSLContext:
-        """Return a server context as etcd's: it wants a certificate of the clients' CA."""
+        """Return a server context as etcd's: it requires a certificate of the clients' CA."""
         name = "peer" if role is Role.PEER else "server"
         authority = "peer-ca" if role is Role.PEER else "client-ca"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -62,11 +62,11 @@ def judge(target: Target, *checks: str) -> list[CheckResult]:
 def etcd_alike(
     context: ssl.SSLContext, refuses: Callable[[ssl.SSLSocket], bool] = lambda _: False
 ) -> Handler:
-    """Return what a server does with each connection.
+    """Return the handler of each connection.
 
     Args:
-        context: of its TLS.
-        refuses: whether it closes, after the handshake and without an answer, as etcd does for its CRL.
+        context: the TLS context.
+        refuses: returns whether it closes after the handshake without an answer, as etcd does for its CRL.
     """
 
     def handle(connection: socket.socket) -> None:
@@ -81,7 +81,7 @@ def etcd_alike(
 
 
 def forgetful(context: SSL.Context) -> Handler:
-    """Return the same with pyOpenSSL, which leaves the session id context to the user, who forgot it."""
+    """Return the same with pyOpenSSL and no session id context, which breaks resumption."""
 
     def handle(connection: socket.socket) -> None:
         stream = SSL.Connection(context, connection)

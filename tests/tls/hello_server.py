@@ -1,4 +1,4 @@
-"""A server that answers hellos as told, for what no etcd and no OpenSSL can be brought to do.
+"""A server that answers hellos by a policy, as no etcd and no OpenSSL does.
 
 It says ServerHello and then that it cannot go on. A client that would go on is refused at once.
 """
@@ -65,7 +65,7 @@ class ClientHello:
 
     @property
     def is_openssl(self) -> bool:
-        """Whether it is of a client that means to finish the handshake: it asks for a session ticket."""
+        """Whether it is of a client that will finish the handshake: it requests a session ticket."""
         return 35 in self.extensions
 
     @property
@@ -112,7 +112,7 @@ def _numbers(data: bytes) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Policy:
-    """How the server answers; the default is flawless.
+    """How the server answers; the default is correct.
 
     Attributes:
         compression: the method that it selects if it is offered.
@@ -120,8 +120,8 @@ class Policy:
         honours_fallback: it refuses a hello with TLS_FALLBACK_SCSV in a version below its highest.
         tolerates_grease: it ignores values that it does not know.
         signs_with_sha1: it answers a client that accepts no other signatures.
-        alpn: what it speaks; ``None`` for a server that knows no ALPN.
-        odd: answers some hellos itself, with raw bytes; without any the connection is closed.
+        alpn: the protocols that it selects; ``None`` for a server without ALPN.
+        raw: returns the answer to a hello as raw bytes; ``None`` for the usual one. An empty one closes.
     """
 
     versions: tuple[int, ...] = (TLS1_2, TLS1_3)
@@ -133,12 +133,11 @@ class Policy:
     tolerates_grease: bool = True
     signs_with_sha1: bool = False
     alpn: tuple[str, ...] | None = ("h2", "http/1.1")
-    odd: Callable[[ClientHello], bytes | None] = lambda _: None
+    raw: Callable[[ClientHello], bytes | None] = lambda _: None
 
     def answer(self, hello: ClientHello) -> bytes:
         """Return a record with a ServerHello, or with an alert."""
-        raw = self.odd(hello)
-        if raw is not None:
+        if (raw := self.raw(hello)) is not None:
             return raw
         if hello.has_grease and not self.tolerates_grease:
             return alert(ILLEGAL_PARAMETER)
@@ -188,7 +187,7 @@ class Policy:
         return answer + alert(HANDSHAKE_FAILURE)
 
     def handler(self) -> Handler:
-        """Return what a server does with each connection."""
+        """Return the handler of each connection."""
 
         def handle(connection: socket.socket) -> None:
             connection.settimeout(10)

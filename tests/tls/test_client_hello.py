@@ -1,4 +1,4 @@
-"""The hello that we write, as two other readers see it: a strict one of the tests, and OpenSSL."""
+"""The ClientHello, read by two others: a strict reader of the tests, and OpenSSL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_hello_without_a_key_share_has_an_empty_list_of_them() -> None:
 
 
 @pytest.mark.parametrize(("version", "suites"), [(TLS1_2, ALL), (TLS1_3, TLS13_SUITES)])
-def test_unknown_values_stand_everywhere(version: int, suites: tuple[int, ...]) -> None:
+def test_grease_values_are_in_every_list(version: int, suites: tuple[int, ...]) -> None:
     hello = ClientHello(purpose="t", version=version, suites=suites, grease=True, alpn=("h2",))
     seen = parse_client_hello(client_hello(hello))
     assert GREASE & set(seen.suites)
@@ -72,7 +72,7 @@ def test_no_two_hellos_have_the_same_random() -> None:
 
 
 def _openssl_answers(pki: ClusterPKI, hello: ClientHello) -> ServerHello | int | None:
-    """Return what an OpenSSL server says to the hello."""
+    """Return the answer of an OpenSSL server to the hello."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     identity = pki.servers["m0"]
     assert identity.key is not None
@@ -115,7 +115,7 @@ def test_openssl_accepts_it_in_tls13(pki: tuple[ClusterPKI, Path], grease: bool)
     assert answer.suite in TLS13_SUITES
 
 
-def test_openssl_names_the_group_that_it_wants(pki: tuple[ClusterPKI, Path]) -> None:
+def test_openssl_names_its_group_in_a_hello_retry_request(pki: tuple[ClusterPKI, Path]) -> None:
     hello = ClientHello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(25, 24), key_share=False)
     answer = _openssl_answers(pki[0], hello)
     assert isinstance(answer, ServerHello)
@@ -123,6 +123,6 @@ def test_openssl_names_the_group_that_it_wants(pki: tuple[ClusterPKI, Path]) -> 
     assert answer.group in {24, 25}
 
 
-def test_openssl_refuses_what_it_does_not_have(pki: tuple[ClusterPKI, Path]) -> None:
+def test_openssl_refuses_unsupported_suites(pki: tuple[ClusterPKI, Path]) -> None:
     assert _openssl_answers(pki[0], ClientHello(purpose="t", version=TLS1_2, suites=(0x0005,))) == 40
     assert _openssl_answers(pki[0], ClientHello(purpose="t", version=SSL3, suites=ALL)) == 70

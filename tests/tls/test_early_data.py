@@ -1,4 +1,4 @@
-"""Early data is seen in the tickets of a real server: OpenSSL's own, since nothing else at hand offers it."""
+"""Early data is read from the tickets of OpenSSL's own server, since etcd does not offer it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.program("openssl")
 
 @contextmanager
 def _s_server(files: Files, directory: Path, *options: str) -> Iterator[Listener]:
-    """Run ``openssl s_server``; it serves the file that is asked for, headers included."""
+    """Run ``openssl s_server``; it serves the requested file, which includes the headers."""
     (directory / "version").write_bytes(ANSWER)
     pair = files.directory / "m0"
     command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-HTTP", "-tls1_3"]
@@ -48,7 +48,9 @@ def _s_server(files: Files, directory: Path, *options: str) -> Iterator[Listener
 @pytest.mark.parametrize(
     "suite", ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
 )
-def test_tickets_that_invite_early_data(pki: tuple[ClusterPKI, Path], tmp_path: Path, suite: str) -> None:
+def test_tickets_that_allow_early_data_violate(
+    pki: tuple[ClusterPKI, Path], tmp_path: Path, suite: str
+) -> None:
     files = Files(*pki)
     options = ("-max_early_data", "4711", "-ciphersuites", suite)
     with _s_server(files, tmp_path, *options) as listener:
@@ -57,7 +59,7 @@ def test_tickets_that_invite_early_data(pki: tuple[ClusterPKI, Path], tmp_path: 
     assert [finding.observed for finding in result.findings] == ["up to 4711 octets of early data"]
 
 
-def test_tickets_that_do_not(pki: tuple[ClusterPKI, Path], tmp_path: Path) -> None:
+def test_tickets_without_early_data_conform(pki: tuple[ClusterPKI, Path], tmp_path: Path) -> None:
     files = Files(*pki)
     with _s_server(files, tmp_path) as listener:
         (result,) = judge(files.target(listener), "tls.early-data")

@@ -61,7 +61,7 @@ def outcomes(results: list[CheckResult]) -> dict[str, Outcome]:
 UNSEEN = {"tls.renegotiation": Outcome.NOT_VERIFIED}
 
 
-def test_a_flawless_server_is_found_flawless(serve: Serve) -> None:
+def test_a_correct_server_conforms(serve: Serve) -> None:
     results = judge(serve, Policy())
     assert outcomes(results) == UNSEEN, (
         f"what Policy of tests/tls/hello_server.py has by default conforms to every check: {results}"
@@ -114,7 +114,7 @@ def test_one_fault_is_found_by_one_check(serve: Serve, policy: Policy, check: st
     assert all(result.findings for result in results if result.outcome in (Outcome.VIOLATES, Outcome.WARNS))
 
 
-def test_nothing_but_weak_groups(serve: Serve) -> None:
+def test_weak_groups_only_violate(serve: Serve) -> None:
     results = judge(serve, Policy(versions=(TLS1_2,), groups=(19, 21)))
     found = {result.check: [finding.message for finding in result.findings] for result in results}
     assert found["tls.groups"] == ["no group of today is accepted", "a weak group is accepted"]
@@ -127,7 +127,7 @@ def test_no_forward_secrecy(serve: Serve) -> None:
     assert found["tls.groups"] is Outcome.NOT_APPLICABLE
 
 
-def test_what_only_one_version_has_does_not_apply_to_the_other(serve: Serve) -> None:
+def test_checks_of_one_version_do_not_apply_to_the_other(serve: Serve) -> None:
     tls12 = outcomes(judge(serve, Policy(versions=(TLS1_2,))))
     assert tls12 == {
         **UNSEEN,
@@ -156,43 +156,43 @@ def _on(version: int, answer: bytes) -> Callable[[ClientHello], bytes | None]:
     return lambda hello: answer if hello.versions == (version,) else None
 
 
-def test_hanging_up_on_an_old_version_is_no_refusal(serve: Serve) -> None:
-    results = judge(serve, Policy(odd=_on(TLS1_1, b"")))
+def test_closing_on_an_old_version_is_not_a_refusal(serve: Serve) -> None:
+    results = judge(serve, Policy(raw=_on(TLS1_1, b"")))
     assert outcomes(results)["tls.version-floor"] is Outcome.INCONCLUSIVE
     reason = next(result.reason for result in results if result.check == "tls.version-floor")
     assert "TLSv1.1" in reason
 
 
 def test_another_alert_than_that_of_a_refusal_is_inconclusive(serve: Serve) -> None:
-    def odd(hello: ClientHello) -> bytes | None:
+    def raw(hello: ClientHello) -> bytes | None:
         return alert(80) if hello.versions == (TLS1_2,) and 0xC02B not in hello.suites else None
 
-    found = outcomes(judge(serve, Policy(odd=odd)))
+    found = outcomes(judge(serve, Policy(raw=raw)))
     for check in ("tls.broken-suites", "tls.triple-des", "tls.rsa-key-exchange", "tls.cbc-suites"):
         assert found[check] is Outcome.INCONCLUSIVE
 
 
 def test_another_alert_to_the_signal_of_a_fallback_is_inconclusive(serve: Serve) -> None:
-    def odd(hello: ClientHello) -> bytes | None:
+    def raw(hello: ClientHello) -> bytes | None:
         return alert(HANDSHAKE_FAILURE) if FALLBACK_SCSV in hello.suites else None
 
-    assert outcomes(judge(serve, Policy(odd=odd)))["tls.fallback-signal"] is Outcome.INCONCLUSIVE
+    assert outcomes(judge(serve, Policy(raw=raw)))["tls.fallback-signal"] is Outcome.INCONCLUSIVE
 
 
 def test_a_suite_that_was_not_offered_is_inconclusive(serve: Serve) -> None:
-    policy = Policy(odd=_on(TLS1_2, server_hello(TLS1_2, 0x1234, b"") + alert(80)))
+    policy = Policy(raw=_on(TLS1_2, server_hello(TLS1_2, 0x1234, b"") + alert(80)))
     assert outcomes(judge(serve, policy))["tls.broken-suites"] is Outcome.INCONCLUSIVE
 
 
-def test_a_warning_before_the_hello_is_no_refusal(serve: Serve) -> None:
+def test_a_warning_before_the_hello_is_not_a_refusal(serve: Serve) -> None:
     plain = Policy()
 
-    def odd(hello: ClientHello) -> bytes | None:
+    def raw(hello: ClientHello) -> bytes | None:
         return alert(112, level=1) + plain.answer(hello)
 
-    assert outcomes(judge(serve, replace(plain, odd=odd))) == UNSEEN
+    assert outcomes(judge(serve, replace(plain, raw=raw))) == UNSEEN
 
 
-def test_it_is_not_tls(serve: Serve) -> None:
-    results = judge(serve, Policy(odd=lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+def test_a_server_without_tls_is_not_judged(serve: Serve) -> None:
+    results = judge(serve, Policy(raw=lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     assert set(outcomes(results).values()) <= {Outcome.NOT_VERIFIED, Outcome.INCONCLUSIVE}

@@ -50,7 +50,7 @@ def test_alerts() -> None:
     assert read_answer(alert(112, level=1) + alert(40)) == 40
 
 
-def test_it_waits_for_the_key_exchange_and_not_beyond_what_comes_instead() -> None:
+def test_reading_ends_with_the_key_exchange_or_the_hello_done() -> None:
     hello = server_hello(TLS1_2, 0xC02B, b"")
     assert read_answer(hello, to_key_exchange=True) is None
     assert read_answer(hello + alert(80), to_key_exchange=True) == 80
@@ -69,7 +69,7 @@ def test_the_hello_may_come_in_several_records() -> None:
 
 
 @pytest.mark.parametrize("to_key_exchange", [False, True])
-def test_every_beginning_of_an_answer_asks_for_more(to_key_exchange: bool) -> None:
+def test_an_incomplete_answer_needs_more_data(to_key_exchange: bool) -> None:
     data = Policy().answer(OFFER)
     seen = [read_answer(data[:size], to_key_exchange=to_key_exchange) for size in range(len(data) + 1)]
     first = next(at for at, answer in enumerate(seen) if answer is not None)
@@ -87,7 +87,7 @@ def test_every_beginning_of_an_answer_asks_for_more(to_key_exchange: bool) -> No
         b"\x16\x03\x03\x00\x04\x0b\0\0\0",
     ],
 )
-def test_something_else_than_an_answer_of_tls(data: bytes) -> None:
+def test_other_protocols_are_not_tls(data: bytes) -> None:
     with pytest.raises(NotTLSError):
         read_answer(data)
 
@@ -97,7 +97,7 @@ def test_a_server_hello_that_ends_too_early() -> None:
         read_answer(b"\x16\x03\x03\x00\x0a\x02\0\0\x06" + b"\x03\x03" + b"\0" * 4)
 
 
-def test_scrambled_answers_are_never_anything_but_an_answer_or_an_error() -> None:
+def test_mutated_answers_are_answers_or_errors() -> None:
     scrambler = random.Random(8446)  # noqa: S311 - the same answers in every run
     data = Policy().answer(OFFER)
     for _ in range(3000):

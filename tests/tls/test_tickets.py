@@ -31,17 +31,17 @@ def test_the_ticket_of_rfc_8448() -> None:
     assert read_tickets(TICKET, SECRET, SUITE) == (SAID,)
 
 
-def test_what_other_keys_protect_is_passed_over() -> None:
+def test_records_under_other_keys_are_skipped() -> None:
     before = b"\x16\x03\x03\x00\x02\x00\x00" + b"\x14\x03\x03\x00\x01\x01" + OF_THE_HANDSHAKE
     assert read_tickets(before + TICKET, SECRET, SUITE) == (SAID,)
 
 
 @pytest.mark.parametrize("size", [0, 4, 5, 100, len(TICKET) - 1])
-def test_a_ticket_that_is_cut_off_is_none(size: int) -> None:
+def test_an_incomplete_ticket_is_ignored(size: int) -> None:
     assert read_tickets(TICKET[:size], SECRET, SUITE) == ()
 
 
-def test_another_secret_opens_nothing() -> None:
+def test_another_secret_decrypts_no_ticket() -> None:
     assert read_tickets(TICKET, bytes(32), SUITE) == ()
 
 

@@ -1,4 +1,4 @@
-"""When a check of TLS cannot judge it says so, and which way."""
+"""A check of TLS that cannot judge ends with the right outcome and reason."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _all(field: str, **changes: Any) -> Change:
-    """Change what every cell of a resumption came to with its session."""
+    """Change the resumed attempt of every client in a resumption."""
 
     def change(seen: dict[str, Any]) -> dict[str, Any]:
         resumption = seen["resumption"]
-        cells = tuple(
-            replace(cell, again=replace(cell.again, **changes)) for cell in getattr(resumption, field)
+        resumed = tuple(
+            replace(made, again=replace(made.again, **changes)) for made in getattr(resumption, field)
         )
-        return {"resumption": replace(resumption, **{field: cells})}
+        return {"resumption": replace(resumption, **{field: resumed})}
 
     return change
 
 
 def _fresh_refused(seen: dict[str, Any]) -> dict[str, Any]:
     good = tuple(
-        replace(cell, fresh=replace(cell.fresh, ending=Ending.REFUSED)) for cell in seen["resumption"].good
+        replace(made, fresh=replace(made.fresh, ending=Ending.REFUSED)) for made in seen["resumption"].good
     )
     return {"resumption": replace(seen["resumption"], good=good)}
 

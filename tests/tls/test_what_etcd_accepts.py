@@ -85,7 +85,7 @@ def test_sessions(etcd_binary: Path) -> None:
         observer = Observer(cluster.target())
         for listener in observer.target.listeners:
             resumption = observer.get(Resumption, None, listener)
-            assert [cell.again is not None and cell.again.resumed for cell in resumption.good] == [
+            assert [made.again is not None and made.again.resumed for made in resumption.good] == [
                 True
             ] * len(resumption.good)
             if cluster.version != "3.5.1":
@@ -94,7 +94,7 @@ def test_sessions(etcd_binary: Path) -> None:
                 assert (ticket.lifetime, ticket.max_early_data) == (7 * 24 * 3600, 0)
 
 
-def test_a_revoked_client_is_closed_with_its_session_too(etcd_binary: Path) -> None:
+def test_a_resumed_session_of_a_revoked_client_is_closed(etcd_binary: Path) -> None:
     """3.4 and 3.5 read a PEM revocation list too, 3.6 and newer only DER."""
     config = replace(ClusterConfig(), client_crl_file="crl.der")
     with start_process(config, etcd_binary) as cluster:
@@ -104,7 +104,7 @@ def test_a_revoked_client_is_closed_with_its_session_too(etcd_binary: Path) -> N
         resumption = observer.get(Resumption, None, target.listeners[0])
     assert {result.outcome for result in results} == {Outcome.CONFORMS}, results
     assert resumption.revoked
-    assert all(cell.again is not None and cell.again.resumed for cell in resumption.revoked)
+    assert all(made.again is not None and made.again.resumed for made in resumption.revoked)
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6.16", "3.7.3")

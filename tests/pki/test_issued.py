@@ -17,7 +17,7 @@ from .conftest import OpenSSL
 
 
 def facts(identity: Identity) -> dict[str, object]:
-    """What distinguishes one minted identity from another."""
+    """Return the facts that distinguish issued identities."""
     leaf, now = identity.chain[0], datetime.now(UTC)
     extensions = leaf.extensions
     names = [e.value for e in extensions if isinstance(e.value, x509.SubjectAlternativeName)]
@@ -46,13 +46,15 @@ DIFFERENCES: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("name", VALID_COUNTERPARTS)
-def test_bad_one_differs_from_its_twin_in_one_point(authority: CertificateAuthority, name: str) -> None:
+def test_bad_identity_differs_from_its_valid_counterpart_in_one_point(
+    authority: CertificateAuthority, name: str
+) -> None:
     issued = issue_identities(authority, subject_alt_names=("allowed.example",))
     bad, valid_counterpart = facts(issued[name]), facts(issued[VALID_COUNTERPARTS[name]])
     assert {key: value for key, value in bad.items() if value != valid_counterpart[key]} == DIFFERENCES[name]
 
 
-def test_good_ones(ca: CertificateAuthority) -> None:
+def test_valid_identities(ca: CertificateAuthority) -> None:
     issued = issue_identities(ca)
     for name in sorted(set(VALID_COUNTERPARTS.values())):
         found = facts(issued[name])
@@ -62,7 +64,7 @@ def test_good_ones(ca: CertificateAuthority) -> None:
         assert found["usages"] == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_all_have_one_key(ca: CertificateAuthority) -> None:
+def test_all_identities_have_one_key(ca: CertificateAuthority) -> None:
     issued = issue_identities(ca)
     assert set(issued) == set(ISSUED_NAMES)
     public_keys = [identity.chain[0].public_key() for identity in issued.values()]
@@ -72,7 +74,7 @@ def test_all_have_one_key(ca: CertificateAuthority) -> None:
     missing.verify_directly_issued_by(sent[1])
 
 
-def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
+def test_one_identity_is_issued_with_the_key_of_the_caller(ca: CertificateAuthority) -> None:
     key = generate_key(KeyType.ED25519)
     identity = issue_identities(ca, ["wrong-san"], key=key, common_name="allowed.example")["wrong-san"]
     leaf = identity.chain[0]

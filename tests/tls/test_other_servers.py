@@ -62,7 +62,7 @@ def test_the_other_port_must_be_known(serve: Serve, files: Files) -> None:
     assert "--etcd-peer-endpoint" in result.reason
 
 
-def test_a_port_that_gives_out_no_sessions(serve: Serve, files: Files) -> None:
+def test_a_port_without_sessions(serve: Serve, files: Files) -> None:
     contexts = [files.context(role) for role in (Role.CLIENT, Role.PEER)]
     for context in contexts:
         context.options |= ssl.OP_NO_TICKET

@@ -1,4 +1,4 @@
-"""Greetings: connections counted, repeated, capped and reported; every way that one can end."""
+"""Exchanges of one ClientHello: every reply; connections are counted, repeated, limited and reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _read(connection: socket.socket) -> bytes:
     return connection.recv(65536)
 
 
-def _saying(data: bytes) -> Handler:
+def _sending(data: bytes) -> Handler:
     def handle(connection: socket.socket) -> None:
         _read(connection)
         connection.sendall(data)
@@ -37,29 +37,29 @@ def _saying(data: bytes) -> Handler:
 
 
 @pytest.mark.parametrize(
-    ("handler", "reply", "words"),
+    ("handler", "reply", "description"),
     [
         (
             Policy().handler(),
             Reply.SERVER_HELLO,
             "accepted: TLSv1.2, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         ),
-        (_saying(alert(70)), Reply.ALERT, "alert 70 protocol_version"),
-        (_saying(b""), Reply.ENDED, "closed without an answer"),
-        (_saying(b"220 mail ready\r\n"), Reply.OTHER, "no TLS record"),
-        (_saying(b"\x16\x03\x03\x40\x00" + bytes(0x4000)), Reply.OTHER, "handshake message 0"),
+        (_sending(alert(70)), Reply.ALERT, "alert 70 protocol_version"),
+        (_sending(b""), Reply.ENDED, "closed without an answer"),
+        (_sending(b"220 mail ready\r\n"), Reply.OTHER, "no TLS record"),
+        (_sending(b"\x16\x03\x03\x40\x00" + bytes(0x4000)), Reply.OTHER, "handshake message 0"),
     ],
 )
-def test_how_it_ends(serve: Serve, handler: Handler, reply: Reply, words: str) -> None:
+def test_every_reply_is_recognised(serve: Serve, handler: Handler, reply: Reply, description: str) -> None:
     exchange = exchange_hello(serve(handler).listener(), HELLO, 10)
     assert exchange.reply is reply
-    assert words in exchange.describe()
+    assert description in exchange.describe()
     assert exchange.answered == (reply in (Reply.SERVER_HELLO, Reply.ALERT))
     assert exchange.local_address.startswith("127.0.0.1:")
     assert exchange.milliseconds > 0
 
 
-def test_a_reset(serve: Serve) -> None:
+def test_a_reset_ends_the_exchange(serve: Serve) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(1)
         reset(connection)
@@ -69,7 +69,7 @@ def test_a_reset(serve: Serve) -> None:
     assert "reset" in exchange.describe()
 
 
-def test_silence(serve: Serve) -> None:
+def test_silence_ends_with_the_timeout(serve: Serve) -> None:
     def handle(connection: socket.socket) -> None:
         connection.settimeout(10)
         while connection.recv(65536):
@@ -91,8 +91,8 @@ def test_an_endless_answer_is_given_up(serve: Serve) -> None:
     assert "no answer of TLS" in exchange.describe()
 
 
-def test_nobody_there() -> None:
-    server = Server(_saying(b""))
+def test_a_refused_connection_ends_the_exchange() -> None:
+    server = Server(_sending(b""))
     listener = server.listener()
     server.close()
     exchange = exchange_hello(listener, HELLO, 10)
@@ -101,7 +101,7 @@ def test_nobody_there() -> None:
     assert exchange.local_address == ""
 
 
-def test_a_name_goes_along_and_an_address_does_not(serve: Serve) -> None:
+def test_a_host_name_is_sent_by_sni_and_an_address_is_not(serve: Serve) -> None:
     seen: list[bytes | None] = []
 
     def handle(connection: socket.socket) -> None:
@@ -122,8 +122,8 @@ def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, L
     return Observer(Target(label="t", origin="live", listeners=(listener,)), bounds), listener
 
 
-def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> None:
-    answering, silent = serve(_saying(alert(40))), serve(_saying(b""))
+def test_a_hello_without_an_answer_is_sent_three_times(serve: Serve) -> None:
+    answering, silent = serve(_sending(alert(40))), serve(_sending(b""))
     observer, listener = _observer(answering)
     assert [exchange.alert for exchange in observer.send_hellos(listener, [HELLO] * 5)] == [40] * 5
     assert answering.accepted == len(observer.connections) == observer.used[listener.label] == 5
@@ -133,16 +133,16 @@ def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> N
     assert silent.accepted == len(observer.connections) == 3
 
 
-def test_what_is_for_once_is_not_sent_again(serve: Serve) -> None:
-    silent = serve(_saying(b""))
+def test_a_hello_for_once_is_not_sent_again(serve: Serve) -> None:
+    silent = serve(_sending(b""))
     observer, listener = _observer(silent)
     (exchange,) = observer.send_hellos(listener, [replace(HELLO, once=True)])
     assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 1
 
 
-def test_the_cap_holds(serve: Serve) -> None:
-    server = serve(_saying(alert(40)))
+def test_the_cap_of_connections_is_kept(serve: Serve) -> None:
+    server = serve(_sending(alert(40)))
     observer, listener = _observer(server, Bounds(max_connections=2))
     with pytest.raises(InconclusiveError, match="2 connections were made, the cap"):
         observer.send_hellos(listener, [HELLO] * 3)
@@ -151,7 +151,7 @@ def test_the_cap_holds(serve: Serve) -> None:
     assert server.accepted == 2
 
 
-def test_the_report_has_them_among_the_connections(serve: Serve) -> None:
+def test_the_report_lists_hellos_among_the_connections(serve: Serve) -> None:
     server = serve(Policy().handler())
     observer, listener = _observer(server)
     hello = replace(HELLO, version=TLS1_3, suites=(0x1301,), purpose="offer")
