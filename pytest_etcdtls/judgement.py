@@ -172,7 +172,7 @@ def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: A
 def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge an identity that must be refused, ``who`` in words, by the refusal table, case by case."""
     served: list[AccessCase] = []
-    for case in matrix.cells:
+    for case in matrix.cases:
         control = case.control.attempt
         state = ControlState(control.ending) if control else ControlState.NONE_KNOWN
         ruling = rule(case.attempt.ending, state, etcd_closes=matrix.identity in CLOSED_BY_ETCD)

@@ -85,8 +85,8 @@ def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
     """
-    over_http = only(split.http, OVER_HTTP).cells
-    over_grpc = only(split.grpc, OVER_GRPC).cells
+    over_http = only(split.http, OVER_HTTP).cases
+    over_grpc = only(split.grpc, OVER_GRPC).cases
     if not over_grpc or not over_http or any(case.attempt.ending is Ending.SERVED for case in over_http):
         reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)

@@ -239,7 +239,7 @@ def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
 
 
 def _judge_cases(matrix: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
-    cases = [case for case in matrix.cells if case.protocol is protocol]
+    cases = [case for case in matrix.cases if case.protocol is protocol]
     if not cases:
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not answer {what} to the good client")
     for case in cases:

@@ -117,8 +117,8 @@ def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -
     if declaration.listener is None:
         yield _undeclared(declaration)
         return
-    served = [case for case in matrix.cells if case.attempt.ending is Ending.SERVED]
-    unclear = [case for case in matrix.cells if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
+    served = [case for case in matrix.cases if case.attempt.ending is Ending.SERVED]
+    unclear = [case for case in matrix.cases if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
     setting, required = _declared_client_auth(declaration)
     enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     if not served and unclear:
@@ -148,7 +148,7 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
 def _client_auth_not_in_force(
     declaration: ListenerDeclaration, setting: Setting | None, matrix: AccessMatrix, served: list[AccessCase]
 ) -> Finding:
-    case = served[0] if served else matrix.cells[0]
+    case = served[0] if served else matrix.cases[0]
     return not_in_force(
         declaration,
         setting,
@@ -156,7 +156,7 @@ def _client_auth_not_in_force(
         if setting
         else "clients without a certificate are refused, and nothing in {} requires one",
         expected=_REFUSED if served else "every client is accepted",
-        observed=observed_in(served or matrix.cells),
+        observed=observed_in(served or matrix.cases),
         reproduce=(curl(matrix.url, role=matrix.role, version=case.version, protocol=case.protocol),),
     )
 
@@ -256,7 +256,7 @@ def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[st
 
 
 def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
-    rules = tuple(replace(rule, admission=as_if_accepted(rule.admission)["matrix"]) for rule in names.rules)
+    rules = tuple(replace(rule, matrix=as_if_accepted(rule.matrix)["matrix"]) for rule in names.rules)
     return {"names": DeclaredNames(rules)}
 
 
@@ -282,15 +282,15 @@ def declared_rules_about_names_are_in_force(
         yield _undeclared(declaration)
         return
     for rule in names.rules:
-        served = [case for case in rule.admission.cells if case.attempt.ending is Ending.SERVED]
+        served = [case for case in rule.matrix.cases if case.attempt.ending is Ending.SERVED]
         if served:
             yield _not_kept(declaration, rule, served)
         else:
-            yield from judge(rule.admission, "a client whose names are not allowed")
+            yield from judge(rule.matrix, "a client whose names are not allowed")
 
 
 def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[AccessCase]) -> Finding:
-    matrix = rule.admission
+    matrix = rule.matrix
     return not_in_force(
         declaration,
         rule.setting,

@@ -42,7 +42,7 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
         no restart for that.
     """
     attempts = answer.tls
-    if attempts and answer.speaks_tls:
+    if attempts and answer.serves_tls:
         offered = [attempt for attempt in attempts if attempt.offered_version in answer.offered]
         if offered and all(attempt.alert == _INTERNAL_ERROR for attempt in offered):
             yield Finding(

@@ -33,7 +33,7 @@ def attempts_changed(step: str, who: str, **changes: Any) -> Counterexample:  # 
 
     def counterexample(experiment: Experiment) -> Mapping[str, Any]:
         steps = tuple(
-            replace(found, trials=tuple(map(changed, found.trials))) if found.name == step else found
+            replace(found, attempts=tuple(map(changed, found.attempts))) if found.name == step else found
             for found in experiment.steps
         )
         return {"experiment": replace(experiment, steps=steps)}
@@ -166,7 +166,7 @@ def a_mismatched_pair_is_refused(
 
 def _one_lost(load: RenewalUnderLoad) -> Mapping[str, Any]:
     counts = Counts(served=10, lost=1, examples=("new connection, http/1.1: unclear in connect: refused",))
-    return {"load": replace(load, tallies={**load.tallies, "new connections": counts})}
+    return {"load": replace(load, counts={**load.counts, "new connections": counts})}
 
 
 @check("lifecycle.rotation-loses-no-request", on=set(), counterexample=_one_lost)
@@ -184,7 +184,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
     Remediation: do not restart etcd on a renewal of --cert-file, and replace files by renaming within one
         directory.
     """
-    lost = {client: counts for client, counts in load.tallies.items() if counts.lost}
+    lost = {client: counts for client, counts in load.counts.items() if counts.lost}
     if lost:
         yield Finding(
             message=f"requests are lost while the certificate is renewed {load.renewals} times",
@@ -206,7 +206,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
                 ),
             ),
         )
-    for client, counts in load.tallies.items():
+    for client, counts in load.counts.items():
         if counts.unclear:
             examples = "; ".join(counts.examples)
             yield CannotJudge(
@@ -217,7 +217,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
             Outcome.NOT_VERIFIED,
             f"{load.seen} of {load.renewals} renewals were served: see lifecycle.leaf-reload",
         )
-    served = ", ".join(f"{counts.served} by {client}" for client, counts in load.tallies.items())
+    served = ", ".join(f"{counts.served} by {client}" for client, counts in load.counts.items())
     yield Note(f"{load.renewals} renewals, requests served: {served}")
     if load.paused:
         yield Note("no client connected while files were replaced, which is not atomic in a container")

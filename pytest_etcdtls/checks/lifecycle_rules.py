@@ -279,7 +279,7 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
     Remediation: use passwords or tokens with this etcd, and check what --client-cert-auth does in it: without
         it no certificate is a user.
     """
-    attempts = experiment.step(_GRPC).trials
+    attempts = experiment.step(_GRPC).attempts
     yield from _unanswered(attempts)
     for made in attempts:
         response = made.attempt.response
@@ -331,7 +331,7 @@ def the_gateway_derives_no_user_from_a_certificate(
     Remediation: disable the gateway with --enable-grpc-gateway=false, and let no user have the name in the
         certificate of --cert-file.
     """
-    attempts = experiment.step(_GATEWAY).trials
+    attempts = experiment.step(_GATEWAY).attempts
     yield from _unanswered(attempts)
     for made in attempts:
         response = made.attempt.response

@@ -44,7 +44,7 @@ _CLIENT_PAIR_SINCE = (3, 5)
 
 def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
-    if any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cells):
+    if any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cases):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
@@ -69,7 +69,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
         --peer-cert-allowed-cn. Members connect to each other with --peer-cert-file, or with
         --peer-client-cert-file; that CA must issue this certificate as well.
     """
-    if matrix.has_names and any(case.attempt.ending is Ending.CLOSED for case in matrix.cells):
+    if matrix.has_names and any(case.attempt.ending is Ending.CLOSED for case in matrix.cases):
         reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return

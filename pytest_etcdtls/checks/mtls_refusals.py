@@ -32,7 +32,7 @@ def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
     def served(case: AccessCase) -> AccessCase:
         return replace(case, tries=tuple(replace(attempt, **_ACCEPTED) for attempt in case.tries))
 
-    return {"matrix": replace(matrix, cells=tuple(served(case) for case in matrix.cells))}
+    return {"matrix": replace(matrix, cases=tuple(served(case) for case in matrix.cases))}
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
@@ -195,18 +195,18 @@ OVER_GRPC = frozenset({Protocol.GRPC})
 
 def only(matrix: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
     """Return the part of the access matrix that was observed over these protocols."""
-    return replace(matrix, cells=tuple(case for case in matrix.cells if case.protocol in protocols))
+    return replace(matrix, cases=tuple(case for case in matrix.cases if case.protocol in protocols))
 
 
 def _served_over(protocols: frozenset[Protocol], matrix: AccessMatrix) -> Mapping[str, Any]:
     served: AccessMatrix = as_if_accepted(only(matrix, protocols))["matrix"]
     others = only(matrix, frozenset(Protocol) - protocols)
-    return {"matrix": replace(matrix, cells=(*served.cells, *others.cells))}
+    return {"matrix": replace(matrix, cases=(*served.cases, *others.cases))}
 
 
 def _judge_revoked(matrix: AccessMatrix, protocols: frozenset[Protocol], name: str) -> Iterator[Statement]:
     seen = only(matrix, protocols)
-    if not seen.cells:
+    if not seen.cases:
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve {name} to clients")
     yield from judge(seen, "a client with a revoked certificate")
 

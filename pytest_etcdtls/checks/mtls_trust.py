@@ -219,7 +219,7 @@ def a_trusted_client_is_accepted(
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give
         clients valid certificates of that CA with clientAuth.
     """
-    if not client.candidates and any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cells):
+    if not client.candidates and any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cases):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return

@@ -330,7 +330,7 @@ def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement
         )
     attempt = renegotiation.attempt
     if attempt is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, renegotiation.unasked)
+        yield CannotJudge(Outcome.NOT_VERIFIED, renegotiation.not_requested)
     elif attempt.renegotiated:
         yield Finding(
             message="a client can renegotiate",

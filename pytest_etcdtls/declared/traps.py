@@ -215,10 +215,10 @@ def _http_listener_beside_tls(context: TrapContext) -> Iterator[Trap]:
         plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
         if not plain or not (side.has_certificate or side.requests_certificate):
             continue
-        unasked = [found for found in plain if found.declared.setting is None]
+        not_declared = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
         summary = f"{', '.join(_urls(plain))} answers every client in plaintext, whatever is declared for TLS"
-        if unasked:
+        if not_declared:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
             summary += "; the same port also serves TLS"

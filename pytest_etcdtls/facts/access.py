@@ -86,10 +86,10 @@ class AccessMatrix:
         certificate: its subject and issuer in words, empty for ``none``.
         recipe: shell lines that make an equivalent identity, for commands to paste.
         files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
-        cells: one per TLS version and protocol that the listener serves. That of the gateway has the attempts
+        cases: one per TLS version and protocol that the listener serves. That of the gateway has the attempts
             over HTTP/1.1 if TLS refused them, since the handshake is the same.
         instead_of: name of an identity that could not be presented, if this identity was served and so
-            decides the result for it. The cells are then those that were served. Empty otherwise.
+            decides the result for it. The cases are then those that were served. Empty otherwise.
     """
 
     url: str
@@ -99,7 +99,7 @@ class AccessMatrix:
     certificate: str = ""
     recipe: tuple[str, ...] = ()
     files: tuple[str, str] | None = None
-    cells: tuple[AccessCase, ...] = ()
+    cases: tuple[AccessCase, ...] = ()
     instead_of: str = ""
 
 
@@ -787,9 +787,9 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
     for name in ("none",) if key in OTHER_ROLES else UNTRUSTED_IDENTITIES:
         with suppress(UnobservedError):
             seen = context.get(AccessMatrix, name)
-            served = tuple(case for case in seen.cells if case.attempt.ending is Ending.SERVED)
+            served = tuple(case for case in seen.cases if case.attempt.ending is Ending.SERVED)
             if served:
-                return replace(seen, cells=served, instead_of=key)
+                return replace(seen, cases=served, instead_of=key)
     return None
 
 
@@ -798,8 +798,8 @@ def _decides(matrix: AccessMatrix) -> bool:
 
     It does if it is served, or if TLS refuses it and serves a good client. A close may be due to its names.
     """
-    endings = {case.attempt.ending for case in matrix.cells}
-    controls = {case.control.attempt.ending for case in matrix.cells if case.control.attempt}
+    endings = {case.attempt.ending for case in matrix.cases}
+    controls = {case.control.attempt.ending for case in matrix.cases if case.control.attempt}
     return Ending.SERVED in endings or (endings == {Ending.REFUSED} and controls == {Ending.SERVED})
 
 
@@ -827,7 +827,7 @@ def _try_identity(context: Context, client: ClientIdentity, key: str) -> AccessM
         certificate=describe(identity),
         recipe=identity.recipe,
         files=_files(identity),
-        cells=tuple(
+        cases=tuple(
             AccessCase(version=v, protocol=p, tries=made, control=controls[v, p]) for v, p, made in tries
         ),
     )
@@ -875,7 +875,7 @@ def _served_client(context: Context) -> ServedClient:
             issued=False,
             has_names=False,
             files=None,
-            tries=tuple((case.version, case.protocol, case.tries) for case in unauthenticated.cells),
+            tries=tuple((case.version, case.protocol, case.tries) for case in unauthenticated.cases),
         )
         client = found if found.served else None
     return ServedClient(url=good.url, role=good.role, client=client)
@@ -965,7 +965,7 @@ def _attempts_at(context: Context, listener: Listener) -> Iterator[IdentityAttem
         matrix = observed(context, AccessMatrix, name, listener)
         if matrix is None or matrix.instead_of:
             continue
-        for case in matrix.cells:
+        for case in matrix.cases:
             yield IdentityAttempt(
                 url=listener.url,
                 identity=matrix.identity,
@@ -1094,7 +1094,7 @@ def _sample_served(listener: SampleListener) -> ServedClient:
 @sample(AccessMatrix)
 def sample_matrix(listener: SampleListener, key: str) -> AccessMatrix:
     """Return the conforming attempts of an identity: each is refused, and the control is served."""
-    cells = tuple(
+    cases = tuple(
         AccessCase(
             version=version,
             protocol=protocol,
@@ -1107,7 +1107,7 @@ def sample_matrix(listener: SampleListener, key: str) -> AccessMatrix:
         for protocol in listener.protocols
     )
     files = None if key == NO_CERTIFICATE.name else (f"{key}.crt", f"{key}.key")
-    return AccessMatrix(url=listener.url, role=listener.role, identity=key, files=files, cells=cells)
+    return AccessMatrix(url=listener.url, role=listener.role, identity=key, files=files, cases=cases)
 
 
 @sample(IdentityAttempts)
@@ -1127,6 +1127,6 @@ def _sample_attempts(listener: SampleListener) -> IdentityAttempts:
 def _sample_split_revocation(listener: SampleListener) -> SplitRevocation:
     http = sample_matrix(SampleListener(Role.CLIENT_HTTP), "revoked")
     closed = tuple(
-        replace(case, tries=(replace(case.attempt, ending=Ending.CLOSED, alert=None),)) for case in http.cells
+        replace(case, tries=(replace(case.attempt, ending=Ending.CLOSED, alert=None),)) for case in http.cases
     )
-    return SplitRevocation(grpc=sample_matrix(listener, "revoked"), http=replace(http, cells=closed))
+    return SplitRevocation(grpc=sample_matrix(listener, "revoked"), http=replace(http, cases=closed))

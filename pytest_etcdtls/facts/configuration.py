@@ -235,11 +235,11 @@ class NameRule:
 
     Attributes:
         setting: the setting that declares it, as a reader expects.
-        admission: the attempts with a certificate that the rule excludes.
+        matrix: the attempts with a certificate that the rule excludes.
     """
 
     setting: Setting
-    admission: AccessMatrix
+    matrix: AccessMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +469,7 @@ def _bundle(context: Context) -> DeclaredBundle:
         untrusted=tuple(
             name
             for name in UNTRUSTED_IDENTITIES
-            if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, name).cells)
+            if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, name).cases)
         ),
     )
 
@@ -489,7 +489,7 @@ def _names(context: Context) -> DeclaredNames:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
     rules = tuple(
-        NameRule(setting=setting, admission=_excluded(context, setting, kind))
+        NameRule(setting=setting, matrix=_excluded(context, setting, kind))
         for kind in ("hostname", "cn")
         if (setting := declaration.member.as_read(f"{declaration.side}-cert-allowed-{kind}")) is not None
         and setting.value
@@ -527,7 +527,7 @@ def _good_that_breaks(context: Context, setting: Setting, kind: str) -> AccessMa
     good = context.get(GoodIdentities).named(accepted.identity)
     if meets_name_rules(good, rule):
         return None
-    cells = tuple(
+    cases = tuple(
         AccessCase(version=version, protocol=protocol, tries=tries, control=Control())
         for version, protocol, tries in accepted.tries
         if tries[-1].ending is Ending.SERVED
@@ -538,7 +538,7 @@ def _good_that_breaks(context: Context, setting: Setting, kind: str) -> AccessMa
         identity=good.name,
         certificate=describe(good),
         files=accepted.files,
-        cells=cells,
+        cases=cases,
     )
 
 
@@ -575,7 +575,7 @@ def _seen_listeners(context: Context) -> Iterator[SeenListener]:
             continue
         yield SeenListener(
             declaration=declaration,
-            tls=answer.speaks_tls or answer.needs_tls,
+            tls=answer.serves_tls or answer.needs_tls,
             plaintext=plain.is_http,
             said="; ".join(
                 [
@@ -783,7 +783,7 @@ def _sample_names(listener: SampleListener) -> DeclaredNames:
     on_peer = listener.role is Role.PEER
     setting = _sample_setting(listener, "peer-cert-allowed-cn" if on_peer else "client-cert-allowed-hostname")
     matrix = sample_matrix(listener, "wrong-cn" if on_peer else "wrong-hostname")
-    return DeclaredNames((NameRule(setting=setting, admission=matrix),))
+    return DeclaredNames((NameRule(setting=setting, matrix=matrix),))
 
 
 @sample(ListenersSeen)

@@ -43,7 +43,7 @@ class Step:
 
     name: str
     done: str
-    trials: tuple[ExperimentAttempt, ...]
+    attempts: tuple[ExperimentAttempt, ...]
 
     def of(self, who: str) -> tuple[ExperimentAttempt, ...]:
         """Return the attempts of that identity.
@@ -51,7 +51,7 @@ class Step:
         Raises:
             LookupError: if it was not tried.
         """
-        found = tuple(trial for trial in self.trials if trial.who == who)
+        found = tuple(made for made in self.attempts if made.who == who)
         if not found:
             raise LookupError(f"{who!r} was not tried in step {self.name!r}")
         return found
@@ -139,14 +139,14 @@ class RenewalUnderLoad:
         renewals: number of renewals.
         seen: number of renewed certificates that were served.
         paused: new connections paused while files were replaced, since that is not atomic in a container.
-        tallies: counts by kind of client, in words.
+        counts: by kind of client.
     """
 
     etcd_version: str
     renewals: int
     seen: int
     paused: bool
-    tallies: Mapping[str, Counts] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,7 @@ class FirstContact:
         )
 
     @property
-    def speaks_tls(self) -> bool:
+    def serves_tls(self) -> bool:
         """Whether a TLS message came back."""
         return any(attempt.ending is not Ending.UNCLEAR for attempt in self.tls)
 
@@ -160,7 +160,7 @@ def tls_answer(context: Context) -> FirstContact:
     """
     listener = tls_listener(context)
     answer = context.get(FirstContact)
-    if not answer.speaks_tls:
+    if not answer.serves_tls:
         if answer.plaintext is not None and answer.plaintext.is_http:
             raise NotVerifiedError(f"{listener.url} answers plain HTTP and no TLS")
         if answer.plaintext is not None and answer.plaintext.first_bytes:

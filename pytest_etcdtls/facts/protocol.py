@@ -231,7 +231,7 @@ def _old(context: Context) -> OldVersions:
         tls_answer(context)
     except NotVerifiedError:
         # A server of old versions alone offers no version that our TLS library has.
-        if not context.get(FirstContact).speaks_tls:
+        if not context.get(FirstContact).serves_tls:
             raise
     versions = (SSL3, TLS1_0, TLS1_1)
     newest = ClientHello(purpose="hello of TLSv1.1 and older", version=TLS1_1, suites=EVERY_SUITE, once=True)

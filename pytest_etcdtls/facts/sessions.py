@@ -141,7 +141,7 @@ def _foreign(context: Context) -> ForeignSession:
     listener = listener_of(context)
     offered = tls_answer(context).offered
     other = _other_port(context.target, listener)
-    if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, "none").cells):
+    if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, "none").cases):
         raise NotApplicableError("a client without a certificate is accepted, see mtls.no-certificate")
     kept = context.get(KeptSessions, listener=other)
     got = {
@@ -197,7 +197,7 @@ def _renegotiation(context: Context) -> Renegotiation:
     try:
         accepted, identity = accepted_client(context)
     except NotVerifiedError as missing:
-        return replace(seen, unasked=missing.reason)
+        return replace(seen, not_requested=missing.reason)
     request = status_request(
         listener,
         identity,

@@ -653,7 +653,7 @@ def renew_under_load(lab: Lab) -> RenewalUnderLoad:
         renewals=RENEWALS,
         seen=seen,
         paused=paused,
-        tallies=traffic.counts(),
+        counts=traffic.counts(),
     )
 
 

@@ -168,7 +168,7 @@ def sample_experiment(name: str, steps: Mapping[str, Mapping[str, str]]) -> Expe
             )
             for who, ending in endings.items()
         )
-        return Step(name=step, done=f"{step} was done", trials=tuple(attempts))
+        return Step(name=step, done=f"{step} was done", attempts=tuple(attempts))
 
     return Experiment(
         name=name,
@@ -307,7 +307,7 @@ def _sample_renewals(_: SampleListener) -> RenewalUnderLoad:
         renewals=5,
         seen=5,
         paused=False,
-        tallies={"new connections": Counts(served=50)},
+        counts={"new connections": Counts(served=50)},
     )
 
 

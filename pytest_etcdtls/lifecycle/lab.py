@@ -171,7 +171,7 @@ class Lab:
 
 def step(name: str, done: str, *attempts: Iterable[ExperimentAttempt]) -> Step:
     """Return a step with all these attempts."""
-    return Step(name=name, done=done, trials=tuple(chain.from_iterable(attempts)))
+    return Step(name=name, done=done, attempts=tuple(chain.from_iterable(attempts)))
 
 
 def issue(authority: CertificateAuthority, profile: Profile, name: str, **changes: object) -> Identity:

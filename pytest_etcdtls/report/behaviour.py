@@ -259,14 +259,14 @@ def _observed(seen: Seen, listener: Listener) -> str:
 
 def _identities(facts: Sequence[object]) -> Iterator[str]:
     accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
-    tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cells]
+    tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cases]
     served = [
-        fact.identity for fact in tried if any(cell.attempt.ending is Ending.SERVED for cell in fact.cells)
+        fact.identity for fact in tried if any(case.attempt.ending is Ending.SERVED for case in fact.cases)
     ]
     refused = [
         fact.identity
         for fact in tried
-        if all(cell.attempt.ending in (Ending.REFUSED, Ending.CLOSED) for cell in fact.cells)
+        if all(case.attempt.ending in (Ending.REFUSED, Ending.CLOSED) for case in fact.cases)
     ]
     clients = list(dict.fromkeys([*([accepted.identity] if accepted else []), *served]))
     if clients:
@@ -361,8 +361,8 @@ def _identity(name: str, tries: Mapping[str, Sequence[Attempt]]) -> Entries:
 def _matrix(fact: AccessMatrix, _: str | None) -> Entries:
     if not fact.instead_of:
         tries: dict[str, list[Attempt]] = {}
-        for cell in fact.cells:
-            tries.setdefault(cell.version, []).append(cell.attempt)
+        for case in fact.cases:
+            tries.setdefault(case.version, []).append(case.attempt)
         yield from _identity(fact.identity, tries)
 
 
@@ -513,8 +513,8 @@ def _of_listeners(reader: Callable[[Any, str | None], Entries]) -> Callable[[Any
 def _experiment(fact: Experiment, _: str | None) -> Iterator[tuple[str, str, str, str, str]]:
     for step in fact.steps:
         tries: dict[tuple[str, str], list[Attempt]] = {}
-        for trial in step.trials:
-            tries.setdefault((trial.role, trial.who), []).append(trial.attempt)
+        for made in step.attempts:
+            tries.setdefault((made.role, made.who), []).append(made.attempt)
         for (role, who), attempts in tries.items():
             if (ended := _ended(attempts)) is not None:
                 yield role, "lifecycle", f"{fact.name}, {step.name}", who, ended[0]
@@ -533,7 +533,7 @@ def _foreign_member(fact: ForeignMember, _: str | None) -> Iterator[tuple[str, s
 
 
 def _renewal(fact: RenewalUnderLoad, _: str | None) -> Iterator[tuple[str, str, str, str, str]]:
-    for client, counts in fact.tallies.items():
+    for client, counts in fact.counts.items():
         if not counts.unclear:
             yield (
                 CLUSTER,

@@ -154,7 +154,7 @@ def _cells(report: Report, seen: Seen, listener: Listener) -> Iterator[tuple[str
         if isinstance(fact, AccessMatrix) and not fact.instead_of:
             outcome = _worst(report, seen, listener, _judging(key or fact.identity))
             tries: dict[TLSVersion, list[Attempt]] = {}
-            for case in fact.cells:
+            for case in fact.cases:
                 tries.setdefault(case.version, []).append(case.attempt)
             for version, attempts in tries.items():
                 ending, alert = _ended(attempts)

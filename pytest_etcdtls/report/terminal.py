@@ -446,8 +446,8 @@ def _identities(matrices: Iterable[AccessMatrix]) -> str:
     """Return one mark for each bad identity, and the names of those that are not refused."""
     marks: dict[str, str] = {}
     for matrix in matrices:
-        if matrix.cells and not matrix.instead_of and matrix.identity not in marks:
-            endings = {cell.attempt.ending for cell in matrix.cells}
+        if matrix.cases and not matrix.instead_of and matrix.identity not in marks:
+            endings = {case.attempt.ending for case in matrix.cases}
             marks[matrix.identity] = (
                 "!" if Ending.SERVED in endings else "." if endings <= REFUSED_OR_CLOSED else "?"
             )

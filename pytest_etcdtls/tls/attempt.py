@@ -342,7 +342,7 @@ class Renegotiation:
         announced: its ServerHello announces secure renegotiation (RFC 5746).
         files: certificate and key of the client, for commands to paste.
         attempt: the connection on which it was requested; ``None`` if it could not be.
-        unasked: why it could not be requested.
+        not_requested: why it could not be requested.
     """
 
     url: str
@@ -350,7 +350,7 @@ class Renegotiation:
     announced: bool
     files: tuple[str, str] | None = None
     attempt: Attempt | None = None
-    unasked: str = ""
+    not_requested: str = ""
 
 
 @dataclass(slots=True)

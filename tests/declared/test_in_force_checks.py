@@ -77,11 +77,11 @@ def _open(role: str = "client") -> AccessMatrix:
 
 
 def _ways(ending: Ending) -> AccessMatrix:
-    cells = tuple(
+    cases = tuple(
         replace(cell, tries=tuple(replace(one, ending=ending) for one in cell.tries))
-        for cell in _none().cells
+        for cell in _none().cases
     )
-    return replace(_none(), cells=cells)
+    return replace(_none(), cases=cases)
 
 
 PER_LISTENER = sorted(
@@ -271,10 +271,10 @@ def test_without_cipher_suites_go_decides() -> None:
 def test_a_rule_is_not_judged_where_everybody_is_refused() -> None:
     names: DeclaredNames = sample(Need(DeclaredNames), "client")
     (rule,) = names.rules
-    cells = tuple(
-        replace(cell, control=replace(cell.control, tries=cell.tries)) for cell in rule.admission.cells
+    cases = tuple(
+        replace(cell, control=replace(cell.control, tries=cell.tries)) for cell in rule.matrix.cases
     )
-    refused = replace(rule, admission=replace(rule.admission, cells=cells))
+    refused = replace(rule, matrix=replace(rule.matrix, cases=cases))
     judged = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
     assert {one.outcome for one in judged if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
 
@@ -331,31 +331,29 @@ def test_a_running_etcd_was_not_started_with_what_does_not_start() -> None:
     assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
 
 
-def _acceptance(ending: Ending, *, has_names: bool = False, role: str = "client") -> AcceptedClient:
-    acceptance: AcceptedClient = sample(Need(AcceptedClient), role)
+def _good_client(ending: Ending, *, has_names: bool = False, role: str = "client") -> AcceptedClient:
+    client: AcceptedClient = sample(Need(AcceptedClient), role)
 
     def ended(found: Candidate) -> Candidate:
         tries = tuple((v, p, tuple(replace(a, ending=ending) for a in made)) for v, p, made in found.tries)
         return replace(found, tries=tries, has_names=has_names)
 
-    candidates = tuple(map(ended, acceptance.candidates))
-    return replace(acceptance, accepted=None, candidates=candidates)
+    candidates = tuple(map(ended, client.candidates))
+    return replace(client, accepted=None, candidates=candidates)
 
 
 @pytest.mark.parametrize(
-    ("acceptance", "outcome"),
+    ("client", "outcome"),
     [
-        (_acceptance(Ending.CLOSED), Outcome.VIOLATES),
-        (_acceptance(Ending.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
-        (_acceptance(Ending.REFUSED), Outcome.NOT_VERIFIED),
+        (_good_client(Ending.CLOSED), Outcome.VIOLATES),
+        (_good_client(Ending.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
+        (_good_client(Ending.REFUSED), Outcome.NOT_VERIFIED),
         (sample(Need(AcceptedClient), "client"), Outcome.CONFORMS),
     ],
 )
-def test_the_good_client_shows_whether_etcd_finds_the_crl(
-    acceptance: AcceptedClient, outcome: Outcome
-) -> None:
+def test_the_good_client_shows_whether_etcd_finds_the_crl(client: AcceptedClient, outcome: Outcome) -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
-    (judged,) = _judge("config.crl-missing", declaration=declaration, acceptance=acceptance)
+    (judged,) = _judge("config.crl-missing", declaration=declaration, client=client)
     found = {Finding: Outcome.VIOLATES, Note: Outcome.CONFORMS}.get(type(judged))
     assert (found or getattr(judged, "outcome", None)) is outcome
 
@@ -363,7 +361,7 @@ def test_the_good_client_shows_whether_etcd_finds_the_crl(
 def test_a_crl_that_etcd_ignores_may_be_missing() -> None:
     split = "--listen-client-http-urls=https://10.0.0.11:2382"
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
-    (judged,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Ending.CLOSED))
+    (judged,) = _judge("config.crl-missing", declaration=declaration, client=_good_client(Ending.CLOSED))
     assert isinstance(judged, Note)
 
 

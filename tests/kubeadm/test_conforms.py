@@ -30,7 +30,7 @@ NOT_VERIFIED: Mapping[str, set[str]] = {
     "client": {*_NEEDS_A_CA_KEY, "mtls.log-tells-the-same"},
     "peer": {*_NEEDS_A_CA_KEY, "mtls.log-tells-the-same", "mtls.wrong-san"},
 }
-"""What the key of the CA, which is never taken unasked, and etcd's log would tell."""
+"""What the key of the CA, which is never taken not_requested, and etcd's log would tell."""
 
 
 def usual(version: str) -> Found:

@@ -109,15 +109,15 @@ def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]
 def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     matrix = observer.get(AccessMatrix, "self-signed", client)
-    ways = {(cell.version, cell.protocol): cell.tries for cell in matrix.cells}
+    tries = {(case.version, case.protocol): case.tries for case in matrix.cases}
     for version in observer.get(AcceptedClient, None, client).versions:
-        assert ways[version, Protocol.GATEWAY] is ways[version, Protocol.HTTP1]
-        assert ways[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
+        assert tries[version, Protocol.GATEWAY] is tries[version, Protocol.HTTP1]
+        assert tries[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
     requests = [
         one for one in observer.connections if isinstance(one, Attempt) and one.identity == "self-signed"
     ]
     assert {one.protocol for one in requests} == {Protocol.HTTP1, Protocol.GRPC}
-    assert len(requests) == len(set(map(id, requests))) == len(ways) - len(ways) // 3
+    assert len(requests) == len(set(map(id, requests))) == len(tries) - len(tries) // 3
 
 
 def test_a_hello_with_several_unusual_values_is_shared(live: Target) -> None:

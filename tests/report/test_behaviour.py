@@ -42,7 +42,7 @@ def matrix(*attempts: Attempt, identity: str = "none") -> AccessMatrix:
         url=PLACE.url,
         role=Role.CLIENT,
         identity=identity,
-        cells=tuple(
+        cases=tuple(
             AccessCase(
                 version=attempt.offered_version or TLSVersion.TLS1_3,
                 protocol=attempt.protocol,
@@ -167,7 +167,7 @@ def test_an_experiment_is_reported_by_step_and_role() -> None:
         name="crl-encoding",
         etcd_version="3.6.16",
         flags=(),
-        steps=(Step(name="pem", done="", trials=(trial,)),),
+        steps=(Step(name="pem", done="", attempts=(trial,)),),
     )
     seen = Seen(target=TARGET, facts=((None, "crl-encoding", fact),))
     assert behaviour(seen) == (

@@ -85,7 +85,11 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
         ("mtls.resumption-keeps-verdict", _all("revoked", ending=Ending.UNCLEAR), Outcome.INCONCLUSIVE),
         ("mtls.ticket-not-transferable", _presented(ending=Ending.UNCLEAR), Outcome.INCONCLUSIVE),
         ("mtls.ticket-not-transferable", _presented(ending=Ending.SERVED), Outcome.NOT_APPLICABLE),
-        ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
+        (
+            "tls.renegotiation",
+            _renegotiation(attempt=None, not_requested="pass a client"),
+            Outcome.NOT_VERIFIED,
+        ),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
         ("tls.fallback-signal", _unusual(alert=40), Outcome.INCONCLUSIVE),
         ("tls.alpn-unknown-refused", _other_alert, Outcome.INCONCLUSIVE),
