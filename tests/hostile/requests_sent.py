@@ -74,53 +74,56 @@ _ABOVE = """\
 pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-plan
 ```
 
-prints the maximum number of connections of a run, and makes none. Add the other options of your run, since the
-plan depends on them.
+prints the maximum number of connections of a run, and makes none. Add the other options of your run, since
+the plan depends on them.
 
-The suite only reads. It does not write keys, grant leases, change members, alarms, users or roles, take snapshots,
-compact or defragment. A run does not change the revision, the hash of the key space, members, alarms, leases,
-users or roles. Tests compare these before and after a run on every etcd, with and without authentication. A proxy
-records each request in the tests. The list below is complete: a request that is not in it fails a test.
+The suite only reads. It does not write keys, grant leases, change members, alarms, users or roles, take
+snapshots, compact or defragment. A run does not change the revision, the hash of the key space, members,
+alarms, leases, users or roles. Tests compare these before and after a run on every etcd, with and without
+authentication. A proxy records each request in the tests. The list below is complete: a request that is not
+in it fails a test.
 
-An accepted client sends several requests on one connection, and closes it after the last one. No idle connection
-remains.
+An accepted client sends several requests on one connection, and closes it after the last one. No idle
+connection remains.
 
-All other traffic is TLS: handshakes that are completed, refused, or ended by the client after the ServerHello. At
-most four connections are open at a time per listener (`--etcd-concurrency`). With `--etcd-gentle` it is one, and
-the suite tests only the cipher suites and groups that verdicts need, unless a declaration, a profile or a
-baseline lists them. The report then has no complete list of suites and groups to compare.
+All other traffic is TLS: handshakes that are completed, refused, or ended by the client after the
+ServerHello. At most four connections are open at a time per listener (`--etcd-concurrency`). With
+`--etcd-gentle` it is one, and the suite tests only the cipher suites and groups that verdicts need, unless
+a declaration, a profile or a baseline lists them. The report then has no complete list of suites and groups
+to compare.
 
 | protocol | request | for | leaves in etcd | at most |
 |---|---|---|---|--:|"""
 
 _BELOW = """
-*At most* is the number of requests to one listener that accepts every client. A conforming listener refuses most
-of these clients in the handshake, so they send no request: it gets about a third.
+*At most* is the number of requests to one listener that accepts every client. A conforming listener refuses
+most of these clients in the handshake, so they send no request: it gets about a third.
 
-From etcd 3.5 on, a run without authentication appends no Raft entry. etcd 3.4 appends one for each `/health` that
-it serves, as a proposal to the v2 store. `Authenticate` appends one entry for each client listener on which a
-check is refused without a user, and none if the password is wrong. No entry changes keys or the revision.
+From etcd 3.5 on, a run without authentication appends no Raft entry. etcd 3.4 appends one for each
+`/health` that it serves, as a proposal to the v2 store. `Authenticate` appends one entry for each client
+listener on which a check is refused without a user, and none if the password is wrong. No entry changes
+keys or the revision.
 
-`/health` is a linearizable read, so a member without a leader answers late. The `Range` is serializable and only
-counts.
+`/health` is a linearizable read, so a member without a leader answers late. The `Range` is serializable and
+only counts.
 
 ## What etcd logs
 
-etcd logs a line at level `warn` for each connection that it rejects. One run leaves the lines below in the log of
-one member with mutual TLS on both ports. They were counted on etcd {versions}, with certificates for both
-ports and without a CA key:
+etcd logs a line at level `warn` for each connection that it rejects. One run leaves the lines below in the
+log of one member with mutual TLS on both ports. They were counted on etcd {versions}, with certificates for
+both ports and without a CA key:
 
 {logged}
 
-The metrics of the process count these connections too. Of more than 100 equal messages in a second etcd logs one
-in 100. In the first moments of a new cluster etcd 3.6 and later add `Failed to detect schema version`, level
-`warn`, for each status request. [etcd's own log](etcd-log.md) says how to distinguish these lines from those of
-other clients: only this tool uses the names `unknown.invalid` and `etcdtls-unknown`.
+The metrics of the process count these connections too. Of more than 100 equal messages in a second etcd
+logs one in 100. In the first moments of a new cluster etcd 3.6 and later add `Failed to detect schema
+version`, level `warn`, for each status request. [etcd's own log](etcd-log.md) says how to distinguish these
+lines from those of other clients: only this tool uses the names `unknown.invalid` and `etcdtls-unknown`.
 
 ## What is not done to a live cluster
 
-Experiments of the family `lifecycle` replace files and restart members. They run on clusters that the run starts
-for them. This page is written by `make docs`.
+Experiments of the family `lifecycle` replace files and restart members. They run on clusters that the run
+starts for them. This page is written by `make docs`.
 """
 
 
