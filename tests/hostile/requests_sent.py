@@ -116,9 +116,10 @@ both ports and without a CA key:
 {logged}
 
 The metrics of the process count these connections too. Of more than 100 equal messages in a second etcd
-logs one in 100. In the first moments of a new cluster etcd 3.6 and later add `Failed to detect schema
-version`, level `warn`, for each status request. [etcd's own log](etcd-log.md) says how to distinguish these
-lines from those of other clients: only this tool uses the names `unknown.invalid` and `etcdtls-unknown`.
+logs one in 100. For a new cluster etcd 3.6 and later also log `Failed to detect schema version`, level
+`warn`, for each status request in the first moments. [etcd's own log](etcd-log.md) says how to distinguish
+these lines from those of other clients: only this tool uses the names `unknown.invalid` and
+`etcdtls-unknown`.
 
 ## What is not done to a live cluster
 
