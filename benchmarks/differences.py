@@ -145,8 +145,9 @@ def main() -> None:
     found = chains([*binaries])
     about = (
         f"Measured on {datetime.now(UTC):%-d %B %Y} ({platform.system()}, {platform.machine()}, Python "
-        f"{platform.python_version()}) on owned clusters of one member, with ECDSA P-256 keys where no other "
-        "is named. A row is what differs alike on the listeners and in the cases that it names."
+        f"{platform.python_version()}) on owned clusters of one member, with ECDSA P-256 keys unless the row "
+        "says otherwise. A row is a difference that is the same on the listeners and in the cases that it "
+        "names."
     )
     parts = [
         "\n".join(textwrap.wrap(about, 118)),

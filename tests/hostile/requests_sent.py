@@ -39,10 +39,12 @@ ALLOWED: Mapping[Sent, Allowed] = {
     Sent("http/1.1", "GET", "/readyz"): Allowed("which paths are served", "a linearizable read", 2),
     Sent("http/1.1", "GET", "/metrics"): Allowed("which paths are served; release of Go", _NOTHING, 3),
     Sent("http/1.1", "GET", "/debug/pprof/"): Allowed(
-        "whether profiles are served; the index alone", _NOTHING, 2
+        "whether profiles are served; only the index", _NOTHING, 2
     ),
     Sent("http/1.1", "GET", "/debug/vars"): Allowed("whether variables are served", _NOTHING, 2),
-    Sent("http/1.1", "GET", "/v2/keys"): Allowed("whether the v2 API is served", "a read of v2's root", 2),
+    Sent("http/1.1", "GET", "/v2/keys"): Allowed(
+        "whether the v2 API is served", "a read of the root of the v2 store", 2
+    ),
     Sent("http/1.1", "GET", "/members"): Allowed("the member list of a peer port", _NOTHING, 2),
     Sent("http/1.1", "POST", "/v3/maintenance/status"): Allowed(
         "whether the JSON gateway accepts a client: one for each identity and TLS version", _NOTHING, 90
@@ -60,7 +62,7 @@ ALLOWED: Mapping[Sent, Allowed] = {
         "whether keys can be read: a count of the empty range, no key or value", "a linearizable read", 4
     ),
     Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate"): Allowed(
-        "a token for --etcd-user; only with that option", "one Raft entry; the revision stays", 2
+        "a token for --etcd-user, only with that option", "one Raft entry; the revision does not change", 2
     ),
 }
 
@@ -72,53 +74,57 @@ _ABOVE = """\
 pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-plan
 ```
 
-prints how many connections a run makes at most, and makes none. Add your other options: the plan is theirs.
+prints the maximum number of connections of a run, and makes none. Add the other options of your run, since
+the plan depends on them.
 
-The suite reads. It does not write keys, grant leases, change members, alarms, users or roles, take snapshots,
-compact or defragment. After a run the revision, the hash of the key space, members, alarms, leases, users
-and roles are those of before. Tests compare them on every etcd, with and without authentication, and let a
-proxy record each request. The list is complete: a request that is not in it fails a test.
+The suite only reads. It does not write keys, grant leases, change members, alarms, users or roles, take
+snapshots, compact or defragment. A run does not change the revision, the hash of the key space, members,
+alarms, leases, users or roles. Tests compare these before and after a run on every etcd, with and without
+authentication. A proxy records each request in the tests. The list below is complete: a request that is not
+in it fails a test.
 
-An accepted client sends several of them on one connection, which ends right behind the last; no idle
-connection is kept.
+An accepted client sends several requests on one connection, and closes it after the last one. No idle
+connection remains.
 
-Everything else on the wire is TLS: handshakes that are finished, refused or broken off after the server's
-hello. At most four connections are open at a time per listener (`--etcd-concurrency`), with `--etcd-gentle`
-one. That option also looks for no more cipher suites and groups than verdicts need, unless a declaration, a
-profile or a baseline lists them; the report then has no list of them to compare.
+All other traffic is TLS: handshakes that are completed, refused, or ended by the client after the
+ServerHello. At most four connections are open at a time per listener (`--etcd-concurrency`). With
+`--etcd-gentle` it is one, and the suite tests only the cipher suites and groups that verdicts need, unless
+a declaration, a profile or a baseline lists them. The report then has no complete list of suites and groups
+to compare.
 
 | protocol | request | for | leaves in etcd | at most |
 |---|---|---|---|--:|"""
 
 _BELOW = """
-*At most* counts the requests to one listener that accepts every client. A conforming listener refuses most of
-these clients in the handshake, and they send nothing: it gets about a third.
+*At most* is the number of requests to one listener that accepts every client. A conforming listener refuses
+most of these clients in the handshake, so they send no request: it gets about a third.
 
-From etcd 3.5 on a run without authentication appends no Raft entry. etcd 3.4 appends one for each `/health`
-that is answered, since it is a proposal to the store v2 there. `Authenticate` is one entry for each client
-listener on which a check is refused without a user, none if the password is wrong. No entry changes keys or
-the revision.
+From etcd 3.5 on, a run without authentication appends no Raft entry. etcd 3.4 appends one for each
+`/health` that it serves, as a proposal to the v2 store. `Authenticate` appends one entry for each client
+listener on which a check is refused without a user, and none if the password is wrong. No entry changes
+keys or the revision.
 
-`/health` is a linearizable read: a member without a leader answers late. The `Range` is serializable and only
-counts.
+`/health` is a linearizable read, so a member without a leader answers late. The `Range` is serializable and
+only counts.
 
 ## What etcd logs
 
-etcd logs a line, level `warn`, for each connection that it rejects. One run leaves these in the log of one
-member with mutual TLS on both ports, as counted on etcd {versions} with certificates for both ports and no CA
-key:
+etcd logs a line at level `warn` for each connection that it rejects. One run leaves the lines below in the
+log of one member with mutual TLS on both ports. They were counted on etcd {versions}, with certificates for
+both ports and without a CA key:
 
 {logged}
 
-They count in the metrics of the process as well. Of more than 100 equal messages in a second etcd logs one in
-100. In the first moments of a new cluster etcd 3.6 and later add `Failed to detect schema version`, level
-`warn`, for each status request. [etcd's own log](etcd-log.md) says how to tell these lines from those of
-other clients: two names in them, `unknown.invalid` and `etcdtls-unknown`, are of this tool.
+The metrics of the process count these connections too. Of more than 100 equal messages in a second etcd
+logs one in 100. For a new cluster etcd 3.6 and later also log `Failed to detect schema version`, level
+`warn`, for each status request in the first moments. [etcd's own log](etcd-log.md) says how to distinguish
+these lines from those of other clients: only this tool uses the names `unknown.invalid` and
+`etcdtls-unknown`.
 
 ## What is not done to a live cluster
 
-Experiments of the family `lifecycle`, which replace files and restart members, are made on clusters that the
-run starts for itself. This page is written by `make docs`.
+Experiments of the family `lifecycle` replace files and restart members. They run on clusters that the run
+starts for them. This page is written by `make docs`.
 """
 
 

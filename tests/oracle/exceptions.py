@@ -82,13 +82,13 @@ def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
 EXEMPTIONS = (
     Exemption(
         "a server that is a CA",
-        "Go accepts it. Who has the key of the server can issue certificates below the same root: a MUST, "
-        "since that breaks the secrecy of the cluster (`cert.not-a-ca`)",
+        "Go accepts it. With the server's key one can issue certificates below the same root, which breaks "
+        "the secrecy of the cluster, so the check is MUST (`cert.not-a-ca`)",
         _found_by("cert.not-a-ca"),
     ),
     Exemption(
         "a certificate as etcd generates it",
-        "Go accepts it if the CA file has it. With auto-tls anybody is accepted (`cert.generated`)",
+        "Go accepts it if the CA file has it. With auto-tls every client is accepted (`cert.generated`)",
         _found_by("cert.generated"),
     ),
     Exemption(
@@ -99,25 +99,25 @@ EXEMPTIONS = (
     ),
     Exemption(
         "a CA's RSA key has 1024 to 2047 bits",
-        "Likewise (`cert.issuer-key-strength`)",
+        "The same (`cert.issuer-key-strength`)",
         _found_by("cert.issuer-key-strength"),
     ),
     Exemption(
         "another address as a DNS name",
-        "Go accepts it for the host that was asked for. Clients that dial the address that is misplaced are "
-        "refused (`cert.address-as-dns-name`)",
+        "Go accepts it for the requested host. Clients that connect to the address in the DNS name refuse it "
+        "(`cert.address-as-dns-name`)",
         _found_by("cert.address-as-dns-name"),
     ),
     Exemption(
         "a served certificate that this client cannot load",
         "The cryptography library refuses a certificate that Go parses, and Go refuses the chain for another "
-        "reason. What hangs on that certificate is not-verified, and `cert.parsable` warns",
+        "reason. Checks that need that certificate are not verified, and `cert.parsable` warns",
         _unloadable,
     ),
     Exemption(
         "a CA file that this client cannot load",
         "The cryptography library refuses a certificate in it that Go parses. The option is a usage error "
-        "before any connection; nothing is judged",
+        "before any connection, and nothing is judged",
         lambda case, go, verdicts: bool(verdicts.unloadable) and go.phase != "roots",
     ),
 )
