@@ -54,7 +54,7 @@ def test_a_rule_may_be_for_a_discovered_listener(tmp_path: Path) -> None:
     assert rule == ConnectTo(text=RULE, host="10.0.0.12", port=2379, to_host="127.0.0.1", to_port=12379)
     assert rule.redirected("10.0.0.12", 2379) == ("127.0.0.1", 12379)
     assert rule.redirected("10.0.0.12", 2380) is None
-    with pytest.raises(UsageError, match="fits none of the endpoints"):
+    with pytest.raises(UsageError, match="matches none of the endpoints"):
         listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
 
 

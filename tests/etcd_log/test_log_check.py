@@ -136,6 +136,7 @@ def test_an_owned_etcd_without_a_line_in_time(cluster: Cluster, monkeypatch: pyt
 def test_attempts_are_repeated_if_every_line_was_omitted(cluster: Cluster) -> None:
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
+    Observer(cluster.target()).attempt(client, [Request(purpose="another client, in the log before")])
 
     def log_text() -> str:
         asked = {one.local_address for one in observer.connections if "to be looked up" in one.purpose}
