@@ -68,7 +68,7 @@ _ALSO = "Repeatable, commas allowed."
 ENDPOINTS = (
     Option(
         "--etcd-endpoint",
-        "client listener of a live cluster, as etcdctl's --endpoints: https://10.0.0.11:2379. " + _ALSO,
+        "client listener of a live cluster, as in etcdctl's --endpoints: https://10.0.0.11:2379. " + _ALSO,
         "URL",
         Kind.LIST,
     ),
@@ -90,10 +90,11 @@ ENDPOINTS = (
 
 CONFIG = Option(
     "--etcd-config",
-    "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, an "
-    "environment file, a systemd unit or a command line. Gives the endpoints and credentials that no other "
-    "option names; the running member is compared with it. Repeatable, one for each member. With "
-    "--etcd-binary or --etcd-image one member's declaration is replayed on each of these etcds instead.",
+    "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, "
+    "an environment file, a systemd unit or a command line. It gives the endpoints and credentials that "
+    "no other option names, and the running member is compared with it. Repeatable, one for each "
+    "member. With --etcd-binary or --etcd-image, the declaration of one member is replayed on each of "
+    "these etcds instead.",
     "FILE",
     Kind.LIST,
 )
@@ -104,14 +105,15 @@ LIVE = (*ENDPOINTS, CONFIG)
 _LIVE = (
     Option(
         "--etcd-connect-to",
-        "connect to ADDR:PORT for an endpoint's HOST:PORT, as curl's --connect-to: an empty HOST or first "
-        "PORT means any, an empty ADDR or last PORT the same. Names are judged by the URL. Repeatable.",
+        "connect to ADDR:PORT instead of an endpoint's HOST:PORT, as curl's --connect-to. An empty HOST or "
+        "first PORT matches any; an empty ADDR or last PORT keeps that of the endpoint. Names are judged by "
+        "the URL. Repeatable.",
         "HOST:PORT:ADDR:PORT",
         Kind.LIST,
     ),
     Option(
         "--etcd-cacert",
-        "PEM bundle of the CAs of the served certificates; else ETCDCTL_CACERT.",
+        "PEM bundle with the CAs of the served certificates; else ETCDCTL_CACERT.",
         "FILE",
     ),
     Option("--etcd-cert", "client certificate; else ETCDCTL_CERT.", "FILE"),
@@ -119,7 +121,7 @@ _LIVE = (
     Option(
         "--etcd-key-password-file",
         "file with the passphrases of encrypted private keys, one on each line, tried in turn; else "
-        "ETCDTLS_KEY_PASSWORD; else asked for, if standard input is a terminal.",
+        "ETCDTLS_KEY_PASSWORD; else a prompt, if standard input is a terminal.",
         "FILE",
     ),
     Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: the same file).", "FILE"),
@@ -127,13 +129,13 @@ _LIVE = (
     Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),
     Option(
         "--etcd-trusted-ca",
-        "the bundle that etcd trusts for its clients, its --trusted-ca-file (default: "
-        "--etcd-cacert if the client certificate verifies against it, else unknown).",
+        "bundle of the CAs that etcd trusts for its clients, its --trusted-ca-file (default: --etcd-cacert "
+        "if the client certificate verifies against it, else unknown).",
         "FILE",
     ),
     Option(
         "--etcd-peer-trusted-ca",
-        "the bundle that etcd trusts for its peers, its --peer-trusted-ca-file (default: "
+        "bundle of the CAs that etcd trusts for its peers, its --peer-trusted-ca-file (default: "
         "--etcd-peer-cacert if the peer certificate verifies against it, else unknown).",
         "FILE",
     ),
@@ -149,11 +151,12 @@ _LIVE = (
         "CA of the Kubernetes cluster that uses this etcd: etcd should not trust it.",
         "FILE",
     ),
-    Option("--etcd-user", "user of a cluster with authentication on; else ETCDCTL_USER.", "NAME"),
+    Option("--etcd-user", "user of a cluster with authentication; else ETCDCTL_USER.", "NAME"),
     Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),
     Option(
         "--etcd-expect-cert",
-        "certificate that client listeners must serve, only those of HOST if one is named. Repeatable.",
+        "certificate that client listeners must serve; with HOST, only the listeners of that host. "
+        "Repeatable.",
         "[HOST=]FILE",
         Kind.LIST,
     ),
@@ -161,22 +164,22 @@ _LIVE = (
     CONFIG,
     Option(
         "--etcd-pki-dir",
-        "directory with the declared files, or copies of them: each is found by its whole path, by any "
-        "ending of it, or by its name, in a subdirectory with the member's name if there is one. With "
-        "endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
+        "directory with the declared files, or copies of them. Each file is found by its whole path, by any "
+        "suffix of the path, or by its name, in the subdirectory with the member's name if there is one. "
+        "With endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(
         "--etcd-log",
-        "etcd's own log, of HOST's member if one is named: its rejected connections are compared with ours. "
-        "Repeatable.",
+        "etcd's own log; with HOST, that of the member on that host. Its rejected connections are compared "
+        "with those of the run. Repeatable.",
         "[HOST=]FILE",
         Kind.LIST,
     ),
     Option(
         "--etcd-discover",
-        "ask the cluster for its members (by gRPC, its JSON gateway or a peer port's /members) and judge the "
-        "client and peer listeners that they advertise as well.",
+        "ask the cluster for its members (by gRPC, its JSON gateway or a peer port's /members) and also "
+        "judge the client and peer listeners that they advertise.",
         kind=Kind.FLAG,
     ),
 )
@@ -184,15 +187,16 @@ _LIVE = (
 _FLEET = (
     Option(
         "--etcd-clusters",
-        "judge each cluster of a list in TOML or YAML (- for standard input): label, endpoints, and any "
-        "option of a live cluster without --etcd-. The other options hold for all of them.",
+        "judge each cluster of a list in TOML or YAML (- for standard input). An entry has a label, "
+        "endpoints, and any option of a live cluster without --etcd-. The other options apply to all "
+        "clusters.",
         "FILE",
         ini=False,
     ),
     Option(
         "--etcd-shard",
-        "judge part K of N of --etcd-clusters, by a hash of the label; N alone in a Kubernetes Indexed Job. "
-        "python -m pytest_etcdtls merge joins the reports.",
+        "judge part K of N of --etcd-clusters, by a hash of the label. In a Kubernetes Indexed Job, pass N "
+        "alone. python -m pytest_etcdtls merge joins the reports.",
         "K/N",
         ini=False,
     ),
@@ -201,13 +205,13 @@ _FLEET = (
 _OWNED = (
     Option(
         "--etcd-conformance",
-        "run the suite here: on the endpoints of the ini file if it has any, else on an owned cluster.",
+        "run the suite: on the endpoints of the ini file if it has any, else on an owned cluster.",
         kind=Kind.FLAG,
         ini=False,
     ),
     Option(
         "--no-etcd-conformance",
-        "no suite, only fixtures and options, even if an endpoint is given.",
+        "do not run the suite, even if an endpoint is given; fixtures and options still work.",
         kind=Kind.FLAG,
         ini=False,
         stored_as="etcd_conformance",
@@ -215,8 +219,8 @@ _OWNED = (
     ),
     Option(
         "--etcd-backend",
-        "how to start an owned cluster: auto (default), which is what is available and named in the header, "
-        "container or process.",
+        "how to start an owned cluster: auto (default), container or process. auto uses what is available, "
+        "and the header names it.",
         "BACKEND",
     ),
     Option(
@@ -241,21 +245,20 @@ _OWNED = (
     ),
     Option(
         "--etcd-cluster-scope",
-        "scope of the fixture etcd_cluster and of those that follow it: session (default), module, class or "
-        "function; the marker etcd_cluster_scope has precedence.",
+        "scope of the fixture etcd_cluster and of the fixtures that follow it: session (default), module, "
+        "class or function. The marker etcd_cluster_scope has precedence.",
         "SCOPE",
     ),
     Option(
         "--etcd-keep",
-        "keep owned clusters running after the run, with their PKI; the summary says where.",
+        "leave owned clusters running after the run, with their PKI; the summary says where.",
         kind=Kind.FLAG,
         ini=False,
     ),
     Option(
         "--etcd-reuse",
-        "for quick development: leave the shared clusters running for MINUTES after the run (30 without "
-        "a value, at most 1440), and take over those of an earlier run; 0 ends all that are left (default "
-        "off).",
+        "for quick development: leave the shared clusters running for MINUTES after the run (30 without a "
+        "value, at most 1440), and use those of an earlier run; 0 stops all that are left (default off).",
         "MINUTES",
         Kind.OPTIONAL,
         const="30",
@@ -278,20 +281,20 @@ _JUDGING = (
     ),
     Option(
         "--etcd-profile",
-        "levels and thresholds of a guideline: kubeadm, nist-800-52r2, bsi-tr-02102-2, mozilla-intermediate, "
-        "mozilla-modern, cis-kubernetes, pci-dss, or a TOML file; none for no profile. Repeatable, commas "
-        "allowed; of several the strictest counts.",
+        "levels and thresholds of a guideline: kubeadm, nist-800-52r2, bsi-tr-02102-2, "
+        "mozilla-intermediate, mozilla-modern, cis-kubernetes, pci-dss, or a TOML file; none for no "
+        "profile. Repeatable, commas allowed; the strictest of several counts.",
         "NAME|FILE",
         Kind.LIST,
     ),
     Option(
         "--etcd-strict",
-        "a check of level SHOULD that warns fails the run, as one of level MUST does.",
+        "a warning of a check of level SHOULD fails the run, as a violation of level MUST does.",
         kind=Kind.FLAG,
     ),
     Option(
         "--etcd-allow-unverified",
-        "accept a TLS listener on which no check about mutual TLS came to a verdict.",
+        "do not fail for a TLS listener on which no check about mutual TLS came to a verdict.",
         kind=Kind.FLAG,
     ),
     Option(
@@ -306,15 +309,15 @@ _JUDGING = (
     ),
     Option(
         "--etcd-write-waivers",
-        "propose a file for --etcd-waivers from the faults of this run, with the reasons to fill in; an "
-        "existing file is not touched.",
+        "write a proposal for --etcd-waivers from the faults of this run, with the reasons to fill in; an "
+        "existing file is not overwritten.",
         "PATH",
         ini=False,
     ),
     Option(
         "--etcd-baseline",
-        "JSON report of an earlier run to compare with: what got worse fails the run, what else differs is "
-        "shown.",
+        "JSON report of an earlier run to compare with: what is worse fails the run, any other difference "
+        "is shown.",
         "PATH",
     ),
     Option(
@@ -324,22 +327,22 @@ _JUDGING = (
     ),
     Option(
         "--etcd-report",
-        "write a report to this file; the suffix chooses the format: .json for programs, .html to read and "
-        "show, .md for a ticket or a job's summary, .sarif for code scanning; of --etcd-clusters .jsonl, a "
-        "line for each as it ends, .json and .html. Repeatable.",
+        "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
+        ".md for a ticket or a job's summary, .sarif for code scanning. With --etcd-clusters: .jsonl (one "
+        "line for each cluster as it ends), .json and .html. Repeatable.",
         "PATH",
         Kind.LIST,
     ),
     Option(
         "--etcd-metadata",
-        "what the reports say about the run besides its results: ticket=OPS-17, commit, environment. At most "
+        "additional information about the run for the reports: ticket=OPS-17, commit, environment. At most "
         "50 keys of 64 characters; a value is cut at 1024. Repeatable.",
         "KEY=VALUE",
         Kind.LIST,
     ),
     Option(
         "--etcd-plan",
-        "print the maximum number of connections per listener and stop; makes none.",
+        "print the maximum number of connections per listener and stop, without a connection.",
         kind=Kind.FLAG,
         ini=False,
     ),
@@ -348,21 +351,21 @@ _JUDGING = (
 )
 
 _BOUNDS = (
-    Option("--etcd-timeout", "limit of one connection, in seconds (default 5).", "SECONDS"),
-    Option("--etcd-concurrency", "connections at a time per listener (default 4).", "N"),
+    Option("--etcd-timeout", "time limit of one connection, in seconds (default 5).", "SECONDS"),
+    Option("--etcd-concurrency", "simultaneous connections per listener (default 4).", "N"),
     Option(
         "--etcd-gentle",
-        "one connection at a time, spaced; of suites and groups, only those that verdicts need.",
+        "one connection at a time, with pauses; of suites and groups, only those that verdicts need.",
         kind=Kind.FLAG,
     ),
     Option(
         "--etcd-max-connections",
-        "maximum connections per listener (default 200); checks that need more are inconclusive.",
+        "maximum number of connections per listener (default 200); checks that need more are inconclusive.",
         "N",
     ),
     Option(
         "--etcd-allow-writes",
-        "let the fixture etcd_client write to a live cluster; the suite itself never does.",
+        "allow the fixture etcd_client to write to a live cluster; the suite itself never writes.",
         kind=Kind.FLAG,
         ini=False,
     ),

@@ -1,4 +1,4 @@
-"""``docs/options.md``: every option with its meaning, ini twin, default and environment variable.
+"""``docs/options.md``: every option with its meaning, ini option, default and environment variable.
 
 The texts are those of ``--help``; defaults and variables are taken from "(default ...)" and "else NAME"
 there."""
@@ -20,16 +20,17 @@ _ABOVE = """\
 pytest --help
 ```
 
-has all of them, under "etcd TLS conformance".
+lists all options under "etcd TLS conformance".
 
-Of equal options the last one counts, unless it is repeatable. An option on the command line replaces its ini
-twin, a list too; an endpoint or `--etcd-config` there replaces all of these in the ini file. Paths in an ini
-file are relative to it. A flag in an ini file is `true` or `false`.
+If an option is given twice, the last value counts, unless the option is repeatable. An option on the command
+line replaces the ini option, even if it is a list. An endpoint or `--etcd-config` on the command line
+replaces all of these in the ini file. Paths in an ini file are relative to that file. A flag in an ini file
+is `true` or `false`.
 
-Endpoints and `--etcd-config` never come from the environment. In an ini file or `addopts` they count only
-with `--etcd-conformance` on the command line.
+Endpoints and `--etcd-config` are never read from the environment. In an ini file or `addopts` they are used
+only with `--etcd-conformance` on the command line.
 
-An ini file that judges a cluster by `pytest --etcd-conformance`:
+With this ini file, `pytest --etcd-conformance` judges a cluster:
 
 ```ini
 [pytest]
@@ -39,7 +40,7 @@ etcd_cert = client.crt
 etcd_key = client.key
 ```
 
-This page is written by `make docs`.
+`make docs` writes this page.
 """
 
 
@@ -51,7 +52,7 @@ def options_page() -> str:
 def _section(title: str) -> Iterator[str]:
     yield f"## {title}"
     yield ""
-    yield "| option, ini twin | meaning | default | environment |"
+    yield "| option, ini option | meaning | default | environment |"
     yield "|---|---|---|---|"
     for option in SECTIONS[title]:
         yield f"| {' | '.join(_row(option))} |"
@@ -61,7 +62,7 @@ def _section(title: str) -> Iterator[str]:
 def _row(option: Option) -> Iterator[str]:
     value = f"={option.metavar}" if option.metavar else ""
     value = f"[{value}]" if option.kind is Kind.OPTIONAL else value
-    yield f"`{option.flag}{value}`<br>" + (f"`{option.name}`" if option.ini else "no ini twin")
+    yield f"`{option.flag}{value}`<br>" + (f"`{option.name}`" if option.ini else "no ini option")
     yield _escaped(option.help)
     yield _default(option)
     yield ", ".join(f"`{name}`" for name in _VARIABLE.findall(option.help)) or "none"
