@@ -16,7 +16,7 @@ VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
 _HEAD = """\
 # Presets
 
-Clusters that are set up right, by name. Start one in a test:
+Named clusters with a correct configuration. Start one in a test:
 
 ```python
 from pytest_etcdtls import PRESETS
@@ -26,14 +26,13 @@ def test_my_service_with_kubeadms_certificates(etcd_cluster_factory) -> None:
     cluster = etcd_cluster_factory(PRESETS["kubeadm"].config)
 ```
 
-or change one with `dataclasses.replace`. An etcd that lacks a flag that a preset needs cannot be started so,
-which is a `UsageError`.
+To change one, use `dataclasses.replace`. If the etcd lacks a flag that a preset needs, the start raises a
+`UsageError`.
 
-Every preset is judged by the whole catalogue, `lifecycle` and what is only for the asking apart, on etcd
+The whole catalogue judges every preset, without `lifecycle` and the checks that must be requested, on etcd
 {versions}.
-Each is clean: nothing violates, is inconclusive or broken. What it is warned about, and what cannot be
-verified on it, is exactly what these tables say; the tests compare for equality. This page is written by
-`make docs`.
+Each preset is clean: nothing violates, is inconclusive or broken. The tables list all its warnings and all
+checks that are not verified on it. The tests compare for equality. This page is written by `make docs`.
 """
 
 
@@ -44,7 +43,7 @@ def presets_page() -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield "| preset | how it is set up | besides the warnings below |"
+    yield "| preset | configuration | difference to the warnings below |"
     yield "|---|---|---|"
     for preset in PRESETS.values():
         yield f"| `{preset.name}` | {preset.what} | {'; '.join(_known(KNOWN[preset.name]))} |"
@@ -69,7 +68,7 @@ def _ids(ids: Iterable[str]) -> str:
 
 def _everywhere() -> Iterator[str]:
     """Yield the warnings of a cluster of each version with the default configuration."""
-    yield "## What every cluster is warned about"
+    yield "## Warnings on every cluster"
     yield ""
     yield "| etcd | on client | on every other https listener | on the cluster | with RSA keys served |"
     yield "|---|---|---|---|---|"
