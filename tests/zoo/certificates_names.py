@@ -38,7 +38,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-wildcard",
-        what="the certificate of the client port is good for a whole domain",
+        what="the certificate of the client port has a wildcard name",
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -55,7 +55,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-advertises-another-name",
-        what="the member advertises a client URL that its certificate does not cover, nor anything answers",
+        what="the member advertises a client URL that its certificate does not cover and no server answers",
         faults=("cert.covers-advertised-url",),
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.2:2379",)),
         violated={"client": ["cert.covers-advertised-url"]},

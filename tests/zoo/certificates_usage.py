@@ -22,13 +22,13 @@ _API_IS_OPEN = ("api.debug-vars", *(f"api.{what}-needs-certificate" for what in 
 ZOO = [
     Misconfigured(
         name="client-for-clients-only",
-        what="the certificate of the client port may be used as a client's only",
+        what="the certificate of the client port has the extended key usage clientAuth only",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=("clientAuth",)))),
         violated={"client": ["cert.server-usage"]},
     ),
     Misconfigured(
         name="client-for-servers-only",
-        what="the certificate of the client port may not be used as a client's, so that the gateway fails",
+        what="the certificate of the client port lacks clientAuth, so the gateway fails",
         faults=("cert.client-usage",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
         warned={"client": ["cert.client-usage", "api.gateway-works"]},
@@ -36,13 +36,13 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-for-servers-only",
-        what="the certificate of the peer port may not be used as a client's, so that no member can join",
+        what="the certificate of the peer port lacks clientAuth, so no member can join",
         config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, extended_key_usage=_FOR_SERVERS))),
         violated={"peer": ["cert.client-usage"]},
     ),
     Misconfigured(
         name="client-key-may-not-sign",
-        what="the key usage of the client port's certificate is keyEncipherment alone",
+        what="the key usage of the client port's certificate is keyEncipherment only",
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -54,13 +54,13 @@ ZOO = [
     ),
     Misconfigured(
         name="client-is-a-ca",
-        what="the certificate of the client port is a CA's",
+        what="the certificate of the client port is a CA certificate",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, ca=True))),
         warned={"client": ["cert.not-a-ca"]},
     ),
     Misconfigured(
         name="client-auto-tls",
-        what="the client port serves a certificate that etcd generated, and asks nobody for one",
+        what="the client port serves a generated certificate and does not request a client certificate",
         faults=("config.auto-tls-drops-client-auth",),
         config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
         violated={
@@ -74,7 +74,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-auto-tls",
-        what="the peer port serves a certificate that etcd generated, and asks nobody for one",
+        what="the peer port serves a generated certificate and does not request a client certificate",
         faults=("config.auto-tls-drops-client-auth",),
         config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
         violated={
