@@ -28,7 +28,7 @@ FAULTS = {
     ),
     "test_responses_to_plain_http": (
         "Banners of SSH, SMTP and Redis, an echo, zeros, parts of TLS and HTTP messages, also octet by octet",
-        "listener.answers is inconclusive; plain HTTP is answered only by a status line or SETTINGS frame",
+        "listener.answers is inconclusive; only a status line or SETTINGS frame counts as an HTTP answer",
         "no separate bound",
     ),
 }
