@@ -43,7 +43,7 @@ def presets_page() -> str:
 
 
 def _presets() -> Iterator[str]:
-    yield "| preset | configuration | difference to the warnings below |"
+    yield "| preset | configuration | differences from the warnings below |"
     yield "|---|---|---|"
     for preset in PRESETS.values():
         yield f"| `{preset.name}` | {preset.what} | {'; '.join(_known(KNOWN[preset.name]))} |"
