@@ -34,7 +34,7 @@ def _raise_alarm(cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="no-space",
-        what="the alarm NOSPACE is raised: the quota of the database is used up",
+        what="the alarm NOSPACE is raised: the database has reached its quota",
         config=GOOD,
         after_start=_raise_alarm,
         warned={"client": ["api.healthy"]},

@@ -85,7 +85,7 @@ ZOO = [
     ),
     Misconfigured(
         name="server-ca-for-other-names",
-        what="the CA of the client port's certificate may issue only for names below example",
+        what="the name constraints of the client port's CA permit only names below example",
         faults=("cert.ca-constraints",),
         config=replace(
             BROKEN,

@@ -117,7 +117,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-wrong-ca",
-        what="the client port trusts a CA other than the CA of the clients",
+        what="the client port trusts another CA than the clients' CA",
         faults=("mtls.announced-ca-expected",),
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
@@ -126,7 +126,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-wrong-ca",
-        what="the peer port trusts a CA other than the CA of the peers",
+        what="the peer port trusts another CA than the peers' CA",
         faults=("config.chain-closes",),
         config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={

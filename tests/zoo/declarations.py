@@ -89,7 +89,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-names-without-client-auth",
-        what="an allowed common name is declared for peers, and no certificate is requested",
+        what="an allowed common name is declared for peers, but no client certificate is requested",
         faults=("config.allowed-names-without-client-auth",),
         config=replace(
             BROKEN,
@@ -152,7 +152,7 @@ ZOO = [
     ),
     Misconfigured(
         name="crl-without-client-auth",
-        what="a revocation list is declared, and no certificate is requested",
+        what="a revocation list is declared, but no client certificate is requested",
         faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
