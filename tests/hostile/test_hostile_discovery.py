@@ -38,13 +38,13 @@ FAULTS = {
     ),
     "test_a_client_certificate_of_the_cluster_does_not_prove_a_member": (
         "A listed address that serves a client certificate of the cluster",
-        "an unverified server",
-        "no credential",
+        "treated as an unverified server",
+        "no credential is sent",
     ),
     "test_a_server_with_a_certificate_of_another_role_gets_nothing": (
         "A listed peer address that serves the CA of the other role",
-        "an unverified server",
-        "no credential",
+        "treated as an unverified server",
+        "no credential is sent",
     ),
     "test_a_list_is_followed_only_from_a_trusted_member": (
         "A member list from an endpoint of another CA, without a known CA, or over plain HTTP",

@@ -1,4 +1,4 @@
-"""Servers that are not etcd, or a faulty one: judging ends in time and memory, with a correct outcome."""
+"""Servers that are not etcd, or a faulty etcd: judging ends in time and memory, with a correct outcome."""
 
 from __future__ import annotations
 
