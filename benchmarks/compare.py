@@ -259,7 +259,7 @@ def tables(measured: dict[str, Any]) -> Iterator[str]:
     tools, clusters = measured["tools"], measured["clusters"]
     yield f"Measured on {measured['date']}: {measured['machine']}, etcd {measured['etcd']}."
     yield ""
-    yield "| tool | version | is given | calls bad (**rated**) |"
+    yield "| tool | version | inputs | what it calls bad (**rated**) |"
     yield "|---|---|---|---|"
     for name, tool in tools.items():
         yield f"| {name} | {tool['version']} | {tool['given']} | {tool['rule']} |"
@@ -275,7 +275,7 @@ def tables(measured: dict[str, Any]) -> Iterator[str]:
     for name, tool in tools.items():
         yield f"| {name} | {tool['clean'].get('processor', '')} | {tool['clean']['connections']} |"
     yield ""
-    yield "What each said first, in its own words:"
+    yield "What each tool reported first, in its own words:"
     for cluster in BROKEN:
         yield ""
         yield f"- `{cluster}`"
@@ -292,7 +292,7 @@ def _cell(found: list[dict[str, object]]) -> str:
 
 def _quote(found: list[dict[str, object]]) -> str:
     if not found:
-        return "nothing else than on a clean cluster"
+        return "the same as on a clean cluster"
     texts = [f"{fact['what']}: {fact['value']}".replace("`", "'").replace("|", "/") for fact in found[:2]]
     return "; ".join(f"`{text[:140]}`" for text in texts)
 

@@ -20,14 +20,15 @@ from pytest_etcdtls.target import Listener, PortCredentials, Target
 _HEAD = """\
 # The facts
 
-What a check can ask for by annotating a parameter with the type: see [Writing a check](writing-a-check.md).
-Where there is a key, write `Annotated[Type, "key"]`. The connections are those of the observation itself on
-an `https` client listener with one client certificate at hand, and in parentheses those with everything that
-it needs, if nothing of it was observed before; a run makes each observation once. Retries come on top.
-{number} facts, all importable from `pytest_etcdtls.facts`; written by `make docs`.
+A check requests a fact by annotating a parameter with its type: see [Writing a check](writing-a-check.md).
+If the fact has a key, write `Annotated[Type, "key"]`. The column "connections" counts the connections of the
+observation itself, on an `https` client listener with one client certificate. The number in parentheses
+includes all observations that it needs, if none of them was made before. A run makes each observation once.
+Retries are not included. All {number} facts can be imported from `pytest_etcdtls.facts`. This page is written
+by `make docs`.
 """
 
-_INTERNAL = "Only probes use these, since they hold keys or are reported in another form"
+_INTERNAL = "Only probes use these, because they hold keys or are reported in another form"
 
 
 def facts_page() -> str:

@@ -17,39 +17,41 @@ _HEAD = """\
 pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-profile=nist-800-52r2
 ```
 
-A profile is a published guideline as levels and thresholds of the checks: it makes a SHOULD a MUST, or the
-other way round, and names what may be accepted, such as TLS versions, cipher suites, key sizes and the
-validity of a certificate. Each is there with the section of the guideline that says so. `--etcd-profile`
-may be given more than once, in the ini file as `etcd_profile`. Without it no level and no threshold is
-moved, with one exception: where `--etcd-config` is a manifest with kubeadm's layout, the profile `kubeadm`
-is used. `--etcd-profile=none`, or naming another one, ends that.
+A profile is a published guideline in the form of levels and thresholds for the checks. It makes a SHOULD a
+MUST, or a MUST a SHOULD. It also restricts what the checks accept, such as TLS versions, cipher suites, key
+sizes and the validity of a certificate. Each level and threshold has the section of the guideline that it
+comes from. `--etcd-profile` is repeatable; in the ini file it is `etcd_profile`. Without it, no level and no
+threshold is changed, with one exception: if `--etcd-config` is a manifest with kubeadm's layout, the profile
+`kubeadm` is used. `--etcd-profile=none` or another profile turns this off.
 
 ```sh
 pytest --etcd-list-checks --etcd-profile=nist-800-52r2    # what it changes, below each check
 pytest --etcd-explain=tls.groups --etcd-profile=nist-800-52r2
 ```
 
-The end of a run has a line for each profile: how many sections passed, and which ones failed, have
-warnings, were not verified or do not apply. `profiles` in the JSON report has the outcome of each section:
-the worst of its checks on all listeners and targets. Results name the sections in their references.
+At its end, a run prints a line for each profile: how many sections passed, and which sections failed, have
+warnings, were not verified or do not apply. In the JSON report, `profiles` has the outcome of each section,
+which is the worst outcome of its checks on all listeners and targets. Results name the sections in their
+references.
 
 - **A profile is not the whole guideline.** A section that no check can judge is listed as *not judged by
-  this tool*, with the reason; so is the part of a section that no check judges. A guideline also has
-  requirements about people, processes and other software, which are not here.
-- **Of several profiles the strictest counts.** MUST is stricter than SHOULD, and SHOULD than NOTE. A
-  section without a level means the check's own. Of numbers the stricter counts, of lists what all of them
-  allow; the lists of one profile add up. Lists with nothing in common are refused with exit code 4.
-- **A threshold only tightens** what a check accepts without a profile. `--etcd-expiry-days` and
-  `expiry_days`: the larger number counts.
-- **NOTE** means that what the check finds is a remark on its result, which conforms. A MUST cannot become a
-  NOTE: to accept a finding of it, write a [waiver](interpreting-results.md), which has a reason and ends on
-  a day.
-- **Where a guideline says shall or must, its section is a MUST.** Where all of it recommends, as the BSI's
-  does, what it does not recommend is a MUST too: whoever names the profile wants to know.
+  this tool*, with the reason. The same applies to the part of a section that no check judges. Requirements
+  about people, processes and other software are not in a profile.
+- **With several profiles, the strictest level and threshold applies.** MUST is stricter than SHOULD, and
+  SHOULD is stricter than NOTE. A section without a level means the check's own level. The stricter
+  number applies. Lists of several profiles are intersected, and lists of one profile are joined. Lists with
+  nothing in common are refused with exit code 4.
+- **A threshold only tightens** what a check accepts without a profile. The larger of
+  `--etcd-expiry-days` and `expiry_days` applies.
+- **NOTE** means that a finding is a remark on the result, and the check conforms. A MUST cannot become a
+  NOTE. To accept a finding of a MUST, write a [waiver](interpreting-results.md), which has a reason and an
+  expiry date.
+- **A section in which the guideline says shall or must is a MUST.** If the whole guideline only recommends,
+  as the BSI's does, its sections are MUSTs too: a user of the profile wants its recommendations judged.
 
 ## A profile of your own
 
-A TOML file; its name without `.toml` is that of the profile. For example `house.toml`, used as
+A profile is a TOML file. Its name without `.toml` is the name of the profile. This is `house.toml`, used as
 `--etcd-profile=house.toml`:
 
 ```toml
@@ -87,31 +89,31 @@ not_judged = "where a key is kept does not show on the wire"
 
 | key of a section | meaning |
 |---|---|
-| `section`, `title` | number and title, as the guideline has them |
+| `section`, `title` | number and title, as in the guideline |
 | `says` | what it requires, in a few words |
-| `level` | `MUST`, `SHOULD` or `NOTE` for its checks; without it each has its own |
+| `level` | `MUST`, `SHOULD` or `NOTE` for its checks; without it, each check has its own |
 | `checks` | ids or patterns such as `tls.*` |
-| `on` | roles of the listeners that it is about, such as `client` and `peer`; all without it |
+| `on` | roles of the listeners that it applies to, such as `client` and `peer`; without it, all |
 | `thresholds` | what the checks allow, see below |
-| `not_judged` | what of the section no check judges, and why; a section without checks needs it |
+| `not_judged` | the part of the section that no check judges, and why; required without checks |
 
-A threshold needs a check in `checks` that measures it:
+For each threshold, `checks` must contain a check that measures it:
 
-| threshold | what it is | measured by |
+| threshold | meaning | measured by |
 |---|---|---|
 """
 
 _THRESHOLDS = {
     "tls_versions": "the only TLS versions that may be accepted: `TLSv1.2`, `TLSv1.3`",
     "cipher_suites": "the only suites that may be accepted in TLS 1.2, by their IANA names",
-    "tls13_cipher_suites": "the only suites in TLS 1.3; up to 5 more connections per listener",
-    "groups": "the only key exchange groups; hybrid groups are judged only if one of them is listed",
-    "groups_one_of": "groups of which one must be accepted",
-    "keys": "the only kinds of key: `RSA`, `secp256r1`, `secp384r1`, `secp521r1`, `Ed25519`",
-    "rsa_bits": "the minimum size of an RSA key, from 2048 bits on",
+    "tls13_cipher_suites": "the only suites that TLS 1.3 may accept; up to 5 more connections per listener",
+    "groups": "the only groups that may be accepted; hybrid groups are judged only if one of them is listed",
+    "groups_one_of": "groups of which at least one must be accepted",
+    "keys": "the only types of key: `RSA`, `secp256r1`, `secp384r1`, `secp521r1`, `Ed25519`",
+    "rsa_bits": "the minimum size of an RSA key, at least 2048 bits",
     "signature_hashes": "the only hashes of certificate signatures: `sha256`, `sha384`, `sha512`",
     "lifetime_days": "the maximum validity of a served certificate, up to 825 days",
-    "expiry_days": "warn so many days before a certificate expires",
+    "expiry_days": "the number of days before expiry from which a check warns",
 }
 
 
@@ -123,7 +125,7 @@ def profiles_page() -> str:
     lines += [
         "",
         "A file that is not TOML, an unknown key or check, and a value out of bounds are refused with exit",
-        "code 4 before any connection. The message names file, section and key, and what is expected.",
+        "code 4 before any connection. The message names file, section and key, and the expected value.",
         "",
     ]
     for profile in read_profiles(builtin(), Path).profiles:

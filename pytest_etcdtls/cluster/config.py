@@ -248,7 +248,7 @@ _ALL = (
     ("aead-suites", "suites without CBC in TLS 1.2", replace(_DEFAULT, cipher_suites=_AEAD_SUITES)),
     (
         "crl-without-entries",
-        "revocation lists on both ports, nothing revoked",
+        "empty revocation lists on both ports",
         replace(_DEFAULT, client_crl_file="empty-crl.der", peer_crl_file="empty-crl.der"),
     ),
     (
@@ -295,7 +295,7 @@ _ALL = (
     ),
     (
         "hardened",
-        "three members, a CA per role, separate certificates, peers by name, revocation lists, TLS 1.3 only",
+        "three members, a CA per role, separate certificates, peer names, revocation lists, TLS 1.3 only",
         _HARDENED,
     ),
 )

@@ -276,7 +276,7 @@ class HeldCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCertificates:
-    """Certificates of one kind, each once, without those that a listener was seen to serve.
+    """Certificates of one kind, each once, without those that a listener serves.
 
     The kinds are client certificates (key ``clients``), the CAs that etcd trusts for them
     (``client-cas``), and without a key all other declared certificates.

@@ -233,7 +233,7 @@ class IdentityAttempts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRevocation:
-    """A revoked identity where HTTP has a listener separate from the gRPC port.
+    """The attempts of a revoked identity where HTTP has a listener separate from the gRPC port.
 
     Attributes:
         grpc: what was seen of it on the gRPC port.

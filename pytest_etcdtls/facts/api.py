@@ -231,7 +231,7 @@ class MemberRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberLists:
-    """The member list from two listeners.
+    """The member list from a peer listener and from a client listener.
 
     Attributes:
         by_peer: from ``/members`` of the peer listener.

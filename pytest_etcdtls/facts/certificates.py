@@ -186,7 +186,7 @@ class PortFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFits:
-    """Client and peer port of each member whose certificates differ by the expected file or CA."""
+    """The client and peer port of each member, if a file or CA is expected that differs between them."""
 
     pairs: tuple[tuple[PortFit, PortFit], ...]
 
@@ -647,7 +647,7 @@ class HelloVariant(Tried):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelloVariants:
-    """Hellos that differ in TLS version, ALPN and SNI, the plain one first.
+    """ClientHellos that differ in TLS version, ALPN and SNI, and their answers, the plain one first.
 
     Attributes:
         steady: two hellos that got different chains got the same ones again each time they were repeated.

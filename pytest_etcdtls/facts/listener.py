@@ -111,7 +111,7 @@ class Plaintext(Tried):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnnamedPorts:
-    """Plain HTTP at etcd's usual ports, on the hosts of the member list, where no listener is known.
+    """Plain HTTP requests to etcd's usual ports on the members' hosts, where no listener is known.
 
     Attributes:
         tried: one attempt for each address, without credentials.
@@ -258,7 +258,7 @@ def _plain(context: Context, listener: Listener, *, may_end: bool = False) -> tu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The user's own bounds, and those of the profiles.
+    """The user's own thresholds, and those of the profiles.
 
     Attributes:
         expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).

@@ -85,7 +85,7 @@ class ClusterClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterClaims:
-    """The claims of at least two listeners."""
+    """The cluster and member IDs that at least two listeners report."""
 
     claims: tuple[ClusterClaim, ...]
 

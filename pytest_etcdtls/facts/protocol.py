@@ -67,7 +67,7 @@ class NewestVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldVersions:
-    """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
+    """ClientHellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
 
     Attributes:
         exchanges: one exchange per version, oldest first. A server answers a hello of TLS 1.1 with the

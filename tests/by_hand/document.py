@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "by-hand.md"
 
 _FENCE = "```"
 _NEEDS = re.compile(r"<!-- needs (\S+) -->")
-_OURS = re.compile(r"^\*\*Ours:\*\*(.*?)(?=^$)", re.MULTILINE | re.DOTALL)
+_OURS = re.compile(r"^\*\*Checks:\*\*(.*?)(?=^$)", re.MULTILINE | re.DOTALL)
 _CHECK = re.compile(r"`([a-z]+\.[a-z0-9-]+)`(?: \((\w[\w-]*)\))?")
 _QUOTED = re.compile(r"`([^`]+)`")
 

@@ -1,4 +1,4 @@
-"""A cluster that a run leaves to the next one: real runs, consecutive and concurrent, and real signals."""
+"""A cluster that a run keeps for the next run: real runs, consecutive and concurrent, and real signals."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_another_configuration_or_etcd_is_another_cluster(
 
 
 @pytest.mark.fault(
-    "SIGKILL of a run with a cluster that it has taken over",
+    "SIGKILL of a run that uses a kept cluster",
     outcome="no process and no file of it is left",
     bound="when the watchdog has seen the end of the process",
 )
@@ -229,7 +229,7 @@ def test_a_cluster_is_removed_when_its_time_is_over(reusing: Reuse, newest_etcd:
 
 
 @pytest.mark.fault(
-    "SIGKILL of the watchdog of a cluster that waits for the next run",
+    "SIGKILL of the watchdog of a kept cluster",
     outcome="the next run with `--etcd-reuse` removes processes and files",
     bound="at its start",
 )
@@ -257,9 +257,9 @@ def damage_file(run: ReusingRun) -> None:
 
 
 @pytest.mark.fault(
-    "A cluster that waits for the next run is damaged: a process killed, a file changed",
-    outcome="the next run replaces it and says why",
-    bound="before a test gets it",
+    "A kept cluster is damaged: a process is killed, a file is changed",
+    outcome="the next run replaces the cluster and reports why",
+    bound="before a test uses it",
 )
 @pytest.mark.parametrize(
     ("damage", "said"), [(damage_process, ""), (damage_file, "other files: m0/server.crt")]

@@ -1,4 +1,4 @@
-"""The watchdog leaves nothing behind, whatever ends the owner: real owners, real etcds, real signals."""
+"""The watchdog removes everything, however its owner ends: real owners, real etcds, real signals."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ def _wait_until_empty(home: Path) -> None:
 
 
 @pytest.mark.fault(
-    "SIGKILL of a process with files of credentials",
+    "SIGKILL of a process that has written credential files",
     outcome="the keys are removed",
     bound="when the watchdog has seen the end of the process",
 )

@@ -106,9 +106,9 @@ def _of_table(table: ast.expr, path: str, tests: set[str]) -> Iterator[Fault]:
 
 
 _ABOVE = """\
-The tool is pointed at broken clusters, at servers that are no etcd and at damaged files, and it holds
-credentials. Each row is a fault that a test tries: what comes of it, and the bound of time and memory that
-the test asserts. Memory is the peak of resident memory of a run of its own. The page is generated from the
+The tool runs against misconfigured clusters, servers that are not etcd and damaged files, and it holds
+credentials. Each row is a fault that a test causes, with its outcome and the bound of time and memory that
+the test asserts. Memory is the peak resident memory of a separate run. This page is generated from the
 tests (`make docs`).
 """
 
@@ -119,10 +119,10 @@ def reliability_page(found: Sequence[Fault]) -> str:
         "# Reliability",
         "",
         _ABOVE,
-        f"{len(found)} faults are tried.",
+        f"The tests cause {len(found)} faults.",
     ]
     for path in dict.fromkeys(fault.path for fault in found):
-        lines += ["", f"## {_subject(path)}", "", f"Tried by [{path}](../tests/{path}).", ""]
+        lines += ["", f"## {_subject(path)}", "", f"Tested by [{path}](../tests/{path}).", ""]
         lines += ["| fault | outcome | bound |", "|---|---|---|"]
         lines += [
             f"| {_cell(fault.name)} | {_cell(fault.outcome)} | {_cell(fault.bound)} |"

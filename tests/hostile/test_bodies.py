@@ -1,4 +1,4 @@
-"""Bodies, headers and trailers that cost a client memory, time or the report."""
+"""Bodies, headers and trailers that would use up memory or time, or break the report."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FAULTS = {
         "60 s, 400 MiB",
     ),
     "test_json_out_of_bounds_costs_no_report": (
-        "JSON of 100,000 levels, a number of a million digits, NaN, lone surrogates, as any answer",
+        "JSON with 100,000 levels, a number of a million digits, NaN, lone surrogates, in any response",
         "no check is broken; the report is complete",
         "60 s, 400 MiB",
     ),
     "test_a_grpc_status_that_is_no_number": (
-        "A `grpc-status` of 5,000 digits, or of other text",
+        "A `grpc-status` of 5,000 digits or with other text",
         "no check is broken",
         "60 s",
     ),
     "test_endless_responses": (
-        "A body, headers, one header line or informational answers without an end",
+        "A body, headers, one header line or informational responses without an end",
         "inconclusive or not verified, no check is broken",
         "60 s, 400 MiB",
     ),

@@ -1,4 +1,4 @@
-"""Servers that stop answering cost a bounded time, and a slow network is not one of them."""
+"""Servers that stop answering, and slow networks: the first cost a bounded time, the second no verdict."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from pytest_etcdtls.target import Bounds, Listener, Target
 
 FAULTS = {
     "test_silent_endpoints_are_given_up": (
-        "An endpoint that never answers, or sends an octet now and then",
-        "given up; one check inconclusive, the rest not verified",
-        "three attempts in a row, or five time-outs",
+        "An endpoint that never answers, or sends single octets with long pauses",
+        "given up; one check is inconclusive, the rest are not verified",
+        "three attempts in a row, or five timeouts",
     ),
     "test_the_limits_are_of_a_process": (
-        "The same under pytest-xdist, with tests of the user's that observe it",
-        "given up by the suite once, and by every worker",
+        "The same under pytest-xdist, with tests of the user that observe the endpoint",
+        "given up once by the suite, and once by every worker",
         "three attempts in a row for each process",
     ),
     "test_an_etcd_that_is_stopped_in_mid_run_is_given_up": (
         "An etcd that is stopped (SIGSTOP) in the middle of a run",
-        "given up; what was judged before stays",
-        "five time-outs",
+        "given up; earlier results remain",
+        "five timeouts",
     ),
     "test_silence_to_one_offer_does_not_end_the_others": (
-        "A firewall that swallows one kind of hello",
+        "A firewall that drops one kind of ClientHello",
         "the rest is judged",
-        "none of its own",
+        "no separate bound",
     ),
     "test_a_slow_network_changes_no_verdict": (
-        "300 ms of delay each way",
+        "300 ms of delay in each direction",
         "the same verdicts",
-        "none of its own",
+        "no separate bound",
     ),
     "test_64_tarpits_of_a_member_list_cost_no_more_than_one": (
         "A member list with 64 addresses that never answer",
-        "given up together; the good member is judged",
-        "five time-outs for all of them",
+        "all given up at the same time; the good member is judged",
+        "five timeouts for all of them",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Files that never end, never begin, or cost more than they are long: one message and exit code 4."""
+"""Files that do not end, cannot be opened, or are expensive to parse: one message and exit code 4."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ MEBIBYTE = 1024 * 1024
 
 FAULTS = {
     "test_paths_that_are_no_regular_file": (
-        "A named pipe, device, socket, directory, endless or overlong name as any file of the command line",
+        "A named pipe, device, socket, directory, endless file or overlong name as any file option",
         "exit code 4, one message",
         "2 s, 400 MiB",
     ),
     "test_a_process_substitution_that_never_ends": (
-        "A pipe of a shell's process substitution whose writer stays silent",
+        "A process substitution of the shell whose writer writes nothing",
         "exit code 4, one message",
         "12 s, 400 MiB",
     ),
     "test_content_that_is_expensive_to_parse": (
-        "1 MiB of BEGIN lines; deep, aliased and repeated YAML; variables that double; deep TOML",
+        "1 MiB of BEGIN lines; nested, aliased, repeated YAML; variables that double; nested TOML",
         "exit code 4, one message",
         "10 s, 400 MiB",
     ),
     "test_a_log_that_etcd_did_not_write": (
-        "A log with times, names, numbers and depths that etcd does not write, beside one that it wrote",
-        "verdicts as without them",
-        "as without them",
+        "A log with times, names, numbers and nesting that etcd never writes, together with etcd's log",
+        "the same verdicts",
+        "the same as without them",
     ),
     "test_a_log_that_becomes_a_pipe": (
         "A log that is replaced by a named pipe during the run",
-        "a remark, and the check of the log inconclusive",
-        "as without it",
+        "a remark; the check of the log is inconclusive",
+        "the same as without it",
     ),
 }
 
@@ -319,7 +319,7 @@ def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(
-    "An RSA key of 1,000,000 bits, whose numbers would be checked for days",
+    "An RSA key of 1,000,000 bits, whose check would take days",
     outcome="exit code 4, one message",
     bound="2 s, 400 MiB",
 )

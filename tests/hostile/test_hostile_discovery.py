@@ -32,27 +32,27 @@ from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 
 FAULTS = {
     "test_unverified_servers_of_every_kind_get_no_credential": (
-        "A member list that names servers of other CAs, self-signed ones, ones that change, plain HTTP",
-        "no client certificate and no password reaches them",
-        "at most one request in plain HTTP each",
+        "A member list with servers of other CAs, self-signed, changing, or with plain HTTP",
+        "no client certificate and no password is sent to them",
+        "at most one plain HTTP request each",
     ),
     "test_a_client_certificate_of_the_cluster_does_not_prove_a_member": (
-        "A listed address that serves a client's certificate of the cluster",
-        "an unverified server",
-        "no credential",
+        "A listed address that serves a client certificate of the cluster",
+        "treated as an unverified server",
+        "no credential is sent",
     ),
     "test_a_server_with_a_certificate_of_another_role_gets_nothing": (
         "A listed peer address that serves the CA of the other role",
-        "an unverified server",
-        "no credential",
+        "treated as an unverified server",
+        "no credential is sent",
     ),
     "test_a_list_is_followed_only_from_a_trusted_member": (
         "A member list from an endpoint of another CA, without a known CA, or over plain HTTP",
-        "it is not followed",
+        "the list is not followed",
         "no connection to what it lists",
     ),
     "test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted": (
-        "Addresses that other resolvers read as loopback or metadata",
+        "Addresses that some resolvers read as loopback or metadata addresses",
         "never contacted",
         "no connection",
     ),

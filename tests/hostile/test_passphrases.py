@@ -29,7 +29,7 @@ FORMS = {"PKCS #8": PrivateFormat.PKCS8, "traditional": PrivateFormat.Traditiona
 FAULTS = {
     "test_a_wrong_passphrase": ("A wrong passphrase of an encrypted key", "exit code 4, one message", "2 s"),
     "test_no_passphrase": (
-        "An encrypted key without a passphrase, and nobody to be asked",
+        "An encrypted key without a passphrase, and no terminal to ask for it",
         "exit code 4, one message",
         "2 s",
     ),

@@ -1,4 +1,4 @@
-"""Servers that are no etcd, or a broken one: judging ends in time and memory, with a correct outcome."""
+"""Servers that are not etcd, or a faulty etcd: judging ends in time and memory, with a correct outcome."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ BY_REQUEST = ("api.version-body", "api.healthy", "api.grpc-range", "api.grpc-ove
 class Kind(Enum):
     """How far a client gets, and what is decided then: sets of outcomes by check."""
 
-    NO_HANDSHAKE = "nothing is said of certificates, clients and API"
-    NO_ANSWER = "the certificate is judged; of the API nothing is said"
-    NOT_ETCD = "it is not taken for an etcd; of the API nothing is said"
+    NO_HANDSHAKE = "no verdict about certificates, clients and API"
+    NO_ANSWER = "the certificate is judged; no verdict about the API"
+    NOT_ETCD = "the server is not accepted as an etcd; no verdict about the API"
     NO_GRPC = "version and health are judged; gRPC does not conform"
-    FLAPPING = "what is decided is decided as without the fault"
+    FLAPPING = "each verdict is the same as without the fault"
     WELL = "as without the fault: the certificate, version and health conform"
 
     @property
@@ -104,13 +104,15 @@ Make = Callable[[Served], Handler]
 BEFORE_TRUST: Mapping[str, Make] = {
     "closes each connection at once": lambda _: lambda connection: connection.close(),
     "resets each connection at once": lambda _: reset,
-    "accepts and says nothing": lambda _: hold,
-    "alert handshake_failure to each hello": lambda _: once(alert(40)),
+    "accepts each connection and sends nothing": lambda _: hold,
+    "alert handshake_failure to each ClientHello": lambda _: once(alert(40)),
     "garbage without end": lambda _: forever(b"\xa5"),
     "zeros without end": lambda _: forever(b"\0"),
     "garbage, an octet at a time": lambda _: trickle(b"\xa5"),
     "plain HTTP on the TLS port": lambda _: once(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
-    "a record of 65,535 octets that does not come": lambda _: once(b"\x16\x03\x03\xff\xff", then=hold),
+    "a record header for 65,535 octets that do not follow": lambda _: once(
+        b"\x16\x03\x03\xff\xff", then=hold
+    ),
     "empty handshake records without end": lambda _: forever(b"\x16\x03\x03\0\0"),
     "warning alerts without end": lambda _: forever(WARNINGS),
     "ChangeCipherSpec without end": lambda _: forever(b"\x14\x03\x03\0\1\1"),
@@ -123,22 +125,24 @@ BEFORE_TRUST: Mapping[str, Make] = {
         b"\x16\x03\x03\x40\0" + bytes(16384), HELLO12 + handshake_message(11, b"", length=0xFFFFFF)
     ),
     "an empty list of certificates": lambda _: once(HELLO12 + certificate_message(), then=hold),
-    "a certificate that is garbage": lambda _: once(HELLO12 + certificate_message(b"\xa5" * 500), then=hold),
-    "a certificate of no octets": lambda _: once(HELLO12 + certificate_message(b""), then=hold),
+    "garbage in place of a certificate": lambda _: once(
+        HELLO12 + certificate_message(b"\xa5" * 500), then=hold
+    ),
+    "a certificate of length 0": lambda _: once(HELLO12 + certificate_message(b""), then=hold),
     "CertificateRequest without end": lambda _: forever(handshake_message(13, b"\1\1\0\0\0\0"), HELLO12),
     "a Certificate message, an octet every 50 ms": lambda _: once(
         HELLO12, then=trickle(b"\x16\x03\x03\0\1\x0b")
     ),
     "a handshake, an octet every 10 ms": lambda s: s.relayed(by_byte(0.01)),
-    "dies in the middle of its first flight": lambda s: s.relayed(half_then(lambda c: c.close())),
+    "closes in the middle of its first flight": lambda s: s.relayed(half_then(lambda c: c.close())),
     "resets in the middle of its first flight": lambda s: s.relayed(half_then(reset)),
-    "falls silent in the middle of its first flight": lambda s: s.relayed(half_then(hold)),
+    "stops in the middle of its first flight": lambda s: s.relayed(half_then(hold)),
 }
 
 AFTER_HANDSHAKE: Mapping[str, Make] = {
-    "asks for a renegotiation again and again": lambda s: s.renegotiating(),
+    "requests a renegotiation repeatedly": lambda s: s.renegotiating(),
     "closes after the handshake": lambda s: s.tls(lambda *_: None),
-    "says nothing after the handshake": lambda s: s.tls(lambda stream, _: hold(stream)),
+    "sends nothing after the handshake": lambda s: s.tls(lambda stream, _: hold(stream)),
     "garbage after the handshake": lambda s: s.tls(lambda stream, _: stream.sendall(b"\xa5" * 1000)),
     "header lines without end": lambda s: s.http1(OK, _for_ever(b"X-A: b\r\n")),
     "a header without end": lambda s: s.http1(OK + b"X-A: ", _for_ever(b"b")),
@@ -150,19 +154,19 @@ AFTER_HANDSHAKE: Mapping[str, Make] = {
     "a Content-Length of 5,000 digits": lambda s: s.http1(
         OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", b"{}"
     ),
-    "two values of Content-Length": lambda s: s.http1(
+    "two different Content-Length headers": lambda s: s.http1(
         OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n", b"{}"
     ),
     "100 Continue without end": lambda s: s.http1(b"", _for_ever(b"HTTP/1.1 100 Continue\r\n\r\n")),
-    "a status of letters": lambda s: s.http1(b"HTTP/1.1 abc\r\n\r\n"),
+    "letters as the HTTP status": lambda s: s.http1(b"HTTP/1.1 abc\r\n\r\n"),
     "NUL in a header": lambda s: s.http1(OK + b"X-A: a\0b\r\nContent-Length: 2\r\n\r\n", b"{}"),
-    "an answer of HTTP/0.9": lambda s: s.http1(b"", b"<html>"),
+    "an HTTP/0.9 response": lambda s: s.http1(b"", b"<html>"),
 }
 
 NOT_ETCD: Mapping[str, Make] = {
     "a chain of 20 certificates": lambda s: s.chain_of(20),
     "a chain of 100 certificates": lambda s: s.chain_of(100),
-    "a CertificateRequest with 1,200 CAs, as many as fit": lambda s: s.asking_for(1200),
+    "a CertificateRequest with 1,200 CAs, the largest possible": lambda s: s.asking_for(1200),
     "1,000 session tickets": lambda s: s.tickets(1000),
     "chunks without end": lambda s: s.http1(CHUNKED, _for_ever(b"400\r\n" + b"x" * 1024 + b"\r\n")),
     "a chunk of 2^64 octets": lambda s: s.http1(CHUNKED + b"FFFFFFFFFFFFFFFF\r\n", _for_ever(b"x")),
@@ -191,7 +195,7 @@ HTTP2: Mapping[str, Make] = {
     "HEADERS without a status": lambda s: s.http2(
         lambda: iter([headers_frame(literal(b"a", b"b"), ends_stream=True)]), ends=True
     ),
-    "a grpc-status of letters": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"abc")), ends=True),
+    "letters as the grpc-status": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"abc")), ends=True),
     "a negative grpc-status": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"-1")), ends=True),
     "no grpc-status": lambda s: s.http2(lambda: grpc_answer((b"x", b"y")), ends=True),
     "control sequences in grpc-message": lambda s: s.http2(
@@ -200,33 +204,33 @@ HTTP2: Mapping[str, Make] = {
 }
 
 WELL: Mapping[str, Make] = {
-    "a good answer, for comparison": lambda s: s.relayed(_well),
+    "a correct response, for comparison": lambda s: s.relayed(_well),
     "handshake records of one octet": lambda s: s.relayed(fragmented),
     "everything in segments of one octet": lambda s: s.relayed(by_byte(0)),
 }
 
 FLAPPING: Mapping[str, Make] = {
-    "closes when asked for /version, 404 to all else": lambda s: s.tls(_silent_on_version),
+    "closes on a request for /version, 404 to every other request": lambda s: s.tls(_silent_on_version),
     "every second connection is closed": lambda s: every_second(s.relayed(_well), lambda c: c.close()),
     "every second connection is reset": lambda s: every_second(s.relayed(_well), reset),
 }
 
 FAULT_TABLES = {
     "BEFORE_TRUST": (
-        "nothing is said of certificates, clients and API",
+        "no verdict about certificates, clients and API",
         "150 s at --etcd-timeout=1, 150 MiB",
     ),
     "AFTER_HANDSHAKE": (
-        "the certificate is judged; of the API nothing is said",
+        "the certificate is judged; no verdict about the API",
         "150 s at --etcd-timeout=1, 150 MiB",
     ),
     "NOT_ETCD": (
-        "it is not taken for an etcd; of the API nothing is said",
+        "the server is not accepted as an etcd; no verdict about the API",
         "150 s at --etcd-timeout=1, 150 MiB",
     ),
     "HTTP2": ("version and health are judged; gRPC does not conform", "150 s at --etcd-timeout=1, 150 MiB"),
-    "FLAPPING": ("what is decided is decided as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
-    "WELL": ("all is judged as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
+    "FLAPPING": ("each verdict is the same as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
+    "WELL": ("everything is judged as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
 }
 
 CASES = [

@@ -21,18 +21,18 @@ SILENCE = 600
 
 FAULTS = {
     "test_a_silent_endpoint_is_not_waited_for": (
-        "SIGINT or SIGTERM while connections wait for an endpoint that accepts them and says nothing",
+        "SIGINT or SIGTERM while connections wait for an endpoint that accepts them and sends nothing",
         "report marked partial, exit code 2",
         "1 s on a quiet machine, at any `--etcd-timeout`",
     ),
     "test_an_endpoint_that_drops_packets_is_not_waited_for": (
-        "SIGINT or SIGTERM while a connect is waited for",
+        "SIGINT or SIGTERM while a TCP connect is waiting",
         "report marked partial, exit code 2",
         "1 s on a quiet machine, at any `--etcd-timeout`",
     ),
     "test_a_run_on_an_etcd_is_partial": (
         "SIGINT or SIGTERM in the middle of a run",
-        "report with what was found, marked partial, exit code 2",
+        "report with the results so far, marked partial, exit code 2",
         "1 s on a quiet machine",
     ),
     "test_signals_that_follow_do_not_lose_the_report": (
@@ -41,9 +41,9 @@ FAULTS = {
         "1 s on a quiet machine",
     ),
     "test_nothing_of_an_owned_cluster_is_left": (
-        "SIGTERM while an owned cluster is judged",
-        "report marked partial, exit code 2, no process and no directory",
-        "the stop of etcd",
+        "SIGTERM while a cluster that the run started is judged",
+        "report marked partial, exit code 2; no process and no directory is left",
+        "until etcd has stopped",
     ),
 }
 

@@ -32,18 +32,18 @@ from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 FAULTS = {
     "test_names_and_responses_of_a_server_are_data": (
         "Control, bidirectional and line characters and a forged summary in names, SANs, CA names and bodies",
-        "shown as escapes; no forged line, no raw character in the JSON report",
+        "shown as escape sequences; no forged line, no raw character in the JSON report",
         "60 s",
     ),
     "test_a_server_of_another_protocol_is_reported_as_such": (
         "Octets that are neither TLS nor HTTP",
-        "listener.answers is inconclusive and shows them",
+        "listener.answers is inconclusive and shows the octets",
         "60 s",
     ),
     "test_a_hostile_line_of_a_log": (
-        "Log lines with absurd times, NaN, nulls, deep objects",
-        "one line less, no error",
-        "none of its own",
+        "Log lines with impossible times, NaN, nulls, deeply nested objects",
+        "the line is ignored, no error",
+        "no separate bound",
     ),
 }
 

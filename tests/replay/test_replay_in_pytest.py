@@ -14,13 +14,13 @@ from replay.nodes import node
 
 FAULTS = {
     "test_other_versions_are_judged_if_one_does_not_start": (
-        "An etcd that does not start with the replayed declaration, beside one that does",
-        "config.starts violates, with the lines of its log; the other one is judged",
-        "none of its own",
+        "One etcd does not start with the replayed declaration, another one does",
+        "config.starts violates, with the lines of its log; the other etcd is judged",
+        "no separate bound",
     ),
     "test_a_clean_run_names_the_replayed_declaration": (
-        "A replayed declaration that advertises the address of a member that runs",
-        "conforms, and nobody connects there",
+        "A replayed declaration advertises the address of a running member",
+        "conforms, without a connection to that member",
         "no connection",
     ),
 }

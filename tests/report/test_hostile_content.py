@@ -26,13 +26,13 @@ __all__ = ["hostile", "judge"]
 
 FAULTS = {
     "test_names_and_answers_of_a_server_are_data_in_every_format": (
-        "Markup, links, mentions, ends of tables and of code, control characters in names and bodies",
-        "data in HTML, Markdown, SARIF and JSON: each is read by a parser that refuses anything else",
+        "Markup, links, mentions, table and code delimiters, control characters in names and bodies",
+        "data in HTML, Markdown, SARIF and JSON; a strict parser reads each",
         "60 s",
     ),
     "test_markdown_keeps_its_bound_and_counts_the_omitted_parts": (
         "Thousands of findings in a Markdown report",
-        "the worst first, and the number of parts that are left out",
+        "the worst first, and the number of omitted parts",
         "900,000 octets",
     ),
 }

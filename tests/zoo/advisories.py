@@ -8,7 +8,7 @@ from zoo.model import Misconfigured
 ZOO = [
     Misconfigured(
         name="release-with-known-faults",
-        what="a release from before the fixes of published advisories, built with a Go from before its own",
+        what="an etcd release and its Go release, both without the fixes of published advisories",
         config=GOOD,
         warned={
             "cluster": [

@@ -9,7 +9,7 @@ from pytest_etcdtls.tls.attempt import Response
 FAKES = [
     FakeEtcd(
         name="version-without-a-version",
-        what="a server whose /version is JSON without a version of etcd",
+        what="a server whose /version is JSON without an etcd version",
         answers={"GET /version": Response(status=200, body=b'{"code":0}')},
         violated=["api.version-body"],
     ),

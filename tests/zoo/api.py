@@ -34,14 +34,14 @@ def _raise_alarm(cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="no-space",
-        what="the alarm NOSPACE is raised: the quota of the database is used up",
+        what="the alarm NOSPACE is raised: the database has reached its quota",
         config=GOOD,
         after_start=_raise_alarm,
         warned={"client": ["api.healthy"]},
     ),
     Misconfigured(
         name="v2-enabled",
-        what="the v2 API is switched on",
+        what="the v2 API is enabled",
         config=replace(GOOD, extra_flags=("--enable-v2=true",)),
         warned={"client": ["api.v2-disabled"], "cluster": ["config.next-version"]},
         lines=("3.4", "3.5"),
@@ -57,13 +57,13 @@ ZOO = [
     ),
     Misconfigured(
         name="pprof-enabled",
-        what="profiles are served",
+        what="etcd serves pprof profiles",
         config=replace(GOOD, enable_pprof=True),
         warned={"client": ["api.pprof-hidden"]},
     ),
     Misconfigured(
         name="log-level-debug",
-        what="log level debug, which serves profiles as well",
+        what="the log level is debug, with which etcd serves pprof profiles too",
         config=replace(GOOD, log_level="debug"),
         warned={"client": ["api.pprof-hidden"]},
         lines=("3.5", "3.6", "3.7"),

@@ -59,14 +59,14 @@ ZOO = [
     ),
     Misconfigured(
         name="client-stray-certificate",
-        what="the client port serves the certificate of the peer port behind its own",
+        what="the client port serves the certificate of the peer port after its own",
         config=BROKEN,
         after_start=_serve_another_too,
         warned={"client": ["cert.no-stray-certificates"]},
     ),
     Misconfigured(
         name="server-ca-is-none",
-        what="what signed the certificate of the client port says that it is no CA",
+        what="the issuer of the client port's certificate is not a CA",
         faults=("cert.issuer-is-ca",),
         config=replace(
             BROKEN,
@@ -78,14 +78,14 @@ ZOO = [
     ),
     Misconfigured(
         name="ca-per-role-without-client-pair",
-        what="what the client port serves is of a CA of its own, which the gateway dials with",
+        what="the gateway dials with the client port's certificate, whose CA the client port does not trust",
         config=replace(BROKEN, pki=PKIPlan(layout=CALayout.PER_ROLE)),
         warned={"client": ["api.gateway-works"]},
         not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="server-ca-for-other-names",
-        what="the CA of the client port's certificate may certify names below example alone",
+        what="the name constraints of the client port's CA permit only names below example",
         faults=("cert.ca-constraints",),
         config=replace(
             BROKEN,
@@ -100,7 +100,7 @@ ZOO = [
     ),
     Misconfigured(
         name="root-with-unknown-extension",
-        what="the root that signed the certificate of the client port has a critical extension nobody knows",
+        what="the root CA of the client port's certificate has an unknown critical extension",
         faults=("cert.critical-extensions",),
         config=replace(
             BROKEN,
@@ -115,7 +115,7 @@ ZOO = [
     ),
     Misconfigured(
         name="one-pair-for-all-members",
-        what="the client ports of all members serve the pair of the first",
+        what="the client ports of all members serve the certificate and key of the first member",
         faults=("cert.matches-expected-file",),
         config=replace(BROKEN, size=3),
         after_start=_give_all_the_first_ones_pair,
@@ -124,7 +124,7 @@ ZOO = [
     ),
     Misconfigured(
         name="same-key-on-both-ports",
-        what="the two ports serve different certificates of one key",
+        what="both ports serve certificates with the same key",
         config=BROKEN,
         after_start=_certify_the_servers_key_for_peers,
         violated={"peer": ["cert.matches-expected-file"]},

@@ -24,7 +24,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-ns-cert-type",
-        what="the nsCertType of the client port's certificate says that it is a client's",
+        what="the nsCertType of the client port's certificate permits clients only",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, other_extensions=(_CLIENT_ONLY,)))),
         warned={"client": ["cert.openssl-purpose"]},
     ),

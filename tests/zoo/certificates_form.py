@@ -27,7 +27,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-unknown-extension",
-        what="the certificate of the client port has a critical extension that nobody knows",
+        what="the certificate of the client port has an unknown critical extension",
         faults=("cert.critical-extensions",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, unknown_critical_extension="1.2.3.4"))),
         violated={"client": ["cert.critical-extensions"]},
@@ -36,7 +36,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-no-key-identifier",
-        what="the certificate of the client port does not refer to the key of its issuer",
+        what="the certificate of the client port has no authorityKeyIdentifier",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, authority_key_identifier=False))),
         warned={"client": ["cert.key-identifiers"]},
     ),

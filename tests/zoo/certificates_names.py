@@ -38,7 +38,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-wildcard",
-        what="the certificate of the client port is good for a whole domain",
+        what="the certificate of the client port has a wildcard name",
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -49,13 +49,13 @@ ZOO = [
     ),
     Misconfigured(
         name="client-without-localhost",
-        what="the certificate of the client port covers its address and not localhost",
+        what="the certificate of the client port covers its address but not localhost",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, subject_alt_names=("127.0.0.1",)))),
         warned={"client": ["cert.covers-loopback"]},
     ),
     Misconfigured(
         name="client-advertises-another-name",
-        what="the member advertises a client URL that its certificate does not cover, nor anything answers",
+        what="the certificate does not cover the advertised client URL, and no server answers there",
         faults=("cert.covers-advertised-url",),
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.2:2379",)),
         violated={"client": ["cert.covers-advertised-url"]},

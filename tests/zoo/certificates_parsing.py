@@ -30,7 +30,7 @@ def _serve_a_malformed_one_too(cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="client-unparsable-extension",
-        what="the certificate of the client port has an issuerAltName that is no name",
+        what="the certificate of the client port has an issuerAltName that cannot be parsed",
         config=replace(
             BROKEN,
             pki=PKIPlan(server=replace(SERVER, other_extensions=(OtherExtension("2.5.29.18", _NULL),))),
@@ -39,7 +39,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-malformed-certificate",
-        what="the client port serves a CA behind its certificate that Go cannot parse",
+        what="the client port serves, after its certificate, a CA certificate that Go cannot parse",
         faults=("cert.well-formed", "cert.no-stray-certificates"),
         config=BROKEN,
         after_start=_serve_a_malformed_one_too,

@@ -20,13 +20,13 @@ OF_CLIENTS = ("mtls", "cert", "config", "listener")
 ZOO = [
     Misconfigured(
         name="client-expires-soon",
-        what="the certificate of the client port is valid for ten more days",
+        what="the certificate of the client port expires in ten days",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, valid_for=_TEN_DAYS))),
         warned={"client": ["cert.expires-soon"]},
     ),
     Misconfigured(
         name="peer-expires-soon",
-        what="the certificate of the peer port is valid for ten more days",
+        what="the certificate of the peer port expires in ten days",
         config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, valid_for=_TEN_DAYS))),
         warned={"peer": ["cert.expires-soon"]},
     ),
@@ -38,7 +38,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-ca-expires-soon",
-        what="the CA of the client port is valid for ten more days, what it signed for longer",
+        what="the CA of the client port expires in ten days, before the certificates that it signed",
         config=replace(BROKEN, pki=PKIPlan(client_authority=replace(AUTHORITY, valid_for=_TEN_DAYS))),
         warned={"client": ["cert.ca-expires-soon"]},
     ),
@@ -46,7 +46,7 @@ ZOO = [
         # A CA of its own for what is served, so that clients are accepted: the gateway's certificate is none
         # of theirs, which is another fault of this layout.
         name="server-ca-expired",
-        what="the CA of what the client port serves has expired, what it signed has not",
+        what="the CA of the client port's certificate has expired, the certificate has not",
         faults=("cert.ca-valid-now",),
         config=replace(
             BROKEN,
@@ -63,13 +63,13 @@ ZOO = [
     ),
     Misconfigured(
         name="client-certificate-expires",
-        what="the certificate of a client is valid for ten more days",
+        what="the certificate of a client expires in ten days",
         config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, valid_for=_TEN_DAYS))),
         warned={"cluster": ["mtls.client-certificate-expires"]},
     ),
     Misconfigured(
         name="ca-of-clients-expires",
-        what="the CA that signs clients alone is valid for ten more days",
+        what="the CA that signs only client certificates expires in ten days",
         config=replace(
             BROKEN,
             pki=PKIPlan(layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, valid_for=_TEN_DAYS)),
@@ -79,13 +79,13 @@ ZOO = [
     ),
     Misconfigured(
         name="client-certificate-weak-key",
-        what="the key of a client has 1024 bits of RSA",
+        what="the RSA key of a client certificate has 1024 bits",
         config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, rsa_bits=1024))),
         warned={"cluster": ["mtls.client-certificate-strength"]},
     ),
     Misconfigured(
         name="ca-of-clients-weak-key",
-        what="the key of the CA that signs clients alone has 1024 bits of RSA",
+        what="the RSA key of the CA that signs only client certificates has 1024 bits",
         config=replace(
             BROKEN,
             pki=PKIPlan(layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, rsa_bits=1024)),
@@ -95,7 +95,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-certificate-sha1",
-        what="the certificate of a client is signed with SHA-1, which a Go before 1.18 takes",
+        what="the certificate of a client is signed with SHA-1, which Go before 1.18 accepts",
         faults=("mtls.trusted-client",),
         config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, signature_hash="sha1"))),
         violated={"client": ["mtls.trusted-client"]},

@@ -102,7 +102,7 @@ def in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict
 ZOO = [
     Misconfigured(
         name="client-no-auth",
-        what="the client port asks nobody for a certificate",
+        what="the client port does not request a client certificate",
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"]},
@@ -110,14 +110,14 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-no-auth",
-        what="the peer port asks nobody for a certificate",
+        what="the peer port does not request a client certificate",
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
         violated={"peer": [*BAD_IDENTITIES, "mtls.wrong-san", "mtls.announced-ca-present"]},
     ),
     Misconfigured(
         name="client-wrong-ca",
-        what="the client port trusts another CA than that of the clients",
+        what="the client port trusts another CA than the clients' CA",
         faults=("mtls.announced-ca-expected",),
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
@@ -126,7 +126,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-wrong-ca",
-        what="the peer port trusts another CA than that of the peers",
+        what="the peer port trusts another CA than the peers' CA",
         faults=("config.chain-closes",),
         config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={
@@ -138,7 +138,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-system-roots",
-        what="client-cert-auth without a trusted CA: every CA in the system's root store is trusted",
+        what="--client-cert-auth without a trusted CA: etcd trusts every CA in the system's root store",
         faults=("config.client-auth-without-ca",),
         config=replace(
             BROKEN,
@@ -155,7 +155,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-trusts-too-much",
-        what="the bundle of the client port holds one CA more than it should",
+        what="the CA bundle of the client port contains one CA too many",
         faults=("mtls.announced-ca-expected",),
         config=BROKEN,
         after_start=_trust_another_ca_too,
@@ -164,7 +164,7 @@ ZOO = [
     ),
     Misconfigured(
         name="http-beside-https",
-        what="an http listener on the port of the https one",
+        what="an http listener shares the port of the https listener",
         faults=("config.http-listener-beside-tls",),
         config=replace(BROKEN, plaintext_on_client_port=True),
         violated={

@@ -36,7 +36,7 @@ def _forget_one(cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="one-member-with-another-bundle",
-        what="one of three members was restarted after a CA was added to the bundle",
+        what="only one of three members was restarted after a CA was added to the bundle",
         faults=(
             "config.trusted-ca-in-force",
             "mtls.announced-ca-expected",
@@ -67,13 +67,13 @@ ZOO = [
     ),
     Misconfigured(
         name="advertises-nowhere",
-        what="the advertised client URL leads to nobody",
+        what="no server answers at the advertised client URL",
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.1:1",)),
         warned={"cluster": ["cluster.advertised-reachable"]},
     ),
     Misconfigured(
         name="advertises-http",
-        what="the advertised client URL is http, and leads to nobody",
+        what="the advertised client URL is http, and no server answers there",
         faults=("cluster.advertised-https",),
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",)),
         violated={"cluster": ["cluster.advertised-https"]},
@@ -81,7 +81,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peers-without-tls",
-        what="members talk to each other over http",
+        what="members connect to each other over http",
         faults=("cluster.peer-urls-https",),
         config=replace(BROKEN, peer_scheme="http"),
         violated={

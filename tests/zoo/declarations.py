@@ -76,20 +76,20 @@ def _add_a_ca(name: str, cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="auto-tls-beside-a-certificate",
-        what="--auto-tls is declared together with a certificate, and ignored",
+        what="--auto-tls is declared together with a certificate, and etcd ignores it",
         config=replace(GOOD, auto_tls=True),
         checks=_DECLARED,
         warned={"cluster": ["config.auto-tls-ignored"]},
     ),
     Misconfigured(
         name="trusted-ca-alone",
-        what="a trusted CA is declared without client-cert-auth, and enforced all the same",
+        what="a trusted CA is declared without client-cert-auth, and client certificates are required anyway",
         config=replace(GOOD, client_cert_auth=False),
         warned={"cluster": ["config.trusted-ca-alone"]},
     ),
     Misconfigured(
         name="peer-names-without-client-auth",
-        what="an allowed common name is declared for peers, and no certificate is requested",
+        what="an allowed common name is declared for peers, but no client certificate is requested",
         faults=("config.allowed-names-without-client-auth",),
         config=replace(
             BROKEN,
@@ -102,7 +102,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-names-as-one",
-        what="two allowed common names are declared for an etcd that takes them for a single one",
+        what="two allowed common names are declared for an etcd that reads them as a single one",
         faults=("config.allowed-names-as-one",),
         config=replace(BROKEN, peer_cert_allowed_cn=f"{PEER.common_name},another"),
         violated={
@@ -115,7 +115,7 @@ ZOO = [
     ),
     Misconfigured(
         name="crl-in-pem",
-        what="the revocation list is PEM encoded, which etcd reads no more",
+        what="the revocation list is PEM encoded, which this etcd no longer reads",
         faults=("config.crl-encoding",),
         config=replace(BROKEN, client_crl_file="crl.pem"),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
@@ -124,14 +124,14 @@ ZOO = [
     ),
     Misconfigured(
         name="crl-in-pem-before-3-6",
-        what="the revocation list is PEM encoded, which this etcd reads and 3.6 does not",
+        what="the revocation list is PEM encoded, which this etcd reads and etcd 3.6 does not",
         config=replace(BROKEN, client_crl_file="crl.pem"),
         warned={"cluster": ["config.next-version"]},
         lines=("3.4", "3.5"),
     ),
     Misconfigured(
         name="flag-gone-in-3-7",
-        what="a flag is declared by its old name, with which 3.7 does not start",
+        what="a flag is declared by its old name, with which etcd 3.7 does not start",
         config=replace(BROKEN, extra_flags=("--experimental-corrupt-check-time=1m",)),
         checks=_DECLARED,
         warned={"cluster": ["config.next-version"]},
@@ -152,7 +152,7 @@ ZOO = [
     ),
     Misconfigured(
         name="crl-without-client-auth",
-        what="a revocation list is declared, and no certificate is requested",
+        what="a revocation list is declared, but no client certificate is requested",
         faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
@@ -163,7 +163,7 @@ ZOO = [
     ),
     Misconfigured(
         name="misspelt-variable",
-        what="an environment variable of etcd's is misspelt",
+        what="an etcd environment variable is misspelt",
         config=replace(GOOD, environment={"ETCD_CLIENT_CERT_ATH": "true"}),
         checks=_DECLARED,
         warned={"cluster": ["config.unknown-variable"]},
@@ -177,7 +177,7 @@ ZOO = [
     ),
     Misconfigured(
         name="undocumented-key",
-        what="the revocation list is in force by the name of a field in etcd's source",
+        what="an undocumented key, the name of a field in etcd's source, sets the revocation list",
         config=replace(
             _FROM_A_FILE,
             config_file_adds="ClientTLSInfo:\n  CRLFile: '{pki}/crl.der'\nenable-grpc-gateway: true\n",
@@ -187,7 +187,7 @@ ZOO = [
     ),
     Misconfigured(
         name="gateway-off-in-config-file",
-        what="the gateway is switched off by a configuration file that does not mention it",
+        what="a configuration file that does not mention the gateway disables it",
         config=_FROM_A_FILE,
         checks=_DECLARED,
         warned={"cluster": ["config.gateway-off-in-config-file"]},
@@ -195,7 +195,7 @@ ZOO = [
     ),
     Misconfigured(
         name="versions-not-in-force",
-        what="the lowest TLS version is a flag, and a configuration file hides it",
+        what="a configuration file makes etcd ignore the flag for the minimum TLS version",
         faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, tls_min_version="TLS1.3", config_file_omits=("tls_min_version",)),
         violated={**_on_both("config.version-range-in-force"), "cluster": [_HIDDEN]},
@@ -203,7 +203,7 @@ ZOO = [
     ),
     Misconfigured(
         name="suites-not-in-force",
-        what="the cipher suites are flags, and a configuration file hides them",
+        what="a configuration file makes etcd ignore the flag for the cipher suites",
         faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, cipher_suites=(_ECDSA_128,), config_file_omits=("cipher_suites",)),
         violated={**_on_both("config.suites-in-force"), "cluster": [_HIDDEN]},
@@ -211,7 +211,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-auth-hidden",
-        what="client authentication is a flag, and a configuration file hides it, also for metrics",
+        what="a configuration file makes etcd ignore the flag for client authentication, also for metrics",
         faults=("config.config-file-hides-flags",),
         config=replace(
             _FROM_A_FILE,
@@ -236,7 +236,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-auth-never-heard-of",
-        what="client authentication is declared, and what runs was started without it",
+        what="client authentication is declared, but the running etcd was started without it",
         faults=("config.client-auth-in-force",),
         config=BROKEN,
         etcd=changed_flags("client-cert-auth", "trusted-ca-file"),
@@ -250,7 +250,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-auth-undeclared",
-        what="client authentication is in force, and nothing declares it any more",
+        what="client authentication is in force, but no longer declared",
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         etcd=changed_flags(client_cert_auth="true"),
         checks=_DECLARED,
@@ -275,7 +275,7 @@ ZOO = [
     ),
     Misconfigured(
         name="plaintext-undeclared",
-        what="the client port answers plaintext, which nothing declares",
+        what="the client port serves plaintext, which is not declared",
         faults=("config.listeners-as-declared",),
         config=BROKEN,
         etcd=rewritten_arguments("^--listen-client-urls=https(.*)$", r"--listen-client-urls=https\1,http\1"),
@@ -283,7 +283,7 @@ ZOO = [
     ),
     Misconfigured(
         name="flag-of-no-version",
-        what="a flag is declared that no etcd starts with, and what runs was started without it",
+        what="a flag is declared that no etcd accepts, and the running etcd was started without it",
         config=replace(BROKEN, extra_flags=("--client-cert-ath=true",)),
         etcd=changed_flags("client-cert-ath"),
         checks=_DECLARED,
@@ -291,7 +291,7 @@ ZOO = [
     ),
     Misconfigured(
         name="variable-beside-flag",
-        what="a flag and its variable are declared, and what runs was started with one of them",
+        what="a flag and its variable are both declared; the running etcd was started with one of them",
         config=replace(BROKEN, environment={"ETCD_CLIENT_CERT_AUTH": "true"}),
         etcd=changed_flags("client-cert-auth"),
         checks=_DECLARED,
@@ -299,7 +299,7 @@ ZOO = [
     ),
     Misconfigured(
         name="suites-without-those-of-http2",
-        what="suites are declared that etcd does not start with, and what runs was started without them",
+        what="suites are declared with which etcd does not start; the running etcd was started without them",
         faults=("config.does-not-start",),
         config=replace(BROKEN, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",)),
         etcd=changed_flags("cipher-suites"),
@@ -308,7 +308,7 @@ ZOO = [
     ),
     Misconfigured(
         name="gateway-not-as-declared",
-        what="the gateway is declared to be off, and answers",
+        what="the gateway is declared as disabled, but answers",
         config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
         etcd=changed_flags("enable-grpc-gateway"),
         checks=_DECLARED,
@@ -316,7 +316,7 @@ ZOO = [
     ),
     Misconfigured(
         name="profiles-not-as-declared",
-        what="profiles are declared, and not served",
+        what="pprof is declared, but not served",
         config=replace(BROKEN, enable_pprof=True),
         etcd=changed_flags("enable-pprof"),
         checks=_DECLARED,

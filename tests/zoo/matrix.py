@@ -64,11 +64,11 @@ def render(rows: Iterable[Row], checks: Iterable[str]) -> str:
     lines = [
         "# The kill matrix",
         "",
-        "Every row is a deliberately misconfigured cluster that was started for real. What is listed was",
-        "found on it, and nothing else was: the sets of violated, warned, not verified and inconclusive",
-        "checks are asserted equal. What a clean cluster of that version is warned about too is left out.",
-        "The numbers are findings; a hyphen means that this etcd cannot be misconfigured so. Written by",
-        "`make kill-matrix`.",
+        "Every row is a real cluster that was misconfigured on purpose. The listed checks, and no others,",
+        "found the fault: the tests compare the sets of violated, warned, not verified and inconclusive",
+        "checks for equality. Warnings that a clean cluster of the same version has too are omitted. The",
+        "numbers are numbers of findings. A hyphen means that this etcd release cannot have the fault.",
+        "Written by `make kill-matrix`.",
         "",
         sums(rows, checks),
         "",
@@ -96,9 +96,9 @@ def sums(rows: Iterable[Row], checks: Iterable[str]) -> str:
     versions = sorted({row.version for row in rows}, key=version_key)
     return (
         f"{len({row.name for row in rows})} misconfigurations, {len(rows)} clusters on etcd "
-        f"{', '.join(versions)}: each caught by exactly the checks that should find it, 0 false alarms. "
-        f"Of {len(checks)} checks {len(checks & here)} are proved on them, {len(checks & elsewhere)} in "
-        "tests of their own, on other real etcds or on servers that do what no etcd does."
+        f"{', '.join(versions)}: each is found by exactly the expected checks, with 0 false alarms. "
+        f"Of {len(checks)} checks {len(checks & here)} are proved on these clusters, "
+        f"{len(checks & elsewhere)} in separate tests, on other real etcds or on fake servers."
     )
 
 
@@ -125,7 +125,7 @@ def _by_check(rows: Iterable[Row]) -> list[str]:
     lines = [
         "## By check",
         "",
-        "The other checks are proved by tests of their own, see [check-proofs.md](check-proofs.md).",
+        "Separate tests prove the other checks: see [check-proofs.md](check-proofs.md).",
         "",
         "| check | proved by |",
         "|---|---|",

@@ -20,7 +20,7 @@ _VERSION_RANGE = ["lifecycle.version-ceiling", "lifecycle.version-floor"]
 ZOO = [
     Misconfigured(
         name="etcd-reads-files-once",
-        what="an etcd that uses the files of its first start for ever, also after a restart",
+        what="an etcd that keeps using the files of its first start, even after a restart",
         config=_GOOD,
         etcd=first_files(),
         checks=("lifecycle",),
@@ -40,7 +40,7 @@ ZOO = [
     ),
     Misconfigured(
         name="etcd-deaf-to-rules",
-        what="an etcd that does not hear of names, TLS versions, suites, or a certificate to dial with",
+        what="an etcd that ignores allowed names, TLS versions, suites and the certificate to dial with",
         config=_GOOD,
         etcd=changed_flags(
             "client-cert-allowed-hostname",
@@ -63,7 +63,7 @@ ZOO = [
     ),
     Misconfigured(
         name="etcd-open-to-clients",
-        what="an etcd that does not hear of client certificates and revocation lists",
+        what="an etcd that ignores client authentication and revocation lists",
         config=_GOOD,
         etcd=changed_flags("client-cert-auth", "trusted-ca-file", "client-crl-file", "peer-crl-file"),
         checks=("lifecycle",),
@@ -88,7 +88,7 @@ ZOO = [
     ),
     Misconfigured(
         name="gateway-for-everybody",
-        what="a server in the place of etcd whose gateway takes everybody for a user",
+        what="a server in place of etcd whose gateway treats every client as a user",
         config=_GOOD,
         etcd=open_gateway(),
         checks=("lifecycle.cn-ignored-by-gateway",),

@@ -26,13 +26,13 @@ def _on_both(*checks: str) -> dict[str, tuple[str, ...]]:
 ZOO = [
     Misconfigured(
         name="tls12-only",
-        what="the maximum is TLS 1.2",
+        what="the maximum TLS version is 1.2",
         config=replace(BROKEN, tls_max_version="TLS1.2"),
         warned=_on_both("tls.tls13-offered"),
     ),
     Misconfigured(
         name="no-hybrid-group",
-        what="post-quantum key exchange is switched off in Go",
+        what="post-quantum key exchange is disabled in Go",
         config=replace(BROKEN, environment={"GODEBUG": "tlsmlkem=0,tlssecpmlkem=0"}),
         warned=_on_both("tls.hybrid-group"),
         # No TLS 1.3 there, and so nothing to switch off.
@@ -40,14 +40,14 @@ ZOO = [
     ),
     Misconfigured(
         name="rc4",
-        what="--cipher-suites names one with RC4",
+        what="--cipher-suites contains a suite with RC4",
         config=_with_suites("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA"),
         violated=_on_both("tls.broken-suites"),
         not_warned=_on_both("tls.cbc-suites"),
     ),
     Misconfigured(
         name="triple-des",
-        what="--cipher-suites names one with triple DES",
+        what="--cipher-suites contains a suite with triple DES",
         config=_with_suites(
             "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", pki=_RSA
         ),
@@ -56,7 +56,7 @@ ZOO = [
     ),
     Misconfigured(
         name="rsa-key-exchange",
-        what="--cipher-suites names one with RSA key exchange",
+        what="--cipher-suites contains a suite with RSA key exchange",
         config=_with_suites(
             "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_GCM_SHA384", pki=_RSA
         ),
@@ -65,7 +65,7 @@ ZOO = [
     ),
     Misconfigured(
         name="cbc",
-        what="--cipher-suites names one in CBC mode",
+        what="--cipher-suites contains a suite in CBC mode",
         config=_with_suites(
             "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"
         ),
@@ -73,7 +73,7 @@ ZOO = [
     ),
     Misconfigured(
         name="no-forward-secrecy",
-        what="the only suite with ECDHE in --cipher-suites is for another kind of key than the served one",
+        what="the only ECDHE suite in --cipher-suites does not fit the type of the served key",
         faults=(
             "tls.forward-secrecy",
             "tls.forward-secrecy",

@@ -19,7 +19,7 @@ _GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file
 ZOO = [
     Misconfigured(
         name="one-ca-for-both-ports",
-        what="one CA signs for both ports, and nothing else keeps clients and peers apart",
+        what="one CA signs for both ports, and no other rule separates clients and peers",
         config=replace(GOOD, pki=_ONE_CA),
         warned={
             "client": ["mtls.peer-certificate-on-client-port"],
@@ -28,14 +28,14 @@ ZOO = [
     ),
     Misconfigured(
         name="served-pair-is-a-client",
-        what="the pair that is served is accepted as a client's, as by default",
+        what="the served certificate is accepted as a client certificate, as by default",
         config=GOOD,
         warned={"client": ["mtls.server-certificate-as-client"]},
         lines=("3.5", "3.6", "3.7"),
     ),
     Misconfigured(
         name="crl-in-config-file",
-        what="the revocation list is named in a configuration file, where etcd ignores it",
+        what="the revocation list is set in a configuration file, where etcd ignores it",
         faults=(
             "config.config-file-hides-flags",
             "config.unknown-key",
@@ -49,7 +49,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-hostname-not-in-force",
-        what="the allowed hostname is a flag, and a configuration file hides it",
+        what="a configuration file makes etcd ignore the flag for the allowed hostname of clients",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
@@ -63,7 +63,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-hostname-not-in-force",
-        what="the allowed hostname of peers is a flag, and a configuration file hides it",
+        what="a configuration file makes etcd ignore the flag for the allowed hostname of peers",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
@@ -79,7 +79,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-cn-not-in-force",
-        what="the allowed common name of peers is a flag, and a configuration file hides it",
+        what="a configuration file makes etcd ignore the flag for the allowed common name of peers",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
@@ -92,7 +92,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-san-unchecked",
-        what="the rule about SANs is switched off on the peer port",
+        what="the SAN check is disabled on the peer port",
         faults=("mtls.wrong-san", "config.next-version"),
         config=replace(BROKEN, peer_skip_client_san_verification=True),
         violated={"peer": ["mtls.wrong-san"]},
@@ -103,7 +103,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-hostname-in-force",
-        what="the allowed hostname of clients is in force, and keeps the gateway from dialling etcd",
+        what="the allowed hostname of clients is in force, and the gateway cannot dial etcd",
         config=replace(
             BROKEN,
             pki=_NAMED_CLIENT,

@@ -50,7 +50,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-self-signed",
-        what="the certificate of the client port is signed by itself",
+        what="the certificate of the client port is self-signed",
         faults=("cert.trusted",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, self_signed=True))),
         violated={"client": ["cert.trusted"]},
@@ -59,7 +59,7 @@ ZOO = [
     ),
     Misconfigured(
         name="swapped",
-        what="each port serves the certificate of the other",
+        what="each port serves the certificate of the other port",
         faults=("cert.ports-not-swapped",),
         config=replace(
             BROKEN,
@@ -78,7 +78,7 @@ ZOO = [
     ),
     Misconfigured(
         name="same-pair-on-both-ports",
-        what="one CA, and both ports serve the pair of the client port",
+        what="with one CA, both ports serve the certificate and key of the client port",
         faults=(
             "cert.matches-expected-file",
             "cert.own-certificate-per-port",
@@ -99,7 +99,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-pair-gone",
-        what="certificate and key of the peer port were removed after the start",
+        what="the certificate and key of the peer port were removed after the start",
         config=BROKEN,
         after_start=_without_peer_pair,
         violated={"peer": ["listener.answers"]},

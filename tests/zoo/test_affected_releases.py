@@ -22,7 +22,7 @@ _SPLIT = replace(GOOD, client_http=True)
 AFFECTED = [
     Misconfigured(
         name="crl-ignored-on-grpc",
-        what="etcd 3.5.21 with HTTP split off: the gRPC port does not look at the revocation list",
+        what="etcd 3.5.21 with a separate HTTP listener: the gRPC port ignores the revocation list",
         config=replace(_SPLIT, client_crl_file="crl.der"),
         checks=_CHECKS,
         violated={
@@ -37,7 +37,7 @@ AFFECTED = [
     ),
     Misconfigured(
         name="http-split-off-by-an-affected-release",
-        what="etcd 3.5.21 with HTTP split off, and no revoked certificate at hand to prove what it does",
+        what="etcd 3.5.21 with a separate HTTP listener, and no revoked certificate to prove the fault",
         config=_SPLIT,
         checks=_CHECKS,
         warned={
