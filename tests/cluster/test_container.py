@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+import docker.errors
 import pytest
 from cryptography import x509
 from testcontainers.core.config import testcontainers_config
@@ -27,7 +28,6 @@ from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
 from pytest_etcdtls.cluster import cluster as cluster_module
-from pytest_etcdtls.cluster import container
 from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig, PortClaim, PortTakenError, claim_ports
@@ -268,10 +268,10 @@ def test_an_engine_without_room_for_another_network(
     """Docker has about thirty address ranges by default; to take them all would disturb others."""
     words = "could not find an available, non-overlapping IPv4 address pool"
 
-    def full_engine() -> NoReturn:
-        raise UsageError(f"the container engine refuses: {words}")
+    def create(*_: object, **_options: object) -> NoReturn:
+        raise docker.errors.APIError(words)
 
-    monkeypatch.setattr(container, "engine", full_engine)
+    monkeypatch.setattr("docker.models.networks.NetworkCollection.create", create)
     with pytest.raises(ClusterStartError, match=f"the members' network cannot be created: .*{words}"):
         start_image(GOOD, newest_image, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -186,7 +186,7 @@ def test_an_advertised_plaintext_listener_is_judged_as_plaintext(newest_etcd: Pa
     [
         ("https://0.0.0.0:2379", "every address of the client's own machine"),
         ("https://[::]:2379", "every address of the client's own machine"),
-        ("unix://m0:0", "on its own machine only"),
+        ("unix://m0:0", "on the member's machine only"),
     ],
 )
 def test_a_url_that_does_not_lead_to_the_member(url: str, says: str, newest_etcd: Path) -> None:
