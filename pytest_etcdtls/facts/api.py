@@ -52,7 +52,7 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, Response
-from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH, encode, fields, grpc_message
+from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH, encode, grpc_fields
 from pytest_etcdtls.untrusted import printable, read_json
 
 _NAMES_IN_ETCD_JSON = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
@@ -595,7 +595,7 @@ def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: st
     response = tries[-1].response
     try:
         # The header is field 1 of every response of etcd.
-        well_formed = response is not None and bool(fields(grpc_message(response.body)).get(1))
+        well_formed = bool(grpc_fields(response).get(1))
     except ValueError:
         well_formed = False
     return RangeAnswer(
@@ -669,10 +669,9 @@ def _user_token(context: Context) -> UserToken:
 
 def _token_in(attempt: Attempt) -> str:
     try:
-        found = fields(grpc_message(attempt.response.body)) if attempt.response else {}
+        token = grpc_fields(attempt.response).get(2, [b""])[0]  # of AuthenticateResponse
     except ValueError:
         return ""
-    token = found.get(2, [b""])[0]  # of AuthenticateResponse
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
 
 

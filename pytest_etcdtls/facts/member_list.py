@@ -24,7 +24,7 @@ from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, observe
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
-from pytest_etcdtls.tls.http import Value, fields, grpc_message
+from pytest_etcdtls.tls.http import Value, fields, grpc_fields, grpc_message
 from pytest_etcdtls.untrusted import escaped, read_json
 
 LONGEST = 512
@@ -413,11 +413,11 @@ def member_id(context: Context, listener: Listener) -> str | None:
     """Return the member ID in the header of a gRPC response to the good client."""
     served = observed(context, ServedClient, listener=listener)
     answered = served.client.served_over(Protocol.GRPC) if served and served.client else ()
-    if not answered or answered[0].response is None:
+    if not answered:
         return None
     try:
         # In rpc.proto, the header is field 1 of every response, and member_id is field 2 of the header.
-        headers = fields(grpc_message(answered[0].response.body)).get(1, [])
+        headers = grpc_fields(answered[0].response).get(1, [])
         identifiers = [
             found for header in headers if isinstance(header, bytes) for found in fields(header)[2]
         ]

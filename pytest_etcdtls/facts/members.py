@@ -24,7 +24,7 @@ from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, obse
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.tls.http import fields, grpc_message
+from pytest_etcdtls.tls.http import fields, grpc_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
     served = observed(context, ServedClient, listener=listener)
     for attempt in served.client.served_over(Protocol.GRPC) if served and served.client else ():
         try:
-            header = fields(grpc_message(attempt.response.body if attempt.response else b"")).get(1, [b""])[0]
+            header = grpc_fields(attempt.response).get(1, [b""])[0]
             found = fields(header) if isinstance(header, bytes) else {}
         except ValueError:
             continue

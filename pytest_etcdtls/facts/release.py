@@ -14,7 +14,7 @@ from pytest_etcdtls.facts.listener import listener_of
 from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.http import fields, grpc_message
+from pytest_etcdtls.tls.http import grpc_fields
 from pytest_etcdtls.untrusted import printable, read_json
 
 _LONGEST = 100
@@ -233,9 +233,7 @@ def _from_status(context: Context, listener: Listener) -> str:
     for attempt in accepted.served_over(Protocol.GRPC) if accepted else ():
         try:
             # StatusResponse in rpc.proto: header, version.
-            version = fields(grpc_message(attempt.response.body if attempt.response else b"")).get(2, [b""])[
-                0
-            ]
+            version = grpc_fields(attempt.response).get(2, [b""])[0]
         except ValueError:
             continue
         return printable(version) if isinstance(version, bytes) else ""

@@ -119,6 +119,17 @@ def grpc_message(body: bytes) -> bytes:
     return body[5 : 5 + length]
 
 
+def grpc_fields(response: Response | None) -> dict[int, list[Value]]:
+    """Return the fields of the message in a gRPC response.
+
+    Raises:
+        ValueError: if there is no response or no message in it, or as :func:`fields` does.
+    """
+    if response is None:
+        raise ValueError("there is no gRPC response")
+    return fields(grpc_message(response.body))
+
+
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
