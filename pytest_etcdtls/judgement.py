@@ -8,7 +8,7 @@ interactive zsh takes a trailing comment for arguments.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
 _TLS_FLAGS = {
     TLSVersion.TLS1_2: "--tlsv1.2 --tls-max 1.2",
@@ -167,6 +167,15 @@ def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: A
         for version, protocol, made in candidate.tries
     )
     return replace(candidate, tries=tries)
+
+
+SERVED: Mapping[str, Any] = {
+    "ending": Ending.SERVED,
+    "phase": Phase.READ,
+    "alert": None,
+    "response": Response(status=200),
+}
+"""The fields that change in an attempt that is accepted, for counterexamples."""
 
 
 def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:

@@ -46,6 +46,9 @@ CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 
 EVERY_LISTENER = frozenset(Role)
+CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
+CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
+CLIENT_PORTS_AND_METRICS = CLIENT_PORTS | {Role.METRICS}
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _FIELD = re.compile(r"^(Spec|Follows|Severity|Level|Remediation):\s*(.*)$")

@@ -12,13 +12,12 @@ from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import Alarms, ClientExchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.facts.release import EtcdRelease, Release
 from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, with_attempts
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.untrusted import read_json
 
-_WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _NO_CLIENT = CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
@@ -33,7 +32,7 @@ def _missing(etcd: EtcdRelease, livez: ClientExchange, readyz: ClientExchange) -
     return {"readyz": answered_with(readyz, Response(status=404, body=b"404 page not found"))}
 
 
-@check("api.health-endpoints", on=_WITH_HEALTH, counterexample=_missing)
+@check("api.health-endpoints", on=CLIENT_PORTS_AND_METRICS, counterexample=_missing)
 def livez_and_readyz_exist(
     etcd: EtcdRelease,
     livez: Annotated[ClientExchange, "/livez"],
@@ -343,7 +342,7 @@ def _sick(exchange: ClientExchange, alarms: Alarms) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=503, body=body))}
 
 
-@check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
+@check("api.healthy", on=CLIENT_PORTS_AND_METRICS, counterexample=_sick)
 def the_member_is_healthy(
     exchange: Annotated[ClientExchange, "/health"], alarms: Alarms
 ) -> Iterator[Statement]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_etcdtls.checks.api_answers import show
 from pytest_etcdtls.facts.api import (
+    DENIED,
     GatewayAnswer,
     GatewayDial,
     GRPCOverHTTP1,
@@ -15,13 +16,12 @@ from pytest_etcdtls.facts.api import (
 from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
 from pytest_etcdtls.pki.go_verify import find_path
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import CLIENT_PORTS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Response
 
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
-_DENIED = frozenset({3, 7, 16})
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 
 
@@ -46,7 +46,7 @@ def _out_of_order(answer: GatewayAnswer, dial: GatewayDial) -> Mapping[str, Any]
     return {"answer": replace(answer, tries=(replace(answer.attempt, response=response),))}
 
 
-@check("api.gateway-works", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_out_of_order)
+@check("api.gateway-works", on=CLIENT_PORTS, counterexample=_out_of_order)
 def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
@@ -213,7 +213,7 @@ def grpc_range_answers(answer: RangeAnswer) -> Iterator[Statement]:
     Level: MUST
     Remediation: see etcd's log; a proxy in front of the client port must forward gRPC over HTTP/2.
     """
-    if answer.status in _DENIED:
+    if answer.status in DENIED:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
         yield CannotJudge(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
     elif answer.attempt.ending is not Ending.SERVED or answer.attempt.response is None:

@@ -11,20 +11,18 @@ from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
 from pytest_etcdtls.judgement import STATUS, curl
 from pytest_etcdtls.refusal import ControlState, rule
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
-
-_CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 
 
 def _there(exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b"{}"))}
 
 
-@check("api.v2-disabled", on=_CLIENT_PORTS, counterexample=_there)
+@check("api.v2-disabled", on=CLIENT_PORTS, counterexample=_there)
 def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterator[Statement]:
     """The v2 API is not served.
 
@@ -39,7 +37,7 @@ def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterat
     yield from _absent(exchange, "the v2 API is served")
 
 
-@check("api.pprof-hidden", on=_CLIENT_PORTS, counterexample=_there)
+@check("api.pprof-hidden", on=CLIENT_PORTS, counterexample=_there)
 def profiles_are_off(exchange: Annotated[ClientExchange, "/debug/pprof/"]) -> Iterator[Statement]:
     """Profiles (pprof) are not served.
 
@@ -141,15 +139,12 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts
         )
 
 
-_WITH_HTTP = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
-
-
 def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
     answer = replace(unauthenticated.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
     return {"unauthenticated": replace(unauthenticated, tries=(answer,))}
 
 
-@check("api.health-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
+@check("api.health-needs-certificate", on=CLIENT_PORTS_AND_METRICS, counterexample=_answered)
 def health_needs_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/health"],
 ) -> Iterator[Statement]:
@@ -167,7 +162,7 @@ def health_needs_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.metrics-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
+@check("api.metrics-needs-certificate", on=CLIENT_PORTS_AND_METRICS, counterexample=_answered)
 def metrics_need_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/metrics"],
 ) -> Iterator[Statement]:
@@ -185,7 +180,7 @@ def metrics_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.debug-vars", on=_CLIENT_PORTS, counterexample=_answered)
+@check("api.debug-vars", on=CLIENT_PORTS, counterexample=_answered)
 def debug_variables_need_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/debug/vars"],
 ) -> Iterator[Statement]:
@@ -203,7 +198,7 @@ def debug_variables_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.gateway-needs-certificate", on=_CLIENT_PORTS, counterexample=as_if_accepted)
+@check("api.gateway-needs-certificate", on=CLIENT_PORTS, counterexample=as_if_accepted)
 def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 

@@ -48,7 +48,7 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import listed
@@ -230,11 +230,12 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
         )
 
 
-def _another(chain: ServedChain, expected: ExpectedCertificate) -> Mapping[str, Any]:
+def self_signed_chain(chain: ServedChain, **_: object) -> Mapping[str, Any]:
+    """Return the counterexample of every check that compares the served certificate with another one."""
     return {"chain": replace(chain, certificates=self_signed().chain)}
 
 
-@check("cert.matches-expected-file", on=frozenset({Role.CLIENT, Role.PEER}), counterexample=_another)
+@check("cert.matches-expected-file", on=CLIENT_AND_PEER, counterexample=self_signed_chain)
 def the_expected_certificate_is_served(
     chain: ServedChain, expected: ExpectedCertificate
 ) -> Iterator[Statement]:
@@ -400,7 +401,7 @@ def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mappi
 
 @check(
     "cert.ca-not-shared-with-kubernetes",
-    on=frozenset({Role.CLIENT, Role.PEER}),
+    on=CLIENT_AND_PEER,
     counterexample=_shared_with_kubernetes,
 )
 def etcd_and_kubernetes_have_separate_cas(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:

@@ -15,7 +15,7 @@ from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import is_address, is_loopback
@@ -201,9 +201,7 @@ def _advertised_elsewhere(own: OwnURLs, chain: ServedChain) -> Mapping[str, Any]
     return {"own": replace(own, advertised=("https://elsewhere.invalid:2379",))}
 
 
-@check(
-    "cert.covers-advertised-url", on=frozenset({Role.CLIENT, Role.PEER}), counterexample=_advertised_elsewhere
-)
+@check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere)
 def the_certificate_covers_advertised_hosts(own: OwnURLs, chain: ServedChain) -> Iterator[Statement]:
     """The certificate covers the host of every advertised URL of this port.
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.cert_chain import shown_in_full
+from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
-from pytest_etcdtls.checks.mtls_certificates import expiring
+from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -28,8 +28,7 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.judgement import look_for, show_file, show_leaf
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
-from pytest_etcdtls.pki.identities import self_signed
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import printable
@@ -191,12 +190,7 @@ def _no_chain(
     )
 
 
-def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    ends = held.certificates[0].certificate.not_valid_after_utc
-    return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
-
-
-@check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
+@check("config.credentials-expire-soon", on=set(), counterexample=an_hour_left)
 def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
     """Declared certificates that no listener serves do not expire soon.
 
@@ -368,11 +362,7 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
             yield Note(f"{key.path} exists and is readable by its owner only")
 
 
-def _another(chain: ServedChain, declared: DeclaredLeaf) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=self_signed().chain)}
-
-
-@check("config.served-file", on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}, counterexample=_another)
+@check("config.served-file", on=CLIENT_PORTS_AND_METRICS, counterexample=self_signed_chain)
 def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served.
 
@@ -392,7 +382,7 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
     yield from _judge_served(chain, declared)
 
 
-@check("config.peer-served-file", on={Role.PEER}, counterexample=_another)
+@check("config.peer-served-file", on={Role.PEER}, counterexample=self_signed_chain)
 def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served to peers.
 

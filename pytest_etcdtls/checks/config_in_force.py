@@ -12,7 +12,7 @@ from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
-from pytest_etcdtls.declared.effective import ClientAuthentication, EffectiveListener, prefix
+from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, EffectiveListener, prefix
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, GatewayAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
@@ -38,7 +38,7 @@ from pytest_etcdtls.judgement import (
     s_client,
 )
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
@@ -47,7 +47,7 @@ from pytest_etcdtls.tls.suites import SUITES
 _REFUSED = "a client without a certificate is refused"
 
 
-@check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=as_if_accepted)
+@check("config.client-auth-in-force", on=CLIENT_PORTS, counterexample=as_if_accepted)
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -170,9 +170,7 @@ def _another(
     }
 
 
-@check(
-    "config.trusted-ca-in-force", on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}, counterexample=_another
-)
+@check("config.trusted-ca-in-force", on=CLIENT_PORTS_AND_METRICS, counterexample=_another)
 def the_declared_bundle_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:
@@ -300,7 +298,6 @@ def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[Acc
     )
 
 
-_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 _CHACHA = "_CHACHA20_POLY1305"
 
 
@@ -352,8 +349,8 @@ def _judge_version(
     declaration: ListenerDeclaration, attempt: Attempt, version: TLSVersion, *, negotiated: bool
 ) -> Iterator[Statement]:
     minimum, maximum = (declaration.member.as_read(f"tls-{end}-version") for end in ("min", "max"))
-    floor = (_VERSIONS.get(minimum.value) if minimum else None) or TLSVersion.TLS1_2
-    ceiling = _VERSIONS.get(maximum.value) if maximum else None
+    floor = (TLS_VERSIONS.get(minimum.value) if minimum else None) or TLSVersion.TLS1_2
+    ceiling = TLS_VERSIONS.get(maximum.value) if maximum else None
     if negotiated and version < floor:
         setting = minimum
     elif negotiated and ceiling is not None and version > ceiling:
@@ -420,7 +417,6 @@ def declared_suites_are_in_force(
         yield Note(f"declared and not accepted here: {', '.join(missing)}")
 
 
-_CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 _ABSENT = 404
 
 
@@ -428,7 +424,7 @@ def _off(declaration: ListenerDeclaration, answer: GatewayAnswer) -> Mapping[str
     return {"answer": replace(answer, tries=(replace(answer.attempt, response=Response(status=_ABSENT)),))}
 
 
-@check("config.gateway-as-declared", on=_CLIENT_PORTS, counterexample=_off)
+@check("config.gateway-as-declared", on=CLIENT_PORTS, counterexample=_off)
 def the_gateway_is_as_declared(
     declaration: ListenerDeclaration, answer: GatewayAnswer
 ) -> Iterator[Statement]:
@@ -465,7 +461,7 @@ def _served(declaration: ListenerDeclaration, exchange: ClientExchange) -> Mappi
     return {"exchange": answered_with(exchange, Response(status=200, body=b"profiles"))}
 
 
-@check("config.pprof-as-declared", on=_CLIENT_PORTS, counterexample=_served)
+@check("config.pprof-as-declared", on=CLIENT_PORTS, counterexample=_served)
 def profiles_are_as_declared(
     declaration: ListenerDeclaration, exchange: Annotated[ClientExchange, "/debug/pprof/"]
 ) -> Iterator[Statement]:

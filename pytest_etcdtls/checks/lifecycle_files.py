@@ -12,6 +12,7 @@ from pytest_etcdtls.judgement import (
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
+    SERVED,
     Expected,
     curl,
     finding,
@@ -20,7 +21,7 @@ from pytest_etcdtls.judgement import (
 )
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
-from pytest_etcdtls.tls.attempt import Ending, Phase, Response
+from pytest_etcdtls.tls.attempt import Ending
 
 _GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 
@@ -39,15 +40,6 @@ def attempts_changed(step: str, who: str, **changes: Any) -> Counterexample:  # 
         return {"experiment": replace(experiment, steps=steps)}
 
     return counterexample
-
-
-SERVED: Mapping[str, Any] = {
-    "ending": Ending.SERVED,
-    "phase": Phase.READ,
-    "alert": None,
-    "response": Response(status=200),
-}
-"""The fields that change in an attempt that is accepted."""
 
 
 def _reproduce(port: str, file: str) -> tuple[str, ...]:

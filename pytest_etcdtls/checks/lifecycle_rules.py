@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.lifecycle_files import SERVED, attempts_changed
+from pytest_etcdtls.checks.lifecycle_files import attempts_changed
 from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
@@ -18,6 +18,7 @@ from pytest_etcdtls.judgement import (
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
+    SERVED,
     STATUS,
     Expected,
     curl,

@@ -32,7 +32,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import CLIENT_AND_PEER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.thresholds import Thresholds
@@ -124,9 +124,6 @@ def the_served_certificate_is_no_client_certificate(
     yield from statements
 
 
-_CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
-
-
 def _session_refused(resumption: Resumption) -> Mapping[str, Any]:
     def refused(resumed: Resumed) -> Resumed:
         again = replace(resumed.fresh, ending=Ending.OTHER, alert=80, resumed=True, response=None)
@@ -135,7 +132,7 @@ def _session_refused(resumption: Resumption) -> Mapping[str, Any]:
     return {"resumption": replace(resumption, good=tuple(refused(resumed) for resumed in resumption.good))}
 
 
-@check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_session_refused)
+@check("mtls.resumption-keeps-verdict", on=CLIENT_AND_PEER, counterexample=_session_refused)
 def a_resumed_session_is_judged_like_a_full_handshake(resumption: Resumption) -> Iterator[Statement]:
     """A resumed session is accepted exactly when a full handshake would be.
 
@@ -209,7 +206,7 @@ def _accepted_on_other_port(foreign: ForeignSession) -> Mapping[str, Any]:
     return {"foreign": replace(foreign, presented=presented)}
 
 
-@check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_accepted_on_other_port)
+@check("mtls.ticket-not-transferable", on=CLIENT_AND_PEER, counterexample=_accepted_on_other_port)
 def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[Statement]:
     """A session from the member's other port is refused.
 
@@ -264,7 +261,8 @@ def _instead(held: HeldCertificates, certificate: x509.Certificate) -> Mapping[s
     return {"held": replace(held, certificates=(first,))}
 
 
-def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
+def an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
+    """Return the counterexample of the checks that held certificates do not expire soon."""
     ends = held.certificates[0].certificate.not_valid_after_utc
     return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
 
@@ -365,7 +363,7 @@ def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statem
             )
 
 
-@check("mtls.client-certificate-expires", on=set(), counterexample=_an_hour_left)
+@check("mtls.client-certificate-expires", on=set(), counterexample=an_hour_left)
 def client_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Iterator[Statement]:
     """Client certificates are valid for longer than --etcd-expiry-days from now.
 
@@ -379,7 +377,7 @@ def client_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Ite
     yield from expiring(held, policy)
 
 
-@check("mtls.client-ca-expires", on=set(), counterexample=_an_hour_left)
+@check("mtls.client-ca-expires", on=set(), counterexample=an_hour_left)
 def client_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The CAs of clients are valid for longer than --etcd-expiry-days from now.
 

@@ -8,29 +8,18 @@ from typing import Annotated, Any
 from pytest_etcdtls.etcd_log.matching import MatchedBy
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, IdentityAttempt, IdentityAttempts
 from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
-from pytest_etcdtls.judgement import curl, judge, look_for
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.judgement import SERVED, curl, judge, look_for
+from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.tls.attempt import Ending, Phase, Response
-
-_CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
-
-
-_ACCEPTED: Mapping[str, Any] = {
-    "ending": Ending.SERVED,
-    "phase": Phase.READ,
-    "alert": None,
-    "response": Response(status=200),
-}
-"""The fields that change in an attempt that is accepted."""
+from pytest_etcdtls.tls.attempt import Ending
 
 
 def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
     """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
 
     def served(case: AccessCase) -> AccessCase:
-        return replace(case, tries=tuple(replace(attempt, **_ACCEPTED) for attempt in case.tries))
+        return replace(case, tries=tuple(replace(attempt, **SERVED) for attempt in case.tries))
 
     return {"matrix": replace(matrix, cases=tuple(served(case) for case in matrix.cases))}
 
@@ -116,7 +105,7 @@ def a_certificate_of_a_lookalike_ca_is_refused(
     yield from judge(matrix, "a client certificate of a look-alike CA")
 
 
-@check("mtls.expired", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
+@check("mtls.expired", on=CLIENT_AND_PEER, counterexample=as_if_accepted)
 def an_expired_certificate_is_refused(matrix: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
     """A client with an expired certificate is refused.
 
@@ -133,7 +122,7 @@ def an_expired_certificate_is_refused(matrix: Annotated[AccessMatrix, "expired"]
     yield from judge(matrix, "an expired client certificate")
 
 
-@check("mtls.not-yet-valid", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
+@check("mtls.not-yet-valid", on=CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_that_is_not_yet_valid_is_refused(
     matrix: Annotated[AccessMatrix, "not-yet-valid"],
 ) -> Iterator[Statement]:
@@ -152,7 +141,7 @@ def a_certificate_that_is_not_yet_valid_is_refused(
     yield from judge(matrix, "a client certificate that is not yet valid")
 
 
-@check("mtls.server-auth-only", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
+@check("mtls.server-auth-only", on=CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_server_certificate_is_no_client_certificate(
     matrix: Annotated[AccessMatrix, "server-auth-only"],
 ) -> Iterator[Statement]:
@@ -170,7 +159,7 @@ def a_server_certificate_is_no_client_certificate(
     yield from judge(matrix, "a client certificate with extended key usage serverAuth only")
 
 
-@check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
+@check("mtls.intermediate-missing", on=CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_without_its_intermediate_is_refused(
     matrix: Annotated[AccessMatrix, "intermediate-missing"],
 ) -> Iterator[Statement]:
@@ -337,7 +326,7 @@ def a_certificate_for_another_address_is_refused(
 def _accepted_by(choice: TLSVersion | Protocol, attempts: IdentityAttempts) -> Mapping[str, Any]:
     """Return the attempts as if that TLS version or protocol accepted every identity."""
     here = tuple(
-        replace(made, attempt=replace(made.attempt, **_ACCEPTED))
+        replace(made, attempt=replace(made.attempt, **SERVED))
         if choice in (made.version, made.protocol)
         else made
         for made in attempts.here

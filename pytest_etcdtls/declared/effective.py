@@ -278,7 +278,7 @@ class Effective:
 CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0}
 """The first patch releases that check a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""
 
-_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
+TLS_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 
 
 def effective(
@@ -359,8 +359,8 @@ def _crl(role: Role, side: TLSSide, declaration: Declaration, version: str | Non
 
 
 def _tls_versions(declaration: Declaration, version: str | None) -> tuple[TLSVersion, TLSVersion | None]:
-    minimum = _VERSIONS.get(declaration.text("tls-min-version") or "", TLSVersion.TLS1_2)
-    maximum = _VERSIONS.get(declaration.text("tls-max-version") or "")
+    minimum = TLS_VERSIONS.get(declaration.text("tls-min-version") or "", TLSVersion.TLS1_2)
+    maximum = TLS_VERSIONS.get(declaration.text("tls-max-version") or "")
     # etcd 3.5.0 to 3.5.7 pin the maximum in code (CHANGELOG-3.5, 3.5.8).
     pinned = (3, 5) <= version_key(version) < (3, 5, 8)
     return minimum, TLSVersion.TLS1_2 if pinned else maximum
