@@ -281,9 +281,10 @@ class Observer:
         self._for_proved(listener, ())
         with self._slot(listener):
             self._claim(listener)
-            return self._each(lambda silent: self._record(keep_silent(silent, purpose, seconds)), [listener])[
-                0
-            ]
+            [exchange] = self._each(
+                lambda silent: self._record(keep_silent(silent, purpose, seconds)), [listener]
+            )
+            return exchange
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
         """Return the requests; at a discovered address, restricted to the server that proved who it is."""

@@ -224,8 +224,8 @@ def a_trusted_client_is_accepted(
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     if not client.candidates:
-        side = "peer-" if client.role == Role.PEER else ""
-        reason = f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key"
+        prefix = Role(client.role).prefix
+        reason = f"needs a client certificate: pass --etcd-{prefix}cert and --etcd-{prefix}key"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
     accepted = client.accepted
@@ -253,7 +253,7 @@ def a_trusted_client_is_accepted(
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
-            f"pass --etcd-{'peer-' if client.role == Role.PEER else ''}cert with one that it allows",
+            f"pass --etcd-{Role(client.role).prefix}cert with one that it allows",
         )
     elif failed := [found for found in rest if found.endings & {Ending.REFUSED, Ending.CLOSED}]:
         if all(_borrowed(client, found) for found in failed):

@@ -300,7 +300,10 @@ class _Matching:
             if len(near) == 1:
                 found[number] = Match(near[0], rejection, MatchedBy.PORT)
                 here.discard(id(near[0]))
-        return self._is_enough(url, found.values()) and self._add(found)
+        enough = self._is_enough(url, found.values())
+        if enough:
+            self._add(found)
+        return enough
 
     def by_time(
         self, urls: Sequence[str], agrees: Callable[[Connection, Rejection], bool], *, alone: bool
@@ -379,11 +382,10 @@ class _Matching:
         ended = [one for one in here if ended_by_etcd(one)]
         return bool(matched) and sum(id(one) in matched for one in ended) * 2 >= len(ended)
 
-    def _add(self, found: Mapping[int, Match]) -> bool:
+    def _add(self, found: Mapping[int, Match]) -> None:
         for number, match in found.items():
             self.known[id(match.connection)] = (number, match)
         self._lines |= dict.fromkeys(found)
-        return True
 
 
 # Measured on etcd: up to Go 1.19 bad_certificate for every cause, from 1.24 specific alerts, and from 1.26

@@ -37,7 +37,7 @@ from pytest_etcdtls.pki.go_verify import Path, faults, find_path, is_self_signed
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, TrustBundle
 from pytest_etcdtls.tls.attempt import Attempt, Request
-from pytest_etcdtls.tls.connection import server_name, sni
+from pytest_etcdtls.tls.connection import sni
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -711,7 +711,7 @@ def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[
     names = extension(leaf, x509.SubjectAlternativeName)
     served = names.get_values_for_type(x509.DNSName) if names else []
     # A certificate may hold names that SNI cannot: with empty or long labels, NUL, octets above 127.
-    own = next((name for name in served if sni(name) == name != server_name(listener)), "localhost")
+    own = next((name for name in served if sni(name) == name != sni(listener.host)), "localhost")
     over_http2 = replace(plain, protocol=Protocol.HTTP2)
     return [
         _Hello(f"ALPN h2 and SNI {own}", f"-alpn h2 -servername {own}", replace(over_http2, server_name=own)),

@@ -772,7 +772,7 @@ def _sample_setting(listener: SampleListener, name: str) -> Setting:
 
 @sample(DeclaredBundle)
 def _sample_bundle(listener: SampleListener) -> DeclaredBundle:
-    setting = _sample_setting(listener, f"{'peer-' if listener.role is Role.PEER else ''}trusted-ca-file")
+    setting = _sample_setting(listener, f"{Role(listener.role).prefix}trusted-ca-file")
     return DeclaredBundle(
         setting=setting, certificates=(listener.trusted,), source="ca.crt", accepted="client", signed=True
     )

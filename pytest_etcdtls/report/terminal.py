@@ -23,6 +23,7 @@ from pytest_etcdtls.report.differences import ComparedTargets, Direction, Target
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
+    Undecided,
     conclusion,
     exit_reason,
     options_in,
@@ -175,11 +176,12 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 @section
 def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
-    for number, group in enumerate(undecided(results)):
-        if number == 0:
-            yield from (Line(), bold(heading))
-        yield from wrapped(group.reason, width, "  ", "  ")
-        yield from wrapped(f"{', '.join(group.checks)} on {', '.join(group.listeners)}", width, "      ")
+    yield from headed(bold(heading), (line for group in undecided(results) for line in _group(group, width)))
+
+
+def _group(group: Undecided, width: int) -> Iterator[Line]:
+    yield from wrapped(group.reason, width, "  ", "  ")
+    yield from wrapped(f"{', '.join(group.checks)} on {', '.join(group.listeners)}", width, "      ")
 
 
 def _consequences(report: Report, width: int) -> Iterator[Line]:

@@ -253,14 +253,9 @@ def addresses_of(host: str, seconds: float) -> frozenset[str]:
 
 
 def local_address(sock: socket.socket) -> str:
-    """Return our ``host:port`` as Go's log writes it."""
+    """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``."""
     host, port, *_ = sock.getsockname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def server_name(listener: Listener) -> str | None:
-    """Return the name for SNI, ``None`` for a host that cannot be sent there."""
-    return sni(listener.host)
 
 
 def sni(host: str) -> str | None:
@@ -726,7 +721,7 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
     if request.keep is not None:
         request.keep.watch(context)
         stream.received = bytearray()
-    tls = stream.begin_tls(context, request.server_name or server_name(listener))
+    tls = stream.begin_tls(context, request.server_name or sni(listener.host))
     identity = request.identity
     try:
         # On the connection, so that those of one context can present different identities.

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text, extensions, handshake_messages
-from pytest_etcdtls.tls.connection import DialError, dial, local_address, server_name
+from pytest_etcdtls.tls.connection import DialError, dial, local_address, sni
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
 
@@ -197,7 +197,7 @@ def is_reused(connection: Connection) -> bool:
 
 def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
     """Send a ClientHello on a connection of its own and return the reply within that many seconds."""
-    record = client_hello(hello, server_name(listener))
+    record = client_hello(hello, sni(listener.host))
     return _exchange(
         listener,
         record,
