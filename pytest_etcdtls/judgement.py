@@ -118,23 +118,23 @@ def s_client(
 
 
 def show_version(url: str) -> str:
-    """Return a line that prints the version of etcd."""
+    """Return a shell line that prints the version of etcd."""
     return curl(url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
 
 
 def show_chain(url: str, look: str = "") -> str:
-    """Return a line that prints the served certificates."""
+    """Return a shell line that prints the served certificates."""
     look = look or '"s:" and "i:": subject and issuer of each certificate that is served'
     return s_client(url, options="-showcerts", look=look)
 
 
 def show_file(path: str, look: str = "") -> str:
-    """Return a line that prints the first certificate of a file."""
+    """Return a shell line that prints the first certificate of a file."""
     return look_for(f"openssl x509 -in {shlex.quote(path)} -noout -text", look or _VALIDITY)
 
 
 def show_leaf(url: str, look: str = "") -> str:
-    """Return a line that prints the served leaf."""
+    """Return a shell line that prints the served leaf."""
     return look_for(f"{_leaf(url)} -noout -text", look or _VALIDITY)
 
 

@@ -463,8 +463,8 @@ def the_replayed_declaration_starts_etcd(start: DeclaredStart) -> Iterator[State
     """The etcd that is started with the declaration serves its clients.
 
     It is judged where a declaration is replayed, --etcd-config with --etcd-binary or --etcd-image. A member
-    whose etcd is updated to a version that does not start with its declaration is lost to the cluster until
-    somebody corrects it. What a replay replaces is among the notes.
+    whose etcd is updated to a version that does not start with its declaration is missing in the cluster
+    until the declaration is corrected. The notes say what a replay replaces.
 
     Spec: etcd Documentation, configuration options
     Follows: config.does-not-start, config.flag-unknown-to-version

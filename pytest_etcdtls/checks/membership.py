@@ -475,7 +475,7 @@ def _why_no_list(discovery: Discovery) -> str:
     requests: dict[str, list[str]] = {}
     for question in discovery.questions:
         requests.setdefault(question.why_not, []).append(f"{question.api} of {question.url}")
-    reasons = "; ".join(f"{reason} (asked by {', '.join(made)})" for reason, made in requests.items())
+    reasons = "; ".join(f"{reason} (requested by {', '.join(made)})" for reason, made in requests.items())
     return (
         f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
         "endpoint that answers and credentials that it accepts, or name every listener and omit "

@@ -264,7 +264,7 @@ def unknown_values_are_tolerated(
 
 
 def _still_open(silence: SilentConnection) -> Mapping[str, Any]:
-    exchange = replace(silence.exchange, reply=Reply.SILENCE, detail="nothing came in time")
+    exchange = replace(silence.exchange, reply=Reply.SILENCE, detail="no data arrived in time")
     return {"silence": replace(silence, exchange=exchange)}
 
 

@@ -858,7 +858,7 @@ def _of_trap(trap: Trap, of: str, member: DeclaredMember) -> Prospect:
 _CHANGELOG: Final = "etcd CHANGELOG-{line}.md"
 _SOURCES: Final = {
     "crl-encoding": "etcd client/pkg/transport/listener_tls.go, checkCRL: x509.ParseRevocationList since 3.6",
-    "unknown-key": "etcd server/embed/config.go, keys of the configuration file in {line}",
+    "unknown-key": "etcd server/embed/config.go: the keys of the configuration file in etcd {line}",
     "does-not-start": "etcd server/etcdmain/config.go and server/embed/config.go in {line}",
 }
 

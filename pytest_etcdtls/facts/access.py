@@ -567,7 +567,7 @@ def _accepted_cost(planned: Planned) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedConnections:
-    """The accepted client, and what came of the connections on which it was accepted.
+    """The accepted client, and the attempts that followed on the connections on which it was accepted.
 
     Attributes:
         sessions: by TLS version, in the listener's first protocol only; they hold secrets.

@@ -198,7 +198,7 @@ class RangeAnswer(Tried):
     Attributes:
         status: the gRPC status code; ``None`` if the server sent none.
         message: the gRPC status message.
-        well_formed: a RangeResponse came back.
+        well_formed: the response is a RangeResponse.
         user: the user whose token was presented, empty if none was.
         why_not: why the user that was given could not be used, empty if there is no such reason.
     """

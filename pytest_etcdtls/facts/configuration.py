@@ -254,9 +254,9 @@ class SeenListener:
     """A listener that is judged, its declaration, and the protocols that it was seen to serve.
 
     Attributes:
-        tls: a TLS message came back.
+        tls: the server sent a TLS message.
         plaintext: plain HTTP was answered.
-        said: what came back, in words.
+        said: what the server sent, in words.
         refused: the listener's own address refused every TCP connection.
     """
 
@@ -268,7 +268,7 @@ class SeenListener:
 
     @property
     def answers(self) -> bool:
-        """Whether anything came back."""
+        """Whether the server sent anything."""
         return self.tls or self.plaintext
 
 

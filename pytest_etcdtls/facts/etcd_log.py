@@ -298,7 +298,7 @@ def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
 _LINE_SECONDS = 1.0
 """How long a line of etcd may take to be in the log file."""
 _FIRST_LINE = 5.0
-"""The same for the first line in the log of an owned etcd, on a busy machine."""
+"""How long the first line may take to be in the log of an owned etcd, which may start on a busy machine."""
 _PAUSE = 0.02
 
 

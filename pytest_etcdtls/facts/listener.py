@@ -86,7 +86,7 @@ class FirstContact:
 
     @property
     def serves_tls(self) -> bool:
-        """Whether a TLS message came back."""
+        """Whether the server sent a TLS message."""
         return any(attempt.ending is not Ending.UNCLEAR for attempt in self.tls)
 
     @property
@@ -156,7 +156,7 @@ def tls_answer(context: Context) -> FirstContact:
     Raises:
         NotApplicableError: for an ``http`` URL.
         NotVerifiedError: if the listener serves plaintext, or no TLS version that we support.
-        InconclusiveError: if no TLS message came back.
+        InconclusiveError: if the server sent no TLS message.
     """
     listener = tls_listener(context)
     answer = context.get(FirstContact)

@@ -127,7 +127,7 @@ def _side_by_side(context: Context) -> SideBySide:
 
 
 def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
-    """Return the profile of the listener, ``None`` if no TLS message came back."""
+    """Return the profile of the listener, ``None`` if the server sent no TLS message."""
     announced = observed(context, AnnouncedCAs, listener=listener)
     served = observed(context, ServedChain, listener=listener)
     if announced is None or served is None:

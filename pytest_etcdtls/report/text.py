@@ -204,7 +204,7 @@ def days_left(certificate: x509.Certificate, now: datetime) -> str:
 
 
 def key_text(certificate: x509.Certificate) -> str:
-    """Return type and size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
+    """Return the type and the size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
     key = public_key(certificate)
     match key:
         case None:

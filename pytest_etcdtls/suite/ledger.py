@@ -293,4 +293,5 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
 def stale_waivers(found: Review) -> Iterator[str]:
     """Yield the number of stale waivers, if there are some."""
     if number := len(found.stale):
-        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew them."
+        those = "it" if number == 1 else "them"
+        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew {those}."

@@ -74,7 +74,7 @@ def members(run: Run) -> list[str]:
 def _members(target: TargetRun) -> str:
     if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
-    found = target.discovery.describe() if target.discovery else "the members could not be asked for"
+    found = target.discovery.describe() if target.discovery else "the member list could not be requested"
     return f"{found}; {len(target.outline.listeners)} listeners"
 
 

@@ -121,13 +121,13 @@ def alert_text(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back over HTTP.
+    """A response over HTTP.
 
     Attributes:
         status: the HTTP status code.
         headers: lower-case names, at most 64; of repeated ones the last. Values are printable, at most 1024
             characters.
-        body: at most the first 64 KiB, as they came: a content encoding is not removed.
+        body: at most the first 64 KiB, as they were sent: a content encoding is not removed.
     """
 
     status: int
@@ -275,7 +275,7 @@ class SessionTickets:
 
     Attributes:
         files: certificate and key of the client, for commands to paste.
-        tickets: in the order in which they came, empty if none did.
+        tickets: in the order in which they were sent, empty if none was.
     """
 
     url: str
@@ -381,7 +381,7 @@ class SessionSlot:
 
         Args:
             connection: kept alive, since OpenSSL marks the session of one that is freed as not resumable.
-            received: everything that came on it.
+            received: all data that was received on it.
         """
         self._connection = connection
         self.session = connection.get_session()
@@ -391,7 +391,7 @@ class SessionSlot:
         self._secret, self._watching = b"", False
 
     def forget(self) -> None:
-        """Drop the session, which may not be resumable after what came later on the connection."""
+        """Drop the session, which may not be resumable after data that was received later."""
         self.session, self.tickets, self._connection = None, (), None
 
     def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
@@ -404,7 +404,7 @@ def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ..
     """Return the TLS 1.3 session tickets that a server sent on a connection.
 
     Args:
-        received: everything that came on the connection, from its first byte.
+        received: all data that was received on the connection, from its first byte.
         secret: the server's application traffic secret.
         suite: the name of the TLS 1.3 cipher suite.
 

@@ -126,7 +126,7 @@ class Trace:
     def end(self, stream_end: StreamEnd, detail: str, *, local: bool = False) -> None:
         """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
         if self.stream_end is StreamEnd.OPEN:
-            # The libraries quote what came from the server.
+            # The libraries quote data that the server sent.
             self.stream_end, self.detail, self.local = stream_end, printable(detail, 512), local
 
 
@@ -151,7 +151,7 @@ def detail_of(trace: Trace) -> str:
         return f"alert {alert_text(trace.alert)}"
     if trace.close_notify:
         return "close_notify without any application data"
-    return trace.detail or "nothing came"
+    return trace.detail or "no data arrived"
 
 
 class DialError(Exception):
@@ -481,7 +481,7 @@ class WireStream(httpcore.NetworkStream):
             return b""
         if self._count >= _MOST_RECEIVED:
             self._eof = True
-            self.trace.end(StreamEnd.FAILED, f"more than {_MOST_RECEIVED} octets came")
+            self.trace.end(StreamEnd.FAILED, f"more than {_MOST_RECEIVED} octets arrived")
             return b""
         self._socket.settimeout(self._left())
         try:
@@ -508,7 +508,7 @@ class WireStream(httpcore.NetworkStream):
         return left
 
     def _expire(self) -> NoReturn:
-        self.trace.end(StreamEnd.TIMEOUT, f"nothing came in time during {self.trace.phase}")
+        self.trace.end(StreamEnd.TIMEOUT, f"no data arrived in time during {self.trace.phase}")
         raise DeadlineError(self.trace.detail)
 
     def _note_tls_error(self, error: SSL.Error) -> None:
@@ -538,7 +538,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What came of requests on one connection.
+    """The attempts of requests on one connection.
 
     Attributes:
         first: the attempt of the first request, as without the others.

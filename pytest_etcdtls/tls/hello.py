@@ -97,7 +97,7 @@ class ClientHello:
 
 
 class Reply(StrEnum):
-    """What came back."""
+    """What the server sent."""
 
     SERVER_HELLO = "server hello"
     """The server accepted the offer; a HelloRetryRequest counts, since it names what the server accepts."""
@@ -106,7 +106,7 @@ class Reply(StrEnum):
     ENDED = "ended"
     """The connection ended without an answer."""
     SILENCE = "silence"
-    """Nothing came in time."""
+    """No data arrived in time."""
     OTHER = "other"
     """The server sent something other than TLS."""
 
@@ -147,7 +147,7 @@ class HelloExchange:
     Attributes:
         purpose: why it was sent, in a few words.
         offered: the version offered, as a name; empty if nothing was sent.
-        reply: what came back.
+        reply: what the server sent.
         server_hello: what the server chose, for :attr:`Reply.SERVER_HELLO`.
         alert: number of the alert, for :attr:`Reply.ALERT`.
         detail: how the exchange ended, in words.
@@ -269,7 +269,7 @@ def _read_reply(
             connected.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = connected.recv(65536)
         except TimeoutError:
-            return Reply.SILENCE, "nothing came in time", None
+            return Reply.SILENCE, "no data arrived in time", None
         except OSError as error:
             return Reply.ENDED, f"connection reset ({error.strerror})", None
         if not chunk:

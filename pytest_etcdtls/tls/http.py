@@ -151,7 +151,7 @@ class Calls:
         limit: of a response body, in octets.
 
     Attributes:
-        ready: the last call came to its end, and the connection can take another one.
+        ready: the last call is complete, and the connection can take another one.
     """
 
     def __init__(self, stream: httpcore.NetworkStream, limit: int) -> None:
@@ -182,7 +182,7 @@ class Calls:
         return answer.response()
 
     def ended_well(self, _last: Response) -> bool:
-        """Return whether the last call came to its end; each call has the number of its stream."""
+        """Return whether the last call is complete; each call has the number of its stream."""
         return self.ready
 
     def _make(self, answer: _Answer, headers: Sequence[tuple[str, str]], message: bytes) -> None:
@@ -302,7 +302,7 @@ class Exchanges:
     """Requests over HTTP/1.1 one after the other on a stream, as long as the server keeps the connection.
 
     Attributes:
-        ready: the last response came to its end with nothing behind it, and neither side closes.
+        ready: the last response is complete, no data follows it, and neither side closes.
     """
 
     def __init__(self, stream: httpcore.NetworkStream, listener: Listener) -> None:
@@ -392,7 +392,7 @@ def call_headers(listener: Listener, request: Request) -> list[tuple[str, str]]:
 
 
 def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
-    """Send the request and return the response, its body as it came and cut at 64 KiB.
+    """Send the request and return the response, its body as it was sent, cut at 64 KiB.
 
     Raises:
         httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be

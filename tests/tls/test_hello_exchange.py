@@ -76,7 +76,7 @@ def test_silence_ends_with_the_timeout(serve: Serve) -> None:
             pass
 
     exchange = exchange_hello(serve(handle).listener(), HELLO, 1)
-    assert (exchange.reply, exchange.describe()) == (Reply.SILENCE, "nothing came in time")
+    assert (exchange.reply, exchange.describe()) == (Reply.SILENCE, "no data arrived in time")
 
 
 def test_an_endless_answer_is_given_up(serve: Serve) -> None:
