@@ -28,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours zoo oracle wheel-test docs pictures site kill-matrix differences stability kills fuzz model browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh env
 
 docs: $(VENV)/.test ## write the pages and figures that come from the code
 	$(BIN)/python tests/pages.py
+
+recording: $(VENV)/.test ## write pytest_etcdtls/conforming.json: what conforming etcds answer, on which checks are proved
+	@PYTHONPATH=tests $(BIN)/python -m record_conforming $(ARGS)
 
 pictures: $(VENV)/.test ## write docs/images/verdict.svg: the end of a real run, as a terminal shows it
 	PYTHONPATH=tests $(BIN)/python tests/pictures.py
@@ -126,6 +129,12 @@ fuzz: $(VENV)/.test ## fuzz each reader of foreign bytes for FUZZ_SECONDS (120);
 
 model: $(VENV)/.test ## compare the model of declarations with etcd on MODEL_DRAWS (3000) configurations; ARGS=--seed=N
 	@PYTHONPATH=tests $(BIN)/python -m model.run $(ARGS)
+
+truth: $(VENV)/.test ## compare verdicts with who is let in, by Go, curl and etcdctl, on TRUTH_DRAWS (1000) clusters; ARGS=--seed=N
+	@PYTHONPATH=tests $(BIN)/python -m truth.run $(ARGS)
+
+verdicts: $(VENV)/.test ## keep what the code judges in build/verdicts.json.gz, to compare; ARGS=--help says what else
+	@PYTHONPATH=tests $(BIN)/python -m verdicts.record build/verdicts.json.gz $(ARGS)
 
 browser: ## install axe-core and playwright-core with npm in the cache, for the tests of the HTML report in Chromium
 	@mkdir -p $(BROWSER)

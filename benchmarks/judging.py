@@ -14,9 +14,9 @@ from timing import Timed, alternate, command
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.runner import run_checks
 
 ROOT = Path(__file__).parents[1]
 

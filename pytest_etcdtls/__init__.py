@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
     from pytest_etcdtls.cluster.member import Member
     from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
+    from pytest_etcdtls.conforming import prove_check
     from pytest_etcdtls.credentials import Credential, Credentials, WriteRefusedError
     from pytest_etcdtls.errors import (
         ClusterStartError,
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
         UnobservedError,
         UsageError,
     )
+    from pytest_etcdtls.judge import assert_conforms, run_checks
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, Identity, KeyType, PKIPlan, Profile
-    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check, prove_check, select
+    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check, select
     from pytest_etcdtls.results import (
         CannotJudge,
         CheckResult,
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
         Statement,
     )
     from pytest_etcdtls.role import Role
-    from pytest_etcdtls.runner import assert_conforms, run_checks
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
@@ -57,8 +58,8 @@ _MODULES = {
     "cluster.testcontainer": ("EtcdTLSContainer",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Observer",),
-    "registry": ("EVERY_LISTENER", "Check", "check", "prove_check", "select"),
-    "runner": ("assert_conforms", "run_checks"),
+    "registry": ("EVERY_LISTENER", "Check", "check", "select"),
+    "judge": ("assert_conforms", "run_checks"),
     "suite.embedding": ("BoundCheck", "ClusterFactory"),
     "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge", "Statement"),
     "errors": (
@@ -71,6 +72,7 @@ _MODULES = {
         "UnobservedError",
         "UsageError",
     ),
+    "conforming": ("prove_check",),
     "credentials": ("Credential", "Credentials", "WriteRefusedError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

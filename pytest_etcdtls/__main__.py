@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "merge",
         help="join the reports of the parts of --etcd-clusters",
         description="Join the reports that the parts of --etcd-clusters wrote, and print one summary. The "
-        "exit code is that of a run: 0 if every cluster is clean, 1 if one is not or is missing, 4 for a "
-        "report that cannot be used.",
+        "exit code is that of a run: 0 if no cluster fails or is missing, else 1; 4 for a report that "
+        "cannot be used.",
     )
     merging.add_argument(
         "reports", nargs="+", type=Path, metavar="REPORT", help="report of a part: .jsonl or .json"
@@ -72,9 +72,9 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
     verdicts: dict[str, tuple[ClusterVerdict, Path]] = {}
     started = datetime.now(UTC)
     for path in reports:
-        for one in read_documents(path):
+        for cluster in read_documents(path):
             try:
-                verdict = verdict_of(one)
+                verdict = verdict_of(cluster)
             except WrongReportError as error:
                 raise UsageError(f"{path}: {error}. It was not written by --etcd-report.") from error
             label, (_, before) = verdict.label, verdicts.get(verdict.label, (verdict, path))
@@ -83,23 +83,23 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
                     f"cluster {label!r} is in {before} and in {path}: pass one report of each part"
                 )
             verdicts[label] = verdict, path
-            started = min(started, _started(one, started))
-    known = {(one.place.clusters, one.place.shard.partition("/")[2]) for one, _ in verdicts.values()}
+            started = min(started, _started(cluster, started))
+    judged = [verdict for verdict, _ in verdicts.values()]
+    known = {(verdict.place.clusters, verdict.place.shard.partition("/")[2]) for verdict in judged}
     if len(known) > 1:
         lists = ", ".join(f"{clusters} clusters in {of} parts" for clusters, of in sorted(known))
         raise UsageError(f"these are parts of different lists: {lists}. Pass the reports of one list")
     if not verdicts:
         raise UsageError("the reports have no cluster: pass those of the parts that have some")
     ((total, parts),) = known
-    found = [one for one, _ in verdicts.values()]
     report = FleetReport(
-        verdicts=found,
-        expected=max(len(found), total),
+        verdicts=judged,
+        expected=max(len(judged), total),
         shard="",
         started_at=started,
         seconds=0.0,
-        problems=[*_missing(found, total, int(parts or 1))],
-        documents=lambda: (one for path in reports for one in read_documents(path)),
+        problems=[*_missing(judged, total, int(parts or 1))],
+        documents=lambda: (cluster for path in reports for cluster in read_documents(path)),
     )
     for path in outputs:
         try:
@@ -118,9 +118,9 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
 def _missing(verdicts: Sequence[ClusterVerdict], total: int, parts: int) -> Iterator[str]:
     """Yield how many clusters are in no report, and the parts without a report."""
     if len(verdicts) < total:
-        found = {one.place.shard.partition("/")[0] for one in verdicts}
+        covered = {verdict.place.shard.partition("/")[0] for verdict in verdicts}
         numbers = (str(number) for number in range(1, min(parts, 10_000) + 1))
-        without = [f"{number}/{parts}" for number in numbers if number not in found]
+        without = [f"{number}/{parts}" for number in numbers if number not in covered]
         none = f" no report has a cluster of part {some(without, 5)}, which may have none;" if without else ""
         yield (
             f"{total - len(verdicts)} of {total} clusters are in no report:{none} a part that was killed has "
@@ -128,9 +128,9 @@ def _missing(verdicts: Sequence[ClusterVerdict], total: int, parts: int) -> Iter
         )
 
 
-def _started(one: Document, default: datetime) -> datetime:
+def _started(document: Document, default: datetime) -> datetime:
     try:
-        return datetime.fromisoformat(one["started_at"])
+        return datetime.fromisoformat(document["started_at"])
     except (KeyError, TypeError, ValueError):
         return default
 

@@ -150,13 +150,13 @@ def _snapshots(document: Mapping[str, Any]) -> tuple[Snapshot, ...]:
     for at, result in tables_of(document, "results", "results"):
         place = (text_of(result, "listener", at), text_of(result, "check", at))
         outcomes.setdefault(text_of(result, "target", at), {})[place] = _judged(result, at)
-    found = [_snapshot(target, at, outcomes) for at, target in tables_of(document, "targets", "targets")]
-    labels = [one.label for one in found]
-    if not found:
+    snapshots = [_snapshot(target, at, outcomes) for at, target in tables_of(document, "targets", "targets")]
+    labels = [one.label for one in snapshots]
+    if not snapshots:
         raise WrongReportError("it has no target")
     if len(set(labels)) < len(labels):
         raise WrongReportError("two of its targets have one label")
-    return tuple(found)
+    return tuple(snapshots)
 
 
 def _judged(result: Mapping[str, Any], at: str) -> CheckOutcome:
@@ -229,14 +229,14 @@ def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) ->
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]
     by_label = {label(one): one for one in before}
-    found = [(by_label[label(one)], one) for one in after if label(one) in by_label]
-    return found or list(zip(before, after, strict=False))
+    together = [(by_label[label(one)], one) for one in after if label(one) in by_label]
+    return together or list(zip(before, after, strict=False))
 
 
 def paired_labels(before: Snapshot, after: Snapshot) -> dict[str, str]:
     """Return the label in ``after`` for each listener in ``before`` that has a counterpart of its role."""
-    found = {CLUSTER: CLUSTER}
+    paired = {CLUSTER: CLUSTER}
     for role in dict.fromkeys(role for _, role in after.listeners):
         old, new = ([name for name, of in one.listeners if of == role] for one in (before, after))
-        found |= dict(pairs(old, new, str))
-    return found
+        paired |= dict(pairs(old, new, str))
+    return paired

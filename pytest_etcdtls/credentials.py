@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import EtcdTLSError, NotVerifiedError, UsageError
-from pytest_etcdtls.facts.access import ClientIdentity
+from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.identities import ISSUED_NAMES

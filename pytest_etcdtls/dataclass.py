@@ -87,21 +87,21 @@ def _compile_init(cls: type[Any]) -> Any:  # noqa: ANN401 - a function
     body: list[str] = []
     bound: dict[str, object] = {"__set": object.__setattr__, "__absent": _ABSENT}
     annotations: dict[str, object] = {}
-    for one in dataclasses.fields(cls):
-        name, default, value = one.name, f"__of_{one.name}", one.name
+    for field in dataclasses.fields(cls):
+        name, default, value = field.name, f"__of_{field.name}", field.name
         parameter = name
-        if one.default is not dataclasses.MISSING:
-            bound[default], parameter = one.default, f"{name}={default}"
-            if not one.init:
+        if field.default is not dataclasses.MISSING:
+            bound[default], parameter = field.default, f"{name}={default}"
+            if not field.init:
                 value = default
-        elif one.default_factory is not dataclasses.MISSING:
-            bound[default], parameter = one.default_factory, f"{name}=__absent"
-            value = f"{default}() if {name} is __absent else {name}" if one.init else f"{default}()"
-        elif not one.init:
+        elif field.default_factory is not dataclasses.MISSING:
+            bound[default], parameter = field.default_factory, f"{name}=__absent"
+            value = f"{default}() if {name} is __absent else {name}" if field.init else f"{default}()"
+        elif not field.init:
             continue
-        if one.init:
-            (by_keyword if one.kw_only else positional).append(parameter)
-            annotations[name] = one.type
+        if field.init:
+            (by_keyword if field.kw_only else positional).append(parameter)
+            annotations[name] = field.type
         body.append(f"  __set(self, {name!r}, {value})")
     if hasattr(cls, "__post_init__"):
         body.append("  self.__post_init__()")
@@ -135,5 +135,5 @@ def _get_state(self: Any) -> list[object]:  # noqa: ANN401 - a dataclass
 
 
 def _set_state(self: Any, state: list[object]) -> None:  # noqa: ANN401 - a dataclass
-    for one, value in zip(dataclasses.fields(self), state, strict=True):
-        object.__setattr__(self, one.name, value)
+    for field, value in zip(dataclasses.fields(self), state, strict=True):
+        object.__setattr__(self, field.name, value)

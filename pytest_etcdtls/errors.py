@@ -1,9 +1,52 @@
 """Errors, one class per cause.
 
-Every message says what was attempted, what happened and what to do.
+Every message says what was attempted, what happened and what to do. It may contain names from files of
+somebody else, so the escapes of untrusted text are here too, below :mod:`pytest_etcdtls.untrusted`.
 """
 
 from __future__ import annotations
+
+import re
+
+_ACTS = re.compile(
+    # Printable for Python, and without a glyph (Default_Ignorable_Code_Point of the Unicode Character
+    # Database, and the empty Braille pattern): two different names would look the same.
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    # Anywhere in a line: ##[command] of Azure Pipelines and GitHub (ActionCommand.TryParse), ##vso[ of
+    # Azure Pipelines, ##teamcity[ of TeamCity.
+    r"|#(?=#[A-Za-z]*\[)"
+)
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def escaped(text: str) -> str:
+    """Return an untrusted text with the escapes of :func:`~pytest_etcdtls.untrusted.printable`, in full."""
+    if not text.isprintable():
+        text = "".join(map(_escape, text))
+    return text if text.isascii() and "##" not in text else _ACTS.sub(lambda match: _code(match[0]), text)
+
+
+def escaped_line(text: str) -> str:
+    """Return one line of output as :func:`escaped` does, also without a leading ``::``.
+
+    GitHub's runner takes a line for a command if its first characters other than white space are ``::``
+    (``ActionCommand.TryParseV2``). Pass a text that is divided into lines already.
+    """
+    text = escaped(text)
+    return text.replace("::", r"\x3a:", 1) if text.lstrip().startswith("::") else text
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character in _SHORT:
+        return _SHORT[character]
+    return _code(character)
+
+
+def _code(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class EtcdTLSError(Exception):
@@ -11,19 +54,49 @@ class EtcdTLSError(Exception):
 
 
 class UsageError(EtcdTLSError):
-    """The caller asked for something that cannot be done: an option, a file, a value (exit code 4)."""
+    """The caller asked for something that cannot be done: an option, a file, a value (exit code 4).
+
+    The message is one line. What a file says, as a list of clusters or a declaration, is printable in it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped(message))
 
 
 class NoEtcdError(UsageError):
-    """There is no etcd to start a cluster with; the message says what was tried and how to get one."""
+    """There is no etcd to start a cluster with; the message says what was tried and how to get one.
+
+    The message has several lines.
+    """
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, "\n".join(map(escaped_line, message.split("\n"))))
 
 
 class RegistrationError(EtcdTLSError):
-    """A check or a probe does not follow its contract (a developer's mistake, found at import)."""
+    """A check or a fact does not follow its contract (a developer's mistake, found at import)."""
 
 
 class ClusterStartError(EtcdTLSError):
     """An owned etcd did not start; the message ends with the last lines of its log."""
+
+
+class EtcdFailedError(ClusterStartError):
+    """An owned etcd was started, and it ended or does not serve its clients.
+
+    Other errors of a start, such as a missing directory, are not about etcd.
+
+    Attributes:
+        member: label of the member.
+        reason: what happened, with the message of its log that explains it.
+        log: the lines of its log that do so, the last one first.
+    """
+
+    def __init__(self, message: str, *, member: str, reason: str, log: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.member = member
+        self.reason = reason
+        self.log = log
 
 
 class UnobservedError(EtcdTLSError):
@@ -48,6 +121,13 @@ class NotVerifiedError(UnobservedError):
 
 class InconclusiveError(UnobservedError):
     """The evidence is missing: timeout, reset, a limit of our own."""
+
+
+class RunEndedError(EtcdTLSError):
+    """The run was interrupted, and a fact that is asked for is not recorded.
+
+    It is no :class:`UnobservedError`: nothing is judged as if the fact could not be had.
+    """
 
 
 class UnreadableFileError(EtcdTLSError):

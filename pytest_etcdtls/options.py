@@ -141,7 +141,7 @@ _LIVE = (
     ),
     Option(
         "--etcd-ca-key",
-        "private key of a CA in the trusted bundle: the run issues one-day identities (expired, wrong "
+        "private key of a CA in the trusted bundle: the run issues identities (expired, wrong "
         "usage ...), in memory only.",
         "FILE",
     ),
@@ -191,6 +191,12 @@ _FLEET = (
         "endpoints, and any option of a live cluster without --etcd-. The other options apply to all "
         "clusters.",
         "FILE",
+        ini=False,
+    ),
+    Option(
+        "--etcd-clusters-trusted",
+        "the list may name password files outside its own directory.",
+        kind=Kind.FLAG,
         ini=False,
     ),
     Option(
@@ -294,7 +300,8 @@ _JUDGING = (
     ),
     Option(
         "--etcd-allow-unverified",
-        "do not fail for a TLS listener on which no check about mutual TLS came to a verdict.",
+        "do not fail for a TLS listener on which no check about mutual TLS came to a verdict, or that "
+        "accepts no good client.",
         kind=Kind.FLAG,
     ),
     Option(
@@ -385,6 +392,59 @@ OPTIONS: tuple[Option, ...] = tuple(option for section in SECTIONS.values() for 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
+class Part(Enum):
+    """A part of a run."""
+
+    LIVE = "the suite on a live cluster"
+    OWNED = "the suite on clusters that the run starts"
+    REPLAY = "the suite on etcds that replay a declaration"
+    CLUSTERS = "the suite on a list of clusters"
+    TESTS = "the user's tests, whose fixtures may start clusters"
+    LIVE_TESTS = "the user's tests, whose fixtures use a live cluster"
+
+
+_SUITE = frozenset({Part.LIVE, Part.OWNED, Part.REPLAY, Part.CLUSTERS})
+_OF_A_TARGET = _SUITE - {Part.CLUSTERS}
+_LIVE_CLUSTER = frozenset({Part.LIVE, Part.CLUSTERS, Part.LIVE_TESTS})
+_FILES = _LIVE_CLUSTER | {Part.REPLAY}
+_STARTED = frozenset({Part.OWNED, Part.REPLAY, Part.TESTS})
+_EVERYWHERE = frozenset(Part)
+
+PARTS: Mapping[str, frozenset[Part]] = {
+    **dict.fromkeys((option.flag for option in LIVE), _FILES),
+    **dict.fromkeys(("--etcd-connect-to", "--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
+    **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
+    **dict.fromkeys(("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file"), _FILES),
+    **dict.fromkeys(("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key"), _FILES),
+    **dict.fromkeys(("--etcd-trusted-ca", "--etcd-peer-trusted-ca"), _FILES),
+    **dict.fromkeys(("--etcd-ca-key", "--etcd-peer-ca-key"), _FILES),
+    **dict.fromkeys(("--etcd-kubernetes-ca", "--etcd-pki-dir"), _FILES),
+    **dict.fromkeys(
+        ("--etcd-clusters", "--etcd-clusters-trusted", "--etcd-shard"), frozenset({Part.CLUSTERS})
+    ),
+    **dict.fromkeys(("--etcd-conformance", "--no-etcd-conformance"), _EVERYWHERE),
+    **dict.fromkeys(("--etcd-backend", "--etcd-image", "--etcd-binary"), _STARTED),
+    **dict.fromkeys(("--etcd-key-type", "--etcd-keep"), _STARTED),
+    **dict.fromkeys(("--etcd-size", "--etcd-reuse"), _STARTED - {Part.REPLAY}),
+    "--etcd-cluster-scope": frozenset({Part.TESTS}),
+    # The fixture etcd_check judges with these, too.
+    **dict.fromkeys(("--etcd-check", "--etcd-checks-file", "--etcd-profile", "--etcd-strict"), _EVERYWHERE),
+    **dict.fromkeys(("--etcd-expiry-days", "--etcd-waivers"), _EVERYWHERE),
+    "--etcd-allow-unverified": _SUITE,
+    **dict.fromkeys(("--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"), _OF_A_TARGET),
+    **dict.fromkeys(("--etcd-report", "--etcd-metadata", "--etcd-plan"), _SUITE),
+    # No run takes place: one of these may be added to any command.
+    **dict.fromkeys(("--etcd-list-checks", "--etcd-explain"), _EVERYWHERE),
+    **dict.fromkeys(("--etcd-timeout", "--etcd-concurrency", "--etcd-gentle"), _EVERYWHERE),
+    "--etcd-max-connections": _EVERYWHERE,
+    "--etcd-allow-writes": frozenset({Part.TESTS, Part.LIVE_TESTS}),
+}
+"""The parts of a run in which each option has an effect. Elsewhere it is refused on the command line.
+
+In an ini file or ``addopts`` it has no effect there: those are for several commands.
+"""
+
+
 class Values:
     """Reads option values by ini name."""
 
@@ -415,6 +475,10 @@ class Values:
     def resolve(self, name: str, value: str) -> Path:
         """Return a path in a value of the option, resolved as by :meth:`path`."""
         return self._directory(name) / Path(value).expanduser()
+
+    def origin(self, _: str) -> str:
+        """Return an empty text: all values are the run's own."""
+        return ""
 
     def _list(self, name: str) -> list[str]:
         value = self._value(name)
@@ -568,7 +632,6 @@ def _read(config: pytest.Config) -> Invocation:
             "one of them. For clusters of fixtures in addition to a live one use etcd_reuse in the ini file"
         )
     if replays:
-        _refuse_live_options(config)
         live = None
     if live is None and not replays and fleet is None and _count(_PKI_DIR, words):
         raise pytest.UsageError(
@@ -580,16 +643,85 @@ def _read(config: pytest.Config) -> Invocation:
             f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
             f"--etcd-endpoint, or omit {_DISCOVER}: every member of an owned cluster is judged without it"
         )
-    return Invocation(
-        suite=conformance is True
+    suite = (
+        conformance is True
         or fleet is not None
-        or (conformance is None and (package or bool(ids) or live is not None or replays)),
+        or (conformance is None and (package or bool(ids) or live is not None or replays))
+    )
+    alone = (package or bool(ids)) and not config.args
+    parts = frozenset(_parts(suite=suite, live=live is not None, replays=replays, fleet=fleet, alone=alone))
+    _refuse_without_effect(config, words, parts)
+    return Invocation(
+        suite=suite,
         requested=requested,
         live=live,
         replays=replays,
         fleet=fleet,
         ids=ids,
-        alone=(package or bool(ids)) and not config.args,
+        alone=alone,
+    )
+
+
+def _parts(*, suite: bool, live: bool, replays: bool, fleet: str | None, alone: bool) -> Iterator[Part]:
+    if suite and fleet is not None:
+        yield Part.CLUSTERS
+    elif suite:
+        yield Part.REPLAY if replays else Part.LIVE if live else Part.OWNED
+    if not alone:
+        yield Part.TESTS
+        if live:
+            yield Part.LIVE_TESTS
+
+
+def _refuse_without_effect(config: pytest.Config, words: Sequence[str], parts: frozenset[Part]) -> None:
+    """Refuse options of the command line that have no effect in any part of the run.
+
+    Raises:
+        pytest.UsageError: for the first one.
+    """
+    values = Values(config)
+    for option in OPTIONS:
+        if not _count(option.flag, words) or PARTS.get(option.flag, _EVERYWHERE) & parts:
+            continue
+        if option.flag != "--etcd-reuse" or values.text(option.name) != "0":  # 0 ends clusters in any run
+            raise pytest.UsageError(
+                f"{option.flag} has no effect here: {_why_no_effect(config, option, parts)}"
+            )
+    if _count("--etcd-metadata", words) and not values.texts("etcd_report"):
+        raise pytest.UsageError(
+            "--etcd-metadata is for reports, and none is written: add --etcd-report, or omit --etcd-metadata"
+        )
+    if _count("--etcd-concurrency", words) and values.flag("etcd_gentle"):
+        raise pytest.UsageError(
+            "--etcd-gentle makes one connection at a time, and --etcd-concurrency asks for several: omit one "
+            "of them, in the ini file as well"
+        )
+
+
+def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]) -> str:
+    """Return why an option has no effect, and what to do."""
+    acts, flag = PARTS[option.flag], option.flag
+    if acts == _LIVE_CLUSTER and Part.REPLAY in parts:
+        return (
+            "it is about a live cluster, and --etcd-config with an etcd to start (--etcd-binary, "
+            "--etcd-image) replays the declaration on it: omit one of them"
+        )
+    if Part.LIVE in acts and Part.LIVE_TESTS in acts:
+        in_file = any(Values(config).texts(one.name) for one in LIVE)
+        use = "add --etcd-conformance, which uses those of the ini file" if in_file else "add --etcd-endpoint"
+        return f"it is about a live cluster, and the command line names none: {use}, or omit {flag}"
+    if Part.OWNED in acts and not acts <= _SUITE:
+        if Part.REPLAY in parts:
+            return f"the replayed declaration says how etcd is started: omit {flag}"
+        return f"this run starts no cluster: omit {flag}, or the endpoints"
+    if Part.TESTS in acts:
+        return (
+            f"it is about fixtures, and no tests but those of the suite are run: omit {flag}, or name tests"
+        )
+    if config.getoption("etcd_conformance") is False:
+        return "it is about the suite, which --no-etcd-conformance rules out: omit one of them"
+    return (
+        f"it is about the suite, which is not run: add --etcd-conformance or --etcd-endpoint, or omit {flag}"
     )
 
 
@@ -662,27 +794,9 @@ def _replays(config: pytest.Config, live: str | None) -> bool:
     )
 
 
-_OF_LIVE_ONES = ("etcd_connect_to", "etcd_expect_cert", "etcd_expect_peer_cert", "etcd_log", "etcd_discover")
-
-
-def _refuse_live_options(config: pytest.Config) -> None:
-    """Refuse options about a live cluster where the declaration is replayed.
-
-    Raises:
-        pytest.UsageError: for the first one on the command line.
-    """
-    for name in _OF_LIVE_ONES:
-        option = _BY_NAME[name]
-        if config.getoption(option.dest, None) is not None:
-            raise pytest.UsageError(
-                f"{option.flag} is about a live cluster, and --etcd-config with an etcd to start "
-                "(--etcd-binary, --etcd-image) replays the declaration on it: omit one of them"
-            )
-
-
-def _refusal(what: str, where: str) -> str:
+def _refusal(value: str, where: str) -> str:
     return (
-        f"{what} comes from {where}, and no cluster is judged by accident: pass it on the command line, or "
+        f"{value} comes from {where}, and no cluster is judged by accident: pass it on the command line, or "
         "pass --etcd-conformance there"
     )
 

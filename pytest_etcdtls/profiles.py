@@ -129,11 +129,11 @@ class Profiles:
         Raises:
             UsageError: if two profiles allow nothing in common.
         """
-        found: dict[str, Thresholds] = {}
+        by_check: dict[str, Thresholds] = {}
         for profile in self.profiles:
             for id_, added in _thresholds_of(profile).items():
-                found[id_] = found.get(id_, NO_THRESHOLDS).joined(added)
-        return MappingProxyType(found)
+                by_check[id_] = by_check.get(id_, NO_THRESHOLDS).joined(added)
+        return MappingProxyType(by_check)
 
     @property
     def expiry_days(self) -> int:
@@ -157,15 +157,15 @@ NO_PROFILES: Final = Profiles()
 
 def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
     """Return what one profile allows, by check. Lists of its sections add up: each is about another thing."""
-    found: dict[str, Thresholds] = {}
+    by_check: dict[str, Thresholds] = {}
     for section in profile.sections:
         for id_ in section.checks:
             given = section.thresholds.given()
             taken = {name: value for name, value in given.items() if id_ in TAKEN_BY[name]}
             if taken:
                 added = Thresholds(**taken, sources=section.thresholds.sources)
-                found[id_] = found.get(id_, NO_THRESHOLDS).joined(added, lists_add_up=True)
-    return found
+                by_check[id_] = by_check.get(id_, NO_THRESHOLDS).joined(added, lists_add_up=True)
+    return by_check
 
 
 _WORST_FIRST = (
@@ -197,9 +197,9 @@ def summary_of(profile: Guideline, results: Sequence[CheckResult]) -> str:
     """Return in one line which sections of a profile passed, failed, and were not verified."""
     outcomes = {section.section: outcome_of(section, results) for section in profile.sections}
 
-    def count(what: str, *chosen: str, named: bool = True) -> str:
+    def count(word: str, *chosen: str, named: bool = True) -> str:
         names = [name for name, outcome in outcomes.items() if outcome in chosen]
-        return f"{len(names)} {what}" + (f" ({', '.join(names)})" if named else "") if names else ""
+        return f"{len(names)} {word}" + (f" ({', '.join(names)})" if named else "") if names else ""
 
     parts = [
         count("failed", *FAILED),
@@ -368,15 +368,15 @@ def _text(where: str, table: Mapping[str, Any], key: str, *, needed: bool = True
 
 def _checks(where: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     patterns = _texts(f"{where}: key checks", table.get("checks", []))
-    found: dict[str, None] = {}
+    ids: dict[str, None] = {}
     for pattern in patterns:
         matched = [id_ for id_ in catalogue() if fnmatchcase(id_, pattern)]
         if not matched:
             raise UsageError(
                 f"{where}: key checks: {pattern!r} matches no check; --etcd-list-checks shows them all"
             )
-        found |= dict.fromkeys(matched)
-    return tuple(found)
+        ids |= dict.fromkeys(matched)
+    return tuple(ids)
 
 
 def _roles(where: str, table: Mapping[str, Any]) -> frozenset[Role]:

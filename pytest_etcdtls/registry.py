@@ -18,19 +18,18 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import field, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError
-from pytest_etcdtls.facts.probe import probe_for, sample_for
+from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
 from pytest_etcdtls.results import (
     Ancestor,
-    CannotJudge,
     CheckResult,
     Finding,
     Level,
@@ -39,7 +38,7 @@ from pytest_etcdtls.results import (
     Statement,
 )
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import read_regular
 
 CheckFunction = Callable[..., Iterator[Statement]]
@@ -54,19 +53,6 @@ _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _FIELD = re.compile(r"^(Spec|Follows|Severity|Level|Remediation):\s*(.*)$")
 _LEVEL_BY_ROLE = re.compile(r"MUST on ([a-z, -]+), else SHOULD")
 _LEVEL_BY_FINDING = re.compile(r"MUST, SHOULD (if|for|where) \S.*")
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """An observation that a check needs.
-
-    Attributes:
-        type: the observation's class.
-        key: which one of that class, from ``Annotated[Type, "key"]``; ``None`` if there is only one.
-    """
-
-    type: type[Any]
-    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +71,11 @@ class Check:
         remediation: like ``references`` with placeholders for the port's flags: ``{peer}`` is ``peer-`` or
             empty, ``{side}`` is ``peer`` or ``client``.
         roles: roles of the listeners that it judges, empty if it judges the whole target.
-        needs: parameter name to observation.
+        needs: parameter name to fact.
+        given: names of the parameters that take the ``Listener`` or the ``Target``.
         function: the generator.
         counterexample: turns conforming observations into violating ones, by parameter name.
-        conforming: turns the samples of its observations into those of a conforming subject; ``None`` if they
-            are.
+        conforming: turns the recorded observations into those of a conforming subject; ``None`` if they are.
         opt_in: it runs only if it is selected by name, since it takes long.
         follows: ids or globs of the checks from which a violation of this one may follow.
     """
@@ -111,11 +97,27 @@ class Check:
     must_on: frozenset[Role] | None = None
     lowers: bool = False
     follows: tuple[str, ...] = ()
+    given: Mapping[str, type[Any]] = field(default_factory=dict)
 
     @property
     def family(self) -> str:
         """The part of the id before the dot."""
         return self.id.partition(".")[0]
+
+    def reads(self, target: Target, listener: Listener | None) -> Iterator[ListenerObservation]:
+        """Yield the facts that it may read when it judges the listener, ``None`` for the whole target."""
+        for need in self.needs.values():
+            places = target.listeners if need.reading is Reading.EACH else (listener,)
+            yield from ((place, need.type, need.key) for place in places)
+
+    def arguments(
+        self, target: Target, listener: Listener | None, read: Callable[[Need], Any]
+    ) -> dict[str, Any]:
+        """Return the arguments of its function by name, with the facts that ``read`` returns."""
+        given = {Listener: listener, Target: target}
+        return {name: given[kind] for name, kind in self.given.items()} | {
+            name: read(need) for name, need in self.needs.items()
+        }
 
     def level_on(self, role: Role | None) -> Level:
         """Return the level on a listener of that role, without the levels of single findings."""
@@ -124,6 +126,11 @@ class Check:
     def remedy(self, role: Role | None, remediation: str = "") -> str:
         """Return a remediation, by default the check's own, with the flags of that role's port."""
         return _with_flags(remediation or self.remediation, role)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this package defines it. Another check may do anything, and take as long as it likes."""
+        return self.function.__module__.startswith("pytest_etcdtls.")
 
     def sources(self, role: Role | None) -> tuple[str, ...]:
         """Return the references with the flags of that role's port."""
@@ -155,9 +162,9 @@ def check(
         on: roles of the listeners that it judges; empty for the whole target.
         counterexample: takes the observations of a conforming subject by the check's parameter names, and
             returns replacements with which the check must report a finding.
-        conforming: takes the samples of the observations by the check's parameter names, and returns
-            replacements with which the check is silent; needed only where a good etcd does not answer as the
-            sample says.
+        conforming: takes the recorded observations by the check's parameter names, ``None`` for one that is
+            not recorded, and returns replacements with which the check is silent; needed only for what the
+            recorded etcds do not answer (:mod:`pytest_etcdtls.conforming`).
         opt_in: run the check only if it is selected by name.
 
     Raises:
@@ -209,6 +216,7 @@ def _build(
     except ValueError as error:
         raise RegistrationError(f"{where}: {error}") from error
     must_on, lowers = _exceptions(where, fields["Level"][0], roles)
+    needs, given = _needs(where, function)
     return Check(
         id=id_,
         requirement=requirement,
@@ -221,7 +229,8 @@ def _build(
         lowers=lowers,
         remediation=fields["Remediation"][0],
         roles=roles,
-        needs=_needs(where, function),
+        needs=needs,
+        given=given,
         function=function,
         counterexample=counterexample,
         follows=tuple(name.strip() for text in fields.get("Follows", []) for name in text.split(",")),
@@ -245,19 +254,28 @@ def _exceptions(where: str, text: str, roles: frozenset[Role]) -> tuple[frozense
     return must_on, False
 
 
-def _needs(where: str, function: CheckFunction) -> dict[str, Need]:
+def _needs(where: str, function: CheckFunction) -> tuple[dict[str, Need], dict[str, type[Any]]]:
+    """Return the facts that a check reads, and which parameters are given, each by parameter."""
     hints = typing.get_type_hints(function, include_extras=True)
     needs: dict[str, Need] = {}
+    given: dict[str, type[Any]] = {}
     for name in inspect.signature(function).parameters:
         hint = hints.get(name)
-        if get_origin(hint) is Annotated:
-            observation, key, *_ = get_args(hint)
-            needs[name] = Need(observation, str(key))
-        elif isinstance(hint, type):
-            needs[name] = Need(hint)
-        else:
-            raise RegistrationError(f"{where}: parameter {name!r} is not annotated with an observation type")
-    return needs
+        if hint in (Listener, Target):
+            given[name] = hint
+            continue
+        try:
+            need = need_of(hint)
+        except RegistrationError:
+            need = None
+        if need is None or need.reading not in _READINGS or callable(need.of):
+            raise RegistrationError(f"{where}: parameter {name!r} is not annotated with a type of fact")
+        needs[name] = need
+    return needs, given
+
+
+_READINGS = (Reading.NEEDED, Reading.OPTIONAL, Reading.EACH)
+"""How a check may read facts. It reads ``Each`` before its first finding: a missing fact ends the check."""
 
 
 def _parse_docstring(where: str, text: str) -> tuple[dict[str, list[str]], str, str]:
@@ -317,7 +335,7 @@ def import_checks() -> None:
     """
     for module in pkgutil.iter_modules([str(Path(__file__).with_name("checks"))]):
         importlib.import_module(f"pytest_etcdtls.checks.{module.name}")
-    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: found.name):
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         try:
             entry.load()
         except RegistrationError:
@@ -356,11 +374,11 @@ def load_checks(path: Path) -> None:
         raise UsageError(
             f"{path} has no check: decorate a generator function with @pytest_etcdtls.check(...)"
         )
-    _import_probes()
+    _import_facts()
     for check in new:
         for name, need in check.needs.items():
             try:
-                probe_for(need.type).check_key(need.key)
+                fact_of(need.type).check_key(need.key)
             except RegistrationError as error:
                 raise RegistrationError(f"{path}: check {check.id!r}, parameter {name!r}: {error}") from error
 
@@ -368,81 +386,10 @@ def load_checks(path: Path) -> None:
 _FILE_SIZE = 1024 * 1024
 
 
-def _import_probes() -> None:
-    """Import every module with probes and samples."""
+def _import_facts() -> None:
+    """Import every module with facts."""
     for name in ("observer", "lifecycle.experiment_table"):
         importlib.import_module(f"pytest_etcdtls.{name}")
-
-
-def prove_check(check: Check | CheckFunction | str, role: Role | None = None) -> None:
-    """Try a check on conforming observations and on its own counterexample, without a network.
-
-    It must be silent on the samples of its facts, or what its ``conforming=`` makes of them, and find
-    something in the observations that its counterexample returns.
-
-    Args:
-        check: the check, its function, or its id.
-        role: role of the listener of the samples (default: a client's if it judges that).
-
-    Raises:
-        AssertionError: if it does not. The message names the file and what to change.
-    """
-    one = _check(check)
-    observations = conforming(one, role)
-    samples = sorted({probe_for(need.type).module.replace(".", "/") for need in one.needs.values()})
-    where = _where(one)
-    yielded = [it for it in one.function(**observations) if isinstance(it, Finding | CannotJudge)]
-    if yielded:
-        raise AssertionError(
-            f"{where} is not silent about the conforming samples ({', '.join(samples)}): {yielded}. Correct "
-            "the check, or return with @check(..., conforming=...) what a good etcd answers instead"
-        )
-    changed = dict(one.counterexample(**observations))
-    if not changed or not changed.keys() <= observations.keys():
-        raise AssertionError(
-            f"{where}: the counterexample returns {sorted(changed)}; it must return some of the parameters "
-            f"of the check, which are {sorted(observations)}"
-        )
-    found = [it for it in one.function(**(observations | changed)) if isinstance(it, Finding)]
-    if not found:
-        raise AssertionError(f"{where} finds nothing in its own counterexample, which returned {changed}")
-    if not all(it.message and it.expected and it.observed for it in found):
-        raise AssertionError(f"{where}: a finding lacks message, expected or observed: {found}")
-
-
-def conforming(check: Check, role: Role | None = None) -> dict[str, Any]:
-    """Return observations of a conforming subject by the parameters of a check, about which it is silent.
-
-    Args:
-        check: the check.
-        role: role of the listener of the samples (default: a client's if it judges that).
-
-    Raises:
-        AssertionError: if a parameter cannot be observed, or has no sample.
-    """
-    _import_probes()
-    role = role or (Role.CLIENT if Role.CLIENT in check.roles or not check.roles else sorted(check.roles)[-1])
-    observations: dict[str, Any] = {}
-    for name, need in check.needs.items():
-        try:
-            probe_for(need.type).check_key(need.key)
-            observations[name] = sample_for(need.type, need.key, role)
-        except RegistrationError as error:
-            raise AssertionError(f"{_where(check)}, parameter {name!r}: {error}") from error
-    return observations | dict(check.conforming(**observations) if check.conforming else {})
-
-
-def _where(check: Check) -> str:
-    return f"{check.id} ({':'.join(map(str, place_of(check.function)))})"
-
-
-def _check(check: Check | CheckFunction | str) -> Check:
-    if isinstance(check, Check):
-        return check
-    for one in catalogue().values():
-        if check == one.id or (callable(check) and place_of(check) == place_of(one.function)):
-            return one
-    raise AssertionError(f"{check} is no check: give the function that @check decorates, or an id")
 
 
 def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]:
@@ -461,28 +408,28 @@ def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]
     """
     checks = catalogue().values()
     including = [pattern for pattern in patterns if not pattern.startswith("!")]
-    wanted = {found.id for found in checks if not including and (opt_in or not found.opt_in)}
+    wanted = {check.id for check in checks if not including and (opt_in or not check.opt_in)}
     for pattern in including:
         matched = _match(pattern, checks)
-        wanted |= {found.id for found in matched if not found.opt_in} or {found.id for found in matched}
+        wanted |= {check.id for check in matched if not check.opt_in} or {check.id for check in matched}
     for pattern in patterns:
         if pattern.startswith("!"):
-            wanted -= {found.id for found in _match(pattern[1:], checks)}
-    return [found for found in checks if found.id in wanted]
+            wanted -= {check.id for check in _match(pattern[1:], checks)}
+    return [check for check in checks if check.id in wanted]
 
 
 def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
-    found = [check for check in checks if check.family == pattern or fnmatchcase(check.id, pattern)]
-    if not found:
-        found = [
+    matched = [check for check in checks if check.family == pattern or fnmatchcase(check.id, pattern)]
+    if not matched:
+        matched = [
             check for check in checks if any(_is_from(pattern.lower(), line) for line in check.references)
         ]
-    if not found:
+    if not matched:
         raise UsageError(
             f"--etcd-check {pattern!r} matches no check: use an id, a glob, a family or a source "
             f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all"
         )
-    return found
+    return matched
 
 
 def _is_from(source: str, reference: str) -> bool:
@@ -542,11 +489,11 @@ class Fault:
 
 def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
     """Return the ids of the known checks that ``Follows:`` of a check names, in its order."""
-    found: dict[str, None] = {}
+    ids: dict[str, None] = {}
     for pattern in check.follows:
-        found |= dict.fromkeys([pattern] if pattern in checks else fnmatch.filter(checks, pattern))
-    found.pop(check.id, None)
-    return list(found)
+        ids |= dict.fromkeys([pattern] if pattern in checks else fnmatch.filter(checks, pattern))
+    ids.pop(check.id, None)
+    return list(ids)
 
 
 def cause_of(
@@ -571,8 +518,8 @@ def cause_of(
     places = (*labels, CLUSTER) if result.listener == CLUSTER else (result.listener, CLUSTER)
     for id_ in ancestors(checks[result.check], checks):
         for place in places:
-            found = lookup(id_, place)
-            if found is not None and _explains(found, result, names):
+            ancestor = lookup(id_, place)
+            if ancestor is not None and _explains(ancestor, result, names):
                 return Ancestor(id_, place)
     return None
 
@@ -616,11 +563,11 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
         results: of one or several targets, with their causes.
         outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings.
     """
-    found = [result for result in results if result.outcome in FOUND]
-    known = {(result.target, result.check, result.listener): result for result in found}
+    with_findings = [result for result in results if result.outcome in FOUND]
+    known = {(result.target, result.check, result.listener): result for result in with_findings}
     groups: dict[tuple[str, str, str], list[CheckResult]] = {}
     following: dict[tuple[str, str, str], list[CheckResult]] = {}
-    for result in found:
+    for result in with_findings:
         root = _root_of(result, known)
         key = (root.target, root.check, root.remediation)
         if root is not result:

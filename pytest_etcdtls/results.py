@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.untrusted import printable, printable_lines
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.command import Command
 
 
 class Level(StrEnum):
@@ -51,7 +54,8 @@ class Finding:
         expected: what should have been observed.
         observed: what was observed.
         evidence: further facts, as text; never a secret.
-        reproduce: shell lines that show the finding without this tool.
+        reproduce: commands that show the finding without this tool. Shell lines are taken as they are; a
+            result has nothing else.
         level: a level of this finding below the check's, where the check's docstring announces it.
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
@@ -63,17 +67,23 @@ class Finding:
     expected: str
     observed: str
     evidence: Mapping[str, str] = field(default_factory=dict)
-    reproduce: tuple[str, ...] = ()
+    reproduce: tuple[Command | str, ...] = ()
     level: Level | None = None
     remediation: str = ""
     concerns: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What is pasted, as text."""
+        return tuple(map(str, self.reproduce))
 
     def __post_init__(self) -> None:
         for name in ("message", "expected", "observed"):
             object.__setattr__(self, name, printable_lines(getattr(self, name)))
         evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
         object.__setattr__(self, "evidence", evidence)
-        object.__setattr__(self, "reproduce", tuple(map(printable_lines, self.reproduce)))
+        commands = (printable_lines(one) if isinstance(one, str) else one for one in self.reproduce)
+        object.__setattr__(self, "reproduce", tuple(commands))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +147,8 @@ class CheckResult:
     def message(self) -> str:
         """What is wrong, or why there is no verdict, in one line."""
         text = self.findings[0].message if self.findings else self.reason
-        more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
-        return " ".join(text.split()) + more
+        others = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
+        return " ".join(text.split()) + others
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", printable_lines(self.reason))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 CLUSTER = "cluster"
 """The role and the listener label of results about the whole target."""
+
+Side = Literal["client", "peer"]
 
 
 class Role(StrEnum):
@@ -29,6 +32,11 @@ class Role(StrEnum):
     def prefix(self) -> str:
         """The prefix of the flags and options for its certificates: ``peer-``, or empty for other roles."""
         return "peer-" if self is Role.PEER else ""
+
+    @property
+    def side(self) -> Side:
+        """The side whose TLS settings apply: etcd has one set for peers, and one for all other listeners."""
+        return "peer" if self is Role.PEER else "client"
 
 
 class TLSVersion(StrEnum):

@@ -1,63 +1,45 @@
-"""A run: its targets, and one result for each check and listener."""
+"""A run: its targets, the etcds that it starts for them, and the results with their waivers and causes."""
 
 from __future__ import annotations
 
-import threading
-import time
-import traceback
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from pytest_etcdtls.declared.files import DeclaredFiles, DeclaredLeaf
 from pytest_etcdtls.errors import (
     ClusterStartError,
+    EtcdFailedError,
     EtcdTLSError,
-    InconclusiveError,
     NoEtcdError,
-    NotApplicableError,
-    NotVerifiedError,
-    RegistrationError,
-    UnobservedError,
+    RunEndedError,
     UsageError,
-    blocked_sockets,
-)
-from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import ServedByMembers, ServerProof
-from pytest_etcdtls.facts.configuration import (
-    Declarations,
-    DeclaredStart,
-    ListenerDeclaration,
-    ListenersSeen,
 )
 from pytest_etcdtls.facts.discovery import Discovery
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.facts.experiments import is_of_experiment
-from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
-from pytest_etcdtls.facts.members import SideBySide
-from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, with_files
-from pytest_etcdtls.observer import ListenerObservation, Observer
-from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.registry import FOUND, Check, catalogue, cause_of, select, with_causes
-from pytest_etcdtls.report.text import full_result
+from pytest_etcdtls.facts.fact import ListenerObservation
+from pytest_etcdtls.judge import (
+    STARTS,
+    Judge,
+    KeptResults,
+    comes_last,
+    find_listener,
+    is_of_its_roles,
+    left_out,
+    see_start,
+)
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import FOUND, Check, cause_of, select
 from pytest_etcdtls.results import (
     Ancestor,
-    CannotJudge,
     CheckResult,
-    Finding,
-    Level,
-    Note,
     Outcome,
-    Statement,
 )
-from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
-from pytest_etcdtls.target import Bounds, Listener, Target, safe, unique
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
 from pytest_etcdtls.waivers import waive
 
@@ -68,403 +50,10 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
     from pytest_etcdtls.cluster.reuse import KeptClusters
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
-    from pytest_etcdtls.observer import Experiments, Prefetch
+    from pytest_etcdtls.collector import Experiments
 
     Start = Callable[[ClusterConfig, EtcdSource], Cluster]
     StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
-
-GATES = ("listener.answers", "listener.is-etcd")
-"""Checks that run before all others of a listener, in this order."""
-
-_WORST_FIRST = (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE)
-_UNOBSERVED: dict[type[UnobservedError], Outcome] = {
-    InconclusiveError: Outcome.INCONCLUSIVE,
-    NotVerifiedError: Outcome.NOT_VERIFIED,
-    NotApplicableError: Outcome.NOT_APPLICABLE,
-}
-
-
-KeptResults = dict[tuple[str, str], CheckResult]
-
-
-class Judge:
-    """Judges one target; results are kept, so a repeated request opens no connection.
-
-    Args:
-        observer: makes the observations.
-        strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
-        profiles: move levels of checks (``--etcd-profile``); their thresholds are the target's.
-        results: where the results are kept, by check id and label of the listener (default: in a new one).
-    """
-
-    def __init__(
-        self,
-        observer: Observer,
-        *,
-        strict: bool = False,
-        profiles: Profiles = NO_PROFILES,
-        results: KeptResults | None = None,
-    ) -> None:
-        self.observer = observer
-        self.strict = strict
-        self.profiles = profiles
-        self._results: KeptResults = {} if results is None else results
-        self._outcome_at_end: dict[tuple[str, str], Outcome] = {}
-        """The outcome of the check during which the observer gave up a listener."""
-        self._reported = observer.given_up
-        self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self.prefetch: Prefetch | None = None
-        """Makes observations in threads before checks need them, on a slow network."""
-
-    def result(self, check: Check, listener: Listener | None) -> CheckResult:
-        """Return the result of the check on the listener (``None``: on the whole target)."""
-        key = (check.id, listener.label if listener else CLUSTER)
-        # Threads that make observations ahead judge gates too.
-        with self._gates[key[1]] if check.id in GATES else nullcontext():
-            if key not in self._results:
-                self._results[key] = self._judge(check, listener)
-            return self._results[key]
-
-    def passes(self, listener: Listener) -> bool:
-        """Return whether the listener passes the gates of the other checks."""
-        return self._gated_by(GATES, listener) is None
-
-    def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
-        """Make the observations of these checks in threads, from now on."""
-        # Imported here: most networks are not slow.
-        from pytest_etcdtls.observer import Prefetch
-
-        self.prefetch = Prefetch(self.observer, self.passes, wanted)
-
-    def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
-        started = time.monotonic()
-        outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
-        findings = tuple(
-            replace(finding, reproduce=tuple(map(self._with_client_files, finding.reproduce)))
-            for finding in findings
-        )
-        role = listener.role if listener else None
-        return CheckResult(
-            check=check.id,
-            level=self._level(check, role, findings),
-            severity=check.severity,
-            target=self.observer.target.label,
-            listener=listener.label if listener else CLUSTER,
-            role=role or CLUSTER,
-            url=listener.url if listener else _first_url(self.observer),
-            outcome=outcome,
-            reason=reason,
-            findings=findings,
-            remediation="; ".join(dict.fromkeys(check.remedy(role, one.remediation) for one in findings)),
-            references=(*check.sources(role), *self._sections(check, role)),
-            seconds=round(time.monotonic() - started, 6),
-        )
-
-    def _with_client_files(self, line: str) -> str:
-        """Insert the files of the client that the listener in a command accepts."""
-        target = self.observer.target
-        listener = next((found for found in target.listeners if f"{found.url}" in line), None)
-        role = listener.role if listener else Role.PEER if GOOD_PEER[0] in line else Role.CLIENT
-        found = [
-            (identity.certificate_file, identity.key_file)
-            for identity in target.credentials(role).identities
-            if identity.certificate_file and identity.key_file
-        ]
-        fact = self.observer.known(AcceptedClient, listener=listener) if listener else None
-        if fact and fact.accepted and fact.accepted.files:
-            found = [fact.accepted.files, *found]
-        for placeholder in (GOOD_CLIENT, GOOD_PEER):
-            line = with_files(line, placeholder, found[0] if found else placeholder)
-        return line
-
-    def _gated(
-        self, check: Check, listener: Listener | None
-    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
-        """Return not-verified if a gate before this check did not pass, else ``None``."""
-        target = self.observer.target
-        if not target.runs and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD:
-            why = f"etcd {target.etcd_version} does not start with the declaration: see config.starts"
-            return Outcome.NOT_VERIFIED, why, ()
-        if listener is None:
-            return None
-        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
-
-    def _gated_by(
-        self, gates: Iterable[str], listener: Listener
-    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
-        for gate in gates:
-            if listener.role not in catalogue()[gate].roles:
-                continue
-            result = self.result(catalogue()[gate], listener)
-            # What was observed before the observer gave up the listener is judged. What needs another
-            # connection is not verified.
-            outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
-            if outcome in FAILED:
-                reason = result.findings[0].message if result.findings else result.reason
-                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
-        return None
-
-    def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
-        outcome, reason, findings = self._concluded(check, listener)
-        stopped = self.observer.given_up - self._reported
-        if self.prefetch is not None:
-            # Threads may be at another listener.
-            stopped &= {listener.label} if listener and not findings else frozenset()
-        self._reported |= stopped
-        if not findings and stopped:
-            # This check fails the run: those after it are only not verified.
-            self._outcome_at_end[check.id, listener.label if listener else CLUSTER] = outcome
-            why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
-            return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
-        return outcome, reason, findings
-
-    def _concluded(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
-        try:
-            observations = self.observations(check, listener)
-            conclusion = self._fold(check, listener, list(check.function(**observations)))
-            if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
-                return Outcome.NOT_VERIFIED, why, ()
-            return conclusion
-        except UnobservedError as unobserved:
-            return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
-        except Exception as error:
-            if blocked := blocked_sockets(error):
-                return Outcome.INCONCLUSIVE, blocked, ()
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
-            reason = f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}"
-            return Outcome.BROKEN, reason, ()
-
-    def _no_evidence(self, listener: Listener) -> str:
-        """Return why nothing can conform on a listener, empty if there is evidence of its server.
-
-        Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
-        it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
-        server must also have a certificate that is trusted.
-        """
-        if listener.discovered:
-            try:
-                self.observer.get(ServerProof, None, listener)
-            except UnobservedError as unverified:
-                return unverified.reason
-        contact = self.observer.get(FirstContact, None, listener)
-        if listener.scheme == "http":
-            plaintext = contact.plaintext
-            answered = plaintext is not None and plaintext.answers_plaintext
-            return "" if answered else f"{listener.url} did not answer plain HTTP: there is no evidence"
-        if any(attempt.key_proved for attempt in contact.tls):
-            return ""
-        with suppress(UnobservedError):
-            accepted = self.observer.get(AcceptedClient, None, listener)
-            if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
-                return ""
-        attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
-        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
-
-    def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
-        """Return the observations that the check needs, by parameter name.
-
-        Raises:
-            UnobservedError: if one of them cannot be made.
-        """
-        return {name: self.observer.get(need.type, need.key, listener) for name, need in check.needs.items()}
-
-    def _fold(
-        self, check: Check, listener: Listener | None, statements: Iterable[Statement]
-    ) -> tuple[Outcome, str, tuple[Finding, ...]]:
-        findings: list[Finding] = []
-        undecided: list[CannotJudge] = []
-        notes: list[str] = []
-        for statement in statements:
-            match statement:
-                case Finding():
-                    findings.append(statement)
-                case CannotJudge():
-                    undecided.append(statement)
-                case Note():
-                    notes.append(statement.text)
-        role = listener.role if listener else None
-        if findings and self.profiles.level(check, role) is Strength.NOTE:
-            messages = "; ".join(finding.message for finding in findings)
-            notes.insert(0, f"{messages}: a note by {', '.join(self._sections(check, role))}")
-            findings = []
-        if findings:
-            level = self._level(check, role, findings)
-            failed = level is Level.MUST or self.strict
-            return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
-        for outcome in _WORST_FIRST:
-            if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
-                return outcome, "; ".join(reasons), ()
-        return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
-
-    def _level(self, check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
-        """Return the level that a profile gives the check, else the strictest level of the findings."""
-        level = check.level_on(role)
-        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
-        if lowered and level is Level.MUST and not check.lowers:
-            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
-            raise RegistrationError(text)
-        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
-        moved = self.profiles.level(check, role)
-        return own if moved in (None, Strength.NOTE) else Level(moved)
-
-    def _sections(self, check: Check, role: Role | None) -> tuple[str, ...]:
-        return self.profiles.references(check.id, role or CLUSTER)
-
-
-def run_checks(
-    observer: Observer,
-    checks: Sequence[Check | str] | None = None,
-    *,
-    strict: bool = False,
-    profiles: Profiles = NO_PROFILES,
-) -> list[CheckResult]:
-    """Judge a target with the given checks (default: the whole catalogue) and return every result.
-
-    Args:
-        observer: made for the target, which has the thresholds of the profiles.
-        checks: checks, or patterns as for ``--etcd-check``: ids, globs, families, sources, ``!pattern``.
-        strict: as ``--etcd-strict``.
-        profiles: from :func:`pytest_etcdtls.profiles.read_profiles`.
-
-    Raises:
-        UsageError: if a pattern matches nothing.
-    """
-    judge = Judge(observer, strict=strict, profiles=profiles)
-    patterns = [check for check in checks or () if isinstance(check, str)]
-    chosen = [check for check in checks or () if isinstance(check, Check)]
-    if patterns or checks is None:
-        chosen += [check for check in select(patterns) if check not in chosen]
-    observer.expect(
-        lambda: [
-            (listener, need.type, need.key)
-            for check in chosen
-            for listener in subjects(check, observer.target)
-            for need in check.needs.values()
-        ]
-    )
-    results = [
-        judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
-    ]
-    return with_causes(results, {check.id: check for check in chosen}, observer.target.listeners)
-
-
-_SLOW_MILLISECONDS: Final = 25.0
-"""A network is slow if its shortest answered attempt takes this long. On loopback one takes 2 to 5 ms."""
-
-
-def is_slow(observer: Observer, listener: Listener) -> bool:
-    """Return whether the network to a listener is slow, by the attempts of its first contact.
-
-    The answer is no if the user allows one connection at a time.
-    """
-    bounds = observer.bounds
-    contact = observer.known(FirstContact, listener=listener)
-    if contact is None or bounds.pause or bounds.concurrency == 1:
-        return False
-    answered = [one.milliseconds for one in contact.tls if one.ending is not Ending.UNCLEAR]
-    return bool(answered) and min(answered) >= _SLOW_MILLISECONDS
-
-
-_LAST: Final = frozenset({EtcdLogs, LogComparison})
-"""Observations of the connections that were made before."""
-
-
-def comes_last(check: Check) -> bool:
-    """Return whether a check needs an observation of the connections that were made before."""
-    return any(need.type in _LAST for need in check.needs.values())
-
-
-def assert_conforms(
-    subject: Target | Observer, *patterns: str, strict: bool = False, bounds: Bounds | None = None
-) -> list[CheckResult]:
-    """Judge a target, and raise an error with every finding unless it conforms. Return the results.
-
-    Warnings are allowed without ``strict``, and what does not apply or cannot be verified, as long as one of
-    the checks comes to a verdict.
-
-    Args:
-        subject: the target, or its observer, which makes no observation twice.
-        patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
-        strict: as ``--etcd-strict``.
-        bounds: limits for the observer that is made for a target.
-
-    Raises:
-        AssertionError: on a violation, on a check without evidence, and if no check comes to a verdict.
-        UsageError: if a pattern matches nothing.
-    """
-    observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
-    results = run_checks(observer, list(patterns) or None, strict=strict)
-    failed = [result for result in results if result.outcome in FAILED]
-    if failed:
-        texts = ["\n".join(line.text for line in full_result(result)) for result in failed]
-        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *texts]))
-    if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
-        reasons = "; ".join(dict.fromkeys(result.reason for result in results))
-        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
-    return results
-
-
-def _first_url(observer: Observer) -> str:
-    listeners = observer.target.listeners
-    chosen = next((listener for listener in listeners if listener.role is Role.CLIENT), None)
-    return (chosen or listeners[0]).url
-
-
-_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy})
-"""Observations of a declaration with which etcd does not start."""
-
-_DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, ListenersSeen})
-_SEARCHED = frozenset({Discovery, UnnamedPorts})
-_COMPARED = frozenset({ServedByMembers, SideBySide})
-
-
-def subjects(check: Check, target: Target) -> list[Listener | None]:
-    """Return the listeners of the target that the check judges; ``[None]`` if it judges the whole target.
-
-    The list is empty for a check that the options leave out, see :func:`left_out`.
-    """
-    return [] if left_out(check, target) else _of_its_roles(check, target)
-
-
-def left_out(check: Check, target: Target) -> str:
-    """Return why the options leave the check out on the target, empty if they do not.
-
-    A check of a declaration needs one, an experiment a cluster of our own, a comparison two members, and a
-    search for members or ports the option for it. What is known only from a connection leaves no check out.
-    """
-    needs = {need.type for need in check.needs.values()}
-    if target.live and not target.declared and needs & _DECLARED:
-        return "there is no declaration: pass --etcd-config"
-    if target.live and check.family == "lifecycle":
-        return "experiments are made on owned clusters only"
-    if target.live and not target.discover and needs & _SEARCHED:
-        return "no search was asked for: pass --etcd-discover"
-    if target.replay is None and DeclaredStart in needs:
-        return "no declaration is replayed: pass --etcd-binary or --etcd-image with --etcd-config"
-    if not target.discover and needs & _COMPARED and len({one.member for one in target.listeners}) < 2:
-        return "there is one member to judge"
-    return ""
-
-
-def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
-    """Return for each reason how many results the options leave out."""
-    return Counter(
-        reason
-        for check in checks
-        if (reason := left_out(check, target))
-        for _ in _of_its_roles(check, target)
-    )
-
-
-def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
-    return [one for one in (*target.listeners, None) if _is_of_its_roles(check, one)]
-
-
-def _is_of_its_roles(check: Check, listener: Listener | None) -> bool:
-    """Return whether the check judges the listener, or the whole target if it is ``None``."""
-    return listener.role in check.roles if listener else not check.roles
-
 
 Wanted = Sequence[tuple[str, Sequence[Check]]]
 """Labels of listeners, each with checks."""
@@ -511,9 +100,11 @@ class TargetRun:
         self._checks = checks
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
-        self._measured: set[str] = set()
         self._experiments: Experiments | None = None
         self._experimenting = False
+        self._has_told = False
+        self._ended = False
+        self._replayed_etcd: ReplayedEtcd | None = None
         self.wanted: Callable[[], Wanted] | None = None
         self._cluster = cluster
         self._connections: list[Connection] = []
@@ -541,6 +132,19 @@ class TargetRun:
         with self._start_once():
             self._cluster = self._start(self.settings.owned.config, self.source)
         return self._cluster
+
+    def _started(self) -> Target:
+        """Start the etcd and return its target, also if it ended or does not serve its clients.
+
+        Raises:
+            ClusterStartError, UsageError: if it cannot be tried.
+        """
+        label = self.outline.label
+        try:
+            return self._replayed() or self.cluster.target(label)
+        except EtcdFailedError as error:
+            failure = StartFailure(member=error.member, reason=error.reason, log=error.log)
+            return replace(self.outline, failure=failure)
 
     @contextmanager
     def _start_once(self) -> Iterator[None]:
@@ -592,17 +196,17 @@ class TargetRun:
         """The observer of this target; an owned cluster is started, the members of a live one are discovered.
 
         Raises:
-            ClusterStartError, UsageError: if the owned cluster does not start.
+            ClusterStartError, UsageError: if the owned cluster cannot be started, which is not about etcd.
         """
         target = self.outline
         if self.source is not None:
             target = replace(
-                self._replayed() or self.cluster.target(target.label),
+                self._started(),
                 expiry_days=self.settings.expiry_days,
                 thresholds=self.settings.profiles.thresholds,
             )
         observer = Observer(target, self.settings.bounds)
-        observer.connections = self._connections
+        observer.recording.connections = self._connections
         observer.expect(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.discovers:
@@ -616,7 +220,8 @@ class TargetRun:
         for label, checks in wanted():
             listener = find_listener(target, label)
             if listener is not None or label == CLUSTER:
-                yield from ((listener, need.type, need.key) for one in checks for need in one.needs.values())
+                for check in checks:
+                    yield from check.reads(target, listener)
 
     def _replayed(self) -> Target | None:
         """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""
@@ -624,7 +229,13 @@ class TargetRun:
         if self._replay is None or plan is None or self.source is None:
             return None
         with self._start_once():
-            return self._replay(plan, self.source).target(self.outline)
+            self._replayed_etcd = self._replay(plan, self.source)
+        return self._replayed_etcd.target(self.outline)
+
+    def ended(self) -> str:
+        """Return why this etcd does not run any more; empty if it runs, or if tests may have ended it."""
+        etcd = self._replayed_etcd or self._cluster
+        return "" if etcd is None or self.handed_out else etcd.ended()
 
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
@@ -650,36 +261,64 @@ class TargetRun:
     @property
     def reported(self) -> Observer | None:
         """The observer that a report shows: after a replacement, the one with most observations."""
-        return max(self._observers, key=lambda one: len(one.facts), default=None)
+        return max(self._observers, key=lambda observer: len(observer.facts), default=None)
 
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
         """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
         judging = [check for check in checks if not left_out(check, self.outline)]
         for listener in (*self.outline.listeners, None):
             label = listener.label if listener else CLUSTER
-            yield label, [check for check in judging if _is_of_its_roles(check, listener)]
+            yield label, [check for check in judging if is_of_its_roles(check, listener)]
 
     def result(self, check: Check, label: str) -> CheckResult:
         """Return the result of the check on the listener of that label, or on the whole target.
 
-        It is made once and kept. If the cluster does not start, the first gate is inconclusive and all other
-        checks are not verified.
+        It is made once and kept. If the cluster does not start, no check can be verified, and the first one
+        is inconclusive, unless :data:`STARTS` is selected and fails the run.
         """
         if kept := self._results.get((check.id, label)):
             return kept
+        if self._ended:
+            return self._from_recording(check, label)
         try:
             judge = self.judge
         except (ClusterStartError, UsageError) as error:
-            if check.id == GATES[0]:
-                return self.unjudged(check, label, Outcome.INCONCLUSIVE, str(error))
-            return self.unjudged(check, label, Outcome.NOT_VERIFIED, "the owned cluster did not start")
-        listener = find_listener(judge.observer.target, label)
-        self._look_ahead(judge, check, listener)
+            return self._without_etcd(check, label, str(error))
+        target = judge.observer.target
+        if target.failure is not None and judge.needs_etcd(check) and not self._judges_start:
+            return self._without_etcd(check, label, _not_started(target, target.failure))
+        listener = find_listener(target, label)
+        self._collect(judge)
         self._experiment(judge)
         # A check that waits for an experiment makes no connection meanwhile.
         waits = any(is_of_experiment(need.type) for need in check.needs.values())
         with nullcontext() if self._experiments is None or waits else judge.observer.work_lock.shared():
-            return judge.result(check, listener)
+            return judge.after_collecting(check, listener)
+
+    def _from_recording(self, check: Check, label: str) -> CheckResult:
+        """Return the result of the check if every fact is recorded, without a connection, else not-run."""
+        # What is judged after all connections is not judged after some of them.
+        if self.seen is not None and not comes_last(check):
+            with suppress(RunEndedError):
+                return self.judge.result(check, find_listener(self.seen.target, label))
+        return self.not_run(check, label)
+
+    @property
+    def _judges_start(self) -> bool:
+        """Whether the start of etcd is judged by a selected check."""
+        return self.wanted is not None and any(
+            check.id == STARTS for _, checks in self.wanted() for check in checks
+        )
+
+    def _without_etcd(self, check: Check, label: str, why: str) -> CheckResult:
+        """Keep and return the result of a check without an etcd. The first one fails the run."""
+        if self._has_told:
+            result = self.unjudged(check, label, Outcome.NOT_VERIFIED, see_start(self.outline))
+        else:
+            result = self.unjudged(check, label, Outcome.INCONCLUSIVE, why)
+        self._has_told = True
+        self.keep(result)
+        return result
 
     def _experiment(self, judge: Judge) -> None:
         """Start the threads of the selected experiments with the first check."""
@@ -695,37 +334,37 @@ class TargetRun:
         ]
         if needs and judge.observer.target.runs:
             # Imported here: most runs make no experiments.
+            from pytest_etcdtls.collector import Experiments
             from pytest_etcdtls.lifecycle.experiment_table import settings_for
-            from pytest_etcdtls.observer import Experiments
 
-            self._experiments = Experiments(judge.observer, settings_for(needs))
+            self._experiments = Experiments(judge.observer, settings_for(judge.observer.target, needs))
 
-    def _look_ahead(self, judge: Judge, check: Check, listener: Listener | None) -> None:
-        """Make observations in threads, from the first listener on that is behind a slow network."""
-        if judge.prefetch is not None:
-            if listener is None or comes_last(check):
-                judge.prefetch.wait()
-        elif listener and self.wanted and check.id not in GATES and listener.label not in self._measured:
-            self._measured.add(listener.label)
-            if judge.passes(listener) and is_slow(judge.observer, listener):
-                judge.look_ahead(
-                    [
-                        (place, [one for one in checks if one.id not in GATES and not comes_last(one)])
-                        for label, checks in self.wanted()
-                        if (place := find_listener(judge.observer.target, label)) is not None
-                    ]
-                )
+    def _collect(self, judge: Judge) -> None:
+        """Collect the observations of the selected checks, from the first check on."""
+        if judge.collector is None and self.wanted:
+            listeners = ((find_listener(judge.observer.target, label), of) for label, of in self.wanted())
+            judge.collect((listener, checks) for listener, checks in listeners if listener is not None)
 
     def abandon(self) -> None:
         """Make no further connection ahead of a check."""
         if self._experiments is not None:
             self._experiments.abandon()
-        if self.seen is not None and self.judge.prefetch is not None:
-            self.judge.prefetch.abandon()
+        if self.seen is not None:
+            self.judge.abandon()
+
+    def end(self) -> None:
+        """Make no further connection. From now on a check is judged only by recorded facts."""
+        self._ended = True
+        if self.seen is not None:
+            self.seen.end()
 
     def keep(self, result: CheckResult) -> None:
         """Keep a result that was made without running its check, unless there is one already."""
         self._results.setdefault((result.check, result.listener), result)
+
+    def not_run(self, check: Check, label: str) -> CheckResult:
+        """Return the result of a check before which the run ended."""
+        return self.unjudged(check, label, Outcome.NOT_RUN, "the run ended before it")
 
     def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
         """Return a result without running the check."""
@@ -860,7 +499,7 @@ class Run:
 
         def lookup(id_: str, label: str) -> CheckResult | None:
             ancestor = self._by_id[id_]
-            is_judged = _is_of_its_roles(ancestor, find_listener(known, label))
+            is_judged = is_of_its_roles(ancestor, find_listener(known, label))
             if not is_judged or left_out(ancestor, known):
                 return None
             if self.selected is not None and (target.outline.label, label, id_) not in self.selected:
@@ -958,6 +597,12 @@ class Run:
         for target in self.known_targets:
             target.abandon()
 
+    def end(self) -> None:
+        """Make no further connection. From now on a check is judged only by recorded facts."""
+        self.abandon()
+        for target in self.known_targets:
+            target.end()
+
     def stop(self) -> None:
         """Stop every owned cluster, the last one first."""
         for target in self.known_targets:
@@ -966,6 +611,8 @@ class Run:
             cluster.stop()
 
 
-def find_listener(target: Target, label: str) -> Listener | None:
-    """Return the listener of that label, ``None`` for the whole target."""
-    return next((listener for listener in target.listeners if listener.label == label), None)
+def _not_started(target: Target, failure: StartFailure) -> str:
+    """Return why etcd does not start, with the end of its log in the order in which it was written."""
+    log = "\n".join(["; its log ends:", *reversed(failure.log)]) if failure.log else ""
+    etcd = f"etcd {target.etcd_version} ({target.source})"
+    return f"{failure.member} does not start: {failure.reason}; with {etcd}{log}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from cryptography import x509
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.declared.declaration import DeclaredMember
+from pytest_etcdtls.declared.declaration import DeclaredMember, authority
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
 from pytest_etcdtls.thresholds import Thresholds
@@ -77,7 +77,7 @@ class Listener:
     @property
     def authority(self) -> str:
         """``host:port``, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -125,10 +125,18 @@ class ConnectTo:
 
 @dataclass(frozen=True, slots=True)
 class TrustBundle:
-    """Certificates of CAs and where they come from (a file's path, or words)."""
+    """Certificates of CAs and where they come from (a file's path, or words).
+
+    Attributes:
+        inferred: etcd is assumed to trust them for clients, since one of them has signed the good client. The
+            bundle may have further CAs, such as the system's.
+        remark: what etcd makes of the file, if that differs; empty if it is the same or not etcd's file.
+    """
 
     certificates: tuple[x509.Certificate, ...]
     source: str
+    inferred: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,11 @@ class SigningKey:
     certificate_file: str | None = None
     key_file: str | None = None
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """Paths of the certificate and the key, for commands to paste."""
+        return self.certificate_file or "ca.crt", self.key_file or "ca.key"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortCredentials:
@@ -154,7 +167,9 @@ class PortCredentials:
     Attributes:
         server_ca: trust anchors for the served certificate; ``None`` if not given.
         identities: good identities, in the order in which they are tried.
-        client_trust: the bundle that etcd is declared to trust for its clients; ``None`` if unknown.
+        named: the one of them that the user named for this kind of port; ``None`` if all were found.
+        client_trust: the bundle that etcd is declared to trust for its clients, or an inferred one; ``None``
+            if unknown.
         signing_key: key of a CA in that bundle; ``None`` if not given.
         revoked: an identity that the CRL in force revokes; ``None`` if none is known.
         served: key pairs that members serve on that kind of port, as far as we hold them.
@@ -165,6 +180,7 @@ class PortCredentials:
 
     server_ca: TrustBundle | None = None
     identities: tuple[Identity, ...] = ()
+    named: Identity | None = None
     client_trust: TrustBundle | None = None
     signing_key: SigningKey | None = None
     revoked: Identity | None = None
@@ -206,17 +222,17 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """The start of an etcd with the user's declaration.
+class StartFailure:
+    """The start of an etcd that ended or did not serve its clients.
 
     Attributes:
-        source: the declaration's file.
-        failure: why etcd does not run; empty if it runs.
-        log: the lines of its log with the reason, printable and bounded.
+        member: label of the member.
+        reason: what happened, with the message of its log that explains it.
+        log: the lines of its log that do so, the last one first, printable and bounded.
     """
 
-    source: str
-    failure: str = ""
+    member: str
+    reason: str
     log: tuple[str, ...] = ()
 
 
@@ -232,6 +248,8 @@ class Target:
         client: credentials for client, client-http and metrics listeners.
         peer: credentials for peer listeners.
         user: name and password for clusters with authentication on.
+        password_withheld: why the password is sent to no server; empty if it may be sent to one whose
+            certificate is trusted.
         expiry_days: certificates that expire within this number of days cause a warning
             (``--etcd-expiry-days``).
         thresholds: what the named profiles allow, by the id of the check (``--etcd-profile``).
@@ -247,7 +265,8 @@ class Target:
             (``--etcd-discover``).
         logs: logs of members, by their label or host; under the empty string, the log of all others
             (``--etcd-log``, or those of an owned cluster).
-        replay: the start of an etcd that replays the user's declaration; ``None`` for every other target.
+        replay: the source of the declaration that the etcd replays; ``None`` for every other target.
+        failure: why an etcd that was started for this run does not run; ``None`` if it runs.
         sparing: only cipher suites and groups that decide a verdict are looked for (``--etcd-gentle``, if no
             declaration, profile or baseline lists them).
     """
@@ -261,6 +280,7 @@ class Target:
     etcd_version: str | None = None
     source: str | None = None
     user: tuple[str, str] | None = field(default=None, repr=False)
+    password_withheld: str = ""
     expiry_days: int = 30
     thresholds: Mapping[str, Thresholds] = field(default_factory=lambda: MappingProxyType({}))
     kubernetes_ca: TrustBundle | None = None
@@ -271,13 +291,14 @@ class Target:
     connect_to: tuple[ConnectTo, ...] = ()
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
-    replay: Replay | None = None
+    replay: str | None = None
+    failure: StartFailure | None = None
     sparing: bool = False
 
     @property
     def runs(self) -> bool:
-        """Whether etcd runs; false if it does not start with the declaration that is replayed."""
-        return self.replay is None or not self.replay.failure
+        """Whether etcd runs; false if one that was started for this run does not start."""
+        return self.failure is None
 
     @property
     def configured_by_user(self) -> bool:
@@ -288,6 +309,10 @@ class Target:
     def live(self) -> bool:
         """Whether it is a live cluster, not one that was started for this run."""
         return self.origin == "live"
+
+    def first_of(self, role: Role | None) -> Listener | None:
+        """Return the first listener of a role; ``None`` if there is none, and for the whole target."""
+        return next((listener for listener in self.listeners if listener.role is role), None)
 
     def siblings(self, listener: Listener, *roles: Role) -> list[Listener]:
         """Return the other listeners of the same member that have one of the roles."""
@@ -323,11 +348,25 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254")))
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
 """Addresses of metadata services of clouds that are not link-local."""
 
-_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
-"""IPv6 networks with an IPv4 address in the last 32 bits (RFC 4291 section 2.5.5.1, RFC 6052, RFC 8215)."""
+_NOWHERE = tuple(map(ipaddress.IPv4Network, ("0.0.0.0/8", "240.0.0.0/4")))
+"""IPv4 networks without machines (RFC 791 section 3.2, RFC 1112 section 4); 0.0.0.0/8 may mean this one."""
+
+_TRANSLATED = tuple(
+    map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+)
+"""IPv6 networks with an IPv4 address in the last 32 bits (RFC 4291 section 2.5.5.1, RFC 2765 section 2.1,
+RFC 6052, RFC 8215)."""
+
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""The first half of an interface identifier whose second half is an IPv4 address (RFC 5214 section 6.1)."""
 
 
 def no_machine(address: str) -> str:
@@ -347,7 +386,9 @@ def no_machine(address: str) -> str:
             return f"{address} holds {inside}, which some resolvers read"
     if parsed.is_unspecified:
         return f"{address} means every address of the client's own machine"
-    if parsed.is_multicast or str(parsed) == "255.255.255.255":
+    if isinstance(parsed, ipaddress.IPv4Address) and any(parsed in network for network in _NOWHERE):
+        return f"{address} is in a network without machines"
+    if parsed.is_multicast:
         return f"{address} is not the address of one machine"
     if parsed.is_link_local or parsed in _METADATA:
         return f"{address} is link-local, or the address of a cloud's metadata service"
@@ -356,9 +397,9 @@ def no_machine(address: str) -> str:
 
 def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """Return the IPv4 address that an IPv6 address holds, other than an IPv4-mapped one."""
-    if any(address in network for network in _TRANSLATED):
+    if any(address in network for network in _TRANSLATED) or int(address) >> 32 & 0xFFFF_FFFF in _ISATAP:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.sixtofour
+    return address.teredo[1] if address.teredo else address.sixtofour
 
 
 def is_number(host: str) -> bool:

@@ -96,7 +96,7 @@ _STRICTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "cipher_suites": frozenset.__and__,
     "tls13_cipher_suites": frozenset.__and__,
     "groups": frozenset.__and__,
-    "groups_one_of": lambda one, other: tuple(dict.fromkeys((*one, *other))),
+    "groups_one_of": lambda first, second: tuple(dict.fromkeys((*first, *second))),
     "keys": frozenset.__and__,
     "rsa_bits": max,
     "signature_hashes": frozenset.__and__,

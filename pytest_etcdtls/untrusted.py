@@ -9,18 +9,20 @@ files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFi
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import os
 import re
 import select
+import shlex
 import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
-from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped, escaped_line
 
 JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
 """The value of a JSON text."""
@@ -36,7 +38,6 @@ TEXT_LIMIT: Final = 256
 """Characters of an untrusted text within a message."""
 
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
@@ -44,7 +45,9 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
 
     Every character that Python does not regard as printable is written as its escape, as in ``\x1b``: control
     characters of C0 and C1, line and paragraph separators, bidirectional and zero-width marks, lone
-    surrogates and unassigned ones. A printable text stays as it is. Compare the values, not the results.
+    surrogates and unassigned ones. So are characters that have no glyph, and the first octet of ``##[`` and
+    ``##vso[``, with which a line of a CI log is a command. Other text stays as it is. Compare the values, not
+    the results.
 
     Args:
         text: bytes are read as UTF-8, and bytes that are not UTF-8 are written as escapes.
@@ -59,13 +62,14 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
 def printable_lines(text: str, limit: int = 16 * 1024) -> str:
     """Return a text of several lines, each as :func:`printable` has it; other line separators are escaped.
 
+    No line but the first, before which something is printed, is a command in the log of a CI job.
+
     Args:
         text: lines that end in a line feed.
         limit: characters of the result.
     """
-    if text.isprintable() and len(text) <= limit:
-        return text
-    shown = "\n".join(map(escaped, text[: limit + 1].split("\n")))
+    first, *others = text[: limit + 1].split("\n")
+    shown = "\n".join([escaped(first), *map(escaped_line, others)])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -77,27 +81,50 @@ def listed(texts: Sequence[str], between: str = " ", most: int = 20) -> str:
 
 def some(names: Sequence[str], most: int) -> str:
     """Return the first names in words, with the number of the others: ``a, b and 3 more``."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
-def escaped(text: str) -> str:
-    """Return an untrusted text with the escapes of :func:`printable`, in full."""
-    return text if text.isprintable() else "".join(map(_escape, text))
+def shell_word(text: str) -> str:
+    """Return a text as one word of a shell in one line.
+
+    A line break between quotes would end the line that is copied, and the rest would be a command. Text that
+    is not printable is written in ``$'...'`` (POSIX.1-2024 section 2.2.4; Bash and Zsh).
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_shell_escape, text)) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    if character.isprintable():
+        return f"\\{character}" if character in "\\'" else character
+    return "".join(f"\\x{octet:02x}" for octet in character.encode("utf-8", "surrogateescape"))
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+def is_host(text: str) -> bool:
+    """Return whether a text is an IP address without brackets, or may be the name of a host.
+
+    The zone of an IPv6 address has only unreserved characters (RFC 6874 section 2). Other texts lead nowhere,
+    and may be commands where a URL is pasted into a shell.
+    """
+    if ":" not in text:
+        return _HOST.fullmatch(text) is not None
+    address, percent, zone = text.partition("%")
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return not percent or _ZONE.fullmatch(zone) is not None
 
 
 def error_text(error: BaseException) -> str:
     """Return the type of an exception and its message, printable."""
     return f"{type(error).__name__}: {printable(str(error))}"
-
-
-def _escape(character: str) -> str:
-    if character.isprintable():
-        return character
-    if character in _SHORT:
-        return _SHORT[character]
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def read_json(

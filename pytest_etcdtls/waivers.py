@@ -1,4 +1,8 @@
-"""Waivers: accepted findings, each with a reason and an expiry date, in a TOML file."""
+"""Waivers: accepted findings, each with a reason and an expiry date, in a TOML file.
+
+A waiver must not outlive its reason. So one that has expired, or whose check conforms by now, fails the run.
+One whose check was not judged is only listed: nothing shows that it is no longer needed.
+"""
 
 from __future__ import annotations
 
@@ -148,8 +152,8 @@ def write_proposal(path: Path, faults: Sequence[Fault], today: dt.date) -> None:
     Raises:
         OSError: if the file exists or cannot be written.
     """
-    with path.open("x", encoding="utf-8") as file:
-        file.write(proposal(faults, today))
+    path.touch(0o600, exist_ok=False)
+    path.write_text(proposal(faults, today), encoding="utf-8")
 
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:

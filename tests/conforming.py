@@ -1,16 +1,55 @@
-"""Conforming samples for tests; the modules of ``facts`` define them."""
+"""Facts of the recorded, conforming etcds, for tests."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import pytest_etcdtls.lifecycle.experiment_table
-import pytest_etcdtls.observer  # noqa: F401 - imports every module with samples
-from pytest_etcdtls.facts.probe import sample_for
-from pytest_etcdtls.registry import Need
+from pytest_etcdtls.conforming import NotRecordedError, conforming_fact, observers
+from pytest_etcdtls.errors import UnobservedError
+from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt
+
+
+def roles_of(check: Check) -> Sequence[Role | None]:
+    """Return the roles that a check is proved for; ``None`` for the whole target."""
+    return sorted(check.roles) or (None,)
+
+
+def sample_listener(role: Role) -> Listener:
+    """Return the first recorded listener of that role."""
+    return next(here for one in observers() if (here := one.target.first_of(role)) is not None)
 
 
 def sample(need: Need, role: str) -> Any:
-    """Return a conforming observation for what a check asks for on a listener of that role."""
-    return sample_for(need.type, need.key, Role(role))
+    """Return what a check asks for on a listener of that role, of the first recorded target that has it."""
+    reasons = []
+    for observer in observers():
+        here = observer.target.first_of(Role(role))
+        if here is None:
+            continue
+        try:
+            return conforming_fact(need, observer, here)
+        except (NotRecordedError, UnobservedError) as error:
+            reasons.append(str(error))
+    raise LookupError(f"no recorded target has {need.type.__name__}: {'; '.join(reasons)}")
+
+
+def served(**changes: Any) -> Attempt:
+    """Return the attempt of the accepted client that was served over TLS 1.3, with these fields changed."""
+    client = sample(Need(ServedClient), Role.CLIENT).client
+    attempt: Attempt = client.cases[-1].tries[-1]
+    return replace(attempt, **changes)
+
+
+def refused(**changes: Any) -> Attempt:
+    """Return an attempt that was refused over TLS 1.3 with alert 42, with these fields changed."""
+    cases = sample(Need(AccessMatrix, "none"), Role.CLIENT).cases
+    attempt: Attempt = cases[-1].tries[-1]
+    return replace(attempt, **{"alert": 42} | changes)

@@ -282,6 +282,7 @@ _FOR_MATRIX = {
     "tests/test_startup.py": 2,
     "ci/test_recipes.py": 6,
     "model/test_model.py": 7,
+    "truth/test_truth.py": 6,
     "cluster/test_container.py": 12,
     "cluster/test_container_engine.py": 4,
     "certificates/test_dialling.py": 4,

@@ -12,7 +12,9 @@ from checks_page import cell
 
 import pytest_etcdtls.lifecycle.experiment_table  # noqa: F401 - samples and probes of experiments
 from pytest_etcdtls.facts.api import Exchange
-from pytest_etcdtls.facts.probe import Planned, Probe, probes, sample_pki, samples
+from pytest_etcdtls.facts.fact import Fact, Planned, facts
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, Target
@@ -28,24 +30,25 @@ Retries are not included. All {number} facts can be imported from `pytest_etcdtl
 by `make docs`.
 """
 
-_INTERNAL = "Only probes use these, because they hold keys or are reported in another form"
+_INTERNAL = "Only other facts use these, because they hold keys or are reported in another form"
 
 
 def facts_page() -> str:
     """Return the page."""
-    by_module: dict[str, list[Probe]] = defaultdict(list)
-    for type_ in samples():
-        by_module[type_.__module__].append(probes()[type_])
-    lines = [_HEAD.format(number=len(samples()))]
-    for module, facts in sorted(by_module.items()):
+    needed = {need.type for check in catalogue().values() for need in check.needs.values()}
+    by_module: dict[str, list[Fact]] = defaultdict(list)
+    for type_ in needed:
+        by_module[type_.__module__].append(facts()[type_])
+    lines = [_HEAD.format(number=len(needed))]
+    for module, of_it in sorted(by_module.items()):
         lines += [f"## {module.removeprefix('pytest_etcdtls.')}", "", f"{_path(module)}", ""]
         lines += [
             "| type | key | connections | what it is | fields and properties |",
             "|---|---|---|---|---|",
         ]
-        lines += [_line(probe) for probe in sorted(facts, key=lambda probe: probe.observation.__name__)]
+        lines += [_line(fact) for fact in sorted(of_it, key=lambda fact: fact.type.__name__)]
         lines.append("")
-    internal = sorted(type_.__name__ for type_ in set(probes()) - set(samples()))
+    internal = sorted(type_.__name__ for type_ in set(facts()) - needed)
     lines += ["## Internal", "", f"{_INTERNAL}: {', '.join(f'`{name}`' for name in internal)}.", ""]
     return "\n".join(lines)
 
@@ -55,21 +58,31 @@ def _path(module: str) -> str:
     return f"[{path}](../{path})"
 
 
-def _line(probe: Probe) -> str:
-    type_ = probe.observation
+def _line(fact: Fact) -> str:
+    type_ = _class_of(fact)
     what = (inspect.getdoc(type_) or "").partition("\n")[0]
     fields = [f"`{field.name}`" for field in dataclasses.fields(type_)]
     fields += [f"`{name}`" for name, value in inspect.getmembers(type_) if isinstance(value, property)]
-    columns = (f"`{type_.__name__}`", _keys(probe), _connections(probe), cell(what.replace("``", "")))
+    columns = (
+        f"`{fact.type.__name__}`",
+        _keys(fact),
+        _connections(fact),
+        cell(what.replace("``", "")),
+    )
     return f"| {' | '.join(columns)} | {', '.join(dict.fromkeys(fields))} |"
 
 
-def _keys(probe: Probe) -> str:
-    used = _used_keys(probe.observation)
+def _class_of(fact: Fact) -> type[Any]:
+    """Return the class of the observation, also if its type is a ``NewType``."""
+    return getattr(fact.type, "__supertype__", fact.type)
+
+
+def _keys(fact: Fact) -> str:
+    used = _used_keys(fact.type)
     shown = ", ".join(f"`{key}`" for key in used[:3]) + (" ..." if len(used) > 3 else "")
-    if issubclass(probe.observation, Exchange):
+    if issubclass(_class_of(fact), Exchange):
         return f"any request: {shown}"
-    return {"none": "", "optional": f"none, {shown}", "needed": shown}[probe.keys]
+    return {"none": "", "optional": f"none, {shown}", "needed": shown}[fact.keys]
 
 
 def _used_keys(type_: type[Any]) -> list[str]:
@@ -77,25 +90,28 @@ def _used_keys(type_: type[Any]) -> list[str]:
     return sorted({need.key for need in needs if need.type is type_ and need.key is not None})
 
 
-def _connections(probe: Probe) -> str:
-    key = next(iter(_used_keys(probe.observation)), None) if probe.keys == "needed" else None
+def _connections(fact: Fact) -> str:
+    key = next(iter(_used_keys(fact.type)), None) if fact.keys == "needed" else None
     client = Listener(
         role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="m0", label="client-m0"
     )
-    credentials = PortCredentials(identities=(sample_pki().client,))
+    credentials = PortCredentials(identities=(ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).client,))
     target = Target(label="t", origin="live", listeners=(client,), client=credentials)
-    asked = sum(probes()[type_].cost(Planned(target, client, of)) for type_, of in _all(probe, target, key))
-    own = probe.cost(Planned(target, client, key))
+    asked = sum(
+        facts()[type_].connections(Planned(target, client, of)) for type_, of in _all(fact, target, key)
+    )
+    own = fact.connections(Planned(target, client, key))
     return f"{own} ({asked})" if asked else "0"
 
 
-def _all(probe: Probe, target: Target, key: str | None) -> Iterator[tuple[type[Any], str | None]]:
+def _all(fact: Fact, target: Target, key: str | None) -> Iterator[tuple[type[Any], str | None]]:
     seen: set[tuple[type[Any], str | None]] = set()
-    left = [(probe.observation, key)]
+    left = [(fact.type, key)]
     while left:
         if (one := left.pop()) in seen:
             continue
         seen.add(one)
         yield one
         type_, of = one
-        left += probes()[type_].needs(Planned(target, target.listeners[0], of))
+        reads = facts()[type_].reads(Planned(target, target.listeners[0], of))
+        left += [(need.type, key_of_it) for need, key_of_it in reads]

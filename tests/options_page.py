@@ -27,6 +27,11 @@ line replaces the ini option, even if it is a list. An endpoint or `--etcd-confi
 replaces all of these in the ini file. Paths in an ini file are relative to that file. A flag in an ini file
 is `true` or `false`.
 
+An option on the command line that has no effect in the run is refused with exit code 4: `--etcd-report`
+without the suite, `--etcd-cacert` without an endpoint, `--etcd-size` if the run starts no cluster. In an ini
+file or `addopts` it has no effect, since those are for several commands. `--etcd-list-checks` and
+`--etcd-explain` run nothing and may be added to any command.
+
 Endpoints and `--etcd-config` are never read from the environment. In an ini file or `addopts` they are used
 only with `--etcd-conformance` on the command line.
 

@@ -17,7 +17,8 @@ from profiles_page import profiles_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
 
-from pytest_etcdtls.registry import Need, catalogue
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -28,17 +28,21 @@ class ThreadedServer:
         handler: what is done with a connection; an error of the connection ends it.
         host: address that is listened on.
         seconds: time-out of a handler's reads and writes; ``None`` for none.
+        port: port that is listened on; 0 for a free one.
 
     Attributes:
         port: the port that is listened on.
         accepted: connections so far.
     """
 
-    def __init__(self, handler: Handler, host: str = "127.0.0.1", seconds: float | None = 30) -> None:
+    def __init__(
+        self, handler: Handler, host: str = "127.0.0.1", seconds: float | None = 30, port: int = 0
+    ) -> None:
         self._handler = handler
         self._seconds = seconds
         self._open: set[socket.socket] = set()
-        self._listening = socket.create_server((host, 0), backlog=128)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listening = socket.create_server((host, port), family=family, backlog=128)
         self.port = int(self._listening.getsockname()[1])
         self.accepted = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)

@@ -1,4 +1,4 @@
-"""Every check of the catalogue is silent on conforming samples and finds its own counterexample.
+"""Every check of the catalogue is silent on recorded etcds and finds its own counterexample.
 
 Each message names the file to edit.
 """
@@ -11,22 +11,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conforming import roles_of
 
 import pytest_etcdtls.checks
-import pytest_etcdtls.observer
-from pytest_etcdtls.facts.probe import probe_for
-from pytest_etcdtls.registry import Check, catalogue, conforming, prove_check
+from pytest_etcdtls.conforming import conforming, prove_check
+from pytest_etcdtls.observer import find_fact
+from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.role import Role
 
-EVERY = [pytest.param(check, id=check.id) for check in catalogue().values()]
+EVERY = [
+    pytest.param(check, role, id=f"{check.id}-{role}" if role else check.id)
+    for check in catalogue().values()
+    for role in roles_of(check)
+]
 
 
-@pytest.mark.parametrize("check", EVERY)
-def test_a_check_is_silent_on_samples_and_finds_its_counterexample(check: Check) -> None:
-    prove_check(check)
+@pytest.mark.parametrize(("check", "role"), EVERY)
+def test_a_check_is_silent_on_recorded_etcds_and_finds_its_counterexample(
+    check: Check, role: Role | None
+) -> None:
+    prove_check(check, role)
 
 
-def test_a_check_may_replace_the_conforming_sample() -> None:
+def test_a_check_may_replace_what_is_recorded() -> None:
     plain = catalogue()["api.version-body"]
     other = next(iter(conforming(catalogue()["api.v2-disabled"]).values()))
     changed = conforming(replace(plain, conforming=lambda exchange: {"exchange": other}))
@@ -34,9 +41,9 @@ def test_a_check_may_replace_the_conforming_sample() -> None:
     assert changed != conforming(plain)
 
 
-def test_every_needed_observation_has_a_probe() -> None:
+def test_every_needed_fact_has_a_function() -> None:
     for check in catalogue().values():
-        assert [probe_for(need.type) for need in check.needs.values()], check.id
+        assert [find_fact(need.type) for need in check.needs.values()], check.id
 
 
 def test_remediation_and_references_have_no_placeholder_left() -> None:

@@ -110,3 +110,13 @@ def _is_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False
+
+
+def test_each_promise_of_security_names_a_test() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    named = re.findall(r"`([a-z_]+/test_[a-z_]+\.py)`", text)
+    assert len(set(named)) > 15
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+    _, _, table = text.partition("## Whom it does not trust")
+    rows = [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
+    assert [row for row in rows if "test_" not in row] == []

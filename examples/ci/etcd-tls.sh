@@ -12,6 +12,6 @@ for etcd; do
 done
 [ -x .etcd-tls/bin/pytest ] || {
     python3 -m venv .etcd-tls
-    .etcd-tls/bin/python -m pip install --quiet pytest-etcdtls
+    .etcd-tls/bin/python -m pip install --quiet pytest-etcdtls==0.1.0
 }
 exec .etcd-tls/bin/pytest --pyargs pytest_etcdtls -q --etcd-report=etcd-tls.json --etcd-report=etcd-tls.html "$@"

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls import EVERY_LISTENER, Finding, Statement, check
+from pytest_etcdtls import EVERY_LISTENER, Finding, Listener, Statement, check
 from pytest_etcdtls.facts import ClientExchange, Response
 
 
-def _with_server(exchange: ClientExchange) -> Mapping[str, Any]:
+def _with_server(exchange: ClientExchange, **_: object) -> Mapping[str, Any]:
     attempt = replace(
         exchange.attempt, response=Response(status=200, headers={"server": "nginx"}, body=b"{}")
     )
@@ -18,7 +18,9 @@ def _with_server(exchange: ClientExchange) -> Mapping[str, Any]:
 
 
 @check("company.no-proxy", on=EVERY_LISTENER, counterexample=_with_server)
-def etcd_is_reached_without_a_proxy(exchange: Annotated[ClientExchange, "/version"]) -> Iterator[Statement]:
+def etcd_is_reached_without_a_proxy(
+    here: Listener, exchange: Annotated[ClientExchange, "/version"]
+) -> Iterator[Statement]:
     """No proxy answers in the place of etcd.
 
     Our network policy allows none between the API server and etcd.
@@ -31,7 +33,7 @@ def etcd_is_reached_without_a_proxy(exchange: Annotated[ClientExchange, "/versio
     response = exchange.attempt.response
     if response is not None and "server" in response.headers:
         yield Finding(
-            message=f"a proxy answers at {exchange.url}",
+            message=f"a proxy answers at {here.url}",
             expected="no header Server, which etcd does not send",
             observed=f"Server: {response.headers['server']}",
         )

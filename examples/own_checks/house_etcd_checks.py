@@ -9,17 +9,18 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import Finding, Note, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
 
 LONGEST = timedelta(days=398)
 
 
-def _long_ago(chain: ServedChain) -> Mapping[str, Any]:
+def _long_ago(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     """Return what the check is to find: the sample, observed long after its certificate was issued."""
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_before_utc + 2 * LONGEST)}
 
 
 @check("house.certificate-age", on={Role.CLIENT, Role.PEER}, counterexample=_long_ago)
-def certificates_are_renewed(chain: ServedChain) -> Iterator[Statement]:
+def certificates_are_renewed(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate was issued within 398 days.
 
     An older one shows that the renewal does not run.
@@ -32,7 +33,7 @@ def certificates_are_renewed(chain: ServedChain) -> Iterator[Statement]:
     age = chain.observed_at - chain.leaf.not_valid_before_utc
     if age > LONGEST:
         yield Finding(
-            message=f"the certificate of {chain.url} is {age.days} days old",
+            message=f"the certificate of {here.url} is {age.days} days old",
             expected=f"at most {LONGEST.days} days",
             observed=f"{age.days} days",
         )

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted, only
-from pytest_etcdtls.facts.access import SplitRevocation
+from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted
+from pytest_etcdtls.command import GOOD_CLIENT, curl, etcdctl, show_version
+from pytest_etcdtls.facts.access_matrix import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
-from pytest_etcdtls.judgement import GOOD_CLIENT, curl, etcdctl, show_version
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
-from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.role import Role
 
 Line = tuple[int, int]
 
@@ -45,20 +44,22 @@ def is_affected(release: Release, fixed: Mapping[Line, int], since: Mapping[Line
     return release.line < max(fixed)
 
 
-def _inferred(releases: EtcdReleases, fixed: Mapping[Line, int], what: str) -> Iterator[Statement]:
+def _inferred(releases: EtcdReleases, fixed: Mapping[Line, int], effect: str) -> Iterator[Statement]:
     affected = [found for found in releases.members if is_affected(found.release, fixed)]
     if affected:
-        yield _by_version(affected, fixed, what)
+        yield _by_version(affected, fixed, effect)
 
 
-def _by_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], what: str) -> Finding:
+def _by_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], effect: str) -> Finding:
     versions = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in sorted(fixed.items()))
     return Finding(
-        message=f"{what} (inferred from the version)",
+        message=f"{effect} (inferred from the version)",
         expected=f"{versions} or newer",
-        observed="; ".join(f"{found.url}: etcd {found.release} ({found.source})" for found in affected),
+        observed="; ".join(
+            f"{found.listener.url}: etcd {found.release} ({found.source})" for found in affected
+        ),
         evidence={"kind": "inferred from the version"},
-        reproduce=tuple(show_version(found.url) for found in affected),
+        reproduce=tuple(show_version(found.listener.url) for found in affected),
     )
 
 
@@ -85,22 +86,22 @@ def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
     """
-    over_http = only(split.http, OVER_HTTP).cases
-    over_grpc = only(split.grpc, OVER_GRPC).cases
-    if not over_grpc or not over_http or any(case.attempt.ending is Ending.SERVED for case in over_http):
+    over_http = split.http.cases.over(*OVER_HTTP)
+    over_grpc = split.grpc.cases.over(*OVER_GRPC)
+    if not over_grpc or not over_http or over_http.accepted:
         reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    served = [case for case in over_grpc if case.attempt.ending is Ending.SERVED]
-    if served:
+    if over_grpc.accepted:
+        http_url = over_http[0].attempt.url
         yield Finding(
             message="the gRPC port does not look at the revocation list",
-            expected=f"a refusal, as on {split.http.url}",
-            observed="; ".join(f"{case.version}: {case.attempt.describe()}" for case in served),
+            expected=f"a refusal, as on {http_url}",
+            observed="; ".join(f"{case.version}: {case.attempt.describe()}" for case in over_grpc.accepted),
             evidence={"kind": "proved", "identity": split.grpc.identity},
             reproduce=(
-                etcdctl(split.grpc.url, split.grpc.files),
-                curl(split.http.url, role="client-http", files=split.http.files, protocol=Protocol.HTTP1),
+                etcdctl(over_grpc[0].attempt.url, split.grpc.identity),
+                curl(http_url, client=split.http.identity),
             ),
         )
 
@@ -237,20 +238,19 @@ def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: upgrade etcd to the newest patch release of its line, or rebuild it with a newer Go.
     """
-    for found in releases.members:
-        faults = open_faults(found.release)
+    for running in releases.members:
+        faults = open_faults(running.release)
         if faults:
             yield Finding(
-                message=f"etcd was built with {found.text}, which lacks fixes (inferred from the version)",
+                message=f"etcd was built with {running.text}, which lacks fixes (inferred from the version)",
                 expected=f"Go {max(fixed[-1] for fixed in _FIXED.values())} or newer",
-                observed=f"{found.url}: {found.text} lacks the fixes of {', '.join(faults)}",
+                observed=f"{running.listener.url}: {running.text} lacks the fixes of {', '.join(faults)}",
                 evidence={"kind": "inferred from the version"},
                 reproduce=(
                     curl(
-                        found.url,
-                        role="client",
+                        running.listener.url,
                         path="/metrics",
-                        files=GOOD_CLIENT,
+                        client=GOOD_CLIENT,
                         look='"server_go_version"',
                         then="grep go_version",
                     ),

@@ -3,23 +3,33 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Annotated, Any
 
-from pytest_etcdtls.errors import UnreadableJSONError
-from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import Alarms, ClientExchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
+from pytest_etcdtls.command import GOOD_CLIENT, STATUS, Command, curl
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    UnreadableJSONError,
+)
+from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
+from pytest_etcdtls.facts.fact import Each
+from pytest_etcdtls.facts.member_list import MemberListing, MemberRecord
 from pytest_etcdtls.facts.release import EtcdRelease, Release
-from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, with_attempts
+from pytest_etcdtls.judgement import with_attempts
+from pytest_etcdtls.pki.certificate import shown, span
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
-from pytest_etcdtls.untrusted import read_json
+from pytest_etcdtls.untrusted import printable, read_json
 
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
-_CLOCK_TOLERANCE = timedelta(seconds=60)
 _NO_CLIENT = CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
 
 
@@ -67,7 +77,7 @@ def livez_and_readyz_exist(
 
 def answered_throughout(served: ServedClient, response: Response) -> Mapping[str, Any]:
     """Return the client with another response to every request; for counterexamples."""
-    assert served.client is not None  # noqa: S101 - the conforming sample has one
+    assert served.client is not None  # noqa: S101 - the recorded one has it
     return {"served": replace(served, client=with_attempts(served.client, response=response))}
 
 
@@ -90,7 +100,9 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
-    for protocol, response, line in _responses(served, '"Location"', lambda one: 300 <= one.status < 400):
+    for protocol, response, line in _responses(
+        served, '"Location"', lambda response: 300 <= response.status < 400
+    ):
         yield Finding(
             message="an answer is a redirection",
             expected="etcd's own answer",
@@ -103,20 +115,18 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
 
 def _responses(
     served: ServedClient, look: str, wanted: Callable[[Response], bool]
-) -> Iterator[tuple[Protocol, Response, str]]:
+) -> Iterator[tuple[Protocol, Response, Command]]:
     """Yield the first wanted response of each protocol, with a command that shows what ``look`` names."""
     client = served.client
+    if client is None:
+        return
     seen: set[Protocol] = set()
-    for attempt in client.served if client else ():
+    for attempt in client.served:
         response, protocol = attempt.response, attempt.protocol
         if response is not None and protocol not in seen and wanted(response):
             seen.add(protocol)
-            files = client.files if client else None
-            yield (
-                protocol,
-                response,
-                curl(served.url, role=served.role, files=files, protocol=protocol, look=look),
-            )
+            show = curl(attempt.url, client=client.identity, protocol=protocol, look=look)
+            yield protocol, response, show
 
 
 def _encoded(served: ServedClient) -> Mapping[str, Any]:
@@ -137,8 +147,8 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
-    found = _responses(served, '"Content-Encoding"', lambda one: bool(one.content_encoding))
-    for protocol, response, line in found:
+    encoded = _responses(served, '"Content-Encoding"', lambda response: bool(response.content_encoding))
+    for protocol, response, line in encoded:
         yield Finding(
             message="an answer has a content encoding",
             expected="etcd's own answer, as it is",
@@ -149,52 +159,56 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
         yield _NO_CLIENT
 
 
-def _long_ago(served: ServedClient) -> Mapping[str, Any]:
-    headers = {"date": "Sat, 01 Jan 2000 00:00:00 GMT"}
-    return answered_throughout(served, Response(status=200, headers=headers))
+def _long_ago(clock: MemberClock, **_: object) -> Mapping[str, Any]:
+    return {"clock": replace(clock, ahead=timedelta(days=-10000))}
 
 
-@check("api.clock-agrees", on={Role.CLIENT, Role.PEER}, counterexample=_long_ago)
-def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
+@check("api.clock-agrees", on=EVERY_LISTENER, counterexample=_long_ago)
+def the_clocks_agree(here: Listener, served: ServedClient, clock: MemberClock) -> Iterator[Statement]:
     """The member's clock and the local clock agree within a minute.
 
     Each side judges the validity of certificates by its own clock. A clock that is ahead makes certificates
-    expire early; one that is behind accepts expired certificates and refuses new ones.
+    expire early; one that is behind accepts expired certificates and refuses new ones. Where a certificate is
+    valid by one clock only, checks of its validity come to no verdict until the clocks agree.
 
     Spec: RFC 9110 section 6.6.1
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
-    Level: SHOULD
-    Remediation: synchronise the clocks of both machines (chrony, systemd-timesyncd).
+    Level: MUST, SHOULD where every certificate is valid by both clocks, or by neither
+    Remediation: synchronise the clocks of both machines (chrony, systemd-timesyncd), then run again.
     """
     if served.client is None:
         yield _NO_CLIENT
         return
-    dated = [
-        (attempt.started_at, when)
-        for attempt in served.client.served
-        if attempt.response and (when := _date(attempt.response.headers.get("date", "")))
-    ]
-    if not dated:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"no answer of {served.url} has a Date header")
+    if clock.ahead is None:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"no answer of {here.url} has a Date header")
         return
-    ours, theirs = min(dated, key=lambda pair: abs(pair[1] - pair[0]))
-    if abs(theirs - ours) > _CLOCK_TOLERANCE:
-        ahead = "ahead of" if theirs > ours else "behind"
+    ours, *theirs = clock.times(served.client.attempts[0].started_at)
+    if theirs:
+        by_one = [one for one in clock.certificates if state_of(one, ours) != state_of(one, theirs[0])]
+        skew, ahead = abs(clock.ahead), "ahead of" if clock.ahead > timedelta() else "behind"
+        # The header has whole seconds.
+        length = (
+            span(skew + timedelta(seconds=1))
+            if skew >= timedelta(hours=1)
+            else f"{skew.total_seconds():.0f} s"
+        )
         yield Finding(
-            message=f"the member's clock is {abs(theirs - ours).total_seconds():.0f} s {ahead} ours",
-            expected=f"within {_CLOCK_TOLERANCE.total_seconds():.0f} s",
-            observed=f"Date {theirs:%Y-%m-%d %H:%M:%S} UTC at {ours:%Y-%m-%d %H:%M:%S} UTC",
-            reproduce=(curl(served.url, role=served.role, files=served.client.files, look='"Date"'),),
+            message=f"the member's clock is {length} {ahead} the local clock",
+            expected=f"within {CLOCK_TOLERANCE.total_seconds():.0f} s",
+            observed="; ".join(
+                (
+                    f"Date {when(theirs[0])} at {when(ours)} by the local clock",
+                    *(f"{shown(one)} {by_each_clock(one, (ours, *theirs))}" for one in by_one[:_SHOWN]),
+                )
+            ),
+            level=None if by_one else Level.SHOULD,
+            reproduce=(curl(here.url, client=served.client.identity, look='"Date"'),),
         )
 
 
-def _date(text: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return when if when.tzinfo else None
+_SHOWN = 4
+"""Certificates that a finding names."""
 
 
 _WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
@@ -209,13 +223,13 @@ def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
     """Yield inconclusive for an exchange without an HTTP response."""
     if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
         yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{exchange.url}{exchange.path}: {exchange.attempt.describe()}"
+            Outcome.INCONCLUSIVE, f"{exchange.attempt.url}{exchange.path}: {exchange.attempt.describe()}"
         )
 
 
-def repeat(exchange: ClientExchange) -> str:
-    """Return a line that makes the request again."""
-    return curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
+def repeat(exchange: ClientExchange) -> Command:
+    """Return a command that makes the request again."""
+    return curl(exchange.attempt.url, path=exchange.path, client=GOOD_CLIENT, look=STATUS)
 
 
 def show(response: Response) -> str:
@@ -302,16 +316,22 @@ def _is_version(value: object) -> bool:
     return len(numbers) == 3 and all(re.fullmatch("[0-9]{1,9}", number) for number in numbers)
 
 
-def _another_etcd(versions: VersionAnswers) -> Mapping[str, Any]:
-    (first, body), *rest = versions.answers
-    return {"versions": replace(versions, answers=((first, {**body, "etcdserver": "2.3.8"}), *rest))}
+Versions = Each[Annotated[ClientExchange, "/version"]]
+
+
+def _another_etcd(here: Listener, versions: Versions, **_: object) -> Mapping[str, Any]:
+    other = Response(status=200, body=b'{"etcdserver":"2.3.8","etcdcluster":"2.3.0"}')
+    exchanges = {listener: answered_with(exchange, other) for listener, exchange in versions}
+    return {"versions": Each.of(exchanges | {here: versions.at(here)})}
 
 
 _BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
 
 
 @check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
-def both_ports_report_the_same_versions(versions: VersionAnswers) -> Iterator[Statement]:
+def both_ports_report_the_same_versions(
+    here: Listener, target: Target, versions: Versions
+) -> Iterator[Statement]:
     """Client port and peer port of a member report the same versions.
 
     Otherwise the two ports belong to different etcds: a wrong port forward, a stale instance, a proxy. A
@@ -324,7 +344,21 @@ def both_ports_report_the_same_versions(versions: VersionAnswers) -> Iterator[St
     Level: SHOULD
     Remediation: pass listeners of one member; look for a second etcd on that host.
     """
-    reported = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
+    siblings = target.siblings(here, Role.CLIENT, Role.CLIENT_HTTP)
+    if not siblings:
+        reason = "needs a client listener of the same member: pass --etcd-endpoint for it"
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        return
+    reported = {here.url: _reported(versions.at(here))}
+    reasons: list[str] = []
+    for sibling in siblings:
+        try:
+            reported[sibling.url] = _reported(versions.at(sibling))
+        except NotApplicableError as error:
+            reasons.append(error.reason)
+    if len(reported) < 2:
+        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
+        return
     servers = {server for server, _ in reported.values()}
     clusters = {cluster for _, cluster in reported.values()} - _BEFORE_ALL_ARE_KNOWN
     if len(servers) > 1 or len(clusters) > 1:
@@ -337,14 +371,33 @@ def both_ports_report_the_same_versions(versions: VersionAnswers) -> Iterator[St
         )
 
 
-def _sick(exchange: ClientExchange, alarms: Alarms) -> Mapping[str, Any]:
+def _reported(exchange: ClientExchange) -> tuple[str | None, str | None]:
+    """Return the versions of the server and of the cluster.
+
+    Raises:
+        UnobservedError: if the response is not that of ``/version``.
+    """
+    attempt = exchange.attempt
+    if attempt.ending is not Ending.SERVED or attempt.response is None:
+        raise InconclusiveError(f"{attempt.url}/version: {attempt.describe()}")
+    try:
+        body = read_json(attempt.response.body)
+    except UnreadableJSONError as error:
+        raise NotVerifiedError(f"{attempt.url}/version cannot be read: {error}") from error
+    if not isinstance(body, dict):
+        raise NotVerifiedError(f"{attempt.url}/version is not a JSON object")
+    texts = {name: printable(str(value)) for name, value in body.items()}
+    return texts.get("etcdserver"), texts.get("etcdcluster")
+
+
+def _sick(exchange: ClientExchange, good: AcceptedClient) -> Mapping[str, Any]:
     body = b'{"health":"false","reason":"NO LEADER"}'
     return {"exchange": answered_with(exchange, Response(status=503, body=body))}
 
 
 @check("api.healthy", on=CLIENT_PORTS_AND_METRICS, counterexample=_sick)
 def the_member_is_healthy(
-    exchange: Annotated[ClientExchange, "/health"], alarms: Alarms
+    exchange: Annotated[ClientExchange, "/health"], good: AcceptedClient | None
 ) -> Iterator[Statement]:
     """/health reports true to the good client.
 
@@ -365,11 +418,12 @@ def the_member_is_healthy(
     fields = _fields(response)
     # etcd sends the text "true", not a boolean.
     healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
-    reasons = [str(fields["reason"])] if fields.get("reason") else alarms.texts
+    alarms = _alarms(good)
+    reasons = [str(fields["reason"])] if fields.get("reason") else alarms
     if not healthy:
         yield Finding(
             message="/health does not report true",
-            evidence={"alarms": "; ".join(alarms.texts)} if alarms.texts else {},
+            evidence={"alarms": "; ".join(alarms)} if alarms else {},
             level=Level.SHOULD if reasons and all("NOSPACE" in text for text in reasons) else None,
             expected='HTTP 200: {"health":"true"}',
             observed=show(response),
@@ -377,13 +431,26 @@ def the_member_is_healthy(
         )
 
 
-def _another_member(members: MemberLists) -> Mapping[str, Any]:
-    other = MemberRecord(id="1", name="other", peer_urls=(), client_urls=())
-    return {"members": replace(members, by_peer=(*members.by_peer, other))}
+def _alarms(good: AcceptedClient | None) -> list[str]:
+    """Return the alarms in the status responses to the client: ``memberID:1 alarm:NOSPACE``."""
+    alarms: dict[str, None] = {}
+    accepted = good.accepted if good else None
+    for attempt in accepted.served_over(Protocol.GATEWAY) if accepted else ():
+        errors = _fields(attempt.response).get("errors") if attempt.response else None
+        texts = [text.strip() for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
+        alarms |= dict.fromkeys(printable(text) for text in texts if "alarm:" in text)
+    return list(alarms)
+
+
+def _another_member(listing: MemberListing, **_: object) -> Mapping[str, Any]:
+    other = MemberRecord(id="2", name="other", peer_urls=(), client_urls=())
+    return {"listing": replace(listing, members=(*listing.members, other))}
 
 
 @check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_another_member)
-def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement]:
+def both_ports_list_the_same_members(
+    here: Listener, target: Target, listing: MemberListing, listings: Each[MemberListing]
+) -> Iterator[Statement]:
     """The peer port's /members agrees with the client port's member list.
 
     Otherwise the two ports belong to different clusters, or one member has an outdated list.
@@ -393,17 +460,18 @@ def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement
     Level: SHOULD
     Remediation: pass listeners of one cluster; compare with etcdctl member list.
     """
-    by_peer, by_client = set(members.by_peer), set(members.by_client)
-    if by_peer != by_client:
+    client = target.first_of(Role.CLIENT)
+    if client is None:
+        reason = "needs a client listener of the cluster: pass --etcd-endpoint"
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        return
+    by_client = listings.at(client).members
+    if set(listing.members) != set(by_client):
         yield Finding(
             message="the two ports list different members",
-            expected=f"{members.client_url}: {_listed(members.by_client)}",
-            observed=f"{members.url}: {_listed(members.by_peer)}",
-            reproduce=(
-                curl(
-                    members.url, role="peer", path="/members", files=GOOD_PEER, look="the URLs of each member"
-                ),
-            ),
+            expected=f"{client.url}: {_listed(by_client)}",
+            observed=f"{here.url}: {_listed(listing.members)}",
+            reproduce=(curl(here.url, path="/members", client=GOOD_CLIENT, look="the URLs of each member"),),
         )
 
 

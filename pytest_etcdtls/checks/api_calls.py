@@ -4,21 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cryptography import x509
+
 from pytest_etcdtls.checks.api_answers import show
-from pytest_etcdtls.facts.api import (
-    DENIED,
-    GatewayAnswer,
-    GatewayDial,
-    GRPCOverHTTP1,
-    NegotiatedExchange,
-    RangeAnswer,
-)
-from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
+from pytest_etcdtls.command import GOOD_CLIENT, STATUS, curl, etcdctl
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
+from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, RangeAnswer
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
-from pytest_etcdtls.pki.go_verify import find_path
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, find_path, is_current
 from pytest_etcdtls.registry import CLIENT_PORTS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Response
 
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
@@ -34,6 +32,10 @@ _ALERTS = {
 }
 """How Go's TLS names alerts 45, 48 and 80, and etcd's message for an allowed hostname."""
 _NO_GATEWAY = "switch the gateway off with --enable-grpc-gateway=false, or do without the allowed hostname"
+_RENEW_OWN = (
+    "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file and with "
+    "clientAuth"
+)
 _OWN_PAIR = (
     "give the gateway a pair with --client-cert-file and --client-key-file (etcd 3.5 and newer) that a CA of "
     "--trusted-ca-file has issued with clientAuth; or, if nobody uses the gateway, switch it off with "
@@ -41,13 +43,13 @@ _OWN_PAIR = (
 )
 
 
-def _out_of_order(answer: GatewayAnswer, dial: GatewayDial) -> Mapping[str, Any]:
+def _out_of_order(answer: GatewayAnswer, **_: object) -> Mapping[str, Any]:
     response = Response(status=503, body=b'{"error":"unavailable","code":14}')
     return {"answer": replace(answer, tries=(replace(answer.attempt, response=response),))}
 
 
 @check("api.gateway-works", on=CLIENT_PORTS, counterexample=_out_of_order)
-def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
+def the_gateway_works(here: Listener, answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
     Clients of the gateway get status 503, while /version and gRPC work. etcd connects to its own client port
@@ -68,7 +70,7 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
     """
     response = answer.attempt.response
     if response is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} gateway: {answer.attempt.describe()}")
     elif response.status == 404:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
     elif response.status in (400, 401, 403):
@@ -80,11 +82,7 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
             expected="HTTP 200",
             observed=show(response),
             evidence={"identity": answer.identity},
-            reproduce=(
-                curl(
-                    answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
-                ),
-            ),
+            reproduce=(curl(here.url, client=answer.identity, protocol=Protocol.GATEWAY, look=STATUS),),
             remediation=remediation,
         )
     elif answer.user:
@@ -101,32 +99,65 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     if response.status != 503:
         return "", "see etcd's log; look for a proxy in front of the client port"
     cause = next((cause for words, cause in _ALERTS.items() if words in text), None)
-    if dial.with_another:
+    own = dial.with_another or (dial.with_another is None and _dials_with_another(dial, cause))
+    if own and not dial.own:
         why = {
             _EXPIRED: "has expired",
             _AUTHORITY: f"is from a CA that is not trusted for clients ({_trusted(dial)})",
             _HOSTNAME: f"does not satisfy {_hostname(dial)}",
         }.get(cause or "", "is refused, or etcd cannot be dialled for another reason")
-        remedy = "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file "
-        remedy += "and with clientAuth"
         return (
             f"the gateway dials etcd with the certificate of --client-cert-file, which {why}",
-            f"use gRPC: {_NO_GATEWAY}" if cause == _HOSTNAME else remedy,
+            f"use gRPC: {_NO_GATEWAY}" if cause == _HOSTNAME else _RENEW_OWN,
         )
+    if own:
+        return _why_refused(dial, cause, _Presented(dial.own, own=True))
     if not dial.served:
         return "", "see etcd's log: the gateway dials etcd's own client port"
-    with_it = f"the gateway dials etcd with the served certificate, {shown(dial.served[0])}"
-    return _why_refused(dial, cause, with_it)
+    return _why_refused(dial, cause, _Presented(dial.served, own=False, certain=dial.with_another is False))
 
 
-def _why_refused(dial: GatewayDial, cause: str | None, with_it: str) -> tuple[str, str]:
-    """Return why the served certificate cannot be used as a client certificate."""
+def _dials_with_another(dial: GatewayDial, cause: str | None) -> bool:
+    """Return whether the answer shows that etcd dials with another certificate than the served one."""
+    when = dial.observed_at
+    return cause == _EXPIRED and when is not None and all(is_current(one, when) for one in dial.served)
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """The certificates with which the gateway dials etcd.
+
+    Attributes:
+        own: they are those of ``--client-cert-file``, not the served ones.
+        certain: that is known.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    own: bool
+    certain: bool = True
+
+    @property
+    def text(self) -> str:
+        """The beginning of a message."""
+        which = "the certificate of --client-cert-file" if self.own else "the served certificate"
+        unless = "" if self.certain else ", unless --client-cert-file names another one"
+        return f"the gateway dials etcd with {which}, {shown(self.chain[0])}{unless}"
+
+    def remedy(self, of_served: str) -> str:
+        """Return the remedy: to renew the pair of its own, else the given one."""
+        return _RENEW_OWN if self.own else of_served
+
+
+def _why_refused(dial: GatewayDial, cause: str | None, presented: _Presented) -> tuple[str, str]:
+    """Return why etcd refuses the certificate with which its gateway dials it."""
+    with_it = presented.text
     if cause == _HALF:
+        pair = "--client-cert-file and --client-key-file" if presented.own else "--cert-file and --key-file"
         return (
             "etcd could not load its certificate and key when the gateway dialled it",
-            "put a certificate and its key at the paths of --cert-file and --key-file",
+            f"put a certificate and its key at the paths of {pair}",
         )
-    leaf, *sent = dial.served
+    leaf, *sent = presented.chain
     now = dial.observed_at or leaf.not_valid_before_utc
     if cause == _HOSTNAME or (cause is None and dial.allowed_hostname):
         return (
@@ -136,34 +167,36 @@ def _why_refused(dial: GatewayDial, cause: str | None, with_it: str) -> tuple[st
         )
     if now > leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:
         state = "has expired" if now > leaf.not_valid_after_utc else "is not yet valid"
-        return (
-            f"{with_it}, which {state}: this follows from cert.valid-now",
+        follows = "" if presented.own else ": this follows from cert.valid-now"
+        return f"{with_it}, which {state}{follows}", presented.remedy(
             "renew the pair of --cert-file and --key-file, as cert.valid-now says; the gateway works again "
-            "about a second later",
+            "about a second later"
         )
-    path = find_path(leaf, sent, dial.trusted, now) if dial.trusted else None
+    path = find_path(leaf, sent, dial.trusted, now, CLIENT_AUTH) if dial.trusted else None
     if dial.trusted and path is None:
         return (
             f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and no path leads from "
             f"it to a CA that is trusted for clients ({_trusted(dial)})",
-            _OWN_PAIR,
+            presented.remedy(_OWN_PAIR),
         )
     if path and any(now > found.not_valid_after_utc for found in path):
-        return (
-            f"{with_it}, and its CA has expired: this follows from cert.ca-valid-now",
-            "renew the CA and what it issued, as cert.ca-valid-now says",
+        follows = "" if presented.own else ": this follows from cert.ca-valid-now"
+        return f"{with_it}, and its CA has expired{follows}", presented.remedy(
+            "renew the CA and what it issued, as cert.ca-valid-now says"
         )
     if not is_for(leaf, "clientAuth"):
         return (
             f"{with_it}, whose extendedKeyUsage ({', '.join(purposes(leaf) or ()) or 'empty'}) has no "
             "clientAuth: incompatible key usage",
-            f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}",
+            presented.remedy(
+                f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}"
+            ),
         )
     if cause == _AUTHORITY and path is None:
         return (
             f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and the client port "
             f"refuses it as issued by an unknown CA ({_trusted(dial)})",
-            _OWN_PAIR,
+            presented.remedy(_OWN_PAIR),
         )
     if cause == _AUTHORITY:
         return (
@@ -174,7 +207,7 @@ def _why_refused(dial: GatewayDial, cause: str | None, with_it: str) -> tuple[st
         )
     return (
         f"{with_it}, which the client port seems to refuse; see what the cert checks of this listener find",
-        f"fix what they find, see etcd's log, or {_OWN_PAIR}",
+        f"fix what they find, see etcd's log, or {presented.remedy(_OWN_PAIR)}",
     )
 
 
@@ -197,12 +230,12 @@ def _why_denied(answer: GatewayAnswer, response: Response) -> str:
     return f"{_NEEDS_USER} ({why})"
 
 
-def _unavailable(answer: RangeAnswer) -> Mapping[str, Any]:
+def _unavailable(answer: RangeAnswer, **_: object) -> Mapping[str, Any]:
     return {"answer": replace(answer, status=14, message="etcdserver: no leader", well_formed=False)}
 
 
 @check("api.grpc-range", on={Role.CLIENT}, counterexample=_unavailable)
-def grpc_range_answers(answer: RangeAnswer) -> Iterator[Statement]:
+def grpc_range_answers(here: Listener, answer: RangeAnswer) -> Iterator[Statement]:
     """KV/Range over gRPC answers the good client.
 
     Clients cannot read keys from this member. The check requests one key with a serializable read and only
@@ -217,14 +250,14 @@ def grpc_range_answers(answer: RangeAnswer) -> Iterator[Statement]:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
         yield CannotJudge(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
     elif answer.attempt.ending is not Ending.SERVED or answer.attempt.response is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} Range: {answer.attempt.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} Range: {answer.attempt.describe()}")
     elif answer.status != 0 or not answer.well_formed:
         yield Finding(
             message="gRPC KV/Range fails",
             expected="status 0 and a RangeResponse",
             observed=f"status {answer.status} {answer.message}".strip(),
             reproduce=(
-                etcdctl(answer.url, GOOD_CLIENT, "get health --count-only --write-out=fields", '"Count"'),
+                etcdctl(here.url, GOOD_CLIENT, "get health --count-only --write-out=fields", '"Count"'),
             ),
         )
     elif answer.user:
@@ -260,13 +293,13 @@ def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
         yield Note(f"gRPC over HTTP/1.1: {call.attempt.describe()}")
 
 
-def _http2(exchange: NegotiatedExchange) -> Mapping[str, Any]:
+def _http2(exchange: NegotiatedExchange, **_: object) -> Mapping[str, Any]:
     closed = replace(exchange.attempt, ending=Ending.CLOSED, response=None, detail="close_notify")
     return {"exchange": replace(exchange, tries=(closed,))}
 
 
 @check("api.peer-over-http1", on={Role.PEER}, counterexample=_http2)
-def the_peer_port_serves_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
+def the_peer_port_serves_http1(here: Listener, exchange: NegotiatedExchange) -> Iterator[Statement]:
     """The peer port serves HTTP/1.1, even where ALPN negotiated h2.
 
     raft runs over HTTP/1.1, although etcd announces h2 on that port too. A proxy that then insists on HTTP/2
@@ -280,11 +313,11 @@ def the_peer_port_serves_http1(exchange: NegotiatedExchange) -> Iterator[Stateme
     """
     attempt = exchange.attempt
     if attempt.ending is Ending.UNCLEAR:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{exchange.url}: {attempt.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url}: {attempt.describe()}")
     elif attempt.response is None:
         yield Finding(
             message="the peer port does not answer HTTP/1.1 once h2 was offered",
             expected="HTTP/1.1 200",
             observed=f"ALPN {attempt.alpn or 'none'}: {attempt.describe()}",
-            reproduce=(curl(exchange.url, role="peer", files=GOOD_PEER),),
+            reproduce=(curl(here.url, client=GOOD_CLIENT),),
         )

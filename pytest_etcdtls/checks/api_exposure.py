@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.facts.access import AccessMatrix
+from pytest_etcdtls.command import STATUS, Command, curl
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
-from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
-from pytest_etcdtls.judgement import STATUS, curl
+from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.judgement import SERVED
 from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import is_loopback
+from pytest_etcdtls.target import Listener, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 
 
@@ -62,15 +63,14 @@ def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
         )
 
 
-def _client_port(
-    version: ClientExchange, variables: ClientExchange, gateway: ClientExchange
-) -> Mapping[str, Any]:
+def _client_port(version: ClientExchange, **_: object) -> Mapping[str, Any]:
     answer = Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}')
     return {"version": answered_with(version, answer)}
 
 
 @check("api.metrics-scope", on={Role.METRICS}, counterexample=_client_port)
 def the_metrics_listener_serves_metrics_only(
+    here: Listener,
     version: Annotated[ClientExchange, "/version"],
     variables: Annotated[ClientExchange, "/debug/vars"],
     gateway: Annotated[ClientExchange, "/v3/maintenance/status"],
@@ -86,33 +86,32 @@ def the_metrics_listener_serves_metrics_only(
     Level: MUST, SHOULD where clients need a certificate
     Remediation: let monitoring connect to --listen-metrics-urls, and not to --listen-client-urls.
     """
-    found: list[str] = []
+    served: list[str] = []
     for exchange in (version, variables, gateway):
         yield from unanswered(exchange)
         response = exchange.attempt.response
         if response is not None and response.status != 404:
-            found.append(f"{exchange.path}: HTTP {response.status}")
-    if found:
+            served.append(f"{exchange.path}: HTTP {response.status}")
+    if served:
         yield Finding(
             message="the metrics listener serves more than health and metrics",
             expected="HTTP 404 for /version, /debug/vars and /v3",
-            observed="; ".join(found),
-            reproduce=(curl(version.url, role=version.role, path=found[0].partition(":")[0], look=STATUS),),
-            level=Level.SHOULD if version.url.startswith("https:") else None,
+            observed="; ".join(served),
+            reproduce=(curl(here.url, path=served[0].partition(":")[0], look=STATUS),),
+            level=Level.SHOULD if here.scheme == "https" else None,
         )
 
 
-def _from_outside(answer: FirstContact, listener: ListenerFacts) -> Mapping[str, Any]:
-    url = "http://192.0.2.1:2381"
+def _from_outside(answer: FirstContact, here: Listener) -> Mapping[str, Any]:
     attempt = replace(answer.tls[0], ending=Ending.SERVED, alert=None, response=Response(status=200))
     return {
         "answer": replace(answer, tls=(), plaintext=attempt),
-        "listener": replace(listener, scheme="http", host="192.0.2.1", url=url),
+        "here": replace(here, scheme="http", host="192.0.2.1"),
     }
 
 
 @check("api.metrics-exposed", on={Role.METRICS}, counterexample=_from_outside)
-def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts) -> Iterator[Statement]:
+def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iterator[Statement]:
     """A metrics listener without TLS listens on loopback only.
 
     Metrics disclose versions, member addresses, sizes and load to any client that reaches the port. kubeadm's
@@ -124,23 +123,23 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts
     Level: SHOULD
     Remediation: use an https URL in --listen-metrics-urls, or one on 127.0.0.1.
     """
-    if listener.scheme == "https":
+    if here.scheme == "https":
         yield Note("the metrics listener has TLS")
     elif (
         answer.plaintext is not None
         and answer.plaintext.ending is Ending.SERVED
-        and not is_loopback(listener.host)
+        and not is_loopback(here.host)
     ):
         yield Finding(
             message="metrics are served without TLS beyond loopback",
             expected="https, or a loopback address",
-            observed=f"{listener.url}: {answer.plaintext.describe()}",
-            reproduce=(curl(listener.url, role=listener.role, path="/metrics", look=STATUS),),
+            observed=f"{here.url}: {answer.plaintext.describe()}",
+            reproduce=(curl(here.url, path="/metrics", look=STATUS),),
         )
 
 
 def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
-    answer = replace(unauthenticated.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
+    answer = replace(unauthenticated.attempt, **SERVED)
     return {"unauthenticated": replace(unauthenticated, tries=(answer,))}
 
 
@@ -199,7 +198,9 @@ def debug_variables_need_a_certificate(
 
 
 @check("api.gateway-needs-certificate", on=CLIENT_PORTS, counterexample=as_if_accepted)
-def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+def the_gateway_needs_a_certificate(
+    here: Listener, matrix: Annotated[AccessMatrix, "none"]
+) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
     Any client can read and write every key through it, for example with curl.
@@ -210,11 +211,11 @@ def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> 
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cases(matrix, Protocol.GATEWAY, "the JSON gateway")
+    yield from _judge_cases(here, matrix, Protocol.GATEWAY, "the JSON gateway")
 
 
 @check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted)
-def grpc_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+def grpc_needs_a_certificate(here: Listener, matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """No gRPC call is answered without a certificate.
 
     Any client can read and write every key over gRPC.
@@ -225,39 +226,42 @@ def grpc_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterato
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cases(matrix, Protocol.GRPC, "gRPC")
+    yield from _judge_cases(here, matrix, Protocol.GRPC, "gRPC")
 
 
 def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
-    line = curl(unauthenticated.url, role=unauthenticated.role, path=unauthenticated.path)
+    line = curl(unauthenticated.attempt.url, path=unauthenticated.path)
     yield from _judge_attempt(unauthenticated.attempt, unauthenticated.control, unauthenticated.path, line)
 
 
-def _judge_cases(matrix: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
-    cases = [case for case in matrix.cases if case.protocol is protocol]
+def _judge_cases(
+    here: Listener, matrix: AccessMatrix, protocol: Protocol, subject: str
+) -> Iterator[Statement]:
+    cases = matrix.cases.over(protocol)
     if not cases:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not answer {what} to the good client")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} does not answer {subject} to the good client")
     for case in cases:
-        line = curl(matrix.url, role=matrix.role, version=case.version, protocol=protocol)
-        statements = list(
-            _judge_attempt(case.attempt, case.control.attempt, f"{what} in {case.version}", line)
-        )
+        line = curl(here.url, version=case.version, protocol=protocol)
+        control = case.control.attempt if case.control else None
+        statements = list(_judge_attempt(case.attempt, control, f"{subject} in {case.version}", line))
         yield from statements
         if any(isinstance(statement, Finding) for statement in statements):
             return
 
 
-def _judge_attempt(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Iterator[Statement]:
+def _judge_attempt(
+    attempt: Attempt, control: Attempt | None, subject: str, line: Command
+) -> Iterator[Statement]:
+    if attempt.response is not None and attempt.response.status >= 400:
+        return  # The client got nothing, whoever sent the error.
     ruling = rule(attempt.ending, ControlState(control.ending) if control else ControlState.NONE_KNOWN)
     if ruling.outcome is Outcome.VIOLATES:
-        # An HTTP error: the client was accepted, but got nothing.
-        if attempt.response is None or attempt.response.status < 400:
-            yield Finding(
-                message=f"{what} answers without a certificate",
-                expected="a certificate alert",
-                observed=attempt.describe(),
-                reproduce=(line,),
-            )
+        yield Finding(
+            message=f"{subject} answers without a certificate",
+            expected="a certificate alert",
+            observed=attempt.describe(),
+            reproduce=(line,),
+        )
     elif ruling.outcome is not Outcome.CONFORMS:
         reason = ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else attempt.describe()
-        yield CannotJudge(ruling.outcome, f"{what}: {reason}")
+        yield CannotJudge(ruling.outcome, f"{subject}: {reason}")

@@ -11,21 +11,23 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_valid_now, state_of
+from pytest_etcdtls.command import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
 from pytest_etcdtls.facts.certificates import (
-    CAsInUse,
+    AnnouncedCAs,
     CertificationPath,
+    ClientTrust,
+    DeclaredLeaf,
     ExpectedCertificate,
-    HelloVariant,
-    HelloVariants,
     Issuers,
     KubernetesCA,
     PathToTrust,
-    PortFits,
-    PortPair,
     ServedChain,
 )
+from pytest_etcdtls.facts.clock import MemberClock
+from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.listener import Policy
-from pytest_etcdtls.judgement import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     load,
@@ -37,9 +39,11 @@ from pytest_etcdtls.pki.certificate import (
     shown,
 )
 from pytest_etcdtls.pki.go_verify import (
-    allows_servers,
+    Path,
+    allows,
     ancestors,
     constraint_fault,
+    find_path,
     is_self_signed,
     issuer_faults,
     policy_fault,
@@ -51,6 +55,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import listed
 
 
@@ -59,12 +64,12 @@ def subjects(certificates: tuple[x509.Certificate, ...]) -> str:
     return ", ".join(shown(certificate) for certificate in certificates)
 
 
-def _one_missing(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
+def _one_missing(path: PathToTrust, **_: object) -> Mapping[str, Any]:
     return {"path": replace(path, missing=path.path[1:])}
 
 
 @check("cert.complete", on=EVERY_LISTENER, counterexample=_one_missing)
-def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
+def the_chain_is_complete(here: Listener, path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
     """Every intermediate CA up to the given CA is served.
 
     Clients have only the root and do not look for intermediates elsewhere, so they refuse an incomplete
@@ -84,7 +89,7 @@ def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Sta
             expected=subjects(path.path[:-1]),
             observed=subjects(chain.certificates),
             evidence={"missing": subjects(path.missing)},
-            reproduce=(show_chain(chain.url),),
+            reproduce=(show_chain(here.url),),
         )
     elif path.unknown_issuer:
         yield CannotJudge(
@@ -93,12 +98,12 @@ def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Sta
         )
 
 
-def _with_a_stray(chain: ServedChain) -> Mapping[str, Any]:
+def _with_a_stray(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=(*chain.certificates, *self_signed().chain))}
 
 
 @check("cert.no-stray-certificates", on=EVERY_LISTENER, counterexample=_with_a_stray)
-def only_the_chain_is_served(chain: ServedChain) -> Iterator[Statement]:
+def only_the_chain_is_served(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """Only the certificate and its issuers are served, each after what it signed.
 
     Some clients look for the issuer only in the next certificate and refuse another order. A certificate
@@ -127,7 +132,7 @@ def only_the_chain_is_served(chain: ServedChain) -> Iterator[Statement]:
         message=message,
         expected="the certificate, then the issuer of each certificate behind it",
         observed=observed,
-        reproduce=(show_chain(chain.url),),
+        reproduce=(show_chain(here.url),),
     )
 
 
@@ -140,7 +145,7 @@ def _in_order(certificates: tuple[x509.Certificate, ...], issuers: frozenset[x50
     )
 
 
-def _another_for_h2(hellos: HelloVariants) -> Mapping[str, Any]:
+def _another_for_h2(hellos: HelloVariants, **_: object) -> Mapping[str, Any]:
     *others, last = hellos.variants
     der = self_signed().chain[0].public_bytes(Encoding.DER)
     changed = replace(last, tries=(replace(last.tries[-1], chain=(der,)),))
@@ -148,7 +153,7 @@ def _another_for_h2(hellos: HelloVariants) -> Mapping[str, Any]:
 
 
 @check("cert.same-for-every-hello", on=EVERY_LISTENER, counterexample=_another_for_h2)
-def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement]:
+def every_hello_gets_the_same_chain(here: Listener, hellos: HelloVariants) -> Iterator[Statement]:
     """TLS version, ALPN and SNI do not change which chain is served.
 
     etcd has one certificate per port. If the certificate depends on the ClientHello, something else
@@ -174,7 +179,7 @@ def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement
             expected=f"{first.hello}: {_leaf(first)} for every hello",
             observed="; ".join(f"{found.hello}: {_leaf(found)}" for found in different),
             reproduce=tuple(
-                s_client(hellos.url, options=found.options, look='"s:" and "i:": the certificate served')
+                s_client(here.url, options=found.options, look='"s:" and "i:": the certificate served')
                 for found in (first, *different)
             ),
         )
@@ -199,12 +204,14 @@ def shown_in_full(certificate: x509.Certificate) -> str:
     return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint}"
 
 
-def _no_path(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
+def _no_path(path: PathToTrust, **_: object) -> Mapping[str, Any]:
     return {"path": replace(path, error="unable to get local issuer certificate")}
 
 
 @check("cert.trusted", on=EVERY_LISTENER, counterexample=_no_path)
-def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
+def the_served_certificate_is_trusted(
+    here: Listener, path: PathToTrust, chain: ServedChain
+) -> Iterator[Statement]:
     """A path leads from the served certificate to the given CA.
 
     Clients that trust this CA refuse the server. This check judges path and signatures only; validity, names
@@ -226,7 +233,7 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
             expected=f"a certificate with a path to {anchors} ({path.source})",
             observed=f"{path.error}; issuer {name_text(chain.leaf.issuer)}",
             evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
-            reproduce=(show_chain(path.url),),
+            reproduce=(show_chain(here.url),),
         )
 
 
@@ -237,7 +244,7 @@ def self_signed_chain(chain: ServedChain, **_: object) -> Mapping[str, Any]:
 
 @check("cert.matches-expected-file", on=CLIENT_AND_PEER, counterexample=self_signed_chain)
 def the_expected_certificate_is_served(
-    chain: ServedChain, expected: ExpectedCertificate
+    here: Listener, chain: ServedChain, expected: ExpectedCertificate
 ) -> Iterator[Statement]:
     """The served certificate is the expected one.
 
@@ -257,16 +264,18 @@ def the_expected_certificate_is_served(
             message="another certificate is served than the expected one",
             expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
             observed=shown_in_full(chain.leaf),
-            reproduce=(show_leaf(chain.url, '"Serial Number"'),),
+            reproduce=(show_leaf(here.url, '"Serial Number"'),),
         )
 
 
-def _shared(ports: PortPair) -> Mapping[str, Any]:
-    return {"ports": replace(ports, client=ports.peer)}
+def _shared(here: Listener, chains: Each[ServedChain], **_: object) -> Mapping[str, Any]:
+    return {"chains": Each.of({listener: chains.at(here) for listener, _ in chains})}
 
 
 @check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
-def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]:
+def each_port_serves_its_own_certificate(
+    here: Listener, target: Target, chains: Each[ServedChain]
+) -> Iterator[Statement]:
     """Client port and peer port serve different certificates and keys.
 
     If a shared key leaks, it compromises both ports: it serves clients and can join the cluster. etcd's
@@ -278,28 +287,43 @@ def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]
     Level: SHOULD
     Remediation: use a separate certificate and key for --peer-cert-file and --peer-key-file.
     """
-    same = ports.client.leaf == ports.peer.leaf
-    key = public_key(ports.client.leaf)
-    if same or (key is not None and key == public_key(ports.peer.leaf)):
+    if not target.siblings(here, Role.CLIENT):
+        reason = "needs a client listener of the same member: pass --etcd-endpoint for it"
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        return
+    client_port = _client_port(target, here)
+    if client_port is None:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "the client listener of the same member has no TLS")
+        return
+    client, peer = chains.at(client_port), chains.at(here)
+    same = client.leaf == peer.leaf
+    key = public_key(client.leaf)
+    if same or (key is not None and key == public_key(peer.leaf)):
         yield Finding(
             message=f"both ports serve the same {'certificate' if same else 'key, in two certificates'}",
             expected="a certificate and key of its own on each port",
-            observed=shown_in_full(ports.peer.leaf),
-            evidence={"client port": ports.client.url, "peer port": ports.peer.url},
+            observed=shown_in_full(peer.leaf),
+            evidence={"client port": client_port.url, "peer port": here.url},
             reproduce=(
-                show_leaf(ports.client.url, '"Serial Number" and the public key'),
-                show_leaf(ports.peer.url, '"Serial Number" and the public key'),
+                show_leaf(client_port.url, '"Serial Number" and the public key'),
+                show_leaf(here.url, '"Serial Number" and the public key'),
             ),
         )
 
 
-def _swapped(fits: PortFits) -> Mapping[str, Any]:
-    client, peer = (replace(fit, own=False, other=True) for fit in fits.pairs[0])
-    return {"fits": replace(fits, pairs=((client, peer),))}
+def _swapped(target: Target, chains: Each[ServedChain], **_: object) -> Mapping[str, Any]:
+    client, peer = _both_ports(target)[0]
+    return {"chains": Each.of(dict(chains) | {client: chains.at(peer), peer: chains.at(client)})}
 
 
 @check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped)
-def the_certificates_of_the_ports_are_not_swapped(fits: PortFits) -> Iterator[Statement]:
+def the_certificates_of_the_ports_are_not_swapped(
+    target: Target,
+    chains: Each[ServedChain],
+    expected: Each[ExpectedCertificate],
+    declared: Each[DeclaredLeaf],
+    paths: Each[PathToTrust],
+) -> Iterator[Statement]:
     """No member serves its peer certificate to clients and its client port's to peers.
 
     Clients refuse the certificate if each port has a CA of its own. Otherwise nobody notices until one of the
@@ -311,32 +335,71 @@ def the_certificates_of_the_ports_are_not_swapped(fits: PortFits) -> Iterator[St
     Remediation: exchange the values of --cert-file and --peer-cert-file, and of --key-file and
         --peer-key-file, or the contents of the files.
     """
-    for client, peer in fits.pairs:
-        if client.own or peer.own or not (client.other and peer.other):
+    members = _both_ports(target)
+    if not members:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no member has both a client and a peer port with TLS")
+        return
+    compared = False
+    for ports in members:
+        served = [chain for port in ports if (chain := chains.known(port))]
+        if len(served) < 2:
+            continue
+        files = [leaf for port in ports if (leaf := expected.known(port) or declared.known(port))]
+        to_anchors = [path for port in ports if (path := paths.known(port))]
+        by_file = len({leaf.certificate for leaf in files}) > 1
+        if by_file:
+            sources = [leaf.source for leaf in files]
+            belongs = [[chain.leaf == leaf.certificate for leaf in files] for chain in served]
+        elif len(to_anchors) == 2:
+            sources = [path.source for path in to_anchors]
+            belongs = [[_leads_to(chain, path) for path in to_anchors] for chain in served]
+        else:
+            continue
+        compared = True
+        if belongs != [[False, True], [True, False]]:
             continue
         yield Finding(
             message="the certificates of client port and peer port are swapped",
-            expected=f"on the client port the certificate of {client.expected}, on the peer port that of "
-            f"{peer.expected}",
+            expected=f"on the client port the certificate of {sources[0]}, on the peer port that of "
+            f"{sources[1]}",
             observed="on each port the certificate that belongs to the other",
-            evidence={
-                client.chain.url: shown_in_full(client.chain.leaf),
-                peer.chain.url: shown_in_full(peer.chain.leaf),
-            },
+            evidence={port.url: shown_in_full(chain.leaf) for port, chain in zip(ports, served, strict=True)},
             reproduce=tuple(
-                compare_leaf(fit.chain.url, other.expected) if fit.by_file else show_chain(fit.chain.url)
-                for fit, other in ((client, peer), (peer, client))
+                compare_leaf(port.url, other) if by_file else show_chain(port.url)
+                for port, other in zip(ports, reversed(sources), strict=True)
             ),
-            concerns=(client.label, peer.label),
+            concerns=tuple(port.label for port in ports),
+        )
+    if not compared:
+        yield CannotJudge(
+            Outcome.NOT_APPLICABLE, "no two files and no two CAs tell the certificates of the ports apart"
         )
 
 
-def _no_ca(issuers: Issuers) -> Mapping[str, Any]:
+def _both_ports(target: Target) -> list[tuple[Listener, Listener]]:
+    """Return the first client listener with each peer listener of a member that has both, with TLS."""
+    https = (listener for listener in target.listeners if listener.scheme == "https")
+    peers = (listener for listener in https if listener.role is Role.PEER)
+    return [(client, peer) for peer in peers if (client := _client_port(target, peer))]
+
+
+def _client_port(target: Target, peer: Listener) -> Listener | None:
+    """Return the first client listener with TLS of a peer listener's member."""
+    clients = target.siblings(peer, Role.CLIENT)
+    return next((client for client in clients if client.scheme == "https"), None)
+
+
+def _leads_to(chain: ServedChain, path: PathToTrust) -> bool:
+    leaf, *sent = chain.certificates
+    return find_path(leaf, sent, path.anchors, chain.observed_at) is not None
+
+
+def _no_ca(issuers: Issuers, **_: object) -> Mapping[str, Any]:
     return {"issuers": replace(issuers, certificates=specimen()[:1])}
 
 
 @check("cert.issuer-is-ca", on=EVERY_LISTENER, counterexample=_no_ca)
-def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
+def every_issuer_is_a_ca(here: Listener, issuers: Issuers) -> Iterator[Statement]:
     """Every certificate above the served one is a CA that may issue it.
 
     Clients refuse the chain otherwise. The CA must have CA:TRUE and a sufficient path length. Its key usage,
@@ -352,18 +415,18 @@ def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
     """
     for below, issuer in enumerate(issuers.certificates):
         problems = list(issuer_faults(issuer, below, is_anchor=issuer is issuers.certificates[-1]))
-        if not allows_servers(issuer):
+        if not allows(issuer):
             problems.append(f"extendedKeyUsage {', '.join(purposes(issuer) or ())}")
         if problems:
             yield Finding(
                 message=f"{shown(issuer)} must not issue the served certificate",
                 expected="CA:TRUE, a path length that suffices, keyCertSign, no usage that excludes servers",
                 observed=", ".join(problems),
-                reproduce=(show_chain(issuers.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
-def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
+def _only_for_others(path: CertificationPath, **_: object) -> Mapping[str, Any]:
     # permittedSubtrees: dNSName example.
     other = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
     restricted = replace(AUTHORITY, other_extensions=(other,))
@@ -371,7 +434,7 @@ def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
 
 
 @check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)
-def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement]:
+def the_cas_may_issue_these_names(here: Listener, path: CertificationPath) -> Iterator[Statement]:
     """The CAs' name and policy constraints permit the served certificate.
 
     Clients refuse a certificate that contains any name that its CA may not certify, even an unused one. Go
@@ -391,12 +454,12 @@ def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement
                 expected="names and policies that every CA above the certificate permits",
                 observed=listed(subject_alt_names(path.certificates[0]), ", ") or "no subjectAltName",
                 evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
-                reproduce=(show_chain(path.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
-def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mapping[str, Any]:
-    return {"in_use": replace(in_use, known=((kubernetes.certificates[0], "is trusted for clients"),))}
+def _shared_with_kubernetes(kubernetes: KubernetesCA, **_: object) -> Mapping[str, Any]:
+    return {"trust": ClientTrust(certificates=kubernetes.certificates[:1], source="ca.crt")}
 
 
 @check(
@@ -404,7 +467,14 @@ def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mappi
     on=CLIENT_AND_PEER,
     counterexample=_shared_with_kubernetes,
 )
-def etcd_and_kubernetes_have_separate_cas(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:
+def etcd_and_kubernetes_have_separate_cas(
+    here: Listener,
+    announced: AnnouncedCAs,
+    kubernetes: KubernetesCA,
+    issuers: Issuers | None,
+    trust: ClientTrust | None,
+    client: AcceptedClient | None,
+) -> Iterator[Statement]:
     """No CA of etcd is the CA of the Kubernetes cluster.
 
     Every kubelet and every user has a client certificate of the Kubernetes CA. If etcd trusts it, each of
@@ -418,18 +488,26 @@ def etcd_and_kubernetes_have_separate_cas(in_use: CAsInUse, kubernetes: Kubernet
         API server's client certificate (--etcd-certfile).
     """
     keys = [public_key(certificate) for certificate in kubernetes.certificates]
-    shared = [(found, words) for found, words in in_use.known if public_key(found) in keys]
+    # Of an inferred bundle, names alone show what etcd trusts.
+    trusted = trust.certificates if trust is not None and not trust.inferred else ()
+    in_use = (
+        *((ca, "issued the served certificate") for ca in (issuers.certificates if issuers else ())),
+        *((ca, "is trusted for clients") for ca in trusted),
+        *((ca, "has signed the client that is accepted") for ca in _signers(client, announced, kubernetes)),
+    )
+    shared = [(ca, words) for ca, words in in_use if public_key(ca) in keys]
     if shared:
         yield Finding(
             message="etcd and Kubernetes share a CA",
             expected=f"a CA of its own, other than {kubernetes.source}",
-            observed="; ".join(dict.fromkeys(f"{shown(found)} {words}" for found, words in shared)),
-            reproduce=(s_client(in_use.url, look=ANNOUNCED),),
+            observed="; ".join(dict.fromkeys(f"{shown(ca)} {words}" for ca, words in shared)),
+            reproduce=(s_client(here.url, look=ANNOUNCED),),
         )
         return
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
-    alike = [name_text(name) for name in in_use.announced if name.public_bytes() in subjects]
-    if alike and not in_use.trust_is_known:
+    names = dict.fromkeys(name for _, of_version in announced.names for name in of_version)
+    alike = [name_text(name) for name in names if name.public_bytes() in subjects]
+    if alike and not trusted:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known: "
@@ -437,13 +515,28 @@ def etcd_and_kubernetes_have_separate_cas(in_use: CAsInUse, kubernetes: Kubernet
         )
 
 
-def _ca_expired(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
+def _signers(client: AcceptedClient | None, announced: AnnouncedCAs, kubernetes: KubernetesCA) -> Path:
+    """Return the CA of Kubernetes that has signed the accepted client where certificates are requested.
+
+    Such a CA is trusted there, whatever is known of the bundle.
+    """
+    accepted = client.accepted if client else None
+    if accepted is None or not accepted.chain or not any(requested for _, requested in announced.requested):
+        return ()
+    leaf, *sent = accepted.chain
+    path = find_path(leaf, sent, kubernetes.certificates, accepted.attempts[0].started_at)
+    return path[-1:] if path else ()
+
+
+def _ca_expired(issuers: Issuers, chain: ServedChain, **_: object) -> Mapping[str, Any]:
     after = max(found.not_valid_after_utc for found in issuers.certificates) + timedelta(days=1)
     return {"chain": replace(chain, observed_at=after)}
 
 
 @check("cert.ca-valid-now", on=EVERY_LISTENER, counterexample=_ca_expired)
-def the_issuers_are_valid_now(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
+def the_issuers_are_valid_now(
+    here: Listener, issuers: Issuers, chain: ServedChain, clock: MemberClock
+) -> Iterator[Statement]:
     """Every CA above the served certificate is valid at the time of the handshake.
 
     Go verifies the validity of the root as well. Once a CA has expired, clients refuse every certificate that
@@ -456,19 +549,18 @@ def the_issuers_are_valid_now(issuers: Issuers, chain: ServedChain) -> Iterator[
         start), then renew the certificate of --{peer}cert-file.
     """
     for issuer in issuers.certificates:
-        if state := state_of(issuer, chain.observed_at):
-            message = f"the CA {shown(issuer)} {state}"
-            yield not_valid_now(issuer, message, chain.observed_at, show_chain(chain.url))
+        times = clock.times(chain.observed_at)
+        yield from not_valid_now(issuer, f"the CA {shown(issuer)}", times, show_chain(here.url))
 
 
-def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, **_: object) -> Mapping[str, Any]:
     last = issuers.certificates[-1].not_valid_after_utc
     return {"chain": replace(chain, observed_at=last - timedelta(hours=1))}
 
 
 @check("cert.ca-expires-soon", on=EVERY_LISTENER, counterexample=_ca_has_an_hour)
 def the_issuers_do_not_expire_soon(
-    issuers: Issuers, chain: ServedChain, policy: Policy
+    here: Listener, issuers: Issuers, chain: ServedChain, policy: Policy, clock: MemberClock
 ) -> Iterator[Statement]:
     """Every CA of the served certificate is valid for longer than --etcd-expiry-days.
 
@@ -482,11 +574,13 @@ def the_issuers_do_not_expire_soon(
     Remediation: add the new CA to --{peer}trusted-ca-file and the clients' bundles, restart member by member,
         then renew the certificates, then remove the old CA.
     """
-    now = chain.observed_at
-    if expired := [shown(found) for found in issuers.certificates if state_of(found, now)]:
+    times = clock.times(chain.observed_at)
+    if expired := [
+        shown(found) for found in issuers.certificates if any(state_of(found, now) for now in times)
+    ]:
         yield CannotJudge(
             Outcome.NOT_APPLICABLE, f"{', '.join(expired)} is not valid now, see cert.ca-valid-now"
         )
         return
     for issuer in issuers.certificates:
-        yield from ends_soon(issuer, f"the CA {shown(issuer)}", now, policy, show_chain(chain.url))
+        yield from ends_soon(issuer, f"the CA {shown(issuer)}", times, policy, show_chain(here.url))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.command import Command, show_chain, show_leaf
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
+from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.listener import Policy
-from pytest_etcdtls.judgement import show_chain, show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
@@ -38,12 +39,13 @@ from pytest_etcdtls.pki.go_verify import (
     details,
     extension_name,
     is_self_signed,
-    signature_scheme,
+    signature_problem,
     usable_key,
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.thresholds import LIFETIME_OF_THE_CHECKS
 
 
@@ -59,12 +61,26 @@ def state_of(certificate: x509.Certificate, now: datetime) -> str:
     return "has expired" if now > certificate.not_valid_after_utc else ""
 
 
-def _a_day_late(chain: ServedChain) -> Mapping[str, Any]:
+def by_each_clock(certificate: x509.Certificate, times: Sequence[datetime]) -> str:
+    """Return the validity by the local clock and by the member's."""
+    ours, theirs = (state_of(certificate, now) or "is valid" for now in times[:2])
+    return f"{ours} by the local clock and {theirs} by the member's"
+
+
+def _by_one_clock(certificate: x509.Certificate, name: str, times: Sequence[datetime]) -> CannotJudge:
+    return CannotJudge(
+        Outcome.INCONCLUSIVE, f"{name} {by_each_clock(certificate, times)}, see api.clock-agrees"
+    )
+
+
+def _a_day_late(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc + timedelta(days=1))}
 
 
 @check("cert.valid-now", on=EVERY_LISTENER, counterexample=_a_day_late)
-def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_is_valid_now(
+    here: Listener, chain: ServedChain, clock: MemberClock
+) -> Iterator[Statement]:
     """The served certificate is valid at the time of the handshake.
 
     Clients refuse the certificate, and so do other members and etcd's own gateway, which are clients too.
@@ -75,30 +91,36 @@ def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
         handshake, without a restart.
     """
-    if state := state_of(chain.leaf, chain.observed_at):
-        if chain.observed_at > (end := chain.leaf.not_valid_after_utc):
-            state = f"expired {span(chain.observed_at - end)} ago"
-        message = f"the certificate {state}"
-        yield not_valid_now(chain.leaf, message, chain.observed_at, show_leaf(chain.url))
+    times = clock.times(chain.observed_at)
+    yield from not_valid_now(chain.leaf, "the certificate", times, show_leaf(here.url))
 
 
-def not_valid_now(certificate: x509.Certificate, message: str, now: datetime, reproduce: str) -> Finding:
-    """Return the finding that a certificate is not valid at the time of a handshake."""
+def not_valid_now(
+    certificate: x509.Certificate, name: str, times: Sequence[datetime], reproduce: Command
+) -> Iterator[Statement]:
+    """Judge whether the named certificate is valid at the time of a handshake, by each clock."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return Finding(
-        message=message,
-        expected=f"{when(begin)} to {when(end)} includes the time of the handshake",
-        observed=f"handshake at {when(now)}",
-        reproduce=(reproduce,),
-    )
+    states = [state_of(certificate, now) for now in times]
+    if len(set(states)) > 1:
+        yield _by_one_clock(certificate, name, times)
+    elif states[0]:
+        state = f"expired {span(times[0] - end)} ago" if times[0] > end else states[0]
+        yield Finding(
+            message=f"{name} {state}",
+            expected=f"{when(begin)} to {when(end)} includes the time of the handshake",
+            observed=f"handshake at {when(times[0])}",
+            reproduce=(reproduce,),
+        )
 
 
-def _an_hour_left(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+def _an_hour_left(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc - timedelta(hours=1))}
 
 
 @check("cert.expires-soon", on=EVERY_LISTENER, counterexample=_an_hour_left)
-def the_certificate_does_not_expire_soon(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+def the_certificate_does_not_expire_soon(
+    here: Listener, chain: ServedChain, policy: Policy, clock: MemberClock
+) -> Iterator[Statement]:
     """The served certificate is valid for longer than --etcd-expiry-days from now.
 
     When the certificate expires, clients and members refuse it at once. etcd gives no warning before.
@@ -110,33 +132,41 @@ def the_certificate_does_not_expire_soon(chain: ServedChain, policy: Policy) -> 
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
         handshake, without a restart.
     """
-    if state := state_of(chain.leaf, chain.observed_at):
+    times = clock.times(chain.observed_at)
+    if state := next(filter(None, (state_of(chain.leaf, now) for now in times)), ""):
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
         return
-    yield from ends_soon(chain.leaf, "the certificate", chain.observed_at, policy, show_leaf(chain.url))
+    yield from ends_soon(chain.leaf, "the certificate", times, policy, show_leaf(here.url))
 
 
 def ends_soon(
-    certificate: x509.Certificate, what: str, now: datetime, policy: Policy, reproduce: str
-) -> Iterator[Finding]:
-    """Yield a finding if the named certificate expires within the policy's days."""
-    left = certificate.not_valid_after_utc - now
-    if left <= timedelta(days=policy.expiry_days):
+    certificate: x509.Certificate, name: str, times: Sequence[datetime], policy: Policy, reproduce: Command
+) -> Iterator[Statement]:
+    """Judge whether the named certificate expires within the policy's days, by each clock."""
+    left = [certificate.not_valid_after_utc - now for now in times]
+    soon = [one <= timedelta(days=policy.expiry_days) for one in left]
+    if all(soon):
         yield Finding(
-            message=f"{what} expires in {span(left)}",
+            message=f"{name} expires in {span(left[0])}",
             expected=f"more than {policy.expiry_days} days left",
             observed=f"valid until {when(certificate.not_valid_after_utc)}",
-            evidence={"subject": shown(certificate), "now": when(now)},
+            evidence={"subject": shown(certificate), "now": when(times[0])},
             reproduce=(reproduce,),
+        )
+    elif any(soon):
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"{name} expires in {span(min(left))} by one of the clocks, here and on the members, and in "
+            f"{span(max(left))} by another, see api.clock-agrees",
         )
 
 
-def _ten_years(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+def _ten_years(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, valid_for=timedelta(days=3650))))}
 
 
 @check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
-def the_lifetime_is_limited(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+def the_lifetime_is_limited(here: Listener, chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate is valid for at most 825 days, or a profile's limit.
 
     A stolen key works until the certificate expires, since clients do not check revocation lists for servers.
@@ -158,7 +188,7 @@ def the_lifetime_is_limited(chain: ServedChain, policy: Policy) -> Iterator[Stat
             message=f"the certificate is valid for {lifetime.days} days",
             expected=f"{longest} days at most{thresholds.source('lifetime_days')}",
             observed=f"{when(chain.leaf.not_valid_before_utc)} to {when(chain.leaf.not_valid_after_utc)}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(here.url),),
             remediation=_FOR_FEWER_DAYS.replace("DAYS", str(longest)) if thresholds.lifetime_days else "",
         )
 
@@ -180,12 +210,12 @@ def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
     return (leaf, *(found for found in others if found in issuers))
 
 
-def _zero(chain: ServedChain) -> Mapping[str, Any]:
+def _zero(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, serial_number=0)))}
 
 
 @check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
-def serial_numbers_are_valid(chain: ServedChain) -> Iterator[Statement]:
+def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """Serial numbers are not zero and have at most 20 octets.
 
     Go and OpenSSL accept other serial numbers, but some TLS libraries refuse them. RFC 5280 requires this of
@@ -206,17 +236,17 @@ def serial_numbers_are_valid(chain: ServedChain) -> Iterator[Statement]:
                 + (f"{octets} octets long" if serial else "zero"),
                 expected="a positive number of at most 20 octets",
                 observed=f"{serial:#x}",
-                reproduce=(show_leaf(chain.url, '"Serial Number"'),),
+                reproduce=(show_leaf(here.url, '"Serial Number"'),),
             )
 
 
-def _unknown_extension(path: CertificationPath) -> Mapping[str, Any]:
+def _unknown_extension(path: CertificationPath, **_: object) -> Mapping[str, Any]:
     unknown = specimen(replace(SERVER, unknown_critical_extension="1.2.3.4"))
     return {"path": replace(path, certificates=unknown)}
 
 
 @check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unknown_extension)
-def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement]:
+def critical_extensions_are_known(here: Listener, path: CertificationPath) -> Iterator[Statement]:
     """Every critical extension is supported by Go's x509, on the root as well.
 
     Clients must refuse a critical extension that they do not support. Examples are an unknown extension, a
@@ -235,11 +265,11 @@ def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement
                 message=f"{shown(certificate)} has a critical extension that clients do not support",
                 expected="critical extensions that Go's x509 handles",
                 observed=", ".join(extension_name(oid) for oid in unknown),
-                reproduce=(show_chain(path.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
-def _no_key_identifier(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
+def _no_key_identifier(chain: ServedChain, issuers: Issuers, **_: object) -> Mapping[str, Any]:
     leaf, issuer = specimen(replace(SERVER, authority_key_identifier=False))
     return {
         "chain": replace(chain, certificates=(leaf, issuer)),
@@ -248,7 +278,7 @@ def _no_key_identifier(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any
 
 
 @check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_no_key_identifier)
-def key_identifiers_match(chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
+def key_identifiers_match(here: Listener, chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
     """The authorityKeyIdentifier matches the issuer's subjectKeyIdentifier.
 
     Python 3.13 and newer refuses certificates without these identifiers, and OpenSSL does not find an issuer
@@ -269,7 +299,7 @@ def key_identifiers_match(chain: ServedChain, issuers: Issuers) -> Iterator[Stat
                 message=f"the key identifiers of {shown(below)} and its issuer {shown(issuer)} do not agree",
                 expected="an authorityKeyIdentifier that is the issuer's subjectKeyIdentifier",
                 observed=wrong,
-                reproduce=(show_chain(chain.url),),
+                reproduce=(show_chain(here.url),),
             )
         below = issuer
 
@@ -309,13 +339,13 @@ def _with_extension(message: CertificateMessage, oid: str, value: bytes) -> Mapp
     return {"message": replace(message, certificates=certificates)}
 
 
-def _malformed_address(message: CertificateMessage) -> Mapping[str, Any]:
+def _malformed_address(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
     # A subjectAltName with an iPAddress of five octets.
     return _with_extension(message, "2.5.29.17", bytes.fromhex("300787057f00000100"))
 
 
 @check("cert.well-formed", on=EVERY_LISTENER, counterexample=_malformed_address)
-def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
+def go_parses_every_certificate(here: Listener, message: CertificateMessage) -> Iterator[Statement]:
     """Go can parse every served certificate and every one in the given CA file.
 
     A Go client parses the whole Certificate message before it verifies anything, and ends the handshake if
@@ -340,17 +370,19 @@ def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Stateme
                 message=f"{_position(message, number, der)} is malformed: Go clients refuse the handshake",
                 expected="certificates that Go's x509.ParseCertificate accepts",
                 observed=problem,
-                reproduce=(show_chain(message.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
-def _malformed_issuer_name(message: CertificateMessage) -> Mapping[str, Any]:
+def _malformed_issuer_name(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
     # An issuerAltName that is the ASN.1 NULL.
     return _with_extension(message, "2.5.29.18", b"\x05\x00")
 
 
 @check("cert.parsable", on=EVERY_LISTENER, counterexample=_malformed_issuer_name)
-def strict_clients_parse_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
+def strict_clients_parse_every_certificate(
+    here: Listener, message: CertificateMessage
+) -> Iterator[Statement]:
     """Strict clients can parse every certificate, its extensions and its key.
 
     Clients with a stricter parser than Go's refuse the server. Go does not parse extensions that it does not
@@ -376,19 +408,19 @@ def strict_clients_parse_every_certificate(message: CertificateMessage) -> Itera
                 message=f"{_position(message, number, der)} has a part that this client cannot parse: {part}",
                 expected="a certificate that is DER throughout",
                 observed=problem,
-                reproduce=(show_chain(message.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
 _MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
 
 
-def _weak_key(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+def _weak_key(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, rsa_bits=1024)))}
 
 
 @check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
-def the_key_is_strong(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate's key is strong and of a type that Go's TLS supports.
 
     An attacker who computes the private key from the public key can impersonate the server. OpenSSL by
@@ -409,25 +441,27 @@ def the_key_is_strong(chain: ServedChain, policy: Policy) -> Iterator[Statement]
             message="the key of the certificate is weak, or of a type that clients do not accept",
             expected=STRONG,
             observed=describe_key(key),
-            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
+            reproduce=(show_leaf(here.url, '"Public-Key"'),),
         )
     elif not is_allowed(key, thresholds := policy.of("cert.key-strength")):
         yield Finding(
             message="the key of the certificate is none that the profile allows",
             expected=allowed_keys(thresholds),
             observed=describe_key(key),
-            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
+            reproduce=(show_leaf(here.url, '"Public-Key"'),),
             remediation="renew --{peer}cert-file and --{peer}key-file with a key that the profile allows",
         )
 
 
-def _weak_issuer(issuers: Issuers, chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
-    _, issuer = specimen(authority=replace(AUTHORITY, rsa_bits=1024))
-    return {"issuers": replace(issuers, certificates=(issuer,))}
+def _weak_issuer(issuers: Issuers, **_: object) -> Mapping[str, Any]:
+    weak = specimen(authority=replace(AUTHORITY, rsa_bits=1024))
+    return {"issuers": replace(issuers, certificates=weak[1:])}
 
 
 @check("cert.issuer-key-strength", on=EVERY_LISTENER, counterexample=_weak_issuer)
-def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+def the_issuers_keys_are_strong(
+    here: Listener, issuers: Issuers, chain: ServedChain, policy: Policy
+) -> Iterator[Statement]:
     """The keys of the CAs above the served certificate are strong.
 
     An attacker who computes the key of a CA can impersonate every server, and every client where etcd trusts
@@ -450,27 +484,28 @@ def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain, policy: Po
                 message=f"the key of the CA {shown(issuer)} is weak, or of a type that clients do not accept",
                 expected=STRONG,
                 observed=describe_key(key),
-                reproduce=(show_chain(issuers.url),),
+                reproduce=(show_chain(here.url),),
             )
         elif issuer in issuers.certificates and not is_allowed(key, thresholds):
             yield Finding(
                 message=f"the key of the CA {shown(issuer)} is none that the profile allows",
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
-                reproduce=(show_chain(issuers.url),),
+                reproduce=(show_chain(here.url),),
             )
 
 
-def _sha1(path: CertificationPath, policy: Policy) -> Mapping[str, Any]:
+def _sha1(path: CertificationPath, **_: object) -> Mapping[str, Any]:
     return {"path": replace(path, certificates=specimen(replace(SERVER, signature_hash="sha1")))}
 
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
-def signatures_use_sha2(path: CertificationPath, policy: Policy) -> Iterator[Statement]:
+def signatures_use_sha2(here: Listener, path: CertificationPath, policy: Policy) -> Iterator[Statement]:
     """The served certificate and its CAs are signed with a hash of the SHA-2 family.
 
     Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. Go 1.18
-    and newer refuses SHA-1. Self-signatures are not judged, nor is the signature on the given CA.
+    and newer refuses SHA-1. With RSASSA-PSS, Go takes one hash for the message and the mask, and a salt of
+    the hash's length. Self-signatures are not judged, nor is the signature on the given CA.
 
     Spec: RFC 8446 section 4.4.2.4
     Spec: NIST SP 800-131A section 9
@@ -484,19 +519,19 @@ def signatures_use_sha2(path: CertificationPath, policy: Policy) -> Iterator[Sta
         if certificate in path.anchors or is_self_signed(certificate):
             continue
         name = signature_hash(certificate)
-        if signature_scheme(certificate) is None:
+        if problem := signature_problem(certificate):
             yield Finding(
-                message=f"{shown(certificate)} is signed with {name}",
+                message=f"{shown(certificate)} is signed with {problem}",
                 expected="SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519",
-                observed=f"{name}, by {name_text(certificate.issuer)}",
-                reproduce=(show_chain(path.url),),
+                observed=f"{problem}, by {name_text(certificate.issuer)}",
+                reproduce=(show_chain(here.url),),
             )
         elif hashes is not None and name is not None and name not in hashes:
             yield Finding(
                 message=f"{shown(certificate)} is signed with {name}, which the profile does not allow",
                 expected=f"{', '.join(sorted(hashes))}{thresholds.source('signature_hashes')}",
                 observed=f"{name}, by {name_text(certificate.issuer)}",
-                reproduce=(show_chain(path.url),),
+                reproduce=(show_chain(here.url),),
                 remediation="issue a new certificate for --{peer}cert-file, signed with a hash that the "
                 "profile allows",
             )

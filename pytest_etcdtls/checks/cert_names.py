@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
+from pytest_etcdtls.command import show_leaf
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
-from pytest_etcdtls.judgement import show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
@@ -18,7 +18,7 @@ from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import is_address, is_loopback
+from pytest_etcdtls.target import Listener, is_address, is_loopback
 from pytest_etcdtls.untrusted import listed
 
 
@@ -32,12 +32,12 @@ def named(certificate: x509.Certificate) -> str:
     return listed(subject_alt_names(certificate), ", ") or "no subjectAltName"
 
 
-def _elsewhere(chain: ServedChain) -> Mapping[str, Any]:
-    return {"chain": replace(chain, host="elsewhere.invalid")}
+def _elsewhere(here: Listener, **_: object) -> Mapping[str, Any]:
+    return {"here": replace(here, host="elsewhere.invalid")}
 
 
 @check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere)
-def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The subjectAltName covers the host of the endpoint.
 
     Clients that verify names refuse the server. The common name does not count, nor does an address in a
@@ -49,27 +49,27 @@ def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statemen
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with this name or address in its subjectAltName.
     """
-    if names_host(chain.leaf, chain.host):
+    if names_host(chain.leaf, here.host):
         return
     if not subject_alt_names(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
-    elif chain.host in _misplaced(chain.leaf):
+    elif here.host in _misplaced(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "the address is a dNSName, see cert.address-as-dns-name")
     else:
         yield Finding(
-            message=f"the certificate does not cover {chain.host}",
-            expected=f"{chain.host} in the subjectAltName",
+            message=f"the certificate does not cover {here.host}",
+            expected=f"{here.host} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
         )
 
 
-def _nameless(chain: ServedChain) -> Mapping[str, Any]:
+def _nameless(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, subject_alt_names=())))}
 
 
 @check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless)
-def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_has_names(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate has a subjectAltName.
 
     Go has ignored the common name since 1.15, so its clients refuse a certificate that has its names only
@@ -87,17 +87,17 @@ def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate has no subjectAltName",
             expected="a subjectAltName with the member's names and addresses",
             observed=f"no subjectAltName; subject {name_text(chain.leaf.subject) or '(empty)'}",
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
         )
 
 
-def _address_as_name(chain: ServedChain) -> Mapping[str, Any]:
+def _address_as_name(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     leaf = specimen(replace(SERVER, subject_alt_names=("localhost",), dns_names=("10.0.0.1",)))
     return {"chain": replace(chain, certificates=leaf)}
 
 
 @check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name)
-def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
+def addresses_are_no_dns_names(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """No address appears only as a dNSName.
 
     Clients compare addresses only with iPAddress entries, so an address in a dNSName never matches. If it is
@@ -115,8 +115,8 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
             message=f"the address {address} is present as a DNS name, which never matches",
             expected=f"IP:{address}",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
-            level=None if address == chain.host else Level.SHOULD,
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            level=None if address == here.host else Level.SHOULD,
         )
 
 
@@ -127,13 +127,13 @@ def _misplaced(certificate: x509.Certificate) -> list[str]:
     ]
 
 
-def _wildcard(chain: ServedChain) -> Mapping[str, Any]:
+def _wildcard(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     wildcard = specimen(replace(SERVER, subject_alt_names=("localhost", "*.example")))
     return {"chain": replace(chain, certificates=wildcard)}
 
 
 @check("cert.wildcard", on=EVERY_LISTENER, counterexample=_wildcard)
-def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
+def no_name_is_a_wildcard(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The certificate contains no wildcard name.
 
     The key of a wildcard certificate can impersonate every member, and every other host in that domain.
@@ -150,17 +150,17 @@ def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate is valid for a whole domain",
             expected="the member's own names",
             observed=", ".join(wide),
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
         )
 
 
-def _not_here(chain: ServedChain) -> Mapping[str, Any]:
+def _not_here(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     leaf = specimen(replace(SERVER, subject_alt_names=("127.0.0.1",)))
-    return {"chain": replace(chain, certificates=leaf, host="127.0.0.1")}
+    return {"chain": replace(chain, certificates=leaf)}
 
 
 @check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here)
-def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """For a loopback listener the certificate covers localhost and the address.
 
     etcdctl without --endpoints connects to 127.0.0.1:2379, and scripts on the node often to localhost. They
@@ -173,36 +173,38 @@ def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
     Remediation: issue the certificate of --{peer}cert-file with localhost and 127.0.0.1 in its subjectAltName
         as well.
     """
-    if chain.host != "localhost" and not (is_address(chain.host) and is_loopback(chain.host)):
+    if here.host != "localhost" and not (is_address(here.host) and is_loopback(here.host)):
         yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"{chain.host} is not loopback; --etcd-endpoint names what is"
+            Outcome.NOT_APPLICABLE, f"{here.host} is not loopback; --etcd-endpoint names what is"
         )
         return
     if is_generated(chain.leaf):
         yield GENERATED
         return
-    if not names_host(chain.leaf, chain.host):
+    if not names_host(chain.leaf, here.host):
         yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"{chain.host} itself is not covered, see cert.covers-endpoint"
+            Outcome.NOT_VERIFIED, f"{here.host} itself is not covered, see cert.covers-endpoint"
         )
         return
-    address = "::1" if chain.host == "::1" else "127.0.0.1"
+    address = "::1" if here.host == "::1" else "127.0.0.1"
     missing = [name for name in ("localhost", address) if not names_host(chain.leaf, name)]
     if missing:
         yield Finding(
             message=f"the certificate does not cover {' and '.join(missing)}",
             expected=f"localhost and {address} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
         )
 
 
-def _advertised_elsewhere(own: OwnURLs, chain: ServedChain) -> Mapping[str, Any]:
+def _advertised_elsewhere(own: OwnURLs, **_: object) -> Mapping[str, Any]:
     return {"own": replace(own, advertised=("https://elsewhere.invalid:2379",))}
 
 
 @check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere)
-def the_certificate_covers_advertised_hosts(own: OwnURLs, chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_covers_advertised_hosts(
+    here: Listener, own: OwnURLs, chain: ServedChain
+) -> Iterator[Statement]:
     """The certificate covers the host of every advertised URL of this port.
 
     Clients that get the members from the cluster, and the members themselves, connect to the advertised URLs.
@@ -221,7 +223,7 @@ def the_certificate_covers_advertised_hosts(own: OwnURLs, chain: ServedChain) ->
             Outcome.NOT_APPLICABLE, f"member {own.member} advertises no https URL for this port"
         )
     # The endpoint's own host is judged by cert.covers-endpoint.
-    missing = sorted(host for host in hosts - {chain.host} if not names_host(chain.leaf, host))
+    missing = sorted(host for host in hosts - {here.host} if not names_host(chain.leaf, host))
     if missing and not subject_alt_names(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
     elif missing:
@@ -230,5 +232,5 @@ def the_certificate_covers_advertised_hosts(own: OwnURLs, chain: ServedChain) ->
             expected=f"the hosts of {', '.join(own.advertised)} in the subjectAltName",
             observed=named(chain.leaf),
             evidence={"member": own.member},
-            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
         )

@@ -8,9 +8,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pytest_etcdtls.command import STATUS, Command, curl, show_chain, show_leaf
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
-from pytest_etcdtls.judgement import STATUS, curl, show_chain, show_leaf, with_attempts
+from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
@@ -25,14 +26,17 @@ from pytest_etcdtls.pki.certificate import (
     shown,
 )
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader
-from pytest_etcdtls.pki.go_verify import allows_servers, is_self_signed
+from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Response
 
 _UNAVAILABLE = 503
+_EXPIRED = b"expired certificate"
+"""How Go's TLS names the alert certificate_expired, with which etcd refuses its own gateway."""
 GENERATED = CannotJudge(Outcome.NOT_APPLICABLE, "etcd generated the certificate, see cert.generated")
 """The outcome of checks on a certificate that etcd generated, which cert.generated reports."""
 
@@ -41,13 +45,13 @@ def _extended(chain: ServedChain) -> str:
     return f"extendedKeyUsage {', '.join(purposes(chain.leaf) or ()) or '(empty)'}"
 
 
-def _for_clients_only(chain: ServedChain) -> Mapping[str, Any]:
+def _for_clients_only(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     clients_only = specimen(replace(SERVER, extended_key_usage=("clientAuth",)))
     return {"chain": replace(chain, certificates=clients_only)}
 
 
 @check("cert.server-usage", on=EVERY_LISTENER, counterexample=_for_clients_only)
-def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_is_for_servers(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The extended key usage, if present, allows serverAuth.
 
     Clients refuse the certificate. A certificate without the extension may be used for every purpose.
@@ -57,22 +61,22 @@ def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with extendedKeyUsage serverAuth, clientAuth.
     """
-    if not allows_servers(chain.leaf):
+    if not allows(chain.leaf):
         yield Finding(
             message="the certificate is not for servers",
             expected="extendedKeyUsage with serverAuth, or none",
             observed=_extended(chain),
-            reproduce=(show_leaf(chain.url, '"Extended Key Usage"'),),
+            reproduce=(show_leaf(here.url, '"Extended Key Usage"'),),
         )
 
 
-def _no_digital_signature(chain: ServedChain) -> Mapping[str, Any]:
+def _no_digital_signature(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     no_signature = specimen(replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
     return {"chain": replace(chain, certificates=no_signature)}
 
 
 @check("cert.key-usage", on=EVERY_LISTENER, counterexample=_no_digital_signature)
-def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
+def the_key_may_sign(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The key usage, if present, allows digitalSignature.
 
     A server signs every TLS 1.3 handshake, and every TLS 1.2 handshake with ECDHE. Java and BoringSSL refuse
@@ -92,16 +96,19 @@ def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
             message="the key usage does not allow signatures",
             expected="keyUsage with digitalSignature, or none",
             observed=f"keyUsage {', '.join(sorted(usages)) or '(empty)'}",
-            reproduce=(show_leaf(chain.url, '"Key Usage"'),),
+            reproduce=(show_leaf(here.url, '"Key Usage"'),),
         )
 
 
-def _gateway_down(chain: ServedChain, served: ServedClient, dialling: Dialling) -> Mapping[str, Any]:
+def _gateway_down(
+    chain: ServedChain, served: ServedClient, dialling: Dialling, **_: object
+) -> Mapping[str, Any]:
     unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
     client = served.client
     return {
         "chain": replace(chain, certificates=specimen(replace(SERVER, extended_key_usage=("serverAuth",)))),
         "served": replace(served, client=with_attempts(client, response=unavailable) if client else None),
+        "dialling": replace(dialling, with_another=False),
     }
 
 
@@ -111,7 +118,7 @@ def _gateway_down(chain: ServedChain, served: ServedClient, dialling: Dialling) 
     counterexample=_gateway_down,
 )
 def the_certificate_is_for_clients_too(
-    chain: ServedChain, served: ServedClient, dialling: Dialling
+    here: Listener, chain: ServedChain, served: ServedClient, dialling: Dialling
 ) -> Iterator[Statement]:
     """A certificate that etcd also uses as a client allows clientAuth.
 
@@ -134,8 +141,8 @@ def the_certificate_is_for_clients_too(
         yield GENERATED
     elif dialling.with_another:
         yield Note("etcd dials with another certificate than the one that it serves")
-    elif chain.role != Role.PEER:
-        yield from _at_the_gateway(chain, served)
+    elif here.role is not Role.PEER:
+        yield from _at_the_gateway(here, chain, served)
     elif dialling.with_another is None and dialling.members != 1:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
@@ -144,29 +151,32 @@ def the_certificate_is_for_clients_too(
         )
     else:
         yield _not_for_clients(
-            chain, "members cannot dial each other with it", show_leaf(chain.url, '"Extended Key Usage"')
+            chain, "members cannot dial each other with it", show_leaf(here.url, '"Extended Key Usage"')
         )
 
 
-def _at_the_gateway(chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
+def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
     client = served.client
     if client is None:
         yield CannotJudge(
             Outcome.NOT_VERIFIED, "it has no clientAuth; needs an accepted client to try the gateway"
         )
         return
-    answers = [found.response for found in client.served if found.protocol is Protocol.GATEWAY]
+    answers = [attempt.response for attempt in client.served_over(Protocol.GATEWAY)]
     statuses = {response.status for response in answers if response is not None}
-    if _UNAVAILABLE in statuses:
-        line = curl(chain.url, role=chain.role, files=client.files, protocol=Protocol.GATEWAY, look=STATUS)
+    bodies = b"".join(response.body for response in answers if response is not None)
+    if _UNAVAILABLE in statuses and _EXPIRED in bodies and is_current(chain.leaf, chain.observed_at):
+        yield Note("the gateway dials with another certificate, which has expired: see api.gateway-works")
+    elif _UNAVAILABLE in statuses:
+        line = curl(here.url, client=client.identity, protocol=Protocol.GATEWAY, look=STATUS)
         yield _not_for_clients(chain, "the gateway answers 503", line)
     elif statuses:
         yield Note("the gateway works nevertheless: it dials with another certificate, or none is requested")
     else:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{chain.url} has no gateway: HTTP is split off")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} has no gateway: HTTP is split off")
 
 
-def _not_for_clients(chain: ServedChain, consequence: str, line: str) -> Finding:
+def _not_for_clients(chain: ServedChain, consequence: str, line: Command) -> Finding:
     return Finding(
         message=f"the certificate is not for clients: {consequence}",
         expected="extendedKeyUsage with clientAuth as well, or none",
@@ -210,12 +220,14 @@ def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudg
         yield Note("the CAs above the served certificate are not known, so they were not judged")
 
 
-def _any_purpose(message: CertificateMessage) -> Mapping[str, Any]:
+def _any_purpose(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
     return _message(message, replace(SERVER, extended_key_usage=("2.5.29.37.0",)))
 
 
 @check("cert.openssl-purpose", on=EVERY_LISTENER, counterexample=_any_purpose)
-def openssl_accepts_the_server_certificate(message: CertificateMessage) -> Iterator[Statement]:
+def openssl_accepts_the_server_certificate(
+    here: Listener, message: CertificateMessage
+) -> Iterator[Statement]:
     """OpenSSL accepts the certificate and its CAs for the purpose serverAuth.
 
     OpenSSL does not accept anyExtendedKeyUsage as serverAuth, neither in the served certificate nor in a CA
@@ -229,15 +241,15 @@ def openssl_accepts_the_server_certificate(message: CertificateMessage) -> Itera
     Remediation: issue the certificate of --{peer}cert-file with extendedKeyUsage serverAuth, clientAuth and
         without nsCertType, from a CA without extendedKeyUsage.
     """
-    for number, found in enumerate(_path(message)):
-        if isinstance(found, CannotJudge | Note):
-            yield found
+    for number, certificate in enumerate(_path(message)):
+        if isinstance(certificate, CannotJudge | Note):
+            yield certificate
             continue
-        named = purposes(found)
+        named = purposes(certificate)
         if named is not None and "anyExtendedKeyUsage" in named and not _FOR_SERVERS & set(named):
-            yield _refused(message, found, "OpenSSL and Python", f"extendedKeyUsage {', '.join(named)}")
-        if number == 0 and _ns_cert_type_excludes_servers(found):
-            yield _refused(message, found, "OpenSSL and Python", "nsCertType without SSL server")
+            yield _refused(here, certificate, "OpenSSL and Python", f"extendedKeyUsage {', '.join(named)}")
+        if number == 0 and _ns_cert_type_excludes_servers(certificate):
+            yield _refused(here, certificate, "OpenSSL and Python", "nsCertType without SSL server")
 
 
 def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
@@ -251,12 +263,12 @@ def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
     return not octets or not octets[0] & 0x80 >> _NS_SSL_SERVER
 
 
-def _without_key_usage(message: CertificateMessage) -> Mapping[str, Any]:
+def _without_key_usage(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
     return _message(message, ca=replace(AUTHORITY, key_usage=frozenset()))
 
 
 @check("cert.x509-strict", on=EVERY_LISTENER, counterexample=_without_key_usage)
-def strict_clients_accept_the_chain(message: CertificateMessage) -> Iterator[Statement]:
+def strict_clients_accept_the_chain(here: Listener, message: CertificateMessage) -> Iterator[Statement]:
     """The chain follows the rules of Python 3.13 and openssl -x509_strict.
 
     From 3.13 on, ssl.create_default_context sets VERIFY_X509_STRICT and refuses a chain that breaks a rule of
@@ -271,20 +283,20 @@ def strict_clients_accept_the_chain(message: CertificateMessage) -> Iterator[Sta
     Remediation: issue the certificate of --{peer}cert-file, or its CA, again with what is missing; a CA has
         critical basicConstraints CA:TRUE and keyUsage keyCertSign, cRLSign.
     """
-    for number, found in enumerate(_path(message)):
-        if isinstance(found, CannotJudge | Note):
-            yield found
+    for number, certificate in enumerate(_path(message)):
+        if isinstance(certificate, CannotJudge | Note):
+            yield certificate
             continue
-        for problem in _strict_problems(found, is_issuer=number > 0):
-            yield _refused(message, found, "Python 3.13 and newer", problem)
+        for problem in _strict_problems(certificate, is_issuer=number > 0):
+            yield _refused(here, certificate, "Python 3.13 and newer", problem)
 
 
-def _refused(message: CertificateMessage, certificate: x509.Certificate, who: str, problem: str) -> Finding:
+def _refused(here: Listener, certificate: x509.Certificate, who: str, problem: str) -> Finding:
     return Finding(
         message=f"{who} clients refuse {shown(certificate)}",
         expected="a chain that these clients accept as well as Go",
         observed=problem,
-        reproduce=(show_chain(message.url),),
+        reproduce=(show_chain(here.url),),
     )
 
 
@@ -345,13 +357,13 @@ def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool
         yield "an empty subjectAltName"
 
 
-def _made_by_etcd(chain: ServedChain) -> Mapping[str, Any]:
-    leaf, _ = specimen(replace(SERVER, common_name=None, organization="etcd", self_signed=True))
-    return {"chain": replace(chain, certificates=(leaf,))}
+def _made_by_etcd(chain: ServedChain, **_: object) -> Mapping[str, Any]:
+    generated = specimen(replace(SERVER, common_name=None, organization="etcd", self_signed=True))
+    return {"chain": replace(chain, certificates=generated[:1])}
 
 
 @check("cert.generated", on=EVERY_LISTENER, counterexample=_made_by_etcd)
-def the_certificate_is_not_generated(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_is_not_generated(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate was issued by a CA, not generated by etcd.
 
     With --auto-tls the generated settings replace client-cert-auth and the trusted CA, so that every client
@@ -371,16 +383,16 @@ def the_certificate_is_not_generated(chain: ServedChain) -> Iterator[Statement]:
             message="etcd generated this certificate for itself (auto-tls)",
             expected="a certificate of your CA",
             observed=f"subject and issuer {shown(chain.leaf)}",
-            reproduce=(show_leaf(chain.url, '"Issuer" and "Subject": O = etcd in both'),),
+            reproduce=(show_leaf(here.url, '"Issuer" and "Subject": O = etcd in both'),),
         )
 
 
-def _a_ca(chain: ServedChain) -> Mapping[str, Any]:
+def _a_ca(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, ca=True)))}
 
 
 @check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=_a_ca)
-def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_is_not_a_ca(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate is not a CA certificate.
 
     An attacker who obtains the server's key can issue certificates that chain to the same root. If etcd
@@ -402,14 +414,14 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
         expected="basicConstraints CA:FALSE, or none",
         observed="CA:TRUE"
         + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
-        reproduce=(show_leaf(chain.url, '"Basic Constraints": CA:TRUE'),),
+        reproduce=(show_leaf(here.url, '"Basic Constraints": CA:TRUE'),),
     )
 
 
 def _one_for_all(served: ServedByMembers) -> Mapping[str, Any]:
     _, first = served.chains[0]
     chains = tuple(
-        (member, replace(chain, certificates=first.certificates)) for member, chain in served.chains
+        (listener, replace(chain, certificates=first.certificates)) for listener, chain in served.chains
     )
     return {"served": replace(served, chains=chains)}
 
@@ -428,18 +440,18 @@ def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statem
     Remediation: give each member its own certificate and key in --cert-file, --key-file, --peer-cert-file and
         --peer-key-file.
     """
-    by_key: dict[str, list[tuple[str, ServedChain]]] = {}
-    for member, chain in served.chains:
-        by_key.setdefault(_fingerprint(chain), []).append((member, chain))
+    by_key: dict[str, list[Listener]] = {}
+    for listener, chain in served.chains:
+        by_key.setdefault(_fingerprint(chain), []).append(listener)
     for fingerprint, users in by_key.items():
-        members = dict.fromkeys(member for member, _ in users)
+        members = dict.fromkeys(listener.member for listener in users)
         if len(members) > 1:
             yield Finding(
                 message=f"the members {', '.join(members)} share a key",
                 expected="a key of its own for each member",
-                observed=", ".join(chain.url for _, chain in users),
+                observed=", ".join(listener.url for listener in users),
                 evidence={"SHA-256 of the public key": fingerprint},
-                reproduce=tuple(show_leaf(chain.url, '"pub:": the same key') for _, chain in users[:2]),
+                reproduce=tuple(show_leaf(listener.url, '"pub:": the same key') for listener in users[:2]),
             )
 
 

@@ -4,7 +4,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from shlex import quote
 from typing import Any
 
 from cryptography import x509
@@ -12,25 +11,25 @@ from cryptography import x509
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
+from pytest_etcdtls.command import Command, local, show_file, show_leaf
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
-    DeclaredFiles,
-    DeclaredLeaf,
+    ClientFact,
     FileFact,
-    HeldCertificates,
     MemberFiles,
     PairFact,
 )
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedChain
 from pytest_etcdtls.facts.configuration import listeners_of_side
+from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
 from pytest_etcdtls.facts.listener import Policy
-from pytest_etcdtls.judgement import look_for, show_file, show_leaf
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import printable
 
 
@@ -76,13 +75,17 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 observed=f"another key ({key.path})",
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
-                    f"openssl x509 -in {quote(str(certificate.path))} -noout -pubkey | openssl sha256",
-                    look_for(
-                        f"openssl pkey -in {quote(str(key.path))} -pubout | openssl sha256",
-                        "the same hash from both",
+                    local("openssl", "x509", "-in", str(certificate.path), "-noout", "-pubkey", then=_HASHED),
+                    local(
+                        *("openssl", "pkey", "-in", str(key.path), "-pubout"),
+                        then=_HASHED,
+                        look="the same hash from both",
                     ),
                 ),
             )
+
+
+_HASHED = "openssl sha256"
 
 
 def _unusable(member: MemberFiles, file: FileFact) -> Finding:
@@ -92,9 +95,83 @@ def _unusable(member: MemberFiles, file: FileFact) -> Finding:
         observed=file.problem,
         evidence={"declared": file.said},
         reproduce=(
-            look_for(
-                f"cat {quote(str(file.path))} | grep -e -----BEGIN -e -----END",
-                '"BEGIN" and "END" of each PEM block',
+            local(
+                *("cat", str(file.path)),
+                then="grep -e -----BEGIN -e -----END",
+                look='"BEGIN" and "END" of each PEM block',
+            ),
+        ),
+    )
+
+
+def _with_key(files: TrustedFiles) -> Mapping[str, Any]:
+    first, *others = files.files
+    assert first.pool is not None  # noqa: S101 - the recorded one has it
+    refused = replace(first, pool=replace(first.pool, refused="block 2, PRIVATE KEY, is no certificate"))
+    return {"files": TrustedFiles((refused, *others))}
+
+
+@check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
+def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]:
+    """Each PEM block of the files of trusted CAs is a certificate that etcd can read.
+
+    etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
+    revocation list or a TRUSTED CERTIFICATE in the file. It skips what is not PEM: with a file that is empty
+    or in DER it starts, trusts no CA at all and refuses every client. It reads the file only at start, so one
+    that runs shows neither.
+
+    Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Spec: RFC 7468 section 2
+    Severity: critical
+    Level: MUST
+    Remediation: keep in the file CA certificates alone, each in PEM, with its BEGIN line and its END line on
+        lines of their own; restart etcd if it was started with the file as it is.
+    """
+    for trusted in files.files:
+        yield from _judge_trusted(trusted)
+
+
+def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
+    file, pool = trusted.bundle.file, trusted.pool
+    if pool is None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{trusted.member}: {file.absent}")
+    elif pool.refused:
+        yield _not_usable(trusted, f"etcd will not start again with {file.said}", pool.refused)
+    elif pool.nothing:
+        whom = "member" if trusted.bundle.side == "peer" else "client"
+        yield _not_usable(
+            trusted,
+            f"started with {file.said}, etcd trusts no CA and refuses every {whom} that it asks for a "
+            "certificate",
+            f"the file {pool.nothing}",
+        )
+    elif pool.skipped:
+        yield _not_usable(
+            trusted,
+            f"etcd does not read every certificate of {file.said}",
+            f"{pool.skipped} {'is' if pool.skipped == 1 else 'are'} skipped, since BEGIN or END does not "
+            "stand on a line of its own",
+        )
+    elif pool.doubtful:
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"{trusted.member}: whether etcd will start again with {file.said} depends on the Go that it was "
+            f"built with: {pool.doubtful}",
+        )
+
+
+def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
+    file = trusted.bundle.file
+    return Finding(
+        message=f"{trusted.member}: {message}",
+        concerns=listeners_of_side(trusted.member, trusted.bundle.side),
+        expected="CA certificates in PEM and nothing else",
+        observed=f"{file.path}: {observed}",
+        evidence={"declared": file.said},
+        reproduce=(
+            local(
+                *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", str(file.path)),
+                look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, each a whole line',
             ),
         ),
     )
@@ -119,7 +196,7 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
-    Follows: cert.ports-not-swapped, cert.matches-expected-file
+    Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable
     Severity: high
     Level: MUST
     Remediation: append the intermediate CAs to the certificate's file, or put the CA that signed it into the
@@ -151,7 +228,7 @@ def _judge_path(
     if find_path(leaf, sent, bundle.certificates, when) is None:
         anchors = ", ".join(shown(one) for one in bundle.certificates)
         top = (leaf, *issuers_among(leaf, sent, when))[-1]
-        yield _no_chain(member, pair, bundle.file, anchors or bundle.file.problem, top)
+        yield _no_chain(member, pair, bundle.file, anchors or "a CA: etcd reads none from that file", top)
 
 
 def _judge_issuer(
@@ -175,7 +252,7 @@ def _judge_issuer(
 def _no_chain(
     member: MemberFiles, pair: PairFact, bundle: FileFact | None, anchors: str, top: x509.Certificate
 ) -> Finding:
-    path, trusted = quote(str(pair.certificate.path)), quote(str(bundle.path if bundle else "ca.crt"))
+    path, trusted = str(pair.certificate.path), str(bundle.path if bundle else "ca.crt")
     return Finding(
         message=f"{member.label}: the declared certificate does not chain to the declared CA",
         concerns=listeners_of_side(member.label, pair.side),
@@ -183,8 +260,9 @@ def _no_chain(
         observed=f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}",
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
-            look_for(
-                f"openssl verify -partial_chain -CAfile {trusted} -untrusted {path} {path}", '"OK" or "error"'
+            local(
+                *("openssl", "verify", "-partial_chain", "-CAfile", trusted, "-untrusted", path, path),
+                look='"OK" or "error"',
             ),
         ),
     )
@@ -230,6 +308,11 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
     for member, setting, crl in lists:
         if crl.found is None:
             yield _list_missing(member, setting)
+        elif crl.unread:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {crl.found} {crl.unread}")
+        elif not crl.lists:
+            reason = f"{member.label}: {crl.found} is no list, see config.crl-encoding"
+            yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         elif crl.next_update is None:
             yield Note(f"{crl.found} has no nextUpdate")
         elif files.observed_at > crl.next_update:
@@ -239,7 +322,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": printable(crl.issuer)},
                 reproduce=(
-                    look_for(f"openssl crl -in {quote(crl.found)} -noout -nextupdate", '"nextUpdate"'),
+                    local("openssl", "crl", "-in", crl.found, "-noout", "-nextupdate", look='"nextUpdate"'),
                 ),
             )
 
@@ -254,7 +337,8 @@ def _list_missing(member: MemberFiles, setting: Setting) -> CannotJudge:
 
 def _readable_key(files: DeclaredFiles) -> Mapping[str, Any]:
     pair, *others = files.members[0].pairs
-    return _first_member(files, pairs=(replace(pair, key=replace(pair.key, mode=0o644)), *others))
+    key = replace(pair.key, mode=0o644, shut_by="")
+    return _first_member(files, pairs=(replace(pair, key=key), *others))
 
 
 @check("config.key-file-mode", on=set(), counterexample=_readable_key)
@@ -263,9 +347,10 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
 
     Any user on the machine who can read the key can act as that member or client. kubeadm writes mode 0600,
     as the CIS Kubernetes Benchmark recommends; group read permission is accepted as intended, since etcd may
-    run as its own user. The file that etcd reads must be owned by root, the owner of etcd's data directory or
-    the user who runs this check. Keys of clients in the same directories as the declared files are judged as
-    well.
+    run as its own user. What counts is who reaches the file: a directory above it that lets nobody else
+    through protects it as well. A key in the certificate's file needs the same mode. The file that etcd reads
+    must be owned by root, the owner of etcd's data directory or the user who runs this check. Keys of clients
+    in the same directories as the declared files are judged as well.
 
     Spec: CIS Kubernetes 1.1.21
     Spec: etcd --key-file, --peer-key-file
@@ -276,30 +361,40 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
     keys = {
         (member.label, key.path): (member, key)
         for member in files.members
-        for key in (*(pair.key for pair in member.pairs), *(client.key for client in member.clients))
+        for key in _files_with_keys(member)
         if key.path is not None
     }
     for member, key in keys.values():
-        if key.mode is not None and key.mode & (stat.S_IRWXO | stat.S_IWGRP):
+        mode = "" if key.mode is None else f"{key.path}: mode {key.mode:04o}"
+        if key.reach is not None and key.reach & (stat.S_IRWXO | stat.S_IWGRP):
             yield Finding(
                 message=f"{member.label}: a private key is accessible to others",
                 expected="0600, or 0640 for a group of etcd's own",
-                observed=f"{key.path}: mode {key.mode:04o}",
+                observed=mode + (", a certificate file with a private key in it" if key.has_key else ""),
                 evidence={"declared": key.said},
                 reproduce=(_show_mode(key),),
             )
-        elif _has_unexpected_owner(member, key, files.reader):
+            continue
+        if key.reach != key.mode and key.mode is not None and key.mode & stat.S_IRWXO:
+            yield Note(f"{mode}, in {key.shut_by}, which lets no others through")
+        if _has_unexpected_owner(member, key, files.reader):
             yield Finding(
                 message=f"{member.label}: a private key has an unexpected owner",
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
                 evidence={"declared": key.said},
-                reproduce=(
-                    look_for(f"ls -ln {quote(str(key.path))}", "the third column: the numeric owner"),
-                ),
+                reproduce=(local("ls", "-ln", str(key.path), look="the third column: the numeric owner"),),
             )
     if not any(key.mode is not None for _, key in keys.values()):
         yield _no_mode(files)
+
+
+def _files_with_keys(member: MemberFiles) -> Iterator[FileFact]:
+    pairs: tuple[PairFact | ClientFact, ...] = (*member.pairs, *member.clients)
+    for pair in pairs:
+        yield pair.key
+        if pair.certificate.has_key and pair.certificate.path != pair.key.path:
+            yield pair.certificate
 
 
 def _has_unexpected_owner(member: MemberFiles, key: FileFact, reader: int | None) -> bool:
@@ -317,8 +412,8 @@ def _no_mode(files: DeclaredFiles) -> CannotJudge:
     )
 
 
-def _show_mode(key: FileFact) -> str:
-    return look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640")
+def _show_mode(key: FileFact) -> Command:
+    return local("stat", "-c", "%a %U %n", str(key.path), look="the mode: 600, or 640")
 
 
 def _readable_ca_key(files: DeclaredFiles) -> Mapping[str, Any]:
@@ -344,13 +439,13 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
     bundles = [(member, bundle) for member in files.members for bundle in member.bundles.values()]
     if not bundles:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no file of trusted CAs is declared")
-    found = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
-    if bundles and not found:
+    at_hand = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
+    if bundles and not at_hand:
         reasons = dict.fromkeys(f"{member.label}: {bundle.file.absent}" for member, bundle in bundles)
         yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
-    keys = {(member.label, key.path): (member, key) for member, bundle in found for key in bundle.keys}
+    keys = {(member.label, key.path): (member, key) for member, bundle in at_hand for key in bundle.keys}
     for member, key in keys.values():
-        if key.mode is not None and key.mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if key.reach is not None and key.reach & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(
                 message=f"{member.label}: the key in the directory of a trusted CA is readable by others",
                 expected="no such file, or one with mode 0600",
@@ -363,7 +458,9 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
 
 
 @check("config.served-file", on=CLIENT_PORTS_AND_METRICS, counterexample=self_signed_chain)
-def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+def the_declared_file_is_served(
+    here: Listener, chain: ServedChain, declared: DeclaredLeaf
+) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served.
 
     etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
@@ -379,11 +476,13 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
         current declaration.
     """
-    yield from _judge_served(chain, declared)
+    yield from _judge_served(here, chain, declared)
 
 
 @check("config.peer-served-file", on={Role.PEER}, counterexample=self_signed_chain)
-def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+def the_declared_file_is_served_to_peers(
+    here: Listener, chain: ServedChain, declared: DeclaredLeaf
+) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served to peers.
 
     etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
@@ -399,15 +498,15 @@ def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredL
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
         current declaration.
     """
-    yield from _judge_served(chain, declared)
+    yield from _judge_served(here, chain, declared)
 
 
-def _judge_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+def _judge_served(here: Listener, chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     if chain.leaf != declared.certificate:
         yield Finding(
             message="another certificate is served than that of the declared file",
             expected=f"{shown_in_full(declared.certificate)} ({declared.source})",
             observed=shown_in_full(chain.leaf),
             evidence={"declared": declared.said},
-            reproduce=(show_file(declared.source), show_leaf(chain.url)),
+            reproduce=(show_file(declared.source), show_leaf(here.url)),
         )

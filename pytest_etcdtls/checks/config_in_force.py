@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
+from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
-from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
-from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, EffectiveListener, prefix
-from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
-from pytest_etcdtls.facts.api import ClientExchange, GatewayAnswer
-from pytest_etcdtls.facts.certificates import AnnouncedCAs
+from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
+from pytest_etcdtls.declared.declaration import Setting, version_key
+from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, prefix
+from pytest_etcdtls.facts.access import Access
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.calls import GatewayAnswer
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, subjects
 from pytest_etcdtls.facts.configuration import (
     DeclaredBundle,
     DeclaredNames,
     ListenerDeclaration,
-    ListenersSeen,
-    LoopbackAttempt,
     NameRule,
-    SeenListener,
 )
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
-from pytest_etcdtls.judgement import (
-    ANNOUNCED,
-    GOOD_CLIENT,
-    STATUS,
-    curl,
-    judge,
-    observed_in,
-    reproduce_in,
-    s_client,
-)
+from pytest_etcdtls.judgement import commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -117,18 +109,20 @@ def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -
     if declaration.listener is None:
         yield _undeclared(declaration)
         return
-    served = [case for case in matrix.cases if case.attempt.ending is Ending.SERVED]
-    unclear = [case for case in matrix.cases if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
+    served = matrix.cases.accepted
+    unclear = matrix.cases.where(lambda case: case.attempt.ending not in (Ending.SERVED, Ending.REFUSED))
     setting, required = _declared_client_auth(declaration)
     enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     if not served and unclear:
-        yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
+        outcomes = {ruling_of(case).outcome for case in unclear}
+        outcome = outcomes.pop() if len(outcomes) == 1 else Outcome.INCONCLUSIVE
+        yield CannotJudge(outcome, observed_in(unclear))
     elif served and required:
         yield _client_auth_not_in_force(declaration, setting, matrix, served)
     elif served:
         yield Note("every client is accepted, as declared")
     elif not required:
-        yield _client_auth_not_in_force(declaration, None, matrix, [])
+        yield _client_auth_not_in_force(declaration, None, matrix, Access())
     elif not enforced:
         yield Note(
             "in force, although this declaration does not enforce it: etcd was started with other settings"
@@ -146,7 +140,7 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
 
 
 def _client_auth_not_in_force(
-    declaration: ListenerDeclaration, setting: Setting | None, matrix: AccessMatrix, served: list[AccessCase]
+    declaration: ListenerDeclaration, setting: Setting | None, matrix: AccessMatrix, served: Access
 ) -> Finding:
     case = served[0] if served else matrix.cases[0]
     return not_in_force(
@@ -157,13 +151,11 @@ def _client_auth_not_in_force(
         else "clients without a certificate are refused, and nothing in {} requires one",
         expected=_REFUSED if served else "every client is accepted",
         observed=observed_in(served or matrix.cases),
-        reproduce=(curl(matrix.url, role=matrix.role, version=case.version, protocol=case.protocol),),
+        reproduce=commands_for([case]),
     )
 
 
-def _another(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
-) -> Mapping[str, Any]:
+def _another(bundle: DeclaredBundle, announced: AnnouncedCAs, **_: object) -> Mapping[str, Any]:
     foreign = x509.Name(list(bundle.certificates[0].subject.rdns) * 2)
     return {
         "announced": replace(announced, names=tuple((version, (foreign,)) for version, _ in announced.names))
@@ -184,7 +176,8 @@ def the_declared_bundle_is_trusted(
     Spec: CIS Kubernetes 2.7
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
-        config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared
+        config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared,
+        config.trusted-ca-usable
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
@@ -207,7 +200,8 @@ def the_declared_bundle_of_peers_is_trusted(
     Spec: CIS Kubernetes 2.7
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
-        config.auto-tls-drops-client-auth, config.peer-auth-in-force
+        config.auto-tls-drops-client-auth, config.peer-auth-in-force,
+        config.trusted-ca-usable
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
@@ -222,13 +216,14 @@ def _judge_announced(
     if declaration.listener is None:
         yield _undeclared(declaration)
     elif observed := next(_differences(bundle, announced), ""):
-        subjects = name_list(found.subject for found in bundle.certificates) or "the CAs in that file"
+        names = name_list(found.subject for found in bundle.certificates)
+        names = names or ("the CAs in that file" if bundle.absent else "no CA")
         yield not_in_force(
             declaration,
             bundle.setting,
-            expected=f"trusted: {subjects} ({bundle.source})",
+            expected=f"trusted: {names} ({bundle.source})",
             observed=observed,
-            reproduce=(s_client(announced.url, look=ANNOUNCED),),
+            reproduce=(s_client(declaration.here.url, look=ANNOUNCED),),
         )
     elif bundle.absent:
         yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
@@ -236,17 +231,19 @@ def _judge_announced(
 
 def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[str]:
     """Yield how the trusted CAs differ from the declared ones, the strongest evidence first."""
-    wanted = {certificate.subject.public_bytes() for certificate in bundle.certificates}
+    wanted = subjects(bundle.certificates)
     names = dict(announced.names)
     for version, requested in announced.requested:
-        found = {name.public_bytes() for name in names[version]} if requested else set()
+        trusted = Counter(name.public_bytes() for name in names[version])
         if not requested:
             yield f"{version}: no certificate is requested"
-        elif found != wanted and not (found and bundle.absent):
+        elif trusted != wanted and not (trusted and bundle.absent):
             yield f"{version}: {name_list(names[version]) or 'no CA'}"
     if bundle.untrusted:
         yield f"{', '.join(bundle.untrusted)} is accepted, which no declared CA can have signed"
-    if bundle.accepted is not None and not bundle.signed and not bundle.absent:
+    if bundle.accepted is not None and not bundle.certificates and not bundle.absent:
+        yield f"{bundle.accepted} is accepted, and the file contains no CA"
+    elif bundle.accepted is not None and not bundle.signed and not bundle.absent:
         yield (
             f"{bundle.accepted} is accepted, whose certificate none of them has signed: the trusted CA has "
             "the same name and another key"
@@ -280,28 +277,27 @@ def declared_rules_about_names_are_in_force(
         yield _undeclared(declaration)
         return
     for rule in names.rules:
-        served = [case for case in rule.matrix.cases if case.attempt.ending is Ending.SERVED]
-        if served:
-            yield _not_kept(declaration, rule, served)
+        if rule.matrix.cases.accepted:
+            yield _not_kept(declaration, rule)
         else:
             yield from judge(rule.matrix, "a client whose names are not allowed")
 
 
-def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[AccessCase]) -> Finding:
-    matrix = rule.matrix
+def _not_kept(declaration: ListenerDeclaration, rule: NameRule) -> Finding:
+    served = rule.matrix.cases.accepted
     return not_in_force(
         declaration,
         rule.setting,
-        expected=f"a certificate that is not allowed is refused ({matrix.certificate})",
+        expected=f"a certificate that is not allowed is refused ({rule.matrix.certificate})",
         observed=observed_in(served),
-        reproduce=reproduce_in(matrix, served),
+        reproduce=commands_for(served),
     )
 
 
 _CHACHA = "_CHACHA20_POLY1305"
 
 
-def _floor_missed(declaration: ListenerDeclaration, answer: FirstContact) -> Mapping[str, Any]:
+def _floor_missed(answer: FirstContact, **_: object) -> Mapping[str, Any]:
     tls = tuple(
         replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION)
         for attempt in answer.tls
@@ -329,7 +325,8 @@ def declared_versions_are_in_force(
     """
     if not answer.tls:
         yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"{answer.url} is asked for plain HTTP: there is no TLS to judge"
+            Outcome.NOT_APPLICABLE,
+            f"{declaration.here.url} is asked for plain HTTP: there is no TLS to judge",
         )
         return
     if declaration.listener is None:
@@ -338,10 +335,12 @@ def declared_versions_are_in_force(
     for attempt in answer.tls:
         if attempt.offered_version is None:
             continue
-        if attempt.ending is Ending.UNCLEAR:
+        # A version in which our TLS library refuses the certificate is supported.
+        if attempt.ending is Ending.UNCLEAR and attempt.offered_version not in answer.unusable:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.offered_version}: {attempt.describe()}")
         else:
-            negotiated = attempt.offered_version in answer.offered
+            # A version in which no suite fits is supported all the same: see tls.forward-secrecy.
+            negotiated = attempt.offered_version in (*answer.offered, *answer.without_suite)
             yield from _judge_version(declaration, attempt, attempt.offered_version, negotiated=negotiated)
 
 
@@ -370,9 +369,9 @@ def _judge_version(
     )
 
 
-def _one_more(declaration: ListenerDeclaration, support: SuiteSupport) -> Mapping[str, Any]:
-    more = tuple(suite for suite in SUITES if suite.name == "TLS_RSA_WITH_AES_128_GCM_SHA256")
-    return {"support": replace(support, accepted=(*support.accepted, *more))}
+def _one_more(support: SuiteSupport, **_: object) -> Mapping[str, Any]:
+    added = tuple(suite for suite in SUITES if suite.name == "TLS_RSA_WITH_AES_128_GCM_SHA256")
+    return {"support": replace(support, accepted=(*support.accepted, *added))}
 
 
 @check("config.suites-in-force", on=EVERY_LISTENER, counterexample=_one_more)
@@ -411,7 +410,7 @@ def declared_suites_are_in_force(
             setting,
             expected="no other suite of TLS 1.2 is accepted",
             observed=f"accepted as well: {', '.join(others)}",
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+            reproduce=(s_client(declaration.here.url, TLSVersion.TLS1_2, options),),
         )
     elif missing := sorted(listed & {suite.name for suite in SUITES} - accepted.keys()):
         yield Note(f"declared and not accepted here: {', '.join(missing)}")
@@ -445,15 +444,15 @@ def the_gateway_is_as_declared(
     elif version_key(declaration.member.version) < (3, 4):
         yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway of etcd 3.3 has another path")
     elif answer.attempt.response is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE, f"{declaration.here.url} gateway: {answer.attempt.describe()}"
+        )
     else:
         is_on = answer.attempt.response.status != _ABSENT
         if is_on is not declaration.member.effective.gateway:
-            line = curl(
-                answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
-            )
+            line = curl(declaration.here.url, client=answer.identity, protocol=Protocol.GATEWAY, look=STATUS)
             yield _not_as_declared(
-                declaration, "enable-grpc-gateway", answer.attempt.response, line, what="JSON gateway"
+                declaration, "enable-grpc-gateway", answer.attempt.response, line, part="JSON gateway"
             )
 
 
@@ -483,136 +482,28 @@ def profiles_are_as_declared(
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and (response.status != _ABSENT) is not declaration.member.effective.pprof:
-        line = curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
-        yield _not_as_declared(declaration, "enable-pprof", response, line, what="handler of profiles")
+        yield _not_as_declared(
+            declaration, "enable-pprof", response, repeat(exchange), part="handler of profiles"
+        )
 
 
 def _not_as_declared(
-    declaration: ListenerDeclaration, name: str, response: Response, line: str, *, what: str
+    declaration: ListenerDeclaration, name: str, response: Response, line: Command, *, part: str
 ) -> Finding:
     answers = response.status != _ABSENT
     return not_in_force(
         declaration,
         declaration.member.as_read(name),
-        message=f"the {what} {'answers' if answers else 'does not answer'}, and {{}} does not declare that",
+        message=f"the {part} {'answers' if answers else 'does not answer'}, and {{}} does not declare that",
         expected="HTTP 404" if answers else "an answer",
         observed=show(response),
         reproduce=(line,),
     )
 
 
-def _one_undeclared(listeners: ListenersSeen) -> Mapping[str, Any]:
-    first, *others = listeners.seen
-    stray = replace(first, declaration=replace(first.declaration, listener=None))
-    return {"listeners": replace(listeners, seen=(stray, *others))}
-
-
-@check("config.listeners-as-declared", on=set(), counterexample=_one_undeclared)
-def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
-    """Every listener is declared, answers as declared, and on no other address.
-
-    An undeclared listener belongs to another program, or etcd was started with another declaration. The
-    latter also holds where a declared listener refuses connections while others of the member answer. A
-    listener that is declared on loopback is tried once, in plain HTTP, at the addresses that its member
-    advertises: on all addresses it would be open to the network. Declared listeners that cannot be reached
-    from here are not verified.
-
-    Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
-    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
-    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
-        config.variable-beside-flag, config.unknown-variable, config.unknown-key
-    Severity: high
-    Level: MUST
-    Remediation: restart etcd with the declaration, or declare what runs; name endpoints by etcd's listen
-        addresses, and use --etcd-connect-to for how they are reached.
-    """
-    for seen in listeners.seen:
-        declared = seen.declaration.listener
-        if seen.refused and declared is not None and (others := listeners.answering_siblings(seen)):
-            answering = ", ".join(other.declaration.url for other in others)
-            yield _of_listener(
-                seen,
-                f"{declared.url} is declared, and {seen.declaration.url} refuses TCP connections, while the "
-                f"same member answers at {answering}: etcd was started with other settings, or a firewall "
-                "refuses in its place",
-                curl(seen.declaration.url, role=seen.declaration.role),
-                observed=seen.said.rpartition("; ")[2],
-            )
-        elif not seen.answers:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{seen.declaration.url} does not answer: {seen.said}")
-        elif declared is None:
-            yield _nowhere_declared(seen)
-        elif seen.plaintext and not declared.plaintext:
-            url = seen.declaration.url.replace("https://", "http://")
-            yield _of_listener(
-                seen,
-                f"{declared.url} is declared as https and answers plaintext: {_SOMETHING_ELSE}",
-                curl(url, role=seen.declaration.role),
-            )
-        elif not seen.plaintext and not declared.tls:
-            yield _of_listener(
-                seen,
-                f"{declared.url} is declared as http and answers TLS only: {_SOMETHING_ELSE}",
-                s_client(seen.declaration.url),
-            )
-    for found in listeners.elsewhere.attempts:
-        if found.answers:
-            yield _beyond_loopback(found)
-    for reason in listeners.elsewhere.not_tried:
-        yield Note(reason)
-    for unseen in listeners.unseen:
-        yield CannotJudge(Outcome.NOT_VERIFIED, unseen.reason)
-
-
-def _nowhere_declared(seen: SeenListener) -> Finding:
-    declaration = seen.declaration
-    same = declaration.member.effective.at(declaration.role)
-    return Finding(
-        message=f"{declaration.url} answers, and nothing in {declaration.member.declared.declaration.source} "
-        f"declares such a {declaration.role} listener",
-        expected="; ".join(map(_declared, same)) or f"no --{FLAGS[declaration.role]} is declared",
-        concerns=(f"{declaration.role}-{declaration.member.label}",),
-        observed=seen.said,
-    )
-
-
-_SOMETHING_ELSE = "etcd was started with something else, or something else answers here"
-
-
-def _of_listener(seen: SeenListener, message: str, reproduce: str, observed: str = "") -> Finding:
-    declared = seen.declaration.listener
-    return Finding(
-        message=message,
-        expected=_declared(declared) if declared else "",
-        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
-        observed=observed or seen.said,
-        reproduce=(reproduce,),
-    )
-
-
-def _beyond_loopback(found: LoopbackAttempt) -> Finding:
-    attempt, declared = found.attempt, found.declared
-    body = attempt.response.excerpt(60) if attempt.response else ""
-    setting = declared.setting or f"{declared.url}, which is etcd's default"
-    return Finding(
-        message=f"{declared.url} is declared, on loopback only, and {attempt.url} answers: etcd was started "
-        "with something else, or something else answers there",
-        expected=f"{setting}: no answer at another address",
-        concerns=(str(declared.role),),
-        observed=attempt.describe() + (f" '{body}'" if body else ""),
-        reproduce=(curl(attempt.url, role=declared.role),),
-    )
-
-
-def _declared(listener: EffectiveListener) -> str:
-    """Return the listener's declaration, with file and line."""
-    setting = listener.declared.setting
-    return str(setting) if setting is not None else f"{listener.url}, which is etcd's default"
-
-
 def _undeclared(declaration: ListenerDeclaration) -> CannotJudge:
     return CannotJudge(
-        Outcome.NOT_VERIFIED, f"nothing declares {declaration.url}, see config.listeners-as-declared"
+        Outcome.NOT_VERIFIED, f"nothing declares {declaration.here.url}, see config.listeners-as-declared"
     )
 
 
@@ -623,7 +514,7 @@ def not_in_force(
     expected: str,
     observed: str,
     message: str = "",
-    reproduce: tuple[str, ...] = (),
+    reproduce: tuple[Command | str, ...] = (),
 ) -> Finding:
     """Return the finding that a declaration is not in force, with the reason if it is known.
 
@@ -633,7 +524,7 @@ def not_in_force(
         expected: what would be observed if the setting were in force.
         observed: what is observed.
         message: without the reason, if there is no setting; ``{}`` stands for the declaration's source.
-        reproduce: shell lines.
+        reproduce: commands to paste.
     """
     traps = list(declaration.traps_of(setting)) if setting is not None else []
     message = message.format(declaration.member.declared.declaration.source) or f"{setting} is not in force"

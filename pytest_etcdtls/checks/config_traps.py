@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.declaration import Encoding, Setting, minor_line, version_key
-from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
+from pytest_etcdtls.declared.declaration import Setting, minor_line, version_key
+from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect
 from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
@@ -20,8 +20,8 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Ending
 
 
@@ -84,6 +84,7 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
         concerns=concerned(member, trap.listeners, trap.settings),
         observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
+        level=Level.SHOULD if trap.harmless else None,
     )
 
 
@@ -92,7 +93,7 @@ def concerned(
 ) -> tuple[str, ...]:
     """Return the listeners of the side to which URLs or else settings belong, of both if to none."""
     roles = {listener.role for listener in member.effective.listeners if str(listener.url) in urls}
-    sides: set[Side] = {"peer" if role is Role.PEER else "client" for role in roles}
+    sides: set[Side] = {role.side for role in roles}
     if not sides:
         sides = {side for setting in settings for side in _sides_of(setting.name)}
     return tuple(
@@ -178,13 +179,14 @@ def no_http_listener_is_declared_with_tls(declarations: Declarations) -> None:
     """No http listener is declared together with TLS settings for the same side.
 
     TLS settings apply to https URLs only. The http listener accepts every client, even on the same port. etcd
-    also opens a default http listener where TLS is declared but no listen URL is.
+    also opens a default http listener where TLS is declared but no listen URL is. Only a port for gRPC alone
+    (--listen-client-http-urls) that is listed with both schemes serves TLS alone.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Follows: cluster.peer-urls-https
     Severity: critical
-    Level: MUST
+    Level: MUST, SHOULD where the http URL is not served
     Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
         --listen-peer-urls.
     """
@@ -254,15 +256,33 @@ def a_revocation_list_has_client_authentication(declarations: Declarations) -> N
 def the_revocation_list_can_be_read(declarations: Declarations) -> None:
     """The declared revocation list has an encoding that this etcd can read.
 
-    etcd 3.6 and newer reads DER only; 3.4 and 3.5 read PEM too. With a list that it cannot read, etcd refuses
-    every client that presents a certificate, after the handshake and without an alert.
+    etcd 3.6 and newer reads DER in version 2 only (Go's x509.ParseRevocationList). etcd up to 3.5 reads DER
+    in any version without data after the list, and PEM if the file begins with it (x509.ParseCRL). With a
+    list that it cannot read, etcd refuses every client that presents a certificate, after the handshake and
+    without an alert.
 
     Spec: etcd --client-crl-file, --peer-crl-file
-    Spec: RFC 5280 section 5
+    Spec: RFC 5280 section 5.1
     Severity: critical
     Level: MUST
-    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; etcd reads it at every
+    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; a list of version 1 has to
+        be issued again, with extensions (openssl ca -gencrl -crlexts SECTION). etcd reads it at every
         connection and needs no restart.
+    """
+
+
+@trap_check("crl-one-list")
+def the_revocation_list_is_the_only_one(declarations: Declarations) -> None:
+    """Every revocation list in the declared file is in force.
+
+    etcd up to 3.5 reads the first PEM block of the file and ignores the others without a message, so clients
+    that a later list revokes are accepted. etcd 3.6 and newer reads no PEM at all.
+
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Severity: critical
+    Level: MUST
+    Remediation: have one list issued with the serial numbers of all, in DER; etcd compares serial numbers
+        only, so the issuer does not matter. etcd reads it at every connection and needs no restart.
     """
 
 
@@ -358,15 +378,17 @@ def no_configuration_file_hides_flags(declarations: Declarations) -> None:
 def every_key_is_known(declarations: Declarations) -> None:
     """The configuration file contains no key that is unknown to this etcd.
 
-    etcd ignores unknown and misspelt keys silently. There is no key for a revocation list: if the file names
-    one, revoked clients are accepted.
+    etcd ignores unknown and misspelt keys silently, and keys that were renamed or removed in this version or
+    came in a later one. There is no key for a revocation list: if the file names one, revoked clients are
+    accepted. The case of letters does not matter, but in 3.6 that of keys that begin with experimental-.
 
     Spec: etcd --config-file
     Spec: etcd etcd.conf.yml.sample
     Severity: high
     Level: MUST
-    Remediation: spell the key as in this etcd's etcd.conf.yml.sample; what has no key there, such as a
-        revocation list (--client-crl-file), must be a flag, and then every other setting too.
+    Remediation: spell the key as in this etcd's etcd.conf.yml.sample, a renamed one by its new name; what has
+        no key there, such as a revocation list (--client-crl-file), must be a flag, and then every other
+        setting too.
     """
 
 
@@ -459,24 +481,26 @@ def _not_started(start: DeclaredStart) -> Mapping[str, Any]:
 
 
 @check("config.starts", on=set(), counterexample=_not_started)
-def the_replayed_declaration_starts_etcd(start: DeclaredStart) -> Iterator[Statement]:
-    """The etcd that is started with the declaration serves its clients.
+def an_etcd_that_is_started_serves_clients(start: DeclaredStart) -> Iterator[Statement]:
+    """An etcd that the run starts serves its clients.
 
-    It is judged where a declaration is replayed, --etcd-config with --etcd-binary or --etcd-image. A member
-    whose etcd is updated to a version that does not start with its declaration is missing in the cluster
-    until the declaration is corrected. The notes say what a replay replaces.
+    Otherwise nothing else of it can be judged. It counts whatever checks are selected. Where a declaration is
+    replayed, --etcd-config with --etcd-binary or --etcd-image, a member that is updated to this version is
+    missing in the cluster until the declaration is corrected. The notes say what a replay replaces.
 
     Spec: etcd Documentation, configuration options
-    Follows: config.does-not-start, config.flag-unknown-to-version
+    Follows: config.does-not-start, config.flag-unknown-to-version, config.trusted-ca-usable
     Severity: high
     Level: MUST
-    Remediation: correct what the log names before this version is rolled out.
+    Remediation: correct what etcd's log names before this etcd is rolled out.
     """
     for remark in start.remarks:
         yield Note(remark)
     if start.failure:
+        # The reason comes first: the verdict has room for two lines.
+        started_with = f"{start.etcd} and {start.source}" if start.source else start.etcd
         yield Finding(
-            message=f"{start.member}: {start.etcd} does not start with {start.source}: {start.failure}",
+            message=f"{start.member} does not start: {start.failure}; with {started_with}",
             expected="it serves its clients",
             observed=start.failure,
             evidence={"member": start.member, "log": "\n".join(start.log)},
@@ -518,12 +542,12 @@ def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iter
     if not ahead:
         yield CannotJudge(Outcome.NOT_APPLICABLE, _nothing_ahead(declarations))
         return
-    found: dict[Prospect, list[MemberDeclaration]] = {}
+    affected: dict[Prospect, list[MemberDeclaration]] = {}
     for member, version in ahead:
         for prospect in look_ahead(member.declared, version):
-            found.setdefault(prospect, []).append(member)
+            affected.setdefault(prospect, []).append(member)
         yield from _unread_lists(member, version)
-    for prospect, members in found.items():
+    for prospect, members in affected.items():
         yield _prospect(prospect, members)
 
 
@@ -573,10 +597,10 @@ def _unread_lists(member: MemberDeclaration, version: str) -> Iterator[Statement
         crl = member.declared.crls.get(tls.crl_file or "")
         if tls.crl_file is None or tls.client_auth is ClientAuthentication.ANYBODY:
             continue
-        if crl is None or crl.encoding not in (Encoding.PEM, Encoding.DER, Encoding.NEITHER):
+        if crl is None or not crl.known:
+            where = f"{crl.found} {crl.unread}" if crl and crl.found else f"{tls.crl_file} is not here"
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
-                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: "
-                f"{minor_line(version)} reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory "
-                "with a copy",
+                f"{member.label}: {where}, so its encoding is unknown: {minor_line(version)} reads PEM and "
+                "DER, 3.6 DER in version 2 alone; pass --etcd-pki-dir, a directory with a copy",
             )

@@ -5,20 +5,24 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
+from pytest_etcdtls.command import curl, s_client
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import is_of_etcd
+from pytest_etcdtls.facts.api import OtherPort
+from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
-from pytest_etcdtls.judgement import curl, s_client
+from pytest_etcdtls.judgement import key_in_words
+from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
-from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 
 _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
 
 
-def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:
+def _without_a_pair(answer: FirstContact, **_: object) -> Mapping[str, Any]:
     failed = tuple(
         replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
         for attempt in answer.tls
@@ -27,15 +31,17 @@ def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:
 
 
 @check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair)
-def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
+def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -> Iterator[Statement]:
     """The listener answers, in TLS or in plaintext.
 
     Otherwise clients cannot use it, and no other check can judge it. If certificate and key are missing or do
     not match, etcd answers every TLS handshake with the alert internal_error until the files are replaced: it
-    reads them at each handshake.
+    reads them at each handshake. If it does not support TLS 1.3 and --cipher-suites has no suite for the type
+    of its key, it answers every handshake with the alert handshake_failure.
 
     Spec: RFC 8446 section 6.2
-    Spec: etcd --{peer}cert-file, --{peer}key-file
+    Spec: RFC 5246 section 7.4.1.3
+    Spec: etcd --{peer}cert-file, --{peer}key-file, --cipher-suites
     Severity: critical
     Level: MUST
     Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs
@@ -49,40 +55,82 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
                 message="every handshake ends in internal_error: the served pair is missing or broken",
                 expected="a TLS handshake with a certificate",
                 observed="; ".join(f"{attempt.offered_version}: {attempt.describe()}" for attempt in offered),
-                reproduce=(s_client(answer.url),),
+                reproduce=(s_client(here.url),),
             )
+        elif answer.without_suite and not offered:
+            yield _nothing_in_common(here, answer, key)
         return
     plaintext = answer.plaintext
     if plaintext is not None and plaintext.first_bytes and not plaintext.is_http:
         yield CannotJudge(
             Outcome.INCONCLUSIVE,
-            f"{answer.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener "
+            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener "
             "of etcd itself",
         )
-    elif plaintext is None or plaintext.ending is not Ending.SERVED:
+    elif plaintext is None or not (plaintext.answers_plaintext or (attempts and plaintext.is_http)):
         if answer.needs_tls:
-            address = answer.url.partition("://")[2]
             yield CannotJudge(
                 Outcome.INCONCLUSIVE,
-                f"{answer.url} answers TLS and no plain HTTP: use https, pass https://{address}",
+                f"{here.url} answers TLS and no plain HTTP: use https, pass https://{here.authority}",
             )
             return
         last = attempts[0] if attempts else plaintext
         stream_end = last.describe() if last else "no attempt was made"
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {stream_end}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {stream_end}")
 
 
-def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
+def _nothing_in_common(here: Listener, answer: FirstContact, key: ServedKey) -> Statement:
+    observed = "; ".join(f"{one.offered_version}: {one.describe()}" for one in answer.tls)
+    if TLSVersion.TLS1_3 in answer.without_suite:
+        # No flag of etcd takes suites or groups of TLS 1.3 away.
+        return CannotJudge(
+            Outcome.INCONCLUSIVE,
+            f"{here.url} refuses every hello before its ServerHello, as no etcd does ({observed}): name "
+            "the listener of etcd itself, or use the name that a proxy in front of it knows",
+        )
+    return Finding(
+        message=f"no client can connect: --cipher-suites has no suite for {key_in_words(key)}",
+        expected=f"a handshake with a suite for it{f', {key.suites}...' if key.suites else ''}",
+        observed=f"{observed}, also to a hello with every suite and group",
+        evidence={"certificate": key.source} if key.source else {},
+        reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-cipher ALL:@SECLEVEL=0"),),
+        remediation=_SUITES_FOR_THE_KEY,
+    )
+
+
+_SUITES_FOR_THE_KEY = (
+    "name suites with ECDHE for the key type of --{peer}cert-file in --cipher-suites: TLS_ECDHE_RSA_ for "
+    "RSA, TLS_ECDHE_ECDSA_ for ECDSA and Ed25519; restart etcd"
+)
+
+
+_A_PORT = {
+    Role.CLIENT: "a client port",
+    Role.PEER: "a peer port",
+    Role.METRICS: "a metrics port",
+    Role.CLIENT_HTTP: "a client port for HTTP",
+}
+_OPTIONS = {
+    Role.CLIENT: "--etcd-endpoint",
+    Role.PEER: "--etcd-peer-endpoint",
+    Role.METRICS: "--etcd-metrics-endpoint",
+    Role.CLIENT_HTTP: "--etcd-client-http-endpoint",
+}
+
+
+def _not_an_etcd(served: ServedClient, **_: object) -> Mapping[str, Any]:
     page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
     return answered_throughout(served, page)
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
-def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
-    """The listener answers accepted clients as etcd does.
+def the_listener_is_an_etcd(here: Listener, served: ServedClient, other: OtherPort) -> Iterator[Statement]:
+    """The listener answers accepted clients as the named port of etcd does.
 
-    A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about
-    etcd. The check uses the good client, or a client without a certificate where no good client is accepted.
+    A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
+    listener that was meant. Another port of etcd is recognised by its paths: a peer port has /members, a
+    metrics port has /health without /version. The check uses the good client, or a client without a
+    certificate where no good client is accepted.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
@@ -91,15 +139,27 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
     """
     client = served.client
     if client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer was seen")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer of etcd was seen")
         return
-    if any(_of_etcd(attempt) for attempt in client.served):
+    if other.role is not None and other.attempt is not None:
+        named = _A_PORT[here.role]
+        shown = "/health and not /version" if other.role is Role.METRICS else other.path
+        yield Finding(
+            message=f"this is {_A_PORT[other.role]} of etcd, named as {named}: it answers {shown}",
+            expected=f"the answers of {named}",
+            observed=f"GET {other.path}: {_show(other.attempt)}",
+            evidence={"identity": client.identity},
+            reproduce=(curl(here.url, path=other.path, client=client.identity),),
+            remediation=f"name it with {_OPTIONS[other.role]}, and {named} with {_OPTIONS[here.role]}",
+        )
         return
-    versions = [attempt for attempt in client.attempts if attempt.protocol is Protocol.HTTP1]
-    if versions and all(attempt.ending is Ending.UNCLEAR for attempt in versions):
+    if client.of_etcd:
+        return
+    versions = client.cases.over(Protocol.HTTP1)
+    if versions.endings == {Ending.UNCLEAR}:
         # A gateway that is off answers 404, which is no evidence without the answer to /version.
         yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"the answer to /version is missing: {versions[0].describe()}"
+            Outcome.INCONCLUSIVE, f"the answer to /version is missing: {versions[0].attempt.describe()}"
         )
         return
     first = client.served[0]
@@ -108,17 +168,8 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
         expected="/version, the JSON gateway or gRPC as etcd answers",
         observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
         evidence={"identity": client.identity},
-        reproduce=(curl(served.url, role=served.role, files=client.files, protocol=first.protocol),),
+        reproduce=(curl(here.url, client=client.identity, protocol=first.protocol),),
     )
-
-
-def _of_etcd(attempt: Attempt) -> bool:
-    response = attempt.response
-    if response is None:
-        return False
-    if attempt.protocol is Protocol.GRPC:
-        return response.headers.get("content-type", "").startswith("application/grpc")
-    return is_of_etcd(response)
 
 
 def _show(attempt: Attempt) -> str:
@@ -176,5 +227,5 @@ def _answers_plain_http(attempt: Attempt) -> Finding:
         message=f"{who} answers plain HTTP at {attempt.url}, which is not a known listener",
         expected="no answer to plain HTTP",
         observed=_show(attempt) if response is not None else f"'{attempt.first_text}'",
-        reproduce=(curl(attempt.url, role="", path=path),),
+        reproduce=(curl(attempt.url, path=path),),
     )

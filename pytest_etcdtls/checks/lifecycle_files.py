@@ -4,20 +4,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from pytest_etcdtls.command import Command, curl, s_client
 from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad
 from pytest_etcdtls.facts.release import Release
 from pytest_etcdtls.judgement import (
     ACCEPTED,
-    GOOD_CLIENT,
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
     SERVED,
     Expected,
-    curl,
     finding,
     judge_steps,
-    look_for,
 )
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -42,18 +40,22 @@ def attempts_changed(step: str, who: str, **changes: Any) -> Counterexample:  # 
     return counterexample
 
 
+_AT_HOME = "https://127.0.0.1:2379"
+"""The client port of an etcd that the reader starts, with files of the names in these commands."""
+
+
 def _reproduce(port: str, file: str) -> tuple[str, ...]:
     show = "openssl s_client -connect 127.0.0.1:%s </dev/null 2>/dev/null | openssl x509 -noout -fingerprint"
     return (
         show % port,
-        f"cp new.crt {file}.crt; cp new.key {file}.key  # etcd runs with --cert-file and --key-file of these",
+        f"cp new.crt {file}.crt; cp new.key {file}.key\n# etcd runs with --cert-file and --key-file of these",
         show % port,
-        look_for("openssl x509 -in new.crt -noout -fingerprint", "this fingerprint in the second handshake"),
+        "openssl x509 -in new.crt -noout -fingerprint\n# look for this fingerprint in the second handshake",
     )
 
 
 def _served_from_disk(
-    experiment: Experiment, step: str, reproduce: tuple[str, ...] = ()
+    experiment: Experiment, step: str, reproduce: tuple[Command | str, ...] = ()
 ) -> Iterator[Statement]:
     """Judge whether every good client is served with the certificate that is on disk."""
     yield from judge_steps(experiment, [Expected(step, _GOOD_CLIENT, ACCEPTED)], reproduce)
@@ -149,8 +151,8 @@ def a_mismatched_pair_is_refused(
         experiment,
         expectations,
         (
-            "cp new.crt server.crt  # its key is not there yet",
-            look_for("openssl s_client -connect 127.0.0.1:2379 </dev/null", '"alert internal error"'),
+            "cp new.crt server.crt\n# its key is not there yet",
+            s_client(_AT_HOME, look='"alert internal error"'),
         ),
     )
     yield from _served_from_disk(experiment, "whole")
@@ -192,10 +194,8 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
             reproduce=(
                 "while :; do curl -fsS -k --cert client.crt --key client.key https://127.0.0.1:2379/version"
                 " || echo lost; done",
-                look_for(
-                    "cp renewed.crt server.crt.new; mv server.crt.new server.crt  # in another shell",
-                    '"lost" in the first shell',
-                ),
+                "cp renewed.crt server.crt.new; mv server.crt.new server.crt"
+                '\n# in another shell; look for "lost" in the first shell',
             ),
         )
     for client, counts in load.counts.items():
@@ -218,7 +218,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
 _PEM_ENDS = Release(3, 6, 0, final=False)
 """The first release that reads a list in DER only."""
 
-_CURL_OTHER_CA = curl("https://127.0.0.1:2379", role="client", files=("other.crt", "other.key"))
+_CURL_OTHER_CA = curl(_AT_HOME, client="other")
 
 
 @check(
@@ -251,7 +251,7 @@ def a_restarted_etcd_trusts_the_new_bundle(
             Expected("removed, restarted", _OTHER_CA, REFUSED),
             Expected("removed, restarted", _GOOD_CLIENT, ACCEPTED),
         ],
-        ("cat other-ca.crt >> ca.crt  # or take it out again; then restart etcd", _CURL_OTHER_CA),
+        ("cat other-ca.crt >> ca.crt\n# or take it out again; then restart etcd", _CURL_OTHER_CA),
     )
 
 
@@ -283,7 +283,7 @@ def a_bundle_change_needs_a_restart(experiment: Annotated[Experiment, "ca-bundle
             Expected("removed", _OTHER_CA, ACCEPTED),
             Expected("removed", _GOOD_CLIENT, ACCEPTED),
         ],
-        ("cat other-ca.crt >> ca.crt  # do not restart etcd", _CURL_OTHER_CA),
+        ("cat other-ca.crt >> ca.crt\n# do not restart etcd", _CURL_OTHER_CA),
     )
 
 
@@ -314,8 +314,8 @@ def a_new_revocation_list_is_in_force_at_once(
             Expected("taken off", _NAMED, ACCEPTED),
         ],
         (
-            "openssl crl -in list.pem -outform DER -out crl.der  # etcd runs with --client-crl-file=crl.der",
-            curl("https://127.0.0.1:2379", role="client", files=("revoked.crt", "revoked.key")),
+            "openssl crl -in list.pem -outform DER -out crl.der\n# etcd runs with --client-crl-file=crl.der",
+            curl(_AT_HOME, client="revoked"),
         ),
     )
 
@@ -339,8 +339,8 @@ def an_unreadable_list_refuses_every_client(
         etcd.
     """
     reproduce = (
-        "openssl crl -inform DER -in crl.der -out crl.pem  # etcd runs with --client-crl-file=crl.pem",
-        curl("https://127.0.0.1:2379", role="client", files=GOOD_CLIENT),
+        "openssl crl -inform DER -in crl.der -out crl.pem\n# etcd runs with --client-crl-file=crl.pem",
+        curl(_AT_HOME, client="client"),
     )
     yield from judge_steps(
         experiment,
@@ -356,7 +356,7 @@ def an_unreadable_list_refuses_every_client(
         yield from _effect_of_pem(experiment, reproduce)
 
 
-def _effect_of_pem(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[Statement]:
+def _effect_of_pem(experiment: Experiment, reproduce: tuple[Command | str, ...]) -> Iterator[Statement]:
     """Judge the effect of a list in PEM on good clients, by etcd's version."""
     release = Release.parse(experiment.etcd_version)
     if release is None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from pytest_etcdtls.checks.lifecycle_files import attempts_changed
+from pytest_etcdtls.command import STATUS, Command, curl, etcdctl, s_client
 from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
@@ -14,19 +15,13 @@ from pytest_etcdtls.facts.experiments import (
 )
 from pytest_etcdtls.judgement import (
     ACCEPTED,
-    GOOD_CLIENT,
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
     SERVED,
-    STATUS,
     Expected,
-    curl,
-    etcdctl,
     finding,
     judge_steps,
-    look_for,
-    s_client,
 )
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
@@ -41,9 +36,9 @@ def _accepted(who: str) -> Counterexample:
     return attempts_changed(_STARTED, who, **SERVED)
 
 
-def _curl(port: int, where: str) -> str:
-    command = f"curl -sS -i -k --http1.1 --cert other.crt --key other.key https://127.0.0.1:{port}/version"
-    return look_for(command, f"an HTTP status line: the client is accepted ({where})")
+def _curl(port: int, where: str) -> Command:
+    look = f"an HTTP status line: the client is accepted ({where})"
+    return curl(f"https://127.0.0.1:{port}", client="other", look=look)
 
 
 @check("lifecycle.allowed-hostname", on=set(), counterexample=_accepted("client with another hostname"))
@@ -295,7 +290,7 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
                 reproduce=(
                     etcdctl(
                         _CLIENT_PORT,
-                        ("reader.crt", "reader.key"),
+                        "reader",
                         "get granted",
                         'the key, or "permission denied"',
                     ),
@@ -349,10 +344,13 @@ def the_gateway_derives_no_user_from_a_certificate(
                 message=f"{made.who}: the gateway reads a key",
                 expected="refused without a token",
                 reproduce=(
-                    look_for(
-                        'curl -sS -i -k --cert client.crt --key client.key -d \'{"key": "Z3JhbnRlZA=="}\''
-                        " https://127.0.0.1:2379/v3/kv/range",
-                        '"kvs": the key is read without a token, while authentication is on',
+                    curl(
+                        _CLIENT_PORT,
+                        path="/v3/kv/range",
+                        client="client",
+                        protocol=Protocol.GATEWAY,
+                        body='{"key": "Z3JhbnRlZA=="}',
+                        look='"kvs": the key is read without a token, while authentication is on',
                     ),
                 ),
             )
@@ -391,9 +389,7 @@ def the_gateway_uses_its_own_client_certificate(
             others,
             message="the gateway does not work with its own client certificate",
             expected="HTTP 200",
-            reproduce=(
-                curl(_CLIENT_PORT, role="client", files=GOOD_CLIENT, protocol=Protocol.GATEWAY, look=STATUS),
-            ),
+            reproduce=(curl(_CLIENT_PORT, client="client", protocol=Protocol.GATEWAY, look=STATUS),),
         )
 
 
@@ -423,7 +419,7 @@ def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> 
             observed="it reports that it serves clients, which requires a leader",
             evidence={"etcd": member.etcd_version},
             reproduce=(
-                "cp foreign.crt peer.crt; cp foreign.key peer.key  # of one of three; restart that one",
+                "cp foreign.crt peer.crt; cp foreign.key peer.key\n# of one of three; restart that one",
             ),
         )
     elif not member.rejected:

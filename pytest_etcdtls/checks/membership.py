@@ -4,39 +4,41 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 
-from pytest_etcdtls.facts.api import MemberRecord
-from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
-from pytest_etcdtls.facts.member_list import MemberListing, MemberListings
-from pytest_etcdtls.facts.members import (
-    AdvertisedURL,
-    AdvertisedURLs,
-    ClusterClaims,
-    ListenerProfile,
-    MemberCount,
-    SideBySide,
-)
-from pytest_etcdtls.facts.release import EtcdReleases, Release
-from pytest_etcdtls.judgement import (
+from pytest_etcdtls.command import (
     ANNOUNCED,
     GOOD_CLIENT,
-    GOOD_PEER,
+    Command,
     curl,
     etcdctl,
     s_client,
     show_leaf,
     show_version,
 )
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.declared.effective import SIDES, CRLEffect
+from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
+from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
+from pytest_etcdtls.facts.member_list import MemberListing, MemberListings, MemberRecord
+from pytest_etcdtls.facts.members import (
+    AdvertisedURL,
+    AdvertisedURLs,
+    ClusterClaims,
+    ListenerProfile,
+    SideBySide,
+)
+from pytest_etcdtls.facts.release import EtcdReleases, Release
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
-from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
 from pytest_etcdtls.untrusted import listed
 
+T = TypeVar("T")
 _EXPIRY_SPREAD = timedelta(days=30)
 
 
@@ -48,7 +50,7 @@ def _first_differs(side_by_side: SideBySide, **changes: object) -> Mapping[str, 
 
 def _trusts_another(side_by_side: SideBySide) -> Mapping[str, Any]:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")])
-    return _first_differs(side_by_side, announced=frozenset({name}))
+    return _first_differs(side_by_side, announced=(name,))
 
 
 @check("cluster.same-ca", on=frozenset(), counterexample=_trusts_another)
@@ -75,23 +77,29 @@ def _names(seen: ListenerProfile) -> str:
     return name_list(seen.announced) or "none announced"
 
 
-def _one_version_less(side_by_side: SideBySide) -> Mapping[str, Any]:
+def _one_version_less(side_by_side: SideBySide, declared: Declarations | None) -> Mapping[str, Any]:
     first = side_by_side.rows[0][0]
     return _first_differs(side_by_side, versions=first.versions[:1])
 
 
 @check("cluster.same-policy", on=frozenset(), counterexample=_one_version_less)
-def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[Statement]:
-    """Every member offers the same TLS versions and requests certificates alike.
+def every_member_has_the_same_policy(
+    side_by_side: SideBySide, declared: Declarations | None
+) -> Iterator[Statement]:
+    """Every member offers the same TLS versions and accepts the same clients.
 
-    A cluster is as open as its weakest member: clients and attackers reach the same keys through each.
-    tls.version-floor judges on each member which versions are too old.
+    A cluster is as open as its weakest member: clients and attackers reach the same keys through each. Where
+    several members are declared, their revocation lists with the serial numbers that etcd reads there, their
+    allowed names and their verification of addresses in certificates are compared too, with the effect that
+    they have in each member's version. tls.version-floor judges on each member which versions are too old.
 
     Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
+    Spec: etcd --client-crl-file, --peer-crl-file, --client-cert-allowed-hostname, --peer-cert-allowed-cn
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
-    Follows: mtls.no-certificate, config.version-range-in-force, config.suites-in-force
+    Follows: mtls.no-certificate, config.version-range-in-force, config.suites-in-force,
+        config.config-file-hides-flags, config.unknown-key, config.flag-unknown-to-version
     Severity: high
-    Level: MUST, SHOULD where TLS versions alone differ
+    Level: MUST, SHOULD where nobody is accepted by one member alone
     Remediation: start every member with the same TLS flags, from the same version of etcd.
     """
     yield from _differences(
@@ -101,7 +109,80 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
         row for row in side_by_side.rows if len({_requests_certificates(seen) for seen in row}) == 1
     )
     versions = _differences(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
-    yield from (replace(found, level=Level.SHOULD) for found in versions)
+    yield from (replace(finding, level=Level.SHOULD) for finding in versions)
+    for side in SIDES:
+        yield from _declared_differences(declared.members if declared else (), side)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a side of a member's declaration says of the certificates that it requests.
+
+    Attributes:
+        value: what is compared; ``None`` if it is not known.
+        shown: the same for messages.
+        opens: whether the members that differ from it accept, or may accept, other certificates.
+    """
+
+    value: Hashable
+    shown: str
+    opens: bool = True
+
+
+def _declared_differences(declared: tuple[MemberDeclaration, ...], side: Side) -> Iterator[Finding]:
+    """Yield the declared rules in which members differ that request certificates."""
+    asking = [member for member in declared if _requests_by_declaration(member, side)]
+    for rule in (_has_list, _revoked_serials, _allowed_names, _san_rule):
+        rules = {member.label: rule(member, side) for member in asking}
+        labels = [label for label, found in rules.items() if found.value is not None]
+        different = _minority(labels, {label: found.value for label, found in rules.items()}.__getitem__)
+        if different:
+            usual = next(label for label in labels if label not in different)
+            yield Finding(
+                message=f"the rules for certificates of {side}s of {', '.join(different)} are not those of "
+                "other members",
+                expected=f"{usual}: {rules[usual].shown}",
+                observed="; ".join(f"{label}: {rules[label].shown}" for label in different),
+                concerns=tuple(name for label in different for name in listeners_of_side(label, side)),
+                level=None if any(found.opens for found in rules.values()) else Level.SHOULD,
+            )
+
+
+def _requests_by_declaration(member: MemberDeclaration, side: Side) -> bool:
+    serves = any(
+        one.tls and (one.role is Role.PEER) == (side == "peer") for one in member.effective.listeners
+    )
+    return serves and member.effective.sides[side].requests_certificate
+
+
+def _has_list(member: MemberDeclaration, side: Side) -> _Rule:
+    path = member.effective.sides[side].crl_file
+    crl = member.declared.crls.get(path or "")
+    # A list that revokes nothing closes nobody out.
+    opens = crl is not None and not (crl.known and crl.lists and not crl.serial_numbers)
+    return _Rule(path is not None, f"the revocation list {path}" if path else "no revocation list", opens)
+
+
+def _revoked_serials(member: MemberDeclaration, side: Side) -> _Rule:
+    tls = member.effective.sides[side]
+    crl = member.declared.crls.get(tls.crl_file or "")
+    if crl is None or tls.crl is not CRLEffect.ENFORCED:
+        return _Rule(None, "")
+    serials = crl.read_by(member.effective.version).serial_numbers
+    shown = listed([f"{serial:x}" for serial in sorted(serials)], ", ", _SHOWN) or "nothing"
+    return _Rule(serials, f"{tls.crl_file} revokes {shown}")
+
+
+def _allowed_names(member: MemberDeclaration, side: Side) -> _Rule:
+    tls = member.effective.sides[side]
+    names = [f"CN {name}" for name in tls.allowed_cn] + [f"hostname {name}" for name in tls.allowed_hostname]
+    return _Rule(frozenset(names), f"accepts {' or '.join(sorted(names)) or 'every name'}")
+
+
+def _san_rule(member: MemberDeclaration, side: Side) -> _Rule:
+    skips = member.effective.sides[side].skips_san_rule
+    shown = "accepts certificates from any address" if skips else "compares certificates with the address"
+    return _Rule(skips, shown, opens=False)
 
 
 def _requests_certificates(seen: ListenerProfile) -> tuple[bool, bool]:
@@ -125,18 +206,16 @@ def _differences(
         if different:
             usual = next(seen for seen in row if seen not in different)
             yield Finding(
-                message=f"{', '.join(seen.url for seen in different)} {message} than other members",
-                expected=f"{usual.url}: {show(usual)}",
-                observed="; ".join(f"{seen.url}: {show(seen)}" for seen in different),
-                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *different)),
+                message=f"{', '.join(seen.listener.url for seen in different)} {message} than other members",
+                expected=f"{usual.listener.url}: {show(usual)}",
+                observed="; ".join(f"{seen.listener.url}: {show(seen)}" for seen in different),
+                reproduce=tuple(s_client(seen.listener.url, look=ANNOUNCED) for seen in (usual, *different)),
             )
 
 
-def _minority(
-    row: Iterable[ListenerProfile], fact: Callable[[ListenerProfile], Hashable]
-) -> list[ListenerProfile]:
-    """Return the profiles that differ from the most frequent one; in a tie, from the first."""
-    groups: dict[Hashable, list[ListenerProfile]] = {}
+def _minority(row: Iterable[T], fact: Callable[[T], Hashable]) -> list[T]:
+    """Return the members that differ from the most frequent ones; in a tie, from the first."""
+    groups: dict[Hashable, list[T]] = {}
     for seen in row:
         groups.setdefault(fact(seen), []).append(seen)
     usual = max(groups.values(), key=len, default=[])
@@ -165,10 +244,10 @@ def certificates_expire_together(side_by_side: SideBySide) -> Iterator[Statement
         first, *_, last = sorted(row, key=lambda seen: seen.expires_at)
         if last.expires_at - first.expires_at > _EXPIRY_SPREAD:
             yield Finding(
-                message=f"the certificate of {first.url} expires long before those of other members",
-                expected=f"within {_EXPIRY_SPREAD.days} days of {_day(last)} ({last.url})",
+                message=f"the certificate of {first.listener.url} expires long before those of other members",
+                expected=f"within {_EXPIRY_SPREAD.days} days of {_day(last)} ({last.listener.url})",
                 observed=_day(first),
-                reproduce=(show_leaf(first.url), show_leaf(last.url)),
+                reproduce=(show_leaf(first.listener.url), show_leaf(last.listener.url)),
             )
 
 
@@ -176,13 +255,15 @@ def _day(seen: ListenerProfile) -> str:
     return f"{seen.expires_at:%Y-%m-%d}"
 
 
-def _an_old_release(releases: EtcdReleases, count: MemberCount) -> Mapping[str, Any]:
+def _an_old_release(releases: EtcdReleases, listings: MemberListings | None) -> Mapping[str, Any]:
     first, *others = releases.members
     return {"releases": replace(releases, members=(replace(first, release=Release(3, 4, 0)), *others))}
 
 
 @check("cluster.same-version", on=frozenset(), counterexample=_an_old_release)
-def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCount) -> Iterator[Statement]:
+def every_member_runs_the_same_version(
+    releases: EtcdReleases, listings: MemberListings | None
+) -> Iterator[Statement]:
     """Every member runs the same version of etcd.
 
     A member that stays behind lacks fixes, and may offer other TLS versions and cipher suites. During an
@@ -194,19 +275,19 @@ def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCoun
     Remediation: finish the upgrade on every member.
     """
     if len(releases.members) < 2:
-        yield _one_member(count)
+        yield _one_member(listings)
         return
     if len({found.release for found in releases.members}) > 1:
         yield Finding(
             message="members run different versions of etcd",
             expected="one version",
-            observed="; ".join(f"{found.url}: {found.release}" for found in releases.members),
-            reproduce=tuple(show_version(found.url) for found in releases.members),
+            observed="; ".join(f"{found.listener.url}: {found.release}" for found in releases.members),
+            reproduce=tuple(show_version(found.listener.url) for found in releases.members),
         )
 
 
-def _one_member(count: MemberCount) -> CannotJudge:
-    if count.listed == 1:
+def _one_member(listings: MemberListings | None) -> CannotJudge:
+    if listings is not None and listings.size == 1:
         return CannotJudge(Outcome.NOT_APPLICABLE, "the cluster has one member")
     return CannotJudge(
         Outcome.NOT_VERIFIED, "needs a second member: pass its --etcd-endpoint, or --etcd-discover"
@@ -219,14 +300,15 @@ _IDS = '"ClusterID" and "MemberID"'
 _NO_TLS = ("http://", "unix://")
 
 
-def _with_member(listings: MemberListings, member: MemberRecord) -> Mapping[str, Any]:
-    first, *others = listings.listings
-    return {"listings": replace(listings, listings=(replace(first, members=(member,)), *others))}
+def _first_lists(listings: MemberListings, *members: MemberRecord) -> Mapping[str, Any]:
+    (listener, listing), *others = listings.listings
+    changed = listener, replace(listing, members=members)
+    return {"listings": replace(listings, listings=(changed, *others))}
 
 
 def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
-    member = listings.listings[0].members[0]
-    return _with_member(listings, replace(member, client_urls=("http://10.0.0.1:2379",)))
+    member = next(listings.members)
+    return _first_lists(listings, replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
 @check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients)
@@ -242,13 +324,13 @@ def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[State
     Level: MUST
     Remediation: use only https URLs in --advertise-client-urls.
     """
-    urls = ((url, member) for member in _members(listings) for url in member.client_urls)
+    urls = ((url, member) for member in listings.members for url in member.client_urls)
     yield from _without_tls(listings, urls, "advertise client URLs without TLS")
 
 
 def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
-    member = listings.listings[0].members[0]
-    return _with_member(listings, replace(member, peer_urls=("http://10.0.0.1:2380",)))
+    member = next(listings.members)
+    return _first_lists(listings, replace(member, peer_urls=("http://10.0.0.1:2380",)))
 
 
 @check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers)
@@ -264,7 +346,7 @@ def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     Remediation: change it with etcdctl member update ID --peer-urls=https://..., and
         --listen-peer-urls with it.
     """
-    urls = ((url, member) for member in _members(listings) for url in member.peer_urls)
+    urls = ((url, member) for member in listings.members for url in member.peer_urls)
     yield from _without_tls(listings, urls, "have peer URLs without TLS", (str(Role.PEER),))
 
 
@@ -280,14 +362,9 @@ def _without_tls(
             message=f"members {message}",
             expected="https URLs",
             observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
-            reproduce=(etcdctl(listings.listings[0].url, GOOD_CLIENT, "member list", _LISTED),),
+            reproduce=(etcdctl(listings.listings[0][0].url, GOOD_CLIENT, "member list", _LISTED),),
             concerns=concerns,
         )
-
-
-def _members(listings: MemberListings) -> Iterator[MemberRecord]:
-    for listing in listings.listings:
-        yield from listing.members
 
 
 def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
@@ -318,31 +395,30 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
     Level: SHOULD
     Remediation: use URLs in --advertise-client-urls that clients can reach from their network.
     """
-    for found in advertised.urls:
-        if not found.attempts:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{found.url}: {found.why_not}")
-        elif all(attempt.ending is Ending.UNCLEAR for attempt in found.attempts):
-            yield _unanswered(found)
+    for contact in advertised.urls:
+        if not contact.attempts:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{contact.url}: {contact.why_not}")
+        elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
+            yield _unanswered(contact)
 
 
-def _unanswered(found: AdvertisedURL) -> Statement:
-    last = found.attempts[-1]
+def _unanswered(contact: AdvertisedURL) -> Statement:
+    last = contact.attempts[-1]
     if last.phase is not Phase.CONNECT or last.stream_end not in (
         StreamEnd.FAILED,
         StreamEnd.CONNECTION_REFUSED,
     ):
-        return CannotJudge(Outcome.INCONCLUSIVE, f"{found.url}: {last.describe()}")
+        return CannotJudge(Outcome.INCONCLUSIVE, f"{contact.url}: {last.describe()}")
     return Finding(
-        message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",
+        message=f"{contact.url}, which {contact.member or 'a member'} advertises, is not reachable",
         expected="an answer",
         observed=last.describe(),
-        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT, look=_FAILS),),
+        reproduce=(curl(contact.url, client=GOOD_CLIENT, look=_FAILS),),
     )
 
 
 def _no_members(listings: MemberListings) -> Mapping[str, Any]:
-    first, *others = listings.listings
-    return {"listings": replace(listings, listings=(replace(first, members=()), *others))}
+    return _first_lists(listings)
 
 
 @check("cluster.members-agree", on=frozenset(), counterexample=_no_members)
@@ -358,14 +434,14 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     Remediation: compare with etcdctl member list --endpoints=..., and see the log of the one that differs.
     """
     # The two ports of one member are compared by api.peer-members.
-    by_cluster: dict[str | None, dict[str, MemberListing]] = defaultdict(dict)
-    for listing in listings.listings:
-        by_cluster[listing.cluster_id].setdefault(listing.member, listing)
+    by_cluster: dict[str | None, dict[str, tuple[str, MemberListing]]] = defaultdict(dict)
+    for listener, listing in listings.listings:
+        by_cluster[listing.cluster_id].setdefault(listener.member, (listener.url, listing))
     if all(len(group) < 2 for group in by_cluster.values()):
         yield CannotJudge(Outcome.NOT_APPLICABLE, "only one member returned its list")
         return
     for group in by_cluster.values():
-        lists = {listing.url: frozenset(listing.members) for listing in group.values()}
+        lists = {url: frozenset(listing.members) for url, listing in group.values()}
         if len(set(lists.values())) > 1:
             yield Finding(
                 message="members of one cluster list different members",
@@ -402,21 +478,21 @@ def every_listener_belongs_to_one_cluster(
         yield Finding(
             message="the listeners belong to different clusters",
             expected="one cluster ID",
-            observed="; ".join(f"{claim.url}: {claim.cluster_id}" for claim in claims.claims),
+            observed="; ".join(f"{claim.listener.url}: {claim.cluster_id}" for claim in claims.claims),
             reproduce=tuple(
-                etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
+                etcdctl(claim.listener.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
                 for claim in claims.claims
             ),
         )
         return
-    known = {member.id for member in _members(listings)}
+    known = {member.id for member in listings.members}
     others = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
     for claim in others:
         yield Finding(
-            message=f"{claim.url} is not a member of its cluster",
+            message=f"{claim.listener.url} is not a member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",
             observed=str(claim.member_id),
-            reproduce=(etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
+            reproduce=(etcdctl(claim.listener.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
         )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
     yield Note(f"cluster {claims.claims[0].cluster_id}, {len(members)} of {len(known)} members seen")
@@ -474,7 +550,7 @@ def _why_no_list(discovery: Discovery) -> str:
         )
     requests: dict[str, list[str]] = {}
     for question in discovery.questions:
-        requests.setdefault(question.why_not, []).append(f"{question.api} of {question.url}")
+        requests.setdefault(question.why_not, []).append(f"{question.api} of {question.listener.url}")
     reasons = "; ".join(f"{reason} (requested by {', '.join(made)})" for reason, made in requests.items())
     return (
         f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
@@ -526,9 +602,9 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
     """Yield what is not judged because of a limit or a setting of this run."""
     reasons: dict[str, list[str]] = {}
     for member in discovery.members:
-        for found in member.urls:
-            if found.reachability is Reachability.LEFT_OUT:
-                reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
+        for member_url in member.urls:
+            if member_url.reachability is Reachability.LEFT_OUT:
+                reasons.setdefault(member_url.why, []).append(f"{member_url.url} of {member.title}")
     for why, places in reasons.items():
         advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
         yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
@@ -549,20 +625,14 @@ def _remarks(discovery: Discovery) -> Iterator[Statement]:
         yield Note(f"--etcd-connect-to {rule!r} matches no listener")
 
 
-def _reproduce(question: Question) -> str:
+def _reproduce(question: Question) -> Command:
+    url = question.listener.url
     if question.api is QueriedBy.MEMBERS:
-        return curl(question.url, role=Role.PEER, path="/members", files=GOOD_PEER, look=_MEMBER_LIST)
+        return curl(url, role=Role.PEER, path="/members", client=GOOD_CLIENT, look=_MEMBER_LIST)
     if question.api is QueriedBy.GATEWAY:
         path = "/v3/cluster/member/list"
-        return curl(
-            question.url,
-            role=Role.CLIENT,
-            path=path,
-            files=GOOD_CLIENT,
-            protocol=Protocol.GATEWAY,
-            look=_MEMBER_LIST,
-        )
-    return etcdctl(question.url, GOOD_CLIENT, "member list", _MEMBER_LIST)
+        return curl(url, path=path, client=GOOD_CLIENT, protocol=Protocol.GATEWAY, look=_MEMBER_LIST)
+    return etcdctl(url, GOOD_CLIENT, "member list", _MEMBER_LIST)
 
 
 def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:

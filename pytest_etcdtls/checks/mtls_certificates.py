@@ -11,13 +11,16 @@ from typing import Annotated, Any
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.cert_form import ends_soon, state_of, when
+from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.declared.files import HeldCertificate, HeldCertificates
-from pytest_etcdtls.facts.access import AccessMatrix
+from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
+from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, show_file
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.declared_files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.release import EtcdRelease
-from pytest_etcdtls.judgement import GET_VERSION, judge, s_client, show_file
+from pytest_etcdtls.facts.sessions import ForeignSession, Resumed, Resumption
+from pytest_etcdtls.judgement import SERVED, judge
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
@@ -30,13 +33,15 @@ from pytest_etcdtls.pki.certificate import (
     shown,
     signature_hash,
 )
-from pytest_etcdtls.pki.go_verify import is_self_signed
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
+from pytest_etcdtls.pki.go_verify import is_self_signed, signature_problem
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, NO_CERTIFICATE
+from pytest_etcdtls.refusal import SANRule, by_etcd
 from pytest_etcdtls.registry import CLIENT_AND_PEER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.thresholds import Thresholds
-from pytest_etcdtls.tls.attempt import Ending, ForeignSession, Response, Resumed, Resumption
+from pytest_etcdtls.tls.attempt import Ending
 
 _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""
@@ -44,9 +49,14 @@ _CLIENT_PAIR_SINCE = (3, 5)
 
 def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
-    if any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cases):
+    if unauthenticated.cases.accepted:
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        return
+    # From 1.25 on Go sends it for a certificate that does not parse (crypto/tls, processCertsFromClient).
+    if {attempt.alert for attempt in matrix.cases.attempts} == {DECODE_ERROR}:
+        reason = "etcd does not parse this certificate, so it does not show which CAs the port trusts"
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{reason}: see mtls.trusted-client")
         return
     yield from judge(matrix, who)
 
@@ -69,7 +79,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
         --peer-cert-allowed-cn. Members connect to each other with --peer-cert-file, or with
         --peer-client-cert-file; that CA must issue this certificate as well.
     """
-    if matrix.has_names and any(case.attempt.ending is Ending.CLOSED for case in matrix.cases):
+    if not any(case.closes for case in matrix.cases) and matrix.san_rule is not SANRule.ACCEPTS:
         reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
@@ -124,7 +134,7 @@ def the_served_certificate_is_no_client_certificate(
     yield from statements
 
 
-def _session_refused(resumption: Resumption) -> Mapping[str, Any]:
+def _session_refused(resumption: Resumption, **_: object) -> Mapping[str, Any]:
     def refused(resumed: Resumed) -> Resumed:
         again = replace(resumed.fresh, ending=Ending.OTHER, alert=80, resumed=True, response=None)
         return replace(resumed, again=again)
@@ -133,7 +143,9 @@ def _session_refused(resumption: Resumption) -> Mapping[str, Any]:
 
 
 @check("mtls.resumption-keeps-verdict", on=CLIENT_AND_PEER, counterexample=_session_refused)
-def a_resumed_session_is_judged_like_a_full_handshake(resumption: Resumption) -> Iterator[Statement]:
+def a_resumed_session_is_judged_like_a_full_handshake(
+    here: Listener, resumption: Resumption
+) -> Iterator[Statement]:
     """A resumed session is accepted exactly when a full handshake would be.
 
     A resumed handshake sends no certificate. If the server does not verify the remembered certificate again,
@@ -150,12 +162,14 @@ def a_resumed_session_is_judged_like_a_full_handshake(resumption: Resumption) ->
         and SANs like any other.
     """
     for resumed in resumption.good:
-        yield from _judge_good(resumption, resumed)
+        yield from _judge_good(here, resumed)
+    controls = {resumed.version: resumed.fresh for resumed in resumption.good}
     for resumed in resumption.revoked:
-        yield from _judge_revoked(resumption, resumed)
+        again = resumed.again and by_etcd(resumed.again, controls.get(resumed.version))
+        yield from _judge_revoked(here, replace(resumed, again=again))
 
 
-def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]:
+def _judge_good(here: Listener, resumed: Resumed) -> Iterator[Statement]:
     again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
     if resumed.fresh.ending is not Ending.SERVED:
         yield CannotJudge(
@@ -173,11 +187,11 @@ def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
-            reproduce=_resume(resumption.url, resumption.url, resumed.version, resumption.files),
+            reproduce=_resume(here.url, here.url, resumed.version, resumed.identity),
         )
 
 
-def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]:
+def _judge_revoked(here: Listener, resumed: Resumed) -> Iterator[Statement]:
     again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
     if resumed.fresh.ending is Ending.SERVED or again is None:
         return
@@ -187,18 +201,18 @@ def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Stateme
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
-            reproduce=_resume(resumption.url, resumption.url, resumed.version, resumption.files),
+            reproduce=_resume(here.url, here.url, resumed.version, resumed.identity),
         )
     elif again.ending is Ending.UNCLEAR:
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
 
 
-def _accepted_on_other_port(foreign: ForeignSession) -> Mapping[str, Any]:
+def _accepted_on_other_port(foreign: ForeignSession, **_: object) -> Mapping[str, Any]:
     served: dict[str, Any] = {
         "ending": Ending.SERVED,
         "alert": None,
         "resumed": True,
-        "response": Response(status=200),
+        "response": SERVED["response"],
     }
     presented = tuple(
         (version, fresh, replace(again, **served)) for version, fresh, again in foreign.presented
@@ -207,7 +221,7 @@ def _accepted_on_other_port(foreign: ForeignSession) -> Mapping[str, Any]:
 
 
 @check("mtls.ticket-not-transferable", on=CLIENT_AND_PEER, counterexample=_accepted_on_other_port)
-def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[Statement]:
+def a_session_of_the_other_port_is_refused(here: Listener, foreign: ForeignSession) -> Iterator[Statement]:
     """A session from the member's other port is refused.
 
     A client of the client port could otherwise use the peer port, without a certificate that is valid there:
@@ -220,7 +234,8 @@ def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[
     Level: MUST
     Remediation: let etcd itself terminate TLS on both ports: it has ticket keys of its own for each listener.
     """
-    for version, _, again in foreign.presented:
+    for version, fresh, tried in foreign.presented:
+        again = by_etcd(tried, fresh)
         if again.ending is Ending.UNCLEAR:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
         elif again.ending is Ending.SERVED and not again.resumed:
@@ -233,20 +248,16 @@ def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[
                 message=f"a session of {foreign.other} is accepted in {version}",
                 expected="a full handshake, in which a client without a certificate is refused",
                 observed=f"resumed; {again.describe()}",
-                reproduce=_resume(foreign.other, foreign.url, version, foreign.files),
+                reproduce=_resume(foreign.other, here.url, version, GOOD_CLIENT),
             )
 
 
-def _resume(
-    issuer: str, presented_to: str, version: TLSVersion, files: tuple[str, str] | None
-) -> tuple[str, ...]:
-    again = files if issuer == presented_to else None
-    kept = '"HTTP": a session is kept'
+def _resume(issuer: str, presented_to: str, version: TLSVersion, client: str) -> tuple[Command, ...]:
+    again = client if issuer == presented_to else NO_CERTIFICATE.name
+    kept, reused = '"HTTP": a session is kept', '"Reused" and "HTTP"'
     return (
-        s_client(issuer, version, "-sess_out session.pem", files, GET_VERSION, look=kept),
-        s_client(
-            presented_to, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'
-        ),
+        s_client(issuer, version, "-sess_out session.pem", client, GET_VERSION, look=kept),
+        s_client(presented_to, version, "-sess_in session.pem", again, GET_VERSION, look=reused),
     )
 
 
@@ -308,23 +319,23 @@ def client_ca_keys_are_strong(held: ClientCAs, policy: Policy) -> Iterator[State
 
 
 def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Finding]:
-    for one in held.certificates:
-        key = public_key(one.certificate)
+    for given in held.certificates:
+        key = public_key(given.certificate)
         if not is_strong(key):
             yield Finding(
-                message=f"{one.what} has a weak key",
+                message=f"{given.what} has a weak key",
                 expected=STRONG,
                 observed=describe_key(key),
-                evidence=_evidence(one),
-                reproduce=(show_file(one.source),),
+                evidence=_evidence(given),
+                reproduce=(show_file(given.source),),
             )
         elif not is_allowed(key, thresholds):
             yield Finding(
-                message=f"{one.what} has a key that the profile does not allow",
+                message=f"{given.what} has a key that the profile does not allow",
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
-                evidence=_evidence(one),
-                reproduce=(show_file(one.source),),
+                evidence=_evidence(given),
+                reproduce=(show_file(given.source),),
             )
 
 
@@ -351,15 +362,16 @@ def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statem
     expected = "SHA-256, SHA-384 or SHA-512, or Ed25519"
     if thresholds.signature_hashes is not None:
         expected = f"{', '.join(sorted(hashes))}{thresholds.source('signature_hashes')}"
-    for one in held.certificates:
-        name = signature_hash(one.certificate)
-        if name is not None and name not in hashes and not is_self_signed(one.certificate):
+    for given in held.certificates:
+        name = signature_hash(given.certificate)
+        problem = signature_problem(given.certificate) or (name if name not in hashes else None)
+        if problem and not is_self_signed(given.certificate):
             yield Finding(
-                message=f"{one.what} is signed with {name}",
+                message=f"{given.what} is signed with {problem}",
                 expected=expected,
-                observed=f"{name}, by {name_text(one.certificate.issuer)}",
-                evidence=_evidence(one),
-                reproduce=(show_file(one.source),),
+                observed=f"{problem}, by {name_text(given.certificate.issuer)}",
+                evidence=_evidence(given),
+                reproduce=(show_file(given.source),),
             )
 
 
@@ -394,22 +406,28 @@ def client_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[S
     yield from expiring(held, policy)
 
 
-def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Finding]:
-    """Yield a finding for each certificate that is not valid now, or expires within the policy's days."""
-    for one in held.certificates:
-        if state := state_of(one.certificate, held.observed_at):
-            begins, ends = one.certificate.not_valid_before_utc, one.certificate.not_valid_after_utc
+def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
+    """Judge for each certificate, by each clock, whether it is valid and not only for the policy's days."""
+    for given in held.certificates:
+        states = {now: state_of(given.certificate, now) for now in (held.observed_at, *held.members_time)}
+        state = states[held.observed_at]
+        other = next((now for now, found in states.items() if found != state), None)
+        if other is not None:
+            different = by_each_clock(given.certificate, (held.observed_at, other))
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{given.what} {different}, see api.clock-agrees")
+        elif state:
+            begins, ends = given.certificate.not_valid_before_utc, given.certificate.not_valid_after_utc
             yield Finding(
-                message=f"{one.what} {state}",
+                message=f"{given.what} {state}",
                 expected=f"more than {policy.expiry_days} days left",
-                observed=f"valid from {when(begins)} to {when(ends)} ({one.source})",
-                evidence=_evidence(one),
-                reproduce=(show_file(one.source),),
+                observed=f"valid from {when(begins)} to {when(ends)} ({given.source})",
+                evidence=_evidence(given),
+                reproduce=(show_file(given.source),),
             )
         else:
-            what = f"{one.what} ({one.source})"
-            yield from ends_soon(one.certificate, what, held.observed_at, policy, show_file(one.source))
+            name = f"{given.what} ({given.source})"
+            yield from ends_soon(given.certificate, name, tuple(states), policy, show_file(given.source))
 
 
-def _evidence(one: HeldCertificate) -> dict[str, str]:
-    return {"subject": shown(one.certificate), "source": one.source}
+def _evidence(given: HeldCertificate) -> dict[str, str]:
+    return {"subject": shown(given.certificate), "source": given.source}

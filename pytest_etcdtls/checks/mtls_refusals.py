@@ -1,27 +1,26 @@
 """Bad identities are refused, in every TLS version and protocol of the listener alike."""
 
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from pytest_etcdtls.command import local
 from pytest_etcdtls.etcd_log.matching import MatchedBy
-from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, IdentityAttempt, IdentityAttempts
+from pytest_etcdtls.facts.access import Access, Case
+from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
-from pytest_etcdtls.judgement import SERVED, curl, judge, look_for
+from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.judgement import SERVED, commands_for, judge
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
 
 
 def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
     """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
-
-    def served(case: AccessCase) -> AccessCase:
-        return replace(case, tries=tuple(replace(attempt, **SERVED) for attempt in case.tries))
-
-    return {"matrix": replace(matrix, cases=tuple(served(case) for case in matrix.cases))}
+    return {"matrix": replace(matrix, cases=matrix.cases.with_attempts(**SERVED))}
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
@@ -184,25 +183,28 @@ OVER_GRPC = frozenset({Protocol.GRPC})
 
 def only(matrix: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
     """Return the part of the access matrix that was observed over these protocols."""
-    return replace(matrix, cases=tuple(case for case in matrix.cases if case.protocol in protocols))
+    return replace(matrix, cases=matrix.cases.over(*protocols))
 
 
 def _served_over(protocols: frozenset[Protocol], matrix: AccessMatrix) -> Mapping[str, Any]:
-    served: AccessMatrix = as_if_accepted(only(matrix, protocols))["matrix"]
-    others = only(matrix, frozenset(Protocol) - protocols)
-    return {"matrix": replace(matrix, cases=(*served.cases, *others.cases))}
+    served, others = matrix.cases.over(*protocols), matrix.cases.over(*frozenset(Protocol) - protocols)
+    return {"matrix": replace(matrix, cases=Access((*served.with_attempts(**SERVED), *others)))}
 
 
-def _judge_revoked(matrix: AccessMatrix, protocols: frozenset[Protocol], name: str) -> Iterator[Statement]:
+def _judge_revoked(
+    here: Listener, matrix: AccessMatrix, protocols: frozenset[Protocol], name: str
+) -> Iterator[Statement]:
     seen = only(matrix, protocols)
     if not seen.cases:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve {name} to clients")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} does not serve {name} to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 
-@check("mtls.revoked-http", on=EVERY_LISTENER, counterexample=lambda matrix: _served_over(OVER_HTTP, matrix))
+@check(
+    "mtls.revoked-http", on=EVERY_LISTENER, counterexample=lambda matrix, **_: _served_over(OVER_HTTP, matrix)
+)
 def a_revoked_certificate_is_refused_over_http(
-    matrix: Annotated[AccessMatrix, "revoked"],
+    here: Listener, matrix: Annotated[AccessMatrix, "revoked"]
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over HTTP.
 
@@ -213,17 +215,19 @@ def a_revoked_certificate_is_refused_over_http(
     Spec: etcd --{side}-crl-file
     Spec: RFC 5280 section 5
     Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.crl-without-client-auth,
-        config.config-file-hides-flags, config.unknown-key
+        config.config-file-hides-flags, config.unknown-key, config.crl-one-list
     Severity: critical
     Level: MUST
     Remediation: give etcd the list with the flag --{side}-crl-file, not in a configuration file, DER encoded.
     """
-    yield from _judge_revoked(matrix, OVER_HTTP, "HTTP")
+    yield from _judge_revoked(here, matrix, OVER_HTTP, "HTTP")
 
 
-@check("mtls.revoked-grpc", on={Role.CLIENT}, counterexample=lambda matrix: _served_over(OVER_GRPC, matrix))
+@check(
+    "mtls.revoked-grpc", on={Role.CLIENT}, counterexample=lambda matrix, **_: _served_over(OVER_GRPC, matrix)
+)
 def a_revoked_certificate_is_refused_over_grpc(
-    matrix: Annotated[AccessMatrix, "revoked"],
+    here: Listener, matrix: Annotated[AccessMatrix, "revoked"]
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over gRPC.
 
@@ -234,13 +238,13 @@ def a_revoked_certificate_is_refused_over_grpc(
     Spec: RFC 5280 section 5
     Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, mtls.revoked-http,
         config.crl-without-client-auth, config.crl-ignored-on-grpc, config.config-file-hides-flags,
-        config.unknown-key
+        config.unknown-key, config.crl-one-list
     Severity: critical
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls; give the list
         with the flag --client-crl-file, not in a configuration file, DER encoded.
     """
-    yield from _judge_revoked(matrix, OVER_GRPC, "gRPC")
+    yield from _judge_revoked(here, matrix, OVER_GRPC, "gRPC")
 
 
 @check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=as_if_accepted)
@@ -325,21 +329,20 @@ def a_certificate_for_another_address_is_refused(
 
 def _accepted_by(choice: TLSVersion | Protocol, attempts: IdentityAttempts) -> Mapping[str, Any]:
     """Return the attempts as if that TLS version or protocol accepted every identity."""
-    here = tuple(
-        replace(made, attempt=replace(made.attempt, **SERVED))
-        if choice in (made.version, made.protocol)
-        else made
-        for made in attempts.here
-    )
+    chosen = attempts.here.where(lambda case: choice in case.combination)
+    others = attempts.here.where(lambda case: choice not in case.combination)
+    here = Access((*chosen.with_attempts(**SERVED), *others))
     return {"attempts": replace(attempts, here=here)}
 
 
 @check(
     "mtls.same-verdict-every-version",
     on=EVERY_LISTENER,
-    counterexample=lambda attempts: _accepted_by(TLSVersion.TLS1_2, attempts),
+    counterexample=lambda attempts, **_: _accepted_by(TLSVersion.TLS1_2, attempts),
 )
-def every_tls_version_accepts_the_same_clients(attempts: IdentityAttempts) -> Iterator[Statement]:
+def every_tls_version_accepts_the_same_clients(
+    attempts: IdentityAttempts, answer: FirstContact
+) -> Iterator[Statement]:
     """Every TLS version accepts and refuses the same clients.
 
     A proxy that terminates TLS may verify certificates in one version and not in the other. A scanner that
@@ -354,15 +357,14 @@ def every_tls_version_accepts_the_same_clients(attempts: IdentityAttempts) -> It
     Level: MUST
     Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
     """
-    if len({found.version for found in attempts.here}) < 2:
+    if answer.unusable:
+        yield CannotJudge(Outcome.NOT_VERIFIED, answer.limit)
+    if len(attempts.here.versions) < 2:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "only one TLS version is offered")
         return
-    for protocol in dict.fromkeys(found.protocol for found in attempts.here):
-        of_protocol = [found for found in attempts.here if found.protocol is protocol]
-        for identity in dict.fromkeys(found.identity for found in of_protocol):
-            yield from _judge_alike(
-                [found for found in of_protocol if found.identity == identity], attempts.role
-            )
+    for protocol in attempts.here.protocols:
+        for cases in _by_identity(attempts.here.over(protocol)):
+            yield from _judge_alike(cases)
 
 
 @check(
@@ -384,8 +386,8 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
     Level: MUST
     Remediation: give both listeners the same rules: upgrade etcd, or drop --listen-client-http-urls.
     """
-    everything = (*attempts.here, *attempts.split)
-    over_grpc = [found for found in everything if found.protocol is Protocol.GRPC]
+    everything = Access((*attempts.here, *attempts.split))
+    over_grpc = everything.over(Protocol.GRPC)
     if not over_grpc:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
         return
@@ -393,51 +395,45 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
         reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    for version in dict.fromkeys(found.version for found in everything):
-        of_version = [found for found in everything if found.version is version]
-        for identity in dict.fromkeys(found.identity for found in of_version):
-            of_identity = [found for found in of_version if found.identity == identity]
-            yield from _judge_alike(_one_of_each(of_identity), attempts.role)
+    for version in everything.versions:
+        for cases in _by_identity(everything.within(version)):
+            yield from _judge_alike(_one_of_each(cases))
 
 
-def _one_of_each(attempts: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
-    """Return the attempts that decide for gRPC and for HTTP; of several over HTTP, one that was served."""
-    chosen: dict[bool, IdentityAttempt] = {}
-    for found in attempts:
-        over_grpc = found.protocol is Protocol.GRPC
-        if over_grpc not in chosen or found.attempt.ending is Ending.SERVED:
-            chosen[over_grpc] = found
-    return list(chosen.values())
+def _by_identity(cases: Access) -> Iterator[Access]:
+    """Group cases by name and certificate: each listener has its own of an identity that the run makes."""
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.identity, case.fingerprint), []).append(case)
+    return map(Access, groups.values())
 
 
-def _judge_alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Statement]:
-    served = [made for made in attempts if made.attempt.ending is Ending.SERVED]
-    refused = [
-        made
-        for made in attempts
-        if made.attempt.ending is Ending.REFUSED or (made.closes and made.attempt.ending is Ending.CLOSED)
-    ]
-    if served and refused:
+def _one_of_each(cases: Access) -> Access:
+    """Return one case over gRPC and one over HTTP: an accepted one if there is one, else the first."""
+    deciding: dict[bool, Case] = {}
+    for case in cases:
+        over_grpc = case.protocol is Protocol.GRPC
+        if over_grpc not in deciding or case.attempt.ending is Ending.SERVED:
+            deciding[over_grpc] = case
+    return Access(deciding.values())
+
+
+def _judge_alike(cases: Access) -> Iterator[Statement]:
+    accepted = cases.accepted
+    refused = cases.ended(Ending.REFUSED, Ending.CLOSED).where(
+        lambda case: case.closes or case.attempt.ending is Ending.REFUSED
+    )
+    if accepted and refused:
         yield Finding(
-            message=f"the identity {served[0].identity} is accepted in one case and refused in another",
+            message=f"the identity {accepted[0].identity} is accepted in one case and refused in another",
             expected="the same decision in every TLS version and protocol",
             observed="; ".join(
-                f"{made.url} {made.version} {made.protocol}: {made.attempt.describe()}" for made in attempts
+                f"{case.attempt.url} {case.version} {case.protocol}: {case.attempt.describe()}"
+                for case in cases
             ),
-            evidence={"identity": served[0].identity},
-            reproduce=(_curl(served[0], role), _curl(refused[0], role)),
+            evidence={"identity": accepted[0].identity},
+            reproduce=commands_for((accepted[0], refused[0])),
         )
-
-
-def _curl(made: IdentityAttempt, role: str) -> str:
-    name = made.identity
-    return curl(
-        made.url,
-        role=role,
-        version=made.version,
-        protocol=made.protocol,
-        files=None if name == "none" else (f"{name}.crt", f"{name}.key"),
-    )
 
 
 _SHOWN = 3
@@ -464,16 +460,16 @@ def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
     Remediation: find out which side is wrong: connect to the member itself, past proxies and load balancers,
         with --etcd-connect-to, and pass the log of that member as --etcd-log=HOST=FILE to compare.
     """
-    differing = [one for one in log.compared if not one.agree]
+    differing = [logged for logged in log.compared if not logged.agree]
     if log.thinned_out:
         # The line of such a connection may be missing, and the nearest one in time another's.
-        differing = [one for one in differing if one.recognised_by != MatchedBy.TIME]
-    for identity in dict.fromkeys(one.identity for one in differing):
-        yield _differs(log, [one for one in differing if one.identity == identity])
+        differing = [logged for logged in differing if logged.recognised_by != MatchedBy.TIME]
+    for identity in dict.fromkeys(logged.identity for logged in differing):
+        yield _differs(log, [logged for logged in differing if logged.identity == identity])
     if log.unlogged and not log.compared:
         yield _no_line(log)
     elif log.unlogged:
-        who = ", ".join(sorted({one.identity for one in log.unlogged}))
+        who = ", ".join(sorted({unlogged.identity for unlogged in log.unlogged}))
         text = f"{log.source} has no line about {len(log.unlogged)} of our rejected connections"
         why = ": etcd drops similar lines from the 101st within a second" if log.thinned_out else ""
         yield Note(f"{text} ({who}){why}")
@@ -484,23 +480,22 @@ def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
 def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
     first = differing[0]
     grep = tuple(
-        look_for(f"grep -F {shlex.quote(one.remote_address)} {shlex.quote(log.file)}", '"error"')
-        for one in differing[:_SHOWN]
+        local("grep", "-F", logged.remote_address, log.file, look='"error"') for logged in differing[:_SHOWN]
     )
     number = "one connection" if len(differing) == 1 else f"{len(differing)} connections"
     return Finding(
         message=f"the wire and etcd's log differ about {number} with the identity {first.identity}",
         expected=f"for what is in the log, {first.expected}",
-        observed="; ".join(_wire_and_log(one) for one in differing[:_SHOWN])
+        observed="; ".join(_wire_and_log(logged) for logged in differing[:_SHOWN])
         + (" ..." if len(differing) > _SHOWN else ""),
         evidence={"log": log.source, "lines recognised by": first.recognised_by},
         reproduce=grep if log.file else (),
     )
 
 
-def _wire_and_log(one: LoggedAttempt) -> str:
-    place = f"{one.version} {one.protocol}" if one.version else "plaintext"
-    return f"{place}: on the wire {one.on_the_wire}, in the log {one.in_the_log}"
+def _wire_and_log(logged: LoggedAttempt) -> str:
+    place = f"{logged.version} {logged.protocol}" if logged.version else "plaintext"
+    return f"{place}: on the wire {logged.on_the_wire}, in the log {logged.in_the_log}"
 
 
 def _no_line(log: LogComparison) -> CannotJudge:

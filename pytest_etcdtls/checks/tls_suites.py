@@ -4,46 +4,49 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pytest_etcdtls.command import GROUP, s_client
+from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
-from pytest_etcdtls.judgement import GROUP, s_client
+from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, CipherSuite, GroupKind, Weakness
 
 
 def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
-    more = tuple(suite for suite in SUITES if suite.name == name)
-    return {"support": replace(support, accepted=(*support.accepted, *more))}
+    added = tuple(suite for suite in SUITES if suite.name == name)
+    return {"support": replace(support, accepted=(*support.accepted, *added))}
 
 
 def cipher_option(suites: Iterable[CipherSuite]) -> str:
     """Return the option of ``openssl s_client`` that offers these suites."""
     # OpenSSL's default security level leaves out weak suites.
-    return f"-cipher '{':'.join(suite.openssl_name for suite in suites)}:@SECLEVEL=0'"
+    return f"-cipher {':'.join(suite.openssl_name for suite in suites)}:@SECLEVEL=0"
 
 
-def _weak_suites(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Statement]:
+def _weak_suites(here: Listener, support: SuiteSupport, weakness: Weakness, kind: str) -> Iterator[Statement]:
     weak = [suite for suite in support.accepted if suite.weakness is weakness]
     if weak:
         options = cipher_option(weak)
         yield Finding(
-            message=f"cipher suites {what} are accepted",
+            message=f"cipher suites {kind} are accepted",
             expected="the alert 40 handshake_failure",
             observed=", ".join(suite.name for suite in weak)
             + ("" if support.complete else "; not every other suite was offered"),
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, options),),
         )
 
 
 @check(
     "tls.broken-suites",
     on=EVERY_LISTENER,
-    counterexample=lambda support: _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
+    counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
 )
-def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No broken, unauthenticated or unencrypted cipher suite is accepted.
 
     An attacker can read or change the traffic. These are anonymous and NULL suites, export ciphers, RC2, RC4
@@ -57,15 +60,15 @@ def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, or leave it
         unset.
     """
-    yield from _weak_suites(support, Weakness.BROKEN, "that protect nothing")
+    yield from _weak_suites(here, support, Weakness.BROKEN, "that protect nothing")
 
 
 @check(
     "tls.triple-des",
     on=EVERY_LISTENER,
-    counterexample=lambda support: _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
+    counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
 )
-def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite with triple DES is accepted.
 
     With blocks of 64 bits, collisions disclose plaintext after some 32 GB, which a watch or a backup over one
@@ -79,15 +82,17 @@ def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Stat
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
-    yield from _weak_suites(support, Weakness.TRIPLE_DES, "with triple DES")
+    yield from _weak_suites(here, support, Weakness.TRIPLE_DES, "with triple DES")
 
 
 @check(
     "tls.rsa-key-exchange",
     on=EVERY_LISTENER,
-    counterexample=lambda support: _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+    counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256"),
 )
-def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+def no_suite_without_forward_secrecy_is_accepted(
+    here: Listener, support: SuiteSupport
+) -> Iterator[Statement]:
     """No cipher suite without forward secrecy, such as RSA key exchange, is accepted.
 
     An attacker who obtains the server's key can decrypt all traffic recorded before. Go accepts RSA key
@@ -102,15 +107,15 @@ def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Itera
     Remediation: name only suites with ECDHE in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
-    yield from _weak_suites(support, Weakness.STATIC, "without forward secrecy")
+    yield from _weak_suites(here, support, Weakness.STATIC, "without forward secrecy")
 
 
 @check(
     "tls.cbc-suites",
     on=EVERY_LISTENER,
-    counterexample=lambda support: _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
+    counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
 )
-def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+def no_suite_in_cbc_mode_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite in CBC mode is accepted.
 
     Encryption after authentication led to a series of padding oracle attacks; implementations have
@@ -125,19 +130,22 @@ def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statemen
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, or set --tls-min-version=TLS1.3.
     """
-    yield from _weak_suites(support, Weakness.CBC, "in CBC mode")
+    yield from _weak_suites(here, support, Weakness.CBC, "in CBC mode")
 
 
-@check(
-    "tls.forward-secrecy",
-    on=EVERY_LISTENER,
-    counterexample=lambda support: _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256"),
-)
-def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+def _static_only(support: SuiteSupport, **_: object) -> Mapping[str, Any]:
+    return _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256")
+
+
+@check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_static_only)
+def a_suite_with_forward_secrecy_is_accepted(
+    here: Listener, support: SuiteSupport, key: ServedKey
+) -> Iterator[Statement]:
     """In TLS 1.2, a cipher suite with forward secrecy is accepted.
 
-    Otherwise an attacker who obtains the server's key can decrypt recorded traffic of every client. It
-    happens if --cipher-suites contains ECDHE suites only for another type of certificate.
+    Otherwise an attacker who obtains the server's key can decrypt recorded traffic of every client. If no
+    suite is accepted at all, clients without TLS 1.3 cannot connect. Both happen if --cipher-suites contains
+    ECDHE suites only for another type of certificate.
 
     Spec: RFC 9325 section 4.2
     Spec: etcd --cipher-suites
@@ -147,25 +155,30 @@ def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[
         TLS_ECDHE_RSA_ for RSA, TLS_ECDHE_ECDSA_ for ECDSA and Ed25519.
     """
     if not support.accepted:
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{support.url} accepts none of {len(SUITES)} suites of TLS 1.2"
+        yield Finding(
+            message=f"no client can use TLS 1.2: --cipher-suites has no suite for {key_in_words(key)}",
+            expected=f"a suite with ECDHE{f', {key.suites}...' if key.suites else ''}",
+            observed="the alert handshake_failure to a hello with every suite and group",
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-cipher ALL:@SECLEVEL=0"),),
         )
     elif not any(suite.is_forward_secret for suite in support.accepted):
         yield Finding(
             message="no cipher suite with forward secrecy is accepted in TLS 1.2",
-            expected="a suite with ECDHE",
+            expected=f"a suite with ECDHE for {key_in_words(key)}",
             observed=", ".join(suite.name for suite in support.accepted),
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, "-cipher ECDHE"),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-cipher ECDHE"),),
         )
 
 
-def _one_less(support: SuiteSupport, policy: Policy) -> Mapping[str, Any]:
+def _one_less(support: SuiteSupport, policy: Policy, **_: object) -> Mapping[str, Any]:
     allowed = frozenset(suite.name for suite in support.accepted[1:])
     return {"policy": policy.with_thresholds("tls.allowed-suites", Thresholds(cipher_suites=allowed))}
 
 
 @check("tls.allowed-suites", on=EVERY_LISTENER, counterexample=_one_less)
-def only_listed_suites_are_accepted(support: SuiteSupport, policy: Policy) -> Iterator[Statement]:
+def only_listed_suites_are_accepted(
+    here: Listener, support: SuiteSupport, policy: Policy
+) -> Iterator[Statement]:
     """In TLS 1.2, only cipher suites that the profiles list are accepted.
 
     Guidelines list suites. Where no profile does, every suite is allowed here: other checks judge weak ones.
@@ -185,17 +198,22 @@ def only_listed_suites_are_accepted(support: SuiteSupport, policy: Policy) -> It
             message="cipher suites that the profile does not list are accepted",
             expected=f"a suite of its list{thresholds.source('cipher_suites')}",
             observed=", ".join(suite.name for suite in other),
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, options),),
         )
 
 
-def _one_tls13_less(suites: TLS13Suites, policy: Policy) -> Mapping[str, Any]:
-    allowed = Thresholds(tls13_cipher_suites=frozenset(suites.accepted[1:]))
-    return {"policy": policy.with_thresholds("tls.allowed-tls13-suites", allowed)}
+def _one_tls13_less(suites: TLS13Suites, policy: Policy, **_: object) -> Mapping[str, Any]:
+    allowed = Thresholds(tls13_cipher_suites=frozenset({"TLS_AES_128_GCM_SHA256"}))
+    return {
+        "suites": replace(suites, accepted=("TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")),
+        "policy": policy.with_thresholds("tls.allowed-tls13-suites", allowed),
+    }
 
 
 @check("tls.allowed-tls13-suites", on=EVERY_LISTENER, counterexample=_one_tls13_less)
-def only_listed_suites_of_tls13_are_accepted(suites: TLS13Suites, policy: Policy) -> Iterator[Statement]:
+def only_listed_suites_of_tls13_are_accepted(
+    here: Listener, suites: TLS13Suites, policy: Policy
+) -> Iterator[Statement]:
     """In TLS 1.3, only cipher suites that the profiles list are accepted.
 
     Some guidelines leave out ChaCha20-Poly1305, which Go accepts. Where no profile lists suites, none is
@@ -215,16 +233,18 @@ def only_listed_suites_of_tls13_are_accepted(suites: TLS13Suites, policy: Policy
             message="cipher suites of TLS 1.3 that the profile does not list are accepted",
             expected=f"a suite of its list{thresholds.source('tls13_cipher_suites')}",
             observed=", ".join(other),
-            reproduce=(s_client(suites.url, TLSVersion.TLS1_3, f"-ciphersuites {':'.join(other)}"),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_3, f"-ciphersuites {':'.join(other)}"),),
         )
 
 
-def _old_groups(support: GroupSupport, policy: Policy) -> Mapping[str, Any]:
+def _old_groups(support: GroupSupport, **_: object) -> Mapping[str, Any]:
     return {"support": replace(support, accepted=OTHERS[:1], weak=WEAK[-1])}
 
 
 @check("tls.groups", on=EVERY_LISTENER, counterexample=_old_groups)
-def keys_are_exchanged_with_a_modern_group(support: GroupSupport, policy: Policy) -> Iterator[Statement]:
+def keys_are_exchanged_with_a_modern_group(
+    here: Listener, support: GroupSupport, policy: Policy
+) -> Iterator[Statement]:
     """Keys are exchanged with a modern group; no weak or excluded group is accepted.
 
     Current clients cannot connect without a modern group; with a weak one an attacker may compute the session
@@ -245,16 +265,16 @@ def keys_are_exchanged_with_a_modern_group(support: GroupSupport, policy: Policy
             message="no group of today is accepted",
             expected=f"one of {', '.join(group.name for group in MODERN)}",
             observed=f"{support.version}: {names}",
-            reproduce=(s_client(support.url, support.version, f"-groups {wanted}", look=GROUP),),
+            reproduce=(s_client(here.url, support.version, f"-groups {wanted}", look=GROUP),),
         )
     if support.weak is not None:
         yield Finding(
             message="a weak group is accepted",
             expected="the alert 40 handshake_failure",
             observed=f"TLSv1.2: {support.weak.name}",
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, f"-groups {support.weak.name}", look=GROUP),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, f"-groups {support.weak.name}", look=GROUP),),
         )
-    yield from _not_of_the_profile(support, policy.of("tls.groups"))
+    yield from _not_of_the_profile(here, support, policy.of("tls.groups"))
 
 
 _APPROVED_GROUPS = (
@@ -263,7 +283,7 @@ _APPROVED_GROUPS = (
 )
 
 
-def _not_of_the_profile(support: GroupSupport, thresholds: Thresholds) -> Iterator[Statement]:
+def _not_of_the_profile(here: Listener, support: GroupSupport, thresholds: Thresholds) -> Iterator[Statement]:
     """Yield what the profiles do not allow of the groups, and what they miss."""
     accepted = {group.name: group.kind for group in support.accepted}
     allowed = thresholds.groups
@@ -279,7 +299,7 @@ def _not_of_the_profile(support: GroupSupport, thresholds: Thresholds) -> Iterat
                 message="groups that the profile does not list are accepted",
                 expected=f"{', '.join(sorted(allowed))} alone{thresholds.source('groups')}",
                 observed=f"{support.version}: {', '.join(other)}",
-                reproduce=(s_client(support.url, support.version, f"-groups {':'.join(other)}", look=GROUP),),
+                reproduce=(s_client(here.url, support.version, f"-groups {':'.join(other)}", look=GROUP),),
                 remediation=_APPROVED_GROUPS,
             )
     for wanted in thresholds.groups_one_of:
@@ -289,17 +309,17 @@ def _not_of_the_profile(support: GroupSupport, thresholds: Thresholds) -> Iterat
                 expected=f"one of {', '.join(sorted(wanted))}{thresholds.source('groups_one_of')}",
                 observed=f"{support.version}: {', '.join(accepted) or 'none of the groups offered'}",
                 reproduce=(
-                    s_client(support.url, support.version, f"-groups {':'.join(sorted(wanted))}", look=GROUP),
+                    s_client(here.url, support.version, f"-groups {':'.join(sorted(wanted))}", look=GROUP),
                 ),
             )
 
 
-def _classical(support: GroupSupport) -> Mapping[str, Any]:
+def _classical(support: GroupSupport, **_: object) -> Mapping[str, Any]:
     return {"support": replace(support, accepted=MODERN[:4])}
 
 
 @check("tls.hybrid-group", on=EVERY_LISTENER, counterexample=_classical)
-def a_post_quantum_group_is_accepted(support: GroupSupport) -> Iterator[Statement]:
+def a_post_quantum_group_is_accepted(here: Listener, support: GroupSupport) -> Iterator[Statement]:
     """A hybrid group with ML-KEM is accepted.
 
     Traffic that is recorded today can otherwise be decrypted later with a quantum computer. Go supports
@@ -320,5 +340,5 @@ def a_post_quantum_group_is_accepted(support: GroupSupport) -> Iterator[Statemen
             message="no post-quantum group is accepted",
             expected=f"one of {', '.join(group.name for group in HYBRIDS)}",
             observed=", ".join(group.name for group in support.accepted),
-            reproduce=(s_client(support.url, TLSVersion.TLS1_3, f"-groups {HYBRIDS[0].name}", look=GROUP),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_3, f"-groups {HYBRIDS[0].name}", look=GROUP),),
         )

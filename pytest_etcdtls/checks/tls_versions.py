@@ -6,21 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.facts.listener import FirstContact, Policy
+from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
+from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact
 from pytest_etcdtls.facts.protocol import (
     AlpnChoice,
     AlpnChoices,
-    NewestVersion,
     OldVersions,
     SilentConnection,
     UnusualClientHello,
 )
-from pytest_etcdtls.judgement import GET_VERSION, look_for, s_client
+from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.thresholds import Thresholds
-from pytest_etcdtls.tls.attempt import Ending, Renegotiation, SessionTickets, Ticket, alert_text
+from pytest_etcdtls.tls.attempt import Ending, Phase, Ticket, alert_text
 from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
 
 _INAPPROPRIATE_FALLBACK = 86  # RFC 7507 section 4
@@ -33,7 +34,7 @@ def accepted(exchange: HelloExchange, server_hello: ServerHello) -> HelloExchang
     return replace(exchange, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
 
 
-def _tls10_accepted(old: OldVersions, contact: FirstContact, policy: Policy) -> Mapping[str, Any]:
+def _tls10_accepted(old: OldVersions, **_: object) -> Mapping[str, Any]:
     ssl3, tls10, tls11 = old.exchanges
     tls10 = accepted(tls10, ServerHello(version=TLS1_0, suite=0x002F))
     return {"old": replace(old, exchanges=(ssl3, tls10, tls11))}
@@ -41,7 +42,7 @@ def _tls10_accepted(old: OldVersions, contact: FirstContact, policy: Policy) -> 
 
 @check("tls.version-floor", on=EVERY_LISTENER, counterexample=_tls10_accepted)
 def no_version_below_tls12_is_accepted(
-    old: OldVersions, contact: FirstContact, policy: Policy
+    here: Listener, old: OldVersions, contact: FirstContact, policy: Policy
 ) -> Iterator[Statement]:
     """No protocol version below TLS 1.2 is accepted, and none that a profile excludes.
 
@@ -56,26 +57,26 @@ def no_version_below_tls12_is_accepted(
     Remediation: let etcd itself terminate TLS on this port, or set the minimum of the proxy that does to TLS
         1.2; etcd's own is --tls-min-version, TLS1.2 unless set to TLS1.3.
     """
-    found = [exchange for exchange in old.exchanges if exchange.reply is Reply.SERVER_HELLO]
-    if found:
+    supported = [exchange for exchange in old.exchanges if exchange.reply is Reply.SERVER_HELLO]
+    if supported:
         lines = (
-            s_client(old.url, options=f"{_S_CLIENT_FLAGS[exchange.offered]} -cipher 'ALL:@SECLEVEL=0'")
-            for exchange in found
+            s_client(here.url, options=f"{_S_CLIENT_FLAGS[exchange.offered]} -cipher ALL:@SECLEVEL=0")
+            for exchange in supported
             if exchange.offered in _S_CLIENT_FLAGS
         )
         yield Finding(
-            message=f"{', '.join(exchange.offered for exchange in found)} is accepted",
+            message=f"{', '.join(exchange.offered for exchange in supported)} is accepted",
             expected="the alert 70 protocol_version",
-            observed="; ".join(f"{exchange.offered}: {exchange.describe()}" for exchange in found),
+            observed="; ".join(f"{exchange.offered}: {exchange.describe()}" for exchange in supported),
             reproduce=tuple(lines),
         )
-    yield from _excluded(contact, policy.of("tls.version-floor"))
+    yield from _excluded(here, contact, policy.of("tls.version-floor"))
     for exchange in old.exchanges:
         if not exchange.answered:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{exchange.offered}: {exchange.describe()}")
 
 
-def _excluded(contact: FirstContact, thresholds: Thresholds) -> Iterator[Statement]:
+def _excluded(here: Listener, contact: FirstContact, thresholds: Thresholds) -> Iterator[Statement]:
     """Yield a finding for each of the current versions that is accepted and that no profile allows."""
     allowed = thresholds.tls_versions
     for attempt in contact.tls if allowed is not None else ():
@@ -90,7 +91,7 @@ def _excluded(contact: FirstContact, thresholds: Thresholds) -> Iterator[Stateme
             message=f"{version} is accepted, which the profile does not allow",
             expected=f"{', '.join(sorted(allowed))} alone{thresholds.source('tls_versions')}",
             observed=f"the version is accepted; a client without a certificate: {attempt.describe()}",
-            reproduce=(s_client(contact.url, version),),
+            reproduce=(s_client(here.url, version),),
             remediation=f"set {flag}={value}; it is for every TLS listener of the member",
         )
 
@@ -101,13 +102,14 @@ _TO_EXCLUDE = {
 }
 
 
-def _refused(newest: NewestVersion) -> Mapping[str, Any]:
-    attempt = replace(newest.attempt, ending=Ending.OTHER, alert=70, version=None)
-    return {"newest": replace(newest, offered=False, attempt=attempt)}
+def _tls13_refused(contact: TLSContact, **_: object) -> Mapping[str, Any]:
+    tls12, tls13 = contact.tls
+    tls13 = replace(tls13, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION, version=None)
+    return {"contact": replace(contact, tls=(tls12, tls13))}
 
 
-@check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_refused)
-def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
+@check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_tls13_refused)
+def tls13_is_offered(here: Listener, contact: TLSContact) -> Iterator[Statement]:
     """TLS 1.3 is supported.
 
     Without it connections have neither encrypted certificates nor post-quantum key exchange, and may use weak
@@ -119,24 +121,25 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: leave --tls-max-version unset or set it to TLS1.3, and use etcd 3.4.25, 3.5.8 or newer.
     """
-    if newest.offered and newest.attempt.ending is Ending.UNCLEAR:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"TLSv1.3: {newest.attempt.describe()}")
-    elif not newest.offered:
+    attempt = next(attempt for attempt in contact.tls if attempt.offered_version is TLSVersion.TLS1_3)
+    if TLSVersion.TLS1_3 not in contact.offered:
         yield Finding(
             message="TLS 1.3 is not offered",
             expected="a handshake in TLS 1.3",
-            observed=newest.attempt.describe(),
-            reproduce=(s_client(newest.url, TLSVersion.TLS1_3),),
+            observed=attempt.describe(),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_3),),
         )
+    elif attempt.ending is Ending.UNCLEAR:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"TLSv1.3: {attempt.describe()}")
 
 
-def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
+def _ignored(variant: UnusualClientHello, **_: object) -> Mapping[str, Any]:
     return {"variant": replace(variant, unusual=variant.plain)}
 
 
 @check("tls.fallback-signal", on=EVERY_LISTENER, counterexample=_ignored)
 def the_fallback_signal_is_honoured(
-    variant: Annotated[UnusualClientHello, "fallback"],
+    here: Listener, variant: Annotated[UnusualClientHello, "fallback"]
 ) -> Iterator[Statement]:
     """A TLS 1.2 ClientHello with TLS_FALLBACK_SCSV is refused if TLS 1.3 is supported.
 
@@ -154,7 +157,7 @@ def the_fallback_signal_is_honoured(
             message="TLS_FALLBACK_SCSV is ignored",
             expected="the alert 86 inappropriate_fallback",
             observed=exchange.describe(),
-            reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-fallback_scsv"),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-fallback_scsv"),),
         )
     elif exchange.alert != _INAPPROPRIATE_FALLBACK:
         yield CannotJudge(
@@ -164,7 +167,7 @@ def the_fallback_signal_is_honoured(
 
 def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401
     hello = variant.plain.server_hello
-    assert hello is not None  # noqa: S101 - the conforming sample has one
+    assert hello is not None  # noqa: S101 - the recorded one has it
     answer = replace(variant.plain, server_hello=replace(hello, **changes))
     return {"variant": replace(variant, unusual=answer)}
 
@@ -172,9 +175,11 @@ def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, 
 @check(
     "tls.compression",
     on=EVERY_LISTENER,
-    counterexample=lambda variant: _answered_with(variant, compression=1),
+    counterexample=lambda variant, **_: _answered_with(variant, compression=1),
 )
-def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"]) -> Iterator[Statement]:
+def nothing_is_compressed(
+    here: Listener, variant: Annotated[UnusualClientHello, "compression"]
+) -> Iterator[Statement]:
     """Compression is not selected when a client offers it.
 
     The length of compressed data discloses its content (CRIME), including etcd's values.
@@ -193,17 +198,17 @@ def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"])
             message="TLS compression is selected",
             expected="compression method 0, none",
             observed=f"compression method {hello.compression}",
-            reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-comp", look='"Compression"'),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-comp", look='"Compression"'),),
         )
 
 
 @check(
     "tls.sha1-signature",
     on=EVERY_LISTENER,
-    counterexample=lambda variant: _answered_with(variant, group=_X25519),
+    counterexample=lambda variant, **_: _answered_with(variant, group=_X25519),
 )
 def no_handshake_is_signed_with_sha1(
-    variant: Annotated[UnusualClientHello, "sha1-signatures"],
+    here: Listener, variant: Annotated[UnusualClientHello, "sha1-signatures"]
 ) -> Iterator[Statement]:
     """A client that accepts only SHA-1 signatures gets no TLS 1.2 handshake.
 
@@ -226,7 +231,7 @@ def no_handshake_is_signed_with_sha1(
             observed=variant.unusual.describe(),
             reproduce=(
                 s_client(
-                    variant.url,
+                    here.url,
                     TLSVersion.TLS1_2,
                     "-sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0",
                     look='"Peer signing digest: SHA1"',
@@ -263,13 +268,13 @@ def unknown_values_are_tolerated(
         )
 
 
-def _still_open(silence: SilentConnection) -> Mapping[str, Any]:
+def _still_open(silence: SilentConnection, **_: object) -> Mapping[str, Any]:
     exchange = replace(silence.exchange, reply=Reply.SILENCE, detail="no data arrived in time")
     return {"silence": replace(silence, exchange=exchange)}
 
 
 @check("tls.stalled-handshake", on=EVERY_LISTENER, counterexample=_still_open, opt_in=True)
-def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statement]:
+def a_silent_connection_is_ended(here: Listener, silence: SilentConnection) -> Iterator[Statement]:
     """A connection on which the client sends nothing is closed.
 
     Any client that reaches the port, without a certificate, can otherwise exhaust the server's file
@@ -285,31 +290,25 @@ def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statemen
     """
     exchange = silence.exchange
     if not exchange.local_address:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{silence.url}: {exchange.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url}: {exchange.describe()}")
     elif exchange.reply is Reply.SILENCE:
-        authority = silence.url.partition("://")[2]
         yield Finding(
             message="a connection on which nothing is sent stays open",
             expected="the server ends it",
             observed=f"still open after {silence.patience:.0f} seconds",
-            reproduce=(
-                look_for(
-                    f"time timeout 30 curl -sS telnet://{authority}",
-                    '"real": 30 s means that the connection was not ended',
-                ),
-            ),
+            reproduce=(send_nothing(here.url, '"real": 30 s means that the connection was not ended'),),
         )
 
 
-def _made(renegotiation: Renegotiation) -> Mapping[str, Any]:
+def _made(renegotiation: Renegotiation, **_: object) -> Mapping[str, Any]:
     attempt = renegotiation.attempt
-    assert attempt is not None  # noqa: S101 - the conforming sample has one
+    assert attempt is not None  # noqa: S101 - the recorded one has it
     made = replace(renegotiation, announced=False, attempt=replace(attempt, renegotiated=True))
     return {"renegotiation": made}
 
 
 @check("tls.renegotiation", on=EVERY_LISTENER, counterexample=_made)
-def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement]:
+def renegotiation_is_refused(here: Listener, renegotiation: Renegotiation) -> Iterator[Statement]:
     """Renegotiation is refused, and secure renegotiation is supported.
 
     A handshake costs the server much more than the client, so repeated handshakes can exhaust it. Without the
@@ -326,7 +325,7 @@ def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement
             message="the listener does not support secure renegotiation",
             expected="the extension renegotiation_info in its hello",
             observed="a hello without it",
-            reproduce=(s_client(renegotiation.url, TLSVersion.TLS1_2, look='"Secure Renegotiation"'),),
+            reproduce=(s_client(here.url, TLSVersion.TLS1_2, look='"Secure Renegotiation"'),),
         )
     attempt = renegotiation.attempt
     if attempt is None:
@@ -338,9 +337,9 @@ def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement
             observed="a second handshake",
             reproduce=(
                 s_client(
-                    renegotiation.url,
+                    here.url,
                     TLSVersion.TLS1_2,
-                    files=renegotiation.files,
+                    client=GOOD_CLIENT,
                     typed="echo R",
                     look='"RENEGOTIATING" and no "no renegotiation" behind it',
                 ),
@@ -350,12 +349,12 @@ def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.purpose}: {attempt.describe()}")
 
 
-def _invited(tickets: SessionTickets) -> Mapping[str, Any]:
+def _invited(tickets: SessionTickets, **_: object) -> Mapping[str, Any]:
     return {"tickets": replace(tickets, tickets=(Ticket(lifetime=7200, max_early_data=16384),))}
 
 
 @check("tls.early-data", on=EVERY_LISTENER, counterexample=_invited)
-def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
+def early_data_is_not_accepted(here: Listener, tickets: SessionTickets) -> Iterator[Statement]:
     """No session ticket allows early data.
 
     A request in early data can be recorded and sent again by an attacker, so that a write happens twice.
@@ -375,10 +374,10 @@ def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
             observed=f"up to {most} octets of early data",
             reproduce=(
                 s_client(
-                    tickets.url,
+                    here.url,
                     TLSVersion.TLS1_3,
                     "-sess_out session.pem",
-                    tickets.files,
+                    GOOD_CLIENT,
                     GET_VERSION,
                     look='"Max Early Data": 0 means that none is allowed',
                 ),
@@ -401,12 +400,12 @@ def _show(choice: AlpnChoice) -> str:
     return f"{choice.version}: {choice.selected or 'no protocol selected'}"
 
 
-def _line(alpn: AlpnChoices, choice: AlpnChoice) -> str:
-    return s_client(alpn.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
+def _line(here: Listener, alpn: AlpnChoices, choice: AlpnChoice) -> Command:
+    return s_client(here.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
 
 
-@check("tls.alpn-h2", on=frozenset({Role.CLIENT}), counterexample=lambda alpn: _chosen(alpn, "http/1.1"))
-def http2_is_selected(alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
+@check("tls.alpn-h2", on=frozenset({Role.CLIENT}), counterexample=lambda alpn, **_: _chosen(alpn, "http/1.1"))
+def http2_is_selected(here: Listener, alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
     """A client that offers h2 and http/1.1 gets h2.
 
     gRPC needs HTTP/2, and current clients refuse a connection on which ALPN did not select it. A proxy that
@@ -424,12 +423,14 @@ def http2_is_selected(alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Stateme
                 message=f"h2 is not selected in {choice.version}",
                 expected="h2",
                 observed=_show(choice),
-                reproduce=(_line(alpn, choice),),
+                reproduce=(_line(here, alpn, choice),),
             )
 
 
-@check("tls.alpn-unknown-refused", on=EVERY_LISTENER, counterexample=lambda alpn: _chosen(alpn, ""))
-def an_unknown_protocol_is_refused(alpn: Annotated[AlpnChoices, "unknown"]) -> Iterator[Statement]:
+@check("tls.alpn-unknown-refused", on=EVERY_LISTENER, counterexample=lambda alpn, **_: _chosen(alpn, ""))
+def an_unknown_protocol_is_refused(
+    here: Listener, alpn: Annotated[AlpnChoices, "unknown"]
+) -> Iterator[Statement]:
     """A client that offers only unknown ALPN protocols is refused.
 
     An attacker can otherwise redirect a connection for another protocol to etcd (ALPACA). Go 1.17 and newer
@@ -446,7 +447,7 @@ def an_unknown_protocol_is_refused(alpn: Annotated[AlpnChoices, "unknown"]) -> I
                 message=f"unknown protocols are ignored in {choice.version}",
                 expected="the alert 120 no_application_protocol",
                 observed=_show(choice),
-                reproduce=(_line(alpn, choice),),
+                reproduce=(_line(here, alpn, choice),),
             )
         elif choice.alert != _NO_APPLICATION_PROTOCOL:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"unknown protocols in {_show(choice)}")

@@ -40,10 +40,10 @@ def remove(path: str, label: str) -> None:
     begun = quiet_since = time.monotonic()
     while (now := time.monotonic()) - quiet_since < _QUIET_SECONDS and now - begun < _MOST_SECONDS:
         try:
-            found = _remove_once(path, label)
+            removed = _remove_once(path, label)
         except (OSError, HTTPException, ValueError):
-            found = False
-        if found:
+            removed = False
+        if removed:
             quiet_since = time.monotonic()
         time.sleep(_PAUSE_SECONDS)
 
@@ -70,8 +70,8 @@ def _at_once(path: str, resources: list[str]) -> None:
 
 def _identifiers(path: str, resource: str, label: str, **query: str) -> Iterator[str]:
     query["filters"] = json.dumps({"label": [label]})
-    for found in json.loads(_request(path, "GET", f"{resource}?{urlencode(query)}")):
-        yield quote(found["Id"])
+    for listed in json.loads(_request(path, "GET", f"{resource}?{urlencode(query)}")):
+        yield quote(listed["Id"])
 
 
 def _request(path: str, method: str, resource: str) -> bytes:

@@ -11,10 +11,10 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
@@ -33,12 +33,17 @@ _ALL_KEYS = {name: base64.b64encode(b"\0").decode() for name in ("key", "range_e
 """A range from the key of one zero octet to the same means all keys (RangeRequest in etcd's rpc.proto)."""
 
 _UNAVAILABLE = 14
-"""gRPC status with which etcd refuses a change of its members until all are connected for five seconds."""
+"""gRPC status with which etcd refuses a change of its members until all are connected for five seconds.
+
+Source: server/etcdserver/server.go, mayAddMember and mayRemoveMember: ErrUnhealthy.
+"""
 _NOT_YET = "in sync with leader"
+"""A part of ErrLearnerNotReady, with which etcd refuses to promote a learner that has not caught up."""
 _NO_VERSION = "not_decided"
-_UNDECIDED = "the version of the cluster is not decided"
-MemberChange = Literal["add", "promote", "remove"]
-_DONE = {"add": "added", "promote": "made a voting member", "remove": "removed"}
+"""The cluster's version until its members agree on one (server/etcdserver/api/etcdhttp/version.go)."""
+
+_Answer = tuple[int, dict[str, Any]]
+"""HTTP status and JSON."""
 
 
 class Gateway:
@@ -80,7 +85,7 @@ class Gateway:
         """Return the version that the members agreed on, or ``not_decided``. It raises as :meth:`post`."""
         return str(self._request("GET", "/version", None)[1].get("etcdcluster"))
 
-    def post(self, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def post(self, path: str, message: dict[str, Any]) -> _Answer:
         """Call the JSON gateway (``/v3/...``) and return the status and the response.
 
         Raises:
@@ -89,7 +94,7 @@ class Gateway:
         """
         return self._request("POST", path, message)
 
-    def _request(self, method: str, path: str, message: object) -> tuple[int, dict[str, Any]]:
+    def _request(self, method: str, path: str, message: object) -> _Answer:
         body = None if message is None else json.dumps(message)
         connection = self.connection()
         try:
@@ -171,48 +176,83 @@ def _problem(status: int, answer: dict[str, Any]) -> str:
     return f"status {status}, {answer.get('message') or answer.get('error') or answer}"
 
 
-def change_members(
-    member: Member, gateway: Gateway, peer_urls: Sequence[str], change: MemberChange, *, seconds: float
-) -> None:
-    """Change the member list of a cluster, unless that is done already.
+def add_learner(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+    """Add a member as a learner, which has no vote, unless it is one already.
 
     A member that joins before the others have decided on a version of the cluster ends at once
-    ("incompatible with current running cluster"), so one is added only after that.
+    ("incompatible with current running cluster"), so it is added only after that.
 
     Args:
         member: a running member, to which the requests go.
         gateway: its client, logged in if authentication is enabled.
-        peer_urls: the advertised peer URLs of the member to add, promote or remove.
-        change: add it as a learner, which has no vote; give a learner a vote; remove it.
+        peer_urls: the advertised peer URLs of the new member.
         seconds: time for which the change is tried again while etcd is not available for it.
 
     Raises:
         ClusterStartError: if etcd refuses, or is not available for that long.
     """
+
+    def add(listed: _Listed) -> _Answer | None:
+        if gateway.cluster_version() == _NO_VERSION:
+            undecided = "the version of the cluster is not decided"
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": undecided}
+        learner = {"peerURLs": list(peer_urls), "isLearner": True}
+        return None if listed else gateway.post("/v3/cluster/member/add", learner)
+
+    _change_members(member, gateway, peer_urls, seconds, add, "added")
+
+
+def promote_member(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+    """Give a learner a vote, unless it has one already. It takes and raises what :func:`add_learner` does."""
+
+    def promote(listed: _Listed) -> _Answer | None:
+        voting = any(not each.get("isLearner") for each in listed)
+        return None if voting else gateway.post("/v3/cluster/member/promote", {"ID": listed[0]["ID"]})
+
+    _change_members(member, gateway, peer_urls, seconds, promote, "made a voting member")
+
+
+def remove_member(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+    """Remove a member, unless it is gone already. It takes and raises what :func:`add_learner` does."""
+
+    def remove(listed: _Listed) -> _Answer | None:
+        return gateway.post("/v3/cluster/member/remove", {"ID": listed[0]["ID"]}) if listed else None
+
+    _change_members(member, gateway, peer_urls, seconds, remove, "removed")
+
+
+_Listed = Sequence[Mapping[str, Any]]
+"""The entries of the member list that have one of the peer URLs."""
+
+
+def _change_members(
+    member: Member,
+    gateway: Gateway,
+    peer_urls: Sequence[str],
+    seconds: float,
+    change: Callable[[_Listed], _Answer | None],
+    done: str,
+) -> None:
+    """Request a change until the member list shows it: ``change`` returns ``None`` if it does."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             status, answer = gateway.post("/v3/cluster/member/list", {})
-            if change == "add" and gateway.cluster_version() == _NO_VERSION:
-                status, answer = HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": _UNDECIDED}
             if status == HTTPStatus.OK:
-                listed = [one for one in answer["members"] if set(one.get("peerURLs", ())) & set(peer_urls)]
-                voting = any(not one.get("isLearner") for one in listed)
-                if {"add": bool(listed), "promote": voting, "remove": not listed}[change]:
+                listed = [
+                    each for each in answer["members"] if set(each.get("peerURLs", ())) & set(peer_urls)
+                ]
+                changed = change(listed)
+                if changed is None:
                     return
-                message = (
-                    {"peerURLs": list(peer_urls), "isLearner": True}
-                    if change == "add"
-                    else {"ID": listed[0]["ID"]}
-                )
-                status, answer = gateway.post(f"/v3/cluster/member/{change}", message)
+                status, answer = changed
             problem = _problem(status, answer)
             later = status == HTTPStatus.OK or answer.get("code") == _UNAVAILABLE or _NOT_YET in problem
         except (OSError, http.client.HTTPException) as error:
             problem, later = f"{type(error).__name__}: {error}", True
         if not later or time.monotonic() > deadline:
             raise ClusterStartError(
-                f"the member with peer URL {', '.join(peer_urls)} cannot be {_DONE[change]}: "
+                f"the member with peer URL {', '.join(peer_urls)} cannot be {done}: "
                 f"{member.name} at {member.client_url} says: {problem}"
             )
         member.server.wait(_PAUSE_SECONDS)

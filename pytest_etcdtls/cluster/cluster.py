@@ -1,10 +1,16 @@
-"""An owned cluster: its directory, PKI and ports, its start and its end."""
+"""An owned cluster: its directory, PKI and ports, its start and its end.
+
+Nothing of a cluster outlives its owner, however that ends: a watchdog knows the directory before it is
+created, and finds processes by a mark in their environment and containers by their label. A port is free or
+not only when etcd binds it, so a start that finds one taken is made again with others. etcd's own log says
+when a member serves clients, because a connection to a port shows only that it is bound; where clients are
+accepted, ``/health`` is asked too.
+"""
 
 from __future__ import annotations
 
 import _socket
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pytest_etcdtls.cluster.admin import (
     Condition,
     Gateway,
-    MemberChange,
-    change_members,
+    add_learner,
     enable_authentication,
     gateway_of,
+    promote_member,
+    remove_member,
 )
 from pytest_etcdtls.cluster.config import (
     ClusterConfig,
@@ -36,14 +43,23 @@ from pytest_etcdtls.cluster.config import (
     render,
     write_pki,
 )
-from pytest_etcdtls.cluster.member import Member, ReadinessLog, Served, build_target
+from pytest_etcdtls.cluster.member import (
+    Member,
+    ReadinessLog,
+    Served,
+    build_target,
+    why_not_started,
+    with_last_line,
+)
 from pytest_etcdtls.cluster.process import ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
-from pytest_etcdtls.errors import ClusterStartError, UsageError, blocked_sockets
+from pytest_etcdtls.command import without_variables
+from pytest_etcdtls.errors import ClusterStartError, EtcdFailedError, UsageError, blocked_sockets
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.untrusted import shell_word
 
 if TYPE_CHECKING:
     import httpx
@@ -198,6 +214,18 @@ class Cluster:
         """
         return self._condition.difference()
 
+    def ended(self) -> str:
+        """Return which member is not running and why, empty if every member runs."""
+        for member in self.members:
+            name = f"{self._etcd}, member {member.name}"
+            try:
+                if not member.running:
+                    happened = f"{name} ended with status {member.server.exit_status}"
+                    return with_last_line(happened, member.log())
+            except OSError as error:
+                return f"{name} cannot be found: {error}"
+        return ""
+
     def stop(self) -> None:
         """Stop every member within one second and remove every file; do nothing to a kept cluster.
 
@@ -314,16 +342,16 @@ class Cluster:
         added = self._member(addresses, len(self.members), joins=True)
         try:
             # Without a vote until it runs: with one, the others would have no quorum until then.
-            self._change_members(own, self.members, "add")
+            self._change_members(own, self.members, add_learner)
             launch = Launch(self._etcd, self._seconds)
             launch.start([added], one_by_one=False)
-            self._change_members(own, self.members, "promote")
+            self._change_members(own, self.members, promote_member)
             if self.config.expects_health:
                 launch.await_health([*self.members, added])
         except BaseException:
             self._forget(name)
             with suppress(ClusterStartError):  # the first error says more
-                self._change_members(own, self.members, "remove")
+                self._change_members(own, self.members, remove_member)
             raise
         self.members = (*self.members, added)
         return added
@@ -344,7 +372,7 @@ class Cluster:
             raise UsageError(
                 f"{leaving.name} is the only member and cannot be removed: stop() ends the cluster"
             )
-        self._change_members(leaving.addresses, others, "remove")
+        self._change_members(leaving.addresses, others, remove_member)
         self.members = others
         self._forget(leaving.name)
         if self.config.expects_health:
@@ -359,15 +387,19 @@ class Cluster:
             shutil.rmtree(directory / name, ignore_errors=True)
 
     def _change_members(
-        self, addresses: MemberAddresses, others: Sequence[Member], change: MemberChange
+        self,
+        addresses: MemberAddresses,
+        others: Sequence[Member],
+        change: Callable[[Member, Gateway, Sequence[str], float], None],
     ) -> None:
+        """Change the member list by a function of :mod:`pytest_etcdtls.cluster.admin`."""
         running = next((m for m in others if m.running and m.name not in self._paused), None)
         if running is None:
             raise ClusterStartError(
                 f"the members of the cluster cannot be changed for {addresses.name}: no other runs"
             )
         peer_urls = self._backend.listens_on(addresses).advertise_peer
-        change_members(running, self.gateway(running), peer_urls, change, seconds=self._seconds)
+        change(running, self.gateway(running), peer_urls, self._seconds)
 
     def gateway(self, member: Member) -> Gateway:
         """Return a client of a member's HTTP endpoints, logged in if authentication is enabled.
@@ -453,22 +485,25 @@ class Cluster:
             urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
             served = ", ".join(url for url in urls if url is not None)
             lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
-        stop = f"{self._backend.stop_command()}; rm -rf {shlex.quote(str(self.directory))}"
+        stop = f"{self._backend.stop_command()}; rm -rf {shell_word(str(self.directory))}"
         lines += ["  talk to it:", *(f"    {line}" for line in self._client_commands())]
         return "\n".join([*lines, "  stop it:", f"    {stop}"])
 
     def _client_commands(self) -> list[str]:
         member = self.members[0]
         ca, certificate, key = (
-            shlex.quote(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
+            shell_word(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
         )
         endpoints = ",".join(m.client_url for m in self.members)
-        user = f' --user="root:$(cat {shlex.quote(str(self._password_file))})"' if self.user else ""
+        # Other users can read the arguments of a process, but not its environment.
+        password = f"$(cat {shell_word(str(self._password_file))})"
+        user = [f'ETCDCTL_USER="root:{password}"'] if self.user else []
+        begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
         url = member.client_http_url or member.client_url
-        credentials = f"--cacert={ca} --cert={certificate} --key={key}{user}"
+        credentials = f"--cacert={ca} --cert={certificate} --key={key}"
         return [
-            f"etcdctl --endpoints={endpoints} {credentials} endpoint status",
-            f"curl -g --cacert {ca} --cert {certificate} --key {key} {shlex.quote(url + '/version')}",
+            " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
+            f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
         ]
 
     @property
@@ -606,13 +641,13 @@ class Launch:
     """One start of one or more members.
 
     Args:
-        what: description of the start, for messages.
+        description: of the start, for messages.
         seconds: time that the whole start may take.
         is_given_up: as for :func:`start_cluster`.
     """
 
-    def __init__(self, what: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
-        self._what = what
+    def __init__(self, description: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
+        self._description = description
         self._seconds = seconds
         self._is_given_up = is_given_up
         self._deadline = time.monotonic() + seconds
@@ -682,9 +717,12 @@ class Launch:
             raise self._failure(member, f"it ended with status {member.server.exit_status}")
         return reached(readiness)
 
-    def _failure(self, member: Member, happened: str) -> ClusterStartError:
+    def _failure(self, member: Member, happened: str) -> EtcdFailedError:
         """Return an error that ends with the last lines of etcd's log."""
-        attempted = f"{self._what}, member {member.name} at {member.client_url}"
+        attempted = f"{self._description}, member {member.name} at {member.client_url}"
         tail = member.log().splitlines()[-_LOG_LINES:]
         end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
-        return ClusterStartError(f"{attempted} did not come up: {happened}; {end}")
+        reason, log = why_not_started(happened, member.log())
+        return EtcdFailedError(
+            f"{attempted} did not come up: {happened}; {end}", member=member.name, reason=reason, log=log
+        )

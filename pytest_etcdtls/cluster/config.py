@@ -1,6 +1,9 @@
 """The configuration of an owned cluster, the presets, etcd's command line or file made of it, and its ports.
 
 Size, PKI and every etcd flag that affects TLS. Ports are claimed against other processes on this host.
+
+The names of flags differ by version, so a command line is made from what the binary's ``--help`` lists
+(:class:`FlagSet`), and a setting without a flag there is an error instead of a cluster without the setting.
 """
 
 from __future__ import annotations
@@ -308,8 +311,8 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
 
 def printed_version(output: str) -> str | None:
     """Return the version in the output of ``etcd --version``; ``None`` if it is not etcd's."""
-    found = _PRINTED_VERSION.search(output)
-    return found[1] if found else None
+    match = _PRINTED_VERSION.search(output)
+    return match[1] if match else None
 
 
 class UnknownFlagError(UsageError):

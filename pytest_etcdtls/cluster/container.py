@@ -1,6 +1,13 @@
 """The backend that runs etcd in containers with published ports on a separate network.
 
 It owns the network and the containers, and removes both: itself, by label, or by testcontainers' reaper.
+
+The engine may be on another host, and then sees no file of this one. So files are copied into the container,
+not mounted. Members reach each other by their containers' names on the network of the cluster; this host uses
+the published ports, which are also the advertised client URLs.
+
+A request that was sent is executed even if its sender dies. So removal looks for containers of the cluster's
+label until there are none, several times.
 """
 
 from __future__ import annotations
@@ -33,8 +40,9 @@ from pytest_etcdtls.cluster.config import (
     PortTakenError,
     printed_version,
 )
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, command
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, child_environment, command
 from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.profile import MemberNames
 
@@ -173,6 +181,7 @@ def pull(image: str, timeout: float) -> None:
     try:
         run = subprocess.run(
             command(pull_without_limit, image),
+            env=child_environment(engine=True),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             timeout=timeout,
@@ -679,10 +688,9 @@ class ContainerBackend:
         host = published_host()
         if host is None:
             return addresses
-        authority = f"[{host}]" if ":" in host else host
 
         def move(url: str) -> str:
-            return f"{urlsplit(url).scheme}://{authority}:{_port(url)}"
+            return f"{urlsplit(url).scheme}://{authority(host, _port(url))}"
 
         return replace(
             addresses.listening_at(move),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
-from pytest_etcdtls.untrusted import read_json
+from pytest_etcdtls.untrusted import printable, read_json
 
 if TYPE_CHECKING:
     import httpx
@@ -40,6 +40,9 @@ _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?)
 _SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
 _ADDRESS_IN_USE = "bind: address already in use"
+_PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
+_LINES = 8
+_COLUMNS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,43 @@ class ReadinessLog:
                 self.serves_peers = True
             elif _ADDRESS_IN_USE in line:
                 self.address_in_use = True
+
+
+def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:
+    """Return why an etcd did not start, with the message that explains it, and the lines of its log.
+
+    Args:
+        happened: what was seen from outside: ``it ended with status 1``.
+        log: its whole log.
+    """
+    lines = list(_problem_lines(log.splitlines()))
+    explained = printable(_message(lines[0])) if lines else "its log is empty"
+    return f"{happened}: {explained}", tuple(printable(line, _COLUMNS) for line in lines)
+
+
+def with_last_line(happened: str, log: str) -> str:
+    """Return how an etcd ended that had served, with its last words, which may not be the reason."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    return f"{happened}; its log ends: {printable(_message(lines[-1]))}" if lines else happened
+
+
+def _problem_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that say why etcd ended, the last one first. etcd's help text is left out."""
+    usage = next((number for number, line in enumerate(lines) if line.strip() == "Usage:"), len(lines))
+    before = [line for line in lines[:usage] if line.strip()]
+    problems = [line for line in before if _PROBLEM.search(line)] or before
+    yield from reversed(problems[-_LINES:])
+
+
+def _message(line: str) -> str:
+    """Return the message of a line of etcd's log."""
+    try:
+        entry = read_json(line)
+    except UnreadableJSONError:
+        return line
+    if not isinstance(entry, dict):
+        return line
+    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)) or line
 
 
 def parse_served(line: str) -> Served | None:
@@ -311,12 +351,12 @@ def _client_credentials(cluster: Owned) -> PortCredentials:
         identities=(with_files(pki.client, member.file),),
         client_trust=_bundle(pki.client_ca, member, "client-ca"),
         signing_key=_signing_key(pki.client_ca, member, "client-ca"),
-        # etcd refuses every certificate while the CRL is missing or unreadable, this one too.
+        # etcd refuses every certificate while the CRL is missing, this one too.
         revoked=with_files(pki.revoked, member.file)
-        if config.client_crl_file not in {None, "empty-crl.der"}
+        if config.client_crl_file not in {None, "empty-crl.der", *config.extra_files}
         else None,
         served=_served_identities(cluster, config.cert_file),
-        allowed_hostname=_list(config.client_cert_allowed_hostname),
+        allowed_hostname=allowed_names(config.client_cert_allowed_hostname),
     )
 
 
@@ -330,8 +370,8 @@ def _peer_credentials(cluster: Owned) -> PortCredentials:
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
         served=_served_identities(cluster, config.peer_cert_file),
-        allowed_cn=_list(config.peer_cert_allowed_cn),
-        allowed_hostname=_list(config.peer_cert_allowed_hostname),
+        allowed_cn=allowed_names(config.peer_cert_allowed_cn),
+        allowed_hostname=allowed_names(config.peer_cert_allowed_hostname),
     )
 
 
@@ -341,7 +381,8 @@ def _served_identities(cluster: Owned, file: str | None) -> tuple[Identity, ...]
     return tuple(with_files(pairs[member.name], member.file) for member in cluster.members if pairs)
 
 
-def _list(value: str | None) -> tuple[str, ...]:
+def allowed_names(value: str | None) -> tuple[str, ...]:
+    """Return the names in the value of a flag such as ``--peer-cert-allowed-cn``."""
     return tuple(value.split(",")) if value else ()
 
 

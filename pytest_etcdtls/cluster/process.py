@@ -1,4 +1,13 @@
-"""The backend that runs etcd as processes on this host."""
+"""The backend that runs etcd as processes on this host.
+
+A process belongs to one owner at a time, and the owner may change: ``--etcd-reuse`` hands a cluster to the
+next run. Only a parent can wait for a process and get its status. Another owner knows it by its id, which the
+system may give to a new process. So it opens a pidfd first, which stays with the process, and then reads the
+cluster's mark in the environment of the process.
+
+Each etcd leads a session: Ctrl-C in a terminal goes to the tests, which stop etcd. Its output goes to a file
+of mode 0600, which is read to know when it serves.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +22,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, MemberPaths
-from pytest_etcdtls.cluster.sources import binary_flags, clean_environment
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog
+from pytest_etcdtls.cluster.sources import binary_flags
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, child_environment
 from pytest_etcdtls.pki.profile import MemberNames
 
 _STOP_SECONDS = 0.5
 """Seconds that etcd may take to stop. A leader would wait longer for a successor that is stopping too."""
+
+_EXIT_SECONDS = 1.0
+"""Seconds that an exiting process may take to become one whose status can be read."""
+
+_PF_EXITING = 0x4
+"""Of the flags in /proc/PID/stat (proc_pid_stat(5), include/linux/sched.h)."""
 
 
 class InheritedProcess:
@@ -134,8 +149,13 @@ class EtcdProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process is running."""
-        return self._process is not None and self._process.poll() is None
+        """Whether the process is running. One that is exiting, with its sockets closed, is waited for."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        if _is_exiting(self._process.pid):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_SECONDS)
+        return self._process.poll() is None
 
     @property
     def exit_status(self) -> int | None:
@@ -217,6 +237,15 @@ def stop_all(processes: Iterable[EtcdProcess]) -> None:
         process.reap()
 
 
+def _is_exiting(pid: int) -> bool:
+    """Return whether Linux is ending a process: its sockets may be closed before its status can be read."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return bool(int(fields[6]) & _PF_EXITING)
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -278,7 +307,7 @@ class ProcessBackend:
         ``config_file`` and ``ports`` are for containers: a process sees the files and ports of this host.
         """
         log = self._home.path / addresses.name / "etcd.log"
-        server = EtcdProcess(argv, clean_environment(variables), log, self._home.watchdog)
+        server = EtcdProcess(argv, {**child_environment(), **variables}, log, self._home.watchdog)
         self._servers[addresses.name] = server
         return server
 

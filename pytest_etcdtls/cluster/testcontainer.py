@@ -224,6 +224,6 @@ class EtcdTLSContainer(DockerContainer):
         outside = backend.reached_at(loopback_addresses(self.config, _NAME, iter(self._claim.ports)))
         # Alone on its network or on one of the user's, etcd has to resolve its own name.
         self._kwargs = {"extra_hosts": {_NAME: "127.0.0.1"}, **self._kwargs}
-        more = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
-        config = replace(self.config, extra_flags=(*self.config.extra_flags, *more))
+        flags_of_command = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
+        config = replace(self.config, extra_flags=(*self.config.extra_flags, *flags_of_command))
         self.members = (build_member(backend, config, flags, self.pki, [outside], 0, home=home, alone=True),)

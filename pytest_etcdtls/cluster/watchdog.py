@@ -41,6 +41,36 @@ _DONE = b"done"
 """The answer to an order that has one."""
 
 
+_INHERITED = frozenset(
+    {
+        *("PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LC_ALL", "TZ", "SYSTEMROOT"),
+        # A dynamically linked etcd or Python, and a container engine of this user, are found by these.
+        *("LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
+    }
+)
+_OF_THE_ENGINE = frozenset(
+    {
+        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
+        *("DOCKER_API_VERSION", "SSH_AUTH_SOCK", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE"),
+        *("TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE", "TESTCONTAINERS_RYUK_DISABLED", "PYTHONPATH"),
+    }
+)
+"""By these Python finds docker-py, and docker-py, testcontainers and ssh find the engine. None is secret."""
+
+
+def child_environment(*, engine: bool = False) -> dict[str, str]:
+    """Return the environment of a child process: the named variables and no other.
+
+    A child must not inherit secrets (``ETCDTLS_KEY_PASSWORD``, ``ETCDCTL_USER``, tokens of a CI job), or
+    settings of etcd and of Go's TLS (``ETCD_*``, ``GODEBUG``, ``SSL_CERT_FILE``).
+
+    Args:
+        engine: whether the child uses the container engine.
+    """
+    names = _INHERITED | (_OF_THE_ENGINE if engine else frozenset())
+    return {name: value for name, value in os.environ.items() if name in names}
+
+
 def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
     """Return a command line that calls a module's function with one argument, from any directory.
 
@@ -76,6 +106,7 @@ class Watchdog:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                     cwd="/",
+                    env=child_environment(engine=True),
                 )
         except BaseException:
             ours.close()
@@ -375,13 +406,13 @@ def _pidfd(process: int) -> int | None:
 def _marked(token: str) -> set[int]:
     """Return the process groups of all processes with the token, on Linux."""
     mark = f"{MARK}={token}".encode()
-    found = set()
+    groups = set()
     for entry in Path("/proc").glob("[0-9]*"):
         # The process has ended, or belongs to another user.
         with suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.add(os.getpgid(int(entry.name)))
-    return found
+                groups.add(os.getpgid(int(entry.name)))
+    return groups
 
 
 def _is_starting(process: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
 
 UNKNOWN_IS_NEWEST = (99,)
@@ -53,6 +54,11 @@ def tag_version(image: str | None) -> str | None:
 
 
 SCHEMES = ("http", "https", "unix", "unixs")
+
+
+def authority(host: str, port: int) -> str:
+    """Return ``host:port``, an IPv6 address in brackets (RFC 3986 section 3.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ class DeclaredURL:
         """``host:port``, an IPv6 address in brackets. etcd distinguishes its listeners by this."""
         if self.is_socket:
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return authority(self.host, self.port)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.address}"
@@ -124,7 +130,8 @@ def parse_urls(text: str) -> URLList:
         try:
             urls[_parse(word.strip())] = None
         except ValueError as error:
-            problems.append(f"{word.strip()!r}: {error}")
+            # What is before an @ may be a password.
+            problems.append(f"{word.rpartition('@')[2].strip()!r}: {error}")
     return URLList(tuple(urls), tuple(problems))
 
 
@@ -167,7 +174,31 @@ TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 BOOLEANS = TRUE | {"0", "f", "F", "FALSE", "false", "False"}
 """What Go's ``strconv.ParseBool`` accepts, and what of it is true."""
 
-_SECRETS = ("password", "secret", "discovery-user", "discovery-token")
+NOT_SHOWN: Final = "(not shown)"
+_SECRET = re.compile("key|token|pass|secret|cred|bearer|discovery-user", re.IGNORECASE)
+_USER_OF_URL = re.compile(r"(?<=://)[^/?#@\s]*@(?:[^/?#@\s]*@)*")
+_OF_ETCD: Final = frozenset(
+    {
+        *("key-file", "client-key-file", "peer-key-file", "peer-client-key-file", "discovery-key"),
+        *("auth-token", "auth-token-ttl", "initial-cluster-token"),
+    }
+)
+"""etcd's flags with such a word in their name, whose value is a path or not secret."""
+
+
+def masked(name: str, value: str) -> str:
+    """Return a value to show; redacted if its name says that it may be a secret. So are users of URLs in it.
+
+    Args:
+        name: of the flag, variable or key. An unknown one may be that of another program.
+        value: of a stray word, the word: in ``NAME=VALUE`` the value is judged by its own name.
+    """
+    if name not in _OF_ETCD and _SECRET.search(name):
+        return NOT_SHOWN
+    left, equals, right = value.partition("=")
+    if equals and not name and right and _SECRET.search(left):
+        return f"{left}={NOT_SHOWN}"
+    return _USER_OF_URL.sub(f"{NOT_SHOWN}@", value)
 
 
 class Form(StrEnum):
@@ -201,7 +232,8 @@ class SourceLine:
     line: int | None = None
 
     def __str__(self) -> str:
-        return self.file if self.line is None else f"{self.file}:{self.line}"
+        file = escaped(self.file)
+        return file if self.line is None else f"{file}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +244,7 @@ class Setting:
         name: the name of the flag without dashes, however it was set: ``peer-trusted-ca-file``.
         value: the value as text; the members of a list joined by commas, a boolean as written or ``true``.
         spelled: the name as it is written: ``--cert-file``, ``ETCD_CERT_FILE``,
-            ``client-transport-security.cert-file``.
+            ``client-transport-security.cert-file``. Printable.
     """
 
     name: str
@@ -223,8 +255,8 @@ class Setting:
 
     @property
     def shown(self) -> str:
-        """The value, redacted if it may contain a password."""
-        return "(not shown)" if any(word in self.name.lower() for word in _SECRETS) else self.value
+        """The value in one line, redacted if it may contain a password."""
+        return escaped(masked(self.name, self.value))
 
     @property
     def on(self) -> bool:
@@ -278,7 +310,7 @@ class StartedWith:
         configuration: the text of the configuration file; ``None`` if there is none.
     """
 
-    arguments: tuple[Setting | str, ...] = ()
+    arguments: tuple[Setting | str, ...] = field(default=(), repr=False)
     variables: tuple[Setting, ...] = ()
     left_out: frozenset[str] = frozenset()
     configuration: str | None = field(default=None, repr=False)
@@ -369,12 +401,12 @@ class DeclaredListener:
 
 def declared_listeners(declaration: Declaration) -> tuple[DeclaredListener, ...]:
     """Return the listeners in the order of roles. A list that is missing or empty has etcd's default."""
-    found: list[DeclaredListener] = []
+    listeners: list[DeclaredListener] = []
     for role, flag in FLAGS.items():
         setting = declaration.settings.get(flag) if declaration.text(flag) else None
         text = setting.value if setting else _DEFAULTS.get(role, "")
-        found += [DeclaredListener(role, url, setting) for url in parse_urls(text).urls]
-    return tuple(found)
+        listeners += [DeclaredListener(role, url, setting) for url in parse_urls(text).urls]
+    return tuple(listeners)
 
 
 def advertised(declaration: Declaration, role: Role) -> tuple[DeclaredURL, ...]:
@@ -442,9 +474,9 @@ class DeclaredPaths:
         """
         return next((path for path in self._candidates(declared) if exists(path)), None)
 
-    def is_original(self, declared: str, found: Path) -> bool:
-        """Return whether the file found is the one that etcd reads, not a copy at another path."""
-        return str(found) in (declared, *self._on_the_node(declared))
+    def is_original(self, declared: str, path: Path) -> bool:
+        """Return whether a path is the file that etcd reads, not a copy at another path."""
+        return str(path) in (declared, *self._on_the_node(declared))
 
     def _candidates(self, declared: str) -> Iterator[Path]:
         for path in (*self._on_the_node(declared), declared):
@@ -472,12 +504,18 @@ def exists(path: Path) -> bool:
         return False
 
 
-class Encoding(StrEnum):
-    """How a CRL is encoded."""
+@dataclass(frozen=True, slots=True)
+class CRLReading:
+    """What one of Go's two functions reads of a CRL file (``pki/go_crl.py``).
 
-    PEM = "PEM"
-    DER = "DER"
-    NEITHER = "neither PEM nor DER"
+    Attributes:
+        error: why it refuses the file, in which case etcd refuses every client that presents a certificate;
+            empty if it reads the file.
+        serial_numbers: the serial numbers without their sign that etcd then refuses.
+    """
+
+    error: str = ""
+    serial_numbers: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -487,15 +525,36 @@ class CRLFile:
     Attributes:
         declared: its path as declared.
         found: its path on this machine; ``None`` if it is missing.
-        encoding: how it is encoded; ``None`` if it is missing or could not be read.
-        issuer: the issuer of the CRL as an RFC 4514 string; empty if it cannot be decoded.
-        next_update: the CRL's nextUpdate, aware UTC; ``None`` if it has none.
-        serial_numbers: the serial numbers of the revoked certificates.
+        unread: why its content is not known although it was found; empty if it is known.
+        empty: whether it has no content.
+        pem: whether it contains a CRL in PEM.
+        version_2: whether the first list is one that etcd since 3.6 reads if it is in DER.
+        up_to_3_5: what etcd up to 3.5 reads.
+        since_3_6: what later etcds read.
+        lists: the number of CRLs in it, whether or not etcd reads them.
+        serial_numbers: the serial numbers in all of them, without their sign.
+        issuer: the issuer of the first as an RFC 4514 string; empty if it cannot be decoded.
+        next_update: the earliest nextUpdate, aware UTC; ``None`` if there is none.
     """
 
     declared: str
     found: str | None = None
-    encoding: Encoding | None = None
+    unread: str = ""
+    empty: bool = False
+    pem: bool = False
+    version_2: bool = False
+    up_to_3_5: CRLReading = CRLReading()
+    since_3_6: CRLReading = CRLReading()
+    lists: int = 0
+    serial_numbers: frozenset[int] = frozenset()
     issuer: str = ""
     next_update: datetime | None = None
-    serial_numbers: frozenset[int] = frozenset()
+
+    @property
+    def known(self) -> bool:
+        """Whether its content is known here."""
+        return self.found is not None and not self.unread
+
+    def read_by(self, version: str | None) -> CRLReading:
+        """Return what a version of etcd reads of it."""
+        return self.up_to_3_5 if version_key(version) < (3, 6) else self.since_3_6

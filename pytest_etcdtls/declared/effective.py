@@ -1,4 +1,20 @@
-"""The configuration that a given version of etcd derives from a declaration, by side and listener."""
+"""The configuration that a given version of etcd derives from a declaration, by side and listener.
+
+It is a model of these functions of etcd, and tests compare it with etcds that are started:
+
+- TLSInfo.ServerConfig (client/pkg/transport/listener.go): since 3.4 a trusted CA alone makes client
+  certificates required. ``--client-cert-auth`` without one leaves Go's ``ClientCAs`` empty, which is the
+  system's root store.
+- Config.ClientSelfCert and PeerSelfCert (server/embed/config.go): unless a pair is given, ``auto-tls``
+  replaces the whole TLSInfo of its side by one with a generated certificate, so no client is asked for a
+  certificate.
+- wrapTLS and newTLSListener (client/pkg/transport): peer and metrics listeners compare the names in a
+  client's certificate with its address, and a CRL is read after the handshake.
+- serveCtx.serve (server/embed/serve.go): what a client port serves. If HTTP has ports of its own, gRPC makes
+  the handshake itself, and looked at no CRL before the releases of :data:`CRL_ON_GRPC`.
+
+An unknown version counts as the newest one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
@@ -15,7 +31,6 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredListener,
     DeclaredMember,
     DeclaredURL,
-    Encoding,
     Form,
     Via,
     declared_listeners,
@@ -24,9 +39,8 @@ from pytest_etcdtls.declared.declaration import (
     version_key,
 )
 from pytest_etcdtls.declared.flags import in_force
-from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.role import Role, Side, TLSVersion
 
-Side = Literal["client", "peer"]
 SIDES: Final[tuple[Side, ...]] = ("client", "peer")
 
 _LISTS_OF_NAMES: Final = {"3.5": 15}
@@ -49,7 +63,7 @@ class CRLEffect(StrEnum):
     ENFORCED = "revoked certificates are refused"
     REFUSES_ALL = "every client with a certificate is refused"
     IGNORED = "the CRL is not looked at"
-    UNKNOWN = "the file is not here, so it is not known whether etcd can read it"
+    UNKNOWN = "the file is not here or not readable, so it is not known whether etcd can read it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +176,9 @@ def crl_effect(
         return CRLEffect.NONE
     if client_auth is ClientAuthentication.ANYBODY:
         return CRLEffect.IGNORED  # no client certificate is requested, so none can be revoked
-    if crl is None or crl.found is None:
+    if crl is None or not crl.known:
         return CRLEffect.UNKNOWN
-    if crl.encoding is Encoding.DER:
-        return CRLEffect.ENFORCED
-    readable = crl.encoding is Encoding.PEM and version_key(version) < (3, 6)
-    return CRLEffect.ENFORCED if readable else CRLEffect.REFUSES_ALL
+    return CRLEffect.REFUSES_ALL if crl.read_by(version).error else CRLEffect.ENFORCED
 
 
 def _skips_san_rule(declaration: Declaration, side: Side, version: str | None) -> bool:
@@ -312,14 +323,15 @@ def _listeners(
     declared = declared_listeners(declaration)
     minimum, maximum = _tls_versions(declaration, version)
     for listener in declared:
-        both = _serves_both(listener, declared)
+        both = has_both_schemes(listener, declared)
         protocols = _protocols(listener.role, declaration)
         if listener.url.secure:
-            side = sides["peer" if listener.role is Role.PEER else "client"]
+            side = sides[listener.role.side]
             yield EffectiveListener(
                 declared=listener,
                 tls=True,
-                plaintext=both,
+                # With HTTP split off, the gRPC server with TLS replaces the other (embed/serve.go, serve).
+                plaintext=both and "http" in protocols,
                 side=side,
                 crl=_crl(listener.role, side, declaration, version),
                 san_rule=side.requests_certificate
@@ -334,9 +346,24 @@ def _listeners(
             yield EffectiveListener(declared=listener, tls=False, plaintext=True, protocols=protocols)
 
 
-def _serves_both(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
-    """Return whether the same client port is declared with the other scheme too."""
-    # Measured with etcd 3.4 to 3.7: one port answers plaintext beside enforced mutual TLS.
+def is_served(listener: DeclaredListener, declaration: Declaration) -> bool:
+    """Return whether etcd serves a declared URL.
+
+    An http URL beside https on one port is not served if the port serves gRPC alone.
+    """
+    return (
+        listener.url.secure
+        or "http" in _protocols(listener.role, declaration)
+        or not has_both_schemes(listener, declared_listeners(declaration))
+    )
+
+
+def has_both_schemes(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
+    """Return whether the same client port is declared with the other scheme too.
+
+    Measured with etcd 3.4 to 3.7: such a port answers HTTP and gRPC in plaintext beside enforced mutual TLS.
+    A port that serves gRPC alone does not (3.5.21 to 3.7.3).
+    """
     return listener.role in (Role.CLIENT, Role.CLIENT_HTTP) and any(
         other.role is listener.role
         and other.url.address == listener.url.address

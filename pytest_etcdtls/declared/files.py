@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field, replace
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -16,22 +16,26 @@ from cryptography import x509
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
+    CRLReading,
     DeclaredMember,
     DeclaredPaths,
-    Encoding,
     Setting,
     exists,
 )
-from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
+from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
+    KEY_LABELS,
     MAXIMUM_SIZE,
     load_certificates,
     load_key,
-    load_trust,
     pem_blocks,
     public_key,
+    read_pool,
 )
+from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
+from pytest_etcdtls.pki.go_parser import MalformedError
+from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted import read_regular
 
 
@@ -50,23 +54,42 @@ def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
         return CRLFile(declared=setting.value)
     try:
         data = read_regular(path, MAXIMUM_SIZE)
-    except UnreadableFileError:
-        return CRLFile(declared=setting.value, found=str(path))
-    for encoding, load in (
-        (Encoding.PEM, x509.load_pem_x509_crl),
-        (Encoding.DER, x509.load_der_x509_crl),
-    ):
-        with suppress(ValueError):
-            crl = load(data)
-            return CRLFile(
-                declared=setting.value,
-                found=str(path),
-                encoding=encoding,
-                issuer=crl.issuer.rfc4514_string(),
-                next_update=crl.next_update_utc,
-                serial_numbers=frozenset(one.serial_number for one in crl),
-            )
-    return CRLFile(declared=setting.value, found=str(path), encoding=Encoding.NEITHER)
+    except UnreadableFileError as error:
+        return CRLFile(declared=setting.value, found=str(path), unread=error.happened)
+    return crl_file(setting.value, str(path), data)
+
+
+def crl_file(declared: str, path: str, data: bytes) -> CRLFile:
+    """Return a CRL file with that content."""
+    lists = lists_in(data)
+    ends = [one.next_update for one in lists if one.next_update is not None]
+    return CRLFile(
+        declared=declared,
+        found=path,
+        empty=not data,
+        pem=is_pem(data),
+        version_2=bool(lists) and not _reading(parse_revocation_list, lists[0].der).error,
+        up_to_3_5=_reading(parse_crl, data),
+        since_3_6=_reading(parse_revocation_list, data),
+        lists=len(lists),
+        serial_numbers=frozenset().union(*(one.serial_numbers for one in lists)),
+        issuer=_issuer(lists[0].der) if lists else "",
+        next_update=min(ends, default=None),
+    )
+
+
+def _reading(parse: Callable[[bytes], RevocationList], data: bytes) -> CRLReading:
+    try:
+        return CRLReading(serial_numbers=parse(data).serial_numbers)
+    except MalformedError as error:
+        return CRLReading(error=str(error))
+
+
+def _issuer(der: bytes) -> str:
+    try:
+        return x509.load_der_x509_crl(der).issuer.rfc4514_string()
+    except (ValueError, x509.InvalidVersion):
+        return ""
 
 
 HEALTHCHECK: Final = "healthcheck-client"
@@ -113,7 +136,7 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
-    directories = [found.parent for name in _FILES_NEAR_CLIENTS if (found := declared.file(name))]
+    directories = [path.parent for name in _FILES_NEAR_CLIENTS if (path := declared.file(name))]
     if declared.paths.pki_dir is not None:
         directories.append(declared.paths.pki_dir)
     yield from dict.fromkeys([*directories, *(directory.parent for directory in directories)])
@@ -130,12 +153,12 @@ def require_directory(directory: Path, option: str) -> None:
             if os.access(directory, os.R_OK | os.X_OK):
                 return
             raise PermissionError
-        what = "is a file, not a directory" if directory.exists() else "does not exist"
+        problem = "is a file, not a directory" if directory.exists() else "does not exist"
     except PermissionError:
-        what = "may not be listed by this user: run as a user who may read it, or pass a copy"
+        problem = "may not be listed by this user: run as a user who may read it, or pass a copy"
     except OSError as error:
-        what = f"cannot be looked into ({error.strerror})"
-    raise UsageError(f"{option} {directory} {what}")
+        problem = f"cannot be looked into ({error.strerror})"
+    raise UsageError(f"{option} {directory} {problem}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +171,9 @@ class FileFact:
         absent: why it is missing or not readable, and what to do; empty if it was read.
         problem: why its content is not valid; empty if it is valid.
         mode: its permission bits; ``None`` on a system without them.
+        has_key: it has a private key that is not encrypted, in a file for certificates.
+        shut_by: the directory above it that does not let others through; empty if all of them do.
+        lets_group: every directory above it lets others or a group through.
         owner: the user ID of its owner; ``None`` on a system without one.
         original: whether it is the file that etcd reads, not a copy.
     """
@@ -159,6 +185,20 @@ class FileFact:
     mode: int | None = None
     owner: int | None = None
     original: bool = False
+    has_key: bool = False
+    shut_by: str = ""
+    lets_group: bool = True
+
+    @property
+    def reach(self) -> int | None:
+        """The permission bits that are left behind the directories above it.
+
+        Others whom a directory shuts out cannot use their bits. Its group can, if it lets the group through.
+        """
+        if self.mode is None or not self.shut_by:
+            return self.mode
+        group = (self.mode >> 3 | self.mode) & stat.S_IRWXO if self.lets_group else 0
+        return self.mode & ~(stat.S_IRWXG | stat.S_IRWXO) | group << 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +225,16 @@ class BundleFact:
     """A file of trusted CAs.
 
     Attributes:
-        certificates: the certificates in it; empty if they could not be read.
+        read_at_start: etcd reads it at its start: to serve TLS on that side, and that of peers to dial them.
+        content: the content of the file; ``None`` if it could not be read.
+        certificates: the certificates that etcd reads from it, each once.
         keys: files in the same directory that are named as the CA's key would be; they were not opened.
     """
 
     side: Side
     file: FileFact
+    read_at_start: bool = False
+    content: bytes | None = field(default=None, repr=False)
     certificates: tuple[x509.Certificate, ...] = ()
     keys: tuple[FileFact, ...] = ()
 
@@ -230,65 +274,6 @@ class MemberFiles:
     data_owner: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredFiles:
-    """The files of all declared members, in the order of their labels.
-
-    Attributes:
-        anchors: the server CAs that the user named.
-        reader: the user ID that pytest runs as; ``None`` on a system without one.
-        observed_at: the time of the observation, aware UTC; checks use it as their clock.
-    """
-
-    members: tuple[MemberFiles, ...]
-    anchors: tuple[x509.Certificate, ...] = ()
-    reader: int | None = None
-    observed_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredLeaf:
-    """The certificate in the file that is declared for a listener.
-
-    Attributes:
-        said: the setting as it is written, with file and line.
-        source: the path of the file on this machine.
-    """
-
-    certificate: x509.Certificate
-    said: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCertificate:
-    """A certificate from a declared or given file.
-
-    Attributes:
-        what: a description for messages.
-        source: where it comes from: the path of a file, or a description.
-    """
-
-    what: str
-    source: str
-    certificate: x509.Certificate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCertificates:
-    """Certificates of one kind, each once, without those that a listener serves.
-
-    The kinds are client certificates (key ``clients``), the CAs that etcd trusts for them
-    (``client-cas``), and without a key all other declared certificates.
-
-    Attributes:
-        observed_at: the time of the observation, aware UTC; checks use it as their clock.
-    """
-
-    certificates: tuple[HeldCertificate, ...]
-    observed_at: datetime
-
-
 _HAS_OWNERS = os.name == "posix"
 
 
@@ -298,7 +283,7 @@ def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
     return MemberFiles(
         label=label,
         pairs=tuple(_pairs(declared)),
-        bundles=MappingProxyType({side: found for side in SIDES if (found := _bundle(declared, side))}),
+        bundles=MappingProxyType({side: bundle for side in SIDES if (bundle := _bundle(declared, side))}),
         clients=tuple(_clients(declared)),
         crls=tuple((one, declared.crls[one.value]) for one in settings if one and one.value in declared.crls),
         data_owner=_data_owner(declared),
@@ -330,12 +315,27 @@ def _pair(
 
 
 def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
-    name = f"{prefix(side)}trusted-ca-file"
-    if effective_of(declared).sides[side].trusted_ca is None:
+    name, effective = f"{prefix(side)}trusted-ca-file", effective_of(declared)
+    if effective.sides[side].trusted_ca is None:
         return None
-    file, certificates = _certificates(_declared(declared, name), trust=True)
-    keys = tuple(_possible_keys(Path(file.path), file.original)) if file.path else ()
-    return BundleFact(side=side, file=file, certificates=certificates, keys=keys)
+    # Of clients, only the listeners read it (transport.TLSInfo.ServerConfig). rafthttp.NewRoundTripper reads
+    # that of peers in any case (ClientConfig).
+    serves_tls = any(one.tls and one.role is not Role.PEER for one in effective.listeners)
+    file = _declared(declared, name)
+    content: bytes | None = None
+    if not file.absent and file.path is not None:
+        try:
+            content = read_regular(Path(file.path), MAXIMUM_SIZE)
+        except UnreadableFileError as error:
+            file = replace(file, absent=f"{file.path} {error}")
+    return BundleFact(
+        side=side,
+        file=file,
+        read_at_start=side == "peer" or serves_tls,
+        content=content,
+        certificates=read_pool(content).certificates if content is not None else (),
+        keys=tuple(_possible_keys(Path(file.path), file.original)) if file.path else (),
+    )
 
 
 def _possible_keys(bundle: Path, original: bool) -> Iterator[FileFact]:
@@ -389,22 +389,37 @@ def _with_rights(fact: FileFact) -> FileFact:
         status = os.stat(fact.path)
     except OSError:
         return fact
-    return replace(fact, mode=status.st_mode & 0o7777, owner=status.st_uid)
+    shut = [one for one in _directories_above(fact.path) if not one[1] & stat.S_IXOTH]
+    return replace(
+        fact,
+        mode=status.st_mode & 0o7777,
+        owner=status.st_uid,
+        shut_by=str(shut[0][0]) if shut else "",
+        lets_group=all(mode & stat.S_IXGRP for _, mode in shut),
+    )
 
 
-def _certificates(fact: FileFact, *, trust: bool = False) -> tuple[FileFact, tuple[x509.Certificate, ...]]:
+def _directories_above(path: str) -> Iterator[tuple[Path, int]]:
+    """Yield the directories above a file and their permission bits, links resolved."""
+    for directory in Path(os.path.realpath(path)).parents:
+        with suppress(OSError):
+            yield directory, os.stat(directory).st_mode
+
+
+def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...]]:
     if fact.absent or fact.path is None:
         return fact, ()
-    load = load_trust if trust else load_certificates
     path = Path(fact.path)
     try:
-        certificates = load(path, option=fact.said)
-        if not pem_blocks(read_regular(path, MAXIMUM_SIZE)):
+        certificates = load_certificates(path, option=fact.said)
+        blocks = pem_blocks(read_regular(path, MAXIMUM_SIZE))
+        if not blocks:
             convert = f"openssl x509 -in {path} -inform DER -out {path.stem}.pem"
             return replace(
                 fact, problem=f"{path} is DER, and etcd reads PEM alone: convert it: {convert}"
             ), ()
-        return fact, certificates
+        has_key = any(block.label in KEY_LABELS and not block.encrypted for block in blocks)
+        return replace(fact, has_key=has_key), certificates
     except (UsageError, UnreadableFileError) as error:
         return replace(fact, problem=str(error)), ()
 

@@ -1,4 +1,14 @@
-"""Names and values of etcd's flags, environment variables and configuration keys, by version."""
+"""Names and values of etcd's flags, environment variables and configuration keys, by version.
+
+A name decides whether a setting has an effect. etcd ends at an unknown flag, only warns about an unknown
+variable (pkg/flags/flag.go, verifyEnv), and says nothing about an unknown key of the configuration file. So
+the names of each minor version are needed, and of flags that came in a patch release, that release. Variables
+are the flags' names in upper case. Keys are mostly so too, but TLS settings have their keys in two sections
+(server/embed/ config.go, configJSON and securityConfig), and the fields of embed.Config that have no JSON tag
+can be set by the name of the Go field.
+
+Values are judged only as far as etcd ends because of them.
+"""
 
 from __future__ import annotations
 
@@ -163,8 +173,11 @@ _SINCE: Final[Mapping[str, dict[str, int]]] = {
     "experimental-compact-hash-check-enabled": {"3.5": 5},
     "experimental-compact-hash-check-time": {"3.5": 5},
     "experimental-distributed-tracing-sampling-rate": {"3.5": 11},
+    "experimental-compaction-sleep-interval": {"3.5": 16},
+    "experimental-snapshot-catchup-entries": {"3.5": 14},
+    "experimental-stop-grpc-service-on-defrag": {"3.5": 14},
 }
-"""Flags that were added in a patch release, according to etcd's changelogs: its number, by minor line."""
+"""Flags that were added in a patch release, by etcd's changelogs and source: its number, by minor line."""
 
 URL_LISTS: Final = names(
     """
@@ -188,13 +201,14 @@ def flag_known(name: str, version: str | None) -> bool:
 
 
 def flag_lines(name: str) -> str:
-    """Return the minor lines that have a flag: ``3.3 to 3.5``, ``3.6 and newer``; empty for none."""
+    """Return the versions that have a flag: ``3.3 to 3.5``, ``3.4.25, 3.5.8 and newer``; empty for none."""
     having = [of for of in LINES if name in _BY_LINE[of]]
     if not having:
         return ""
+    first = ", ".join(f"{of}.{patch}" for of, patch in _SINCE.get(name, {}).items()) or having[0]
     if having[-1] == LINES[-1]:
-        return f"{having[0]} and newer"
-    return having[0] if len(having) == 1 else f"{having[0]} to {having[-1]}"
+        return f"{first} and newer"
+    return first if len(having) == 1 else f"{first} to {having[-1]}"
 
 
 def variable_of(flag: str) -> str:
@@ -248,29 +262,34 @@ _NO_KEY: Final = names(
 )
 """Flags without a top-level key of the same name. Those that have a key have it in a section."""
 
-_KEYS_ONLY: Final[Mapping[str, str]] = {
-    "socket-options": "3.5",
-    "experimental-snapshot-catch-up-entries": "3.5",
-    "discovery-config": "3.6",
-    "grpc-additional-server-options": "3.6",
+KEYS_ONLY: Final[Mapping[str, dict[str, int]]] = {
+    "socket-options": {"3.5": 10},
+    "experimental-snapshot-catch-up-entries": {"3.5": 14},
+    "discovery-config": {"3.6": 0},
+    "grpc-additional-server-options": {"3.6": 0},
 }
-"""Keys without a flag, and the first minor line that has them."""
+"""Keys without a flag, and the first patch release that has them."""
+_UNTIL: Final = {"experimental-snapshot-catch-up-entries": "3.6", "discovery-fallback": "3.5"}
+"""The last minor line that has a key, where it is not that of the flag."""
 
 _SKIPS_SANS: Final = "experimental-peer-skip-client-san-verification"
 
 
 def top_level_flag(key: str) -> str | None:
     """Return the flag that a top-level key corresponds to in any version; ``None`` if there is none."""
-    return key if (key in EVERY_FLAG and key not in _NO_KEY) or key in _KEYS_ONLY else None
+    return key if (key in EVERY_FLAG and key not in _NO_KEY) or key in KEYS_ONLY else None
 
 
 def top_level_known(key: str, version: str | None) -> bool:
     """Return whether a version reads the top-level key."""
-    if key in _KEYS_ONLY:
-        return version_key(version) >= version_key(_KEYS_ONLY[key])
+    of = minor_line(version)
+    if of is not None and version_key(of) > version_key(_UNTIL.get(key, of)):
+        return False
+    if key in KEYS_ONLY:
+        return has_since(version, KEYS_ONLY[key])
     if key == _SKIPS_SANS:
-        return minor_line(version) in (None, "3.6")
-    return key not in _NO_KEY and flag_known(key, version)
+        return of in (None, "3.6")
+    return key not in _NO_KEY | IGNORED and flag_known(key, version)
 
 
 def section_key_known(key: str, version: str | None) -> bool:
@@ -292,7 +311,10 @@ def known_to(setting: Setting, version: str | None) -> bool:
         return flag_known(setting.name, version)
     section, dot, key = setting.spelled.rpartition(".")
     if not dot:
-        return top_level_known(key.lower(), version)
+        # Go's encoding/json ignores the case of keys. But 3.6 looks for those of old names in the map of all
+        # keys, as they are written (configFromFile in server/embed/config.go: FlagsExplicitlySet, cfgMap).
+        old_name = minor_line(version) == "3.6" and key.lower().startswith("experimental-")
+        return top_level_known(key.lower(), version) and (not old_name or key.islower())
     if section.lower() in GO_FIELDS:
         return True
     return section.lower() in SECTIONS and section_key_known(key.lower(), version)
@@ -342,6 +364,7 @@ _NEW_NAME: Final = {
     "debug": "log-level=debug",
     "log-output": "log-outputs",
     "log-package-levels": "log-level",
+    "experimental-snapshot-catch-up-entries": "snapshot-catchup-entries",
     "ca-file": "trusted-ca-file",
     "peer-ca-file": "peer-trusted-ca-file",
 }
@@ -378,9 +401,9 @@ def _numbers(declaration: Declaration, _: str | None) -> Iterator[Problem]:
     for setting in declaration.settings.values():
         if setting.via is Via.KEY or (setting.via is Via.VARIABLE and not setting.value):
             continue
-        for of, form, what in _FORMS:
-            if setting.name in of and not form.fullmatch(setting.value):
-                yield f"{setting.written} is not {what}", f"write {what}", (setting,)
+        for flags, pattern, kind in _FORMS:
+            if setting.name in flags and not pattern.fullmatch(setting.value):
+                yield f"{setting.written} is not {kind}", f"write {kind}", (setting,)
 
 
 GO_SUITES: Final = names(

@@ -1,6 +1,20 @@
 """Reads a declaration from a file of any supported kind.
 
-Flags, environment variables and a configuration file become settings by etcd's rules of precedence.
+A file of any kind says how a process is started: arguments, environment variables, perhaps a configuration
+file that they name. ``declared.shell``, ``systemd`` and ``yaml_files`` find that start in it
+(:class:`ProgramStart`); this module makes settings of it in three steps, as etcd does
+(server/etcdmain/config.go, config.parse):
+
+- Arguments are parsed as Go's package flag does: ``-name`` and ``--name`` are the same, a boolean flag takes
+  no following word, and the first word that is no flag ends the flags, with which etcd stops. What comes
+  after it is read all the same, because it shows what is intended.
+- With a configuration file, named by its flag or else by its variable, its keys are all that counts
+  (configFromFile). Flags and variables are kept as ``hidden``.
+- Without one, a variable counts if its flag is not given (pkg/flags/flag.go, SetFlagsFromEnv). Since 3.4 both
+  together are fatal (verifyEnv), so the variable is kept as ``shadowed`` and is a trap.
+
+Nothing is judged here: a value that etcd refuses is a :class:`Mistake` of the declaration. UsageError is for
+files that cannot be read, or in which a value that decides about TLS is not written.
 """
 
 from __future__ import annotations
@@ -26,6 +40,7 @@ from pytest_etcdtls.declared.declaration import (
     StartedWith,
     Via,
     exists,
+    masked,
     parse_urls,
     tag_version,
 )
@@ -52,6 +67,7 @@ from pytest_etcdtls.declared.systemd import (
     unit_name,
 )
 from pytest_etcdtls.declared.yaml_files import (
+    YAMLConfiguration,
     documents,
     is_manifest,
     items,
@@ -61,7 +77,7 @@ from pytest_etcdtls.declared.yaml_files import (
     read_manifest,
     text_of,
 )
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
 from pytest_etcdtls.untrusted import printable, read_regular
 
 
@@ -105,13 +121,13 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
             mistakes.append(_stray(word, given[-1].setting if given else None))
             replayable.append(word.text)
         else:
-            found = _flag(word, rest)
-            if isinstance(found, Mistake):
-                mistakes.append(found)
+            parsed = _flag(word, rest)
+            if isinstance(parsed, Mistake):
+                mistakes.append(parsed)
                 replayable.append(word.text)
             else:
-                given.append(found)
-                replayable += [] if found.unresolved else [found.setting]
+                given.append(parsed)
+                replayable += [] if parsed.unresolved else [parsed.setting]
     return Arguments(tuple(given), tuple(mistakes), tuple(replayable))
 
 
@@ -119,7 +135,8 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
     if not name or name.startswith("-"):
-        return Mistake(place=word.place, text=f"etcd stops: {word.text!r} is not the form of a flag")
+        text = f"etcd stops: {masked('', word.text)!r} is not the form of a flag"
+        return Mistake(place=word.place, text=text)
     unresolved = word.unresolved
     if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
@@ -128,7 +145,7 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
         value, unresolved = following.text, (*unresolved, *following.unresolved)
     elif not equals and name in EVERY_FLAG:
         return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
-    setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
+    setting = Setting(name=name, value=value, spelled=escaped(dashes + name), via=Via.FLAG, place=word.place)
     mistake = None if unresolved else _boolean_mistake(setting)
     return mistake or Argument(setting, unresolved)
 
@@ -137,12 +154,14 @@ def _boolean_mistake(setting: Setting) -> Mistake | None:
     """Return the mistake that a boolean setting has a value that is not a boolean; ``None`` otherwise."""
     if setting.boolean or setting.name not in SWITCHES - IGNORED:
         return None
-    text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
+    text = f"etcd stops: {setting.shown!r} is no value of {setting.spelled}; write true or false"
     return Mistake(place=setting.place, text=text)
 
 
 def _stray(word: Word, before: Setting | None) -> Mistake:
-    text = f"etcd stops: {word.text!r} is not a flag"
+    # Behind --some-password it may be the password.
+    shown = masked(before.name if before is not None else "", masked("", word.text))
+    text = f"etcd stops: {shown!r} is not a flag"
     if before is not None and before.name in SWITCHES and before.value == "true":
         text += f"; a switch takes its value after an equals sign: {before.spelled}={word.text}"
     return Mistake(place=word.place, text=text)
@@ -172,7 +191,7 @@ _REQUIRED: Final = names(
 
 @dataclass
 class Merger:
-    """The settings merged so far."""
+    """The settings merged so far, in the fields of :class:`Declaration`."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     overridden: list[Setting] = field(default_factory=list)
@@ -183,7 +202,63 @@ class Merger:
     notes: list[str] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
 
-    def put(self, setting: Setting) -> None:
+    def merge(self, environment: Iterable[Variable], flags: Iterable[Setting]) -> None:
+        """Add the settings of an etcd without a configuration file."""
+        for variable in environment:
+            if not variable.name.startswith("ETCD_") or variable.name in NO_FLAGS:
+                continue
+            setting = _of_variable(variable)
+            if variable.unresolved:
+                self.leave_out(setting, variable.unresolved)
+            elif variable.name not in FLAG_OF:
+                self.unknown.append(setting)
+            else:
+                self._put(setting)
+        of_environment, self.settings = self.settings, {}
+        for flag in flags:
+            if unknown(flag):
+                self.unknown.append(flag)
+            else:
+                self._put(flag)
+        self.shadowed += [setting for name, setting in of_environment.items() if name in self.settings]
+        self.settings = of_environment | self.settings
+        for setting in self.settings.values():
+            self._check_urls(setting)
+            if setting.via is Via.VARIABLE and setting.value and (mistake := _boolean_mistake(setting)):
+                self.mistakes.append(mistake)
+
+    def hide(self, flags: Iterable[Setting], variables: Iterable[Variable]) -> None:
+        """Add flags and variables that a configuration file hides. etcd still parses the flags."""
+        for flag in flags:
+            if flag.name not in ("config-file", "version"):
+                self._check_urls(flag)
+                (self.unknown if unknown(flag) else self.hidden).append(flag)
+        self.hidden += [
+            _of_variable(variable)
+            for variable in variables
+            if variable.name in FLAG_OF and FLAG_OF[variable.name] != "config-file"
+        ]
+
+    def take(self, configuration: YAMLConfiguration) -> None:
+        """Add the settings of a configuration file."""
+        for setting in configuration.given:
+            self._put(setting)
+        self.unknown += configuration.unknown
+        self.mistakes += configuration.mistakes
+
+    def leave_out(self, setting: Setting, why: str) -> None:
+        """Record a setting whose value is not known.
+
+        Raises:
+            UsageError: if the value is required to judge TLS.
+        """
+        note = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
+        if setting.name in _REQUIRED:
+            raise UsageError(f"{note}: pass a copy with the value written out")
+        self.notes.append(note)
+        self.left_out.add(setting.name)
+
+    def _put(self, setting: Setting) -> None:
         """Add a setting, which takes precedence over earlier ones of the same name."""
         before = self.settings.get(setting.name)
         if before is not None and setting.name == "feature-gates":  # a later one adds to an earlier one
@@ -195,25 +270,13 @@ class Merger:
             self.overridden.append(before)
         self.settings[setting.name] = setting
 
-    def check_urls(self, setting: Setting) -> None:
+    def _check_urls(self, setting: Setting) -> None:
         """Record the URLs of a setting that etcd refuses."""
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
                 for problem in parse_urls(setting.value).problems[:10]
             ]
-
-    def value_unknown(self, setting: Setting, why: str) -> None:
-        """Record a setting whose value is not known.
-
-        Raises:
-            UsageError: if the value is required to judge TLS.
-        """
-        what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
-        if setting.name in _REQUIRED:
-            raise UsageError(f"{what}: pass a copy with the value written out")
-        self.notes.append(what)
-        self.left_out.add(setting.name)
 
 
 _GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -240,17 +303,23 @@ def assemble(
         raise UsageError(f"{command.place}: etcd {command.text} is a proxy, not a member")
     for argument in arguments.given:
         if argument.unresolved:
-            merger.value_unknown(argument.setting, ", ".join(argument.unresolved))
+            merger.leave_out(argument.setting, ", ".join(argument.unresolved))
     flags = [argument.setting for argument in arguments.given if not argument.unresolved]
     environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
     variables = {variable.name: variable for variable in environment}
     config = _config_file(flags, variables)
     text = None
     if config is None:
-        _merge_flags_and_variables(flags, environment, merger)
+        merger.merge(environment, flags)
     else:
-        text = _take_configuration(config, flags, variables.values(), merger, open_file)
-    own = (one for one in variables.values() if one.name.startswith("ETCD_") and not one.unresolved)
+        path, text = _open_configuration(config, open_file)
+        merger.hide(flags, variables.values())
+        merger.take(read_configuration(text, path))
+    own = [
+        _of_variable(variable)
+        for variable in variables.values()
+        if variable.name.startswith("ETCD_") and not variable.unresolved
+    ]
     return Declaration(
         form=form,
         source=source,
@@ -266,12 +335,12 @@ def assemble(
         mounts=mounts,
         go_environment=MappingProxyType({name: variables[name].value for name in _GO if name in variables}),
         etcdctl=MappingProxyType(
-            {name: found.value for name, found in variables.items() if name.startswith("ETCDCTL_")}
+            {name: variable.value for name, variable in variables.items() if name.startswith("ETCDCTL_")}
         ),
         notes=tuple(merger.notes),
         started_with=StartedWith(
             arguments=arguments.replayable,
-            variables=tuple(map(_of_variable, own)),
+            variables=tuple(own),
             left_out=frozenset(merger.left_out),
             configuration=text,
         ),
@@ -281,15 +350,16 @@ def assemble(
 def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
     """Yield the variables of ``docker run --env-file``, in which quotes have no meaning."""
     for word in files:
-        found = open_file(word.text, word.place)
-        if found is None:
+        opened = open_file(word.text, word.place)
+        if opened is None:
             raise UsageError(
                 f"{word.place}: the environment file {word.text} is not here: put a copy beside this file"
             )
-        for number, line in enumerate(found[1].splitlines(), 1):
+        path, text = opened
+        for number, line in enumerate(text.splitlines(), 1):
             name, equals, value = line.strip().partition("=")
             if equals and not name.startswith("#"):
-                yield Variable(name, value, SourceLine(found[0], number))
+                yield Variable(name, value, SourceLine(path, number))
 
 
 def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:
@@ -303,61 +373,23 @@ def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Se
 def _of_variable(variable: Variable) -> Setting:
     name = FLAG_OF.get(variable.name, variable.name)
     return Setting(
-        name=name, value=variable.value, spelled=variable.name, via=Via.VARIABLE, place=variable.place
+        name=name,
+        value=variable.value,
+        spelled=escaped(variable.name),
+        via=Via.VARIABLE,
+        place=variable.place,
     )
 
 
-def _merge_flags_and_variables(
-    flags: Iterable[Setting], environment: Iterable[Variable], merger: Merger
-) -> None:
-    for variable in environment:
-        if not variable.name.startswith("ETCD_") or variable.name in NO_FLAGS:
-            continue
-        setting = _of_variable(variable)
-        if variable.unresolved:
-            merger.value_unknown(setting, variable.unresolved)
-        elif variable.name not in FLAG_OF:
-            merger.unknown.append(setting)
-        else:
-            merger.put(setting)
-    of_environment, merger.settings = merger.settings, {}
-    for flag in flags:
-        (merger.unknown.append if unknown(flag) else merger.put)(flag)
-    merger.shadowed += [setting for name, setting in of_environment.items() if name in merger.settings]
-    merger.settings = of_environment | merger.settings
-    for setting in merger.settings.values():
-        merger.check_urls(setting)
-        if setting.via is Via.VARIABLE and setting.value and (mistake := _boolean_mistake(setting)):
-            merger.mistakes.append(mistake)
-
-
-def _take_configuration(
-    config: Setting,
-    flags: Iterable[Setting],
-    variables: Iterable[Variable],
-    merger: Merger,
-    open_file: OpenFile,
-) -> str:
-    """Take the settings of the configuration file, and return its text."""
-    found = open_file(config.value, config.place)
-    if found is None:
+def _open_configuration(config: Setting, open_file: OpenFile) -> tuple[str, str]:
+    """Return path and text of the configuration file that a setting names."""
+    opened = open_file(config.value, config.place)
+    if opened is None:
         raise UsageError(
             f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass it "
             "itself, or give the directory that it is under as --etcd-pki-dir"
         )
-    configuration = read_configuration(found[1], found[0])
-    for setting in configuration.given:
-        merger.put(setting)
-    for flag in flags:
-        if flag.name not in ("config-file", "version"):
-            merger.check_urls(flag)
-            (merger.unknown if unknown(flag) else merger.hidden).append(flag)
-    merger.hidden += [
-        _of_variable(one) for one in variables if one.name in FLAG_OF and FLAG_OF[one.name] != "config-file"
-    ]
-    merger.unknown += configuration.unknown
-    merger.mistakes += configuration.mistakes
-    return found[1]
+    return opened
 
 
 def from_command_line(
@@ -403,10 +435,12 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         roots = documents(text, file)
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
-    found = find_in_script(Word(text, SourceLine(file, 1)), (), Allowance())
-    if len(found) != 1:
-        raise UsageError(f"{file}: {len(found) or 'no'} commands in it start etcd, and exactly one is wanted")
-    return found[0]
+    starts = find_in_script(Word(text, SourceLine(file, 1)), (), Allowance())
+    if len(starts) != 1:
+        raise UsageError(
+            f"{file}: {len(starts) or 'no'} commands in it start etcd, and exactly one is wanted"
+        )
+    return starts[0]
 
 
 def _of_words(words: list[Word], file: str) -> ProgramStart:
@@ -414,11 +448,11 @@ def _of_words(words: list[Word], file: str) -> ProgramStart:
         words.insert(0, Word("etcd", words[0].place))
     allowance = Allowance()
     allowance.take("words", words[0].place if words else SourceLine(file), len(words))
-    found = find_etcd(words, (), allowance)
-    if found is None:
-        program = printable(words[0].text) if words else "nothing"
-        raise UsageError(f"{file}: this is not etcd's command line but that of {program}")
-    return found
+    started = find_etcd(words, (), allowance)
+    if started is None:
+        # The first word is not shown: the file may be one with a password.
+        raise UsageError(f"{file}: this is not etcd's command line: its program is not etcd")
+    return started
 
 
 _SECTION = re.compile(r"^[ \t]*\[(Unit|Service|Install)\][ \t]*$", re.MULTILINE)
@@ -519,7 +553,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
-    texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
+    texts = [(file, text), *((str(drop_in), _read(drop_in, option)) for drop_in in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
@@ -544,9 +578,9 @@ class _Files:
         """
         if path == str(self.declaration):
             return self._counted(path, self.text, named_at)
-        for found in self._candidates(path):
-            if exists(found):
-                return self._counted(str(found), _read(found, f"{named_at}:"), named_at)
+        for candidate in self._candidates(path):
+            if exists(candidate):
+                return self._counted(str(candidate), _read(candidate, f"{named_at}:"), named_at)
         return None
 
     def _counted(self, path: str, text: str, named_at: SourceLine) -> tuple[str, str]:
@@ -557,15 +591,15 @@ class _Files:
 
     def _candidates(self, path: str) -> Iterator[Path]:
         if self.pki_dir is not None:
-            under = DeclaredPaths(pki_dir=self.pki_dir, mounts=self.mounts).find(path)
-            if under is not None:
-                yield under
+            below = DeclaredPaths(pki_dir=self.pki_dir, mounts=self.mounts).find(path)
+            if below is not None:
+                yield below
         copy = self.declaration.parent / PurePosixPath(path).name
         if copy != self.declaration:
             yield copy
-        found = DeclaredPaths(root=self.root, mounts=self.mounts).find(path)
-        if found is not None:
-            yield found
+        named = DeclaredPaths(root=self.root, mounts=self.mounts).find(path)
+        if named is not None:
+            yield named
 
 
 def _read(path: Path, option: str) -> str:

@@ -1,4 +1,13 @@
-"""Command lines: words, shell syntax, and the etcd program in them."""
+"""Command lines: words, shell syntax, and the etcd program in them.
+
+The simple commands of a POSIX shell are read: quotes, backslashes, ``$NAME``, ``${NAME:-default}`` and
+assignments (Shell Command Language, 2.2 and 2.6). ``shlex`` is not used, because it expands no variables and
+gives no line for a word. Nothing is executed. What only an execution would tell (``$(...)``, positional
+parameters, variables of the caller) leaves a word *unresolved*, which is an error only where the word decides
+about TLS.
+
+Conditions and loops are not followed: every command that starts etcd is found, whichever would be executed.
+"""
 
 from __future__ import annotations
 
@@ -100,16 +109,16 @@ class Allowance:
     def __init__(self) -> None:
         self._left = dict(_ALLOWED)
 
-    def take(self, what: str, place: SourceLine, number: int = 1) -> None:
-        """Count what is read; ``what`` is a key of the table of what is allowed.
+    def take(self, kind: str, place: SourceLine, number: int = 1) -> None:
+        """Count what is read; ``kind`` is a key of the table of what is allowed.
 
         Raises:
             UsageError: if it is more than a declaration can need.
         """
-        self._left[what] -= number
-        if self._left[what] < 0:
+        self._left[kind] -= number
+        if self._left[kind] < 0:
             raise UsageError(
-                f"{place}: more than {_ALLOWED[what]} {what}, which no declaration of etcd has: pass the "
+                f"{place}: more than {_ALLOWED[kind]} {kind}, which no declaration of etcd has: pass the "
                 "part that starts etcd"
             )
 
@@ -245,13 +254,13 @@ def split_commands(
 
 def assignments(command: list[Word]) -> dict[str, Variable]:
     """Return the variables that the words before a command set, including ``export`` and ``env``."""
-    found: dict[str, Variable] = {}
+    variables: dict[str, Variable] = {}
     for word in command:
         if match := _ASSIGNMENT.fullmatch(word.text):
-            found[match[1]] = Variable(match[1], match[2], word.place, ", ".join(word.unresolved))
+            variables[match[1]] = Variable(match[1], match[2], word.place, ", ".join(word.unresolved))
         elif word.text not in _SET_BEFORE:
             break
-    return found
+    return variables
 
 
 def _word(reader: _Reader) -> Word:
@@ -317,8 +326,8 @@ def _expand(reader: _Reader) -> None:
     if end == start:
         reader.pieces.append(reader.text[start])
         return
-    first, more, _ = reader.text[start:end].partition("\n")
-    reader.missing.append(first.rstrip("\\ ") + " ...)" if more else first)
+    first, line_end, _ = reader.text[start:end].partition("\n")
+    reader.missing.append(first.rstrip("\\ ") + " ...)" if line_end else first)
     reader.index = end
 
 
@@ -357,8 +366,8 @@ def find_etcd(
         and re.fullmatch(r"-\w*c", words[1].text)
     ):
         allowance.take("scripts within scripts", words[2].place)
-        found = find_in_script(words[2], environment, allowance)
-        return found[0] if found else None
+        starts = find_in_script(words[2], environment, allowance)
+        return starts[0] if starts else None
     split = split_off_etcd(words)
     if split is None:
         return None
@@ -382,7 +391,7 @@ def find_in_script(script: Word, environment: Sequence[Variable], allowance: All
         UsageError: if a quote in it is not closed, or the allowance is exceeded.
     """
     before = list(environment)
-    found: list[ProgramStart] = []
+    starts: list[ProgramStart] = []
     variables = {variable.name: variable for variable in environment}
     for command in split_commands(script.text, script.place, variables, allowance):
         if command[0].text in _KEYWORDS:
@@ -392,8 +401,8 @@ def find_in_script(script: Word, environment: Sequence[Variable], allowance: All
         if started is None:
             before += assignments(words).values()
         else:
-            found.append(started)
-    return found
+            starts.append(started)
+    return starts
 
 
 def _options(words: Sequence[Word]) -> Iterator[tuple[str, Word]]:

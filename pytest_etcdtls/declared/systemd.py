@@ -39,7 +39,7 @@ def split_words(text: str, place: SourceLine) -> list[Word]:
 
 
 def _word(text: str, index: int, place: SourceLine) -> tuple[str, int]:
-    found: list[str] = []
+    characters: list[str] = []
     quote = ""
     while index < len(text) and (quote or text[index] not in _BLANKS):
         char = text[index]
@@ -50,17 +50,17 @@ def _word(text: str, index: int, place: SourceLine) -> tuple[str, int]:
                     f"{place}: the escape {text[index - 1 : index + 1]!r} is not read: pass a copy with the "
                     "character itself"
                 )
-            found.append(text[index])
+            characters.append(text[index])
             index += 1
         elif char == quote:
             quote = ""
         elif not quote and char in "\"'":
             quote = char
         else:
-            found.append(" " if char == "\n" else char)
+            characters.append(" " if char == "\n" else char)
     if quote:
         raise UsageError(f"{place}: a quotation mark {quote} is not closed")
-    return "".join(found), index
+    return "".join(characters), index
 
 
 def substitute(words: list[Word], variables: Mapping[str, Variable], allowance: Allowance) -> Iterator[Word]:
@@ -136,7 +136,8 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
         if of_unit and (match is None or match.start(1)):
             continue
         if match is None:
-            raise UsageError(f"{place}: {line[:60]!r} is not NAME=VALUE, as an environment file has it")
+            # Not shown: it may be a file with a password.
+            raise UsageError(f"{place}: the line is not NAME=VALUE, as an environment file has it")
         value = _VALUE.fullmatch(match[2].rstrip())
         if value is None:
             raise UsageError(
@@ -206,8 +207,8 @@ def drop_ins(path: Path) -> list[Path]:
     by_name: dict[str, Path] = {}
     for place in places:
         for name in _drop_in_directories(path.name):
-            for found in sorted((place / name).glob("*.conf")):
-                by_name.setdefault(found.name, found)
+            for file in sorted((place / name).glob("*.conf")):
+                by_name.setdefault(file.name, file)
     return [by_name[name] for name in sorted(by_name)]
 
 
@@ -276,7 +277,7 @@ def _directives(file: str, text: str) -> Iterator[Directive]:
             if section == "Service":
                 yield Directive(key.rstrip(), "\n".join(pieces), place)
         else:
-            raise UsageError(f"{place}: {line[:60]!r} is neither [Section] nor Key=value, as a unit has it")
+            raise UsageError(f"{place}: the line is neither [Section] nor Key=value, as a unit has it")
 
 
 def _continued(value: str, lines: list[str], number: int) -> tuple[list[str], int]:
@@ -328,21 +329,21 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
         )
     allowance = Allowance()
     variables = {variable.name: variable for variable in environment}
-    found = find_etcd(list(_command(command, unit, variables, allowance)), environment, allowance)
-    if found is None:
+    started = find_etcd(list(_command(command, unit, variables, allowance)), environment, allowance)
+    if started is None:
         raise UsageError(f"{command.place}: this unit does not start etcd but {command.value[:80]!r}")
-    return found
+    return started
 
 
 def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
     """Return the directives of a key that no later empty directive resets."""
-    found: list[Directive] = []
+    in_force: list[Directive] = []
     for directive in directives:
         if directive.key == key and directive.value.strip():
-            found.append(directive)
+            in_force.append(directive)
         elif directive.key == key:
-            found = []
-    return found
+            in_force = []
+    return in_force
 
 
 def _command(
@@ -382,9 +383,9 @@ def _environment(directives: Sequence[Directive], unit: str, open_file: OpenFile
 def _file(directive: Directive, unit: str, open_file: OpenFile) -> Iterator[Variable]:
     optional = directive.value.startswith("-")
     path = expand_specifiers(Word(directive.value.removeprefix("-").strip(), directive.place), unit)
-    found = None if path.unresolved else open_file(path.text, directive.place)
-    if found is not None:
-        yield from read_variables(found[1], found[0], of_unit=True)
+    opened = None if path.unresolved else open_file(path.text, directive.place)
+    if opened is not None:
+        yield from read_variables(opened[1], opened[0], of_unit=True)
     elif not optional:
         name = PurePosixPath(path.text).name
         raise UsageError(

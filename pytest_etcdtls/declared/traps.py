@@ -1,12 +1,18 @@
 """Traps: settings whose effect differs from what they appear to declare.
 
 Also what a declaration meets in the minor versions of etcd that follow the one that runs.
+
+A trap is not a wrong setting but a misunderstood one: the operator reads one thing in it and etcd does
+another. So a rule compares what is written (:class:`Declaration`) with what comes of it (:class:`Effective`),
+and each rule names in its docstring what etcd does. A later version is asked in the same way: its traps that
+this version does not have, and the differences between the two effective configurations.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
 from typing import Final
@@ -17,7 +23,6 @@ from pytest_etcdtls.declared.declaration import (
     CRLFile,
     Declaration,
     DeclaredMember,
-    Encoding,
     Form,
     Setting,
     Via,
@@ -25,6 +30,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     has_since,
     minor_line,
+    split_http,
     version_key,
 )
 from pytest_etcdtls.declared.effective import (
@@ -33,10 +39,10 @@ from pytest_etcdtls.declared.effective import (
     CRLEffect,
     Effective,
     EffectiveListener,
-    Side,
     TLSSide,
     effective,
     effective_of,
+    has_both_schemes,
     prefix,
 )
 from pytest_etcdtls.declared.flags import (
@@ -44,6 +50,7 @@ from pytest_etcdtls.declared.flags import (
     EVERY_FLAG,
     FLAG_OF,
     GO_FIELDS,
+    KEYS_ONLY,
     LINES,
     SECTIONS,
     URL_LISTS,
@@ -54,8 +61,9 @@ from pytest_etcdtls.declared.flags import (
     known_to,
     refused_values,
     successor,
+    top_level_known,
 )
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Role, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,7 @@ class Trap:
         listeners: the URLs that it concerns; empty for the whole member.
         starts: ``False`` if etcd does not start.
         certain: ``False`` if it depends on something unknown, such as the version.
+        harmless: ``True`` if nobody is accepted or refused because of it: the check then warns.
     """
 
     id: str
@@ -81,6 +90,7 @@ class Trap:
     listeners: tuple[str, ...] = ()
     starts: bool = True
     certain: bool = True
+    harmless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +245,30 @@ def _http_listener_beside_tls(context: TrapContext) -> Iterator[Trap]:
         )
 
 
+def _http_listener_not_served(context: TrapContext) -> Iterator[Trap]:
+    """An ``http`` URL on the port of an ``https`` one is not served where HTTP has other ports."""
+    declared = declared_listeners(context.seen)
+    unserved = tuple(
+        listener
+        for listener in declared
+        if listener.role is Role.CLIENT
+        and not listener.url.secure
+        and has_both_schemes(listener, declared)
+        and split_http(context.seen)
+    )
+    if unserved:
+        urls = tuple(str(listener.url) for listener in unserved)
+        yield Trap(
+            id="http-listener-beside-tls",
+            summary=f"{', '.join(urls)} is not served: with --{FLAGS[Role.CLIENT_HTTP]}, a port of gRPC "
+            "that is listed with https too serves TLS alone; without it, the port answers everybody",
+            remedy=f"remove the http URL from --{FLAGS[Role.CLIENT]}",
+            settings=tuple(dict.fromkeys(one.setting for one in unserved if one.setting)),
+            listeners=urls,
+            harmless=True,
+        )
+
+
 def _is_open(listener: EffectiveListener, side: TLSSide) -> bool:
     roles = (Role.PEER,) if side.side == "peer" else (Role.CLIENT, Role.CLIENT_HTTP)
     return listener.plaintext and listener.role in roles and not listener.url.is_socket
@@ -266,35 +300,65 @@ def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
         return
     crl = context.crls.get(side.crl_file)
     settings, listeners = context.settings(f"{side.side}-crl-file"), _urls(context.secure(side.side))
-    if crl is None or crl.found is None:
+    if crl is None or not crl.known:
+        where = f"{crl.found} {crl.unread}" if crl and crl.found else f"{side.crl_file} is not here"
         yield Trap(
             id="crl-missing",
-            summary=f"{side.crl_file} is not here; where etcd does not find it, every client with a "
+            summary=f"{where}; where etcd does not find it or cannot read it, every client with a "
             "certificate is refused",
             remedy="put the CRL there, in DER",
             settings=settings,
             listeners=listeners,
             certain=False,
         )
-    elif crl.encoding is Encoding.PEM and version_key(context.version) >= (3, 6):
+        return
+    reading = crl.read_by(context.version)
+    if reading.error:
+        summary, remedy = _crl_problem(crl, context.version)
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on every client "
-            "with a certificate is refused",
-            remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
+            summary=summary,
+            remedy=remedy,
             settings=settings,
             listeners=listeners,
-            certain=context.version is not None,
+            certain=context.version is not None or bool(crl.up_to_3_5.error and crl.since_3_6.error),
         )
-    elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
+    elif unread := crl.serial_numbers - reading.serial_numbers:
         yield Trap(
-            id="crl-encoding",
-            summary=f"{side.crl_file} is not a CRL that etcd can read: every client with a certificate is "
-            "refused",
-            remedy="replace it by a CRL in DER",
+            id="crl-one-list",
+            summary=f"{side.crl_file} has {crl.lists} lists, of which etcd reads the first alone: "
+            f"{len(unread)} revoked {'certificate is' if len(unread) == 1 else 'certificates are'} accepted",
+            remedy=_ONE_LIST,
             settings=settings,
             listeners=listeners,
         )
+
+
+_ONE_LIST: Final = "have one list issued with all serial numbers, in DER: etcd compares nothing else of it"
+
+
+def _crl_problem(crl: CRLFile, version: str | None) -> tuple[str, str]:
+    """Return why a version of etcd cannot read a file, and what to do (``pki/go_crl.py`` has the rules)."""
+    refused = "every client with a certificate is refused"
+    error = "it is empty" if crl.empty else crl.read_by(version).error
+    if not crl.lists:
+        unreadable = f"{crl.declared} is not a CRL that etcd can read ({error})"
+        return f"{unreadable}: {refused}", "replace it by a CRL in DER"
+    form = "PEM" if crl.pem else "DER"
+    convert = f"convert it: openssl crl -inform {form} -in {crl.found} -outform DER -out crl.der"
+    if version_key(version) < (3, 6):
+        return (
+            f"etcd up to 3.5 cannot read {crl.declared} ({error}): {refused}",
+            _ONE_LIST if crl.lists > 1 else convert,
+        )
+    kind = "PEM" if crl.pem else "a list of version 1" if crl.up_to_3_5.error == "" else f"no list ({error})"
+    reissue = (
+        "have the CA issue it in version 2, with extensions: openssl ca -gencrl -crlexts SECTION; in DER"
+    )
+    return (
+        f"{crl.declared} is {kind}, which etcd reads up to 3.5 only: from 3.6 on {refused}",
+        _ONE_LIST if crl.lists > 1 else convert if crl.version_2 else reissue,
+    )
 
 
 def _crl_ignored_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
@@ -351,14 +415,14 @@ def _san_check_off(context: TrapContext) -> Iterator[Trap]:
     """Without the SAN rule, a stolen member certificate is accepted from any address."""
     for side in context.sides():
         if side.skips_san_rule and side.requests_certificate:
-            found = context.settings(
+            settings = context.settings(
                 f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
             )
             yield Trap(
                 id="san-check-off",
-                summary=f"certificates are accepted from any address: {_spellings(found)} is on",
+                summary=f"certificates are accepted from any address: {_spellings(settings)} is on",
                 remedy="give members certificates with their addresses and remove the flag",
-                settings=found,
+                settings=settings,
             )
 
 
@@ -405,18 +469,29 @@ def _unknown_keys(context: TrapContext) -> Iterator[Trap]:
             id="unknown-key",
             summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
             "does not warn",
-            remedy=_advice(setting),
+            remedy=_advice(context, setting),
             settings=(setting,),
             certain=_names_are_known(context),
         )
 
 
 def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
-    """Yield what no version reads, and what this version does not read although it concerns TLS."""
+    """Yield what no version reads, and what this version does not read.
+
+    Of variables only those that concern TLS: others may be another program's. Of keys none that only says
+    that something is off, as it is without the key.
+    """
     yield from (setting for setting in context.declaration.unknown if setting.via is via)
     for setting in ignored_settings(context.declaration, context.version):
-        if setting.via is via and is_about_tls(setting.name):
+        if setting.via is via and (is_about_tls(setting.name) or (via is Via.KEY and _is_effective(setting))):
             yield setting
+
+
+def _is_effective(setting: Setting) -> bool:
+    """Return whether a key would change something in a version that reads it."""
+    if setting.boolean or not setting.value:
+        return setting.on or setting.name in KEYS_ONLY  # whose values are mappings
+    return True
 
 
 def _names_are_known(context: TrapContext) -> bool:
@@ -428,14 +503,20 @@ def _version(context: TrapContext) -> str:
     return f"{context.version} " if context.version else ""
 
 
-def _advice(setting: Setting) -> str:
+def _advice(context: TrapContext, setting: Setting) -> str:
     key = setting.spelled.rpartition(".")[2].lower()
     if "crl" in key:
         return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
+    new, _, value = (successor(setting, context.version) or "").removeprefix("--").partition("=")
+    if new and top_level_known(new, context.version):
+        return f"write it as {new}: {value}" if value else f"write it as {new}"
+    key = new or key
     for section, keys in SECTIONS.items():
         for name, flag in keys.items():
             if key in (flag, name):
                 return f"write it as {section}: {name}, and see which versions read it"
+    if lines := flag_lines(setting.name):
+        return f"remove {setting.spelled}: it is a key of etcd {lines}"
     names = sorted({*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
     close = difflib.get_close_matches(key, names, 1)
     return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
@@ -691,6 +772,7 @@ _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
     _client_auth_without_ca,
     _trusted_ca_alone,
     _http_listener_beside_tls,
+    _http_listener_not_served,
     _allowed_names_without_client_auth,
     _allowed_names_as_one,
     _san_check_off,
@@ -712,8 +794,8 @@ def find_traps(
         effective=done,
         crls=crls or {},
     )
-    found = [trap for look_for in _EVERY for trap in look_for(context)]
-    return tuple(sorted(found, key=lambda trap: trap.starts))
+    traps = [trap for look_for in _EVERY for trap in look_for(context)]
+    return tuple(sorted(traps, key=lambda trap: trap.starts))
 
 
 @lru_cache(maxsize=256)
@@ -746,6 +828,8 @@ _BY_KUBEADM: Final = {
     "experimental-watch-progress-notify-interval": "5s",
 }
 """What kubeadm writes itself for an etcd up to 3.5. Its upgrade of etcd writes the manifest anew."""
+_OF_RANCHER: Final = re.compile(r"/rancher/(k3s|rke2)/")
+"""In the data directory of k3s and RKE2, which write those settings as keys, and their file at each start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -789,23 +873,23 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
     """
     known = {_key(trap) for trap in traps_of(member, version)}
     ignored = {setting.name for setting in ignored_settings(member.declaration, version)}
-    before, found = effective_of(member, version), list[Prospect]()
+    before, prospects = effective_of(member, version), list[Prospect]()
     for of in later_lines(version):
         traps = [trap for trap in traps_of(member, RELEASES[of]) if _key(trap) not in known and trap.certain]
         known |= {_key(trap) for trap in traps}
-        found += [_of_trap(trap, of, member) for trap in traps]
+        prospects += [_of_trap(trap, of, member) for trap in traps]
         explained = {setting.name for trap in traps for setting in trap.settings}
         after = effective_of(member, RELEASES[of])
-        found += [
+        prospects += [
             one
             for one in _changes(member, before, after, of)
             if explained.isdisjoint(setting.name for setting in one.settings)
         ]
         gone = [one for one in ignored_settings(member.declaration, RELEASES[of]) if one.name not in ignored]
-        found += [_ignored(one, of) for one in gone if not is_about_tls(one.name)]
+        prospects += [_ignored(one, of) for one in gone if one.name not in explained]
         ignored |= {setting.name for setting in gone}
         before = after
-    return (*found, *_of_go(member, version))
+    return (*prospects, *_of_go(member, version))
 
 
 def _of_go(member: DeclaredMember, version: str) -> Iterator[Prospect]:
@@ -849,9 +933,17 @@ def _of_trap(trap: Trap, of: str, member: DeclaredMember) -> Prospect:
         source=_SOURCES.get(trap.id, _CHANGELOG).format(line=of),
         settings=trap.settings,
         listeners=trap.listeners,
-        harmless=member.declaration.form is Form.MANIFEST
-        and bool(trap.settings)
-        and all(_BY_KUBEADM.get(one.name) == one.value for one in trap.settings),
+        harmless=bool(trap.settings) and _is_rewritten(member, trap.settings),
+    )
+
+
+def _is_rewritten(member: DeclaredMember, settings: Sequence[Setting]) -> bool:
+    """Return whether the program that wrote these settings replaces them when it upgrades etcd."""
+    declaration = member.declaration
+    if _OF_RANCHER.search(declaration.text("data-dir") or ""):
+        return all(one.name in _BY_KUBEADM for one in settings)
+    return declaration.form is Form.MANIFEST and all(
+        _BY_KUBEADM.get(one.name) == one.value for one in settings
     )
 
 
@@ -916,11 +1008,11 @@ def _changes(member: DeclaredMember, before: Effective, after: Effective, of: st
 
 
 def _ignored(setting: Setting, of: str) -> Prospect:
-    what = "variable" if setting.via is Via.VARIABLE else "key"
+    kind = "variable" if setting.via is Via.VARIABLE else "key"
     new = successor(setting, RELEASES[of])
     return Prospect(
         line=of,
-        summary=f"{setting.spelled} is ignored: {of} has no such {what}",
+        summary=f"{setting.spelled} is ignored: {of} has no such {kind}",
         remedy=f"it is {new} there" if new else f"remove {setting.spelled}",
         source=_CHANGELOG.format(line=of),
         settings=(setting,),

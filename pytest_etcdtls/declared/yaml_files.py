@@ -1,6 +1,11 @@
 """YAML: nodes with line numbers, etcd's configuration file, and Kubernetes manifests.
 
 Of a manifest: the container that runs etcd, its command, arguments and variables.
+
+Nodes are composed, not loaded: a message needs the line of a value, and what a value means is decided by its
+reader, not by YAML. etcd reads its file with sigs.k8s.io/yaml, which makes JSON of YAML 1.1 and decodes that
+into Go structs. So ``on`` and ``yes`` are booleans, the case of keys is ignored, and a value of another type
+than the Go field's keeps etcd from starting.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from pytest_etcdtls.declared.flags import (
     top_level_flag,
 )
 from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd, is_proxy
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UsageError, escaped
 from pytest_etcdtls.untrusted import printable
 
 _PREFIX = "tag:yaml.org,2002:"
@@ -129,8 +134,8 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
             continue
         if key.tag == _PREFIX + "merge":
             merged = value.value if isinstance(value, SequenceNode) else [value]
-            for one in reversed(merged):
-                yield from (entry for entry in entries(one, file) if entry.key != "<<")
+            for mapping in reversed(merged):
+                yield from (entry for entry in entries(mapping, file) if entry.key != "<<")
         else:
             own.append(Entry(key.value, place_of(key, file), value))
     yield from own
@@ -212,53 +217,67 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
         UsageError: if the file is not YAML or not a mapping.
     """
     roots = documents(text, file)
-    found = YAMLConfiguration()
+    configuration = YAMLConfiguration()
     if not roots:
-        return found
+        return configuration
     if not isinstance(roots[0], MappingNode):
         raise UsageError(
             f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(roots[0])}"
         )
-    for entry in _last_ones(entries(roots[0], file)):
-        _read_top(entry, file, found)
-    return found
+    top = _distinct(entries(roots[0], file))
+    last = _last_ones(top)
+    for entry in top:
+        if entry in last or entry.key.lower() in (*SECTIONS, *GO_FIELDS):
+            _read_top(entry, file, configuration)
+    return configuration
 
 
-def _last_ones(found: Iterator[Entry]) -> list[Entry]:
-    """Return the last entry of each key. A repeated section replaces the earlier one."""
-    # etcd decodes the file with Go's encoding/json, which ignores the case of keys.
-    return list({entry.key.lower(): entry for entry in found}.values())
+def _distinct(given: Iterator[Entry]) -> list[Entry]:
+    """Return the last entry of each key; those that differ in case alone as etcd decodes them, sorted.
+
+    sigs.k8s.io/yaml makes a Go map of the file, and JSON of that, with sorted keys. Go's encoding/json
+    ignores the case of keys: of two that differ in it alone the second one counts, or adds to a section.
+    """
+    groups: dict[str, dict[str, Entry]] = {}
+    for entry in given:
+        groups.setdefault(entry.key.lower(), {})[entry.key] = entry
+    return [group[key] for group in groups.values() for key in sorted(group)]
 
 
-def _read_top(entry: Entry, file: str, found: YAMLConfiguration) -> None:
+def _last_ones(given: list[Entry]) -> list[Entry]:
+    """Return the last entry of each key without regard to case."""
+    return list({entry.key.lower(): entry for entry in given}.values())
+
+
+def _read_top(entry: Entry, file: str, configuration: YAMLConfiguration) -> None:
     key = entry.key.lower()
     if key in SECTIONS:
-        for inner in _last_ones(entries(entry.value, file)):
+        for inner in _last_ones(_distinct(entries(entry.value, file))):
             flag = SECTIONS[key].get(inner.key.lower())
-            _read_key(inner, flag, f"{entry.key}.{inner.key}", found)
+            _read_key(inner, flag, f"{entry.key}.{inner.key}", configuration)
     elif key in GO_FIELDS:
-        for inner in _last_ones(entries(entry.value, file)):
+        for inner in _last_ones(_distinct(entries(entry.value, file))):
             flag = f"{GO_FIELDS[key]}-crl-file" if inner.key.lower() == "crlfile" else None
-            _read_key(inner, flag, f"{entry.key}.{inner.key}", found)
+            _read_key(inner, flag, f"{entry.key}.{inner.key}", configuration)
     else:
-        _read_key(entry, top_level_flag(key), entry.key, found)
+        _read_key(entry, top_level_flag(key), entry.key, configuration)
 
 
-def _read_key(entry: Entry, flag: str | None, spelled: str, found: YAMLConfiguration) -> None:
+def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLConfiguration) -> None:
     if is_null(entry.value):
         return  # etcd keeps its default
     name = flag or spelled
     value = _value(entry.value, name)
-    setting = Setting(name=name, value=value, spelled=spelled, via=Via.KEY, place=entry.place)
+    setting = Setting(name=name, value=value, spelled=escaped(spelled), via=Via.KEY, place=entry.place)
     if flag is None:
-        found.unknown.append(setting)
+        configuration.unknown.append(setting)
         return
     problem = _problem(entry, name)
     if problem:
         text = f"etcd stops: {spelled} {problem}"
-        found.mistakes.append(Mistake(place=entry.place, text=text, key=setting))
+        configuration.mistakes.append(Mistake(place=entry.place, text=text, key=setting))
     else:
-        found.given.append(setting)
+        configuration.given.append(setting)
 
 
 def _value(node: Node, name: str) -> str:
@@ -279,8 +298,8 @@ def _problem(entry: Entry, name: str) -> str | None:
     if key in SWITCH_KEYS or name in SWITCHES:
         return None if kind == "boolean" else f"is a {kind}, and etcd wants true or false without quotes"
     if name in DURATIONS | SIGNED | UNSIGNED and kind != "number":
-        what = "a number of nanoseconds" if name in DURATIONS else "a number"
-        return f"is a {kind}, and etcd wants {what} without quotes"
+        number = "a number of nanoseconds" if name in DURATIONS else "a number"
+        return f"is a {kind}, and etcd wants {number} without quotes"
     if (name in _TEXTS or name.endswith("-file")) and kind != "string":
         return f"is a {kind}, and etcd wants a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
     if name in URL_LISTS:
@@ -370,9 +389,9 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: 
 
 def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iterator[Variable]:
     known: dict[str, Variable] = {}
-    for one in items(node_at(node, "env")):
-        name, place = text_of(node_at(one, "name")), place_of(one, file)
-        source = node_at(one, "valueFrom")
+    for item in items(node_at(node, "env")):
+        name, place = text_of(node_at(item, "name")), place_of(item, file)
+        source = node_at(item, "valueFrom")
         if name is None:
             continue
         field = text_of(node_at(pod, *(text_of(node_at(source, "fieldRef", "fieldPath")) or "").split(".")))
@@ -382,7 +401,7 @@ def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iter
             kind = next((entry.key for entry in entries(source, file)), "elsewhere")
             variable = Variable(name, "", place, f"its value comes from a {kind.removesuffix('Ref')}")
         else:
-            value = node_at(one, "value")
+            value = node_at(item, "value")
             word = _expanded(value, file, known, allowance) if value is not None else Word("", place)
             variable = Variable(name, word.text, place, ", ".join(word.unresolved))
         known[name] = variable
@@ -410,19 +429,21 @@ def read_manifest(text: str, file: str) -> tuple[ProgramStart, tuple[Mount, ...]
     """
     objects = [one for root in documents(text, file) for one in _objects(root)]
     containers = [container for one in objects for container in _containers(one, file)]
-    found = [
+    starts = [
         (container, started)
         for container in containers
         if (started := container_invocation(container.node, container.root, file)) is not None
     ]
     # A proxy beside a member serves its metrics, as OpenShift has it.
-    found = [(container, started) for container, started in found if not is_proxy(started)] or found
-    if len(found) > 1:
-        runs = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in found))
-        raise UsageError(f"{file} runs etcd {len(found)} times ({runs}): put one member's manifest in a file")
-    if not found:
+    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
+    if len(starts) > 1:
+        runs = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in starts))
+        raise UsageError(
+            f"{file} runs etcd {len(starts)} times ({runs}): put one member's manifest in a file"
+        )
+    if not starts:
         raise UsageError(_no_etcd(objects, containers, file))
-    container, started = found[0]
+    container, started = starts[0]
     image = text_of(node_at(container.node, "image"))
     return replace(started, image=image), tuple(_mounts(container.spec, container.node))
 
@@ -455,9 +476,9 @@ def _mounts(spec: Node, node: Node) -> Iterator[Mount]:
 def _no_etcd(objects: list[Node], containers: list[_Container], file: str) -> str:
     kinds = [text_of(node_at(one, "kind")) or "an object without kind" for one in objects]
     if not containers:
-        what = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
+        described = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
         return (
-            f"{file} is a manifest of {what}, not of a pod that runs etcd: kubeadm writes that to "
+            f"{file} is a manifest of {described}, not of a pod that runs etcd: kubeadm writes that to "
             "/etc/kubernetes/manifests/etcd.yaml"
         )
     runs = printable(", ".join(dict.fromkeys(container.name for container in containers)))

@@ -1,7 +1,16 @@
 """Matches lines of etcd's log with our connections, and compares how both describe the end.
 
-A line is matched by the local address of the connection. If a proxy or NAT changes the address, it is matched
-by the port; if the port changes too, by the time.
+A line has no identifier of a run or a certificate. It is matched by the local address of the connection. If a
+proxy or NAT changes the address, it is matched by the port; if the port changes too, by the time:
+
+- An address is used again, on loopback after a second. So the time must fit too, within the difference that
+  the clocks may have, and of several connections the nearest one in time is taken.
+- Ports and times fit by chance. So they count for a listener only if at least half of the connections that it
+  refused have a line, and a time only for a line whose cause is an expected one for the way in which the
+  connection ended (:func:`agrees`).
+
+What etcd does for a cause is in its source and Go's: an alert from crypto/tls during the handshake, or, for
+what client/pkg/transport/listener_tls.go checks after the handshake (checkCertSAN, checkCRL), a close_notify.
 """
 
 from __future__ import annotations
@@ -16,10 +25,10 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection
-from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.etcd_log.parse import Cause, Rejection
+from pytest_etcdtls.role import Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
-from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply
+from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply, is_served
 
 _AFTERWARDS: Final = timedelta(seconds=1)
 """The longest time from the end of a connection to its line in the log."""
@@ -76,7 +85,7 @@ def match_by_time(
     left = list(connections)
     if not left:
         return {}
-    found: dict[int, Connection] = {}
+    matched: dict[int, Connection] = {}
     first, last = min(one.started_at for one in left), max(map(ended_at, left))
     timed = [
         (line.time, number, line)
@@ -86,9 +95,9 @@ def match_by_time(
     for time, number, line in sorted(timed, key=lambda one: one[:2]):
         fitting = [one for one in left if is_in_time(one, time) and agrees(one, line)]
         if fitting:
-            found[number] = min(fitting, key=lambda one: (distance(one, time), ended_at(one)))
-            left.remove(found[number])
-    return found
+            matched[number] = min(fitting, key=lambda one: (distance(one, time), ended_at(one)))
+            left.remove(matched[number])
+    return matched
 
 
 _TOLERANCE: Final = timedelta(seconds=2)
@@ -203,7 +212,7 @@ def match_connections(
     connections: Sequence[Connection],
     rejections: Sequence[Rejection],
     *,
-    endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
+    endpoints: Mapping[str, Side] = MappingProxyType({}),
     agrees: Callable[[Connection, Rejection], bool] | None = None,
     alone: bool = False,
     slack: timedelta = CLOCKS_APART,
@@ -219,13 +228,13 @@ def match_connections(
             ``agrees`` returns ``False``.
         slack: the largest accepted difference of the clocks. Ports are reused, on loopback after a second.
     """
-    found = _Matching(connections, rejections, endpoints, slack)
-    found.by_address()
-    known = [url for url in found.urls() if not endpoints or url in endpoints]
-    left = [url for url in known if not found.knows(url) and not found.by_port(url)]
+    matching = _Matching(connections, rejections, endpoints, slack)
+    matching.by_address(agrees or (lambda *_: True))
+    known = [url for url in matching.urls() if not endpoints or url in endpoints]
+    left = [url for url in known if not matching.knows(url) and not matching.by_port(url)]
     if agrees is not None:
-        found.by_time(left, agrees, alone=alone)
-    return found.result()
+        matching.by_time(left, agrees, alone=alone)
+    return matching.result()
 
 
 def ended_by_etcd(connection: Connection) -> bool:
@@ -233,10 +242,6 @@ def ended_by_etcd(connection: Connection) -> bool:
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
     return connection.reply is Reply.ALERT
-
-
-def _served(connection: Connection) -> bool:
-    return isinstance(connection, Attempt) and connection.ending is Ending.SERVED
 
 
 _AGREEING: Final = timedelta(seconds=0.5)
@@ -249,7 +254,7 @@ class _Matching:
 
     connections: Sequence[Connection]
     rejections: Sequence[Rejection]
-    endpoints: Mapping[str, Endpoint]
+    endpoints: Mapping[str, Side]
     slack: timedelta
     known: dict[int, tuple[int, Match]] = field(default_factory=dict)
     """The index of the line and the match, by the object identity of the connection."""
@@ -261,8 +266,12 @@ class _Matching:
             if connection.local_address:
                 self._by_port[connection.local_address.rpartition(":")[2]].append(connection)
 
-    def by_address(self) -> None:
-        """Match by equal address, the nearest in time first, since ports are reused."""
+    def by_address(self, agrees: Callable[[Connection, Rejection], bool]) -> None:
+        """Match by equal address, the nearest in time first, since ports are reused.
+
+        Connections to two listeners may have the same address at the same time. There, a line is about the
+        one that ended as expected for its cause.
+        """
         same = [
             (distance(connection, rejection.time), number, order, connection)
             for number, rejection in enumerate(self.rejections)
@@ -275,7 +284,12 @@ class _Matching:
             # The clocks agree, so an earlier line is about another connection from the same port.
             early = [one for one in same if one not in near and self._is_before(one[3], one[1])]
             same = [one for one in same if one not in early]
-        for _, number, _, connection in sorted(same, key=lambda found: found[:3]):
+
+        def place(found: tuple[timedelta, int, int, Connection]) -> tuple[bool, bool, timedelta, int, int]:
+            away, number, order, connection = found
+            return away > _AGREEING, not agrees(connection, self.rejections[number]), away, number, order
+
+        for _, number, _, connection in sorted(same, key=place):
             if number not in self._lines and id(connection) not in self.known:
                 self._add({number: Match(connection, self.rejections[number])})
 
@@ -287,7 +301,7 @@ class _Matching:
 
     def by_port(self, url: str) -> bool:
         """Match by port and time. The matches are accepted only if they are enough for the listener."""
-        found: dict[int, Match] = {}
+        matches: dict[int, Match] = {}
         here = {id(connection) for connection in self._at(url)}
         for number, rejection in self._left():
             near = [
@@ -298,11 +312,11 @@ class _Matching:
                 and self._is_in_time(connection, rejection)
             ]
             if len(near) == 1:
-                found[number] = Match(near[0], rejection, MatchedBy.PORT)
+                matches[number] = Match(near[0], rejection, MatchedBy.PORT)
                 here.discard(id(near[0]))
-        enough = self._is_enough(url, found.values())
+        enough = self._is_enough(url, matches.values())
         if enough:
-            self._add(found)
+            self._add(matches)
         return enough
 
     def by_time(
@@ -317,15 +331,15 @@ class _Matching:
         pairs = match_by_time(
             pool, lines, lambda one, line: self._may_be_about(one, line) and agrees(one, line)
         )
-        found = {number: Match(one, lines[number], MatchedBy.TIME) for number, one in pairs.items()}
-        matched = [url for url in urls if self._is_enough(url, found.values())]
+        matches = {number: Match(one, lines[number], MatchedBy.TIME) for number, one in pairs.items()}
+        matched = [url for url in urls if self._is_enough(url, matches.values())]
         if len(matched) < len(urls):
             if matched:
                 self.by_time(matched, agrees, alone=alone)
             return
-        self._add(found)
+        self._add(matches)
         if alone:
-            rest = [one for one in pool if id(one) not in self.known and not _served(one)]
+            rest = [one for one in pool if id(one) not in self.known and not is_served(one)]
             lines = dict(self._left())
             pairs = match_by_time(rest, lines, self._may_be_about)
             self._add({number: Match(one, lines[number], MatchedBy.TIME) for number, one in pairs.items()})
@@ -372,24 +386,25 @@ class _Matching:
 
     def _is_in_time(self, connection: Connection, rejection: Rejection) -> bool:
         # A served connection has no line: a line with its port is about an earlier user of that port.
-        slack = timedelta() if _served(connection) else self.slack
+        slack = timedelta() if is_served(connection) else self.slack
         return is_in_time(connection, rejection.time, slack)
 
-    def _is_enough(self, url: str, found: Iterable[Match]) -> bool:
+    def _is_enough(self, url: str, matches: Iterable[Match]) -> bool:
         """Return whether the matches include at least half of the connections that the listener refused."""
         here = self._at(url)
-        matched = {id(match.connection) for match in found} & {id(one) for one in here}
+        matched = {id(match.connection) for match in matches} & {id(one) for one in here}
         ended = [one for one in here if ended_by_etcd(one)]
         return bool(matched) and sum(id(one) in matched for one in ended) * 2 >= len(ended)
 
-    def _add(self, found: Mapping[int, Match]) -> None:
-        for number, match in found.items():
+    def _add(self, matches: Mapping[int, Match]) -> None:
+        for number, match in matches.items():
             self.known[id(match.connection)] = (number, match)
-        self._lines |= dict.fromkeys(found)
+        self._lines |= dict.fromkeys(matches)
 
 
 # Measured on etcd: up to Go 1.19 bad_certificate for every cause, from 1.24 specific alerts, and from 1.26
-# handshake_failure for a missing certificate in TLS 1.2. Between two measured versions either is expected.
+# handshake_failure for a missing certificate in TLS 1.2. Between two measured versions either is expected. In
+# Go's source (crypto/tls/handshake_server.go, processCertsFromClient) the changes came with 1.21 and 1.25.
 _OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
 
 _SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}

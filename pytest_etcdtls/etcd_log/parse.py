@@ -1,4 +1,22 @@
-"""etcd's log: its entries in journal, container and syslog formats, and the connections in them."""
+"""etcd's log: its entries in journal, container and syslog formats, and the connections in them.
+
+A file is read in three steps:
+
+1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text, JSON and
+   export formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
+2. :func:`read_entries` reads the line itself in one of four formats: zap's JSON and console formats (the
+   default from 3.5 on), capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
+3. :func:`rejections`, :func:`dial_failures` and :func:`last_startup` pick the entries about TLS.
+
+etcd logs a rejected connection when the handshake or its own check after it has failed
+(client/pkg/transport/listener_tls.go, acceptLoop; server/embed/config_logging.go, logTLSHandshakeFailureFunc;
+up to 3.4 logTLSHandshakeFailure). The line has the client's address and server name, Go's error, and the
+names in the certificate if Go has verified its chain, but never its subject or serial number. A port that
+etcd leaves to gRPC has gRPC's line instead (internal/transport/http2_server.go, NewServerTransport).
+
+The log belongs to somebody else, and a client decides a part of it. So what is longer than etcd writes is cut
+or skipped, and all text is made printable.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +28,12 @@ from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Protocol, Self
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
-from pytest_etcdtls.untrusted import JSONValue, escaped, is_there, open_regular, printable, read_json
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
+from pytest_etcdtls.role import Side
+from pytest_etcdtls.untrusted import JSONValue, is_there, open_regular, printable, read_json
 
 
 class Cause(StrEnum):
@@ -46,12 +65,15 @@ class Cause(StrEnum):
 _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
     (re.compile(pattern), cause)
     for pattern, cause in (
+        # Go, crypto/tls/handshake_server.go, processCertsFromClient, which verifies by crypto/x509/verify.go.
         (r"didn't provide a certificate", Cause.NO_CERTIFICATE),
         (r"certificate signed by unknown authority", Cause.UNKNOWN_CA),
         (r"x509: unhandled critical extension", Cause.EXTENSION),
         (r"has expired or is not yet valid.* is before ", Cause.NOT_YET_VALID),
         (r"has expired or is not yet valid", Cause.EXPIRED),
         (r"incompatible key usage", Cause.USAGE),
+        # etcd, client/pkg/transport: VerifyPeerCertificate in listener.go, baseConfig; then, in
+        # listener_tls.go, checkCertSAN (Go's HostnameError if there are addresses only) and checkCRL.
         (r"client certificate authentication failed", Cause.NAME_NOT_ALLOWED),
         (
             r"does not match any of DNSNames|certificate is (?:not )?valid for|contain any IP SANs",
@@ -59,6 +81,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
         ),
         (r"certificate serial \w+ revoked", Cause.REVOKED),
         (r"malformed crl|asn1: ", Cause.CRL_UNREADABLE),
+        # Go, crypto/tls: conn.go, readRecordOrCCS; handshake_server.go, readClientHello (the last text:
+        # before Go 1.12), pickCipherSuite, and negotiateALPN; tls.go, X509KeyPair.
         (r"first record does not look like a TLS handshake", Cause.PLAINTEXT),
         (
             r"unsupported versions|protocol version not supported|unsupported, maximum protocol",
@@ -70,12 +94,16 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
             r"private key does not match|failed to find any PEM data|failed to parse private key",
             Cause.SERVED_PAIR,
         ),
+        # An alert of the client. In TLS 1.3 it may come in a form that the server cannot decrypt.
         (r"remote error: tls: |local error: tls: bad record MAC", Cause.REFUSED_BY_CLIENT),
+        # Go, net and internal/poll: etcd closed the listener, the handshake's deadline, the client's end.
         (r"use of closed network connection", Cause.STOPPING),
         (r"i/o timeout|context deadline exceeded", Cause.SILENT),
         (r"connection reset by peer|broken pipe|EOF$", Cause.GONE),
     )
 )
+"""What an error contains. The first match counts: the text of NOT_YET_VALID contains that of EXPIRED."""
+
 _OPENED = re.compile(r"\bopen ")
 _NOT_OPENED = re.compile(r": (?:no such file or directory|permission denied|is a directory)")
 _LONGEST_ERROR = 1000
@@ -92,7 +120,8 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
     error = error[:_LONGEST_ERROR]
     opened = _OPENED.search(error)
     if opened is not None and _NOT_OPENED.search(error, opened.end() + 1):
-        # etcd reads its certificate and key at every handshake, and the CRL after it (client/pkg/transport).
+        # etcd reads its certificate and key before it requests the client's (transport.TLSInfo.baseConfig,
+        # GetCertificate), and the CRL after the handshake, if there was a certificate (newTLSListener).
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
 
@@ -154,20 +183,20 @@ class Startup:
 
 def last_startup(entries: Iterable[LogEntry]) -> Startup:
     """Return the last startup in a log."""
-    found = Startup()
+    startup = Startup()
     for entry in entries:
-        if found.etcd_version is not None and entry.message.startswith(_FIRST):
-            found = Startup()  # a new startup
-        found = _add(found, entry)
-    return found
+        if startup.etcd_version is not None and entry.message.startswith(_FIRST):
+            startup = Startup()  # a new startup
+        startup = _add(startup, entry)
+    return startup
 
 
-def _add(found: Startup, entry: LogEntry) -> Startup:
+def _add(startup: Startup, entry: LogEntry) -> Startup:
     message = entry.message
     if match := _VERSION.match(message):
         if message.startswith("etcd"):
-            return replace(found, etcd_version=match[1])
-        return replace(found, go_version=match[1])
+            return replace(startup, etcd_version=match[1])
+        return replace(startup, go_version=match[1])
     if message == "starting an etcd server":
         urls = {
             name: entry.texts(name)
@@ -175,20 +204,20 @@ def _add(found: Startup, entry: LogEntry) -> Startup:
             if name.endswith("-urls") and isinstance(value, list)
         }
         return replace(
-            found,
-            etcd_version=entry.text("etcd-version") or found.etcd_version,
-            go_version=entry.text("go-version") or found.go_version,
+            startup,
+            etcd_version=entry.text("etcd-version") or startup.etcd_version,
+            go_version=entry.text("go-version") or startup.go_version,
             urls=urls,
         )
     if message.startswith("loaded server configuration"):
-        return replace(found, config_file=entry.text("path"))
+        return replace(startup, config_file=entry.text("path"))
     if message.startswith("Loading server configuration from "):
-        return replace(found, config_file=message.partition('"')[2].partition('"')[0] or None)
+        return replace(startup, config_file=message.partition('"')[2].partition('"')[0] or None)
     if message == "starting with client TLS" or message.startswith("ClientTLS: "):
-        return replace(found, client=_tls(entry.text("tls-info") or message))
+        return replace(startup, client=_tls(entry.text("tls-info") or message))
     if message == "starting with peer TLS" or message.startswith("peerTLS: "):
-        return replace(found, peer=_tls(entry.text("tls-info") or message))
-    return found
+        return replace(startup, peer=_tls(entry.text("tls-info") or message))
+    return startup
 
 
 def _tls(text: str) -> LoggedTLS:
@@ -210,7 +239,11 @@ DIAL_WORDS: Final = (
     "could not connect: ",
     "addrConn.createTransport failed",
 )
-"""Texts, one of which every line about a failed dial contains."""
+"""Texts, one of which every line about a failed dial contains.
+
+Source: server/etcdserver/api/rafthttp/probing_status.go, monitorProbingStatus (3.4's text is the third);
+server/etcdserver/cluster_util.go; clientconn.go of gRPC, createTransport, for the JSON gateway.
+"""
 
 _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
 """Causes unrelated to certificates: the other side may be down."""
@@ -261,10 +294,10 @@ class DialFailure:
 def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:
     """Yield etcd's outgoing connections that failed because of TLS."""
     for entry in entries:
-        found = _dialled(entry)
-        if found is None:
+        dialled = _dialled(entry)
+        if dialled is None:
             continue
-        target, error, gateway = found
+        target, error, gateway = dialled
         cause = cause_of(error, certificate_seen=False)
         if cause not in _NOT_TLS:
             yield DialFailure(
@@ -289,8 +322,6 @@ def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[
     begin = message.find(words)
     return pattern.match(message, begin) if begin >= 0 else None
 
-
-Endpoint = Literal["client", "peer"]
 
 REJECTION_WORDS: Final = ("rejected connection", "failed to complete security handshake", "ServerHandshake(")
 """Texts, one of which every line about a rejected connection contains."""
@@ -328,7 +359,7 @@ class Rejection:
     error: str
     cause: Cause
     server_name: str = ""
-    endpoint: Endpoint | None = None
+    endpoint: Side | None = None
     certificate_names: tuple[str, ...] | None = None
 
     @property
@@ -382,7 +413,7 @@ def _rejection(entry: LogEntry) -> Rejection | None:
 def _structured(entry: LogEntry) -> Rejection:
     seen = "ip-addresses" in entry.fields
     names = (*entry.texts("ip-addresses"), *entry.texts("dns-names"))
-    sides: tuple[Endpoint, ...] = ("client", "peer")
+    sides: tuple[Side, ...] = ("client", "peer")
     return Rejection(
         line=entry.line,
         time=entry.time,
@@ -407,7 +438,10 @@ def _strings(text: str) -> list[str]:
 
 
 IN_A_SECOND: Final = 100
-"""etcd's log sampling writes this many equal lines per second, and then one in a hundred."""
+"""zap writes this many equal lines per second, and then one in a hundred.
+
+Source: client/pkg/logutil/zap.go, DefaultZapLoggerConfig, ``Sampling``.
+"""
 
 
 def is_thinned_out(rejections: Iterable[Rejection]) -> bool:
@@ -473,8 +507,8 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             continue
         if len(line) > MAXIMUM_LINE:
             continue
-        if line.startswith("{") and (found := _object(line, raw=True)) is not None:
-            yield from _of_object(found, line, number)
+        if line.startswith("{") and (fields := _object(line, raw=True)) is not None:
+            yield from _of_object(fields, line, number)
         elif line.startswith("__REALTIME_TIMESTAMP="):
             realtime = _microseconds(line.partition("=")[2])
         elif line.startswith("MESSAGE="):
@@ -486,20 +520,20 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
 def _object(text: str, *, raw: bool = False) -> dict[str, JSONValue] | None:
     """Return a JSON object; ``None`` for other text, and for one deeper or longer than etcd writes."""
     try:
-        found = read_json(text, size=MAXIMUM_LINE, raw=raw)
+        value = read_json(text, size=MAXIMUM_LINE, raw=raw)
     except UnreadableJSONError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def _of_object(found: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
-    if "msg" in found:
+def _of_object(fields: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
+    if "msg" in fields:
         yield Wrapped(number, line)
-    elif "log" in found:  # Docker's logging driver json-file
-        yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
-    elif "MESSAGE" in found:  # journalctl -o json
+    elif "log" in fields:  # Docker's logging driver json-file
+        yield Wrapped(number, str(fields["log"]).rstrip("\n"), parse_time(fields.get("time")))
+    elif "MESSAGE" in fields:  # journalctl -o json
         yield Wrapped(
-            number, _message(found["MESSAGE"]), _microseconds(str(found.get("__REALTIME_TIMESTAMP", "")))
+            number, _message(fields["MESSAGE"]), _microseconds(str(fields.get("__REALTIME_TIMESTAMP", "")))
         )
 
 
@@ -553,10 +587,10 @@ _YEARS = range(1990, 2201)
 
 def _unix_time(seconds: float) -> datetime | None:
     try:
-        found = datetime.fromtimestamp(seconds, UTC)
+        time = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):  # not a number, too large, too large for this system
         return None
-    return found if found.year in _YEARS else None
+    return time if time.year in _YEARS else None
 
 
 def parse_time(value: object) -> datetime | None:
@@ -566,10 +600,10 @@ def parse_time(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value.replace(",", "."))
+        time = datetime.fromisoformat(value.replace(",", "."))
     except ValueError:
         return None
-    return found.astimezone(UTC) if found.tzinfo is not None and found.year in _YEARS else None
+    return time.astimezone(UTC) if time.tzinfo is not None and time.year in _YEARS else None
 
 
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) ([A-Z]) \| ([\w/.-]+): (.*)")
@@ -655,10 +689,10 @@ def _console(match: re.Match[str], line: int) -> LogEntry:
 
 def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
     try:
-        found = datetime.strptime(text, form).replace(tzinfo=zone)
+        time = datetime.strptime(text, form).replace(tzinfo=zone)
     except ValueError:
         return None
-    return found.astimezone(UTC) if found.year in _YEARS else None
+    return time.astimezone(UTC) if time.year in _YEARS else None
 
 
 MAXIMUM_SIZE: Final = 32 * 1024 * 1024
@@ -733,11 +767,11 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         )
     text = text_of(data)
     log = parse_log(text, str(path), zone=zone, truncated=truncated)
-    found = log.rejections or log.dial_failures or log.startup.etcd_version
-    if not found and not any(mark in text for mark in _OF_ETCD):
-        what = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
+    content = log.rejections or log.dial_failures or log.startup.etcd_version
+    if not content and not any(mark in text for mark in _OF_ETCD):
+        problem = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
         raise UsageError(
-            f"{option} {path} {what}: pass what kubectl logs, docker logs or journalctl -u etcd print"
+            f"{option} {path} {problem}: pass what kubectl logs, docker logs or journalctl -u etcd print"
         )
     return log
 

@@ -1,14 +1,32 @@
-"""What each cause of a rejected connection means and what to do."""
+"""What each cause of a rejected connection means and what to do, and which connections an earlier run made.
+
+:mod:`pytest_etcdtls.etcd_log.parse` reads the cause from a line. Where a text below says what etcd does, a
+comment names the function in etcd's source.
+
+An earlier run against the same etcd has left about as many lines as this one, and nobody should look for
+their client. etcd does not log who a client is, so such lines are recognised in two ways:
+
+- By a mark, a name that only this tool sends. etcd logs the server name of a rejected connection
+  (server/embed, config_logging.go, logTLSHandshakeFailureFunc), and Go's error has the application protocols
+  that the client requested (crypto/tls, handshake_server.go, negotiateALPN; before Go 1.17 unknown ones are
+  no error). Lines from the same host that are as near to a mark as one run is long belong to the run that
+  sent it.
+- By a pattern, for runs that left no mark (of few checks, or on an etcd with an old Go): consecutive lines
+  from an address of this run, in no more time than this run took, and of several kinds, all of which this run
+  has caused too. Another host is not judged by a pattern, because a scanner causes the same kinds.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection
+from pytest_etcdtls.etcd_log.parse import Cause, Rejection
+from pytest_etcdtls.role import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +48,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "Give it a certificate of the trusted CA, or find out what scans the port: health checks of load "
         "balancers and monitoring are the usual ones, and belong on --listen-metrics-urls.",
     ),
+    # transport.TLSInfo.ServerConfig reads the bundle once; GetCertificate of baseConfig reads the served pair
+    # for each handshake (SERVED_PAIR).
     Cause.UNKNOWN_CA: Explanation(
         "A client presented a certificate that no CA in the trusted bundle has signed.",
         "Compare its issuer with --trusted-ca-file (--peer-trusted-ca-file for members); after a change of "
@@ -43,6 +63,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "A client presented a certificate that is not valid yet, or the clocks differ.",
         "Compare the two times in the message with the clocks of both machines.",
     ),
+    # embed.Etcd.grpcGatewayDial connects to the client port with the ServerConfig, whose certificate as a
+    # client is the served one unless --client-cert-file is given (GetClientCertificate of baseConfig).
     Cause.USAGE: Explanation(
         "A client presented a certificate whose extended key usage does not allow it to be a client.",
         "Issue it with clientAuth. From etcd's own address it is the gateway or a member that presents the "
@@ -57,6 +79,9 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "See --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname; the "
         "served certificate needs such a name as well, since the gateway presents it.",
     ),
+    # transport.wrapTLS passes checkSAN for peer and metrics listeners; the client listener is made in
+    # serveCtx.serve with NewTLSListener, which has no such check. checkCertSAN lets a certificate without
+    # names pass.
     Cause.ADDRESS: Explanation(
         "A certificate has names, and none of them covers the address that the connection comes from; etcd "
         "compares them on peer and https metrics listeners.",
@@ -67,6 +92,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "A client presented a certificate whose serial number is in the CRL.",
         "If it should work, renew it; if not, find out who still uses it.",
     ),
+    # transport.checkCRL: x509.ParseCRL up to 3.5, which takes PEM, x509.ParseRevocationList from 3.6. It is
+    # called only if the client has sent a certificate.
     Cause.CRL_UNREADABLE: Explanation(
         "etcd cannot read its CRL, and therefore refuses every client that presents a certificate.",
         "Put a CRL in DER where --client-crl-file or --peer-crl-file says; PEM is read up to 3.5 only.",
@@ -75,6 +102,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "The first bytes were not TLS: usually HTTP in plaintext.",
         "Use https:// in the client; a port scanner and a TCP health check look the same.",
     ),
+    # Up to 3.5, embed.Etcd.servePeers gives a gRPC server with TLS credentials what the TLS listener has
+    # accepted.
     Cause.HTTP2_ON_PEER_PORT: Explanation(
         "A client used HTTP/2 on the peer port. Up to 3.5 etcd hands that to a gRPC server which expects a "
         "second TLS handshake inside the first one.",
@@ -88,6 +117,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "The client offered only cipher suites that etcd does not allow.",
         "See --cipher-suites, and the key type of the served certificate. A scanner looks the same.",
     ),
+    # transport.TLSInfo.ServerConfig: NextProtos.
     Cause.ALPN: Explanation(
         "The client offered only application protocols that etcd does not support.",
         "etcd announces h2; offer that or nothing.",
@@ -133,7 +163,7 @@ class Group:
     """
 
     host: str
-    endpoint: Endpoint | None
+    endpoint: Side | None
     cause: Cause
     count: int
     first: datetime | None
@@ -141,47 +171,36 @@ class Group:
     example: str
     line: int
 
-    def describe(self) -> str:
-        """Return one paragraph: the client, the number of connections, the meaning and the advice."""
-        explanation = EXPLANATIONS[self.cause]
-        times = "once" if self.count == 1 else f"{self.count} times"
-        where = f" on the {self.endpoint} endpoint" if self.endpoint else ""
-        when = f", last at {self.last:%Y-%m-%d %H:%M:%S} UTC" if self.last else ""
-        return (
-            f"{self.host or 'an unknown address'} was rejected {times}{where}{when}: {self.cause}. "
-            f"{explanation.meaning} {explanation.advice}"
-        )
-
 
 def group(rejections: Iterable[Rejection]) -> tuple[Group, ...]:
     """Return the groups, the largest first."""
-    members: dict[tuple[str, Endpoint | None, Cause], list[Rejection]] = {}
+    alike: dict[tuple[str, Side | None, Cause], list[Rejection]] = defaultdict(list)
     for rejection in rejections:
-        key = (rejection.remote_host, rejection.endpoint, rejection.cause)
-        members.setdefault(key, []).append(rejection)
-    groups = [_group(key, found) for key, found in members.items()]
-    return tuple(sorted(groups, key=lambda one: (-one.count, one.host, one.cause)))
-
-
-def _group(key: tuple[str, Endpoint | None, Cause], found: list[Rejection]) -> Group:
-    times = [rejection.time for rejection in found if rejection.time is not None]
-    return Group(
-        host=key[0],
-        endpoint=key[1],
-        cause=key[2],
-        count=len(found),
-        first=min(times, default=None),
-        last=max(times, default=None),
-        example=found[-1].error,
-        line=found[-1].line,
-    )
+        alike[rejection.remote_host, rejection.endpoint, rejection.cause].append(rejection)
+    groups = []
+    for (host, endpoint, cause), lines in alike.items():
+        times = [line.time for line in lines if line.time is not None]
+        groups.append(
+            Group(
+                host=host,
+                endpoint=endpoint,
+                cause=cause,
+                count=len(lines),
+                first=min(times, default=None),
+                last=max(times, default=None),
+                example=lines[-1].error,
+                line=lines[-1].line,
+            )
+        )
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.host, group.cause)))
 
 
 OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
 """Names that only this tool offers, by ALPN and by SNI. etcd logs both."""
 
-_BETWEEN: Final = timedelta(seconds=2)
+_PAUSE: Final = timedelta(seconds=2)
 """The longest time between two rejected connections of one run, unless it waits."""
+
 _KINDS: Final = 4
 """No client or health check causes so many kinds of rejected connections that a run also causes."""
 
@@ -200,63 +219,77 @@ class EarlierRun:
     last: datetime
 
 
-def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
-    """Return the rejected connections that look like those of earlier runs.
+class _Line(NamedTuple):
+    time: datetime
+    rejection: Rejection
 
-    These are connections from one host shortly before or after one with a name that only this tool sends, and
-    successive connections from an address of this run, of several kinds that this run has as well.
+
+def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
+    """Return the rejected connections that look like those of earlier runs, by mark or by pattern.
 
     Args:
-        others: the rejected connections that are not from this run.
+        others: the rejected connections that are not from this run. Those without a time are of no run.
         ours: the rejected connections of this run.
     """
-    times = [one.time for one in ours if one.time is not None]
-    span = (max(times) - min(times) if times else timedelta()) + _BETWEEN
-    hosts, kinds = {one.remote_host for one in ours}, {_kind(one) for one in ours}
-    by_host: dict[str, list[tuple[datetime, Rejection]]] = {}
-    for one in others:
-        if one.time is not None:
-            by_host.setdefault(one.remote_host, []).append((one.time, one))
-    found: list[EarlierRun] = []
+    times = [line.time for line in ours if line.time is not None]
+    duration = (max(times) - min(times) if times else timedelta()) + _PAUSE
+    hosts, kinds = {line.remote_host for line in ours}, {_kind(line) for line in ours}
+    by_host: dict[str, list[_Line]] = defaultdict(list)
+    for rejection in others:
+        if rejection.time is not None:
+            by_host[rejection.remote_host].append(_Line(rejection.time, rejection))
+    runs: list[EarlierRun] = []
     for host, lines in by_host.items():
-        lines.sort(key=lambda line: line[0])
-        marks = [
-            time
-            for time, one in lines
-            if one.server_name in OWN_MARKS or any(mark in one.error for mark in OWN_MARKS)
-        ]
-        near: list[tuple[datetime, Rejection]] = []
-        rest: list[tuple[datetime, Rejection]] = []
-        for line in lines:
-            at = bisect_left(marks, line[0])
-            close = any(abs(line[0] - mark) <= span for mark in marks[max(0, at - 1) : at + 1])
-            (near if close else rest).append(line)
-        bursts = [*_bursts(near, span)]
+        lines.sort(key=lambda line: line.time)
+        marked, unmarked = _split_by_marks(lines, duration)
+        bursts = [*_bursts(marked, duration)]
         if host in hosts:
             bursts += [
                 burst
-                for burst in _bursts(rest, _BETWEEN)
-                if burst[-1][0] - burst[0][0] <= span
-                and len(found_kinds := {_kind(one) for _, one in burst}) >= _KINDS
-                and found_kinds <= kinds
+                for burst in _bursts(unmarked, _PAUSE)
+                if burst[-1].time - burst[0].time <= duration and _is_pattern_of_run(burst, kinds)
             ]
-        found += [
-            EarlierRun(host, tuple(one for _, one in burst), burst[0][0], burst[-1][0]) for burst in bursts
+        runs += [
+            EarlierRun(host, tuple(line.rejection for line in burst), burst[0].time, burst[-1].time)
+            for burst in bursts
         ]
-    return tuple(sorted(found, key=lambda run: run.first))
+    return tuple(sorted(runs, key=lambda run: run.first))
 
 
-def _kind(rejection: Rejection) -> tuple[Endpoint | None, Cause, str]:
+def _split_by_marks(lines: Sequence[_Line], duration: timedelta) -> tuple[Sequence[_Line], Sequence[_Line]]:
+    """Return the lines of one host that are near a mark, and the others."""
+    marks = [line.time for line in lines if _has_mark(line.rejection)]
+    near: list[_Line] = []
+    others: list[_Line] = []
+    for line in lines:
+        after = bisect_left(marks, line.time)
+        neighbours = marks[max(0, after - 1) : after + 1]  # the marks before and after the line
+        is_near = any(abs(line.time - mark) <= duration for mark in neighbours)
+        (near if is_near else others).append(line)
+    return near, others
+
+
+def _has_mark(rejection: Rejection) -> bool:
+    return rejection.server_name in OWN_MARKS or any(mark in rejection.error for mark in OWN_MARKS)
+
+
+_Kind = tuple[Side | None, Cause, str]
+
+
+def _kind(rejection: Rejection) -> _Kind:
     return rejection.endpoint, rejection.cause, rejection.server_name
 
 
-def _bursts(
-    lines: Sequence[tuple[datetime, Rejection]], between: timedelta
-) -> Iterator[list[tuple[datetime, Rejection]]]:
+def _is_pattern_of_run(burst: Sequence[_Line], kinds: Set[_Kind]) -> bool:
+    seen = {_kind(line.rejection) for line in burst}
+    return len(seen) >= _KINDS and seen <= kinds
+
+
+def _bursts(lines: Iterable[_Line], pause: timedelta) -> Iterator[list[_Line]]:
     """Yield groups of entries in the order of time, separated by longer pauses."""
-    burst: list[tuple[datetime, Rejection]] = []
+    burst: list[_Line] = []
     for line in lines:
-        if burst and line[0] - burst[-1][0] > between:
+        if burst and line.time - burst[-1].time > pause:
             yield burst
             burst = []
         burst.append(line)

@@ -9,56 +9,42 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.declared.files import (
-        DeclaredFiles,
-        DeclaredLeaf,
-        HeldCertificates,
-    )
-    from pytest_etcdtls.facts.access import (
-        AcceptedClient,
-        AccessMatrix,
-        IdentityAttempts,
-        ServedClient,
-        SplitRevocation,
-    )
+    from pytest_etcdtls.facts.access import AcceptedClient, Access, Case, ServedClient
+    from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts, SplitRevocation
+    from pytest_etcdtls.facts.alternatives import HelloVariants, ServerAddresses, ServerNames
     from pytest_etcdtls.facts.api import (
-        Alarms,
         ClientExchange,
-        GatewayAnswer,
-        GatewayDial,
         GRPCOverHTTP1,
-        MemberLists,
         NegotiatedExchange,
-        RangeAnswer,
+        OtherPort,
         UnauthenticatedExchange,
-        VersionAnswers,
     )
+    from pytest_etcdtls.facts.calls import GatewayAnswer, GatewayDial, RangeAnswer
     from pytest_etcdtls.facts.certificates import (
         AnnouncedCAs,
-        CAsInUse,
         CertificateMessage,
         CertificationPath,
         ClientTrust,
+        DeclaredLeaf,
         Dialling,
         ExpectedCertificate,
-        HelloVariants,
         Issuers,
         KubernetesCA,
         PathToTrust,
-        PortFits,
-        PortPair,
         ServedByMembers,
         ServedChain,
+        ServedKey,
     )
+    from pytest_etcdtls.facts.clock import MemberClock
     from pytest_etcdtls.facts.configuration import (
         Declarations,
         DeclaredBundle,
         DeclaredNames,
         DeclaredStart,
         ListenerDeclaration,
-        ListenersSeen,
     )
-    from pytest_etcdtls.facts.discovery import Discovery
+    from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFiles
+    from pytest_etcdtls.facts.discovery import Discovery, LoopbackElsewhere
     from pytest_etcdtls.facts.etcd_log import LogComparison
     from pytest_etcdtls.facts.experiments import (
         Experiment,
@@ -66,75 +52,85 @@ if TYPE_CHECKING:
         RenewalUnderLoad,
         SuiteOffers,
     )
+    from pytest_etcdtls.facts.fact import Each
     from pytest_etcdtls.facts.listener import (
         FirstContact,
-        ListenerFacts,
         Plaintext,
         Policy,
+        TLSContact,
         UnnamedPorts,
     )
     from pytest_etcdtls.facts.member_list import (
+        MemberListing,
         MemberListings,
         OwnURLs,
     )
     from pytest_etcdtls.facts.members import (
         AdvertisedURLs,
         ClusterClaims,
-        MemberCount,
         SideBySide,
     )
     from pytest_etcdtls.facts.protocol import (
         AlpnChoices,
         GroupSupport,
-        NewestVersion,
         OldVersions,
         SilentConnection,
         SuiteSupport,
         TLS13Suites,
         UnusualClientHello,
     )
+    from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
     from pytest_etcdtls.facts.release import (
         EtcdRelease,
         EtcdReleases,
         GoReleases,
         SplitListeners,
     )
-    from pytest_etcdtls.tls.attempt import (
-        Attempt,
-        Ending,
+    from pytest_etcdtls.facts.sessions import (
         ForeignSession,
         Renegotiation,
-        Response,
         Resumption,
         SessionTickets,
     )
+    from pytest_etcdtls.tls.attempt import (
+        Attempt,
+        Ending,
+        Response,
+    )
 
 _MODULES = (
-    "declared.files",
     "facts.access",
+    "facts.access_matrix",
+    "facts.alternatives",
     "facts.api",
+    "facts.calls",
     "facts.certificates",
+    "facts.clock",
     "facts.configuration",
+    "facts.declared_files",
     "facts.discovery",
     "facts.etcd_log",
     "facts.experiments",
+    "facts.fact",
     "facts.listener",
     "facts.member_list",
     "facts.members",
     "facts.protocol",
+    "facts.refusal_grounds",
     "facts.release",
+    "facts.sessions",
     "tls.attempt",
 )
 
 __all__ = [
     "AcceptedClient",
+    "Access",
     "AccessMatrix",
     "AdvertisedURLs",
-    "Alarms",
     "AlpnChoices",
     "AnnouncedCAs",
     "Attempt",
-    "CAsInUse",
+    "Case",
     "CertificateMessage",
     "CertificationPath",
     "ClientExchange",
@@ -148,6 +144,7 @@ __all__ = [
     "DeclaredStart",
     "Dialling",
     "Discovery",
+    "Each",
     "Ending",
     "EtcdRelease",
     "EtcdReleases",
@@ -167,22 +164,20 @@ __all__ = [
     "Issuers",
     "KubernetesCA",
     "ListenerDeclaration",
-    "ListenerFacts",
-    "ListenersSeen",
     "LogComparison",
-    "MemberCount",
+    "LoopbackElsewhere",
+    "MemberClock",
+    "MemberListing",
     "MemberListings",
-    "MemberLists",
     "NegotiatedExchange",
-    "NewestVersion",
     "OldVersions",
+    "OtherPort",
     "OwnURLs",
     "PathToTrust",
     "Plaintext",
     "Policy",
-    "PortFits",
-    "PortPair",
     "RangeAnswer",
+    "RefusalGrounds",
     "Renegotiation",
     "RenewalUnderLoad",
     "Response",
@@ -190,6 +185,9 @@ __all__ = [
     "ServedByMembers",
     "ServedChain",
     "ServedClient",
+    "ServedKey",
+    "ServerAddresses",
+    "ServerNames",
     "SessionTickets",
     "SideBySide",
     "SilentConnection",
@@ -198,10 +196,11 @@ __all__ = [
     "SuiteOffers",
     "SuiteSupport",
     "TLS13Suites",
+    "TLSContact",
+    "TrustedFiles",
     "UnauthenticatedExchange",
     "UnnamedPorts",
     "UnusualClientHello",
-    "VersionAnswers",
 ]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
@@ -23,22 +23,21 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
 )
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import PathToTrust, ServerProof
-from pytest_etcdtls.facts.configuration import LoopbackAttempt, LoopbackElsewhere
+from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import UnnamedPorts, version_path
 from pytest_etcdtls.facts.member_list import (
     BY_GATEWAY,
-    SAMPLE_MEMBERS,
     Endpoint,
     LocalURLError,
     MemberListing,
+    MemberRecord,
     canonical,
-    member_id,
+    endpoint_of,
     parse,
+    reported_ids,
 )
-from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import (
     ConnectTo,
@@ -50,7 +49,7 @@ from pytest_etcdtls.target import (
     safe,
     unique,
 )
-from pytest_etcdtls.tls.attempt import Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import addresses_of
 from pytest_etcdtls.untrusted import printable
 
@@ -133,7 +132,7 @@ class DiscoveredMember:
 
     def of_role(self, role: str) -> tuple[MemberURL, ...]:
         """Return the URLs that it advertises for that role."""
-        return tuple(found for found in self.urls if found.role == role)
+        return tuple(url for url in self.urls if url.role == role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +143,7 @@ class Question:
         why_not: why it returned none, empty if it returned one.
     """
 
-    url: str
+    listener: Listener
     api: QueriedBy
     why_not: str = ""
 
@@ -178,10 +177,10 @@ class Discovery:
         names = [
             f"{member.title}{' (learner)' if member.learner else ''}" for member in self.members[:_SHOWN]
         ]
-        more = [f"and {number - _SHOWN} more"] if number > _SHOWN else []
+        others = [f"and {number - _SHOWN} more"] if number > _SHOWN else []
         plural = "s" if number > 1 else ""
-        listed = ", ".join([*names, *more])
-        return f"{number} member{plural}, by {self.source.api} of {self.source.url}: {listed}"
+        listed = ", ".join([*names, *others])
+        return f"{number} member{plural}, by {self.source.api} of {self.source.listener.url}: {listed}"
 
 
 MOST_MEMBERS = 100
@@ -193,7 +192,7 @@ MOST_LISTENERS = 2 * MOST_MEMBERS
 _LOCALHOST = frozenset({"127.0.0.1", "::1"})
 
 
-class _HostAddresses:
+class HostAddresses:
     """Returns the addresses of hosts; resolves each name once, and a limited number of names."""
 
     def __init__(self, seconds: float) -> None:
@@ -208,6 +207,12 @@ class _HostAddresses:
             resolve = len(self._known) <= 2 * MOST_LISTENERS
             self._known[host] = addresses_of(host, self._seconds) if resolve else frozenset()
         return self._known[host]
+
+
+@fact(reported=False)
+def host_addresses(work: Work) -> HostAddresses:
+    """Return what resolves the names of hosts, each within the time of an attempt."""
+    return HostAddresses(work.timeout)
 
 
 class URLResolver:
@@ -236,7 +241,7 @@ class URLResolver:
         self._rules = rules
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
-        self._at_endpoint = {Endpoint(one.scheme, canonical(one.host), one.port): one for one in named}
+        self._at_endpoint = {endpoint_of(listener): listener for listener in named}
         self._first: dict[Endpoint, tuple[str, Role]] = {}
         self._member_ids = dict(member_ids)
         self._hosts = frozenset(canonical(listener.host) for listener in named)
@@ -369,21 +374,21 @@ def member_ids(
     Args:
         target: with the listeners that the user named.
         records: of the member list.
-        reported_id: returns the ID that the member behind a client listener reports, ``None`` if it reports
-            none. It is called for listeners whose URL no member advertises.
+        reported_id: returns the ID that the member behind a client listener reports, if it reports one. It is
+            called for listeners whose URL no member advertises.
     """
     if len(records) == 1:
         return {listener.label: records[0].id for listener in target.listeners}
     advertised = _advertised(records)
     known = {record.id for record in records}
-    found: dict[str, str] = {}
+    ids: dict[str, str] = {}
     for listener in target.listeners:
-        claimed = advertised.get(Endpoint(listener.scheme, canonical(listener.host), listener.port), set())
+        claimed = advertised.get(endpoint_of(listener), set())
         if len(claimed) == 1:
-            found[listener.label] = next(iter(claimed))
+            ids[listener.label] = next(iter(claimed))
         elif listener.role is Role.CLIENT and (own_id := reported_id(listener)) and own_id in known:
-            found[listener.label] = own_id
-    return found
+            ids[listener.label] = own_id
+    return ids
 
 
 def labelled(
@@ -403,7 +408,7 @@ def labelled(
     groups: dict[str, set[str]] = defaultdict(set)
     for listener in target.listeners:
         groups[listener.member] |= {ids[listener.label]} if listener.label in ids else set()
-    only_ids = {label: next(iter(found)) for label, found in groups.items() if len(found) == 1}
+    only_ids = {label: next(iter(group)) for label, group in groups.items() if len(group) == 1}
     labels: dict[str, str] = {}
     for label, identifier in only_ids.items():
         labels.setdefault(identifier, label)
@@ -424,12 +429,12 @@ def labelled(
 
 def _advertised(records: Sequence[MemberRecord]) -> dict[Endpoint, set[str]]:
     """Return by endpoint the IDs of the members that advertise its URL."""
-    found: dict[Endpoint, set[str]] = defaultdict(set)
+    advertised_by: dict[Endpoint, set[str]] = defaultdict(set)
     for record in records:
         for url in (*record.client_urls, *record.peer_urls):
             with suppress(ValueError):
-                found[parse(url)].add(record.id)
-    return found
+                advertised_by[parse(url)].add(record.id)
+    return advertised_by
 
 
 _APIS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
@@ -454,39 +459,37 @@ class Discovered:
     client_urls: Mapping[str, MemberURL]
 
 
-def judged_for(context: Context, url: str) -> Listener | None:
-    """Return the listener that is judged for a client URL, ``None`` if none is."""
-    found = context.get(Discovered).client_urls.get(url)
-    label = found.listener if found else None
-    return next((listener for listener in context.target.listeners if listener.label == label), None)
+@fact
+def discovery(discovered: Discovered) -> Discovery:
+    """Return the members that the cluster lists."""
+    return discovered.discovery
 
 
-def why_left_out(context: Context, url: str) -> str:
-    """Return why no listener is judged for a client URL."""
-    found = context.get(Discovered).client_urls.get(url)
-    return found.why if found else "the member list that was followed does not have it"
+def _by_either_api(_: Planned) -> tuple[str | None, ...]:
+    return None, BY_GATEWAY
 
 
-@probe(Discovery, cost=0, needs=[Discovered])
-def _discovery(context: Context) -> Discovery:
-    return context.get(Discovered).discovery
+MemberListsByAPI = Each[Annotated[MemberListing, _by_either_api]]
 
 
-@probe(
-    Discovered,
-    reported=False,
-    cost=0,
-    needs=[PathToTrust, MemberListing, (MemberListing, BY_GATEWAY), AcceptedClient],
-)
-def _discovered(context: Context) -> Discovered:
-    target = context.target
+@fact(reported=False)
+def discovered(
+    target: Target,
+    paths: Each[PathToTrust],
+    lists: MemberListsByAPI,
+    clients: Each[ServedClient],
+    addresses: HostAddresses,
+) -> Discovered:
+    """Follow the first member list that a trusted listener returns."""
     if not target.discover:
         raise NotApplicableError("the members are asked for only with --etcd-discover")
-    questions, records = _ask(context)
+    questions, records = _ask(target, paths, lists)
     followed = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
-    ids = member_ids(target, followed, lambda listener: member_id(context, listener)) if followed else {}
+    ids: dict[str, str] = {}
+    if followed:
+        ids = member_ids(target, followed, lambda listener: reported_ids(clients.known(listener))[1])
     listeners, labels = labelled(target, followed, ids)
-    resolver = URLResolver(listeners, target.connect_to, ids, _HostAddresses(context.timeout))
+    resolver = URLResolver(listeners, target.connect_to, ids, addresses)
     members = tuple(resolver.member(record, labels[record.id]) for record in followed)
     discovery = Discovery(
         questions=tuple(questions),
@@ -497,26 +500,28 @@ def _discovered(context: Context) -> Discovered:
     return Discovered(discovery, tuple(resolver.listeners), resolver.client_urls)
 
 
-def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
+def _ask(
+    target: Target, paths: Each[PathToTrust], lists: MemberListsByAPI
+) -> tuple[list[Question], tuple[MemberRecord, ...]]:
     """Ask listeners until one returns a list, and return the questions and the list."""
     questions: list[Question] = []
-    listeners = context.target.listeners
-    for api, key, listener in (
-        (a, k, one) for a, k, roles in _APIS for one in listeners if one.role in roles
-    ):
-        try:
-            _require_trust(context, listener)
-            members = context.get(MemberListing, key, listener).members
-            why_not = "" if members else "its list is empty"
-        except UnobservedError as unobserved:
-            members, why_not = (), unobserved.reason
-        questions.append(Question(url=listener.url, api=api, why_not=why_not))
-        if members:
-            return questions, members
+    for api, key, roles in _APIS:
+        for listener in target.listeners:
+            if listener.role not in roles:
+                continue
+            try:
+                _require_trust(listener, paths)
+                members = lists.at(listener, key).members
+                why_not = "" if members else "its list is empty"
+            except UnobservedError as unobserved:
+                members, why_not = (), unobserved.reason
+            questions.append(Question(listener=listener, api=api, why_not=why_not))
+            if members:
+                return questions, members
     return questions, ()
 
 
-def _require_trust(context: Context, listener: Listener) -> None:
+def _require_trust(listener: Listener, paths: Each[PathToTrust]) -> None:
     """Check that a listener passes ``cert.trusted``. The list of another one may lead anywhere.
 
     Raises:
@@ -526,33 +531,11 @@ def _require_trust(context: Context, listener: Listener) -> None:
         raise NotVerifiedError(
             f"{listener.url} is plain HTTP, which anybody can answer: its list is not followed"
         )
-    path = context.get(PathToTrust, listener=listener)
+    path = paths.at(listener)
     if path.error:
         raise NotVerifiedError(
             f"{listener.url} does not lead to {path.source}, see cert.trusted: its list is not followed"
         )
-
-
-def _sample_member(member: MemberRecord) -> DiscoveredMember:
-    urls = [(Role.CLIENT, url) for url in member.client_urls] + [(Role.PEER, url) for url in member.peer_urls]
-    return DiscoveredMember(
-        id=member.id,
-        name=member.name,
-        learner=False,
-        started=True,
-        urls=tuple(
-            MemberURL(url=url, role=role, reachability=Reachability.FOUND, listener=f"{role}-{member.name}")
-            for role, url in urls
-        ),
-    )
-
-
-@sample(Discovery)
-def _sample_discovery(_: SampleListener) -> Discovery:
-    return Discovery(
-        questions=(Question(url=SAMPLE_MEMBERS[0].client_urls[0], api=QueriedBy.GRPC),),
-        members=tuple(_sample_member(member) for member in SAMPLE_MEMBERS),
-    )
 
 
 USUAL_PORTS = {
@@ -565,24 +548,16 @@ USUAL_PORTS = {
 """Default ports of etcd, today and in its first releases, with their use."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A loopback listener of a member, and a host that the member advertises."""
-
-    member: str
-    declared: DeclaredListener
-    host: str
-
-
-def _candidates(target: Target) -> Iterator[_Candidate]:
+def _candidates(target: Target) -> Iterator[tuple[str, DeclaredListener, str]]:
+    """Yield each member's loopback listeners, each with the hosts that the member advertises."""
     for label, declared_member in sorted(target.declared.items()):
         listeners = declared_listeners(declared_member.declaration)
-        declared_at = {(one.url.host, one.url.port) for one in listeners}
+        declared_at = {(declared.url.host, declared.url.port) for declared in listeners}
         for declared in listeners:
             if declared.url.is_loopback and not declared.url.is_socket:
                 for host in _advertised_hosts(declared_member):
                     if (host, declared.url.port) not in declared_at:
-                        yield _Candidate(label, declared, host)
+                        yield label, declared, host
 
 
 def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
@@ -590,15 +565,50 @@ def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
     return dict.fromkeys(url.host for url in urls if not (url.is_wildcard or url.is_socket))
 
 
-@probe(LoopbackElsewhere, reported=False, cost=0, elsewhere=lambda target: len(list(_candidates(target))))
-def _loopback_elsewhere(context: Context) -> LoopbackElsewhere:
-    target, addresses_of_host = context.target, _HostAddresses(context.timeout)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackAttempt:
+    """One connection to an address that a member advertises, at the port of a listener declared on loopback.
+
+    Attributes:
+        declared: the listener.
+        address: IP address and port of the connection.
+        attempt: without a certificate; plain HTTP where http is declared.
+    """
+
+    declared: DeclaredListener
+    address: tuple[str, int]
+    attempt: Attempt
+
+    @property
+    def answers(self) -> bool:
+        """Whether the listener that is declared only on loopback answers at this address."""
+        if not self.declared.url.secure:
+            return self.attempt.answers_plaintext
+        return self.attempt.ending is not Ending.UNCLEAR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackElsewhere:
+    """Attempts at other addresses of listeners that are declared on loopback.
+
+    Attributes:
+        attempts: one for each address.
+        not_tried: why other addresses were not tried, one sentence each.
+    """
+
+    attempts: tuple[LoopbackAttempt, ...] = ()
+    not_tried: tuple[str, ...] = ()
+
+
+@fact(connections=0, elsewhere=lambda target: len(list(_candidates(target))), reported=False)
+def loopback_elsewhere(target: Target, addresses_of_host: HostAddresses, wire: Wire) -> LoopbackElsewhere:
+    """Connect to the ports that are declared on loopback, at the addresses that the member advertises."""
     known = _known(target.listeners, target.declared.values(), addresses_of_host)
-    requested: dict[tuple[str, int], tuple[_Candidate, Listener]] = {}
+    requested: dict[tuple[str, int], tuple[DeclaredListener, Listener]] = {}
     not_tried: dict[str, None] = {}
-    for candidate in _candidates(target):
-        url, host = candidate.declared.url, candidate.host
-        mine = [listener for listener in target.listeners if listener.member == candidate.member]
+    for member, declared, host in _candidates(target):
+        url = declared.url
+        mine = [listener for listener in target.listeners if listener.member == member]
         addresses = addresses_of_host(host)
         if addresses & addresses_of_host(url.host):
             continue
@@ -609,16 +619,14 @@ def _loopback_elsewhere(context: Context) -> LoopbackElsewhere:
         address = min(addresses)
         if (address, url.port) not in known | requested.keys():
             scheme: Literal["https", "http"] = "https" if url.secure else "http"
-            other = _listener_at(candidate.declared.role, scheme, host, url.port, candidate.member, address)
-            requested[address, url.port] = (candidate, other)
+            other = _listener_at(declared.role, scheme, host, url.port, member, address)
+            requested[address, url.port] = (declared, other)
     purpose = "a listener declared on loopback, elsewhere"
-    tried = context.attempt_elsewhere(*((one, _request(purpose, one)) for _, one in requested.values()))
+    tried = wire.attempt_elsewhere(*((other, _request(purpose, other)) for _, other in requested.values()))
     return LoopbackElsewhere(
         attempts=tuple(
-            LoopbackAttempt(
-                member=candidate.member, declared=candidate.declared, address=address, attempt=attempt
-            )
-            for (address, (candidate, _)), attempt in zip(requested.items(), tried, strict=True)
+            LoopbackAttempt(declared=declared, address=address, attempt=attempt)
+            for (address, (declared, _)), attempt in zip(requested.items(), tried, strict=True)
         ),
         not_tried=tuple(not_tried),
     )
@@ -629,42 +637,46 @@ def _most_unnamed(target: Target) -> int:
     return len(USUAL_PORTS) * len(hosts) if target.discover else 0
 
 
-@probe(
-    UnnamedPorts,
-    cost=0,
-    needs=[Discovered, LoopbackElsewhere, ServerProof],
-    elsewhere=_most_unnamed,
-)
-def _unnamed_ports(context: Context) -> UnnamedPorts:
-    target = context.target
+@fact(connections=0, elsewhere=_most_unnamed)
+def unnamed_ports(
+    target: Target,
+    discovered: Lazy[Discovered],
+    addresses_of_host: HostAddresses,
+    elsewhere: Lazy[LoopbackElsewhere],
+    proofs: Each[ServerProof],
+    wire: Wire,
+) -> UnnamedPorts:
+    """Try etcd's usual ports in plain HTTP on the hosts of the members that are judged."""
     if not target.discover:
         raise NotApplicableError("listeners that were not named are looked for only with --etcd-discover")
-    found = context.get(Discovered)
-    if found.discovery.source is None:
+    cluster = discovered.get()
+    if cluster.discovery.source is None:
         raise NotVerifiedError(
             "no endpoint returned the member list, whose hosts are tried: see cluster.discovered"
         )
     labels = {
-        url.listener for one in found.discovery.members for url in one.urls if url.reachability in JUDGED
+        url.listener
+        for member in cluster.discovery.members
+        for url in member.urls
+        if url.reachability in JUDGED
     }
-    listed = [listener for listener in found.listeners if listener.label in labels]
-    addresses_of_host = _HostAddresses(context.timeout)
-    known = _known(found.listeners, target.declared.values(), addresses_of_host)
-    here = any(is_loopback(listener.host) for listener in found.listeners)
+    listed = [listener for listener in target.listeners if listener.label in labels]
+    known = _known(cluster.listeners, target.declared.values(), addresses_of_host)
+    here = any(is_loopback(listener.host) for listener in cluster.listeners)
     # What was tried because of declarations is not tried again.
-    elsewhere = observed(context, LoopbackElsewhere)
+    declared = elsewhere.known()
     already = {
-        one.address: one.attempt
-        for one in (elsewhere.attempts if elsewhere else ())
-        if not one.declared.url.secure
+        loopback.address: loopback.attempt
+        for loopback in (declared.attempts if declared else ())
+        if not loopback.declared.url.secure
     }
     requested: dict[tuple[str, int], Listener] = {}
     not_tried: dict[str, None] = {}
     for host in dict.fromkeys(listener.host for listener in listed):
-        if why := _unproved(context, [listener for listener in listed if listener.host == host]):
+        if why := _unproved(proofs, [listener for listener in listed if listener.host == host]):
             not_tried[f"no other address of {host} was tried, since {why}"] = None
             continue
-        mine = [listener for listener in found.listeners if listener.host == host]
+        mine = [listener for listener in cluster.listeners if listener.host == host]
         addresses = addresses_of_host(host)
         for port, role in USUAL_PORTS.items():
             if why := _why_not(target, mine, host, port, addresses, here=here):
@@ -672,7 +684,7 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
             elif (address := min(addresses), port) not in known | already.keys() | requested.keys():
                 requested[address, port] = _listener_at(role, "http", host, port, mine[0].member, address)
     purpose = "plain HTTP at a usual port"
-    tried = context.attempt_elsewhere(*((one, _request(purpose, one)) for one in requested.values()))
+    tried = wire.attempt_elsewhere(*((other, _request(purpose, other)) for other in requested.values()))
     hosts = {address for listener in listed for address in addresses_of_host(listener.host)}
     return UnnamedPorts(
         tried=(
@@ -683,14 +695,14 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
     )
 
 
-def _unproved(context: Context, listeners: Sequence[Listener]) -> str:
+def _unproved(proofs: Each[ServerProof], listeners: Sequence[Listener]) -> str:
     """Return why no server at the listeners of a host has proved who it is; empty if one has."""
     why = ""
     for listener in listeners:
         if not listener.discovered:
             return ""
         try:
-            context.get(ServerProof, listener=listener)
+            proofs.at(listener)
         except UnobservedError as unobserved:
             why = unobserved.reason
         else:
@@ -699,17 +711,19 @@ def _unproved(context: Context, listeners: Sequence[Listener]) -> str:
 
 
 def _known(
-    listeners: Iterable[Listener], declared: Iterable[DeclaredMember], addresses_of_host: _HostAddresses
+    listeners: Iterable[Listener], members: Iterable[DeclaredMember], addresses_of_host: HostAddresses
 ) -> frozenset[tuple[str, int]]:
     """Return the addresses and ports of listeners of the target and of declared listeners."""
-    found = {(address, one.port) for one in listeners for address in addresses_of_host(one.host)}
-    for declared_member in declared:
-        for one in declared_listeners(declared_member.declaration):
-            if one.url.is_socket:
+    known = {
+        (address, listener.port) for listener in listeners for address in addresses_of_host(listener.host)
+    }
+    for declared_member in members:
+        for url in (declared.url for declared in declared_listeners(declared_member.declaration)):
+            if url.is_socket:
                 continue
-            hosts = _advertised_hosts(declared_member) if one.url.is_wildcard else [one.url.host]
-            found |= {(address, one.url.port) for host in hosts for address in addresses_of_host(host)}
-    return frozenset(found)
+            hosts = _advertised_hosts(declared_member) if url.is_wildcard else [url.host]
+            known |= {(address, url.port) for host in hosts for address in addresses_of_host(host)}
+    return frozenset(known)
 
 
 def _why_not(
@@ -759,18 +773,3 @@ def _request(purpose: str, listener: Listener) -> Request:
     plaintext = listener.scheme == "http"
     path = "/health" if listener.role is Role.CLIENT and plaintext else version_path(listener.role)
     return Request(purpose=purpose, plaintext=plaintext, protocol=Protocol.HTTP1, path=path)
-
-
-@sample(UnnamedPorts)
-def _sample_ports(listener: SampleListener) -> UnnamedPorts:
-    refused = listener.attempt(
-        url="http://127.0.0.1:2381",
-        identity="none",
-        offered_version=None,
-        ending=Ending.UNCLEAR,
-        phase=Phase.CONNECT,
-        stream_end=StreamEnd.CONNECTION_REFUSED,
-        first_bytes=b"",
-        response=None,
-    )
-    return UnnamedPorts(tried=(refused,))

@@ -1,10 +1,18 @@
-"""etcd's own log: the connections that it rejected, from this run and from other clients."""
+"""etcd's own log: the connections that it rejected, from this run and from other clients.
+
+etcd logs "rejected connection" with the client's address and the error for each connection whose handshake
+fails, or that it closes after one (``acceptLoop`` in client/pkg/transport/listener_tls.go, ``setupLogging``
+in server/embed/config_logging.go). :class:`LogComparison` asks whether the log and the wire agree about the
+attempts on one listener. :class:`EtcdLogs` explains the lines about connections that this run did not make.
+
+Both match lines with the connections made before, so they come last.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from pytest_etcdtls.dataclass import dataclass
@@ -17,7 +25,6 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
     Match,
-    MatchedBy,
     Matches,
     agrees,
     by_our_clock,
@@ -27,9 +34,7 @@ from pytest_etcdtls.etcd_log.matching import (
     match_connections,
 )
 from pytest_etcdtls.etcd_log.parse import (
-    Cause,
     DialFailure,
-    Endpoint,
     EtcdLog,
     LogSource,
     Rejection,
@@ -37,14 +42,16 @@ from pytest_etcdtls.etcd_log.parse import (
     parse_log,
 )
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, earlier_runs, group
-from pytest_etcdtls.facts.access import AcceptedClient, IdentityAttempts, split_off
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext, tls_answer, tls_listener
-from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, observed, probe, sample
+from pytest_etcdtls.facts.fact import Planned, Wire, fact
+from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import is_generated
-from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.role import Protocol, Side, TLSVersion
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import printable
@@ -104,8 +111,6 @@ class LogComparison:
         go_version: the Go version that etcd was built with, where known.
     """
 
-    url: str
-    role: str
     source: str
     file: str
     compared: tuple[LoggedAttempt, ...]
@@ -248,7 +253,8 @@ def _why(error: OSError | UnreadableFileError) -> str:
 
 
 def match_log(
-    context: Context,
+    target: Target,
+    recording: Recording,
     source: LogSource,
     log: EtcdLog,
     *,
@@ -258,23 +264,24 @@ def match_log(
     """Match every connection made so far with the lines of a log, each line with the nearest connection.
 
     Args:
-        context: of a probe.
+        target: of the connections.
+        recording: has the connections.
         source: of the log.
         log: the parsed log.
         new: the part since the run began, if ``log`` begins earlier; clocks are compared by it.
         go_version: the Go version that etcd was built with, if known.
     """
-    endpoints = _endpoints(context, source)
-    listeners = {listener.url for listener in context.target.listeners}
+    endpoints = _endpoints(target, source)
+    listeners = {listener.url for listener in target.listeners}
     # An address that is no listener may be this member's: only the port can identify it.
     connections = [
         one
-        for one in context.connections
+        for one in recording.connections
         if (one.url in endpoints or one.url not in listeners) and not is_reused(one)
     ]
     ahead = clock_ahead(connections, (new or log).rejections)
     version = go_version or log.startup.go_version
-    ours = context.target.origin != "live"
+    ours = target.origin != "live"
     matches = match_connections(
         connections,
         by_our_clock(log.rejections, ahead),
@@ -286,12 +293,10 @@ def match_log(
     return MatchedLog(log, matches, ahead.total_seconds())
 
 
-def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
+def _endpoints(target: Target, source: LogSource) -> dict[str, Side]:
     """Return by URL the endpoint name that the log uses for each listener of its members."""
     return {
-        listener.url: "peer" if listener.role is Role.PEER else "client"
-        for listener in context.target.listeners
-        if context.target.log_of(listener) is source
+        listener.url: listener.role.side for listener in target.listeners if target.log_of(listener) is source
     }
 
 
@@ -310,75 +315,96 @@ def _cost(planned: Planned) -> int:
     return len(TLSVersion) if has_log else 0
 
 
-@probe(
-    LogComparison,
-    cost=_cost,
-    needs=[FirstContact, ServedChain, AcceptedClient, IdentityAttempts, Plaintext, GoRelease],
-)
-def _comparison(context: Context) -> LogComparison:
-    listener = tls_listener(context)
-    source = context.target.log_of(listener)
+@dataclass(frozen=True, slots=True)
+class MemberLog:
+    """The log of the member behind a TLS listener."""
+
+    source: LogSource
+
+
+@fact(reported=False)
+def member_log(here: Listener, target: Target) -> MemberLog:
+    """Return the log of the listener's member.
+
+    Raises:
+        NotApplicableError: for an ``http`` URL.
+        NotVerifiedError: if there is none.
+    """
+    require_tls(here)
+    source = target.log_of(here)
     if source is None:
         raise NotVerifiedError("needs etcd's own log, with the connections that it rejected: pass --etcd-log")
-    attempts = list(_attempts(context))
-    not_logged = _not_logged(context, listener)
-    go = observed(context, GoRelease)
+    return MemberLog(source)
+
+
+@fact(connections=_cost)
+def log_comparison(
+    here: Listener,
+    target: Target,
+    log: MemberLog,
+    contact: TLSContact,
+    good: AcceptedClient,
+    identities: IdentityAttempts,
+    plaintext: Plaintext | None,
+    chain: ServedChain | None,
+    go: GoRelease | None,
+    recording: Recording,
+    wire: Wire,
+) -> LogComparison:
+    """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
+    source = log.source
+    attempts = [
+        *contact.tls,
+        *(attempt for candidate in good.candidates for case in candidate.cases for attempt in case.tries),
+        *identities.here.attempts,
+        *(plaintext.tries if plaintext else ()),
+    ]
+    not_logged = _not_logged(here, target, good, chain)
     go_version = go.text if go else source.go_version
-    found = _wait_for_lines(context, source, () if not_logged else attempts, go_version)
-    ours = _matches_of(attempts, found)
-    if not ours and not not_logged and is_thinned_out(found.log.rejections):
+
+    def find(text: str) -> MatchedLog:
+        return match_log(target, recording, source, parse_log(text, source.name), go_version=go_version)
+
+    matched = _wait_for_lines(source, find, () if not_logged else attempts)
+    ours = _matches_of(attempts, matched)
+    if not ours and not not_logged and is_thinned_out(matched.log.rejections):
         # Connect again, after the second in which etcd may have omitted lines.
         requests = [
             Request(purpose="no certificate, to be looked up in the log", version=version)
             for version in TLSVersion
         ]
-        again = [tries[-1] for tries in context.attempt(*requests)]
+        again = [tries[-1] for tries in wire.attempt(*requests)]
         attempts += again
-        found = _wait_for_lines(context, source, again, go_version, omitted=False)
-        ours = _matches_of(attempts, found)
-    go_version = go_version or found.log.startup.go_version
-    unlogged = {id(one) for one in found.matches.unmentioned}
+        matched = _wait_for_lines(source, find, again, omitted=False)
+        ours = _matches_of(attempts, matched)
+    go_version = go_version or matched.log.startup.go_version
+    unlogged = {id(attempt) for attempt in matched.matches.unmentioned}
     return LogComparison(
-        url=listener.url,
-        role=listener.role,
         source=source.name,
         file=str(source.file or ""),
         compared=tuple(_compared(ours, go_version)),
         unlogged=tuple(
-            Unlogged(purpose=one.purpose, identity=one.identity, on_the_wire=one.describe())
-            for one in attempts
-            if id(one) in unlogged
+            Unlogged(purpose=attempt.purpose, identity=attempt.identity, on_the_wire=attempt.describe())
+            for attempt in attempts
+            if id(attempt) in unlogged
         ),
-        latest=found.log.latest,
-        thinned_out=is_thinned_out(found.log.rejections),
+        latest=matched.log.latest,
+        thinned_out=is_thinned_out(matched.log.rejections),
         not_logged=not_logged,
-        clock_ahead=found.ahead,
+        clock_ahead=matched.ahead,
         go_version=go_version,
     )
 
 
-def _matches_of(attempts: Iterable[Attempt], found: MatchedLog) -> list[Match]:
+def _matches_of(attempts: Iterable[Attempt], matched: MatchedLog) -> list[Match]:
     ids = {id(attempt) for attempt in attempts}
-    return [match for match in found.matches.ours if id(match.connection) in ids]
-
-
-def _attempts(context: Context) -> Iterator[Attempt]:
-    """Yield the attempts that show which identities the listener accepts."""
-    answer = tls_answer(context)
-    yield from answer.tls
-    for candidate in context.get(AcceptedClient).candidates:
-        for _, _, tries in candidate.tries:
-            yield from tries
-    yield from (made.attempt for made in context.get(IdentityAttempts).here)
-    plaintext = observed(context, Plaintext)
-    yield from plaintext.tries if plaintext else ()
+    return [match for match in matched.matches.ours if id(match.connection) in ids]
 
 
 def _wait_for_lines(
-    context: Context,
     source: LogSource,
+    find: Callable[[str], MatchedLog],
     attempts: Iterable[Attempt],
-    go_version: str | None,
     *,
     omitted: bool = True,
 ) -> MatchedLog:
@@ -393,13 +419,13 @@ def _wait_for_lines(
         text = read_new(source)
         if text != known:
             known = text
-            found = match_log(context, source, parse_log(text, source.name), go_version=go_version)
-            logged = expected & {id(match.connection) for match in found.matches.ours}
-            thinned_out = is_thinned_out(found.log.rejections)
+            matched = find(text)
+            logged = expected & {id(match.connection) for match in matched.matches.ours}
+            thinned_out = is_thinned_out(matched.log.rejections)
         none_yet = source.file is None and not logged and not thinned_out
         enough = logged == expected or (omitted and logged and thinned_out)
         if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
-            return found
+            return matched
         threading.Event().wait(_PAUSE)
 
 
@@ -422,32 +448,33 @@ def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedA
             )
 
 
-def _not_logged(context: Context, listener: Listener) -> str:
+def _not_logged(here: Listener, target: Target, good: AcceptedClient, chain: ServedChain | None) -> str:
     """Return the clients whose refusals etcd does not log on the listener, in words; empty if it logs all."""
     # Measured: on these ports etcd logs none of the clients that it rejects.
-    accepted = context.get(AcceptedClient).accepted
-    served_protocols = set(accepted.served_protocols) if accepted else set()
-    if served_protocols == {Protocol.GRPC} or split_off(context, listener) is not None:
+    served_protocols = set(good.accepted.served_protocols) if good.accepted else set()
+    if served_protocols == {Protocol.GRPC} or split_off(target, here) is not None:
         return "clients that a gRPC-only port rejects"
-    served = observed(context, ServedChain)
-    if served is not None and is_generated(served.leaf):
+    if chain is not None and is_generated(chain.leaf):
         return "clients that a port with auto-tls rejects"
     return ""
 
 
-@probe(EtcdLogs, cost=0)
-def _logs(context: Context) -> EtcdLogs:
+@fact
+def etcd_logs(target: Target, recording: Recording) -> EtcdLogs:
+    """Read the log of each member, and explain its lines that are of no connection of this run."""
     members: dict[int, tuple[LogSource, dict[str, None]]] = {}
-    for listener in context.target.listeners:
-        source = context.target.log_of(listener)
+    for listener in target.listeners:
+        source = target.log_of(listener)
         if source is not None:
             members.setdefault(id(source), (source, {}))[1][listener.member] = None
     if not members:
         raise NotApplicableError("no log of etcd is at hand: pass --etcd-log")
-    return EtcdLogs(logs=tuple(_read(context, source, tuple(names)) for source, names in members.values()))
+    return EtcdLogs(
+        logs=tuple(_read(target, recording, source, tuple(names)) for source, names in members.values())
+    )
 
 
-def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> ReadLog:
+def _read(target: Target, recording: Recording, source: LogSource, members: tuple[str, ...]) -> ReadLog:
     try:
         text, truncated = source.read()
         new = source.read_new()
@@ -455,11 +482,11 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
         return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text, source.name, truncated=truncated)
     since = log if new == text else parse_log(new, source.name)
-    found = match_log(context, source, log, new=since, go_version=source.go_version)
-    ours = [match.rejection for match in found.matches.ours]
-    runs = earlier_runs(found.matches.unmatched, ours)
+    matched = match_log(target, recording, source, log, new=since, go_version=source.go_version)
+    ours = [match.rejection for match in matched.matches.ours]
+    runs = earlier_runs(matched.matches.unmatched, ours)
     earlier = {line.line for run in runs for line in run.lines}
-    others = [line for line in found.matches.unmatched if line.line not in earlier]
+    others = [line for line in matched.matches.unmatched if line.line not in earlier]
     return ReadLog(
         source=source.name,
         members=members,
@@ -480,20 +507,20 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
 
 
 def _rejected(unmatched: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
-    for found in group(unmatched):
-        explanation = EXPLANATIONS[found.cause]
+    for rejected in group(unmatched):
+        explanation = EXPLANATIONS[rejected.cause]
         yield RejectedOthers(
-            host=printable(found.host, _LONGEST),
-            endpoint=found.endpoint or "",
-            cause=found.cause,
-            count=found.count,
-            first=found.first,
-            last=found.last,
-            example=printable(found.example, _LONGEST),
-            line=found.line,
+            host=printable(rejected.host, _LONGEST),
+            endpoint=rejected.endpoint or "",
+            cause=rejected.cause,
+            count=rejected.count,
+            first=rejected.first,
+            last=rejected.last,
+            example=printable(rejected.example, _LONGEST),
+            line=rejected.line,
             meaning=explanation.meaning,
             advice=explanation.advice,
-            from_here=found.host in our_hosts,
+            from_here=rejected.host in our_hosts,
         )
 
 
@@ -501,50 +528,13 @@ def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
     groups: dict[tuple[str, str], list[DialFailure]] = {}
     for failure in failures:
         groups.setdefault((failure.target, failure.cause), []).append(failure)
-    for (target, cause), found in groups.items():
+    for (target, cause), same in groups.items():
         yield FailedDials(
             target=printable(target, _LONGEST),
             cause=cause,
-            count=len(found),
-            last=max((one.time for one in found if one.time is not None), default=None),
-            example=printable(found[-1].error, _LONGEST),
-            line=found[-1].line,
-            meaning=printable(found[-1].meaning, _LONGEST),
+            count=len(same),
+            last=max((failure.time for failure in same if failure.time is not None), default=None),
+            example=printable(same[-1].error, _LONGEST),
+            line=same[-1].line,
+            meaning=printable(same[-1].meaning, _LONGEST),
         )
-
-
-@sample(LogComparison)
-def _sample_comparison(listener: SampleListener) -> LogComparison:
-    line = Rejection(
-        line=1,
-        time=None,
-        remote_address="127.0.0.1:40000",
-        error="tls: client didn't provide a certificate",
-        cause=Cause.NO_CERTIFICATE,
-    )
-    comparisons = {
-        version: compare_wire_and_log(listener.refused(identity="none", offered_version=version), line)
-        for version in TLSVersion
-    }
-    return LogComparison(
-        url=listener.url,
-        role=listener.role,
-        source="/var/log/etcd.log",
-        file="/var/log/etcd.log",
-        compared=tuple(
-            LoggedAttempt(
-                purpose="sample",
-                identity="none",
-                version=version,
-                protocol=Protocol.HTTP1,
-                on_the_wire=compared.on_the_wire,
-                in_the_log=compared.in_the_log,
-                expected=compared.expected,
-                agree=compared.agree,
-                remote_address=line.remote_address,
-                recognised_by=MatchedBy.ADDRESS,
-            )
-            for version, compared in comparisons.items()
-        ),
-        unlogged=(),
-    )

@@ -51,10 +51,10 @@ class Step:
         Raises:
             LookupError: if it was not tried.
         """
-        found = tuple(made for made in self.attempts if made.who == who)
-        if not found:
+        attempts = tuple(made for made in self.attempts if made.who == who)
+        if not attempts:
             raise LookupError(f"{who!r} was not tried in step {self.name!r}")
-        return found
+        return attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field, replace
 from types import MappingProxyType
+from typing import NewType
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.probe import Context, SampleListener, probe, sample
+from pytest_etcdtls.facts.fact import Wire, fact
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request
+from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
 
 PROTOCOL_VERSION = 70
 """The alert ``protocol_version``."""
+
+NOTHING_IN_COMMON = frozenset({HANDSHAKE_FAILURE, 71})
+"""Alerts for an offer with nothing acceptable: handshake_failure, insufficient_security."""
+
+EVERY_SUITE = tuple(suite.code for suite in SUITES)
+EVERY_GROUP = tuple(group.code for group in (*HYBRIDS, *MODERN, *OTHERS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +44,17 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerFacts:
-    """Facts of the listener that are known before any connection.
+class WholeOffer:
+    """The answer to a ClientHello with every suite and group of a TLS version.
 
     Attributes:
-        role: ``client``, ``peer``, ``metrics`` or ``client-http``.
-        scheme: ``https`` or ``http``.
-        host: name or address in the URL, without brackets.
-        member: label of the member that it belongs to.
+        alert: with which the server refused it, ``None`` if it did not.
+        accepted: version, suite and group that the server chose, in words; empty if it chose none.
     """
 
-    url: str
-    role: str
-    scheme: str
-    host: str
-    port: int
-    member: str
-    label: str
+    version: TLSVersion
+    alert: int | None = None
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +65,61 @@ class FirstContact:
         tls: attempts without a certificate, one per TLS version; empty for an ``http`` URL.
         plaintext: the plaintext attempt, where one was made.
         tls_instead: a TLS handshake, made if an ``http`` URL does not answer plain HTTP.
+        whole_offers: answers to every suite and group, where our TLS library has none in common with the
+            server.
     """
 
-    url: str
-    role: str
     tls: tuple[Attempt, ...]
     plaintext: Attempt | None = None
     tls_instead: Attempt | None = None
+    whole_offers: tuple[WholeOffer, ...] = ()
 
     @property
     def offered(self) -> tuple[TLSVersion, ...]:
-        """The TLS versions that the listener did not refuse with the alert ``protocol_version``.
+        """The TLS versions in which the listener serves anybody.
 
-        The alert comes before a certificate is requested, so it concerns the version and no identity.
+        It refuses the others with ``protocol_version``, or accepts no cipher suite in them. Such an alert
+        comes before a certificate is requested, so it concerns the version and no identity.
         """
         return tuple(
             attempt.offered_version
             for attempt in self.tls
             if attempt.offered_version is not None
             and not (attempt.alert == PROTOCOL_VERSION and attempt.phase is Phase.HANDSHAKE)
+            and attempt.offered_version not in self.without_suite
         )
+
+    @property
+    def unusable(self) -> tuple[TLSVersion, ...]:
+        """The offered TLS versions in which our TLS library refuses the served certificate.
+
+        Clients written in Go do not. Nobody's identity can be tried in these versions.
+        """
+        local = {attempt.offered_version for attempt in self.tls if attempt.local and attempt.chain}
+        return tuple(version for version in self.offered if version in local)
+
+    @property
+    def usable(self) -> tuple[TLSVersion, ...]:
+        """The offered TLS versions in which identities can be tried."""
+        return tuple(version for version in self.offered if version not in self.unusable)
+
+    @property
+    def without_suite(self) -> tuple[TLSVersion, ...]:
+        """The TLS versions that the listener supports and in which it accepts no suite or group at all."""
+        return tuple(one.version for one in self.whole_offers if one.alert in NOTHING_IN_COMMON)
+
+    @property
+    def limit(self) -> str:
+        """Why our TLS library cannot connect in some version in which the server serves others; or empty."""
+        if accepted := "; ".join(one.accepted for one in self.whole_offers if one.accepted):
+            return (
+                "the TLS library of this Python has no cipher suite or group that the listener accepts "
+                f"({accepted}): use another build of it"
+            )
+        if self.unusable:
+            first = next(attempt for attempt in self.tls if attempt.offered_version in self.unusable)
+            return first.detail
+        return ""
 
     @property
     def serves_tls(self) -> bool:
@@ -103,9 +140,6 @@ class Plaintext(Tried):
         tls_works: a TLS handshake on the same port works.
     """
 
-    url: str
-    role: str
-    scheme: str
     tls_works: bool
 
 
@@ -122,27 +156,14 @@ class UnnamedPorts:
     not_tried: tuple[str, ...] = ()
 
 
-def listener_of(context: Context) -> Listener:
-    """Return the listener of the context.
-
-    Raises:
-        TypeError: if the context is the whole target, which is an error in the check.
-    """
-    if context.listener is None:
-        raise TypeError("this observation is of a listener, the check judges the whole target")
-    return context.listener
-
-
-def tls_listener(context: Context) -> Listener:
-    """Return the listener of the context if TLS is expected there.
+def require_tls(here: Listener) -> None:
+    """Check that TLS is expected on a listener.
 
     Raises:
         NotApplicableError: for an ``http`` URL.
     """
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        raise NotApplicableError(f"{listener.url} is an http URL: there is no TLS to judge")
-    return listener
+    if here.scheme == "http":
+        raise NotApplicableError(f"{here.url} is an http URL: there is no TLS to judge")
 
 
 def version_path(role: Role) -> str:
@@ -150,110 +171,136 @@ def version_path(role: Role) -> str:
     return "/health" if role is Role.METRICS else "/version"
 
 
-def tls_answer(context: Context) -> FirstContact:
-    """Return the first contact with a TLS listener.
+TLSContact = NewType("TLSContact", FirstContact)
+"""The first contact with a listener that serves TLS 1.2 or 1.3."""
+
+
+@fact(reported=False)
+def tls_contact(here: Listener, contact: FirstContact) -> TLSContact:
+    """Return the first contact if the listener serves TLS.
 
     Raises:
         NotApplicableError: for an ``http`` URL.
         NotVerifiedError: if the listener serves plaintext, or no TLS version that we support.
         InconclusiveError: if the server sent no TLS message.
     """
-    listener = tls_listener(context)
-    answer = context.get(FirstContact)
-    if not answer.serves_tls:
-        if answer.plaintext is not None and answer.plaintext.is_http:
-            raise NotVerifiedError(f"{listener.url} answers plain HTTP and no TLS")
-        if answer.plaintext is not None and answer.plaintext.first_bytes:
-            sent = answer.plaintext.first_text
-            raise InconclusiveError(f"{listener.url} answers neither TLS nor HTTP: it sent '{sent}'")
-        raise InconclusiveError(f"{listener.url} does not answer: {answer.tls[0].describe()}")
-    if not answer.offered:
-        raise NotVerifiedError(f"{listener.url} offers neither TLS 1.2 nor TLS 1.3")
-    return answer
+    require_tls(here)
+    if not contact.serves_tls:
+        if contact.plaintext is not None and contact.plaintext.is_http:
+            raise NotVerifiedError(f"{here.url} answers plain HTTP and no TLS")
+        if contact.plaintext is not None and contact.plaintext.first_bytes:
+            sent = contact.plaintext.first_text
+            raise InconclusiveError(f"{here.url} answers neither TLS nor HTTP: it sent '{sent}'")
+        raise InconclusiveError(f"{here.url} does not answer: {contact.tls[0].describe()}")
+    if not contact.offered:
+        raise NotVerifiedError(f"{here.url} offers neither TLS 1.2 nor TLS 1.3")
+    return TLSContact(contact)
 
 
-@probe(ListenerFacts, cost=0)
-def _facts(context: Context) -> ListenerFacts:
-    listener = listener_of(context)
-    return ListenerFacts(
-        url=listener.url,
-        role=listener.role,
-        scheme=listener.scheme,
-        host=listener.host,
-        port=listener.port,
-        member=listener.member,
-        label=listener.label,
-    )
+def versions_of(contact: FirstContact) -> tuple[TLSVersion, ...]:
+    """Return the TLS versions of a listener in which identities can be tried.
+
+    Raises:
+        InconclusiveError: if there are none.
+    """
+    if not contact.usable:
+        raise InconclusiveError(contact.limit)
+    return contact.usable
 
 
-@probe(FirstContact, cost=3, before_proof=True)
-def _answer(context: Context) -> FirstContact:
-    listener = listener_of(context)
+@fact(connections=4, before_proof=True)
+def first_contact(here: Listener, wire: Wire) -> FirstContact:
+    """Connect in each TLS version without a certificate; in plain HTTP where TLS is not answered."""
     tls: tuple[Attempt, ...] = ()
-    if listener.scheme == "https":
+    if here.scheme == "https":
         requests = [
             Request(
                 purpose="first contact, no certificate",
                 identity=NO_CERTIFICATE,
                 version=version,
                 protocol=Protocol.HTTP1,
-                path=version_path(listener.role),
+                path=version_path(here.role),
             )
             for version in TLSVersion
         ]
-        tls = tuple(tries[-1] for tries in context.attempt(*requests))
+        tls = tuple(tries[-1] for tries in wire.attempt(*requests))
         if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
-            return FirstContact(url=listener.url, role=listener.role, tls=tls)
+            return FirstContact(tls=tls, whole_offers=_with_every_suite(wire, tls))
     try:
-        plaintext = _plain(context, listener)[-1]
+        plaintext = _plain(wire, here)[-1]
     except NotVerifiedError:  # given up, since TLS was not answered in time
-        return FirstContact(url=listener.url, role=listener.role, tls=tls)
-    return FirstContact(
-        url=listener.url,
-        role=listener.role,
-        tls=tls,
-        plaintext=plaintext,
-        tls_instead=_tls_instead(context, listener, plaintext),
+        return FirstContact(tls=tls)
+    return FirstContact(tls=tls, plaintext=plaintext, tls_instead=_tls_instead(wire, here, plaintext))
+
+
+def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> tuple[WholeOffer, ...]:
+    """Offer every suite and group in the versions in which our library's have nothing in common.
+
+    Its suites and groups depend on its build and configuration, so only the answer to this is the server's.
+    """
+    versions = [
+        attempt.offered_version
+        for attempt in tls
+        if attempt.offered_version is not None
+        and attempt.ending is Ending.OTHER
+        and attempt.alert in NOTHING_IN_COMMON
+    ]
+    if not versions:
+        return ()
+    # Imported here: nearly every listener has a suite in common with our library.
+    from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello
+
+    hellos = [
+        ClientHello(
+            purpose=f"hello of {version} with every suite and group",
+            version=TLS1_3 if version is TLSVersion.TLS1_3 else TLS1_2,
+            suites=TLS13_SUITES if version is TLSVersion.TLS1_3 else EVERY_SUITE,
+            groups=EVERY_GROUP,
+        )
+        for version in versions
+    ]
+    return tuple(
+        WholeOffer(
+            version=version,
+            alert=exchange.alert,
+            accepted=exchange.server_hello.describe() if exchange.server_hello is not None else "",
+        )
+        for version, exchange in zip(versions, wire.send_hellos(*hellos), strict=True)
     )
 
 
-def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> Attempt | None:
+def _tls_instead(wire: Wire, here: Listener, plaintext: Attempt) -> Attempt | None:
     """Try a TLS handshake on a listener that accepts connections and does not answer plain HTTP."""
-    if listener.scheme == "https" or plaintext.ending is Ending.SERVED or plaintext.phase is Phase.CONNECT:
+    if here.scheme == "https" or plaintext.answers_plaintext or plaintext.phase is Phase.CONNECT:
         return None
-    request = Request(purpose="TLS where plain HTTP is not answered", path=version_path(listener.role))
+    request = Request(purpose="TLS where plain HTTP is not answered", path=version_path(here.role))
     try:
-        return context.attempt(request)[0][-1]
+        return wire.attempt(request)[0][-1]
     except NotVerifiedError:  # given up, since plain HTTP was not answered in time
         return None
 
 
-@probe(Plaintext, cost=1, needs=[FirstContact], before_proof=True)
-def _plaintext(context: Context) -> Plaintext:
-    listener = listener_of(context)
-    answer = context.get(FirstContact)
+@fact(connections=1, before_proof=True)
+def plaintext(here: Listener, contact: FirstContact, wire: Wire) -> Plaintext:
+    """Send plain HTTP, unless the first contact did."""
     # The first contact has no plaintext attempt where TLS works. There a server written in Go ends the stream
     # without a byte, so such an end is not repeated.
-    known = answer.plaintext
-    tries = (known,) if known is not None else _plain(context, listener, may_end=True)
+    known = contact.plaintext
     return Plaintext(
-        url=listener.url,
-        role=listener.role,
-        scheme=listener.scheme,
-        tries=tries,
-        tls_works=any(attempt.ending is not Ending.UNCLEAR for attempt in answer.tls),
+        tries=(known,) if known is not None else _plain(wire, here, may_end=True),
+        tls_works=contact.serves_tls,
     )
 
 
-def _plain(context: Context, listener: Listener, *, may_end: bool = False) -> tuple[Attempt, ...]:
+def _plain(wire: Wire, here: Listener, *, may_end: bool = False) -> tuple[Attempt, ...]:
     request = Request(
         purpose="plain HTTP",
         plaintext=True,
         may_end=may_end,
         protocol=Protocol.HTTP1,
-        path=version_path(listener.role),
+        path=version_path(here.role),
     )
-    return context.attempt(request)[0]
+    return wire.attempt(request)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,38 +324,7 @@ class Policy:
         return replace(self, thresholds={**self.thresholds, check: thresholds})
 
 
-@sample(ListenerFacts)
-def _sample_facts(listener: SampleListener) -> ListenerFacts:
-    return ListenerFacts(
-        url=listener.url,
-        role=listener.role,
-        scheme="https",
-        host="127.0.0.1",
-        port=2380 if listener.role is Role.PEER else 2379,
-        member="m0",
-        label=f"{listener.role}-m0",
-    )
-
-
-@sample(FirstContact)
-def _sample_contact(listener: SampleListener) -> FirstContact:
-    attempts = tuple(listener.refused(identity="none", offered_version=version) for version in TLSVersion)
-    return FirstContact(url=listener.url, role=listener.role, tls=attempts)
-
-
-@sample(Plaintext)
-def _sample_plaintext(listener: SampleListener) -> Plaintext:
-    attempt = listener.attempt(
-        identity="none",
-        offered_version=None,
-        ending=Ending.UNCLEAR,
-        stream_end=StreamEnd.EOF,
-        first_bytes=b"",
-        response=None,
-    )
-    return Plaintext(url=listener.url, role=listener.role, scheme="https", tries=(attempt,), tls_works=True)
-
-
-@sample(Policy)
-def _sample_policy(_: SampleListener) -> Policy:
-    return Policy(expiry_days=30)
+@fact
+def policy(target: Target) -> Policy:
+    """Return the thresholds of the target."""
+    return Policy(expiry_days=target.expiry_days, thresholds=target.thresholds)

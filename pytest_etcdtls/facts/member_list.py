@@ -1,31 +1,37 @@
-"""The member list: requesting it, parsing it, and the URLs that it advertises."""
+"""The member list: requesting it, parsing it, and the URLs that it advertises.
+
+Three APIs return it: gRPC ``MemberList`` (server/etcdserver/api/v3rpc/member.go), its JSON gateway, and
+``/members`` of the peer port (server/etcdserver/api/etcdhttp/peer.go). Clients connect to the URLs in it,
+which are what an administrator wrote. So a URL is parsed before anything connects to it. It is used only if
+it is that of a TCP port of one machine, the same for every client.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
-from pytest_etcdtls.facts.access import AcceptedConnections, ServedClient
-from pytest_etcdtls.facts.api import (
-    ClientExchange,
-    MemberLists,
-    MemberRecord,
-    accepted_client,
-    on_its_connection,
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotVerifiedError,
+    UnobservedError,
+    UnreadableJSONError,
+    escaped,
 )
-from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, observed, probe, sample
+from pytest_etcdtls.facts.access import AcceptedConnections, PresentedClient, ServedClient
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
+from pytest_etcdtls.facts.listener import TLSContact
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener, is_address, is_loopback, is_number, no_machine
-from pytest_etcdtls.tls.attempt import Attempt, Request, Response
+from pytest_etcdtls.target import Listener, Target, is_address, is_loopback, is_number, no_machine
+from pytest_etcdtls.tls.attempt import Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_fields, grpc_message
-from pytest_etcdtls.untrusted import escaped, read_json
+from pytest_etcdtls.untrusted import read_json
 
 LONGEST = 512
 """Maximum length of a URL that is parsed."""
@@ -75,6 +81,11 @@ def canonical(host: str) -> str:
     return str(ipaddress.ip_address(host)) if is_address(host) and "%" not in host else host.lower()
 
 
+def endpoint_of(listener: Listener) -> Endpoint:
+    """Return where the URL of a listener leads to."""
+    return Endpoint(listener.scheme, canonical(listener.host), listener.port)
+
+
 def _host(parts: SplitResult) -> str:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         raise ValueError("its IPv6 address is not in brackets")
@@ -108,6 +119,24 @@ def _port(parts: SplitResult) -> int:
     if not port:
         raise ValueError("it has no port")
     return port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """One member as etcd lists it.
+
+    Attributes:
+        id: the member ID, in lower-case hexadecimal without leading zeros.
+        name: empty until the member has been started.
+        client_urls: empty until the member has been started.
+        learner: it has no vote yet; not compared between two records.
+    """
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool = field(default=False, compare=False)
 
 
 Members = tuple[MemberRecord, ...]
@@ -201,22 +230,22 @@ def _cluster_id(headers: list[Value]) -> str | None:
 
 def _from_message(message: bytes) -> MemberRecord:
     # Member in rpc.proto: ID, name, peerURLs, clientURLs, isLearner.
-    found = fields(message)
+    values = fields(message)
 
     def texts(number: int) -> tuple[str, ...]:
         return tuple(
             escaped(value.decode("utf-8", "replace"))
-            for value in found.get(number, [])
+            for value in values.get(number, [])
             if isinstance(value, bytes)
         )
 
-    identifier = found.get(1, [0])[0]
+    identifier = values.get(1, [0])[0]
     return MemberRecord(
         id=f"{identifier:x}" if isinstance(identifier, int) else "0",
         name=(texts(2) or ("",))[0],
         peer_urls=tuple(sorted(texts(3))),
         client_urls=tuple(sorted(texts(4))),
-        learner=found.get(5, [0])[0] == 1,
+        learner=values.get(5, [0])[0] == 1,
     )
 
 
@@ -236,27 +265,11 @@ class MemberListing:
     """The member list from one listener; from a client listener by gRPC, unless by the gateway.
 
     Attributes:
-        member: label of the listener's member.
         cluster_id: of the cluster that the listener belongs to, ``None`` if it did not report it.
     """
 
-    url: str
-    member: str
     members: tuple[MemberRecord, ...]
     cluster_id: str | None = None
-
-
-@probe(MemberLists, cost=0, needs=[MemberListing], across=True)
-def _member_lists(context: Context) -> MemberLists:
-    peer = listener_of(context)
-    by_peer = context.get(MemberListing)
-    client = next((found for found in context.target.listeners if found.role is Role.CLIENT), None)
-    if client is None:
-        raise NotVerifiedError("needs a client listener of the cluster: pass --etcd-endpoint")
-    by_client = context.get(MemberListing, listener=client)
-    return MemberLists(
-        url=peer.url, by_peer=by_peer.members, by_client=by_client.members, client_url=client.url
-    )
 
 
 def _listing_cost(planned: Planned) -> int:
@@ -273,55 +286,77 @@ def _shared_request(planned: Planned) -> Request | None:
     return _BY_GRPC if by_grpc else None
 
 
-@probe(
-    MemberListing,
-    cost=_listing_cost,
-    needs=lambda planned: [
-        *(ServedClient, AcceptedConnections),
-        *([(ClientExchange, "/members")] if planned.listener and planned.listener.role is Role.PEER else []),
-    ],
-    shared_request=_shared_request,
-)
-def _listing(context: Context, key: str | None) -> MemberListing:
+def _from_members(planned: Planned) -> tuple[str, ...]:
+    return ("/members",) if planned.listener and planned.listener.role is Role.PEER else ()
+
+
+@fact(connections=_listing_cost, shared_request=_shared_request)
+def member_listing(
+    here: Listener,
+    key: str | None,
+    by_peer: Lazy[Annotated[ClientExchange, _from_members]],
+    presented: Lazy[PresentedClient],
+    accepted: Lazy[AcceptedConnections],
+    wire: Wire,
+) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
 
     An ``http`` listener is asked without credentials.
     """
-    if listener_of(context).role is Role.PEER:
-        return _from_peer(context.get(ClientExchange, "/members"), listener_of(context).member)
-    listener = listener_of(context)
-    attempt = _ask(context, _BY_HTTP if key == BY_GATEWAY else _BY_GRPC)
-    what = f"{listener.url}{_GATEWAY_LIST}" if key == BY_GATEWAY else f"{listener.url}: MemberList"
+    if here.role is Role.PEER:
+        return _from_peer(here, by_peer.get())
+    request = _BY_HTTP if key == BY_GATEWAY else _BY_GRPC
+    if here.scheme == "http":
+        attempt = wire.attempt(replace(request, plaintext=True))[0][-1]
+    else:
+        client = presented.get()
+        if request.protocol not in client.candidate.served_protocols:
+            raise NotVerifiedError(
+                f"{here.url} does not answer the good client by {_API_NAMES[request.protocol]}"
+            )
+        made = accepted.get().further.get((MemberListing, key))
+        attempt = made or wire.attempt(replace(request, identity=client.identity))[0][-1]
+    call = f"{here.url}{_GATEWAY_LIST}" if key == BY_GATEWAY else f"{here.url}: MemberList"
     response = attempt.response
     if response is None:
-        raise InconclusiveError(f"{what}: {attempt.describe()}")
+        raise InconclusiveError(f"{call}: {attempt.describe()}")
     try:
         members, cluster_id = (from_gateway if key == BY_GATEWAY else from_grpc)(response.body)
     except ValueError as error:
         if key == BY_GATEWAY:
-            raise _no_list(what, response, error) from error
+            raise _no_list(call, response, error) from error
         why = response.headers.get("grpc-message", "") or error
-        raise NotVerifiedError(f"{what} returned no list: {why}") from error
-    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
+        raise NotVerifiedError(f"{call} returned no list: {why}") from error
+    return MemberListing(members=members, cluster_id=cluster_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberListings:
     """The member lists of every listener that returned one; at least one."""
 
-    listings: tuple[MemberListing, ...]
+    listings: tuple[tuple[Listener, MemberListing], ...]
+
+    @property
+    def size(self) -> int:
+        """The number of members in the longest list."""
+        return max(len(listing.members) for _, listing in self.listings)
+
+    @property
+    def members(self) -> Iterator[MemberRecord]:
+        """The members of every list."""
+        return (member for _, listing in self.listings for member in listing.members)
 
 
-@probe(MemberListings, cost=0, needs=[MemberListing], across=True)
-def _listings(context: Context) -> MemberListings:
-    listings: list[MemberListing] = []
+@fact
+def member_listings(target: Target, lists: Each[MemberListing]) -> MemberListings:
+    """Return the list of every client and peer listener that returns one."""
+    listings: list[tuple[Listener, MemberListing]] = []
     reasons: list[str] = []
-    for listener in context.target.listeners:
+    for listener in target.listeners:
         if listener.role not in (Role.CLIENT, Role.PEER):
             continue
         try:
-            listing = context.get(MemberListing, listener=listener)
-            listings.append(replace(listing, member=listener.member))
+            listings.append((listener, lists.at(listener)))
         except UnobservedError as unobserved:
             reasons.append(unobserved.reason)
     if not listings:
@@ -329,32 +364,15 @@ def _listings(context: Context) -> MemberListings:
     return MemberListings(listings=tuple(listings))
 
 
-def _ask(context: Context, request: Request) -> Attempt:
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        return context.attempt(replace(request, plaintext=True))[0][-1]
-    accepted, identity = accepted_client(context)
-    if request.protocol not in accepted.served_protocols:
-        raise NotVerifiedError(
-            f"{listener.url} does not answer the good client by {_API_NAMES[request.protocol]}"
-        )
-    request = replace(request, identity=identity)
-    if request.protocol is Protocol.GATEWAY:
-        return context.attempt(request)[0][-1]
-    return on_its_connection(context, MemberListing, request)[-1]
-
-
-def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:
+def _from_peer(here: Listener, exchange: ClientExchange) -> MemberListing:
     response = exchange.attempt.response
     if response is None:
-        raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
+        raise InconclusiveError(f"{here.url}/members: {exchange.attempt.describe()}")
     try:
         members = from_peer(response.body)
     except ValueError as error:
-        raise _no_list(f"{exchange.url}/members", response, error) from error
+        raise _no_list(f"{here.url}/members", response, error) from error
     return MemberListing(
-        url=exchange.url,
-        member=member_label,
         members=members,
         cluster_id=response.headers.get(_CLUSTER_ID_HEADER, "").lower().lstrip("0") or None,
     )
@@ -373,95 +391,55 @@ class OwnURLs:
         advertised: its client URLs; on a peer listener, its peer URLs.
     """
 
-    url: str
-    role: str
     member: str
     advertised: tuple[str, ...]
 
 
-@probe(OwnURLs, cost=0, needs=[MemberListing, ServedClient], across=True)
-def _own(context: Context) -> OwnURLs:
-    listener = listener_of(context)
-    tls_answer(context)
-    members = context.get(MemberListing).members
-    own = _own_record(context, members)
+@fact
+def own_urls(
+    here: Listener,
+    target: Target,
+    _contact: TLSContact,
+    listing: MemberListing,
+    clients: Each[ServedClient],
+) -> OwnURLs:
+    """Return what the member behind a TLS listener advertises for that kind of port."""
+    own = _own_record(here, target, listing.members, clients)
     if own is None:
         raise NotVerifiedError(
-            f"which of the {len(members)} members {listener.url} belongs to is not known: "
+            f"which of the {len(listing.members)} members {here.url} belongs to is not known: "
             "pass --etcd-endpoint with the same host"
         )
-    urls = own.peer_urls if listener.role is Role.PEER else own.client_urls
-    return OwnURLs(url=listener.url, role=listener.role, member=own.name, advertised=urls)
+    urls = own.peer_urls if here.role is Role.PEER else own.client_urls
+    return OwnURLs(member=own.name, advertised=urls)
 
 
-def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRecord | None:
+def _own_record(
+    here: Listener, target: Target, members: Members, clients: Each[ServedClient]
+) -> MemberRecord | None:
     """Return the only member, the member that a client listener reports, or the one with the URL."""
     if len(members) == 1:
         return members[0]
-    listener = listener_of(context)
-    clients = context.target.siblings(listener, Role.CLIENT)
-    for client in [listener, *clients] if listener.role is Role.CLIENT else clients:
-        identifier = member_id(context, client)
-        if found := next((member for member in members if member.id == identifier), None):
-            return found
-    return next(
-        (member for member in members if listener.url in (*member.peer_urls, *member.client_urls)), None
-    )
+    siblings = target.siblings(here, Role.CLIENT)
+    for client in [here, *siblings] if here.role is Role.CLIENT else siblings:
+        _, reported = reported_ids(clients.known(client))
+        if own := next((member for member in members if member.id == reported), None):
+            return own
+    return next((member for member in members if here.url in (*member.peer_urls, *member.client_urls)), None)
 
 
-def member_id(context: Context, listener: Listener) -> str | None:
-    """Return the member ID in the header of a gRPC response to the good client."""
-    served = observed(context, ServedClient, listener=listener)
-    answered = served.client.served_over(Protocol.GRPC) if served and served.client else ()
-    if not answered:
-        return None
-    try:
-        # In rpc.proto, the header is field 1 of every response, and member_id is field 2 of the header.
-        headers = grpc_fields(answered[0].response).get(1, [])
-        identifiers = [
-            found for header in headers if isinstance(header, bytes) for found in fields(header)[2]
-        ]
-    except (ValueError, KeyError):
-        return None
-    return f"{identifiers[0]:x}" if identifiers and isinstance(identifiers[0], int) else None
+def reported_ids(served: ServedClient | None) -> tuple[str, str]:
+    """Return the IDs of the cluster and of the member in a gRPC response to the good client; empty if none.
 
-
-SAMPLE_MEMBERS = tuple(
-    MemberRecord(
-        id=identifier,
-        name=name,
-        peer_urls=(f"https://{name}.example:2380",),
-        client_urls=(f"https://{name}.example:2379",),
-    )
-    for name, identifier in (("m0", "8e9e05c52164694d"), ("m1", "1"))
-)
-"""The members of the conforming samples."""
-
-
-@sample(MemberListings)
-def _sample_listings(_: SampleListener) -> MemberListings:
-    return MemberListings(
-        listings=tuple(
-            MemberListing(
-                url=member.client_urls[0], member=member.name, members=SAMPLE_MEMBERS, cluster_id="c0ffee"
-            )
-            for member in SAMPLE_MEMBERS
-        )
-    )
-
-
-@sample(MemberLists)
-def _sample_lists(listener: SampleListener) -> MemberLists:
-    client_url = SampleListener(Role.CLIENT).url
-    member = MemberRecord(
-        id="8e9e05c52164694d",
-        name="m0",
-        peer_urls=(SampleListener(Role.PEER).url,),
-        client_urls=(client_url,),
-    )
-    return MemberLists(url=listener.url, by_peer=(member,), by_client=(member,), client_url=client_url)
-
-
-@sample(OwnURLs)
-def _sample_own(listener: SampleListener) -> OwnURLs:
-    return OwnURLs(url=listener.url, role=listener.role, member="m0", advertised=(listener.url,))
+    In rpc.proto, field 1 of every response is the ResponseHeader: cluster_id, member_id.
+    """
+    for attempt in served.client.served_over(Protocol.GRPC) if served and served.client else ():
+        try:
+            header = grpc_fields(attempt.response).get(1, [b""])[0]
+            numbers = fields(header) if isinstance(header, bytes) else {}
+        except ValueError:
+            continue
+        cluster_id, member_id = (numbers.get(number, [0])[0] for number in (1, 2))
+        if isinstance(cluster_id, int) and isinstance(member_id, int) and cluster_id:
+            return f"{cluster_id:x}", f"{member_id:x}"
+    return "", ""

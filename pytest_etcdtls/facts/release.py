@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
-from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
-from pytest_etcdtls.facts.listener import listener_of
-from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
+from pytest_etcdtls.facts.bad_identities import ClientIdentity
+from pytest_etcdtls.facts.fact import Each, fact
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
 from pytest_etcdtls.untrusted import printable, read_json
 
@@ -39,11 +38,11 @@ class Release:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Return the release that ``3.5.33``, ``3.6.0-rc.1`` or ``go1.24.0`` names, ``None`` if none."""
-        found = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
-        if found is None:
+        match = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
+        if match is None:
             return None
-        final = _BEFORE_RELEASE.match(found[4]) is None
-        return cls(int(found[1]), int(found[2]), int(found[3] or 0), final)
+        final = _BEFORE_RELEASE.match(match[4]) is None
+        return cls(int(match[1]), int(match[2]), int(match[3] or 0), final)
 
     @property
     def line(self) -> tuple[int, int]:
@@ -59,13 +58,12 @@ class EtcdRelease:
     """The release of the etcd behind a listener.
 
     Attributes:
-        member: label of the member.
+        listener: a listener of the member that reports the release.
         source: where it was read: ``/version``, ``gRPC Status``, ``/metrics``, or ``the binary`` of an owned
             cluster.
     """
 
-    url: str
-    member: str
+    listener: Listener
     release: Release
     source: str
 
@@ -75,12 +73,11 @@ class GoRelease:
     """The Go release that the etcd behind a listener was built with, from ``/metrics``.
 
     Attributes:
-        member: label of the member.
+        listener: a listener of the member that reports the release.
         text: as etcd writes it: ``go1.26.8``.
     """
 
-    url: str
-    member: str
+    listener: Listener
     release: Release
     text: str
 
@@ -113,123 +110,123 @@ _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([
 _ADVICE = "pass a client certificate that is accepted"
 
 
-@probe(
-    EtcdRelease,
-    cost=0,
-    needs=[(ClientExchange, "/version"), (ClientExchange, "/metrics"), ServedClient],
-    across=True,
-)
-def _etcd(context: Context) -> EtcdRelease:
-    listener = listener_of(context)
-    for one in (listener, *context.target.siblings(listener, *Role)):
+Versions = Each[Annotated[ClientExchange, "/version"]]
+Metrics = Each[Annotated[ClientExchange, "/metrics"]]
+
+
+@fact
+def etcd_release(
+    here: Listener, target: Target, versions: Versions, metrics: Metrics, clients: Each[ServedClient]
+) -> EtcdRelease:
+    """Return what the member's listeners report, else the version of the binary of an owned cluster."""
+    for listener in (here, *target.siblings(here, *Role)):
         try:
-            text, source = _etcd_version(context, one)
+            if listener.role is Role.METRICS:
+                text, source = _metric(metrics, listener, _ETCD), "/metrics"
+            else:
+                text, source = _reported_version(listener, versions, clients)
         except UnobservedError:
             continue
         if (release := Release.parse(text)) is not None:
-            return EtcdRelease(url=one.url, member=listener.member, release=release, source=source)
-    known = Release.parse(context.target.etcd_version or "")
+            return EtcdRelease(listener=listener, release=release, source=source)
+    known = Release.parse(target.etcd_version or "")
     if known is not None:
-        return EtcdRelease(url=listener.url, member=listener.member, release=known, source="the binary")
+        return EtcdRelease(listener=here, release=known, source="the binary")
     raise NotVerifiedError(f"the version of etcd is not known: {_ADVICE}")
 
 
-@probe(GoRelease, cost=0, needs=[(ClientExchange, "/metrics")], across=True)
-def _go(context: Context) -> GoRelease:
-    listener = listener_of(context)
-    for one in (listener, *context.target.siblings(listener, *Role)):
-        if one.role is Role.PEER:
+@fact
+def go_release(here: Listener, target: Target, metrics: Metrics) -> GoRelease:
+    """Return what ``/metrics`` of the member's listeners reports; the peer port does not serve it."""
+    for listener in (here, *target.siblings(here, *Role)):
+        if listener.role is Role.PEER:
             continue
         try:
-            text = _metric(context, one, _GO)
+            text = _metric(metrics, listener, _GO)
         except UnobservedError:
             continue
         if (release := Release.parse(text)) is not None:
-            return GoRelease(url=one.url, member=listener.member, release=release, text=text)
+            return GoRelease(listener=listener, release=release, text=text)
     raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_ADVICE}")
 
 
-@probe(EtcdReleases, cost=0, needs=[EtcdRelease], across=True)
-def _etcds(context: Context) -> EtcdReleases:
-    return EtcdReleases(members=_of_members(context, EtcdRelease))
+@fact
+def etcd_releases(target: Target, releases: Each[EtcdRelease]) -> EtcdReleases:
+    """Return the etcd release of each member that reports one."""
+    return EtcdReleases(members=_of_members(target, releases))
 
 
-@probe(GoReleases, cost=0, needs=[GoRelease], across=True)
-def _gos(context: Context) -> GoReleases:
-    return GoReleases(members=_of_members(context, GoRelease))
+@fact
+def go_releases(target: Target, releases: Each[GoRelease]) -> GoReleases:
+    """Return the Go release of each member that reports one."""
+    return GoReleases(members=_of_members(target, releases))
 
 
-@probe(
-    SplitListeners,
-    cost=0,
-    needs=[EtcdRelease, ServedClient, (ClientIdentity, "revoked")],
-    across=True,
-)
-def _split(context: Context) -> SplitListeners:
-    split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
+@fact
+def split_listeners(
+    target: Target,
+    releases: Each[EtcdRelease],
+    clients: Each[ServedClient],
+    revoked: Each[Annotated[ClientIdentity, "revoked"]],
+) -> SplitListeners:
+    """Return the members with a separate HTTP listener, where no revoked certificate shows what that does."""
+    split = [listener for listener in target.listeners if _has_http_split_off(listener, clients)]
     if not split:
         raise NotApplicableError("HTTP is not split off the gRPC port")
-    named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
-    if named and any(observed(context, ClientIdentity, "revoked", one) for one in split):
+    named = any(listener.role is Role.CLIENT_HTTP for listener in target.listeners)
+    if named and any(revoked.known(listener) for listener in split):
         raise NotApplicableError("a revoked certificate is at hand to prove it")
-    found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
-    return SplitListeners(members=tuple(found.values()))
+    by_member = {listener.member: releases.at(listener) for listener in split}
+    return SplitListeners(members=tuple(by_member.values()))
 
 
-def _has_http_split_off(context: Context, listener: Listener) -> bool:
+def _has_http_split_off(listener: Listener, clients: Each[ServedClient]) -> bool:
     """Whether it is the separate HTTP listener, or a client listener that serves gRPC only."""
     if listener.role is not Role.CLIENT or listener.scheme == "http":
         return listener.role is Role.CLIENT_HTTP
-    served = observed(context, ServedClient, listener=listener)
+    served = clients.known(listener)
     return bool(served and served.client and set(served.client.served_protocols) == {Protocol.GRPC})
 
 
-def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:
-    """Return one observation for each member that has one.
+def _of_members(target: Target, releases: Each[T]) -> tuple[T, ...]:
+    """Return one release for each member that has one.
 
     Raises:
         NotVerifiedError: if no member has one.
     """
-    found: dict[str, T] = {}
+    by_member: dict[str, T] = {}
     reasons: list[str] = []
-    for listener in context.target.listeners:
-        if listener.member in found:
+    for listener in target.listeners:
+        if listener.member in by_member:
             continue
         try:
-            found[listener.member] = context.get(type_, listener=listener)
+            by_member[listener.member] = releases.at(listener)
         except UnobservedError as unobserved:
             reasons.append(unobserved.reason)
-    if not found:
+    if not by_member:
         raise NotVerifiedError("; ".join(dict.fromkeys(reasons)))
-    return tuple(found.values())
+    return tuple(by_member.values())
 
 
-def _etcd_version(context: Context, listener: Listener) -> tuple[str, str]:
+def _reported_version(listener: Listener, versions: Versions, clients: Each[ServedClient]) -> tuple[str, str]:
     """Return the version that the listener reports, and where it reports it.
 
     Raises:
         UnobservedError: if it reports none.
     """
-    if listener.role is Role.METRICS:
-        return _metric(context, listener, _ETCD), "/metrics"
     try:
-        return _from_version(context, listener), "/version"
-    except UnobservedError:
-        return _from_status(context, listener), "gRPC Status"
-
-
-def _from_version(context: Context, listener: Listener) -> str:
-    response = context.get(ClientExchange, "/version", listener=listener).attempt.response
-    try:
+        response = versions.at(listener).attempt.response
         body = read_json(response.body) if response else None
     except UnreadableJSONError:
-        return ""
-    return str(body.get("etcdserver", "")) if isinstance(body, dict) else ""
+        return "", "/version"
+    except UnobservedError:
+        return _from_status(listener, clients.at(listener)), "gRPC Status"
+    return str(body.get("etcdserver", "")) if isinstance(body, dict) else "", "/version"
 
 
-def _from_status(context: Context, listener: Listener) -> str:
+def _from_status(listener: Listener, served: ServedClient) -> str:
     """Return the version in the StatusResponse of a gRPC-only listener."""
-    accepted = context.get(ServedClient, listener=listener).client
+    accepted = served.client
     for attempt in accepted.served_over(Protocol.GRPC) if accepted else ():
         try:
             # StatusResponse in rpc.proto: header, version.
@@ -240,31 +237,9 @@ def _from_status(context: Context, listener: Listener) -> str:
     raise NotVerifiedError(f"{listener.url} does not report its version")
 
 
-def _metric(context: Context, listener: Listener, pattern: re.Pattern[bytes]) -> str:
-    response = context.get(ClientExchange, "/metrics", listener=listener).attempt.response
-    found = pattern.search(response.body) if response else None
-    if found is None:
+def _metric(metrics: Metrics, listener: Listener, pattern: re.Pattern[bytes]) -> str:
+    response = metrics.at(listener).attempt.response
+    match = pattern.search(response.body) if response else None
+    if match is None:
         raise NotVerifiedError(f"{listener.url}/metrics does not report the version")
-    return printable(found[1])
-
-
-@sample(EtcdRelease)
-def _sample_etcd(listener: SampleListener) -> EtcdRelease:
-    return EtcdRelease(url=listener.url, member="m0", release=Release(3, 6, 16), source="/version")
-
-
-@sample(EtcdReleases)
-def _sample_etcds(listener: SampleListener) -> EtcdReleases:
-    one = _sample_etcd(listener)
-    return EtcdReleases(members=(one, replace(one, member="m1")))
-
-
-@sample(GoReleases)
-def _sample_gos(listener: SampleListener) -> GoReleases:
-    go = GoRelease(url=listener.url, member="m0", release=Release(1, 26, 8), text="go1.26.8")
-    return GoReleases(members=(go, replace(go, member="m1")))
-
-
-@sample(SplitListeners)
-def _sample_split(listener: SampleListener) -> SplitListeners:
-    return SplitListeners(members=(_sample_etcd(listener),))
+    return printable(match[1])

@@ -151,11 +151,11 @@ def ca_bundle(lab: Lab) -> Experiment:
         "good client": _good_clients(lab),
     }
 
-    def trust(*more: CertificateAuthority) -> None:
+    def trust(*others: CertificateAuthority) -> None:
         lab.member.replace_files(
             {
-                "client-ca.crt": encode_certificates(ca.certificate for ca in (pki.client_ca, *more)),
-                "peer-ca.crt": encode_certificates(ca.certificate for ca in (pki.peer_ca, *more)),
+                "client-ca.crt": encode_certificates(ca.certificate for ca in (pki.client_ca, *others)),
+                "peer-ca.crt": encode_certificates(ca.certificate for ca in (pki.peer_ca, *others)),
             }
         )
 
@@ -271,7 +271,7 @@ def _await_rejection(lab: Lab, before: list[int]) -> tuple[str, bool]:
     cluster = lab.cluster
     deadline = time.monotonic() + _REJECTION_SECONDS
     while time.monotonic() < deadline:
-        lab.go_on()
+        lab.raise_if_given_up()
         refused = [
             _REJECTED.findall(member.log()[length:])
             for member, length in zip(cluster.members, before, strict=False)
@@ -639,7 +639,7 @@ def renew_under_load(lab: Lab) -> RenewalUnderLoad:
         with traffic:
             traffic.await_requests(_BETWEEN_RENEWALS)
             for _ in range(RENEWALS):
-                lab.go_on()
+                lab.raise_if_given_up()
                 renewed = _another_pair(lab, Role.CLIENT, same_key=True)
                 with gate:
                     lab.member.replace_files({"server.crt": encode_certificates(renewed.chain)})

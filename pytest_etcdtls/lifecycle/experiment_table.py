@@ -1,31 +1,29 @@
-"""All experiments and the clusters that they run on."""
+"""All experiments and the clusters that they run on.
+
+A fact of an experiment reads the results of the setting that has it. So the facts that the selected checks
+read say which clusters are started.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.experiments import (
-    Counts,
     Experiment,
-    ExperimentAttempt,
     ForeignMember,
     RenewalUnderLoad,
-    Step,
-    SuiteOffer,
     SuiteOffers,
     is_of_experiment,
 )
-from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, Wanted, probe, sample
+from pytest_etcdtls.facts.fact import Observation, Planned, fact, fact_of
 from pytest_etcdtls.lifecycle import changes
-from pytest_etcdtls.lifecycle.lab import ExperimentResults, outcome, setting, setting_of, settings_of
+from pytest_etcdtls.lifecycle.lab import ExperimentResults, in_order, setting, setting_of
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
-from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
-from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.suites import suite_name
 
 FILES = setting(
@@ -100,219 +98,40 @@ FLOOR = setting(
     {"version-floor": lambda lab: changes.versions(lab, "version-floor")},
 )
 
-_NAMES: dict[type[Any], str] = {
-    SuiteOffers: "cipher-suites",
-    RenewalUnderLoad: "rotation-loses-no-request",
-    ForeignMember: "member-with-foreign-certificate-cannot-join",
-}
-"""Experiments whose observation has its own type."""
+
+def _setting(planned: Planned) -> tuple[str | None]:
+    return (setting_of(str(planned.key)),)
 
 
-def _results(experiment: str) -> list[Wanted]:
-    return [(ExperimentResults, setting_of(experiment))]
+@fact
+def experiment(key: str, results: Annotated[ExperimentResults, _setting]) -> Experiment:
+    """Return the steps of an experiment and the attempts in each."""
+    return results.of(Experiment, key)
 
 
-@probe(Experiment, cost=0, needs=lambda planned: _results(str(planned.key)))
-def _experiment(context: Context, key: str) -> Experiment:
-    return outcome(context, Experiment, key)
+@fact
+def suite_offers(results: Annotated[ExperimentResults, "suites"]) -> SuiteOffers:
+    """Return which cipher suites a cluster with a list of them accepts."""
+    return results.of(SuiteOffers, "cipher-suites")
 
 
-@probe(SuiteOffers, cost=0, needs=_results(_NAMES[SuiteOffers]))
-def _suite_offers(context: Context) -> SuiteOffers:
-    return outcome(context, SuiteOffers, _NAMES[SuiteOffers])
+@fact
+def renewal_under_load(results: Annotated[ExperimentResults, "files"]) -> RenewalUnderLoad:
+    """Return the requests that were made while certificates were renewed."""
+    return results.of(RenewalUnderLoad, "rotation-loses-no-request")
 
 
-@probe(RenewalUnderLoad, cost=0, needs=_results(_NAMES[RenewalUnderLoad]))
-def _renewal_under_load(context: Context) -> RenewalUnderLoad:
-    return outcome(context, RenewalUnderLoad, _NAMES[RenewalUnderLoad])
+@fact
+def foreign_member(results: Annotated[ExperimentResults, "three-members"]) -> ForeignMember:
+    """Return whether a member with a certificate of another CA could join."""
+    return results.of(ForeignMember, "member-with-foreign-certificate-cannot-join")
 
 
-@probe(ForeignMember, cost=0, needs=_results(_NAMES[ForeignMember]))
-def _foreign_member(context: Context) -> ForeignMember:
-    return outcome(context, ForeignMember, _NAMES[ForeignMember])
-
-
-def settings_for(needs: Iterable[tuple[type[Any], str | None]]) -> list[str]:
+def settings_for(target: Target, observations: Iterable[Observation]) -> list[str]:
     """Return the names of the clusters that are started for these observations, longest first."""
-    return settings_of(_NAMES.get(type_, str(key)) for type_, key in needs if is_of_experiment(type_))
-
-
-_ATTEMPT: dict[str, Any] = {
-    "url": "https://127.0.0.1:2379",
-    "purpose": "sample",
-    "identity": "client",
-    "protocol": Protocol.HTTP1,
-    "started_at": SAMPLED_AT,
-    "phase": Phase.READ,
-}
-_SERVED: dict[str, Any] = _ATTEMPT | {"ending": Ending.SERVED, "chain": (b"the DER of the certificate",)}
-_ENDINGS: Mapping[str, Attempt] = {
-    "accepted": Attempt(**_SERVED, response=Response(status=200)),
-    "HTTP 400": Attempt(**_SERVED, response=Response(status=400)),
-    "gRPC status 0": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "0"})),
-    "gRPC status 7": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "7"})),
-    "refused": Attempt(**_ATTEMPT, ending=Ending.REFUSED, alert=42),
-    "closed": Attempt(**_ATTEMPT, ending=Ending.CLOSED),
-    "no handshake": Attempt(**_ATTEMPT | {"phase": Phase.HANDSHAKE}, ending=Ending.OTHER, alert=80),
-    "unclear": Attempt(**_ATTEMPT, ending=Ending.UNCLEAR),
-}
-
-
-def sample_experiment(name: str, steps: Mapping[str, Mapping[str, str]]) -> Experiment:
-    """Return an experiment in which the attempts of each step ended so, by client."""
-
-    def sample_step(step: str, endings: Mapping[str, str]) -> Step:
-        attempts = (
-            ExperimentAttempt(
-                who=who, role="client", attempt=_ENDINGS[ending], on_disk=b"the DER of the certificate"
-            )
-            for who, ending in endings.items()
-        )
-        return Step(name=step, done=f"{step} was done", attempts=tuple(attempts))
-
-    return Experiment(
-        name=name,
-        etcd_version="3.6.16",
-        flags=(),
-        steps=tuple(sample_step(step, endings) for step, endings in steps.items()),
-    )
-
-
-_RELOADED = {"before": {"good client": "accepted"}, "replaced": {"good client": "accepted"}}
-_SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    "leaf-reload": _RELOADED,
-    "peer-leaf-reload": _RELOADED,
-    "half-pair-refused": {
-        "half": {"good client": "no handshake"},
-        "whole": {"good client": "accepted"},
-        "empty": {"good client": "no handshake"},
-    },
-    "crl-reload": {
-        "empty": {"good client": "accepted", "named client": "accepted"},
-        "listed": {"good client": "accepted", "named client": "closed"},
-        "taken off": {"good client": "accepted", "named client": "accepted"},
-    },
-    "crl-encoding": {
-        "pem": {"good client": "closed", "named client": "closed"},
-        "unreadable": {"good client": "closed", "named client": "closed"},
-        "der": {"good client": "accepted", "named client": "accepted"},
-    },
-    "ca-bundle": {
-        "before": {"good client": "accepted", "client of another CA": "refused"},
-        "added": {"good client": "accepted", "client of another CA": "refused"},
-        "added, restarted": {"good client": "accepted", "client of another CA": "accepted"},
-        "removed": {"good client": "accepted", "client of another CA": "accepted"},
-        "removed, restarted": {"good client": "accepted", "client of another CA": "refused"},
-    },
-    "allowed-hostname": {
-        "started": {
-            "client with the hostname": "accepted",
-            "client with another hostname": "refused",
-            "client with the hostname as common name only": "refused",
-        }
-    },
-    "peer-allowed-cn": {
-        "started": {
-            "peer with the common name": "accepted",
-            "peer with another common name": "refused",
-            "peer without a common name": "refused",
-        }
-    },
-    "peer-allowed-hostname": {
-        "started": {
-            "peer with the hostname": "accepted",
-            "peer with another hostname": "refused",
-            "peer with the hostname as common name only": "refused",
-        }
-    },
-    "peer-san": {
-        "started": {
-            "peer with our address": "accepted",
-            "peer with our address among others": "accepted",
-            "peer without a name": "accepted",
-            "peer with another address": "closed",
-        }
-    },
-    "version-floor": {
-        "started": {
-            "good client offering TLSv1.2 only": "no handshake",
-            "good client offering TLSv1.3 only": "accepted",
-        }
-    },
-    "version-ceiling": {
-        "started": {
-            "good client offering TLSv1.2 only": "accepted",
-            "good client offering TLSv1.3 only": "no handshake",
-        }
-    },
-    "users": {
-        "over gRPC": {
-            "certificate with the user's name, key that the user may read": "gRPC status 0",
-            "certificate with the user's name, another key": "gRPC status 7",
-            "certificate with the name of no user": "gRPC status 7",
-            "certificate without a common name": "gRPC status 7",
-        },
-        "over the gateway": {
-            "token of root": "accepted",
-            "certificate with the user's name": "HTTP 400",
-            "certificate without a common name": "HTTP 400",
-        },
-    },
-    "separate-client-certificate": {
-        "started": {"good client": "accepted", "good client by the gateway": "accepted"}
-    },
-}
-
-
-def _sample_reply(code: int, *, accepted: bool) -> HelloExchange:
-    return HelloExchange(
-        url="https://127.0.0.1:2379",
-        purpose="sample",
-        offered="TLSv1.2",
-        reply=Reply.SERVER_HELLO if accepted else Reply.ALERT,
-        started_at=SAMPLED_AT,
-        server_hello=ServerHello(version=TLS1_2, suite=code) if accepted else None,
-        alert=None if accepted else 40,
-    )
-
-
-@sample(SuiteOffers)
-def _sample_offers(_: SampleListener) -> SuiteOffers:
-    offers = tuple(
-        SuiteOffer(
-            role=role,
-            suite=suite_name(code),
-            listed=code in changes.LISTED,
-            exchange=_sample_reply(code, accepted=code in changes.LISTED),
-        )
-        for role in ("client", "peer")
-        for code in changes.LISTED + changes.UNLISTED
-    )
-    return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
-
-
-@sample(Experiment)
-def _sample_of_experiment(_: SampleListener, key: str) -> Experiment:
-    if key not in _SAMPLE_EXPERIMENTS:
-        raise RegistrationError(
-            f"the experiment {key!r} has no conforming sample: see _SAMPLE_EXPERIMENTS in {__name__}"
-        )
-    return sample_experiment(key, _SAMPLE_EXPERIMENTS[key])
-
-
-@sample(RenewalUnderLoad)
-def _sample_renewals(_: SampleListener) -> RenewalUnderLoad:
-    return RenewalUnderLoad(
-        etcd_version="3.6.16",
-        renewals=5,
-        seen=5,
-        paused=False,
-        counts={"new connections": Counts(served=50)},
-    )
-
-
-@sample(ForeignMember)
-def _sample_foreign_member(_: SampleListener) -> ForeignMember:
-    return ForeignMember(
-        etcd_version="3.6.16", rejected="rejected connection", joined=False, joined_again=True
+    return in_order(
+        name
+        for type_, key in observations
+        if is_of_experiment(type_)
+        for _, name in fact_of(type_).reads(Planned(target, None, key))
     )

@@ -1,4 +1,10 @@
-"""Clusters for experiments, and the operations of an experiment."""
+"""Clusters for experiments, and the operations of an experiment.
+
+An experiment changes what a running etcd has: its files, its users, its members. It must not change the
+cluster that is judged, so it has one of its own, with the same etcd. Starting a cluster takes longer than
+most experiments. So those that need the same configuration share a cluster, a *setting*, one after the other,
+and each restores what it changed. Settings are independent of each other and run in parallel.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +32,7 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.fact import Work, fact
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity, Profile
@@ -78,18 +84,14 @@ class Lab:
         """Return the first member's listener of that role."""
         return self._listeners[self.member.name, role]
 
-    def go_on(self) -> None:
-        """Check that the result is still needed.
-
-        Raises:
-            InconclusiveError: if the run was interrupted.
-        """
+    def raise_if_given_up(self) -> None:
+        """Raise InconclusiveError if the run was interrupted, so that nobody needs the result."""
         if self._is_given_up():
             raise InconclusiveError("the run was interrupted")
 
     def _make(self, role: Role, request: Request) -> Attempt:
-        """Make an attempt. An attempt with an unclear ending is repeated, at most twice."""
-        self.go_on()
+        """Make an attempt. If its ending is unclear and that is not our doing, repeat it, at most twice."""
+        self.raise_if_given_up()
         for _ in range(_TRIES):
             attempt = make_attempt(self.listener(role), request, self.seconds)
             if attempt.ending is not Ending.UNCLEAR or attempt.local:
@@ -98,7 +100,7 @@ class Lab:
 
     def send_hello(self, role: Role, hello: ClientHello) -> HelloExchange:
         """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
-        self.go_on()
+        self.raise_if_given_up()
         for _ in range(_TRIES):
             exchange = exchange_hello(self.listener(role), hello, self.seconds)
             if exchange.answered:
@@ -144,11 +146,11 @@ class Lab:
         if attempt.ending is Ending.SERVED:
             return attempt.local_address.rpartition(":")[0].strip("[]")
         deadline = time.monotonic() + self.seconds
-        while not (found := _REMOTE.findall(self.member.log())):
+        while not (addresses := _REMOTE.findall(self.member.log())):
             if time.monotonic() > deadline:
                 raise InconclusiveError("etcd's log does not have the address of the refused connection")
             threading.Event().wait(_GLANCE_SECONDS)
-        return str(found[-1]).strip("[]").partition("%")[0]
+        return str(addresses[-1]).strip("[]").partition("%")[0]
 
     def experiment(self, name: str, *steps: Step) -> Experiment:
         """Return the experiment with the version and the flags of the cluster."""
@@ -217,6 +219,21 @@ class ExperimentResults:
 
     outcomes: Mapping[str, Any]
 
+    def of(self, type_: type[T], experiment: str) -> T:
+        """Return the observation of an experiment.
+
+        Raises:
+            UnobservedError: if it has none.
+        """
+        outcome = self.outcomes[experiment]
+        if isinstance(outcome, UnobservedError):
+            raise type(outcome)(outcome.reason)
+        if not isinstance(outcome, type_):
+            raise TypeError(
+                f"the experiment {experiment} gives {type(outcome).__name__}, not {type_.__name__}"
+            )
+        return outcome
+
 
 _SETTINGS: dict[str, LabCluster] = {}
 _SETTING_OF: dict[str, str] = {}
@@ -247,10 +264,10 @@ def setting(
     return _SETTINGS[name]
 
 
-def settings_of(experiments: Iterable[str]) -> list[str]:
-    """Return the names of the settings of experiments, in the order of registration."""
-    needed = {setting_of(experiment) for experiment in experiments}
-    return [name for name in _SETTINGS if name in needed]
+def in_order(names: Iterable[str | None]) -> list[str]:
+    """Return the names of settings, each once, in the order of registration."""
+    wanted = set(names)
+    return [name for name in _SETTINGS if name in wanted]
 
 
 def setting_of(experiment: str) -> str | None:
@@ -258,30 +275,19 @@ def setting_of(experiment: str) -> str | None:
     return _SETTING_OF.get(experiment)
 
 
-def outcome(context: Context, type_: type[T], experiment: str) -> T:
-    """Return the observation of an experiment. The experiments of its setting run if they have not yet run.
-
-    Raises:
-        UnobservedError: if the experiment has no observation.
-    """
-    found = context.get(ExperimentResults, _SETTING_OF[experiment]).outcomes[experiment]
-    if isinstance(found, UnobservedError):
-        raise type(found)(found.reason)
-    if not isinstance(found, type_):
-        raise TypeError(f"the experiment {experiment} gives {type(found).__name__}, not {type_.__name__}")
-    return found
-
-
-@probe(ExperimentResults, reported=False, cost=0)
-def _experiment_results(context: Context, key: str) -> ExperimentResults:
+@fact(reported=False)
+def experiment_results(key: str, target: Target, work: Work) -> ExperimentResults:
+    """Start the cluster of a setting and run its experiments, one after the other."""
     chosen = _SETTINGS[key]
-    cluster = start_like(context.target, chosen.config, context.is_abandoned)
-    context.on_finish(cluster.stop)
-    lab = Lab(cluster, context.timeout, context.is_abandoned)
+    cluster = start_like(target, chosen.config, work.is_abandoned)
+    work.on_finish(cluster.stop)
+    lab = Lab(cluster, work.timeout, work.is_abandoned)
     outcomes = {}
     for name, experiment in chosen.experiments.items():
-        with context.alone() if name in chosen.alone else nullcontext():
+        with work.alone() if name in chosen.alone else nullcontext():
             outcomes[name] = _run(experiment, lab)
+        if why := cluster.ended():  # what its clients saw was not because of the experiment
+            outcomes[name] = InconclusiveError(f"etcd ended during the experiment: {why}")
     return ExperimentResults(outcomes)
 
 

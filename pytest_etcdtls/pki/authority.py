@@ -1,4 +1,10 @@
-"""A certificate authority that issues and revokes certificates and signs CRLs, in memory."""
+"""A certificate authority that issues and revokes certificates and signs CRLs, in memory.
+
+It also issues what no CA should: certificates with a wrong usage, a malformed extension or a bad serial
+number, for identities that etcd must refuse and for etcds with a known fault. The cryptography library builds
+no certificate with a serial number that RFC 5280 forbids or a signature with SHA-1. These are built with
+values that it accepts, and then changed in DER and signed again (:func:`resign`).
+"""
 
 from __future__ import annotations
 
@@ -66,18 +72,18 @@ def _extensions(
     profile: Profile, key: PrivateKey, subject: x509.Name, hosts: tuple[str, ...]
 ) -> list[tuple[x509.ExtensionType, bool]]:
     """Return the extensions of a profile with their criticality, without the key identifiers."""
-    found: list[tuple[x509.ExtensionType, bool]] = [
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length if profile.ca else None), True)
     ]
     usages = _key_usage(profile, key)
     if usages is not None:
-        found.append((usages, True))
+        extensions.append((usages, True))
     if profile.extended_key_usage is not None:
         purposes = [
             _EXTENDED_KEY_USAGES.get(name) or x509.ObjectIdentifier(name)
             for name in profile.extended_key_usage
         ]
-        found.append((x509.ExtendedKeyUsage(purposes), False))
+        extensions.append((x509.ExtendedKeyUsage(purposes), False))
     names = [
         general_name(text)
         for text in (hosts if profile.subject_alt_names is None else profile.subject_alt_names)
@@ -86,11 +92,11 @@ def _extensions(
     if names:
         # NOTE: An empty extension is omitted: Go rejects an empty critical subjectAltName as unhandled. It is
         # critical if the subject is empty (RFC 5280 section 4.2.1.6).
-        found.append((x509.SubjectAlternativeName(names), not list(subject)))
+        extensions.append((x509.SubjectAlternativeName(names), not list(subject)))
     if profile.unknown_critical_extension is not None:
         oid = x509.ObjectIdentifier(profile.unknown_critical_extension)
-        found.append((x509.UnrecognizedExtension(oid, b"\x05\x00"), True))
-    return found
+        extensions.append((x509.UnrecognizedExtension(oid, b"\x05\x00"), True))
+    return extensions
 
 
 def _key_usage(profile: Profile, key: PrivateKey) -> x509.KeyUsage | None:
@@ -220,13 +226,13 @@ def build_certificate(
         .not_valid_before(start)
         .not_valid_after(start + profile.valid_for)
     )
-    found = _extensions(profile, key, subject, hosts)
+    extensions = _extensions(profile, key, subject, hosts)
     if profile.subject_key_identifier:
-        found.append((x509.SubjectKeyIdentifier(own_identifier), False))
+        extensions.append((x509.SubjectKeyIdentifier(own_identifier), False))
     if profile.authority_key_identifier and issuer.key_identifier is not None:
-        found.append((x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None), False))
+        extensions.append((x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None), False))
     others = {x509.ObjectIdentifier(other.oid): other for other in profile.other_extensions}
-    for value, critical in found:
+    for value, critical in extensions:
         if value.oid not in others:
             builder = builder.add_extension(value, critical)
     for oid, other in others.items():
@@ -312,11 +318,13 @@ class CertificateAuthority:
         """The root CA, whose certificate is the trust anchor."""
         return self if self.parent is None else self.parent.root
 
-    def intermediate(self, common_name: str, *, profile: Profile = AUTHORITY) -> CertificateAuthority:
-        """Return a new CA signed by this CA."""
+    def intermediate(
+        self, common_name: str, *, profile: Profile = AUTHORITY, not_before: datetime | None = None
+    ) -> CertificateAuthority:
+        """Return a new CA signed by this CA; ``not_before`` overrides the profile's ``valid_from``."""
         profile = replace(profile, common_name=common_name)
         key = generate_key(profile.key_type or self.key_type, rsa_bits=profile.rsa_bits)
-        certificate = build_certificate(profile, key, self._issuer())
+        certificate = build_certificate(profile, key, self._issuer(), not_before=not_before)
         return CertificateAuthority(certificate, key, self.key_type, self)
 
     def issue(

@@ -1,4 +1,10 @@
-"""Generates a cluster's PKI from a plan and writes it as files."""
+"""Generates a cluster's PKI from a plan and writes it as files.
+
+A plan says which CA signs which certificate (:class:`CALayout`) and what each kind of certificate has in it.
+In kubeadm's layout, files, names, usages and validity are those that kubeadm makes
+(cmd/kubeadm/app/phases/certs). Files are replaced by a rename, never written in place, since etcd reads
+certificate and key in every handshake.
+"""
 
 from __future__ import annotations
 

@@ -2,14 +2,24 @@
 
 The caller passes the option that named the file, and each problem is one message for the user. An unusual
 certificate is read without errors or warnings.
+
+That needs more than the cryptography library, which parses all extensions at once and refuses them all for
+one malformed value. Checks report the malformed one and still judge the others. So an extension that fails is
+taken out and parsed in a certificate without any other, and if that fails too, by Go's rules (``go_parser``),
+because Go decides what etcd and its clients see in it.
+
+Files are read in two ways. What a user gives is read leniently, with advice for each mistake. What etcd reads
+at its start is read as etcd does it (:func:`read_pool`), because there a mistake has a meaning of its own.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +44,7 @@ from pytest_etcdtls.pki.go_parser import (
     children,
     encode,
 )
+from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
 from pytest_etcdtls.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
 from pytest_etcdtls.untrusted import listed, printable, read_regular
@@ -392,8 +403,17 @@ def name_text(name: x509.Name) -> str:
 
 
 def name_list(names: Iterable[x509.Name]) -> str:
-    """Return distinguished names as text, sorted, at most 20 of them; empty without one."""
-    return listed(sorted(map(name_text, names)), ", ")
+    """Return distinguished names as text, sorted, at most 20 of them; empty without one.
+
+    A name of several certificates is shown once, with their number.
+    """
+    return listed(name_texts(names), ", ")
+
+
+def name_texts(names: Iterable[x509.Name]) -> list[str]:
+    """Return the texts of distinguished names, sorted, as :func:`name_list` joins them."""
+    counted = sorted(Counter(map(name_text, names)).items())
+    return [name if times == 1 else f"{name} ({times} certificates)" for name, times in counted]
 
 
 def shown(certificate: x509.Certificate) -> str:
@@ -478,7 +498,10 @@ def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[
     Raises:
         UsageError: if the file has no certificate, or one that cannot be parsed.
     """
-    data = read_file(path, option)
+    return _certificates_in(read_file(path, option), path, option)
+
+
+def _certificates_in(data: bytes, path: Path, option: str) -> tuple[x509.Certificate, ...]:
     blocks = pem_blocks(data)
     if not blocks:
         try:
@@ -504,6 +527,125 @@ def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate
         UsageError: as :func:`load_certificates`.
     """
     return tuple(dict.fromkeys(load_certificates(path, option=option)))
+
+
+def load_trusted_file(path: Path, *, option: str) -> tuple[tuple[x509.Certificate, ...], str]:
+    """Return the certificates that etcd has of a file of trusted CAs, and a remark if others find more there.
+
+    etcd reads a block of any label, such as a plain certificate labelled ``TRUSTED CERTIFICATE``. The
+    certificates of a file with which it does not start, or trusts nobody, are those of :func:`load_trust`.
+
+    Raises:
+        UsageError: as :func:`load_certificates`.
+    """
+    data = read_file(path, option)
+    pool = read_pool(data)
+    if pool.certificates and not pool.refused and not pool.unknown:
+        return pool.certificates, pool.remark
+    return tuple(dict.fromkeys(_certificates_in(data, path, option))), pool.remark
+
+
+_NO_NEGATIVE_SERIAL: Final = (1, 23)
+"""The first Go that refuses a negative serial number by default (GODEBUG ``x509negativeserial``)."""
+_PARSER: Final = (1, 26)
+"""The Go whose parser ``go_parser.parse_error`` follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertPool:
+    """What etcd has of a file of trusted CAs, which it reads at its start.
+
+    ``tlsutil.NewCertPool`` (client/pkg/tlsutil, in 3.4 pkg/tlsutil) parses each block of ``pem.Decode`` as a
+    certificate, whatever its type and headers, and returns the first error, with which etcd does not start.
+    What ``pem.Decode`` does not recognise as a block is skipped without a message. So a file in DER, or one
+    with text before BEGIN on the line, makes an empty pool. That is not the system's root store: no client is
+    accepted.
+
+    Attributes:
+        certificates: each once, as in Go's pool (crypto/x509, ``CertPool.addCertFunc``), in order; those that
+            this client cannot parse are left out.
+        refused: the first block with which etcd does not start, and why; empty if it starts.
+        doubtful: the same, where it is not known whether the Go of that etcd refuses the block.
+        nothing: why the pool is empty; empty if Go recognises a block.
+        skipped: number of certificates that OpenSSL and others find, and Go does not.
+        unknown: number of certificates that etcd reads and this client cannot parse.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    refused: str = ""
+    doubtful: str = ""
+    nothing: str = ""
+    skipped: int = 0
+    unknown: int = 0
+
+    @property
+    def remark(self) -> str:
+        """What etcd makes of the file, if it is not what a lenient reader finds in it; else empty."""
+        if self.refused:
+            return f"etcd does not start with it: {self.refused}"
+        if self.nothing:
+            return f"it {self.nothing}: etcd, started with it, trusts no CA"
+        return f"etcd skips {self.skipped} of its certificates" if self.skipped else ""
+
+
+def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
+    """Return what an etcd has of a file of trusted CAs.
+
+    Args:
+        data: the content of the file.
+        go: the line of Go whose defaults that etcd has; ``None`` if it is not known.
+    """
+    certificates: dict[x509.Certificate, None] = {}
+    refused = doubtful = ""
+    unknown = 0
+    blocks = list(decode(data))
+    for number, block in enumerate(blocks, 1):
+        error = go_parser.parse_error(block.content)
+        try:
+            certificate = load(block.content)
+        except ValueError:
+            if error:
+                refused = refused or f"block {number}, {block.label}, is no certificate: {error}"
+            else:
+                unknown += 1
+            continue
+        certificates[certificate] = None
+        if error:
+            first = _NO_NEGATIVE_SERIAL if serial_number(certificate) < 0 else _PARSER
+            text = f"block {number}, {name_text(certificate.subject)}: {error}"
+            if go is not None and go >= first:
+                refused = refused or text
+            elif go is None or first is _PARSER:
+                doubtful = doubtful or text
+    return CertPool(
+        certificates=tuple(certificates),
+        refused=refused,
+        doubtful=doubtful,
+        nothing="" if blocks else _why_nothing(data),
+        skipped=len(_certificates_of_others(data) - {block.content for block in blocks}),
+        unknown=unknown,
+    )
+
+
+def _certificates_of_others(data: bytes) -> set[bytes]:
+    """Return the certificates that other readers find, in DER; none where each line is a comment."""
+    certificates = set()
+    for block in pem_blocks(data):
+        if block.label in CERTIFICATE_LABELS and block.data is not None:
+            with contextlib.suppress(ValueError):
+                load(octets := _octets_of(block.data))
+                certificates.add(octets)
+    return certificates
+
+
+def _why_nothing(data: bytes) -> str:
+    if not data.strip():
+        return "is empty"
+    try:
+        load(data)
+    except ValueError:
+        return "has no PEM block whose BEGIN and END lines stand alone"
+    return "is DER, and etcd reads PEM alone"
 
 
 Passphrases: TypeAlias = Callable[[Path, str], Sequence[bytes]]
@@ -605,26 +747,26 @@ def _excess(encrypted: bytes) -> str:
     Raises:
         MalformedError: if its parameters are malformed.
     """
-    what = "malformed parameters of the encryption"
-    algorithm = Reader(encrypted).inside(SEQUENCE, what).inside(SEQUENCE, what)
-    oid = algorithm.object_identifier(what)
+    message = "malformed parameters of the encryption"
+    algorithm = Reader(encrypted).inside(SEQUENCE, message).inside(SEQUENCE, message)
+    oid = algorithm.object_identifier(message)
     if oid == _PBES2:
-        algorithm = algorithm.inside(SEQUENCE, what).inside(SEQUENCE, what)
-        oid = algorithm.object_identifier(what)
+        algorithm = algorithm.inside(SEQUENCE, message).inside(SEQUENCE, message)
+        oid = algorithm.object_identifier(message)
     if not algorithm.at(SEQUENCE):
-        raise MalformedError(what)
+        raise MalformedError(message)
     # PBKDF2, PBES1 and PKCS #12 alike begin with salt and iterations, scrypt with salt, N, r and p.
-    parameters = algorithm.inside(SEQUENCE, what)
-    parameters.content(OCTET_STRING, what)
+    parameters = algorithm.inside(SEQUENCE, message)
+    parameters.content(OCTET_STRING, message)
     if oid != _SCRYPT:
-        iterations = parameters.integer(what)
+        iterations = parameters.integer(message)
         if iterations < 1:
-            raise MalformedError(what)
+            raise MalformedError(message)
         too_many = iterations > MOST_ITERATIONS
         return f"{_count(iterations)} iterations, more than {MOST_ITERATIONS:,}" if too_many else ""
-    cost, size, parallel = (parameters.integer(what) for _ in range(3))
+    cost, size, parallel = (parameters.integer(message) for _ in range(3))
     if cost < 2 or cost & cost - 1 or size < 1 or parallel < 1:  # RFC 7914 section 2
-        raise MalformedError(what)
+        raise MalformedError(message)
     octets = 128 * cost * size
     if octets > MOST_SCRYPT_OCTETS:
         return f"{_count(octets >> 20)} MiB of memory, more than {MOST_SCRYPT_OCTETS >> 20}"

@@ -1,4 +1,13 @@
-"""The rules of Go's x509.ParseCertificate, and a DER reader."""
+"""The rules of Go's x509.ParseCertificate, and a DER reader.
+
+etcd and its clients in Go parse every certificate that the other side sends before they judge any, and end
+the handshake at the first that does not parse. Go's parser is stricter than OpenSSL's in places (negative
+serial numbers, octets in names, an extension that occurs twice) and more lenient in others, and the parser of
+the cryptography library is a third one. So Go's rules are written out: :func:`parse_error` follows
+parseCertificate (crypto/x509/parser.go of Go 1.26) in its order, :class:`Reader` is
+golang.org/x/crypto/cryptobyte, and ``READERS`` are the cases of processExtensions. The messages are ours.
+``tests/oracle`` compares the results with Go's.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +16,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -82,7 +92,7 @@ class Reader:
         """Return whether the next element has the tag."""
         return self.rest[:1] == bytes((tag,))
 
-    def any_element(self, what: str) -> tuple[int, bytes, bytes]:
+    def any_element(self, message: str) -> tuple[int, bytes, bytes]:
         """Return the tag, the content and the whole of the next element.
 
         Raises:
@@ -91,7 +101,7 @@ class Reader:
         data = self.rest
         # Tags above 30 take several octets; certificate fields do not use them.
         if len(data) < 2 or data[0] & 0x1F == 0x1F:
-            raise MalformedError(what)
+            raise MalformedError(message)
         tag, length, begin = data[0], data[1], 2
         if length >= 0x80:
             begin = 2 + (length & 0x7F)
@@ -99,72 +109,72 @@ class Reader:
             length = int.from_bytes(octets, "big")
             shortest = octets and octets[0] and length >= 0x80
             if not shortest or len(octets) > 4 or len(octets) != begin - 2:
-                raise MalformedError(what)
+                raise MalformedError(message)
         end = begin + length
         if len(data) < end:
-            raise MalformedError(what)
+            raise MalformedError(message)
         self.rest = data[end:]
         return tag, data[begin:end], data[:end]
 
-    def element(self, tag: int, what: str) -> bytes:
+    def element(self, tag: int, message: str) -> bytes:
         """Return the whole of the next element, which must have the tag."""
         before = self.rest
-        self.content(tag, what)
+        self.content(tag, message)
         return before[: len(before) - len(self.rest)]
 
-    def content(self, tag: int, what: str) -> bytes:
+    def content(self, tag: int, message: str) -> bytes:
         """Return the content of the next element, which must have the tag."""
-        found, content, _ = self.any_element(what)
-        if found != tag:
-            raise MalformedError(what)
+        next_tag, content, _ = self.any_element(message)
+        if next_tag != tag:
+            raise MalformedError(message)
         return content
 
-    def inside(self, tag: int, what: str) -> Reader:
+    def inside(self, tag: int, message: str) -> Reader:
         """Return a reader of the content of the next element, which must have the tag."""
-        return Reader(self.content(tag, what))
+        return Reader(self.content(tag, message))
 
-    def sequences(self, what: str) -> Iterator[Reader]:
+    def sequences(self, message: str) -> Iterator[Reader]:
         """Yield a reader of the content of each further element, all of which must be SEQUENCEs."""
         while self:
-            yield self.inside(SEQUENCE, what)
+            yield self.inside(SEQUENCE, message)
 
-    def optional(self, tag: int, what: str) -> bytes | None:
+    def optional(self, tag: int, message: str) -> bytes | None:
         """Return the content of the next element if it has the tag; else return ``None`` and read nothing."""
-        return self.content(tag, what) if self.at(tag) else None
+        return self.content(tag, message) if self.at(tag) else None
 
-    def boolean(self, what: str) -> bool:
+    def boolean(self, message: str) -> bool:
         """Return a BOOLEAN."""
-        content = self.content(BOOLEAN, what)
+        content = self.content(BOOLEAN, message)
         if content not in (b"\x00", b"\xff"):
-            raise MalformedError(what)
+            raise MalformedError(message)
         return content == b"\xff"
 
-    def integer(self, what: str, *, tag: int = INTEGER, bits: int | None = None) -> int:
+    def integer(self, message: str, *, tag: int = INTEGER, bits: int | None = None) -> int:
         """Return an INTEGER that fits a signed integer of this many bits."""
-        content = self.content(tag, what)
+        content = self.content(tag, message)
         value = int.from_bytes(content, "big", signed=True)
         if not content or content != encode_integer(value):
-            raise MalformedError(what)
+            raise MalformedError(message)
         if bits is not None and not -(1 << bits - 1) <= value < 1 << bits - 1:
-            raise MalformedError(what)
+            raise MalformedError(message)
         return value
 
-    def bit_string(self, what: str) -> tuple[bytes, int]:
+    def bit_string(self, message: str) -> tuple[bytes, int]:
         """Return the octets of a BIT STRING and the number of unused bits in the last octet."""
-        content = self.content(BIT_STRING, what)
+        content = self.content(BIT_STRING, message)
         if not content:
-            raise MalformedError(what)
+            raise MalformedError(message)
         unused, octets = content[0], content[1:]
         if unused > 7 or (unused and not octets) or (octets and octets[-1] & ((1 << unused) - 1)):
-            raise MalformedError(what)
+            raise MalformedError(message)
         return octets, unused
 
-    def object_identifier(self, what: str) -> str:
+    def object_identifier(self, message: str) -> str:
         """Return an OBJECT IDENTIFIER in dotted form. Arcs above 2**31 are refused, as in Go."""
-        return dotted(self.content(OBJECT_IDENTIFIER, what), what)
+        return dotted(self.content(OBJECT_IDENTIFIER, message), message)
 
 
-def dotted(content: bytes, what: str, *, largest: int = (1 << 31) - 1) -> str:
+def dotted(content: bytes, message: str, *, largest: int = (1 << 31) - 1) -> str:
     """Return the dotted form of the content of an OBJECT IDENTIFIER.
 
     Raises:
@@ -174,15 +184,15 @@ def dotted(content: bytes, what: str, *, largest: int = (1 << 31) - 1) -> str:
     value, started = 0, False
     for octet in content:
         if not started and octet == 0x80:
-            raise MalformedError(what)
+            raise MalformedError(message)
         value, started = value << 7 | octet & 0x7F, True
         if value > largest:
-            raise MalformedError(what)
+            raise MalformedError(message)
         if not octet & 0x80:
             numbers.append(value)
             value, started = 0, False
     if started or not numbers:
-        raise MalformedError(what)
+        raise MalformedError(message)
     first = min(numbers[0] // 40, 2)
     return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
@@ -282,26 +292,26 @@ def _certificate(der: bytes) -> None:
     algorithm = tbs.content(SEQUENCE, "malformed signature algorithm")
     if outer.content(SEQUENCE, "malformed signatureAlgorithm") != algorithm:
         raise MalformedError("signature and signatureAlgorithm differ")
-    _algorithm(Reader(algorithm), "malformed signature algorithm")
-    _name(Reader(tbs.element(SEQUENCE, "malformed issuer")), "issuer")
+    algorithm_identifier(Reader(algorithm), "malformed signature algorithm")
+    check_name(Reader(tbs.element(SEQUENCE, "malformed issuer")), "issuer")
     validity = tbs.inside(SEQUENCE, "malformed validity")
-    _time(validity, "notBefore")
-    _time(validity, "notAfter")
-    _name(Reader(tbs.element(SEQUENCE, "malformed subject")), "subject")
+    read_time(validity, "notBefore")
+    read_time(validity, "notAfter")
+    check_name(Reader(tbs.element(SEQUENCE, "malformed subject")), "subject")
     _public_key(tbs)
     if version > 1:
         for number in (1, 2):
             tbs.optional(_FIELD[number], "malformed issuerUniqueID or subjectUniqueID")
     if version > 2:
         seen: set[str] = set()
-        for found in _extensions(tbs):
-            if found.oid in seen:
-                raise MalformedError(f"the extension {found.oid} occurs twice")
-            seen.add(found.oid)
-            if found.critical and found.oid in _NEVER_CRITICAL:
-                raise MalformedError(f"the extension {_NEVER_CRITICAL[found.oid]} is critical")
-            if reader := READERS.get(found.oid):
-                reader(found.value)
+        for extension in _extensions(tbs):
+            if extension.oid in seen:
+                raise MalformedError(f"the extension {extension.oid} occurs twice")
+            seen.add(extension.oid)
+            if extension.critical and extension.oid in _NEVER_CRITICAL:
+                raise MalformedError(f"the extension {_NEVER_CRITICAL[extension.oid]} is critical")
+            if reader := READERS.get(extension.oid):
+                reader(extension.value)
     outer.bit_string("malformed signature")
     if whole:
         raise MalformedError("there is data after the certificate")
@@ -318,25 +328,30 @@ def _version(tbs: Reader) -> int:
     return version
 
 
-def _algorithm(reader: Reader, what: str) -> tuple[str, bytes]:
-    """Return the OID and the parameters."""
-    oid = reader.object_identifier(what)
-    return oid, reader.any_element(what)[2] if reader else b""
+def algorithm_identifier(reader: Reader, message: str) -> tuple[str, bytes]:
+    """Return the OID and the parameters of the content of an AlgorithmIdentifier."""
+    oid = reader.object_identifier(message)
+    return oid, reader.any_element(message)[2] if reader else b""
 
 
-def _name(reader: Reader, which: str) -> None:
-    what = f"malformed {which}"
-    sets = reader.inside(SEQUENCE, what)
+def check_name(reader: Reader, which: str) -> None:
+    """Check the next Name as Go's ``parseName`` does.
+
+    Raises:
+        MalformedError: if Go refuses it.
+    """
+    message = f"malformed {which}"
+    sets = reader.inside(SEQUENCE, message)
     while sets:
-        attributes = sets.inside(SET, what)
-        for attribute in attributes.sequences(what):
-            oid = attribute.object_identifier(what)
-            tag, value, _ = attribute.any_element(what)
-            if problem := _string_problem(tag, value):
+        attributes = sets.inside(SET, message)
+        for attribute in attributes.sequences(message):
+            oid = attribute.object_identifier(message)
+            tag, value, _ = attribute.any_element(message)
+            if problem := string_problem(tag, value):
                 raise MalformedError(f"the attribute {oid} of the {which} is {problem}")
 
 
-def _string_problem(tag: int, value: bytes) -> str:
+def string_problem(tag: int, value: bytes) -> str:
     """Return the error in a DirectoryString; empty if there is none."""
     match tag:
         case 0x14:  # T61String, read as Latin-1
@@ -365,32 +380,48 @@ def _is_bmp(value: bytes) -> bool:
     return len(value) % 2 == 0 and not any(reserved)
 
 
-def _time(reader: Reader, which: str) -> None:
+def read_time(reader: Reader, which: str, *, fraction: bool = False) -> datetime | None:
+    """Return the next Time, aware UTC; ``None`` for one that Python cannot represent.
+
+    Args:
+        reader: the elements.
+        which: the name of the field, for the message of the error.
+        fraction: whether a GeneralizedTime may have fractions of a second, as in ``encoding/asn1``.
+    """
     if reader.at(UTC_TIME):
-        pattern, what = rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?(Z|[+-]\d{4})\Z", "UTCTime"
-        match = re.match(pattern, reader.content(UTC_TIME, f"{which} is no {what}"))
+        pattern, kind = rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?()(Z|[+-]\d{4})\Z", "UTCTime"
+        match = re.match(pattern, reader.content(UTC_TIME, f"{which} is no {kind}"))
     else:
-        pattern, what = rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(Z|[+-]\d{4})\Z", "time in DER"
-        match = re.match(pattern, reader.content(GENERALIZED_TIME, f"{which} is no {what}"))
-    if match is None:
-        raise MalformedError(f"{which} is no {what}")
+        pattern, kind = (
+            rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d{0,8}[1-9])?(Z|[+-]\d{4})\Z",
+            "time in DER",
+        )
+        match = re.match(pattern, reader.content(GENERALIZED_TIME, f"{which} is no {kind}"))
+    if match is None or (match[7] and not fraction):
+        raise MalformedError(f"{which} is no {kind}")
     year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
-    if what == "UTCTime":
+    if kind == "UTCTime":
         year += 1900 if year >= 50 else 2000
     # Python's calendar does not support year 0, whose February has 29 days.
     is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
-    zone = match[7]
+    zone = match[8]
     # Go formats the parsed time again and compares: an offset of zero would be written as Z.
     is_zone = zone == b"Z" or (int(zone[1:]) != 0 and int(zone[1:3]) <= 24 and int(zone[3:]) <= 59)
     if not is_day or hour > 23 or minute > 59 or second > 59 or not is_zone:
-        raise MalformedError(f"{which} is no {what}")
+        raise MalformedError(f"{which} is no {kind}")
+    offset = timedelta() if zone == b"Z" else timedelta(hours=int(zone[1:3]), minutes=int(zone[3:]))
+    try:
+        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return local + offset if zone[:1] == b"-" else local - offset
+    except (ValueError, OverflowError):
+        return None
 
 
 def _public_key(tbs: Reader) -> None:
-    what = "malformed subjectPublicKeyInfo"
-    info = tbs.inside(SEQUENCE, what)
-    oid, parameters = _algorithm(info.inside(SEQUENCE, what), what)
-    octets, unused = info.bit_string(what)
+    message = "malformed subjectPublicKeyInfo"
+    info = tbs.inside(SEQUENCE, message)
+    oid, parameters = algorithm_identifier(info.inside(SEQUENCE, message), message)
+    octets, unused = info.bit_string(message)
     if unused:  # as Go's BitString.RightAlign
         octets = (int.from_bytes(octets, "big") >> unused).to_bytes(len(octets), "big")
     if reader := _KEY_READERS.get(oid):
@@ -428,12 +459,12 @@ def _ed25519_key(parameters: bytes, octets: bytes) -> None:
 
 
 def _dsa_key(parameters: bytes, octets: bytes) -> None:
-    what = "malformed DSA key"
-    numbers = [Reader(octets).integer(what)]
-    values = Reader(parameters).inside(SEQUENCE, what)
-    numbers += [values.integer(what) for _ in range(3)]
+    message = "malformed DSA key"
+    numbers = [Reader(octets).integer(message)]
+    values = Reader(parameters).inside(SEQUENCE, message)
+    numbers += [values.integer(message) for _ in range(3)]
     if min(numbers) <= 0:
-        raise MalformedError(what)
+        raise MalformedError(message)
 
 
 _KEY_READERS: dict[str, Callable[[bytes, bytes], None]] = {
@@ -451,11 +482,15 @@ def _extensions(tbs: Reader) -> Iterator[RawExtension]:
     extensions = Reader(content).inside(SEQUENCE, "malformed extensions")
     while extensions:
         element = extensions.element(SEQUENCE, "malformed extension")
-        fields = Reader(element).inside(SEQUENCE, "malformed extension")
-        oid = fields.object_identifier("malformed OID of an extension")
-        critical = fields.at(BOOLEAN) and fields.boolean(f"malformed critical field of extension {oid}")
-        value = fields.content(OCTET_STRING, f"malformed value of extension {oid}")
+        oid, critical, value = read_extension(Reader(element).inside(SEQUENCE, "malformed extension"))
         yield RawExtension(oid=oid, critical=critical, value=value, element=element)
+
+
+def read_extension(fields: Reader) -> tuple[str, bool, bytes]:
+    """Return the OID, the critical flag and the value of the content of an Extension."""
+    oid = fields.object_identifier("malformed OID of an extension")
+    critical = fields.at(BOOLEAN) and fields.boolean(f"malformed critical field of extension {oid}")
+    return oid, critical, fields.content(OCTET_STRING, f"malformed value of extension {oid}")
 
 
 # -- single extensions -----------------------------------------------------------------------
@@ -470,29 +505,29 @@ def key_usage(value: bytes) -> frozenset[int]:
 
 def basic_constraints(value: bytes) -> tuple[bool, int | None]:
     """Return the cA flag and the path length."""
-    what = "malformed basicConstraints"
-    fields = Reader(value).inside(SEQUENCE, what)
-    is_ca = fields.at(BOOLEAN) and fields.boolean(what)
-    length = fields.integer(what, bits=64) if fields.at(INTEGER) else None
+    message = "malformed basicConstraints"
+    fields = Reader(value).inside(SEQUENCE, message)
+    is_ca = fields.at(BOOLEAN) and fields.boolean(message)
+    length = fields.integer(message, bits=64) if fields.at(INTEGER) else None
     if length is not None and length < 0:
-        raise MalformedError(what)
+        raise MalformedError(message)
     return is_ca, length
 
 
 def extended_key_usage(value: bytes) -> tuple[str, ...]:
     """Return the purposes as dotted OIDs."""
-    what = "malformed extendedKeyUsage"
-    purposes = Reader(value).inside(SEQUENCE, what)
-    found: list[str] = []
+    message = "malformed extendedKeyUsage"
+    purposes = Reader(value).inside(SEQUENCE, message)
+    oids: list[str] = []
     while purposes:
-        found.append(purposes.object_identifier(what))
-    return tuple(found)
+        oids.append(purposes.object_identifier(message))
+    return tuple(oids)
 
 
 def authority_key_identifier(value: bytes) -> bytes | None:
     """Return the keyIdentifier."""
-    what = "malformed authorityKeyIdentifier"
-    return Reader(value).inside(SEQUENCE, what).optional(_FIELD[0], what)
+    message = "malformed authorityKeyIdentifier"
+    return Reader(value).inside(SEQUENCE, message).optional(_FIELD[0], message)
 
 
 def subject_key_identifier(value: bytes) -> bytes:
@@ -502,12 +537,12 @@ def subject_key_identifier(value: bytes) -> bytes:
 
 def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
     """Return tag, content and element of each GeneralName of a subjectAltName, without parsing the names."""
-    what = "malformed subjectAltName"
-    names = Reader(value).inside(SEQUENCE, what)
-    found = []
+    message = "malformed subjectAltName"
+    names = Reader(value).inside(SEQUENCE, message)
+    elements = []
     while names:
-        found.append(names.any_element(what))
-    return tuple(found)
+        elements.append(names.any_element(message))
+    return tuple(elements)
 
 
 def _subject_alt_name(value: bytes) -> None:
@@ -524,17 +559,17 @@ def _subject_alt_name(value: bytes) -> None:
 
 def name_constraints(value: bytes) -> tuple[Names, Names]:
     """Return the permitted and the excluded subtrees, including those of types that Go does not read."""
-    what = "malformed nameConstraints"
+    message = "malformed nameConstraints"
     outer = Reader(value)
-    fields = outer.inside(SEQUENCE, what)
-    permitted, excluded = (fields.optional(_NESTED[number], what) for number in range(2))
+    fields = outer.inside(SEQUENCE, message)
+    permitted, excluded = (fields.optional(_NESTED[number], message) for number in range(2))
     if outer or fields or not (permitted or excluded):
-        raise MalformedError(f"{what}, or there is nothing in it")
-    return _subtrees(permitted or b"", what), _subtrees(excluded or b"", what)
+        raise MalformedError(f"{message}, or there is nothing in it")
+    return _subtrees(permitted or b"", message), _subtrees(excluded or b"", message)
 
 
-def _subtrees(content: bytes, what: str) -> Names:
-    names = [subtree.any_element(what)[:2] for subtree in Reader(content).sequences(what)]
+def _subtrees(content: bytes, message: str) -> Names:
+    names = [subtree.any_element(message)[:2] for subtree in Reader(content).sequences(message)]
     for tag, name in names:
         _constraint(tag, name)
     return tuple(names)
@@ -644,31 +679,31 @@ def _unescapes(text: str) -> bool:
 
 def policies(value: bytes) -> tuple[bytes, ...]:
     """Return the encoded OIDs, without tag and length."""
-    what = "malformed certificatePolicies"
-    sequences = Reader(value).inside(SEQUENCE, what).sequences(what)
-    found = tuple(policy.content(OBJECT_IDENTIFIER, what) for policy in sequences)
-    for oid in found:
-        dotted(oid, what, largest=1 << 8 * len(oid))
-    if len(set(found)) < len(found):
+    message = "malformed certificatePolicies"
+    sequences = Reader(value).inside(SEQUENCE, message).sequences(message)
+    oids = tuple(policy.content(OBJECT_IDENTIFIER, message) for policy in sequences)
+    for oid in oids:
+        dotted(oid, message, largest=1 << 8 * len(oid))
+    if len(set(oids)) < len(oids):
         raise MalformedError("a policy occurs twice in certificatePolicies")
-    return found
+    return oids
 
 
 def policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Return the encoded OIDs of issuerDomainPolicy and subjectDomainPolicy."""
-    what = "malformed policyMappings"
+    message = "malformed policyMappings"
     return tuple(
-        (mapping.content(OBJECT_IDENTIFIER, what), mapping.content(OBJECT_IDENTIFIER, what))
-        for mapping in Reader(value).inside(SEQUENCE, what).sequences(what)
+        (mapping.content(OBJECT_IDENTIFIER, message), mapping.content(OBJECT_IDENTIFIER, message))
+        for mapping in Reader(value).inside(SEQUENCE, message).sequences(message)
     )
 
 
 def policy_constraints(value: bytes) -> tuple[int | None, int | None]:
     """Return requireExplicitPolicy and inhibitPolicyMapping."""
-    what = "malformed policyConstraints"
-    fields = Reader(value).inside(SEQUENCE, what)
+    message = "malformed policyConstraints"
+    fields = Reader(value).inside(SEQUENCE, message)
     explicit, mapping = (
-        fields.integer(what, tag=_FIELD[number], bits=64) if fields.at(_FIELD[number]) else None
+        fields.integer(message, tag=_FIELD[number], bits=64) if fields.at(_FIELD[number]) else None
         for number in range(2)
     )
     return explicit, mapping
@@ -680,21 +715,21 @@ def inhibit_any_policy(value: bytes) -> int:
 
 
 def _distribution_points(value: bytes) -> None:
-    what = "malformed cRLDistributionPoints"
-    for point in Reader(value).inside(SEQUENCE, what).sequences(what):
-        name = point.optional(_NESTED[0], what)
+    message = "malformed cRLDistributionPoints"
+    for point in Reader(value).inside(SEQUENCE, message).sequences(message):
+        name = point.optional(_NESTED[0], message)
         if name is None:
             continue
-        full_name = Reader(name).inside(_NESTED[0], what)
+        full_name = Reader(name).inside(_NESTED[0], message)
         while full_name.at(URI):
-            full_name.content(URI, what)
+            full_name.content(URI, message)
 
 
 def _information_access(value: bytes) -> None:
-    what = "malformed authorityInfoAccess"
-    for description in Reader(value).inside(SEQUENCE, what).sequences(what):
-        description.object_identifier(what)
-        description.optional(URI, what)
+    message = "malformed authorityInfoAccess"
+    for description in Reader(value).inside(SEQUENCE, message).sequences(message):
+        description.object_identifier(message)
+        description.optional(URI, message)
 
 
 _NEVER_CRITICAL = {

@@ -1,7 +1,19 @@
 """The rules of Go's ``x509.Certificate.Verify`` and ``VerifyHostname``: paths, what they require, and names.
 
-The module follows Go 1.26's verify.go rule by rule, since most etcd clients, the gateway and the members are
-written in Go. Go differs from RFC 5280 in places; ``tests/oracle`` compares this module with Go.
+The module follows Go 1.26 rule by rule, since most etcd clients, the gateway and the members are written in
+Go, and etcd verifies its clients with it. Go differs from RFC 5280 in places; ``tests/oracle`` compares this
+module with Go. The functions stand for these of crypto/x509:
+
+- :class:`_Search`, :func:`verified_path`: Certificate.Verify and buildChains. A path is looked for by trying
+  each certificate whose subject is the issuer's name, anchors first, up to a number of signatures.
+- :func:`issuer_faults`, :func:`is_current`: isValid and the begin of CheckSignatureFrom, which are asked for
+  each certificate on the way.
+- :func:`path_faults`: what is checked on a whole path, checkChainForKeyUsage, policiesValid and
+  checkChainConstraints (constraints.go).
+- :func:`has_signed`, :func:`signature_scheme`: CheckSignatureFrom, checkSignature and
+  getSignatureAlgorithmFromAI.
+- :func:`names_host`: VerifyHostname.
+
 :mod:`pytest_etcdtls.pki.go_parser` reports what Go does not parse; this module ignores an extension that
 does not parse.
 
@@ -18,6 +30,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 from itertools import islice
 from typing import Final, TypeVar
 from urllib.parse import unquote
@@ -32,7 +45,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki import go_parser
-from pytest_etcdtls.pki.certificate import LARGEST_RSA_EXPONENT, extension, key_usages, public_key, shown
+from pytest_etcdtls.pki.certificate import (
+    LARGEST_RSA_EXPONENT,
+    extension,
+    key_usages,
+    public_key,
+    purposes,
+    shown,
+    signature_hash,
+)
 from pytest_etcdtls.pki.go_parser import (
     DNS,
     EC_KEY,
@@ -63,12 +84,16 @@ _MAPPED = bytes(10) + b"\xff\xff"
 """The prefix of an IPv4-mapped IPv6 address."""
 _KEY_CERT_SIGN = 5
 _VERSION_WITH_EXTENSIONS = 3
-_SERVER_AUTH, _ANY_PURPOSE = "1.3.6.1.5.5.7.3.1", "2.5.29.37.0"
+SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
+CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
+_ANY_PURPOSE = "2.5.29.37.0"
 _ANY_POLICY = bytes.fromhex("551d2000")
 _SHOWN_EXTENSIONS = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
 _SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 _LEAST_RSA_BITS = 1024
+_NO_SHA1_SINCE, _LEAST_RSA_BITS_SINCE = (1, 18), (1, 24)
+"""The Go releases that began to refuse SHA-1 and short RSA keys."""
 _PSS_HASHES = {
     "2.16.840.1.101.3.4.2.1": "sha256",
     "2.16.840.1.101.3.4.2.2": "sha384",
@@ -83,7 +108,9 @@ _ALGORITHMS: Final = {
     "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
     ED25519: ("ed25519", ""),
 }
-_PSS, _MGF1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8"
+_PSS, _MGF1, _SHA1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8", "1.3.14.3.2.26"
+_SHA1_ALGORITHM = bytes.fromhex("300906052b0e03021a0500")
+_MGF1_WITH_SHA1 = bytes.fromhex("301606092a864886f70d010108") + _SHA1_ALGORITHM
 
 _MOST_SIGNATURE_CHECKS = 100
 """The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
@@ -103,6 +130,7 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
         excluded: excluded subtrees of the same CA.
     """
     for tag, content in names:
+        # parseURIs and parseMailboxes: all of them are parsed before any is compared, also without a subtree.
         if tag in (URI, EMAIL) and _compared_part(tag, content) is None:
             return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
     for tag in _NAME_TYPES:
@@ -170,6 +198,7 @@ class _Subtrees:
         self._tag = tag
         self._all = _of(tag, names)
         texts = [content.decode("latin-1") for content in self._all] if tag != IP else []
+        # A constraint on mailboxes names one of them, or, without an at sign, all of a domain.
         self._mailboxes = {mailbox(text) for text in texts if tag == EMAIL and "@" in text}
         domains = [text for text in texts if tag != EMAIL or "@" not in text]
         self._domains = _Domains(domains, permit=permit) if domains else None
@@ -190,7 +219,8 @@ class _Subtrees:
 
 def _nearest(subtrees: Sequence[str], name: str, key: Callable[[str], list[int]]) -> tuple[str, bool]:
     """Return the subtree that sorts before the name, or the first one, and whether it equals the name."""
-    place = bisect_left([key(found) for found in subtrees], key(name))
+    # No subtree is within another, so only the one that sorts directly before the name can hold it.
+    place = bisect_left([key(subtree) for subtree in subtrees], key(name))
     if place < len(subtrees) and key(subtrees[place]) == key(name):
         return subtrees[place], True
     return subtrees[max(0, place - 1)], False
@@ -198,6 +228,8 @@ def _nearest(subtrees: Sequence[str], name: str, key: Callable[[str], list[int]]
 
 def _order(domain: str) -> list[int]:
     """Return the sort key of a domain: from the end, periods first, case-insensitive."""
+    # As in dnsCompareTable: with the hyphen first, a-a.com would come between a.com and a.a.com, and the last
+    # one would not be recognised as a part of the first.
     return [0 if character == "." else ord(character) for character in reversed(_lower(domain))]
 
 
@@ -239,12 +271,12 @@ class _Domains:
 
 def _holds_address(ranges: Sequence[bytes], address: bytes) -> bool:
     kept: list[bytes] = []
-    for found in sorted(ranges):
-        if not kept or not _is_subset(kept[-1], found):
-            kept.append(found)
+    for candidate in sorted(ranges):
+        if not kept or not _is_subset(kept[-1], candidate):
+            kept.append(candidate)
     if not kept:
         return False
-    starts = [found[: len(address)] for found in kept]
+    starts = [candidate[: len(address)] for candidate in kept]
     place = bisect_left(starts, address)
     if place < len(kept) and starts[place] == address:
         return True
@@ -262,10 +294,10 @@ def _contains(subtree: bytes, address: bytes) -> bool:
     )
 
 
-def _is_subset(one: bytes, other: bytes) -> bool:
-    half = len(other) // 2
-    last = bytes(start | ~mask & 0xFF for start, mask in zip(other[:half], other[half:], strict=True))
-    return _contains(one, other[:half]) and _contains(one, last)
+def _is_subset(outer: bytes, inner: bytes) -> bool:
+    half = len(inner) // 2
+    last = bytes(start | ~mask & 0xFF for start, mask in zip(inner[:half], inner[half:], strict=True))
+    return _contains(outer, inner[:half]) and _contains(outer, last)
 
 
 def extension_name(oid: str) -> str:
@@ -336,12 +368,12 @@ def details(certificate: x509.Certificate) -> Details:
     subject = tbs.element(SEQUENCE, "subject")
     key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
     number = 1 if version is None else 1 + Reader(version).integer("version")
-    found: tuple[RawExtension, ...] = ()
+    in_order: tuple[RawExtension, ...] = ()
     # Go ignores the extensions of a certificate that is not version 3.
     if number == _VERSION_WITH_EXTENSIONS:
         with contextlib.suppress(MalformedError):
-            found = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
-    extensions = {extension.oid: extension for extension in found}
+            in_order = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
+    extensions = {extension.oid: extension for extension in in_order}
 
     def read(oid: str, reader: Callable[[bytes], T], default: U) -> T | U:
         if oid not in extensions:
@@ -387,7 +419,9 @@ def details(certificate: x509.Certificate) -> Details:
         authority_key=read(go_parser.AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None)
         or b"",
         unhandled=tuple(
-            found.oid for found in extensions.values() if found.critical and not is_handled(found)
+            extension.oid
+            for extension in extensions.values()
+            if extension.critical and not is_handled(extension)
         ),
     )
 
@@ -411,23 +445,53 @@ def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
 
 
 def _pss(fields: Reader) -> tuple[str, str] | None:
-    """Return the scheme of RSASSA-PSS if Go accepts it: one hash for both uses, and a salt of its length."""
+    """Return the scheme of RSASSA-PSS if Go accepts it (getSignatureAlgorithmFromAI in x509.go)."""
+    name, problem = _read_pss(fields)
+    return None if problem else ("pss", name)
+
+
+def _read_pss(fields: Reader) -> tuple[str, str]:
+    """Return the hash of RSASSA-PSS, and why Go does not accept its parameters; empty if it does.
+
+    What is left out has its default, SHA-1 and a salt of 20 octets, which Go accepts nowhere (RFC 4055
+    section 3.1).
+
+    Raises:
+        MalformedError: if the parameters are missing or malformed.
+    """
     parameters = fields.inside(SEQUENCE, "parameters")
 
-    def algorithm(reader: Reader) -> tuple[str, Reader]:
-        inner = reader.inside(SEQUENCE, "algorithm")
+    def algorithm(element: bytes) -> tuple[str, Reader]:
+        inner = Reader(element).inside(SEQUENCE, "algorithm")
         return inner.object_identifier("algorithm"), inner
 
-    oid, rest = algorithm(parameters.inside(0xA0, "hashAlgorithm"))
-    mask, inner = algorithm(parameters.inside(0xA1, "maskGenAlgorithm"))
-    mask_hash, mask_rest = algorithm(inner)
-    salt = parameters.inside(0xA2, "saltLength").integer("saltLength")
+    oid, rest = algorithm(parameters.optional(0xA0, "hashAlgorithm") or _SHA1_ALGORITHM)
+    mask, inner = algorithm(parameters.optional(0xA1, "maskGenAlgorithm") or _MGF1_WITH_SHA1)
+    mask_hash, mask_rest = algorithm(inner.rest)
+    salt = parameters.inside(0xA2, "saltLength").integer("saltLength") if parameters.at(0xA2) else 20
     trailer = parameters.inside(0xA3, "trailerField").integer("trailerField") if parameters.at(0xA3) else 1
     name = _PSS_HASHES.get(oid)
     plain = all(found.rest in (b"", b"\x05\x00") for found in (rest, mask_rest))
-    if name is None or mask != _MGF1 or mask_hash != oid or trailer != 1 or not plain:
-        return None
-    return ("pss", name) if salt == _SHA2[name].digest_size else None
+    if name is None:
+        return "", "sha1" if oid == _SHA1 else f"the hash {oid}"
+    if mask != _MGF1 or mask_hash != oid:
+        return name, f"{name} and another hash for the mask, where Go takes the same"
+    if salt != (length := _SHA2[name].digest_size):
+        return name, f"{name} and a salt of {salt} octets, where Go takes {length}, the length of the hash"
+    return name, "" if trailer == 1 and plain else f"{name} and parameters that Go does not take"
+
+
+def signature_problem(certificate: x509.Certificate) -> str:
+    """Return with which algorithm, of those that Go does not verify, it is signed; empty for all others."""
+    if signature_scheme(certificate) is not None:
+        return ""
+    if certificate.signature_algorithm_oid.dotted_string == _PSS:
+        fields = Reader(details(certificate).signature_algorithm)
+        with contextlib.suppress(MalformedError):
+            fields.object_identifier("algorithm")
+            return f"RSASSA-PSS with {_read_pss(fields)[1]}"
+        return "RSASSA-PSS without parameters"
+    return signature_hash(certificate) or certificate.signature_algorithm_oid.dotted_string
 
 
 def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
@@ -481,23 +545,23 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
 
     ``cas_below`` counts the certificates between the CA and the leaf, including self-issued ones.
     """
-    found = details(issuer)
-    if found.is_ca is None:
+    fields = details(issuer)
+    if fields.is_ca is None:
         # Certificates of version 1 have no extensions; Go accepts them as trust anchors.
-        if found.version == _VERSION_WITH_EXTENSIONS or not is_anchor:
+        if fields.version == _VERSION_WITH_EXTENSIONS or not is_anchor:
             yield "no basicConstraints"
-    elif not found.is_ca:
+    elif not fields.is_ca:
         yield "CA:FALSE"
-    if found.path_length is not None and cas_below > found.path_length:
-        yield f"pathlen:{found.path_length} with {cas_below} CAs below"
-    if found.key_usage and _KEY_CERT_SIGN not in found.key_usage:
+    if fields.path_length is not None and cas_below > fields.path_length:
+        yield f"pathlen:{fields.path_length} with {cas_below} CAs below"
+    if fields.key_usage and _KEY_CERT_SIGN not in fields.key_usage:
         yield f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
 
 
-def allows_servers(certificate: x509.Certificate) -> bool:
-    """Return whether the extended key usage allows serverAuth or is absent. Go also checks it in CAs."""
-    purposes = details(certificate).purposes
-    return not purposes or _SERVER_AUTH in purposes or _ANY_PURPOSE in purposes
+def allows(certificate: x509.Certificate, purpose: str = SERVER_AUTH) -> bool:
+    """Return whether the extended key usage allows the purpose or is absent. Go also checks it in CAs."""
+    named = details(certificate).purposes
+    return not named or purpose in named or _ANY_PURPOSE in named
 
 
 # -- a path as a whole --------------------------------------------------------------------------------
@@ -508,9 +572,9 @@ def constraint_fault(path: Path) -> str:
 
     Go checks the subjectAltName of every certificate, including self-issued CAs, and never the subject.
     """
-    found = [details(certificate) for certificate in path]
-    for place, certificate in enumerate(found):
-        above = [ca for ca in found[place + 1 :] if NAME_CONSTRAINTS in ca.extensions]
+    fields = [details(certificate) for certificate in path]
+    for place, certificate in enumerate(fields):
+        above = [ca for ca in fields[place + 1 :] if NAME_CONSTRAINTS in ca.extensions]
         if not above or SUBJECT_ALT_NAME not in certificate.extensions:
             continue
         for ca in above:
@@ -528,29 +592,30 @@ def policy_fault(path: Path) -> str:
     inhibit_any = explicit = mapping = below_anchor + 1
     # The valid policies of the previous certificate, each with the policies expected in the next one.
     valid: dict[bytes, list[bytes]] | None = {_ANY_POLICY: [_ANY_POLICY]}
+    # From the certificate below the anchor to the leaf, with the counters of RFC 5280 section 6.1.2.
     for place in range(below_anchor - 1, -1, -1):
-        found = details(path[place])
-        if not found.policies:
+        fields = details(path[place])
+        if not fields.policies:
             valid = None
         if explicit == 0 and valid is None:
             return f"{shown(path[place])} has no certificatePolicies, which a CA above it requires"
         if valid is not None:
-            any_is_valid = inhibit_any > 0 or (place > 0 and found.is_self_issued)
-            valid = _next_policies(valid, found.policies, any_is_valid=any_is_valid)
-            if place and found.mappings:
-                if mapping > 0 and any(_ANY_POLICY in pair for pair in found.mappings):
+            any_is_valid = inhibit_any > 0 or (place > 0 and fields.is_self_issued)
+            valid = _next_policies(valid, fields.policies, any_is_valid=any_is_valid)
+            if place and fields.mappings:
+                if mapping > 0 and any(_ANY_POLICY in pair for pair in fields.mappings):
                     return f"{shown(path[place])} maps anyPolicy"
-                _map_policies(valid, found.mappings, allowed=mapping > 0)
+                _map_policies(valid, fields.mappings, allowed=mapping > 0)
         if place:
-            if not found.is_self_issued:
+            if not fields.is_self_issued:
                 explicit, mapping, inhibit_any = (
                     max(0, explicit - 1),
                     max(0, mapping - 1),
                     max(0, inhibit_any - 1),
                 )
-            explicit = _least(explicit, found.require_explicit_policy)
-            mapping = _least(mapping, found.inhibit_policy_mapping)
-            inhibit_any = _least(inhibit_any, found.inhibit_any_policy)
+            explicit = _least(explicit, fields.require_explicit_policy)
+            mapping = _least(mapping, fields.inhibit_policy_mapping)
+            inhibit_any = _least(inhibit_any, fields.inhibit_any_policy)
     if below_anchor:
         explicit = 0 if details(path[0]).require_explicit_policy == 0 else max(0, explicit - 1)
         if explicit == 0 and not valid:
@@ -629,8 +694,9 @@ def verified_path(
     intermediates: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     when: datetime,
+    purpose: str = SERVER_AUTH,
 ) -> Path | None:
-    """Return the first path that a Go client accepts for a server; ``None`` if there is none.
+    """Return the first path that Go accepts, by default for a server; ``None`` if there is none.
 
     Neither the host name nor whether Go parses every certificate is checked.
 
@@ -639,6 +705,7 @@ def verified_path(
         intermediates: the certificates that it sent after the leaf.
         roots: the trust anchors.
         when: the time of the handshake.
+        purpose: the extended key usage that Go requires.
     """
     if details(leaf).unhandled or not is_current(leaf, when):
         return None
@@ -651,21 +718,52 @@ def verified_path(
             and has_signed(candidate, path[-1])
         )
 
+    # A leaf that is itself trusted is a whole path, and its signature is not checked.
     paths: Iterator[Path] = iter([(leaf,)])
     if leaf not in roots:
         paths = _Search(intermediates, roots, _MOST_SIGNATURE_CHECKS, accepts).paths((leaf,))
-    return next((path for path in paths if not any(path_faults(path))), None)
+    return next((path for path in paths if not any(path_faults(path, purpose))), None)
 
 
-def path_faults(path: Path) -> Iterator[str]:
+class Rule(StrEnum):
+    """A rule of ``Certificate.Verify``."""
+
+    EXTENSION = "critical extension"
+    VALIDITY = "validity"
+    ISSUER = "issuer"
+    SIGNATURE = "signature"
+    PURPOSE = "extended key usage"
+    POLICY = "policy"
+    NAME = "name constraints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """A rule that a path breaks.
+
+    Attributes:
+        certificate: the certificate that breaks it, which must be issued again.
+        text: what is wrong with the certificate, without its name: ``has the critical extension 1.2.3``.
+        since: the first Go release with the rule.
+    """
+
+    rule: Rule
+    certificate: x509.Certificate
+    text: str
+    since: tuple[int, int] = (1, 0)
+
+
+def path_faults(path: Path, purpose: str) -> Iterator[Flaw]:
     """Yield each requirement of Go for a certification path that this path does not meet."""
     for certificate in path:
-        if not allows_servers(certificate):
-            yield f"the extended key usage of {shown(certificate)} excludes servers"
+        if not allows(certificate, purpose):
+            named = ", ".join(purposes(certificate) or ())
+            yield Flaw(rule=Rule.PURPOSE, certificate=certificate, text=f"has the extendedKeyUsage {named}")
     if fault := policy_fault(path):
-        yield fault
+        # Before Go 1.24 the extensions that require a policy were critical ones that Go did not handle.
+        yield Flaw(rule=Rule.POLICY, certificate=path[0], text=fault)
     if fault := constraint_fault(path):
-        yield fault
+        yield Flaw(rule=Rule.NAME, certificate=path[0], text=fault)
 
 
 def _plausible_first(
@@ -675,6 +773,7 @@ def _plausible_first(
     below = details(certificate)
 
     def rank(candidate: x509.Certificate) -> int:
+        # findPotentialParents: both alike or both missing, one of them missing, different.
         identifier = details(candidate).subject_key
         if identifier == below.authority_key:
             return 0
@@ -686,12 +785,12 @@ def _plausible_first(
 def is_on(path: Path, candidate: x509.Certificate) -> bool:
     """Return whether it is already on the path, as Go compares: same name, key and subjectAltName."""
     wanted = details(candidate)
-    for found in map(details, path):
-        if found.subject != wanted.subject or found.key != wanted.key:
+    for other in map(details, path):
+        if other.subject != wanted.subject or other.key != wanted.key:
             continue
-        names = [of.extensions.get(SUBJECT_ALT_NAME) for of in (wanted, found)]
+        names = [of.extensions.get(SUBJECT_ALT_NAME) for of in (wanted, other)]
         if None in names:
-            return names == [None, None]
+            return names == [None, None]  # alreadyInChain looks no further here either
         if names[0].value == names[1].value:  # type: ignore[union-attr]
             return True
     return False
@@ -708,12 +807,12 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Return whether the subjectAltName covers a DNS name or an IP address, whose zone is ignored."""
-    found = details(certificate)
+    fields = details(certificate)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return any(_matches(pattern, host) for pattern in found.texts(DNS))
-    return _unmapped(address.packed) in {_unmapped(content) for tag, content in found.names if tag == IP}
+        return any(_matches(pattern, host) for pattern in fields.texts(DNS))
+    return _unmapped(address.packed) in {_unmapped(content) for tag, content in fields.names if tag == IP}
 
 
 def _unmapped(packed: bytes) -> bytes:
@@ -787,10 +886,11 @@ def find_path(
     pool: Sequence[x509.Certificate],
     anchors: Sequence[x509.Certificate],
     when: datetime,
+    purpose: str = SERVER_AUTH,
 ) -> Path | None:
     """Return a path from the leaf to a trust anchor, both included; ``None`` if there is none.
 
-    A path that a Go client accepts is preferred, else the path with the fewest faults is returned. As in Go,
+    A path that Go accepts is preferred, else the path with the fewest faults is returned. As in Go,
     every certificate of the bundle is a trust anchor, including an intermediate CA and the leaf itself.
 
     Args:
@@ -798,30 +898,50 @@ def find_path(
         pool: candidates for intermediate certificates.
         anchors: the trust anchors.
         when: the time at which the path is verified.
+        purpose: the extended key usage that Go requires.
     """
     if leaf in anchors:
         return (leaf,)
-    if path := verified_path(leaf, pool, anchors, when):
+    if path := verified_path(leaf, pool, anchors, when, purpose):
         return path
     search = _Search(pool, anchors, _MOST_WEAK_CHECKS, lambda path, issuer, _: signed_by(path[-1], issuer))
     paths = islice(search.paths((leaf,)), _MOST_PATHS)
-    return min(paths, key=lambda path: (len(list(faults(path, when))), len(path)), default=None)
+    return min(paths, key=lambda path: (len(list(faults(path, when, purpose))), len(path)), default=None)
 
 
-def faults(path: Path, when: datetime) -> Iterator[str]:
-    """Yield why a Go client refuses a path for a server. The path's names and signatures match."""
+def faults(path: Path, when: datetime, purpose: str = SERVER_AUTH) -> Iterator[Flaw]:
+    """Yield why Go refuses a path, by default for a server. The path's names and signatures match."""
     for place, certificate in enumerate(path):
         is_anchor = place == len(path) - 1
         for oid in details(certificate).unhandled:
-            yield f"{shown(certificate)} has the critical extension {oid}"
+            text = f"has the critical extension {extension_name(oid)}"
+            yield Flaw(rule=Rule.EXTENSION, certificate=certificate, text=text)
         if not is_current(certificate, when):
-            yield f"{shown(certificate)} is not valid then"
+            yield Flaw(rule=Rule.VALIDITY, certificate=certificate, text="is not valid at this time")
         if place:
             for fault in issuer_faults(certificate, place - 1, is_anchor=is_anchor):
-                yield f"{shown(certificate)} has {fault}"
+                yield Flaw(rule=Rule.ISSUER, certificate=certificate, text=f"has {fault}")
         if not is_anchor and not has_signed(path[place + 1], certificate):
-            yield f"the signature of {shown(certificate)} is of a kind that Go does not take"
-    yield from path_faults(path)
+            yield _signature_flaw(path[place + 1], certificate)
+    yield from path_faults(path, purpose)
+
+
+def _signature_flaw(issuer: x509.Certificate, certificate: x509.Certificate) -> Flaw:
+    """Return why Go does not accept a signature that verifies (checkSignature in x509.go)."""
+    if problem := signature_problem(certificate):
+        since = _NO_SHA1_SINCE if problem == "sha1" else (1, 0)
+        return Flaw(
+            rule=Rule.SIGNATURE, certificate=certificate, text=f"is signed with {problem}", since=since
+        )
+    key = usable_key(issuer)
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+        return Flaw(
+            rule=Rule.SIGNATURE,
+            certificate=issuer,
+            text=f"has an RSA key of {key.key_size} bits",
+            since=_LEAST_RSA_BITS_SINCE,
+        )
+    return Flaw(rule=Rule.SIGNATURE, certificate=issuer, text="has a key that Go does not take")
 
 
 def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when: datetime) -> Path:
@@ -842,13 +962,13 @@ def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when
 
 def ancestors(leaf: x509.Certificate, pool: Sequence[x509.Certificate]) -> frozenset[x509.Certificate]:
     """Return the certificates of the pool that are above the leaf on any path."""
-    found: set[x509.Certificate] = set()
+    above: set[x509.Certificate] = set()
     fresh = {leaf}
     while fresh:
         fresh = {
             candidate
             for candidate in pool
-            if candidate not in found and any(signed_by(below, candidate) for below in fresh)
+            if candidate not in above and any(signed_by(below, candidate) for below in fresh)
         }
-        found |= fresh
-    return frozenset(found - {leaf})
+        above |= fresh
+    return frozenset(above - {leaf})

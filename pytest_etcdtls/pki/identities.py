@@ -1,12 +1,19 @@
-"""The identities that a run issues, and the openssl commands that make equivalent ones."""
+"""The identities that a run issues, and the openssl commands that make equivalent ones.
+
+Go judges the validity of a client's certificate by the server's clock (crypto/tls,
+``processCertsFromClient``: ``CurrentTime: c.config.time()``), which may differ from ours and is not known
+before a client is accepted. Every certificate of the path must be valid then (crypto/x509, ``isValid``). So
+the identities depend on no clock: one that must be valid is valid as long as its CA, ``expired`` ends before
+the CA begins, and ``not-yet-valid`` begins after the CA ends. One whose CA the server does not trust is
+always valid, since it must be refused for its CA alone. No key outlives the run.
+"""
 
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -25,6 +32,7 @@ from pytest_etcdtls.pki.authority import (
 )
 from pytest_etcdtls.pki.certificate import extension, public_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
+from pytest_etcdtls.untrusted import shell_word
 
 COMMON_NAME: Final = "pytest-etcdtls"
 """Common name of the issued client certificates, which makes them recognisable in logs."""
@@ -50,15 +58,16 @@ ISSUED_NAMES: Final = ("issued", *VALID_COUNTERPARTS, "intermediate-sent")
 
 _SUB_CA = "pytest-etcdtls intermediate CA"
 _ONE_DAY = timedelta(days=1)
-_LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME, valid_for=_ONE_DAY)
-_FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA", valid_for=_ONE_DAY)
+_FIRST: Final = datetime(1950, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The first time that a certificate can name, and the one of no expiration (RFC 5280 section 4.1.2.5)."""
+_ALWAYS: Final = (_FIRST, _LAST)
 
-_VALIDITY: Final = {
-    "expired": ("20200101000000Z", "20200102000000Z"),
-    # The last years that fit UTCTime end with 2049 (RFC 5280 section 4.1.2.5.1).
-    "not-yet-valid": ("20490101000000Z", "20490102000000Z"),
-}
-"""notBefore and notAfter in the recipes, which may be run at any later time."""
+_Times = tuple[datetime, datetime]
+"""notBefore and notAfter."""
+
+_LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME)
+_FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA")
 
 _CLIENT_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=clientAuth")
 _SERVER_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
@@ -84,7 +93,7 @@ def self_signed() -> Identity:
     key = generate_key(KeyType.ECDSA_P256)
     return Identity(
         name="self-signed",
-        chain=(build_certificate(_LEAF_PROFILE, key),),
+        chain=(build_certificate(_valid(_LEAF_PROFILE, _ALWAYS), key, not_before=_FIRST),),
         key=key,
         origin="made in memory",
         recipe=_leaf_recipe("self-signed", COMMON_NAME, None),
@@ -94,7 +103,7 @@ def self_signed() -> Identity:
 def foreign_ca() -> Identity:
     """Return a client certificate of a CA that the server does not trust. Only the leaf is sent."""
     key = generate_key(KeyType.ECDSA_P256)
-    certificate = build_certificate(_FOREIGN_CA, key)
+    certificate = build_certificate(_valid(_FOREIGN_CA, _ALWAYS), key, not_before=_FIRST)
     issuer = Issuer(certificate.subject, key, key_identifier(key.public_key()))
     files = ("foreign-ca-authority.crt", "foreign-ca-authority.key")
     recipe = (
@@ -122,7 +131,11 @@ def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certific
     key = generate_key(model.key_type)
     identifier = model.key_identifier or key_identifier(key.public_key())
     certificate = build_certificate(
-        _FOREIGN_CA, key, subject=model.subject, subject_key_identifier=identifier
+        _valid(_FOREIGN_CA, _ALWAYS),
+        key,
+        subject=model.subject,
+        subject_key_identifier=identifier,
+        not_before=_FIRST,
     )
     files = ("lookalike-ca-authority.crt", "lookalike-ca-authority.key")
     recipe = (
@@ -136,7 +149,7 @@ def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certific
 
 def _client(name: str, issuer: Issuer, recipe: tuple[str, ...]) -> Identity:
     key = generate_key(KeyType.ECDSA_P256)
-    leaf = build_certificate(_LEAF_PROFILE, key, issuer)
+    leaf = build_certificate(_valid(_LEAF_PROFILE, _ALWAYS), key, issuer, not_before=_FIRST)
     return Identity(name=name, chain=(leaf,), key=key, origin="made in memory", recipe=recipe)
 
 
@@ -185,7 +198,7 @@ def issue_identities(
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
-    """Issue identities with one key, by name. They are valid for one day unless their fault is the validity.
+    """Issue identities with one key, by name. They are valid as the CA is, unless that is their fault.
 
     Args:
         authority: the CA that signs.
@@ -202,6 +215,8 @@ def issue_identities(
     """
     key = key or generate_key(KeyType.ECDSA_P256)
     profiles = _profiles(common_name, subject_alt_names)
+    times = _times(authority.certificate)
+    good = times["issued"]
     sub_ca: CertificateAuthority | None = None
     issued = {}
     for name in names:
@@ -210,25 +225,47 @@ def issue_identities(
         signer = authority
         if name.startswith("intermediate"):
             signer = sub_ca = sub_ca or authority.intermediate(
-                _SUB_CA, profile=replace(AUTHORITY, valid_for=_ONE_DAY, path_length=0)
+                _SUB_CA, profile=_valid(replace(AUTHORITY, path_length=0), good), not_before=good[0]
             )
-        identity = signer.issue(profiles[name], name=name, key=key)
+        valid = times.get(name, good)
+        identity = signer.issue(_valid(profiles[name], valid), name=name, key=key, not_before=valid[0])
         if name == "intermediate-missing":
             identity = replace(identity, chain=identity.chain[:1])
-        recipe = _recipe(name, profiles[name], ca_files)
+        recipe = _recipe(name, profiles[name], ca_files, times.get(name) if name != "issued" else None)
         issued[name] = replace(identity, origin="issued in memory", recipe=recipe)
     return issued
 
 
 def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
-    """Return a client certificate with a serial number on the CRL of the CA, valid for one day.
+    """Return a client certificate with a serial number on the CRL of the CA, valid as the CA is.
 
     ``ca_files`` are the paths of the CA's certificate and key, for the recipe.
     """
-    profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
-    identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
+    valid = _times(authority.certificate)["issued"]
+    profile = _valid(replace(_LEAF_PROFILE, serial_number=serial), valid)
+    key = generate_key(KeyType.ECDSA_P256)
+    identity = authority.issue(profile, name="revoked", key=key, not_before=valid[0])
     recipe = _leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
     return replace(identity, origin="issued in memory", recipe=recipe)
+
+
+def _times(authority: x509.Certificate) -> dict[str, _Times]:
+    """Return the validity of the good identity, and of those whose fault it is, by name.
+
+    The CA that a server trusts may be another certificate of the same key, so our clock counts as well.
+    """
+    now = datetime.now(UTC)
+    begin = max(_FIRST + 2 * _ONE_DAY, min(authority.not_valid_before_utc, now - timedelta(hours=1)))
+    end = min(_LAST - 2 * _ONE_DAY, max(authority.not_valid_after_utc, now + _ONE_DAY))
+    return {
+        "issued": (begin, end),
+        "expired": (begin - 2 * _ONE_DAY, begin - _ONE_DAY),
+        "not-yet-valid": (end + _ONE_DAY, end + 2 * _ONE_DAY),
+    }
+
+
+def _valid(profile: Profile, times: _Times) -> Profile:
+    return replace(profile, valid_for=times[1] - times[0])
 
 
 def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str, Profile]:
@@ -236,13 +273,12 @@ def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str,
         CLIENT,
         common_name=common_name,
         subject_alt_names=subject_alt_names,
-        valid_for=_ONE_DAY,
         key_type=KeyType.ECDSA_P256,
     )
     return {
         "issued": good,
-        "expired": replace(good, valid_from=-2 * _ONE_DAY),
-        "not-yet-valid": replace(good, valid_from=_ONE_DAY),
+        "expired": good,
+        "not-yet-valid": good,
         "server-auth-only": replace(good, extended_key_usage=("serverAuth",)),
         "wrong-cn": replace(good, common_name=WRONG_COMMON_NAME),
         "wrong-hostname": replace(good, subject_alt_names=()),
@@ -252,7 +288,9 @@ def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str,
     }
 
 
-def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str, ...]:
+def _recipe(
+    name: str, profile: Profile, ca_files: tuple[str, str], validity: _Times | None
+) -> tuple[str, ...]:
     signer, sub_ca = ca_files, f"{name}-authority"
     before: tuple[str, ...] = ()
     if name.startswith("intermediate"):
@@ -264,7 +302,7 @@ def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str
         signer,
         usages=_SERVER_USAGES if name == "server-auth-only" else _CLIENT_USAGES,
         subject_alt_name=_names(profile),
-        validity=_VALIDITY.get(name),
+        validity=validity,
     )
     after = (f"cat {sub_ca}.crt >> {name}.crt",) if name == "intermediate-sent" else ()
     return (*before, *leaf, *after)
@@ -284,7 +322,7 @@ def _leaf_recipe(
     *,
     usages: tuple[str, ...] = _CLIENT_USAGES,
     subject_alt_name: str | None = None,
-    validity: tuple[str, str] | None = None,
+    validity: _Times | None = None,
     serial: int | None = None,
 ) -> tuple[str, ...]:
     """Return the shell lines that make a leaf.
@@ -295,7 +333,7 @@ def _leaf_recipe(
         signer: files of the CA's certificate and key; ``None`` for a self-signed certificate.
         usages: in the syntax of openssl's ``x509v3_config``, as is ``subject_alt_name``.
         subject_alt_name: ``None`` for no such extension.
-        validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
+        validity: notBefore and notAfter; ``None`` for one day from now.
         serial: serial number of a certificate that is valid for one day; ``None`` for a random one.
     """
     names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
@@ -325,14 +363,14 @@ def _lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> 
 
 
 def _request(name: str, common_name: str) -> str:
-    subject = shlex.quote(f"/CN={common_name}")
+    subject = shell_word(f"/CN={common_name}")
     key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key"
     return f"openssl req -new {key} -subj {subject} -out {name}.csr"
 
 
 def _extensions(name: str, lines: tuple[str, ...]) -> str:
     identifiers = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
-    quoted = " ".join(shlex.quote(line) for line in (*lines, *identifiers))
+    quoted = " ".join(shell_word(line) for line in (*lines, *identifiers))
     return f"printf '%s\\n' {quoted} > {name}.ext"
 
 
@@ -340,22 +378,22 @@ def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) 
     by = (
         f"-signkey {name}.key"
         if signer is None
-        else f"-CA {shlex.quote(signer[0])} -CAkey {shlex.quote(signer[1])}"
+        else f"-CA {shell_word(signer[0])} -CAkey {shell_word(signer[1])}"
     )
     number = "$(openssl rand -hex 16)" if serial is None else f"{serial:x}"
     options = f"-days 1 -set_serial 0x{number} -extfile {name}.ext"
     return f"openssl x509 -req -in {name}.csr {by} {options} -out {name}.crt"
 
 
-def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:
+def _sign_with_dates(name: str, signer: tuple[str, str], validity: _Times) -> tuple[str, ...]:
     # `openssl x509` accepts dates since 3.4 only; `openssl ca` always did, but needs a configuration file.
     lines = (
         *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
         *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
     )
-    quoted = " ".join(shlex.quote(line) for line in lines)
-    by = f"-cert {shlex.quote(signer[0])} -keyfile {shlex.quote(signer[1])}"
-    dates = f"-startdate {validity[0]} -enddate {validity[1]}"
+    quoted = " ".join(shell_word(line) for line in lines)
+    by = f"-cert {shell_word(signer[0])} -keyfile {shell_word(signer[1])}"
+    dates = "-startdate {:%Y%m%d%H%M%SZ} -enddate {:%Y%m%d%H%M%SZ}".format(*validity)
     files = f"-extfile {name}.ext -in {name}.csr -out {name}.crt"
     return (
         f": > {name}.db",

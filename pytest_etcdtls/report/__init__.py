@@ -6,6 +6,7 @@ The suffix of a file chooses its format, and a reader never finds a partial file
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -44,8 +45,26 @@ def write_document(report: Report, path: Path) -> list[str]:
     return lost
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file that is readable by its owner alone if it is new; ``opener`` of :func:`open`.
+
+    A file or link of another user, who may have put it into a shared directory, is replaced by a new file.
+    """
+    new = not os.path.lexists(path) or not _is_own(os.lstat(path))
+    if new:
+        Path(path).unlink(missing_ok=True)
+    return os.open(path, flags | (os.O_EXCL if new else 0), 0o600)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid()
+
+
 def write_file(path: Path, parts: Iterable[str]) -> None:
-    """Write a file of these parts and replace an existing one.
+    """Write a file of these parts and replace an existing one, whose mode it keeps if this user owns it.
+
+    A link is replaced too, and its target not changed. A new file is readable by its owner alone, like every
+    file of a run: a report has names and addresses.
 
     Raises:
         OSError: if it cannot be written. An existing file is not changed.
@@ -54,14 +73,9 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.writelines(parts)
-        os.chmod(name, 0o666 & ~_umask())
+        if path.is_file() and not path.is_symlink() and _is_own(path.stat()):
+            os.chmod(name, stat.S_IMODE(path.stat().st_mode))
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

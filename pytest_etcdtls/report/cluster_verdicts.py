@@ -20,7 +20,7 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report, tool
-from pytest_etcdtls.report.overview import conclusion, plural
+from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, conclusion, plural
 from pytest_etcdtls.report.text import Line, bold, coloured, section, utc, wrapped
 from pytest_etcdtls.results import Outcome, Severity
 from pytest_etcdtls.untrusted import open_regular, printable, read_json, read_regular, some
@@ -60,9 +60,9 @@ def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
     return {**document(report), "observations": [], "connections": [], "fleet": fleet}
 
 
-def as_line(one: Document) -> str:
+def as_line(cluster: Document) -> str:
     """Return the report of one cluster as a line of text."""
-    return encoded(one, indent=None) + "\n"
+    return encoded(cluster, indent=None) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class ClusterVerdict:
 
     Attributes:
         label: of the cluster.
-        verdict: in one line; it begins with CLEAN, NOT CLEAN or NO VERDICT.
+        verdict: in one line, as :func:`~pytest_etcdtls.report.overview.conclusion` returns it.
         faults: that fail the run, the most severe first, at most 200.
         warnings: the number of faults that only warn.
         connections: the number of connections made.
@@ -113,19 +113,25 @@ class ClusterVerdict:
 
     @property
     def kind(self) -> str:
-        """CLEAN, NOT CLEAN or NO VERDICT."""
+        """CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN or NO VERDICT."""
         return self.verdict.partition(":")[0]
 
     @property
     def is_clean(self) -> bool:
+        """Whether nothing fails it, and a client certificate was given for it."""
+        return self.kind == CLEAN
+
+    @property
+    def passes(self) -> bool:
         """Whether nothing fails it."""
-        return self.kind == "CLEAN"
+        return self.kind in PASSING
 
     @property
     def rank(self) -> tuple[int, int, int, str]:
         """Its place in a list with the worst first."""
         worst = min(map(_severity_rank, self.faults), default=len(_ORDER))
-        return {"NOT CLEAN": 0, "CLEAN": 2}.get(self.kind, 1), worst, -len(self.faults), self.label
+        order = {"NOT CLEAN": 0, FROM_OUTSIDE: 2, CLEAN: 3}.get(self.kind, 1)
+        return order, worst, -len(self.faults), self.label
 
     @property
     def line(self) -> str:
@@ -133,7 +139,7 @@ class ClusterVerdict:
         names = list(dict.fromkeys(fault.check for fault in self.faults))
         if names:
             return f"{self.verdict}: {some(names, _NAMED)}"
-        if self.is_clean:
+        if self.passes:
             return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
         why = self.silent or (self.problems[0] if self.problems else "")
         return self.verdict if not why or why in self.verdict else f"{self.verdict}: {why}"
@@ -141,40 +147,42 @@ class ClusterVerdict:
     @property
     def markup(self) -> dict[str, bool]:
         """The colour of its line on a terminal."""
-        return {"red" if not self.is_clean else "yellow" if self.warnings else "green": True}
+        colour = "green" if self.is_clean and not self.warnings else "yellow"
+        return {colour if self.passes else "red": True}
 
 
-def verdict_of(one: Document) -> ClusterVerdict:
+def verdict_of(cluster: Document) -> ClusterVerdict:
     """Return the verdict in the report of one cluster.
 
     Raises:
         WrongReportError: if it is no such report.
     """
-    place, ((at, verdict),) = _fleet(one), list(tables_of(one["fleet"], "verdicts", "fleet.verdicts"))
+    place = _fleet(cluster)
+    ((at, verdict),) = tables_of(cluster["fleet"], "verdicts", "fleet.verdicts")
     every = [
         (_fault(table, where), text_of(table, "outcome", where))
-        for where, table in tables_of(one, "faults", "faults")
+        for where, table in tables_of(cluster, "faults", "faults")
     ]
     failing = sorted(
         (fault for fault, outcome in every if outcome == Outcome.VIOLATES),
         key=lambda fault: (_severity_rank(fault), fault.check),
     )
-    targets = list(tables_of(one, "targets", "targets"))
-    version = next(
-        (found for _, target in targets if isinstance(found := target.get("etcd_version"), str)), None
-    )
+    targets = [target for _, target in tables_of(cluster, "targets", "targets")]
+    versions = (target.get("etcd_version") for target in targets)
+    version = next((version for version in versions if isinstance(version, str)), None)
+    listeners = (target.get("listeners") for target in targets)
     undecided = (
         _text(table, "reason", where)
-        for where, table in tables_of(one, "results", "results")
+        for where, table in tables_of(cluster, "results", "results")
         if table.get("outcome") in (Outcome.INCONCLUSIVE, Outcome.BROKEN)
     )
-    summary = one.get("summary")
+    summary = cluster.get("summary")
     problems = verdict.get("problems", [])
     return ClusterVerdict(
         label=printable(text_of(verdict, "label", at), 100),
         verdict=_text(verdict, "verdict", at),
         etcd_version=printable(version, 64) if version else None,
-        listeners=sum(isinstance(found := one.get("listeners"), list) and len(found) for _, one in targets),
+        listeners=sum(len(of_target) for of_target in listeners if isinstance(of_target, list)),
         faults=tuple(failing[:_MOST_FAULTS]),
         warnings=len(every) - len(failing),
         connections=_number(summary.get("connections") if isinstance(summary, dict) else None),
@@ -184,7 +192,7 @@ def verdict_of(one: Document) -> ClusterVerdict:
         else (),
         silent=next(undecided, ""),
         place=place,
-        metadata=_metadata(one.get("metadata")),
+        metadata=_metadata(cluster.get("metadata")),
     )
 
 
@@ -213,8 +221,8 @@ def _number(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as i
     return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def _fleet(one: Document) -> FleetPlace:
-    fleet = one.get("fleet")
+def _fleet(cluster: Document) -> FleetPlace:
+    fleet = cluster.get("fleet")
     if not isinstance(fleet, dict):
         raise WrongReportError("it is the report of a run without --etcd-clusters")
     clusters = fleet.get("clusters")
@@ -256,17 +264,17 @@ _ADVICE: Final = "Pass reports that --etcd-clusters with --etcd-report=NAME.json
 
 def _checked(data: bytes, at: str) -> Document:
     try:
-        found = our_document(read_json(data, size=MAXIMUM_SIZE, raw=True))
-        _fleet(found)
-        text_of(found, "started_at", "report", 64)
-        if not isinstance(found.get("summary"), dict):
+        cluster = our_document(read_json(data, size=MAXIMUM_SIZE, raw=True))
+        _fleet(cluster)
+        text_of(cluster, "started_at", "report", 64)
+        if not isinstance(cluster.get("summary"), dict):
             raise WrongReportError("summary is no object")
     except UnreadableJSONError as error:
         cut = "; the run that wrote it was killed, or the disk was full" if not data.endswith(b"\n") else ""
         raise UsageError(f"{at}: {error}{cut}. {_ADVICE}") from error
     except WrongReportError as error:
         raise UsageError(f"{at}: {error}. {_ADVICE}") from error
-    return found
+    return cluster
 
 
 _OF_TARGETS: Final = ("results", "faults")
@@ -331,7 +339,7 @@ class FleetReport:
     @cached_property
     def worst_first(self) -> list[ClusterVerdict]:
         """Every verdict, the worst first."""
-        return sorted(self.verdicts, key=lambda one: one.rank)
+        return sorted(self.verdicts, key=lambda verdict: verdict.rank)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -345,9 +353,9 @@ class FleetReport:
         return max(0, self.expected - len(self.verdicts))
 
     @property
-    def unclean(self) -> list[ClusterVerdict]:
-        """The clusters that are not clean, the worst first."""
-        return [one for one in self.worst_first if not one.is_clean]
+    def failing(self) -> list[ClusterVerdict]:
+        """The clusters that fail the run, the worst first."""
+        return [one for one in self.worst_first if not one.passes]
 
     @property
     def connections(self) -> int:
@@ -357,27 +365,30 @@ class FleetReport:
     @property
     def fails(self) -> bool:
         """Whether it ends with exit code 1."""
-        return bool(self.unclean or self.missing or self.problems)
+        return bool(self.failing or self.missing or self.problems)
 
     @cached_property
     def by_fault(self) -> list[tuple[str, str, list[str]]]:
         """Check and severity of the faults, each with its clusters; the most severe first."""
-        found: dict[tuple[str, str], dict[str, None]] = {}
-        for one in self.worst_first:
-            for fault in one.faults:
-                found.setdefault((fault.check, fault.severity), {})[one.label] = None
-        order = sorted(found, key=lambda key: (_ORDER.get(key[1], len(_ORDER)), -len(found[key]), key[0]))
-        return [(check, severity, list(found[check, severity])) for check, severity in order]
+        clusters: dict[tuple[str, str], dict[str, None]] = {}
+        for verdict in self.worst_first:
+            for fault in verdict.faults:
+                clusters.setdefault((fault.check, fault.severity), {})[verdict.label] = None
+        order = sorted(
+            clusters, key=lambda key: (_ORDER.get(key[1], len(_ORDER)), -len(clusters[key]), key[0])
+        )
+        return [(check, severity, list(clusters[check, severity])) for check, severity in order]
 
     @property
     def counts(self) -> str:
         """The number of clusters for each kind of verdict, in one line."""
         kinds = Counter(one.kind for one in self.verdicts)
-        clean, not_clean = kinds["CLEAN"], kinds["NOT CLEAN"]
+        clean, not_clean, outside = kinds[CLEAN], kinds["NOT CLEAN"], kinds[FROM_OUTSIDE]
         warned = sum(one.is_clean and one.warnings > 0 for one in self.verdicts)
         counts = {
             "not clean": not_clean,
-            "without a verdict": len(self.verdicts) - not_clean - clean,
+            "without a verdict": len(self.verdicts) - not_clean - clean - outside,
+            "without a fault from outside": outside,
             f"clean ({warned} with warnings)" if warned else "clean": clean,
             "not judged": self.missing,
         }
@@ -387,21 +398,29 @@ class FleetReport:
 
     @property
     def conclusion(self) -> str:
-        """The verdict in one line, which begins with CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
+        """The verdict in one line.
+
+        It begins with CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN, NO VERDICT or NOT COMPLETE.
+        """
         if not self.expected and self.shard and not self.problems:
             return f"CLEAN: part {self.shard} of the list has no cluster, there is nothing to judge"
-        if found := sum(one.kind == "NOT CLEAN" for one in self.verdicts):
-            return f"NOT CLEAN: {found} of {plural(self.expected, 'cluster')}"
+        if not_clean := sum(one.kind == "NOT CLEAN" for one in self.verdicts):
+            return f"NOT CLEAN: {not_clean} of {plural(self.expected, 'cluster')}"
         if self.missing:
             return f"NOT COMPLETE: {self.missing} of {plural(self.expected, 'cluster')} not judged"
-        if self.unclean:
-            return f"NO VERDICT: {len(self.unclean)} of {plural(self.expected, 'cluster')}"
-        return f"NO VERDICT: {self.problems[0]}" if self.problems else "CLEAN"
+        if self.failing:
+            return f"NO VERDICT: {len(self.failing)} of {plural(self.expected, 'cluster')}"
+        if self.problems:
+            return f"NO VERDICT: {self.problems[0]}"
+        if outside := sum(one.kind == FROM_OUTSIDE for one in self.verdicts):
+            of = f" for {outside} of {plural(self.expected, 'cluster')}" if self.expected > 1 else ""
+            return f"{FROM_OUTSIDE}: no client certificate was given{of}"
+        return CLEAN
 
 
-def cluster_line(one: ClusterVerdict, width: int, label_width: int) -> Line:
+def cluster_line(verdict: ClusterVerdict, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    return Line(_cut(f"{one.label:<{label_width}}  {one.line}", width), one.markup)
+    return Line(_cut(f"{verdict.label:<{label_width}}  {verdict.line}", width), verdict.markup)
 
 
 @section
@@ -420,22 +439,24 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
     for check, severity, labels in report.by_fault[:_SHOWN_FAULTS]:
         text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
         yield coloured(_cut(text, width), "red")
-    if (more := len(report.by_fault) - _SHOWN_FAULTS) > 0:
-        yield Line(f"  and {plural(more, 'more kind')} of faults")
-    if report.unclean:
+    if (left := len(report.by_fault) - _SHOWN_FAULTS) > 0:
+        yield Line(f"  and {plural(left, 'more kind')} of faults")
+    if report.failing:
         yield bold("worst first")
-    label_width = max((len(one.label) for one in report.unclean[:_SHOWN]), default=0)
-    for one in report.unclean[:_SHOWN]:
-        yield Line(f"  {(line := cluster_line(one, width - 2, label_width)).text}", line.markup)
-    if (more := len(report.unclean) - _SHOWN) > 0:
-        yield Line(f"  and {plural(more, 'more cluster')} that {'is' if more == 1 else 'are'} not clean")
+    label_width = max((len(one.label) for one in report.failing[:_SHOWN]), default=0)
+    for verdict in report.failing[:_SHOWN]:
+        yield Line(f"  {(line := cluster_line(verdict, width - 2, label_width)).text}", line.markup)
+    if (left := len(report.failing) - _SHOWN) > 0:
+        yield Line(f"  and {plural(left, 'more cluster')} that {'is' if left == 1 else 'are'} not clean")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         yield from wrapped(problem, width, "  ", colour="red")
     yield from (Line(line) for text in written[:6] for line in text.splitlines())
     duration = f" in {report.seconds:.1f} s" if report.seconds else ""
     yield Line(f"{plural(report.connections, 'connection')}{duration}; exit code {status}")
     last = f"etcd TLS: {report.conclusion}"
-    yield Line(last, {"red" if report.fails else "green": True, "bold": True})
+    every = all(one.is_clean for one in report.verdicts)
+    colour = "red" if report.fails else "green" if every else "yellow"
+    yield Line(last, {colour: True, "bold": True})
 
 
 def _cut(text: str, width: int) -> str:
@@ -456,33 +477,35 @@ def junit(report: FleetReport) -> Iterator[str]:
         "testsuite",
         name="etcdtls",
         tests=str(len(report.verdicts)),
-        failures=str(sum(one.kind == "NOT CLEAN" for one in report.verdicts)),
-        errors=str(sum(one.kind not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
+        failures=str(sum(verdict.kind == "NOT CLEAN" for verdict in report.verdicts)),
+        errors=str(sum(verdict.kind != "NOT CLEAN" for verdict in report.failing)),
         time=f"{report.seconds:.3f}",
         timestamp=utc(report.started_at),
     )
-    for one in report.verdicts:
-        attributes = {"classname": "etcdtls", "name": one.label, "time": f"{one.seconds:.3f}"}
+    for verdict in report.verdicts:
+        attributes = {"classname": "etcdtls", "name": verdict.label, "time": f"{verdict.seconds:.3f}"}
         case = ElementTree.SubElement(suite, "testcase", attributes)
-        if not one.is_clean:
-            tag = "failure" if one.kind == "NOT CLEAN" else "error"
-            ElementTree.SubElement(case, tag, message=one.line).text = "\n".join(full_text(one))
+        if not verdict.passes:
+            tag = "failure" if verdict.kind == "NOT CLEAN" else "error"
+            ElementTree.SubElement(case, tag, message=verdict.line).text = "\n".join(full_text(verdict))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     yield '<?xml version="1.0" encoding="utf-8"?>\n'
     yield ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def full_text(one: ClusterVerdict) -> Iterator[str]:
+def full_text(verdict: ClusterVerdict) -> Iterator[str]:
     """Yield the verdict of a cluster with its faults and their remedies, in lines."""
-    yield one.line
-    for number, fault in enumerate(one.faults, 1):
-        more = f"; {plural(fault.consequences, 'more check')} of the same cause" if fault.consequences else ""
+    yield verdict.line
+    for number, fault in enumerate(verdict.faults, 1):
+        others = (
+            f"; {plural(fault.consequences, 'more check')} of the same cause" if fault.consequences else ""
+        )
         where = f"{fault.check} ({fault.severity}) on {some(fault.listeners, 5)}"
-        yield f"{number}. {where}: {fault.message}{more}"
+        yield f"{number}. {where}: {fault.message}{others}"
         if fault.remediation:
             yield f"   remedy: {fault.remediation}"
-    yield from one.problems
+    yield from verdict.problems
 
 
 def json_lines(report: FleetReport) -> Iterator[str]:
@@ -506,16 +529,17 @@ def json_report(report: FleetReport) -> Iterator[str]:
     summary: Counter[str] = Counter()
     verdicts: list[dict[str, Any]] = []
     places: dict[FleetPlace, None] = {}
-    for one in report.documents():
-        places[_fleet(one)] = None
-        counted = {name: _number(value) for name, value in one["summary"].items()}
+    for cluster in report.documents():
+        places[_fleet(cluster)] = None
+        counted = {name: _number(value) for name, value in cluster["summary"].items()}
         summary.update(counted)
-        (verdict,) = one["fleet"]["verdicts"]
-        more = {name: counted.get(name, 0) for name in ("connections", "not-collected")}
-        verdicts.append({**verdict, **more})
+        (verdict,) = cluster["fleet"]["verdicts"]
+        verdicts.append(
+            {**verdict, **{name: counted.get(name, 0) for name in ("connections", "not-collected")}}
+        )
     for name in ("targets", *_OF_TARGETS):
         yield f', "{name}": ['
-        entries = (entry for one in report.documents() for entry in one[name])
+        entries = (entry for cluster in report.documents() for entry in cluster[name])
         for number, entry in enumerate(entries):
             yield (",\n" if number else "\n") + encoded(entry, indent=None)
         yield "]"

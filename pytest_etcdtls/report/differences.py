@@ -154,14 +154,14 @@ def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[Com
 
     Live clusters are not compared with each other: they have different purposes.
     """
-    found = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
+    compared = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
     if baseline is not None:
-        together = pairs(baseline.snapshots, now, lambda one: one.label)
-        found += [
+        together = pairs(baseline.snapshots, now, lambda snapshot: snapshot.label)
+        compared += [
             compare(old, new, baseline=True, remarks=_unpaired(baseline, now, together) if not number else ())
             for number, (old, new) in enumerate(together)
         ]
-    return tuple(found)
+    return tuple(compared)
 
 
 def _unpaired(
@@ -169,9 +169,9 @@ def _unpaired(
 ) -> tuple[str, ...]:
     remarks = [f"the run of {baseline.source} ended early"] if baseline.partial else []
     paired = {id(one) for pair in together for one in pair}
-    for what, targets in (("the baseline", baseline.snapshots), ("this run", now)):
+    for name, targets in (("the baseline", baseline.snapshots), ("this run", now)):
         alone = [one.label for one in targets if id(one) not in paired]
-        remarks += [f"without a counterpart: {some(alone, _SOME)} of {what}"] if alone else []
+        remarks += [f"without a counterpart: {some(alone, _SOME)} of {name}"] if alone else []
     return tuple(remarks)
 
 
@@ -180,7 +180,7 @@ def compare(
 ) -> ComparedTargets:
     """Return the differences between two targets."""
     labels = paired_labels(before, after)
-    found = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
+    differences = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
     remarks = [*remarks, *_remarks(before, after, labels)]
     starts = (CLUSTER, "config.starts")
     if stopped := [
@@ -188,31 +188,34 @@ def compare(
         for one in (before, after)
         if starts in one.outcomes and one.outcomes[starts].outcome is Outcome.VIOLATES
     ]:
-        found = [one for one in found if not {one.before, one.after} & _NO_EVIDENCE]
+        differences = [one for one in differences if not {one.before, one.after} & _NO_EVIDENCE]
         remarks.append(f"{' and '.join(stopped)} did not start: only what is declared is compared")
     return ComparedTargets(
         before=_described(before),
         after=_described(after),
         labels=(before.label, after.label),
         baseline=baseline,
-        differences=tuple(sorted(map(_explained, found), key=_importance)),
+        differences=tuple(sorted(map(_explained, differences), key=_importance)),
         remarks=tuple(remarks),
     )
 
 
-def _described(one: Snapshot) -> str:
-    go = next((entry.value for entry in one.behaviour if entry.topic == BUILD), "")
-    etcd = f"etcd {one.etcd_version}" if one.etcd_version and one.etcd_version not in one.label else ""
+def _described(snapshot: Snapshot) -> str:
+    go = next((entry.value for entry in snapshot.behaviour if entry.topic == BUILD), "")
+    version = snapshot.etcd_version
+    etcd = f"etcd {version}" if version and version not in snapshot.label else ""
     about = ", ".join(filter(None, (etcd, go)))
-    return f"{one.label} ({about})" if about else one.label
+    return f"{snapshot.label} ({about})" if about else snapshot.label
 
 
-def _importance(one: TargetDifference) -> tuple[object, ...]:
-    topic = TOPICS.index(one.topic) if one.topic in TOPICS else len(TOPICS)
-    if one.topic == OUTCOME and one.direction is Direction.CHANGED and one.after not in _NO_EVIDENCE:
-        topic = len(TOPICS) + 1  # a check that has a subject in one version only
-    refused = one.topic in ("access", "lifecycle") and one.after == "refused"
-    return one.follows, list(Direction).index(one.direction), topic, not refused, one.subjects, one.details
+def _importance(difference: TargetDifference) -> tuple[object, ...]:
+    topic, direction, after = difference.topic, difference.direction, difference.after
+    place = TOPICS.index(topic) if topic in TOPICS else len(TOPICS)
+    if topic == OUTCOME and direction is Direction.CHANGED and after not in _NO_EVIDENCE:
+        place = len(TOPICS) + 1  # a check that has a subject in one version only
+    refused = topic in ("access", "lifecycle") and after == "refused"
+    worst_first = list(Direction).index(direction)
+    return difference.follows, worst_first, place, not refused, difference.subjects, difference.details
 
 
 def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[str]:
@@ -230,13 +233,13 @@ def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> It
 
 
 def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
-    found = []
+    differences = []
     for (label, check), old in before.outcomes.items():
         new = after.outcomes.get((labels.get(label, ""), check))
         change = None if new is None else direction(old.outcome, new.outcome)
         if new is not None and change is not None and not _is_local(check, old.outcome, new.outcome):
             follows = new.follows if change is Direction.WORSE else old.follows and change is Direction.BETTER
-            found.append(
+            differences.append(
                 TargetDifference(
                     topic=OUTCOME,
                     subjects=(check,),
@@ -249,7 +252,7 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
                     meaning=new.message,
                 )
             )
-    return _merged(found)
+    return _merged(differences)
 
 
 def _is_local(check: str, before: Outcome, after: Outcome) -> bool:
@@ -281,12 +284,12 @@ def direction(before: Outcome, after: Outcome) -> Direction | None:
 def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
     now = {(one.listener, one.topic, one.subject, one.detail): one for one in after.behaviour}
     roles = {role for _, role in (*before.listeners, *after.listeners)}
-    found = []
+    differences = []
     for old in before.behaviour:
         label = labels.get(old.listener, old.listener if old.listener in roles else "")
         new = now.get((label, old.topic, old.subject, old.detail))
         if old.topic != BUILD and new is not None and new.value != old.value:
-            found.append(
+            differences.append(
                 TargetDifference(
                     topic=new.topic,
                     subjects=(new.subject,),
@@ -296,24 +299,25 @@ def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) ->
                     after=new.value,
                 )
             )
-    return _merged(found)
+    return _merged(differences)
 
 
-def _merged(found: list[TargetDifference]) -> list[TargetDifference]:
+def _merged(differences: list[TargetDifference]) -> list[TargetDifference]:
     """Merge equal differences of several listeners, cases or subjects into one."""
     for name in ("listeners", "details", "subjects"):
         groups: dict[Hashable, list[TargetDifference]] = {}
-        for one in found:
-            alone = name == "subjects" and one.topic == OUTCOME and one.direction is Direction.WORSE
+        for difference in differences:
+            is_worse = difference.topic == OUTCOME and difference.direction is Direction.WORSE
+            alone = difference.subjects if name == "subjects" and is_worse else ()
             without: dict[str, Any] = {name: (), "meaning": ""}
-            groups.setdefault((replace(one, **without), one.subjects if alone else ()), []).append(one)
-        found = []
+            groups.setdefault((replace(difference, **without), alone), []).append(difference)
+        differences = []
         for same in groups.values():
             merged: dict[str, Any] = {
-                name: tuple(sorted({text for one in same for text in getattr(one, name)}))
+                name: tuple(sorted({text for difference in same for text in getattr(difference, name)}))
             }
-            found.append(replace(same[0], **merged))
-    return found
+            differences.append(replace(same[0], **merged))
+    return differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +338,13 @@ class Meaning:
     text: str
     source: str
 
-    def matches(self, one: TargetDifference) -> bool:
+    def matches(self, difference: TargetDifference) -> bool:
         """Return whether the sentence is about that difference."""
-        gone, new = one.removed_and_added if one.has_several else ((one.before,), (one.after,))
+        values = (difference.before,), (difference.after,)
+        gone, new = difference.removed_and_added if difference.has_several else values
         return (
-            one.topic == self.topic
-            and _any(self.subject, (*one.subjects, *one.details))
+            difference.topic == self.topic
+            and _any(self.subject, (*difference.subjects, *difference.details))
             and (not self.gone or _any(self.gone, gone))
             and (not self.new or _any(self.new, new))
         )
@@ -458,19 +463,19 @@ MEANINGS: Final = (
 """What is known of differences; the first one that matches counts."""
 
 
-def _explained(one: TargetDifference) -> TargetDifference:
-    if one.topic == OUTCOME:
-        return _of_check(one)
-    found = next((meaning for meaning in MEANINGS if meaning.matches(one)), None)
-    return one if found is None else replace(one, meaning=found.text, source=found.source)
+def _explained(difference: TargetDifference) -> TargetDifference:
+    if difference.topic == OUTCOME:
+        return _of_check(difference)
+    meaning = next((meaning for meaning in MEANINGS if meaning.matches(difference)), None)
+    return difference if meaning is None else replace(difference, meaning=meaning.text, source=meaning.source)
 
 
-def _of_check(one: TargetDifference) -> TargetDifference:
+def _of_check(difference: TargetDifference) -> TargetDifference:
     """Add the requirement of a check, unless there is a message of a finding, and its first source."""
-    check = catalogue().get(one.subjects[0])
-    if check is None or len(one.subjects) > 1:
-        return one
+    check = catalogue().get(difference.subjects[0])
+    if check is None or len(difference.subjects) > 1:
+        return difference
     source = next(iter(check.sources(None)), "")
-    if one.after in _NO_EVIDENCE:
-        return replace(one, meaning=f"No longer verified: {check.requirement}", source=source)
-    return replace(one, meaning=one.meaning or check.requirement, source=source)
+    if difference.after in _NO_EVIDENCE:
+        return replace(difference, meaning=f"No longer verified: {check.requirement}", source=source)
+    return replace(difference, meaning=difference.meaning or check.requirement, source=source)

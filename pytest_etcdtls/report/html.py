@@ -19,7 +19,7 @@ from markupsafe import Markup
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
-from pytest_etcdtls.report.model import Report, tool
+from pytest_etcdtls.report.model import Report, connected, tool, version_of
 from pytest_etcdtls.report.overview import (
     WORST_FIRST,
     SeenCertificate,
@@ -94,6 +94,7 @@ def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
+    made.globals |= {"connected": connected, "version_of": version_of}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
@@ -173,29 +174,29 @@ class _Page:
     def window(self) -> tuple[datetime, datetime]:
         """Begin and end of the time line. A CA is valid for longer than the rest, and does not count."""
         now = self.report.started_at
-        found = [one.certificate for one in self.certificates]
-        leaves = [one for one in found if one.subject != one.issuer]
-        longest = max((one.not_valid_after_utc for one in leaves or found), default=now) - now
+        every = [one.certificate for one in self.certificates]
+        leaves = [one for one in every if one.subject != one.issuer]
+        longest = max((one.not_valid_after_utc for one in leaves or every), default=now) - now
         width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
         return now - width * 0.15, now + width
 
-    def bar(self, one: SeenCertificate) -> Bar:
+    def bar(self, seen: SeenCertificate) -> Bar:
         """Return the validity of a certificate on the time line."""
-        end = one.certificate.not_valid_after_utc
+        end = seen.certificate.not_valid_after_utc
         return Bar(
-            self._place(one.certificate.not_valid_before_utc),
+            self._place(seen.certificate.not_valid_before_utc),
             self._place(end),
             self._place(self.report.started_at),
-            self._place(end - timedelta(days=one.soon)),
+            self._place(end - timedelta(days=seen.soon)),
         )
 
     def _place(self, when: datetime) -> int:
         begin, end = self.window
         return round(1000 * min(max((when - begin) / (end - begin), 0), 1))
 
-    def left(self, one: SeenCertificate) -> str:
+    def left(self, seen: SeenCertificate) -> str:
         """Return how long a certificate is still valid."""
-        return days_left(one.certificate, self.report.started_at)
+        return days_left(seen.certificate, self.report.started_at)
 
     @property
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
@@ -205,8 +206,8 @@ class _Page:
 
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""
-        for one in served:
-            yield shown_name(one.subject), list(certificate_card(one, self.report.started_at))
+        for certificate in served:
+            yield shown_name(certificate.subject), list(certificate_card(certificate, self.report.started_at))
 
     def without(self, *outcomes: str) -> list[object]:
         """Return results of these outcomes by their reason."""
@@ -215,11 +216,11 @@ class _Page:
     @property
     def groups(self) -> Iterator[tuple[str, str, list[CheckResult]]]:
         """Target and listener with their results, the worst first."""
-        found: dict[tuple[str, str], list[CheckResult]] = {}
+        by_listener: dict[tuple[str, str], list[CheckResult]] = {}
         for result in self.report.results:
-            found.setdefault((result.target, result.listener), []).append(result)
-        for (target, listener), results in found.items():
-            results.sort(key=lambda one: (WORST_FIRST.index(one.outcome), one.check))
+            by_listener.setdefault((result.target, result.listener), []).append(result)
+        for (target, listener), results in by_listener.items():
+            results.sort(key=lambda result: (WORST_FIRST.index(result.outcome), result.check))
             yield target, listener, results
 
     @cached_property

@@ -10,13 +10,17 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 from pytest_etcdtls.baseline import SCHEMA_VERSION
+from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles import Guideline, outcome_of
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault
-from pytest_etcdtls.report.behaviour import Comparison, ListenerRow, compare, members
+from pytest_etcdtls.report.behaviour import ListenerRow, members
+from pytest_etcdtls.report.benchmark import Comparison, compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
-from pytest_etcdtls.report.model import Report, Seen, fields, kind, tool
+from pytest_etcdtls.report.model import Report, fields, jsonable, kind, tool, version_of
+from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.report.text import utc
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER
@@ -37,13 +41,13 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
     lost = [] if lost is None else lost
 
     def parts(
-        what: str, made: Iterable[Part], encode: Callable[[Part], dict[str, Any]]
+        name: str, made: Iterable[Part], encode: Callable[[Part], dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        return list(kept(what, made, encode, lost))
+        return list(kept(name, made, encode, lost))
 
     targets = parts("target", report.seen, lambda seen: _target(report, seen))
     results = parts("result", report.results, CheckResult.to_json)
-    found = parts("fault", [*report.faults, *report.warnings], _fault)
+    faults = parts("fault", [*report.faults, *report.warnings], _fault)
     observations = parts(
         "observation",
         [(seen, *entry) for seen in report.seen for entry in seen.observations()],
@@ -58,10 +62,11 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
         "partial": report.partial or bool(lost),
+        "verdict": conclusion(report, report.problems),
         "metadata": dict(report.metadata),
         "targets": targets,
         "results": results,
-        "faults": found,
+        "faults": faults,
         "differences": parts(
             "difference",
             [(one, difference) for one in report.comparisons for difference in one.differences],
@@ -87,7 +92,7 @@ def schema() -> dict[str, Any]:
 
 
 def kept(
-    what: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
+    name: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the parts as JSON values; one that cannot be encoded is omitted and named in ``lost``."""
     for number, part in enumerate(parts, 1):
@@ -95,18 +100,19 @@ def kept(
             entry = encode(part)
             json.dumps(entry, allow_nan=False)
         except Exception as error:
-            lost.append(f"{what} {number}: {error_text(error)}")
+            lost.append(f"{name} {number}: {error_text(error)}")
         else:
             yield entry
 
 
-_UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
+_UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]|#(?=#)")
 
 
 def encoded(value: object, indent: int | None = 2) -> str:
-    """Return a value as readable JSON: letters of all scripts as they are, no control or bidi character.
+    """Return a value as readable JSON: letters of all scripts as they are, and nothing that is acted on.
 
-    Lone surrogates, which UTF-8 does not have, become U+FFFD.
+    What :func:`~pytest_etcdtls.untrusted.escaped` does not show is written as JSON writes it. Lone
+    surrogates, which UTF-8 does not have, become U+FFFD.
 
     Args:
         value: the value.
@@ -115,9 +121,11 @@ def encoded(value: object, indent: int | None = 2) -> str:
     return _UNPRINTABLE.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
-def _escape(found: re.Match[str]) -> str:
-    character = found[0]
-    if character.isprintable():
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character == "#":  # of two: a CI runner takes "##[" for the beginning of a command
+        return r"\u0023"
+    if escaped(character) == character:
         return character
     if "\ud800" <= character <= "\udfff":
         return r"\ufffd"
@@ -145,21 +153,21 @@ def _fault(fault: Fault) -> dict[str, Any]:
     }
 
 
-def _difference(compared: ComparedTargets, one: TargetDifference) -> dict[str, Any]:
+def _difference(compared: ComparedTargets, difference: TargetDifference) -> dict[str, Any]:
     return {
         "between": list(compared.labels),
         "baseline": compared.baseline,
-        "topic": one.topic,
-        "subject": one.about,
-        "subjects": list(one.subjects),
-        "details": [detail for detail in one.details if detail],
-        "listeners": list(one.listeners),
-        "before": one.before,
-        "after": one.after,
-        "judgement": str(one.direction),
-        "follows": one.follows,
-        "meaning": one.meaning,
-        "source": one.source,
+        "topic": difference.topic,
+        "subject": difference.about,
+        "subjects": list(difference.subjects),
+        "details": [detail for detail in difference.details if detail],
+        "listeners": list(difference.listeners),
+        "before": difference.before,
+        "after": difference.after,
+        "judgement": str(difference.direction),
+        "follows": difference.follows,
+        "meaning": difference.meaning,
+        "source": difference.source,
     }
 
 
@@ -180,17 +188,14 @@ def _profile(report: Report, profile: Guideline) -> dict[str, Any]:
     }
 
 
-def _target(report: Report, seen: Seen) -> dict[str, Any]:
+def _target(report: Report, seen: Recording) -> dict[str, Any]:
     target = seen.target
     return {
         "label": target.label,
         "origin": target.origin,
-        "etcd_version": seen.etcd_version,
+        "etcd_version": version_of(seen),
         "source": target.source,
-        "listeners": [
-            {"role": str(listener.role), "url": listener.url, "label": listener.label}
-            for listener in target.listeners
-        ],
+        "listeners": jsonable(target.listeners),
         "declared": [_member(member, rows) for member, rows in members(seen)],
         "unreached": [
             {"member": one.member, "role": str(one.role), "url": one.url, "reason": one.reason}
@@ -244,7 +249,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _observation(seen: Seen, listener: Listener | None, key: str | None, fact: Any) -> dict[str, Any]:  # noqa: ANN401 - any fact
+def _observation(seen: Recording, listener: Listener | None, key: str | None, fact: Any) -> dict[str, Any]:  # noqa: ANN401 - any fact
     place = {
         "kind": kind(fact),
         "target": seen.target.label,

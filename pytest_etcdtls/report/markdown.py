@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_etcdtls.profiles import outcome_of, summary_of
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault, why
 from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
-from pytest_etcdtls.report.model import Report, Seen, tool
+from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
+    CLEAN,
+    FROM_OUTSIDE,
     Cell,
     Mark,
     access,
@@ -92,7 +95,8 @@ def _head(report: Report) -> Iterator[str]:
     verdict = conclusion(report, report.problems)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
     made = tool()
-    yield f"# etcd TLS: {'✅' if verdict == 'CLEAN' else '❌'} {prose(verdict)}"
+    sign = {CLEAN: "✅", FROM_OUTSIDE: "⚠️"}.get(verdict.partition(":")[0], "❌")
+    yield f"# etcd TLS: {sign} {prose(verdict)}"
     yield (
         f"{exit_reason(report, report.problems, report.status)}. "
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
@@ -102,7 +106,7 @@ def _head(report: Report) -> Iterator[str]:
     for problem in report.problems[:_ROWS]:
         yield f"- {prose(problem)}"
     targets = [
-        f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(seen.etcd_version or 'unknown')}): "
+        f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(version_of(seen) or 'unknown')}): "
         + ", ".join(code(listener.url) for listener in seen.target.listeners[:_ROWS])
         for seen in report.seen
     ]
@@ -111,7 +115,7 @@ def _head(report: Report) -> Iterator[str]:
         yield _bounded(f"- {code(key)}: {code(value)}" for key, value in report.metadata.items())
 
 
-def _matrix(report: Report, seen: Seen) -> Iterator[str]:
+def _matrix(report: Report, seen: Recording) -> Iterator[str]:
     matrix = access(report, seen)
     if not matrix.rows:
         return
@@ -152,31 +156,30 @@ def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
 def _differences(compared: Sequence[ComparedTargets]) -> Iterator[str]:
     if compared:
         yield "## Differences"
-    for one in compared[:_ROWS]:
-        yield f"### {prose(one.headline)}"
-        shown = [difference for difference in one.differences if not difference.follows]
+    for targets in compared[:_ROWS]:
+        yield f"### {prose(targets.headline)}"
+        shown = [difference for difference in targets.differences if not difference.follows]
         if shown:
             yield _bounded(map(_difference, shown))
-        if follow := len(one.differences) - len(shown):
+        if follow := len(targets.differences) - len(shown):
             yield f"{plural(follow, 'more check')} follow from these."
-        if one.remarks:
-            yield _bounded(f"- {prose(remark)}" for remark in one.remarks)
+        if targets.remarks:
+            yield _bounded(f"- {prose(remark)}" for remark in targets.remarks)
 
 
-def _difference(one: TargetDifference) -> str:
-    worse = f"**{one.direction}:** " if one.direction is not Direction.CHANGED else ""
-    where = f"on {_some(one.listeners)}: " if one.where else ""
-    parts = [f"- {worse}{where}{prose(one.about)}: {prose(one.change)}."]
-    parts += [prose(one.meaning)] if one.meaning else []
-    parts += [f"({prose(one.source)})"] if one.source else []
+def _difference(difference: TargetDifference) -> str:
+    worse = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
+    where = f"on {_some(difference.listeners)}: " if difference.where else ""
+    parts = [f"- {worse}{where}{prose(difference.about)}: {prose(difference.change)}."]
+    parts += [prose(difference.meaning)] if difference.meaning else []
+    parts += [f"({prose(difference.source)})"] if difference.source else []
     return " ".join(parts)
 
 
 def _evidence(finding: Finding) -> str:
     facts = [("expected", finding.expected), ("observed", finding.observed), *finding.evidence.items()]
-    return "\n".join(
-        [finding.message, *(f"{f'{name}:':<10}{value}" for name, value in facts), "", *finding.reproduce]
-    ).rstrip()
+    lines = [finding.message, *(f"{f'{name}:':<10}{value}" for name, value in facts), ""]
+    return "\n".join([*lines, *finding.commands]).rstrip()
 
 
 def _details(fault: Fault) -> Iterator[str]:
@@ -211,24 +214,24 @@ def _profiles(report: Report) -> Iterator[str]:
 
 
 def _certificates(report: Report) -> Iterator[str]:
-    found = certificates(report.seen)
-    if found:
-        yield f"## Certificates: {len(found)}"
+    every = certificates(report.seen)
+    if every:
+        yield f"## Certificates: {len(every)}"
         yield block(
             "\n".join(
                 f"{one.certificate.not_valid_after_utc:%Y-%m-%d}  {one.validity(report.started_at)}, "
                 f"{days_left(one.certificate, report.started_at)}: {printable(one.subject)} "
                 f"({printable('; '.join(one.where))})"
-                for one in found[:_ROWS]
+                for one in every[:_ROWS]
             )
-            + (f"\nand {len(found) - _ROWS} more" if len(found) > _ROWS else "")
+            + (f"\nand {len(every) - _ROWS} more" if len(every) > _ROWS else "")
         )
 
 
 def _bounded(lines: Iterable[str]) -> str:
     lines = list(lines)
-    more = [f"- and {len(lines) - _ROWS} more"] if len(lines) > _ROWS else []
-    return "\n".join([*lines[:_ROWS], *more])
+    rest = [f"- and {len(lines) - _ROWS} more"] if len(lines) > _ROWS else []
+    return "\n".join([*lines[:_ROWS], *rest])
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

@@ -8,12 +8,12 @@ import math
 import platform
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
@@ -26,12 +26,13 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.pki.certificate import load, name_text
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault, faults
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.tls.hello import Connection, is_reused
+from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def jsonable(value: object) -> JSON:
 
 
 def _composite(value: object) -> JSON:
+    if isinstance(value, Listener):
+        return {"role": str(value.role), "url": value.url, "label": value.label}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _attempt(value) if isinstance(value, Attempt) else fields(value)
     if isinstance(value, set | frozenset):
@@ -139,57 +142,21 @@ def _hexadecimal(data: bytes) -> dict[str, JSON]:
     return {"hex": data[:LONGEST].hex(), "octets": len(data)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A target and its observations.
+def served_chain(recording: Recording, label: str) -> ServedChain | None:
+    """Return the served chain of a listener, if it was observed."""
+    return recording.known(ServedChain, label=label)
 
-    Attributes:
-        facts: tuples of listener label (``None`` for the whole target), key and observation.
-        connections: all connections that were made, in order, with the further requests on some of them.
-    """
 
-    target: Target
-    facts: tuple[tuple[str | None, str | None, Any], ...] = ()
-    connections: tuple[Connection, ...] = ()
+def connected(recording: Recording) -> int:
+    """Return the number of connections, each counted once."""
+    return sum(not is_reused(connection) for connection in recording.connections)
 
-    @property
-    def connected(self) -> int:
-        """The number of connections, each counted once."""
-        return sum(not is_reused(one) for one in self.connections)
 
-    def observations(self) -> Iterator[tuple[Listener | None, str | None, Any]]:
-        """Yield listener, key and observation."""
-        by_label = {listener.label: listener for listener in self.target.listeners}
-        for label, key, fact in self.facts:
-            yield by_label.get(label or ""), key, fact
-
-    @cached_property
-    def facts_of(self) -> Mapping[str | None, Sequence[tuple[str | None, Any]]]:
-        """Key and observation by label of the listener; those of the whole target under ``None``."""
-        found: dict[str | None, list[tuple[str | None, Any]]] = {}
-        for label, key, fact in self.facts:
-            found.setdefault(label, []).append((key, fact))
-        return found
-
-    def known(self, label: str, type_: type[T]) -> T | None:
-        """Return the first observation of that type on a listener, if there is one."""
-        return next((fact for _, fact in self.facts_of.get(label, ()) if isinstance(fact, type_)), None)
-
-    def served(self, label: str) -> ServedChain | None:
-        """Return the served chain of a listener, if it was observed."""
-        return self.known(label, ServedChain)
-
-    @cached_property
-    def labels(self) -> frozenset[str]:
-        """The labels of the listeners."""
-        return frozenset(listener.label for listener in self.target.listeners)
-
-    @property
-    def etcd_version(self) -> str | None:
-        """The version known before the run, else that of the first listener that answered ``/version``."""
-        if self.target.etcd_version is not None:
-            return self.target.etcd_version
-        return next((found for _, _, fact in self.facts if (found := _version(fact)) is not None), None)
+def version_of(recording: Recording) -> str | None:
+    """Return the version known before the run, else that of the first listener that answered ``/version``."""
+    if recording.target.etcd_version is not None:
+        return recording.target.etcd_version
+    return next((text for _, _, fact in recording.facts if (text := _version(fact)) is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +181,7 @@ class Report:
     started_at: datetime
     seconds: float
     partial: bool
-    seen: tuple[Seen, ...]
+    seen: tuple[Recording, ...]
     results: tuple[CheckResult, ...]
     profiles: Profiles = NO_PROFILES
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -239,10 +206,10 @@ class Report:
     @cached_property
     def counted(self) -> Mapping[tuple[str, str], Mapping[Outcome, int]]:
         """The number of results for each outcome, by target and label of the listener."""
-        found: dict[tuple[str, str], Counter[Outcome]] = {}
+        counted: dict[tuple[str, str], Counter[Outcome]] = {}
         for result in self.results:
-            found.setdefault((result.target, result.listener), Counter())[result.outcome] += 1
-        return found
+            counted.setdefault((result.target, result.listener), Counter())[result.outcome] += 1
+        return counted
 
     @cached_property
     def faults(self) -> list[Fault]:
@@ -257,7 +224,7 @@ class Report:
     @property
     def connections(self) -> int:
         """The number of connections made."""
-        return sum(seen.connected for seen in self.seen)
+        return sum(map(connected, self.seen))
 
 
 def tool() -> dict[str, str]:

@@ -13,20 +13,28 @@ from cryptography import x509
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
-from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
+from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import members
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report, served_chain
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import TLSVersion
-from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Ending, alert_text
 
 WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
 """Outcomes without a verdict. A run with one of them is not clean."""
+
+CLEAN = "CLEAN"
+FROM_OUTSIDE = "NO FAULT FOUND FROM OUTSIDE"
+"""The verdict where nothing fails and no client certificate was given: no refusal has a control then."""
+PASSING = (CLEAN, FROM_OUTSIDE)
+"""The kinds of verdict with which a run ends with exit code 0."""
 
 WORST_FIRST = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.WARNS),
@@ -41,11 +49,14 @@ def plural(count: int, word: str) -> str:
 
 
 def conclusion(report: Report, problems: Sequence[str]) -> str:
-    """Return the verdict in one line, which begins with CLEAN, NOT CLEAN, NOT AS BEFORE or NO VERDICT."""
-    found, counts = report.faults, report.counts
-    if found:
-        checks = sum(fault.size for fault in found)
-        return f"NOT CLEAN: {plural(len(found), 'fault')} ({plural(checks, 'check')})"
+    """Return the verdict in one line.
+
+    It begins with CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN, NOT AS BEFORE or NO VERDICT.
+    """
+    faults, counts = report.faults, report.counts
+    if faults:
+        checks = sum(fault.size for fault in faults)
+        return f"NOT CLEAN: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
     undecided = [f"{counts[outcome]} {outcome}" for outcome in WITHOUT_VERDICT if counts[outcome]]
     others = [problem for problem in problems if problem not in report.not_as_before]
     if undecided or others or report.partial:
@@ -56,7 +67,17 @@ def conclusion(report: Report, problems: Sequence[str]) -> str:
     if report.not_as_before:
         shown = [one for compared in report.comparisons for one in compared.differences if not one.follows]
         return f"NOT AS BEFORE: no fault, {plural(len(shown), 'difference')}"
-    return "CLEAN"
+    if not any(_is_outside(seen.target) for seen in report.seen):
+        return CLEAN
+    unverified = counts[Outcome.NOT_VERIFIED]
+    rest = f", {plural(unverified, 'result')} not verified" if unverified else ""
+    return f"{FROM_OUTSIDE}: no client certificate was given{rest}"
+
+
+def _is_outside(target: Target) -> bool:
+    """Return whether a TLS listener is judged without a client certificate, given or issued for it."""
+    held = [target.credentials(listener.role) for listener in target.listeners if listener.scheme == "https"]
+    return any(not one.identities and one.signing_key is None for one in held)
 
 
 def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
@@ -103,8 +124,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """The access matrix of one target.
+class AccessTable:
+    """Who is accepted by one target, as a table.
 
     Attributes:
         columns: listener and TLS version, each pair that was tried.
@@ -123,8 +144,8 @@ class Access:
         return list(counted.values())
 
 
-def access(report: Report, seen: Seen) -> Access:
-    """Return the access matrix of a target."""
+def access(report: Report, seen: Recording) -> AccessTable:
+    """Return the table of who is accepted by a target."""
     cells: dict[str, dict[tuple[str, TLSVersion], Cell]] = {}
     for listener in seen.target.listeners:
         for identity, version, cell in _cells(report, seen, listener):
@@ -141,10 +162,10 @@ def access(report: Report, seen: Seen) -> Access:
         (name, tuple(cells[name].get((listener.label, version)) for listener, version in columns))
         for name in sorted(cells, key=lambda name: (name not in good, name != NO_CERTIFICATE.name, name))
     ]
-    return Access(tuple(columns), tuple(rows))
+    return AccessTable(tuple(columns), tuple(rows))
 
 
-def _cells(report: Report, seen: Seen, listener: Listener) -> Iterator[tuple[str, TLSVersion, Cell]]:
+def _cells(report: Report, seen: Recording, listener: Listener) -> Iterator[tuple[str, TLSVersion, Cell]]:
     facts = seen.facts_of.get(listener.label, ())
     for _, fact in facts:
         if isinstance(fact, AcceptedClient):
@@ -153,23 +174,17 @@ def _cells(report: Report, seen: Seen, listener: Listener) -> Iterator[tuple[str
     for key, fact in facts:
         if isinstance(fact, AccessMatrix) and not fact.instead_of:
             outcome = _worst(report, seen, listener, _judging(key or fact.identity))
-            tries: dict[TLSVersion, list[Attempt]] = {}
-            for case in fact.cases:
-                tries.setdefault(case.version, []).append(case.attempt)
-            for version, attempts in tries.items():
-                ending, alert = _ended(attempts)
+            for version in fact.cases.versions:
+                ending, alert = _ended(fact.cases.within(version))
                 yield fact.identity, version, Cell(ending, alert, False, _mark(ending, outcome))
 
 
 def _good_cells(
-    report: Report, seen: Seen, listener: Listener, candidate: Candidate
+    report: Report, seen: Recording, listener: Listener, candidate: Candidate
 ) -> Iterator[tuple[str, TLSVersion, Cell]]:
     outcome = _worst(report, seen, listener, ("mtls.trusted-client",))
-    tries: dict[TLSVersion, list[Attempt]] = {}
-    for version, _, made in candidate.tries:
-        tries.setdefault(version, []).append(made[-1])
-    for version, attempts in tries.items():
-        ending, alert = _ended(attempts)
+    for version in candidate.cases.versions:
+        ending, alert = _ended(candidate.cases.within(version))
         if candidate.excluded:
             mark = Mark.FAULT if ending is Ending.SERVED else Mark.AS_EXPECTED
         elif ending is Ending.SERVED:
@@ -179,29 +194,28 @@ def _good_cells(
         yield candidate.identity, version, Cell(ending, alert, not candidate.excluded, mark)
 
 
-def _ended(attempts: Sequence[Attempt]) -> tuple[Ending, str]:
-    """Return one ending for attempts with several protocols, and the alerts of those that ended so."""
-    endings = [attempt.ending for attempt in attempts]
+def _ended(cases: Access) -> tuple[Ending, str]:
+    """Return one ending for cases with several protocols, and the alerts of those that ended so."""
     order = (Ending.SERVED, Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED, Ending.REFUSED)
-    ending = next(found for found in order if found in endings)
-    alerts = [one.alert for one in attempts if one.ending is ending and one.alert is not None]
+    ending = next(ending for ending in order if ending in cases.endings)
+    alerts = [attempt.alert for attempt in cases.ended(ending).attempts if attempt.alert is not None]
     return ending, ", ".join(map(alert_text, dict.fromkeys(alerts)))
 
 
 @cache
 def _judging(key: str) -> tuple[str, ...]:
     """Return the checks that judge whether an identity is accepted."""
-    found = []
+    judging = []
     for check in catalogue().values():
         needs = check.needs.values()
         keys = [need.key for need in needs if need.type is AccessMatrix]
         # Checks with a need of AcceptedClient judge something else about the same attempts.
         if check.family == "mtls" and keys[:1] == [key] and not any(n.type is AcceptedClient for n in needs):
-            found.append(check.id)
-    return tuple(found)
+            judging.append(check.id)
+    return tuple(judging)
 
 
-def _worst(report: Report, seen: Seen, listener: Listener, checks: Iterable[str]) -> Outcome | None:
+def _worst(report: Report, seen: Recording, listener: Listener, checks: Iterable[str]) -> Outcome | None:
     outcomes = {
         result.outcome
         for check in checks
@@ -268,25 +282,25 @@ class SeenCertificate:
         return Validity.SOON if end - now <= timedelta(days=self.soon) else Validity.VALID
 
 
-def certificates(seen: Sequence[Seen]) -> list[SeenCertificate]:
+def certificates(seen: Sequence[Recording]) -> list[SeenCertificate]:
     """Return every certificate of these targets that was served or is ours, the first to expire first."""
-    found: dict[str, SeenCertificate] = {}
-    for one in seen:
-        several = f" of {one.target.label}" if len(seen) > 1 else ""
-        for certificate, where, served in _held(one):
-            entry = found.setdefault(
-                fingerprint(certificate), SeenCertificate(certificate, one.target.expiry_days)
+    by_fingerprint: dict[str, SeenCertificate] = {}
+    for recording in seen:
+        several = f" of {recording.target.label}" if len(seen) > 1 else ""
+        for certificate, where, served in _held(recording):
+            entry = by_fingerprint.setdefault(
+                fingerprint(certificate), SeenCertificate(certificate, recording.target.expiry_days)
             )
             entry.served |= served
             if (text := f"{where}{several}") not in entry.where:
                 entry.where.append(text)
-    return sorted(found.values(), key=lambda entry: entry.certificate.not_valid_after_utc)
+    return sorted(by_fingerprint.values(), key=lambda entry: entry.certificate.not_valid_after_utc)
 
 
-def _held(seen: Seen) -> Iterator[tuple[x509.Certificate, str, bool]]:
+def _held(seen: Recording) -> Iterator[tuple[x509.Certificate, str, bool]]:
     target = seen.target
     for listener in target.listeners:
-        if (chain := seen.served(listener.label)) is not None:
+        if (chain := served_chain(seen, listener.label)) is not None:
             for certificate in chain.certificates:
                 yield certificate, f"served by {listener.label}", True
     for held in (target.client, target.peer):
@@ -317,15 +331,15 @@ class ListenerSummary:
     counts: Mapping[Outcome, int]
 
 
-def listener_summary(report: Report, seen: Seen, listener: Listener) -> ListenerSummary:
+def listener_summary(report: Report, seen: Recording, listener: Listener) -> ListenerSummary:
     """Return the summary of a listener."""
-    chain = seen.served(listener.label)
-    client = seen.known(listener.label, AcceptedClient)
+    chain = served_chain(seen, listener.label)
+    client = seen.known(AcceptedClient, label=listener.label)
     counted = report.counted.get((seen.target.label, listener.label), {})
     return ListenerSummary(
         listener=listener,
         chain=chain.certificates if chain else (),
-        trust=_trust(seen.known(listener.label, PathToTrust)),
+        trust=_trust(seen.known(PathToTrust, label=listener.label)),
         accepted=client.accepted.identity if client and client.accepted else "",
         versions=client.versions if client else (),
         counts={outcome: counted[outcome] for outcome in WORST_FIRST if outcome in counted},
@@ -365,11 +379,11 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
     for result in results:
         place = groups.setdefault(result.reason or "no reason given", {}).setdefault(result.check, [])
         place.append(result.listener)
-    found = [
+    by_reason = [
         Undecided(reason, options_in(reason), {check: tuple(labels) for check, labels in checks.items()})
         for reason, checks in groups.items()
     ]
-    return sorted(found, key=lambda group: -sum(map(len, group.checks.values())))
+    return sorted(by_reason, key=lambda group: -sum(map(len, group.checks.values())))
 
 
 def options_in(reason: str) -> tuple[str, ...]:
@@ -377,29 +391,30 @@ def options_in(reason: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.findall(r"(?<![\w-])--etcd-[a-z-]*[a-z]", reason)))
 
 
-def declared_place(seen: Seen, result: CheckResult) -> SourceLine | None:
+def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
     """Return the line of a declaration that a result is about.
 
     That is the line of the first setting that the remediation names, else of the first that a finding names,
     else of the one that declares the listener; ``None`` if no declaration has lines.
     """
+    labels = {listener.label for listener in seen.target.listeners}
     settings = [
         setting
         for _, rows in members(seen)
         for row in rows
-        if row.listener.label == result.listener or result.listener not in seen.labels
+        if row.listener.label == result.listener or result.listener not in labels
         for setting in row.declared
         if setting.place.line is not None
     ]
     texts = [result.remediation, *(f"{one.message} {one.observed}" for one in result.findings)]
     for text in texts:
-        found = {
+        places = {
             match.start(): setting.place
             for setting in reversed(settings)
             if (
                 match := re.search(rf"(?<![\w-]){re.escape(setting.name)}(?![\w-])", text.replace("--", "  "))
             )
         }
-        if found:
-            return found[min(found)]
+        if places:
+            return places[min(places)]
     return settings[0].place if settings else None

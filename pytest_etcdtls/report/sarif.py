@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue, why
 from pytest_etcdtls.report.differences import Direction
 from pytest_etcdtls.report.json import encoded, kept
-from pytest_etcdtls.report.model import Report, Seen, tool
+from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, declared_place, exit_reason, undecided
 from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
 
@@ -46,11 +47,11 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
     seen = {one.target.label: one for one in report.seen}
     rules = sorted({result.check for result in report.results})
     index = {name: number for number, name in enumerate(rules)}
-    found: list[tuple[Sequence[CheckResult], Sequence[CheckResult]]] = [
+    results: list[tuple[Sequence[CheckResult], Sequence[CheckResult]]] = [
         (fault.results, fault.consequences) for fault in (*report.faults, *report.warnings)
     ]
     alone = (Outcome.WAIVED, Outcome.INCONCLUSIVE, Outcome.BROKEN)
-    found += [((result,), ()) for result in report.results if result.outcome in alone]
+    results += [((result,), ()) for result in report.results if result.outcome in alone]
     made = tool()
     return {
         "$schema": _SCHEMA,
@@ -66,7 +67,9 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
                 },
                 "invocations": [_invocation(report)],
                 "columnKind": "unicodeCodePoints",
-                "results": list(kept("result", found, lambda one: _result(seen, index, *one), lost)),
+                "results": list(
+                    kept("result", results, lambda located: _result(seen, index, *located), lost)
+                ),
                 "properties": {
                     "conclusion": conclusion(report, report.problems),
                     "counts": report.counts,
@@ -100,7 +103,7 @@ def _rule(name: str) -> dict[str, Any]:
 
 
 def _result(
-    seen: dict[str, Seen],
+    seen: dict[str, Recording],
     index: dict[str, int],
     results: Sequence[CheckResult],
     consequences: Sequence[CheckResult],
@@ -153,7 +156,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\](?=\()", "] ", text)
 
 
-def _location(seen: dict[str, Seen], result: CheckResult) -> dict[str, Any]:
+def _location(seen: dict[str, Recording], result: CheckResult) -> dict[str, Any]:
     target = seen.get(result.target)
     place = declared_place(target, result) if target is not None else None
     # No https URI: GitHub refuses a whole file for a scheme other than that of its checkout. It wants a line.
@@ -212,10 +215,11 @@ def _invocation(report: Report) -> dict[str, Any]:
 def _notifications(report: Report) -> Iterator[dict[str, Any]]:
     for problem in report.problems:
         yield {"level": "error", "message": {"text": _plain(problem)}}
-    for one in report.comparisons:
-        for difference in one.differences[:_MOST_DIFFERENCES]:
+    for targets in report.comparisons:
+        for difference in targets.differences[:_MOST_DIFFERENCES]:
             if not difference.follows:
-                text = f"{one.labels[0]} -> {one.labels[1]}: {difference.direction}: {difference.sentence}"
+                labels = " -> ".join(targets.labels)
+                text = f"{labels}: {difference.direction}: {difference.sentence}"
                 yield {
                     "level": "warning" if difference.direction is Direction.WORSE else "note",
                     "message": {"text": _plain(f"{text}. {difference.meaning}".rstrip())},

@@ -10,18 +10,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.judgement import REFUSED_OR_CLOSED
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault
-from pytest_etcdtls.report.behaviour import ListenerRow, compare, members
+from pytest_etcdtls.report.behaviour import ListenerRow, members
+from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
+    CLEAN,
+    FROM_OUTSIDE,
     WITHOUT_VERDICT,
     Undecided,
     conclusion,
@@ -45,7 +50,7 @@ from pytest_etcdtls.report.text import (
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.tls.hello import Connection, HelloExchange, is_reused
+from pytest_etcdtls.tls.hello import Connection, is_reused, is_served
 from pytest_etcdtls.untrusted import some
 from pytest_etcdtls.waivers import Review, Waiver
 
@@ -99,8 +104,8 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
-    found = [result for result in report.results if result.outcome is outcome]
-    return sorted(found, key=lambda result: _SEVERITIES.index(result.severity))
+    results = [result for result in report.results if result.outcome is outcome]
+    return sorted(results, key=lambda result: _SEVERITIES.index(result.severity))
 
 
 def _counts(report: Report) -> str:
@@ -115,8 +120,8 @@ def _counts(report: Report) -> str:
 
 
 @section
-def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
-    version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
+def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
+    version = f", etcd {version_of(seen)}" if version_of(seen) else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
     for _, _, fact in seen.facts:
         if isinstance(fact, Discovery):
@@ -127,14 +132,14 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
         if verbosity > 0 or listener.label in declared:
             yield Line(f"  {listener.role} {listener.url}")
         if verbosity > 0:
-            yield from _certificates(seen.served(listener.label), now, width)
+            yield from _certificates(served_chain(seen, listener.label), now, width)
         if listener.label in declared:
             yield from _declared_lines(declared[listener.label], width)
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
-    for one in seen.target.unreached:
-        yield from wrapped(f"{one.role} {one.url}: not judged: {one.reason}", width, "  ", "    ")
+    for other in seen.target.unreached:
+        yield from wrapped(f"{other.role} {other.url}: not judged: {other.reason}", width, "  ", "    ")
 
 
 def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iterator[Line]:
@@ -148,7 +153,7 @@ def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iter
             yield from wrapped(value, width, f"    {label + ':':<12}")
 
 
-def _shows_declared(seen: Seen, verbosity: int) -> bool:
+def _shows_declared(seen: Recording, verbosity: int) -> bool:
     """Return whether the declaration is shown: a user's always, that of an owned cluster with ``-v``."""
     return seen.target.configured_by_user or verbosity > 0
 
@@ -196,8 +201,8 @@ def _consequences(report: Report, width: int) -> Iterator[Line]:
 
 
 @section
-def _waivers(heading: Line, found: Sequence[tuple[Waiver, str]], width: int) -> Iterator[Line]:
-    texts = (f"{one.check} on {one.listener}: {why} ({one.source}: {one.reason})" for one, why in found)
+def _waivers(heading: Line, waivers: Sequence[tuple[Waiver, str]], width: int) -> Iterator[Line]:
+    texts = (f"{one.check} on {one.listener}: {why} ({one.source}: {one.reason})" for one, why in waivers)
     yield from headed(heading, _entries(texts, width))
 
 
@@ -219,7 +224,7 @@ def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
 
 
 @section
-def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> Iterator[Line]:
     """Yield the result of a flag reader, and the items that the wire contradicts, or every item."""
     judged = [comparison for comparison in compare(report, seen) if comparison.wire is not None]
     if not judged:
@@ -230,10 +235,11 @@ def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterat
     yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")
-    for one in judged if every else differing:
-        by_flags = f"the flags {'pass' if one.flags.passes else 'fail'} ({', '.join(one.flags.reads)})"
-        by_wire = f"the wire {one.wire} ({', '.join(one.checks)})"
-        text = f"{one.flags.item} {one.flags.title}, of {one.member}: {by_flags}, {by_wire}"
+    for comparison in judged if every else differing:
+        item = comparison.flags
+        by_flags = f"the flags {'pass' if item.passes else 'fail'} ({', '.join(item.reads)})"
+        by_wire = f"the wire {comparison.wire} ({', '.join(comparison.checks)})"
+        text = f"{item.item} {item.title}, of {comparison.member}: {by_flags}, {by_wire}"
         yield from wrapped(text, width, "  ", "    ")
 
 
@@ -243,7 +249,7 @@ _EVERY = 100
 
 
 @section
-def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+def rejected_lines(seen: Recording, width: int, *, every: bool) -> Iterator[Line]:
     """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
 
     Args:
@@ -307,7 +313,7 @@ def _rejected(group: RejectedOthers) -> str:
 
 
 def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
-    ended = [one for one in connections if one.local_address and not (_is_served(one) or is_reused(one))]
+    ended = [one for one in connections if one.local_address and not (is_served(one) or is_reused(one))]
     if not ended:
         return
     hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
@@ -320,10 +326,6 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
         "  ",
         "    ",
     )
-
-
-def _is_served(connection: Connection) -> bool:
-    return not isinstance(connection, HelloExchange) and connection.ending is Ending.SERVED
 
 
 def _are(number: int) -> str:
@@ -360,9 +362,10 @@ _SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 
 def headline(report: Report, problems: Sequence[str]) -> Line:
-    """Return the verdict in one line: CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
+    """Return the verdict in one line, as :func:`conclusion` has it."""
     text = conclusion(report, problems)
-    return Line(f"etcd TLS: {text}", {"green" if text == "CLEAN" else "red": True, "bold": True})
+    colour = {CLEAN: "green", FROM_OUTSIDE: "yellow"}.get(text.partition(":")[0], "red")
+    return Line(f"etcd TLS: {text}", {colour: True, "bold": True})
 
 
 @section
@@ -402,36 +405,37 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
         label, listeners = seen.target.label, seen.target.listeners
         shown = listeners if every else [one for one in listeners if (label, one.label) in wrong][:left]
         left -= len(shown)
-        version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
+        version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
         yield bold(f"{label} ({seen.target.origin}{version}){counts}")
         for listener in shown:
             yield from _row(report, seen, listener, width)
-    if (more := len(report.seen) - _TARGETS) > 0:
-        yield Line(f"and {plural(more, 'more target')}")
+    if (further := len(report.seen) - _TARGETS) > 0:
+        yield Line(f"and {plural(further, 'more target')}")
 
 
 def _faults_of(report: Report, target: str) -> str:
-    found = sum(any(result.target == target for result in fault.results) for fault in report.faults)
+    number = sum(any(result.target == target for result in fault.results) for fault in report.faults)
     undecided = sum(
         result.target == target and result.outcome in WITHOUT_VERDICT for result in report.results
     )
-    parts = [plural(found, "fault")] if found else []
+    parts = [plural(number, "fault")] if number else []
     parts += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
     return ", ".join(parts) or "no fault"
 
 
-def _row(report: Report, seen: Seen, listener: Listener, width: int) -> Iterator[Line]:
+def _row(report: Report, seen: Recording, listener: Listener, width: int) -> Iterator[Line]:
     yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
-    accepted = seen.known(listener.label, AcceptedClient)
+    accepted = seen.known(AcceptedClient, label=listener.label)
     if accepted is not None:
-        good = f"accepts {accepted.accepted.identity}" if accepted.accepted else "accepts no good client"
+        none = "accepts no good client" if accepted.candidates else "no client certificate was given"
+        good = f"accepts {accepted.accepted.identity}" if accepted.accepted else none
         versions = " ".join(str(version).replace("TLSv", "TLS ") for version in accepted.versions)
         identities = _identities(
             fact for _, fact in seen.facts_of[listener.label] if isinstance(fact, AccessMatrix)
         )
         yield from wrapped("; ".join(part for part in (good, identities, versions) if part), width, "    ")
-    served = seen.served(listener.label)
+    served = served_chain(seen, listener.label)
     if served is not None:
         name = _served_file(report, seen, listener)
         leaf = served.leaf
@@ -449,7 +453,7 @@ def _identities(matrices: Iterable[AccessMatrix]) -> str:
     marks: dict[str, str] = {}
     for matrix in matrices:
         if matrix.cases and not matrix.instead_of and matrix.identity not in marks:
-            endings = {case.attempt.ending for case in matrix.cases}
+            endings = matrix.cases.endings
             marks[matrix.identity] = (
                 "!" if Ending.SERVED in endings else "." if endings <= REFUSED_OR_CLOSED else "?"
             )
@@ -464,7 +468,7 @@ def _identities(matrices: Iterable[AccessMatrix]) -> str:
     return ", ".join(parts)
 
 
-def _served_file(report: Report, seen: Seen, listener: Listener) -> str:
+def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
     """Return the name of the declared certificate file, if it is the one that is served."""
     as_declared = any(
         result.check in _SERVED_AS_DECLARED and result.outcome is Outcome.CONFORMS
@@ -479,16 +483,16 @@ def _served_file(report: Report, seen: Seen, listener: Listener) -> str:
     return f"{setting.value.rpartition('/')[2]}, " if setting else ""
 
 
-def _faults(found: Sequence[Fault], width: int) -> Iterator[Line]:
+def _faults(faults: Sequence[Fault], width: int) -> Iterator[Line]:
     """Yield each fault in a line with its remedy below; only the line if there are many."""
-    for number, fault in enumerate(found, 1):
+    for number, fault in enumerate(faults, 1):
         first = fault.first
         following = len(fault.consequences)
         verb = "follows" if following == 1 else "follow"
-        more = f"; {plural(following, 'more check')} {verb} from it" if following else ""
+        others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
         begin = f"{number}. "
         where = f"{first.check} ({first.severity}) on {some(fault.listeners, _NAMED)}"
-        text = f"{where}: {first.message}{more}"
+        text = f"{where}: {first.message}{others}"
         yield from _at_most(text, width, begin, 2, "red")
         if number <= _FAULTS and first.remediation:
             yield from _at_most(first.remediation, width, f"{' ' * len(begin)}remedy: ", 2)
@@ -526,39 +530,40 @@ def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Li
     if len(shown) < len(compared):
         yield Line(f"{plural(len(compared) - len(shown), 'more comparison')}: see the report")
     left = _DIFFERENCE_LINES - len(shown)
-    for number, one in enumerate(shown):
-        yield from _at_most(one.headline, width, "", 1, "bold")
+    for number, targets in enumerate(shown):
+        yield from _at_most(targets.headline, width, "", 1, "bold")
         waiting = sum(bool(later.differences or later.remarks) for later in shown[number + 1 :])
-        lines = list(_most_important(one, width, left - 2 * waiting))
+        lines = list(_most_important(targets, width, left - 2 * waiting))
         left -= len(lines)
         yield from lines
 
 
-def _most_important(one: ComparedTargets, width: int, most: int) -> Iterator[Line]:
+def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator[Line]:
     """Yield as many differences as fit into so many lines, with the meaning of some if there is room."""
-    found = [difference for difference in one.differences if not difference.follows]
-    most -= bool(one.remarks or len(found) > most)
-    room = most - len(found)
-    for difference in found[: max(most, 0)]:
+    differences = [difference for difference in targets.differences if not difference.follows]
+    most -= bool(targets.remarks or len(differences) > most)
+    room = most - len(differences)
+    for difference in differences[: max(most, 0)]:
         lines = list(_difference(difference, width))
         if len(lines) - 1 > room:
             lines = lines[:1]
         room -= len(lines) - 1
         yield from lines
-    left = len(found) - max(most, 0)
+    left = len(differences) - max(most, 0)
     rest = [f"{left} more: see the report"] if left > 0 else []
-    if rest or one.remarks:
-        yield from _at_most("; ".join([*rest, *one.remarks]), width, "  ", 1)
+    if rest or targets.remarks:
+        yield from _at_most("; ".join([*rest, *targets.remarks]), width, "  ", 1)
 
 
 _COLOURS = {Direction.WORSE: "red", Direction.BETTER: "green"}
 
 
-def _difference(one: TargetDifference, width: int) -> Iterator[Line]:
-    text = one.sentence if one.direction is Direction.CHANGED else f"{one.direction}: {one.sentence}"
-    yield from _at_most(text, width, "  ", 1, _COLOURS.get(one.direction, ""))
-    if one.meaning:
-        yield from _at_most(one.meaning, width, "    ", 2)
+def _difference(difference: TargetDifference, width: int) -> Iterator[Line]:
+    direction = difference.direction
+    text = difference.sentence if direction is Direction.CHANGED else f"{direction}: {difference.sentence}"
+    yield from _at_most(text, width, "  ", 1, _COLOURS.get(direction, ""))
+    if difference.meaning:
+        yield from _at_most(difference.meaning, width, "    ", 2)
 
 
 def _not_verified(report: Report, width: int) -> Iterator[Line]:
@@ -566,6 +571,6 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     if not unverified:
         return
     options = Counter(option for result in unverified for option in options_in(result.reason))
-    what = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
-    advice = f"pass {what}; -v says why" if what else "-v says why"
+    missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
+    advice = f"pass {missing}; -v says why" if missing else "-v says why"
     yield from wrapped(f"{plural(len(unverified), 'result')} not verified: {advice}", width, rest="  ")

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
     extension,
     name_text,
@@ -25,7 +26,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.registry import requirement, why
 from pytest_etcdtls.results import Ancestor, CheckResult
-from pytest_etcdtls.untrusted import error_text, escaped, listed
+from pytest_etcdtls.untrusted import error_text, listed
 
 WIDTH = 80
 
@@ -35,7 +36,7 @@ _CONTINUED = "  "
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line; a character on which a terminal acts is written as its escape.
+    """One line; what a terminal or a CI runner acts on is written as its escape.
 
     Attributes:
         markup: names of pytest's terminal markup: ``red``, ``bold`` ...
@@ -47,7 +48,7 @@ class Line:
     lost: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", escaped(self.text))
+        object.__setattr__(self, "text", escaped_line(self.text))
 
 
 def bold(text: str) -> Line:
@@ -141,7 +142,7 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
             yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
         if finding.reproduce:
             yield Line("  reproduce:")
-        for text in finding.reproduce:  # to paste, so it is not wrapped
+        for text in finding.commands:  # to paste, so it is not wrapped
             yield from (Line(f"    {line}") for line in text.splitlines())
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
     explained += [("note", result.reason), *(("see", reference) for reference in result.references)]

@@ -35,6 +35,14 @@ class Source(Protocol):
         """Return a path in a value of the option as an absolute path."""
         ...
 
+    def origin(self, name: str) -> str:
+        """Return the file that gives the value; empty for the run's own settings.
+
+        Command line, ini file and environment are the run's own. A password goes only to a server that a CA
+        of the same origin verifies.
+        """
+        ...
+
 
 def option(name: str) -> str:
     """Return the option's spelling on the command line."""

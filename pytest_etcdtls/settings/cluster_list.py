@@ -1,4 +1,14 @@
-"""The clusters of ``--etcd-clusters``: a list in TOML or YAML, and the settings of each."""
+"""The clusters of ``--etcd-clusters``: a list in TOML or YAML, and the settings of each.
+
+A cluster has what its entry says, and else what the command line and the ini file say, with two exceptions.
+An option that names a cluster is no default for another one. And options that belong together (certificate
+and key, user and password) are taken all from one place, since a key from the command line beside a
+certificate from the list would be a pair that nobody has named. etcdctl's variables name one cluster, and are
+not used.
+
+A list may be from somebody else. The first line of a password file is sent to a server that the list names,
+so these files must be under the directory of the list.
+"""
 
 from __future__ import annotations
 
@@ -115,8 +125,9 @@ class ListedCluster:
 class ClusterSource:
     """The settings of one cluster: its own, with paths relative to the list, else those of the run."""
 
-    def __init__(self, cluster: ListedCluster, directory: Path, base: Source) -> None:
+    def __init__(self, cluster: ListedCluster, where: str, directory: Path, base: Source) -> None:
         self._own = cluster.values
+        self._where = where
         self._directory = directory
         self._base = base
         groups = [group for group in _TOGETHER if group & self._own.keys()]
@@ -154,6 +165,10 @@ class ClusterSource:
             return self._base.resolve(name, value)
         return self._directory / Path(value).expanduser()
 
+    def origin(self, name: str) -> str:
+        """Return the list if it gives the value."""
+        return self._where if name in self._closed else self._base.origin(name)
+
 
 class ClusterList:
     """The clusters of a run, in the order of the list.
@@ -184,6 +199,7 @@ class ClusterList:
         self.where = f"{option('etcd_clusters')} {name}"
         path = None if name == STDIN else source.resolve("etcd_clusters", name)
         self._directory = path.parent if path else source.resolve("etcd_clusters", ".")
+        self._own = path.parent.resolve() if path else None  # standard input has no directory
         self._source = source
         self._environment = {key: value for key, value in environment.items() if key == KEY_PASSWORD}
         every = tuple(_clusters(self.where, text, path.suffix if path else ""))
@@ -197,14 +213,31 @@ class ClusterList:
         Raises:
             UsageError: if a value cannot be used.
         """
-        source = ClusterSource(cluster, self._directory, self._source)
+        source = ClusterSource(cluster, self.where, self._directory, self._source)
         try:
-            found = read_settings(source, self._environment, live=True, fleet=True, waive=self._waive)
-            if found.live is None or not found.live.listeners:
+            self._refuse_other_files(source)
+            settings = read_settings(source, self._environment, live=True, fleet=True, waive=self._waive)
+            if settings.live is None or not settings.live.listeners:
                 raise UsageError("it names no listener: give it endpoints, or config with a declaration")
         except UsageError as error:
             raise UsageError(f"{self.where}, cluster {cluster.label!r}: {error}") from error
-        return replace(found, live=replace(found.live, label=cluster.label), reports=())
+        return replace(settings, live=replace(settings.live, label=cluster.label), reports=())
+
+    def _refuse_other_files(self, source: ClusterSource) -> None:
+        """Refuse a password file outside the directory of the list: its first line is sent to a server."""
+        name = "etcd_password_file"
+        file = source.path(name) if source.origin(name) else None
+        if file is None or self._source.flag("etcd_clusters_trusted"):
+            return
+        # A link in the directory may lead anywhere.
+        if self._own is None or not file.resolve().is_relative_to(self._own):
+            where, do = "outside the directory of the list", "move it there"
+            if self._own is None:
+                where, do = "named by a list without a directory", "write the list to a file beside it"
+            raise UsageError(
+                f"password-file {file} is {where}, and its first line is sent to the cluster: {do}, or pass "
+                "--etcd-clusters-trusted if you trust the list"
+            )
 
 
 def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
@@ -263,7 +296,9 @@ def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
     if isinstance(content, dict):
         unknown = [name for name in content if name not in ("cluster", "clusters")]
         if unknown:
-            raise UsageError(f"{where}: unknown key {printable(unknown[0])!r} beside the clusters: {_FORM}")
+            # A key of another form is not shown: the file may be one with a password.
+            key = f"{unknown[0]!r} " if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,30}", unknown[0]) else ""
+            raise UsageError(f"{where}: unknown key {key}beside the clusters: {_FORM}")
         content = content.get("cluster", content.get("clusters", []))
     if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
         raise UsageError(f"{where} is no list of clusters: {_FORM}")
@@ -274,12 +309,12 @@ def _plain(node: Node, where: str) -> object:
     """Return a YAML node as Python values: numbers as they are written, null as ``None``."""
     match node:
         case MappingNode():
-            found: dict[str, object] = {}
+            values: dict[str, object] = {}
             for entry in entries(node, where):
-                if entry.key in found:
+                if entry.key in values:
                     raise UsageError(f"{entry.place}: {printable(entry.key)!r} is given twice")
-                found[entry.key] = _plain(entry.value, where)
-            return found
+                values[entry.key] = _plain(entry.value, where)
+            return values
         case SequenceNode():
             return [_plain(item, where) for item in items(node)]
     boolean = boolean_of(node)

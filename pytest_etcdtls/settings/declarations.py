@@ -1,4 +1,10 @@
-"""Listeners, files, credentials and identities from the user's declarations."""
+"""Listeners, files, credentials and identities from the user's declarations.
+
+A declaration names paths on the member's machine, which need not be this one. With several declarations, one
+path is named by several members, and the file here is that of one of them. It counts for a member only if the
+member runs here, it alone declares the copy, or the certificate names its host (:func:`settings_of_others`).
+A file that is missing or unusable is no error: what needs it is not verified, and the reason is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 
@@ -22,7 +28,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     exists,
 )
-from pytest_etcdtls.declared.effective import Side, TLSSide, effective_of, prefix
+from pytest_etcdtls.declared.effective import TLSSide, effective_of, prefix
 from pytest_etcdtls.declared.files import (
     APISERVER,
     ETCDCTL,
@@ -32,15 +38,20 @@ from pytest_etcdtls.declared.files import (
     require_directory,
 )
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.certificate import extension, is_for, load_certificates, load_identity, load_trust
+from pytest_etcdtls.pki.certificate import (
+    extension,
+    is_for,
+    load_certificates,
+    load_identity,
+    load_trusted_file,
+)
 from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity, KeyType
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import (
-    ListenerAddress,
     complete,
-    listener_addresses,
+    listeners_from_here,
     own_hosts,
     read_named,
     runs_here,
@@ -54,6 +65,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_credentials,
 )
 from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
+from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayPlan
@@ -126,10 +138,10 @@ class FoundFiles:
         return self._loaded(lambda: load_certificates(path, option=named_by)) or ()
 
     def bundle(self, path: Path | None, named_by: str) -> TrustBundle | None:
-        """Return the certificates of a CA bundle; ``None`` if it is missing or contains none."""
+        """Return the certificates that etcd has of a CA bundle; ``None`` if it is missing or has none."""
         if path is None or not exists(path):
             return None
-        return self._loaded(lambda: TrustBundle(load_trust(path, option=named_by), str(path)))
+        return self._loaded(lambda: TrustBundle(load_trusted_file(path, option=named_by)[0], str(path)))
 
     def _loaded(self, load: Callable[[], T]) -> T | None:
         try:
@@ -157,13 +169,13 @@ class LabelledDeclaration:
         label: its label, unique among the members and valid in node ids.
         declared: the declared member with its files on this machine.
         here: whether the member runs on this machine.
-        listeners: its declared listeners, with how to connect to them.
+        listeners: its declared listeners that etcd serves, as they are reached from this machine.
     """
 
     label: str
     declared: DeclaredMember
     here: bool
-    listeners: tuple[ListenerAddress, ...]
+    listeners: tuple[Listener | Unreached, ...]
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -187,6 +199,8 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
 
     declarations = [read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in texts]
     _refuse_duplicates(declarations)
+    for declaration in declarations:
+        _refuse_no_hosts(declaration)
     declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
     _refuse_unrelated_directory(directory, declared)
     own = own_hosts(host for one in declarations for host in hosts_of(one))
@@ -197,7 +211,10 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     ]
     return tuple(
         LabelledDeclaration(
-            label=label, declared=one, here=is_here, listeners=listener_addresses(one.declaration, own)
+            label=label,
+            declared=one,
+            here=is_here,
+            listeners=listeners_from_here(label, one.declaration, here=is_here),
         )
         for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
     )
@@ -259,6 +276,17 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
                 )
 
 
+def _refuse_no_hosts(declaration: Declaration) -> None:
+    """Refuse a URL whose host is no name and no address. etcd accepts some of them as advertised URLs."""
+    urls = {url: None for role in Role for url in advertised(declaration, role)}
+    for url in (*urls, *(listener.url for listener in declared_listeners(declaration))):
+        if not url.is_socket and not url.is_wildcard and not is_host(url.host):
+            raise UsageError(
+                f"--etcd-config {declaration.source} declares {printable(str(url))!r}, whose host is neither "
+                "a host name nor an IP address: correct the URL"
+            )
+
+
 def _labels(declarations: Sequence[Declaration]) -> list[str]:
     """Return a label for each declaration: the member's name, with its host if names are equal."""
     names = [safe(declaration.text("name") or "default") for declaration in declarations]
@@ -286,28 +314,13 @@ def add_declared(
     """
     decided = {listener.role for listener in named}
     listeners = [_attach(listener, named, members) for listener in named]
-    unreached: list[Unreached] = []
-    for member in members:
-        for listener in member.listeners:
-            role = listener.declared.role
-            if role in decided:
-                continue
-            if listener.host is None:
-                url = str(listener.declared.url)
-                unreached.append(Unreached(member=member.label, role=role, url=url, reason=listener.reason))
-            else:
-                listeners.append(_listener(listener, listener.host, member))
+    others = [other for member in members for other in member.listeners if other.role not in decided]
+    listeners += [other for other in others if isinstance(other, Listener)]
+    unreached = tuple(other for other in others if isinstance(other, Unreached))
     if members and not listeners:
-        reasons = "; ".join(dict.fromkeys(one.reason for one in unreached))
+        reasons = "; ".join(dict.fromkeys(other.reason for other in unreached))
         raise UsageError(f"--etcd-config: none of the declared listeners can be judged from here: {reasons}")
-    return listeners, tuple(unreached)
-
-
-def _listener(found: ListenerAddress, host: str, member: LabelledDeclaration) -> Listener:
-    scheme: Literal["https", "http"] = "https" if found.declared.url.secure else "http"
-    role, port = found.declared.role, found.port
-    label = f"{role}-{safe(host)}-{port}"
-    return Listener(role=role, scheme=scheme, host=host, port=port, member=member.label, label=label)
+    return listeners, unreached
 
 
 def _attach(
@@ -320,16 +333,17 @@ def _attach(
     """
     by_url = [member for member in members if _declares(member, listener)]
     by_host = [member for member in members if listener.host in member.hosts]
-    found = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
-    if not found and len(members) == 1 and len({one.host for one in named}) == 1:
-        found = list(members)
-    return replace(listener, member=found[0].label) if found else listener
+    matching = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
+    if not matching and len(members) == 1 and len({one.host for one in named}) == 1:
+        matching = list(members)
+    return replace(listener, member=matching[0].label) if matching else listener
 
 
 def _declares(member: LabelledDeclaration, listener: Listener) -> bool:
     return any(
-        (one.declared.role, one.host, one.port) == (listener.role, listener.host, listener.port)
-        for one in member.listeners
+        (declared.role, declared.host, declared.port) == (listener.role, listener.host, listener.port)
+        for declared in member.listeners
+        if isinstance(declared, Listener)
     )
 
 
@@ -340,8 +354,8 @@ def _client_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
     """Return the identities that may be good clients, in the order in which they are tried."""
-    found = [_client(one, name, files) for name in (HEALTHCHECK, APISERVER, ETCDCTL) for one in members]
-    return _chosen([*found, *(_dialing(one, "client", trusted, files) for one in members)], trusted)
+    clients = [_client(one, name, files) for name in (HEALTHCHECK, APISERVER, ETCDCTL) for one in members]
+    return _chosen([*clients, *(_dialing(one, "client", trusted, files) for one in members)], trusted)
 
 
 def _peer_identities(
@@ -351,13 +365,13 @@ def _peer_identities(
 
     kubeadm's health check client comes first: it has no subjectAltName and is accepted from any address.
     """
-    found = [_client(one, HEALTHCHECK, files) for one in members]
-    return _chosen([*found, *(_dialing(one, "peer", (), files) for one in members)], trusted)
+    clients = [_client(one, HEALTHCHECK, files) for one in members]
+    return _chosen([*clients, *(_dialing(one, "peer", (), files) for one in members)], trusted)
 
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
-    found = next((one for one in client_files(member.declared) if one.name == name), None)
-    return None if found is None else files.pair(found.certificate, found.key, name, found.named_by)
+    client = next((one for one in client_files(member.declared) if one.name == name), None)
+    return None if client is None else files.pair(client.certificate, client.key, name, client.named_by)
 
 
 def _dialing(member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles) -> Identity | None:
@@ -386,13 +400,13 @@ def _declared_pair(declared: DeclaredMember, own: str, name: str, files: FoundFi
     )
 
 
-def _chosen(found: Sequence[Identity | None], trusted: Bundles) -> tuple[Identity, ...]:
+def _chosen(identities: Sequence[Identity | None], trusted: Bundles) -> tuple[Identity, ...]:
     """Return the identities that may be clients, each once.
 
     If some are valid now and issued by a trusted CA, the others are left out, because etcd refuses them
     correctly. If there are none, the others are kept, because a refused attempt is evidence too.
     """
-    clients = [one for one in found if one is not None and is_for(one.chain[0], "clientAuth")]
+    clients = [one for one in identities if one is not None and is_for(one.chain[0], "clientAuth")]
     now = datetime.now(UTC)
     valid = [
         one for one in clients if one.chain[0].not_valid_before_utc <= now <= one.chain[0].not_valid_after_utc
@@ -468,9 +482,9 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
 def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     """Return the CA of the Kubernetes cluster, ``ca.crt`` in the parent of kubeadm's etcd directory."""
     for member in members:
-        found = member.declared.file("trusted-ca-file")
-        if found is not None and found.parent.name == "etcd":
-            bundle = files.bundle(found.parent.parent / "ca.crt", "the CA of Kubernetes")
+        ca = member.declared.file("trusted-ca-file")
+        if ca is not None and ca.parent.name == "etcd":
+            bundle = files.bundle(ca.parent.parent / "ca.crt", "the CA of Kubernetes")
             if bundle is not None:
                 return bundle
     return None
@@ -485,8 +499,8 @@ def _trusted(
     members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
 ) -> tuple[TrustBundle, ...]:
     """Return the declared trusted CA bundles of a side, as far as the files are on this machine."""
-    found = (_bundle(one.declared, side, files) for one in members)
-    return tuple(bundle for bundle in found if bundle is not None)
+    bundles = (_bundle(one.declared, side, files) for one in members)
+    return tuple(bundle for bundle in bundles if bundle is not None)
 
 
 def _bundle(declared: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle | None:
@@ -522,8 +536,8 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
 def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     for member in members:
         path = member.declared.declaration.etcdctl.get("ETCDCTL_CACERT")
-        found = member.declared.paths.find(path) if path else None
-        if bundle := files.bundle(found, "ETCDCTL_CACERT"):
+        file = member.declared.paths.find(path) if path else None
+        if bundle := files.bundle(file, "ETCDCTL_CACERT"):
             return bundle
     return None
 
@@ -572,8 +586,8 @@ def read_known(source: Source) -> KnownTarget:
     named, members = read_named(source), read_members(source)
     if not members:
         return _undeclared(source, complete(source, named))
-    found, unreached = add_declared(named, members)
-    listeners = complete(source, found)
+    usable, unreached = add_declared(named, members)
+    listeners = complete(source, usable)
     files = FoundFiles()
     defaults = declared_defaults(members, files)
     labels = {member.label for member in members}

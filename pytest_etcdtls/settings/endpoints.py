@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from collections import Counter
@@ -12,12 +11,13 @@ from dataclasses import replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredListener, advertised, declared_listeners
+from pytest_etcdtls.declared.effective import is_served
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.target import ConnectTo, Listener, safe, unique
+from pytest_etcdtls.target import ConnectTo, Listener, Unreached, safe, unique
+from pytest_etcdtls.untrusted import is_host, printable
 
 ROLES = {
     "etcd_endpoint": Role.CLIENT,
@@ -52,7 +52,7 @@ def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, .
     """
     _refuse_duplicates(listeners)
     rules = read_connect_to(source)
-    return tuple(_connect_to(_label(listeners), rules, more=source.flag("etcd_discover")))
+    return tuple(_connect_to(_label(listeners), rules, may_grow=source.flag("etcd_discover")))
 
 
 def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:
@@ -70,6 +70,11 @@ def parse_endpoint(name: str, text: str, role: Role) -> Listener:
     Raises:
         UsageError: if the URL cannot be used.
     """
+    if "@" in text:  # what is before it may be a password, and is not shown
+        raise UsageError(
+            f"{option(name)} has a user or a password in its URL (before {text.rpartition('@')[2]!r}): "
+            "use --etcd-user and --etcd-password-file"
+        )
     where = f"{option(name)} {text!r}"
     parts = _split(where, text)
     host = _host(where, parts)
@@ -88,11 +93,6 @@ def _split(where: str, text: str) -> SplitResult:
         raise UsageError(f"{where} is not a URL ({error}): {_EXAMPLE}") from error
     if parts.scheme not in ("https", "http"):
         raise UsageError(f"{where}: the scheme is https or http, not {parts.scheme!r}")
-    if parts.username is not None or parts.password is not None:
-        named_by = where.partition(" ")[0]  # without the value, which has a secret
-        raise UsageError(
-            f"{named_by} carries a user or a password in its URL: use --etcd-user and --etcd-password-file"
-        )
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         raise UsageError(f"{where}: an IPv6 address is written in brackets: {_EXAMPLE}")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -104,13 +104,9 @@ def _host(where: str, parts: SplitResult) -> str:
     host = parts.hostname
     if not host:
         raise UsageError(f"{where} has no host: {_EXAMPLE}")
-    if ":" in host:
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError as error:
-            raise UsageError(f"{where}: {host!r} is not an IPv6 address: {error}") from error
-    elif not re.fullmatch(r"[A-Za-z0-9._-]+", host):
-        raise UsageError(f"{where}: {host!r} is not a host name or an address")
+    if not is_host(host):
+        form = "an IPv6 address" if ":" in host else "a host name or an address"
+        raise UsageError(f"{where}: {printable(host)!r} is not {form}: {_EXAMPLE}")
     return host
 
 
@@ -151,8 +147,10 @@ def _label(listeners: Sequence[Listener]) -> list[Listener]:
     return labelled
 
 
-def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, more: bool) -> list[Listener]:
-    """Apply the first matching rule to each listener. With ``more``, a rule may match a later listener."""
+def _connect_to(
+    listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, may_grow: bool
+) -> list[Listener]:
+    """Apply the first matching rule to each listener; ``may_grow``: a rule may match a later one."""
     used: set[str] = set()
     result = []
     for listener in listeners:
@@ -163,12 +161,12 @@ def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, mo
                 break
         result.append(listener)
     for rule in rules:
-        if rule.text not in used and not more:
+        if rule.text not in used and not may_grow:
             raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the endpoints given")
     return result
 
 
-_PLACE = r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*):(\d*)"
+_PLACE = r"(\[[^\[\]]+\]|[^:\[\]]*):(\d*)"
 
 
 def _parse_connect_to(text: str) -> ConnectTo:
@@ -176,6 +174,9 @@ def _parse_connect_to(text: str) -> ConnectTo:
     if not match:
         raise UsageError(f"--etcd-connect-to {text!r}: HOST:PORT:ADDR:PORT, an IPv6 address in brackets")
     host, port, address, to_port = match.groups()
+    for name in (host, address):
+        if name and not is_host(name.strip("[]")):
+            raise UsageError(f"--etcd-connect-to {text!r}: {name!r} is not a host name or an address")
     ports = [int(number or 0) for number in (port, to_port)]
     if max(ports) > 65535:
         raise UsageError(f"--etcd-connect-to {text!r}: a port is at most 65535")
@@ -240,75 +241,69 @@ def _source(family: socket.AddressFamily, address: str) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerAddress:
-    """How to connect to a declared listener from this machine.
-
-    Attributes:
-        declared: the listener.
-        host: the host to connect to and to verify names against; ``None`` if it is not reachable.
-        reason: why it is not reachable, and what to do; empty if it is reachable.
-    """
-
-    declared: DeclaredListener
-    host: str | None = None
-    reason: str = ""
-
-    @property
-    def port(self) -> int:
-        """The port to connect to."""
-        return self.declared.url.port
-
-
-def listener_addresses(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[ListenerAddress, ...]:
-    """Return how to connect to each declared listener.
-
-    A listener on the unspecified address is reached at the advertised address. A listener on loopback is
-    reachable only if the member runs on this machine, which its advertised addresses show.
-
-    Args:
-        declaration: the declaration of one member.
-        own_addresses: the addresses of this machine without loopback.
-    """
-    here = runs_here(declaration, own_addresses)
-    return tuple(_address(listener, declaration, here) for listener in declared_listeners(declaration))
-
-
 def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
     """Return whether the member runs on this machine, according to its advertised addresses.
 
     A member that advertises only loopback is assumed to run on this machine.
+
+    Args:
+        declaration: the declaration of one member.
+        own_addresses: the addresses of this machine without loopback.
     """
     urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
     own = set(own_addresses)
     return any(url.host in own for url in urls) or (bool(urls) and all(url.is_loopback for url in urls))
 
 
-def _address(listener: DeclaredListener, declaration: Declaration, here: bool) -> ListenerAddress:
-    url = listener.url
-    if url.is_socket:
-        return ListenerAddress(
-            declared=listener, reason=f"{url} is a socket in the file system, which is not probed"
-        )
-    if url.is_wildcard:
-        return _by_advertised(listener, declaration)
-    if url.is_loopback and not here:
-        return ListenerAddress(
-            declared=listener,
-            reason=f"{url} is declared on loopback, and no advertised address is one of this machine's: run "
-            "pytest there",
-        )
-    return ListenerAddress(declared=listener, host=url.host)
+def listeners_from_here(
+    member: str, declaration: Declaration, *, here: bool
+) -> tuple[Listener | Unreached, ...]:
+    """Return each declared listener that etcd serves: how this machine reaches it, or why it cannot.
 
+    A listener on the unspecified address is reached at the advertised address. A listener on loopback is
+    reached only if the member runs on this machine.
 
-def _by_advertised(listener: DeclaredListener, declaration: Declaration) -> ListenerAddress:
-    """Return how to connect to a listener on the unspecified address."""
-    roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
-    for role in roles:
-        for url in advertised(declaration, role):
-            if not url.is_wildcard:
-                return ListenerAddress(declared=listener, host=url.host)
-    return ListenerAddress(
-        declared=listener,
-        reason=f"{listener.url} is every address of a machine that is not named: pass its URL",
+    Args:
+        member: label of the member.
+        declaration: of the member.
+        here: the member runs on this machine.
+    """
+    return tuple(
+        _from_here(member, listener, declaration, here=here)
+        for listener in declared_listeners(declaration)
+        if is_served(listener, declaration)
     )
+
+
+def _from_here(
+    member: str, declared: DeclaredListener, declaration: Declaration, *, here: bool
+) -> Listener | Unreached:
+    role, url = declared.role, declared.url
+    host = _advertised_host(role, declaration) if url.is_wildcard else url.host
+    reason = ""
+    if url.is_socket:
+        reason = f"{url} is a socket in the file system, which is not probed"
+    elif not host:
+        reason = f"{url} is every address of a machine that is not named: pass its URL"
+    elif url.is_loopback and not here:
+        reason = (
+            f"{url} is declared on loopback, and no advertised address is one of this machine's: run pytest "
+            "there"
+        )
+    if reason:
+        return Unreached(member=member, role=role, url=str(url), reason=reason)
+    return Listener(
+        role=role,
+        scheme="https" if url.secure else "http",
+        host=host,
+        port=url.port,
+        member=member,
+        label=f"{role}-{safe(host)}-{url.port}",
+    )
+
+
+def _advertised_host(role: Role, declaration: Declaration) -> str:
+    """Return the host at which a listener on the unspecified address is reached; empty if none is known."""
+    roles = (Role.PEER, Role.CLIENT) if role is Role.PEER else (Role.CLIENT, Role.PEER)
+    urls = (url for role in roles for url in advertised(declaration, role))
+    return next((url.host for url in urls if not url.is_wildcard), "")

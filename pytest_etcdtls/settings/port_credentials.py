@@ -1,8 +1,16 @@
-"""Credentials of a live cluster from the user's files and from kubeadm's directory (``--etcd-pki-dir``)."""
+"""Credentials of a live cluster from the user's files and from kubeadm's directory (``--etcd-pki-dir``).
+
+An option comes first, then etcdctl's environment variables, then the declaration and the directory. Client
+and peer ports have separate credentials, and one stands in for the other only where that cannot decide a
+verdict: the certificate for clients is tried on peer ports, since a refusal there is no finding. The CA that
+verifies a server on the client port does not show which CA peers trust, and is their bundle only if an option
+for peers is given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -19,6 +27,7 @@ from pytest_etcdtls.pki.certificate import (
     load_identity,
     load_key,
     load_trust,
+    load_trusted_file,
     public_key,
 )
 from pytest_etcdtls.pki.go_verify import names_host
@@ -89,16 +98,22 @@ def read_credentials(
         ("etcd_peer_trusted_ca", "etcd_peer_ca_key"),
     )
     return (
-        _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases),
-        _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases),
+        replace(
+            _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases),
+            named=client,
+        ),
+        replace(
+            _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases),
+            named=peer,
+        ),
     )
 
 
 def _good(
-    first: Identity | None, found: tuple[Identity, ...], last: Identity | None = None
+    first: Identity | None, declared: tuple[Identity, ...], last: Identity | None = None
 ) -> tuple[Identity, ...]:
     """Return the good identities in the order in which they are tried, each certificate once."""
-    order = (*((first,) if first else ()), *found, *((last,) if last else ()))
+    order = (*((first,) if first else ()), *declared, *((last,) if last else ()))
     # The last one keeps its name, which on a peer port identifies it as the client's.
     named = [one.chain[0] for one in (first, last) if one]
     return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
@@ -246,6 +261,15 @@ def read_bundle(
     return None if path is None else TrustBundle(load_trust(path, option=named_by), str(path))
 
 
+def _read_trusted(source: Source, name: str) -> TrustBundle | None:
+    """Return the bundle that an option names as etcd's own."""
+    path, named_by = _path(source, name, {})
+    if path is None:
+        return None
+    certificates, remark = load_trusted_file(path, option=named_by)
+    return TrustBundle(certificates, str(path), remark=remark)
+
+
 def _port(
     source: Source,
     names: tuple[str, str],
@@ -256,9 +280,9 @@ def _port(
     passphrases: Passphrases,
 ) -> PortCredentials:
     trusted_name, key_name = names
-    trusted = read_bundle(source, trusted_name) or defaults.client_trust
+    trusted = _read_trusted(source, trusted_name) or defaults.client_trust
     if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
-        trusted = candidate
+        trusted = replace(candidate, inferred=True)
     return PortCredentials(
         server_ca=server_ca,
         identities=good,

@@ -1,4 +1,9 @@
-"""The settings of one run, read once and checked before any connection."""
+"""The settings of one run, read once and checked before any connection.
+
+A value that cannot be used ends the run with one message, before anything is sent: a wrong CA file would
+otherwise be seen as a finding about the server. The settings are values. Nothing behind them reads an option,
+an ini file or the environment again.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +22,10 @@ from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, Profiles, read_profiles
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
-from pytest_etcdtls.settings.declarations import read_known, read_replay
+from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.port_credentials import (
+    ENVIRONMENT,
     Ask,
     read_bundle,
     read_credentials,
@@ -231,8 +237,9 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         client=client,
         peer=peer,
         expected=(*read_expected(source, listeners), *known.expected),
-        logs=read_logs(source, listeners, more=source.flag("etcd_discover")),
+        logs=read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
         user=read_user(source, environment),
+        password_withheld=_why_withheld(source, environment, known),
         expiry_days=_expiry_days(source),
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca") or known.kubernetes_ca,
         dials_with_another=known.dials_with_another,
@@ -241,6 +248,30 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         remarks=known.remarks,
         connect_to=read_connect_to(source),
         discover=source.flag("etcd_discover"),
+    )
+
+
+def _why_withheld(source: Source, environment: Mapping[str, str], known: KnownTarget) -> str:
+    """Return why the password is sent to no server; empty if it may be.
+
+    A file that names a server and its CA must not get a password that it does not name itself: it may be from
+    somebody else. Command line, ini file and environment are one source, each file is one.
+    """
+    password = source.origin("etcd_password_file")
+    if source.text("etcd_cacert") or environment.get(ENVIRONMENT["etcd_cacert"]):
+        ca = source.origin("etcd_cacert")
+    elif known.declared:
+        ca = ", ".join(member.declaration.source for member in known.declared.values())
+    elif source.text("etcd_pki_dir"):
+        ca = source.origin("etcd_pki_dir")
+    else:
+        return ""  # no server is verified
+    if password == ca:
+        return ""
+    of_password, of_ca = (name or "the command line or the environment" for name in (password, ca))
+    return (
+        f"it is from {of_password}, and the CA that verifies the server is from {of_ca}; give --etcd-cacert "
+        "where --etcd-user and --etcd-password-file are given, for a cluster of a list all three in the list"
     )
 
 
@@ -364,7 +395,7 @@ _MOST_KEYS, _LONGEST_KEY, _LONGEST_VALUE = 50, 64, 1024
 
 
 def _metadata(source: Source) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     for text in source.texts("etcd_metadata"):
         key, between, value = text.partition("=")
         if not between or not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
@@ -372,10 +403,10 @@ def _metadata(source: Source) -> Mapping[str, str]:
                 f"--etcd-metadata {printable(text)!r} is no KEY=VALUE with a printable key of at most "
                 f"{_LONGEST_KEY} characters"
             )
-        found[key] = printable(value, _LONGEST_VALUE)
-    if len(found) > _MOST_KEYS:
-        raise UsageError(f"--etcd-metadata has {len(found)} keys: at most {_MOST_KEYS}")
-    return found
+        metadata[key] = printable(value, _LONGEST_VALUE)
+    if len(metadata) > _MOST_KEYS:
+        raise UsageError(f"--etcd-metadata has {len(metadata)} keys: at most {_MOST_KEYS}")
+    return metadata
 
 
 def _writable(flag: str, text: str, path: Path) -> Path:
@@ -390,14 +421,14 @@ _NAME = "etcd_log"
 
 
 def read_logs(
-    source: Source, listeners: Sequence[Listener], *, more: bool = False
+    source: Source, listeners: Sequence[Listener], *, may_grow: bool = False
 ) -> Mapping[str, LogSource]:
     """Return the logs by host; the log for all hosts has the empty string as key.
 
     Args:
         source: the source of the values.
         listeners: the named listeners.
-        more: whether listeners of other hosts may be discovered later.
+        may_grow: whether listeners of other hosts may be discovered later.
 
     Raises:
         UsageError: if a file does not contain etcd's log, a host is not that of an endpoint, or two files are
@@ -408,7 +439,7 @@ def read_logs(
     hosts = sorted({listener.host for listener in listeners})
     for text in dict.fromkeys(source.texts(_NAME)):
         host, path = split_host(source, _NAME, text)
-        if host is not None and host not in hosts and not more:
+        if host is not None and host not in hosts and not may_grow:
             known = ", ".join(hosts) or "none"
             raise UsageError(f"{option(_NAME)} {text!r} matches no listener given: their hosts are {known}")
         for other, first in claimed.items():

@@ -18,13 +18,14 @@ from pytest_etcdtls.cluster.sources import ClusterRequest
 from pytest_etcdtls.credentials import client_of, trusting_context
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
+from pytest_etcdtls.judge import find_listener
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check, select
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run, TargetRun, find_listener
+from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.suite.state import (
     CLUSTER,
     TARGET,
@@ -227,12 +228,12 @@ def at_listener(target: TargetRun, place: CheckSubject | NoTarget) -> Listener |
         pytest.fail(place.reason, pytrace=False)
     actual = target.observer.target
     labels = {listener.label for listener in actual.listeners}
-    if place.foreseen and (more := sorted(labels - place.foreseen)):
+    if place.foreseen and (unforeseen := sorted(labels - place.foreseen)):
         pytest.fail(
             "the cluster that a fixture of yours starts has listeners that were not known when the tests "
-            f"were collected, so none was collected for them: {', '.join(more)}. Name the cluster where "
-            'it is known, as in @pytest.mark.parametrize("etcd_cluster", [{"size": 3}], indirect=True), or '
-            "judge all of it in one test: run_checks(etcd_observer)",
+            f"were collected, so none was collected for them: {', '.join(unforeseen)}. Name the cluster "
+            'where it is known, as in @pytest.mark.parametrize("etcd_cluster", [{"size": 3}], '
+            "indirect=True), or judge all of it in one test: run_checks(etcd_observer)",
             pytrace=False,
         )
     if place.listener not in labels | {WHOLE_TARGET}:

@@ -24,10 +24,9 @@ import pytest
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
-from pytest_etcdtls.observer import Worker
 from pytest_etcdtls.options import ROOT, Invocation, Values, is_dry
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.report import write_file
+from pytest_etcdtls.report import private, write_file
 from pytest_etcdtls.report.cluster_verdicts import (
     RENDERERS,
     ClusterVerdict,
@@ -64,6 +63,7 @@ from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, gather, is_selective
 from pytest_etcdtls.suite.state import is_distributed, is_worker, run_of
 from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import review
+from pytest_etcdtls.workers import Worker
 
 _LIST: Final = "etcdtls_clusters"
 _ALONE: Final = "etcdtls_alone"
@@ -255,12 +255,12 @@ class ClusterItem(pytest.Item):
                 self.document = without_verdict(self.name, f"Stopped before a verdict: {stopped}", self.place)
             self.verdict = verdict_of(self.document)
             self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
-        if not self.verdict.is_clean and self.verdict.kind != "NOT CLEAN":
+        if not self.verdict.passes and self.verdict.kind != "NOT CLEAN":
             raise ClusterNotCleanError(self.verdict)
 
     def runtest(self) -> None:
         """Fail if the cluster is not clean."""
-        if self.verdict is not None and not self.verdict.is_clean:
+        if self.verdict is not None and not self.verdict.passes:
             raise ClusterNotCleanError(self.verdict)
 
     def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
@@ -327,9 +327,9 @@ class FleetItems:
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Contact the next cluster of a worker with this one."""
-        for one in (item, nextitem):
-            if isinstance(one, ClusterItem):
-                one.judge.contact()
+        for each in (item, nextitem):
+            if isinstance(each, ClusterItem):
+                each.judge.contact()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -384,7 +384,7 @@ class FleetSession:
         if not is_dry(self._config):
             for path in self._settings.reports:
                 if path.suffix == ".jsonl":
-                    self._lines[path] = path.open("w", encoding="utf-8")
+                    self._lines[path] = open(path, "w", encoding="utf-8", opener=private)  # noqa: SIM115 - until the run ends
         return (yield)
 
     @pytest.hookimpl(optionalhook=True)
@@ -500,7 +500,9 @@ class FleetSession:
             return None
         if report.failed:
             return ("not clean" if report.when == "call" else "without a verdict"), "", ""
-        return ("clean" if report.when == "call" and report.passed else ""), "", ""
+        verdict = self._verdicts.get(report.nodeid.removeprefix(f"{ROOT}::"))
+        passed = "clean" if verdict is None or verdict.is_clean else "without a fault from outside"
+        return (passed if report.when == "call" and report.passed else ""), "", ""
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: how many clusters there are, and where from."""

@@ -177,8 +177,8 @@ def show_without_terminal(problems: Iterable[str]) -> None:
     sys.stderr.writelines(f"etcd TLS: {text}\n" for text in problems)
 
 
-def not_written(what: str, error: Exception) -> str:
+def not_written(name: str, error: Exception) -> str:
     """Return the sentence that a file could not be written, with the reason."""
     if isinstance(error, OSError):
-        return f"The {what} could not be written: {printable(error.strerror or str(error))}."
-    return f"The {what} could not be written: {error_text(error)}."
+        return f"The {name} could not be written: {printable(error.strerror or str(error))}."
+    return f"The {name} could not be written: {error_text(error)}."

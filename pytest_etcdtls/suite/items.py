@@ -12,11 +12,12 @@ import pytest
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import FOUND, Check, catalogue
 from pytest_etcdtls.report.text import follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Run, TargetRun, left_out
+from pytest_etcdtls.runner import Run, TargetRun
 
 
 class ResultError(Exception):
@@ -96,8 +97,10 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
         ):
             why = _left_out(run, name) or "there is no such check in this run"
             discovers = any(target.outline.discover for target in run.targets)
-            more = " of what is named, and a run lists what --etcd-discover adds" if discovers else ""
-            raise pytest.UsageError(f"not found: {name}: {why}; --collect-only shows which there are{more}")
+            restriction = " of what is named, and a run lists what --etcd-discover adds" if discovers else ""
+            raise pytest.UsageError(
+                f"not found: {name}: {why}; --collect-only shows which there are{restriction}"
+            )
 
 
 def node_ids(run: Run) -> list[str]:

@@ -1,32 +1,42 @@
-"""The ledger of a run: the selected checks, their results, and the exit code that follows from them."""
+"""The ledger of a run: the selected checks, their results, and the exit code that follows from them.
+
+pytest's exit code says what happened to items. It is corrected by what no item shows: a TLS listener on which
+no check about mutual TLS came to a verdict, a stale waiver, a report that was not written, a suite that was
+requested and of which nothing ran. A run that verified nothing must not look like one that found nothing.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from pytest_etcdtls.baseline import Baseline, Snapshot
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnobservedError
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.judge import STARTS, left_out_of
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.options import ROOT, Invocation, is_dry
 from pytest_etcdtls.profiles import FAILED
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.runner import Run, TargetRun, left_out_of
+from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import Review, review
 
@@ -36,15 +46,21 @@ if TYPE_CHECKING:
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
+_DECIDED = FAILED | {Outcome.WAIVED}
+"""Outcomes that fail the run, or that the user accepts."""
+
+
+_SECONDS_AT_END: Final = 10.0
+"""Longest time for judging after an interruption, since somebody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A listener without a verdict; ``what`` is about the checks that have none."""
+    """A listener without a verdict, and what is missing."""
 
     target: str
     url: str
-    what: str
+    missing: str
 
 
 class Ledger:
@@ -67,6 +83,26 @@ class Ledger:
         """Record the result of an item. The first result is kept."""
         self._results.setdefault(nodeid, result)
 
+    def record_failed_starts(self) -> None:
+        """Record each start of an etcd that failed, also if no item was selected for it, or none was run."""
+        for target in self.run.targets:
+            nodeid = f"{ROOT}::{target.outline.label}::{CLUSTER}::{STARTS}"
+            if target.seen is not None and not target.seen.target.runs:
+                self.record(nodeid, self.run.result(target, catalogue()[STARTS], CLUSTER))
+
+    def judge_recorded(self) -> None:
+        """Record the results of items that were not run whose facts are recorded, without a connection.
+
+        Checks of the user are left out: the signal may have come because one of them does not end.
+        """
+        self.run.end()
+        deadline = time.monotonic() + _SECONDS_AT_END
+        for nodeid, item in self._selected.items():
+            if item.check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
+                result = self.run.result(item.target, item.check, item.label)
+                if result.outcome is not Outcome.NOT_RUN:
+                    self.record(nodeid, result)
+
     def result(self, nodeid: str) -> CheckResult | None:
         """Return the recorded result of an item, ``None`` if there is none."""
         return self._results.get(nodeid)
@@ -77,8 +113,7 @@ class Ledger:
         known = dict(self._results)
         for nodeid, item in self._selected.items():
             if nodeid not in known:
-                reason = "the run ended before it"
-                known[nodeid] = item.target.unjudged(item.check, item.label, Outcome.NOT_RUN, reason)
+                known[nodeid] = item.target.not_run(item.check, item.label)
         return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
 
     @property
@@ -107,21 +142,24 @@ class Ledger:
         return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
 
     def unverified(self) -> list[Unverified]:
-        """Return the listeners whose checks all ended without the required verdict.
+        """Return the listeners without the required verdict.
 
-        A TLS listener requires a verdict about mutual TLS, if such checks were selected. Any other listener
-        requires any verdict, unless no selected check applies.
+        A TLS listener requires a verdict about mutual TLS, if such checks were selected, and one good client
+        that it accepts, if some were tried. Any other listener requires any verdict, unless no selected check
+        applies.
         """
-        found = []
+        unverified = []
         by_listener: dict[tuple[str, str], list[CheckResult]] = {}
         for result in self.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
         for target in self.run.targets:
             label = target.outline.label
             actual = target.seen.target if target.seen else target.outline
-            whole = by_listener.get((label, CLUSTER), [])
-            if not actual.runs and any(result.check == "config.starts" for result in whole):
-                continue  # that result is a violation, with the reason
+            if not actual.runs:
+                continue  # its start is a violation, with the reason
+            judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
+            if all(one.listener == CLUSTER for one in judged) and not _has_verdict(judged):
+                unverified.append(Unverified(label, "the whole cluster", "no check came to a verdict"))
             for listener in actual.listeners:
                 results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
@@ -129,10 +167,31 @@ class Ledger:
                 about_tls = [result for result in results if result.check.startswith("mtls.")]
                 applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
-                if wanted and not any(result.outcome in VERDICTS for result in wanted):
-                    what = "no check about mutual TLS" if wanted is about_tls else "no check"
-                    found.append(Unverified(label, listener.url, what))
-        return found
+                if not _has_verdict(wanted):
+                    missing = "no check about mutual TLS" if wanted is about_tls else "no check"
+                    unverified.append(Unverified(label, listener.url, f"{missing} came to a verdict"))
+                elif target.seen and (missing := _who_is_refused(target.seen, listener, results)):
+                    unverified.append(Unverified(label, listener.url, missing))
+        return unverified
+
+
+def _has_verdict(results: Iterable[CheckResult]) -> bool:
+    """Return whether a result is a verdict, or none could be: not selected, not run or not applicable."""
+    outcomes = {result.outcome for result in results}
+    return bool(outcomes & VERDICTS) or not outcomes - {Outcome.NOT_APPLICABLE, Outcome.NOT_RUN}
+
+
+def _who_is_refused(observer: Observer, listener: Listener, results: Iterable[CheckResult]) -> str:
+    """Return whether no good client is accepted, or not the user's, in words; empty if a result says so."""
+    client = observer.known(AcceptedClient, listener=listener)
+    decided = any(one.check == "mtls.trusted-client" and one.outcome in _DECIDED for one in results)
+    if client is None or not client.candidates or decided:
+        return ""
+    if client.accepted is None:
+        return "no good client is accepted"
+    # The SAN rule says nothing about the listener; a declared rule about names excludes the client for good.
+    named = (found for found in client.candidates if found.named and found.excluded and not found.served)
+    return next((f"the client {found.identity} is refused" for found in named), "")
 
 
 DISCOVERY = "cluster.discovered"
@@ -153,9 +212,16 @@ def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) ->
         return []
     return [
         *_nothing_ran(session, invocation, ledger),
+        *_ended(ledger),
         *shortcomings(ledger),
         *stale_waivers(ledger.review_waivers()),
     ]
+
+
+def _ended(ledger: Ledger) -> Iterator[str]:
+    for target in ledger.run.targets:
+        if why := target.ended():
+            yield f"{target.outline.label} did not run to the end: {why}."
 
 
 def shortcomings(ledger: Ledger) -> list[str]:
@@ -163,11 +229,11 @@ def shortcomings(ledger: Ledger) -> list[str]:
     return [*_undiscovered(ledger), *_unverified(ledger)]
 
 
-def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
+def exit_status(status: int, ledger: Ledger, problems: list[str]) -> int:
     """Return pytest's exit status, corrected: our items count as collected, and a problem fails the run."""
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.judged:
         status = pytest.ExitCode.TESTS_FAILED if ledger.failed else pytest.ExitCode.OK
-    if found and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         status = pytest.ExitCode.TESTS_FAILED
     return status
 
@@ -196,12 +262,12 @@ def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report
     )
 
 
-def _snapshots(seen: Iterable[Seen], ledger: Ledger, problems: list[str]) -> Iterator[Snapshot]:
-    for one in seen:
+def _snapshots(seen: Iterable[Recording], ledger: Ledger, problems: list[str]) -> Iterator[Snapshot]:
+    for recording in seen:
         try:
-            yield snapshot(one, ledger.results)
+            yield snapshot(recording, ledger.results)
         except Exception as error:  # costs the comparison of this target
-            problems.append(f"{one.target.label} could not be compared: {error_text(error)}.")
+            problems.append(f"{recording.target.label} could not be compared: {error_text(error)}.")
 
 
 def _compared(
@@ -216,13 +282,13 @@ def _compared(
 
 def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[str]:
     """Yield the reasons why differences fail the run. A violation fails it anyway."""
-    for one in compared:
-        count = sum(not difference.follows for difference in one.differences)
-        if one.baseline and one.worse:
-            more = f" and {len(one.worse) - 1} more" if len(one.worse) > 1 else ""
-            yield f"Worse than the baseline: {one.worse[0].sentence}{more} ({one.labels[1]})."
+    for targets in compared:
+        count = sum(not difference.follows for difference in targets.differences)
+        if targets.baseline and targets.worse:
+            others = f" and {len(targets.worse) - 1} more" if len(targets.worse) > 1 else ""
+            yield f"Worse than the baseline: {targets.worse[0].sentence}{others} ({targets.labels[1]})."
         elif run.settings.fail_on_difference and count:
-            between = f"between {one.labels[0]} and {one.labels[1]}"
+            between = f"between {targets.labels[0]} and {targets.labels[1]}"
             yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
@@ -230,16 +296,16 @@ def _left_out(run: Run) -> Counter[str]:
     return sum((left_out_of(run.checks, target.outline) for target in run.targets), Counter())
 
 
-def _seen(target: TargetRun, problems: list[str]) -> Seen:
+def _seen(target: TargetRun, problems: list[str]) -> Recording:
     observer = target.reported
     if observer is None:
-        return Seen(target=target.outline)
+        return Recording(target=target.outline)
     try:
         _complete(observer)
     except Exception as error:  # costs no other target its report
         label = observer.target.label
         problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
-    return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+    return observer.recording.until_now()
 
 
 def _complete(observer: Observer) -> None:
@@ -285,13 +351,12 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
         return
     for listener in ledger.unverified():
         yield (
-            f"{listener.url} of {listener.target}: {listener.what} came to a verdict; "
-            "--etcd-allow-unverified accepts that."
+            f"{listener.url} of {listener.target}: {listener.missing}; --etcd-allow-unverified accepts that."
         )
 
 
-def stale_waivers(found: Review) -> Iterator[str]:
+def stale_waivers(reviewed: Review) -> Iterator[str]:
     """Yield the number of stale waivers, if there are some."""
-    if number := len(found.stale):
+    if number := len(reviewed.stale):
         those = "it" if number == 1 else "them"
         yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew {those}."

@@ -1,4 +1,10 @@
-"""The hooks of the suite in a pytest session."""
+"""The hooks of the suite in a pytest session.
+
+The suite needs no file and no argument: its collector is appended to those of the session, so a run judges
+what pytest would run there and the suite. The result of an item travels in its test report, as the
+CheckResult itself, to the process that reports; only pytest-xdist encodes it. What is written at the end, and
+the exit code, come from the ledger.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +80,8 @@ def members(run: Run) -> list[str]:
 def _members(target: TargetRun) -> str:
     if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
-    found = target.discovery.describe() if target.discovery else "the member list could not be requested"
-    return f"{found}; {len(target.outline.listeners)} listeners"
+    members = target.discovery.describe() if target.discovery else "the member list could not be requested"
+    return f"{members}; {len(target.outline.listeners)} listeners"
 
 
 def _live(target: Target, *, every: bool) -> Iterator[str]:
@@ -85,8 +91,8 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
         yield f"  {target.label}: {listener.role} {listener.url}{address}"
     if left := len(target.listeners) - len(shown):
         yield f"  {target.label}: and {left} more listeners: -v names them"
-    for one in target.unreached:
-        yield f"  {target.label}: not judged: {one.role} listener of {one.member}: {one.reason}"
+    for other in target.unreached:
+        yield f"  {target.label}: not judged: {other.role} listener of {other.member}: {other.reason}"
     for label, declared in sorted(target.declared.items()):
         yield f"  {target.label}: member {label} as {declared.declaration.source} declares it"
     for remark in target.remarks:
@@ -105,7 +111,8 @@ def _credentials(side: str, held: PortCredentials) -> Iterator[str]:
     if held.server_ca:
         parts.append(f"trust {held.server_ca.source}")
     if held.client_trust:
-        parts.append(f"etcd trusts {held.client_trust.source}")
+        trusts = "etcd's trusted CAs are looked for in" if held.client_trust.inferred else "etcd trusts"
+        parts.append(f"{trusts} {held.client_trust.source}")
     if held.signing_key:
         parts.append(f"CA key {held.signing_key.key_file}")
     yield f"  {side} credentials: {', '.join(parts) or 'none'}"
@@ -324,6 +331,9 @@ class SuiteSession:
 
     def _finish(self, session: pytest.Session) -> None:
         self._run.abandon()
+        if self._interruption.received is not None:
+            self.ledger.judge_recorded()
+        self.ledger.record_failed_starts()
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:

@@ -179,21 +179,22 @@ def add_metadata(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"a hook pytest_etcdtls_report_metadata failed: {error_text(error)}"
         ) from error
-    found: dict[str, str] = {}
-    for one in returned:
-        if not isinstance(one, Mapping):
+    metadata: dict[str, str] = {}
+    for values in returned:
+        if not isinstance(values, Mapping):
             raise pytest.UsageError(
-                f"a hook pytest_etcdtls_report_metadata returned {type(one).__name__}: return a dict of texts"
+                f"a hook pytest_etcdtls_report_metadata returned {type(values).__name__}: return a dict of "
+                "texts"
             )
-        for key, value in one.items():
+        for key, value in values.items():
             if not isinstance(key, str) or not isinstance(value, str) or "=" in key:
                 raise pytest.UsageError(
                     f"a hook pytest_etcdtls_report_metadata returned {printable(repr(key))} with a value of "
                     f"type {type(value).__name__}: keys and values are texts, and no key has an ="
                 )
-            found.setdefault(key, value)
+            metadata.setdefault(key, value)
     given = Values(config).texts("etcd_metadata")
-    config.option.etcd_metadata = [*(f"{key}={value}" for key, value in found.items()), *given]
+    config.option.etcd_metadata = [*(f"{key}={value}" for key, value in metadata.items()), *given]
 
 
 def _ask(text: str) -> str | None:
@@ -351,8 +352,8 @@ def is_ours(definition: Definition) -> bool:
 
 def overridden(item: pytest.Item, name: str) -> bool:
     """Return whether the fixture of that name that a test uses overrides ours."""
-    found = definitions(item, name)
-    return bool(found) and not is_ours(found[-1])
+    visible = definitions(item, name)
+    return bool(visible) and not is_ours(visible[-1])
 
 
 def follow_overrides(item: pytest.Item, scoped_cluster: Callable[..., object]) -> None:
@@ -382,11 +383,11 @@ def follow_overrides(item: pytest.Item, scoped_cluster: Callable[..., object]) -
         elif is_ours(nearest) and scope is nearest._scope:
             continue
         for follower in followers:
-            found = definitions(item, follower)
-            if is_ours(found[-1]):
-                definition = _following(item.config, found[-1], nearest, scope)
+            *others, last = definitions(item, follower)
+            if is_ours(last):
+                definition = _following(item.config, last, nearest, scope)
                 for by_name in visible:
-                    by_name[follower] = (*found[:-1], definition)
+                    by_name[follower] = (*others, definition)
 
 
 MARKER = "etcd_cluster_scope"
@@ -546,6 +547,13 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
             pytrace=False,
         )
     if (known := _target_of(config, cluster)) is not None:
+        if invocation_of(config).fleet is not None and known in run_of(config).owned:
+            pytest.fail(
+                "--etcd-clusters names a list, and this test has one target, which would be an etcd of its "
+                "own and none of the list: run these tests apart, or name their cluster as a parameter or "
+                "an override of etcd_cluster",
+                pytrace=False,
+            )
         return known
     settings = run_of(config).settings
     outline = replace(
@@ -563,8 +571,8 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
             pytrace=False,
         )
     known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
-    if (found := next(known, None)) is not None:
-        return found
+    if (run := next(known, None)) is not None:
+        return run
     return _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
 
 

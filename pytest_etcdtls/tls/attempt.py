@@ -1,4 +1,15 @@
-"""One attempt: the request, how it ended, and the session that it leaves. No input or output."""
+"""One attempt: the request, how it ended, and the session that it leaves. No input or output.
+
+An attempt is the evidence about one client: a handshake, a request and what came back. It ends in one of the
+five ways of :class:`Ending`, because a handshake alone proves nothing. In TLS 1.3 the client finishes first
+and the server verifies its certificate afterwards (RFC 8446, section 2), so a refusal is an alert on the
+first read. And etcd checks revocation and addresses after the handshake, and then closes the connection
+without an alert (client/pkg/transport/listener_tls.go, acceptLoop).
+
+The session tickets of TLS 1.3 come after the handshake, encrypted with the server's application traffic
+secret (RFC 8446, 4.6.1). pyOpenSSL does not show their fields. So :class:`SessionSlot` takes
+the secret from the key log, and :func:`read_tickets` decrypts the recorded bytes a second time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from cryptography.exceptions import InvalidTag
@@ -27,7 +39,8 @@ class Ending(StrEnum):
     SERVED = "served"
     """At least one byte of application data came from the server."""
     REFUSED = "refused"
-    """The server sent an alert about our certificate."""
+    """The server sent an alert about our certificate, or its absence, which it can judge only after its own
+    part of the handshake."""
     OTHER = "other"
     """The server sent another alert."""
     CLOSED = "closed"
@@ -61,7 +74,10 @@ class StreamEnd(StrEnum):
     """Our own library or the operating system gave up."""
 
 
-CERTIFICATE_ALERTS = frozenset({40, 42, 43, 44, 45, 46, 48, 49, 51, 116})
+HANDSHAKE_FAILURE = 40
+"""Go's alert for a client without a certificate in TLS 1.2, and for an offer with nothing in common."""
+
+CERTIFICATE_ALERTS = frozenset({HANDSHAKE_FAILURE, 42, 43, 44, 45, 46, 48, 49, 51, 116})
 """Alerts that count as a refusal of the certificate (RFC 8446 section 6.2)."""
 
 ALERT_NAMES: Mapping[int, str] = {
@@ -119,6 +135,10 @@ def alert_text(number: int) -> str:
     return f"{number} {ALERT_NAMES.get(number, 'unassigned')}"
 
 
+_YEARS = (1950, 9998)
+"""Those in which a certificate can be valid, and with which one can calculate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A response over HTTP.
@@ -139,6 +159,15 @@ class Response:
         """The encoding of the body (RFC 9110 section 8.4), empty if it has none."""
         name = self.headers.get("content-encoding", "").strip().lower()
         return "" if name == "identity" else name
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's time in the Date header (RFC 9110 section 6.6.1), ``None`` without a usable one."""
+        try:
+            when = parsedate_to_datetime(self.headers.get("date", ""))
+        except (ValueError, OverflowError):
+            return None
+        return when if when.tzinfo and _YEARS[0] <= when.year <= _YEARS[1] else None
 
     @property
     def grpc_status(self) -> int | None:
@@ -172,7 +201,8 @@ class Attempt:
         cipher: OpenSSL's name of the cipher suite.
         group: name of the key exchange group.
         alpn: the protocol selected by ALPN, empty if none.
-        certificate_requested: the server sent a CertificateRequest.
+        certificate_requested: the server sent a CertificateRequest; ``None`` if the handshake ended before
+            that was known.
         announced_ca: DER of each distinguished name in the CertificateRequest.
         chain: DER of each certificate served, leaf first.
         resumed: the handshake finished without the server's certificate: a session was resumed.
@@ -184,6 +214,7 @@ class Attempt:
             handshake or by finishing it.
         response: the HTTP response, if one could be parsed.
         local_address: our address and port, as the server's log may show it.
+        server_address: the IP address that was connected to, empty without a connection.
         started_at: aware UTC.
         milliseconds: from the first SYN to the end.
     """
@@ -205,7 +236,7 @@ class Attempt:
     cipher: str | None = None
     group: str | None = None
     alpn: str = ""
-    certificate_requested: bool = False
+    certificate_requested: bool | None = None
     announced_ca: tuple[bytes, ...] = ()
     chain: tuple[bytes, ...] = ()
     resumed: bool = False
@@ -216,6 +247,7 @@ class Attempt:
     first_bytes: bytes = b""
     response: Response | None = None
     local_address: str = ""
+    server_address: str = ""
     milliseconds: float = 0.0
 
     @property
@@ -225,26 +257,32 @@ class Attempt:
 
     @property
     def is_http(self) -> bool:
-        """Whether HTTP/1 was served, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4).
+        """Whether HTTP/1 was served, or HTTP/2.
 
         The banner of another protocol, a part of a TLS message and an echo of the request are not HTTP.
         """
+        return _STATUS_LINE.match(self.first_bytes) is not None or self.is_http2
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether HTTP/2 was served, whose first frame is SETTINGS (RFC 9113 section 3.4)."""
         data = self.first_bytes
         length = int.from_bytes(data[:3], "big")
         # Type, no flags, stream 0; settings of six octets each in a frame of at most the initial size.
-        is_settings = data[3:9] == _SETTINGS and length % 6 == 0 and length <= 1 << 14
-        return _STATUS_LINE.match(data) is not None or is_settings
+        return data[3:9] == _SETTINGS and length % 6 == 0 and length <= 1 << 14
 
     @property
     def answers_plaintext(self) -> bool:
         """Whether plain HTTP is served.
 
-        The reply of a TLS server to a request without TLS does not count: an alert, or the error with status
-        400 that Go, nginx and Apache send.
+        The reply of a TLS server to a request without TLS does not count: an alert, the error with status 400
+        that Go, nginx and Apache send, or a redirection to https.
         """
-        status, body = (self.response.status, self.response.body) if self.response else (0, b"")
-        needs_https = status == 400 and any(text in body for text in _NEEDS_HTTPS)
-        return self.is_http and not needs_https
+        response = self.response or Response(status=0)
+        needs_https = response.status == 400 and any(text in response.body for text in _NEEDS_HTTPS)
+        location = response.headers.get("location", "").lower()
+        redirects = 300 <= response.status < 400 and location.startswith("https://")
+        return self.is_http and not needs_https and not redirects
 
     def describe(self) -> str:
         """Return the end in words: ``refused in read: alert 116 certificate_required``."""
@@ -267,90 +305,6 @@ class Ticket:
 
     lifetime: int
     max_early_data: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionTickets:
-    """The tickets that the accepted client got on one TLS 1.3 connection.
-
-    Attributes:
-        files: certificate and key of the client, for commands to paste.
-        tickets: in the order in which they were sent, empty if none was.
-    """
-
-    url: str
-    role: str
-    files: tuple[str, str] | None
-    tickets: tuple[Ticket, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """One identity on a new connection, and then with the session that it got there.
-
-    Attributes:
-        fresh: the attempt with a full handshake, which got the session.
-        again: the last attempt that offered the session; ``None`` if none was got.
-    """
-
-    version: TLSVersion
-    identity: str
-    fresh: Attempt
-    again: Attempt | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
-    """Resumption of sessions on the listener that issued them.
-
-    Attributes:
-        files: certificate and key of the good client, for commands to paste.
-        good: the accepted client, by TLS version.
-        revoked: an identity that TLS accepts and etcd then closes, where one is known.
-    """
-
-    url: str
-    role: str
-    files: tuple[str, str] | None
-    good: tuple[Resumed, ...]
-    revoked: tuple[Resumed, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignSession:
-    """A session of the member's other port, presented without any certificate.
-
-    Attributes:
-        url: the listener where it was presented.
-        other: the listener that issued it.
-        files: certificate and key of the client that got it, for commands to paste.
-        presented: TLS version, the attempt that got it, the attempt that presented it.
-    """
-
-    url: str
-    role: str
-    other: str
-    files: tuple[str, str] | None
-    presented: tuple[tuple[TLSVersion, Attempt, Attempt], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renegotiation:
-    """Whether the listener makes a second handshake on a connection (TLS 1.2).
-
-    Attributes:
-        announced: its ServerHello announces secure renegotiation (RFC 5746).
-        files: certificate and key of the client, for commands to paste.
-        attempt: the connection on which it was requested; ``None`` if it could not be.
-        not_requested: why it could not be requested.
-    """
-
-    url: str
-    role: str
-    announced: bool
-    files: tuple[str, str] | None = None
-    attempt: Attempt | None = None
-    not_requested: str = ""
 
 
 @dataclass(slots=True)
@@ -463,14 +417,14 @@ def handshake_messages(data: bytes) -> list[tuple[int, bytes]]:
 
 def extensions(block: bytes) -> dict[int, bytes]:
     """Return extensions by number, from the block that begins with its length in two octets."""
-    found: dict[int, bytes] = {}
+    by_number: dict[int, bytes] = {}
     position = 2
     while len(block) - position >= 4:
         code = int.from_bytes(block[position : position + 2], "big")
         length = int.from_bytes(block[position + 2 : position + 4], "big")
-        found[code] = block[position + 4 : position + 4 + length]
+        by_number[code] = block[position + 4 : position + 4 + length]
         position += 4 + length
-    return found
+    return by_number
 
 
 def _expand(algorithm: HashAlgorithm, secret: bytes, label: bytes, length: int) -> bytes:
@@ -494,7 +448,7 @@ class Request:
         alpn: names to offer; ``None`` for those of ``protocol``.
         plaintext: no TLS at all.
         may_end: the server may end the stream without an answer, which is then no reason to try again.
-        server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
+        server_name: name to send by SNI, empty for none; ``None`` for the listener's host, if that is a name.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
         proved: DER of the leaves for which the server has proved who it is. If another one is served, neither

@@ -3,6 +3,21 @@
 An attempt does not raise for an error of the server or the network: the error is its result. The
 :class:`Ending` follows from what was seen on the stream, by rules in the order of the refusal table. No
 exception type of a library decides it.
+
+So the stream is ours. OpenSSL works on memory BIOs (pyOpenSSL without a socket), and :class:`WireStream`
+moves the bytes between them and the socket, which shows three things that a TLS socket hides:
+
+- An alert that arrives while the client still writes. A server that refuses in TLS 1.3 closes at once, and a
+  second write fails with EPIPE or ECONNRESET while the alert is unread in the socket's buffer. A write error
+  is therefore kept back until what has arrived is read.
+- Which message of the server was read last. Only after ServerHelloDone (TLS 1.2) or Finished (TLS 1.3) can an
+  alert be about the client's certificate. OpenSSL's info callback reports the states, :class:`Trace` notes
+  them.
+- How the stream ended: close_notify, a bare end, a reset, or our deadline. One deadline bounds the whole
+  attempt: a time-out of each read would never pass on a server that sends single bytes.
+
+Certificates are not verified here, and the security level is 0: checks judge what is served, and a library
+that refuses a weak key would look like a server that does.
 """
 
 from __future__ import annotations
@@ -14,7 +29,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -23,11 +38,13 @@ import httpcore
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener, is_address, is_loopback, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
+    HANDSHAKE_FAILURE,
     Attempt,
     Ending,
     Phase,
@@ -42,6 +59,9 @@ from pytest_etcdtls.untrusted import printable
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
 
+_LAST_OF_SERVER = (b"read server done", b"read finished")
+"""The last message of the server before the client's certificate: in TLS 1.2, in TLS 1.3."""
+
 _LONGEST_NAME: Final = 253
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
@@ -55,10 +75,15 @@ _MOST_RECEIVED = 4 * 1024 * 1024
 _CANNOT_PARSE = (
     "this client's OpenSSL cannot parse the served certificate: see openssl s_client and openssl x509"
 )
-_LOCAL_REASONS = frozenset(
-    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
+_CANNOT_SIGN = (
+    "this client's OpenSSL refuses the served certificate in TLS 1.2, since its keyUsage lacks "
+    "digitalSignature, see cert.key-usage"
 )
-"""OpenSSL's reasons that come from our side, and our text for a certificate that it cannot parse."""
+"""OpenSSL's "bad ecc cert" (ssl_lib.c, ssl_check_srvr_ecc_cert_and_alg); Go does not check the key usage."""
+_LOCAL_REASONS = frozenset(
+    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE, _CANNOT_SIGN}
+)
+"""OpenSSL's reasons that come from our side, and our texts for certificates that it cannot use."""
 
 _ALPN: dict[Protocol, tuple[str, ...]] = {
     Protocol.HTTP1: (),
@@ -87,7 +112,11 @@ class Trace:
         stream_end: how the TCP stream ended.
         detail: how the attempt ended, in words.
         local: the attempt ended at a limit of our own library.
+        session_offered: a session of an earlier connection was offered, with which the server may keep the
+            client's certificate.
         certificate_requested: a CertificateRequest was read.
+        server_done: the server's part of the handshake was read to its ServerHelloDone (TLS 1.2) or Finished,
+            which only then lets the client present a certificate.
         certificate_read: the server's Certificate was read; a resumed handshake has none.
         ticket_read: a NewSessionTicket was read.
         renegotiated: a second handshake was made on the connection.
@@ -102,7 +131,9 @@ class Trace:
     stream_end: StreamEnd = StreamEnd.OPEN
     detail: str = ""
     local: bool = False
+    session_offered: bool = False
     certificate_requested: bool = False
+    server_done: bool = False
     certificate_read: bool = False
     ticket_read: bool = False
     renegotiated: bool = False
@@ -118,6 +149,7 @@ class Trace:
                 self.alert = number
         elif where & SSL.SSL_CB_CONNECT_LOOP == SSL.SSL_CB_CONNECT_LOOP:
             self.certificate_requested |= b"certificate request" in state
+            self.server_done |= any(message in state for message in _LAST_OF_SERVER)
             self.certificate_read |= b"read server certificate" in state
             self.ticket_read |= b"read server session ticket" in state
             # Reported when the next message comes, after the signature in this one was verified.
@@ -134,13 +166,24 @@ def ending_of(trace: Trace) -> Ending:
     """Return how the attempt ended: the first match in the refusal table."""
     if trace.first_bytes:
         return Ending.SERVED
-    if trace.alert in CERTIFICATE_ALERTS:
+    if trace.alert in CERTIFICATE_ALERTS and _may_be_about_certificate(trace):
         return Ending.REFUSED
     if trace.alert is not None:
         return Ending.OTHER
     if trace.handshake_done and trace.close_notify:
         return Ending.CLOSED
     return Ending.UNCLEAR
+
+
+def _may_be_about_certificate(trace: Trace) -> bool:
+    """Return whether the server could judge a certificate, or its absence, before it sent its alert.
+
+    It has the client's answer only after its own part of the handshake. Before, Go sends alert 40 if no
+    cipher suite, group or signature scheme is supported by both sides (``pickCipherSuite`` in
+    ``handshake_server.go``, ``processClientHello`` in ``handshake_server_tls13.go``). A session that is
+    offered has the certificate in it, which Go verifies at once; it does not send alert 40 then.
+    """
+    return trace.server_done or (trace.session_offered and trace.alert != HANDSHAKE_FAILURE)
 
 
 def detail_of(trace: Trace) -> str:
@@ -173,10 +216,13 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
         DialError: if there is no connection by then.
     """
     host, port = listener.address
-    if listener.discovered and listener.connect_to is None and not is_address(host):
-        connected = _connect_to_any(host, port, deadline, may_be_local=listener.may_be_local)
+    if is_address(host):
+        addresses = [host]
+    elif listener.discovered and listener.connect_to is None:
+        addresses = _allowed(host, _until(deadline), may_be_local=listener.may_be_local)
     else:
-        connected = _connect(host, port, _until(deadline))
+        addresses = _resolved(host, port)
+    connected = _connect_to_any(host, addresses, port, deadline)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
@@ -185,42 +231,58 @@ def _until(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _connect(host: str, port: int, seconds: float) -> socket.socket:
+def _connect_to_any(host: str, addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
+    """Connect to the first of the host's addresses that accepts, with an equal part of the time for each."""
+    errors: list[Exception] = []
+    for number, address in enumerate(addresses):
+        seconds = _until(deadline) / (len(addresses) - number)
+        try:
+            return socket.create_connection((address, port), timeout=seconds)
+        except OSError as error:
+            errors.append(error)
+    raise _no_connection(host, port, errors) from errors[-1]
+
+
+def _resolved(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, in an order that does not change from one answer of DNS to the next.
+
+    Raises:
+        DialError: if it has none.
+    """
     try:
-        return socket.create_connection((host, port), timeout=seconds, all_errors=True)
-    except ExceptionGroup as group:
-        raise _no_connection(host, port, group.exceptions) from group
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise _no_connection(host, port, [error]) from error
     except UnicodeError as error:
         raise DialError(StreamEnd.FAILED, f"{host!r} is not a host name: {error}") from error
+    return in_order(str(address[0]) for *_, address in answers)
 
 
-def _connect_to_any(host: str, port: int, deadline: float, *, may_be_local: bool) -> socket.socket:
-    """Connect to a host that a member advertises, by the addresses that were looked at and no others."""
-    addresses = _resolved(host, _until(deadline), may_be_local=may_be_local)
-    for address in addresses[:-1]:
-        with contextlib.suppress(DialError):
-            return _connect(address, port, _until(deadline))
-    return _connect(addresses[-1], port, _until(deadline))
-
-
-def _resolved(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
+def _allowed(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
     """Return the addresses of a host that a member advertises, if all of them may be contacted.
 
     Raises:
         DialError: if it has none, or one that leads to this machine or to no machine of a cluster.
     """
-    addresses = sorted(addresses_of(host, seconds), key=lambda address: (":" in address, address))
+    addresses = in_order(addresses_of(host, seconds))
     if not addresses:
         raise DialError(StreamEnd.FAILED, f"the name {host} was not resolved")
     for address in addresses:
-        why_not = no_machine(address.partition("%")[0])
-        if is_loopback(address) and not may_be_local:
-            why_not = f"{address} leads to this machine"
-        if why_not:
+        if why_not := why_not_contacted(address, may_be_local=may_be_local):
             raise DialError(StreamEnd.FAILED, f"{host} was not contacted: {why_not}")
     return addresses
+
+
+def in_order(addresses: Iterable[str]) -> list[str]:
+    """Return the addresses in the order in which they are tried, IPv4 first."""
+    return sorted(set(addresses), key=lambda address: (":" in address, address))
+
+
+def why_not_contacted(address: str, *, may_be_local: bool) -> str:
+    """Return why an address of a host that a member advertises is not contacted; empty if it is."""
+    if is_loopback(address):
+        return "" if may_be_local else f"{address} leads to this machine"
+    return no_machine(address.partition("%")[0])
 
 
 def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialError:
@@ -236,26 +298,26 @@ def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialErr
 
 def addresses_of(host: str, seconds: float) -> frozenset[str]:
     """Return the addresses of a host; empty if it has none or the resolver does not answer in time."""
-    found: list[str] = []
+    addresses: list[str] = []
 
     def look() -> None:
         try:
             answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return
-        found.extend(str(address[0]) for *_, address in answers)
+        addresses.extend(str(address[0]) for *_, address in answers)
 
     # The resolver cannot be interrupted; a thread that waits for it may be left behind.
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(seconds)
-    return frozenset(found)
+    return frozenset(addresses)
 
 
 def local_address(sock: socket.socket) -> str:
     """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``."""
     host, port, *_ = sock.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return authority(host, port)
 
 
 def sni(host: str) -> str | None:
@@ -295,6 +357,7 @@ class WireStream(httpcore.NetworkStream):
         self.trace = trace
         self.tls: SSL.Connection | None = None
         self.local_address = local_address(sock)
+        self.server_address = str(sock.getpeername()[0])
         self.received: bytearray | None = None
         """All received bytes, if a caller sets a bytearray here beforehand."""
 
@@ -410,7 +473,7 @@ class WireStream(httpcore.NetworkStream):
                 self._flush()
         self._socket.close()
 
-    def go_on(self, deadline: float) -> None:
+    def begin_request(self, deadline: float) -> None:
         """Begin another request on the connection, with a new trace that keeps the facts of the handshake."""
         self._deadline = deadline
         self.trace = replace(
@@ -436,9 +499,9 @@ class WireStream(httpcore.NetworkStream):
             # h11 raises at the first wrong octet; the next ones are needed to recognise the protocol.
             with contextlib.suppress(DeadlineError):
                 while data and len(self.trace.first_bytes + data) < _FRAME_HEAD:
-                    if not (more := self._recv(_CHUNK)):
+                    if not (rest := self._recv(_CHUNK)):
                         break
-                    data += more
+                    data += rest
             return data
         while True:
             try:
@@ -527,7 +590,8 @@ def _reason(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else ()
     if isinstance(queue, list | tuple) and queue and isinstance(queue[-1], tuple):
         # The only ASN.1 that a client reads in a handshake is the Certificate message.
-        return _CANNOT_PARSE if queue[-1][-1] == "ASN1 lib" else str(queue[-1][-1])
+        texts = {"ASN1 lib": _CANNOT_PARSE, "bad ecc cert": _CANNOT_SIGN}
+        return texts.get(queue[-1][-1], str(queue[-1][-1]))
     return str(error) or type(error).__name__
 
 
@@ -542,13 +606,13 @@ class Conversation:
 
     Attributes:
         first: the attempt of the first request, as without the others.
-        more: those of the requests after it, as far as they were made.
+        further: those of the requests after it, as far as they were made.
         trusted: every request was made, and the connection took the course that HTTP prescribes; if not,
             ``more`` must not be judged.
     """
 
     first: Attempt
-    more: tuple[Attempt, ...] = ()
+    further: tuple[Attempt, ...] = ()
     trusted: bool = False
 
 
@@ -574,7 +638,7 @@ def make_attempts(
     stream: WireStream | None = None
     response: Response | None = None
     http: Exchanges | Calls | None = None
-    more: list[Attempt] = []
+    further: list[Attempt] = []
     trusted = False
     try:
         try:
@@ -594,14 +658,14 @@ def make_attempts(
                 stream.received = None
         first = _attempt(listener, request, alpn, stream, trace, response, started_at, started)
         if stream is not None and http is not None and response is not None:
-            more, trusted = _go_on(stream, listener, others, http, first, timeout, goes_on)
+            further, trusted = _further_attempts(stream, listener, others, http, first, timeout, goes_on)
     finally:
         if stream is not None:
             stream.close()
-    return Conversation(first, tuple(more), trusted)
+    return Conversation(first, tuple(further), trusted)
 
 
-def _go_on(
+def _further_attempts(
     stream: WireStream,
     listener: Listener,
     requests: Sequence[Request],
@@ -617,7 +681,7 @@ def _go_on(
         if not http.ready or not goes_on():
             return made, False
         started_at, started = datetime.now(UTC), time.monotonic()
-        stream.go_on(started + timeout)
+        stream.begin_request(started + timeout)
         response = _exchange(stream, listener, request, http, close=number == len(requests))
         attempt = _attempt(
             listener, request, first.offered_alpn, stream, stream.trace, response, started_at, started
@@ -625,7 +689,7 @@ def _go_on(
         made.append(replace(attempt, reused=True))
         if response is None or response.status in _ABOUT_THE_CONNECTION or response.status >= 500:
             return made, False
-    stream.go_on(time.monotonic() + _CLOSE_SECONDS)
+    stream.begin_request(time.monotonic() + _CLOSE_SECONDS)
     return made, response is not None and http.ended_well(response)
 
 
@@ -654,10 +718,11 @@ def _attempt(
         alert=trace.alert,
         detail=detail_of(trace),
         local=trace.local,
-        certificate_requested=trace.certificate_requested,
+        certificate_requested=trace.certificate_requested or (False if trace.server_done else None),
         first_bytes=trace.first_bytes,
         response=response,
         local_address=stream.local_address if stream is not None else "",
+        server_address=stream.server_address if stream is not None else "",
         milliseconds=round((time.monotonic() - started) * 1000, 3),
         resumed=trace.handshake_done and not trace.certificate_read,
         ticket=trace.ticket_read,
@@ -721,7 +786,8 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
     if request.keep is not None:
         request.keep.watch(context)
         stream.received = bytearray()
-    tls = stream.begin_tls(context, request.server_name or sni(listener.host))
+    name = sni(listener.host) if request.server_name is None else request.server_name
+    tls = stream.begin_tls(context, name or None)
     identity = request.identity
     try:
         # On the connection, so that those of one context can present different identities.
@@ -736,6 +802,7 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
         _only_to(tls, request.proved, stream.trace)
     if request.resume is not None and request.resume.session is not None:
         tls.set_session(request.resume.session)
+        stream.trace.session_offered = True
     return stream.handshake() and (not request.renegotiate or stream.renegotiate())
 
 
@@ -773,18 +840,18 @@ def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> Non
 def _session(tls: SSL.Connection, trace: Trace) -> dict[str, Any]:
     """Return the fields of :class:`Attempt` that are about the TLS session."""
     names = tls.get_client_ca_list(as_cryptography=True) if trace.certificate_requested else []
-    found: dict[str, Any] = {
+    session: dict[str, Any] = {
         "announced_ca": tuple(_shared(name.public_bytes()) for name in names),
         "chain": tuple(_shared(_der(one)) for one in tls.get_peer_cert_chain() or ()),
     }
     if trace.handshake_done:
-        found |= {
+        session |= {
             "version": tls.get_protocol_version_name(),
             "cipher": tls.get_cipher_name(),
             "group": tls.get_group_name(),
             "alpn": printable(tls.get_alpn_proto_negotiated()),
         }
-    return found
+    return session
 
 
 def _der(certificate: crypto.X509) -> bytes:

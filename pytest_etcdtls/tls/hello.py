@@ -1,4 +1,13 @@
-"""One ClientHello, encoded without a TLS library, and the server's reply to it."""
+"""One ClientHello, encoded without a TLS library, and the server's reply to it.
+
+What a server supports shows in the first message that it sends back: a ServerHello or HelloRetryRequest that
+names its choice, or an alert (RFC 8446, 4.1). No client certificate and no key is needed for that, so nothing
+is accepted or refused here, and the handshake is left there.
+
+A TLS library cannot send these hellos. It offers only what it supports itself, so a suite that it lacks (RC4,
+triple DES) or a version that it has dropped would look refused by the server. Here any number can be offered,
+also those that no server knows. No secret is derived: the key share of X25519 is random octets.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +22,14 @@ from enum import StrEnum
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text, extensions, handshake_messages
+from pytest_etcdtls.tls.attempt import (
+    Attempt,
+    Ending,
+    StreamEnd,
+    alert_text,
+    extensions,
+    handshake_messages,
+)
 from pytest_etcdtls.tls.connection import DialError, dial, local_address, sni
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
@@ -152,6 +168,7 @@ class HelloExchange:
         alert: number of the alert, for :attr:`Reply.ALERT`.
         detail: how the exchange ended, in words.
         local_address: our address and port, as the server's log may show it.
+        server_address: the IP address that was connected to, empty without a connection.
         started_at: aware UTC.
         milliseconds: from the first SYN to the answer.
     """
@@ -165,6 +182,7 @@ class HelloExchange:
     alert: int | None = None
     detail: str = ""
     local_address: str = ""
+    server_address: str = ""
     milliseconds: float = 0.0
 
     @property
@@ -188,6 +206,11 @@ class HelloExchange:
 
 Connection = Attempt | HelloExchange
 """A connection that was made, for any purpose."""
+
+
+def is_served(connection: Connection) -> bool:
+    """Return whether the server sent application data on it."""
+    return isinstance(connection, Attempt) and connection.ending is Ending.SERVED
 
 
 def is_reused(connection: Connection) -> bool:
@@ -225,7 +248,7 @@ def _exchange(
     started_at, started = datetime.now(UTC), time.monotonic()
     deadline = started + timeout
     answer: ServerHello | int | None = None
-    address = ""
+    address = server_address = ""
     try:
         connected = dial(listener, deadline)
     except DialError as error:
@@ -234,6 +257,7 @@ def _exchange(
     else:
         with connected:
             address = local_address(connected)
+            server_address = str(connected.getpeername()[0])
             with contextlib.suppress(OSError):  # a failure shows in the reply
                 connected.sendall(record)
             reply, detail, answer = _read_reply(connected, deadline, to_key_exchange=to_key_exchange)
@@ -249,6 +273,7 @@ def _exchange(
         alert=answer if isinstance(answer, int) else None,
         detail=detail,
         local_address=address,
+        server_address=server_address,
         milliseconds=round((ended - started) * 1000, 3),
     )
 
@@ -419,11 +444,11 @@ def _server_hello(body: bytes) -> ServerHello:
         position = 35 + session_id
         suite = int.from_bytes(body[position : position + 2], "big")
         compression = body[position + 2]
-        found = extensions(body[position + 3 :])
+        by_number = extensions(body[position + 3 :])
         # In TLS 1.3 the extension has the version, and the message begins with that of TLS 1.2.
-        version = int.from_bytes(found.get(_SUPPORTED_VERSIONS, body)[:2], "big")
-        share = found.get(_KEY_SHARE, b"")
-        names = found.get(_ALPN, b"")
+        version = int.from_bytes(by_number.get(_SUPPORTED_VERSIONS, body)[:2], "big")
+        share = by_number.get(_KEY_SHARE, b"")
+        names = by_number.get(_ALPN, b"")
     except IndexError as error:
         raise NotTLSError("the ServerHello ends too early") from error
     return ServerHello(
@@ -432,6 +457,6 @@ def _server_hello(body: bytes) -> ServerHello:
         compression=compression,
         group=int.from_bytes(share[:2], "big") if share else None,
         alpn=printable(names[3:]),
-        extensions=frozenset(found),
+        extensions=frozenset(by_number),
         retry=body[2:34] == _RETRY,
     )

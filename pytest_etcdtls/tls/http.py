@@ -1,4 +1,16 @@
-"""One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them."""
+"""One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them.
+
+There are three ways, because no library has one for all of them on an existing stream:
+
+- ``send`` makes a single request by httpcore, which speaks HTTP/1.1 and HTTP/2.
+- :class:`Exchanges` makes several over HTTP/1.1 by h11 itself. httpcore does not tell whether bytes follow a
+  response, and such bytes may be the answer to an earlier request.
+- :class:`Calls` makes gRPC calls by h2 itself, since httpcore drops the trailers, which have the gRPC status.
+
+A response is a server's, of any kind: heads and bodies are cut, content encodings are not removed, and what
+does not parse is an exception that the caller turns into the end of an attempt. Of protobuf only varints and
+length-delimited fields are written, and the messages of etcd's rpc.proto are read by field numbers.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +93,7 @@ def fields(message: bytes) -> dict[int, list[Value]]:
     Raises:
         ValueError: if the message is cut short or has a wire type that proto3 does not use.
     """
-    found: dict[int, list[Value]] = {}
+    values: dict[int, list[Value]] = {}
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -101,8 +113,8 @@ def fields(message: bytes) -> dict[int, list[Value]]:
                 raise ValueError(f"field {number} is cut short")
             value = data if kind == _LENGTH_DELIMITED else int.from_bytes(data, "little")
             position += length
-        found.setdefault(number, []).append(value)
-    return found
+        values.setdefault(number, []).append(value)
+    return values
 
 
 def grpc_message(body: bytes) -> bytes:
@@ -211,7 +223,9 @@ class Calls:
             stream.write(http.data_to_send())
 
 
-def request_headers(scheme: str, authority: str, path: str, more: Mapping[str, str]) -> list[tuple[str, str]]:
+def request_headers(
+    scheme: str, authority: str, path: str, additional: Mapping[str, str]
+) -> list[tuple[str, str]]:
     """Return the headers of a call to ``/package.Service/Method``, with additional ones in lower case."""
     return [
         (":method", "POST"),
@@ -220,7 +234,7 @@ def request_headers(scheme: str, authority: str, path: str, more: Mapping[str, s
         (":path", path),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
-        *more.items(),
+        *additional.items(),
     ]
 
 
@@ -274,10 +288,10 @@ def _text(value: bytes | str) -> str:
 
 def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return headers as :class:`Response` has them; the libraries bound their octets, not what is kept."""
-    found = {name.lower(): value for name, value in headers}
+    last = {name.lower(): value for name, value in headers}
     return {
         printable(name, _LONGEST_NAME): printable(value, _LONGEST_VALUE)
-        for name, value in islice(found.items(), _MOST_HEADERS)
+        for name, value in islice(last.items(), _MOST_HEADERS)
     }
 
 
@@ -373,8 +387,8 @@ class Exchanges:
                 raise httpcore.RemoteProtocolError("the server changes to another protocol")
         if head is None:
             raise httpcore.RemoteProtocolError("the response has no head")
-        found = _bounded(httpx.Headers(head.headers.raw_items()).items())
-        return Response(status=head.status_code, headers=found, body=bytes(body))
+        bounded = _bounded(httpx.Headers(head.headers.raw_items()).items())
+        return Response(status=head.status_code, headers=bounded, body=bytes(body))
 
     def _next_event(self) -> Any:  # noqa: ANN401 - of h11's many
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -387,8 +401,8 @@ class Exchanges:
 
 def call_headers(listener: Listener, request: Request) -> list[tuple[str, str]]:
     """Return the headers of a gRPC call to a listener."""
-    more = {"user-agent": _USER_AGENT, **request.headers}
-    return request_headers(listener.scheme, listener.authority, request.path, more)
+    additional = {"user-agent": _USER_AGENT, **request.headers}
+    return request_headers(listener.scheme, listener.authority, request.path, additional)
 
 
 def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:

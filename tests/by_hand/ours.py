@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.settings.read import read_live_target
 
 IDENTITIES = {
@@ -76,3 +76,6 @@ class _Options:
 
     def resolve(self, name: str, value: str) -> Path:
         return Path(value)
+
+    def origin(self, name: str) -> str:
+        return ""

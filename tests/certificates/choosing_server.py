@@ -22,7 +22,7 @@ def choosing(choose: Choice) -> Handler:
     numbers = itertools.count()
 
     def handle(connection: socket.socket) -> None:
-        hello = parse_client_hello(_first_record(connection))
+        hello = parse_client_hello(first_record(connection))
         chosen = choose(hello, next(numbers))
         if isinstance(chosen, bytes):
             connection.recv(65536)
@@ -47,7 +47,7 @@ def server_name(hello: ClientHello) -> str | None:
     return body[5:].decode("ascii") if body else None
 
 
-def _first_record(connection: socket.socket) -> bytes:
+def first_record(connection: socket.socket) -> bytes:
     """Look at the first record without taking it off the socket."""
     data = b""
     while len(data) < 5 or len(data) < 5 + int.from_bytes(data[3:5], "big"):

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from conforming import sample_listener
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
@@ -14,6 +15,7 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Identity, OtherExtension, Profile
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Finding
+from pytest_etcdtls.role import Role
 
 PURPOSE, STRICT = "cert.openssl-purpose", "cert.x509-strict"
 BASIC_CONSTRAINTS, NS_CERT_TYPE = "2.5.29.19", "2.16.840.1.113730.1.1"
@@ -78,12 +80,10 @@ def test_openssl_refuses_the_violations(name: str) -> None:
     authority = CertificateAuthority.create("CA", profile=ca)
     served = authority.issue(leaf, name="server", hosts=("localhost",))
     message = CertificateMessage(
-        url="https://localhost:2379",
-        certificates=(served.chain[0].public_bytes(Encoding.DER),),
-        issuers=(authority.certificate,),
+        certificates=(served.chain[0].public_bytes(Encoding.DER),), issuers=(authority.certificate,)
     )
     for check in (PURPOSE, STRICT):
-        statements = list(catalogue()[check].function(message=message))
+        statements = list(catalogue()[check].function(here=sample_listener(Role.CLIENT), message=message))
         assert any(isinstance(statement, Finding) for statement in statements) == (check in found)
     assert refuses(served, authority, 0) == (PURPOSE in found)
     assert refuses(served, authority, crypto.X509StoreFlags.X509_STRICT) == bool(found)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from starting import start_process
 
+from pytest_etcdtls._version import __version__
 from pytest_etcdtls.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,41 @@ def test_scripts_contain_no_expression() -> None:
     assert not [script for script in scripts if "${{" in script]
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
-    assert all(re.fullmatch(r"[\w-]+/[\w/-]+@v\d+", one) for one in used)
+    # A tag can be moved to another commit.
+    assert all(re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40}", one) for one in used)
+
+
+def test_what_is_installed_has_a_version() -> None:
+    for recipe in (GITHUB, GITLAB, SHELL):
+        installed = re.findall(r"-m pip install --quiet (\S+)", recipe.read_text())
+        assert set(installed) == {f"pytest-etcdtls=={__version__}"}
+    install = next(step for step in _loaded(ACTION)["runs"]["steps"] if step["name"] == "Install")
+    assert install["env"] == {"PACKAGE": "${{ inputs.package || github.action_path }}"}
+    assert _loaded(ACTION)["inputs"]["package"]["default"] == ""
+
+
+def _commands(output: str) -> list[str]:
+    """Return the lines on which GitHub's runner acts: none after stop-commands, until its token."""
+    acted, token = [], ""
+    for line in output.splitlines():
+        match = re.match(r"\s*::([^:\s]+)[^:]*::(.*)", line)
+        if match and (not token or match[1] == token):
+            acted.append(line.strip())
+            token = match[2] if match[1] == "stop-commands" else ""
+    return acted
+
+
+def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> None:
+    attack = "\n::error::owned\n::stop-commands::mine\n::mine::\n"
+    (tmp_path / "conftest.py").write_text(
+        f"import pytest\n\ndef pytest_configure(config):\n    raise pytest.UsageError({attack!r})\n"
+    )
+    ran = _bash(_judge_step()["run"], tmp_path, OPTIONS="", REPORTS="reports")
+    assert "\n::error::owned\n" in ran.stdout
+    first, last = _commands(ran.stdout)
+    token = first.removeprefix("::stop-commands::")
+    assert (len(token), last) == (64, f"::{token}::")
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.mark.container

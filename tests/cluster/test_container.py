@@ -200,6 +200,27 @@ def test_the_pki_is_copied_in_and_only_root_can_read_it(start: Start, newest_ima
     assert not any(name.endswith("-ca.key") for name in names)
 
 
+@pytest.mark.fault(
+    "Another user of the container engine, who may inspect containers",
+    outcome="no key, password or variable of the run is in the description of a container or of its network",
+    bound="the start of a container",
+)
+def test_the_description_of_a_container_has_no_secret(
+    start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ETCDTLS_KEY_PASSWORD", "ETCDCTL_USER", "VAULT_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "s3cret-of-the-run")
+    cluster = start(replace(GOOD, authentication=True), newest_image)
+    assert cluster.user is not None
+    with engine() as client:
+        label = f"pytest-etcdtls={cluster.token}"
+        (container,) = client.containers.list(filters={"label": label})
+        (network,) = client.networks.list(filters={"label": label})
+        described = json.dumps([container.attrs, network.attrs])
+        assert "pytest-etcdtls" in container.labels
+    assert not [text for text in ("s3cret", cluster.user[1], "PRIVATE KEY") if text in described]
+
+
 @pytest.mark.parametrize(
     "config",
     [

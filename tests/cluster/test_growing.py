@@ -17,7 +17,7 @@ from pytest_etcdtls import (
     UsageError,
     run_checks,
 )
-from pytest_etcdtls.cluster.admin import Gateway, change_members, gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, add_learner, gateway_of
 
 KEY = {"key": "Zm9v"}
 
@@ -136,6 +136,6 @@ def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
         gateway = gateway_of(first)
         decided = gateway.cluster_version
         monkeypatch.setattr(Gateway, "cluster_version", lambda _: next(answers, None) or decided())
-        change_members(first, gateway, ["https://127.0.0.1:1"], "add", seconds=60)
+        add_learner(first, gateway, ["https://127.0.0.1:1"], 60)
     assert posted[:4] == [*["/v3/cluster/member/list"] * 3, "/v3/cluster/member/add"]
     assert next(answers, None) is None

@@ -379,7 +379,11 @@ def test_stop_may_be_called_twice(start: Start, etcd_binary: Path) -> None:
 
 
 @pytest.mark.program("curl")
-def test_a_kept_cluster_keeps_running_and_its_commands_work(start: Start, etcd_binary: Path) -> None:
+def test_a_kept_cluster_keeps_running_and_its_commands_work(
+    start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENDPOINTS", "CERT", "USER"):
+        monkeypatch.setenv(f"ETCDCTL_{name}", "of another cluster")
     cluster = start(replace(GOOD, authentication=True), etcd_binary, keep=True)
     cluster.stop()
     try:
@@ -392,7 +396,8 @@ def test_a_kept_cluster_keeps_running_and_its_commands_work(start: Start, etcd_b
         assert '"etcdserver"' in answer.stdout
         etcdctl = etcd_binary.parent / "etcdctl"
         if etcdctl.exists():
-            line = next(line for line in lines if line.strip().startswith("etcdctl"))
+            line = next(line for line in lines if " etcdctl " in f" {line}")
+            assert "--user" not in line, "other users can read arguments"
             line = line.replace("etcdctl", str(etcdctl), 1)
             answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
             assert cluster.version in answer.stdout

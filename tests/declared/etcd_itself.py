@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.sources import clean_environment
+from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.declared.effective import CRLEffect, EffectiveListener
 from pytest_etcdtls.tls.attempt import Ending
 
@@ -54,7 +54,7 @@ def run(
     """
     process = subprocess.Popen(
         [binary, *arguments],
-        env=clean_environment(environment),
+        env={**child_environment(), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

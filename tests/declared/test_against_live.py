@@ -19,6 +19,7 @@ from pytest_etcdtls.facts.configuration import (
     MemberDeclaration,
     listener_declaration,
 )
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
@@ -26,7 +27,6 @@ from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import Listener, Target, Unreached
 
 
@@ -65,7 +65,7 @@ def test_a_listener_that_is_not_judged_is_not_verified(cluster: Cluster) -> None
     result = _judge(alone, "config.listeners-as-declared")
     url = cluster.members[0].peer_url
     assert result.outcome is Outcome.NOT_VERIFIED
-    assert result.reason == f"{url} is not among the endpoints: pass --etcd-peer-endpoint"
+    assert result.reason == f"{url} is not among the endpoints: pass --etcd-peer-endpoint for it"
     unreached = Unreached(member="m0", role=Role.PEER, url=url, reason="it is on loopback elsewhere")
     result = _judge(replace(alone, unreached=(unreached,)), "config.listeners-as-declared")
     assert (result.outcome, result.reason) == (Outcome.NOT_VERIFIED, "it is on loopback elsewhere")
@@ -88,12 +88,15 @@ def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
     assert "--etcd-pki-dir" in result.reason
 
 
-def test_a_bundle_without_certificates_is_not_verified(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_bundle_without_certificates_is_not_in_force(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("no certificate")
     declared = _with_declaration(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
-    assert result.outcome is Outcome.NOT_VERIFIED
-    assert "--trusted-ca-file (the command line)" in result.reason
+    assert result.outcome is Outcome.VIOLATES
+    assert result.findings[0].expected == f"trusted: no CA ({tmp_path}/ca.crt)"
+    (finding,) = _judge(declared, "config.trusted-ca-usable").findings
+    assert finding.message.startswith(f"m0: started with --trusted-ca-file={tmp_path}/ca.crt")
+    assert "no PEM block" in finding.observed
 
 
 def test_an_undeclared_bundle_is_not_applicable(cluster: Cluster) -> None:

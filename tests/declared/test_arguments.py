@@ -117,6 +117,31 @@ def test_passwords_are_not_shown() -> None:
     assert "hunter2" not in str([str(one) for one in (*declaration.settings.values(), *declaration.unknown)])
 
 
+def test_unknown_flags_and_stray_words_do_not_show_secrets() -> None:
+    for words in (
+        ("--root-password", "hunter2"),
+        ("--vault-token=hunter2",),
+        ("--api-key=hunter2", "hunter2"),
+        ("DB_PASSWORD=hunter2",),
+        ("--", "ROOT_TOKEN=hunter2"),
+        ("---secret=hunter2",),
+        ("--client-secret", "hunter2", "hunter2"),
+        ("--passphrase=hunter2",),
+        ("--discovery-proxy=http://etcd:hunter2@10.0.0.1:3128",),
+        ("--initial-cluster=a=https://u:hunter2@10.0.0.1:2380,b=https://u:x@hunter2@10.0.0.2:2380",),
+        ("http://u:hunter2@10.0.0.1",),
+    ):
+        declaration = flags(*words)
+        settings = [*declaration.settings.values(), *declaration.unknown]
+        assert "hunter2" not in " ".join(
+            [*map(str, settings), *(mistake.text for mistake in declaration.mistakes)]
+        )
+    shown = flags("--key-file=server.key", "--auth-token=jwt,priv-key=a.key", "--colour=blue", "stray")
+    assert [setting.shown for setting in shown.settings.values()] == ["server.key", "jwt,priv-key=a.key"]
+    assert [setting.shown for setting in shown.unknown] == ["blue"]
+    assert "'stray'" in shown.mistakes[0].text
+
+
 def test_an_ipv6_address_and_a_socket() -> None:
     declaration = flags(
         "--listen-client-urls=https://[fd00::11]:2379, unixs://sock:0,https://[fd00::11]:2379"

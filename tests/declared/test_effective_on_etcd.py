@@ -44,6 +44,9 @@ CONFIGURATIONS: Mapping[str, ClusterConfig] = {
     "generated for peers": replace(GOOD, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
     "plaintext beside": replace(GOOD, plain_client_listener=True, metrics="http"),
     "plaintext on the same port": replace(GOOD, plaintext_on_client_port=True),
+    "plaintext on the same port, HTTP split off": replace(
+        GOOD, plaintext_on_client_port=True, client_http=True
+    ),
     "plaintext": replace(OPEN, client_scheme="http", peer_scheme="http", metrics="http"),
     "configuration file": replace(GOOD, config_file=True),
     "configuration file that lacks it": replace(

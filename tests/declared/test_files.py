@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from declared.declaring import flags
-from pytest_etcdtls.declared.declaration import DeclaredPaths, Encoding, Mount
+from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
 from pytest_etcdtls.declared.files import read_crl, require_directory
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
@@ -126,19 +126,22 @@ def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path:
 
 
 def test_crl_files(pki_files: Path, tmp_path: Path) -> None:
+    # Read by etcd up to 3.5, read by later ones.
     expected = {
-        "crl.der": Encoding.DER,
-        "crl.pem": Encoding.PEM,
-        "client-ca.crt": Encoding.NEITHER,
-        "gone": None,
+        "crl.der": (True, True),
+        "crl.pem": (True, False),
+        "client-ca.crt": (False, False),
     }
-    for name, encoding in expected.items():
+    for name, read in expected.items():
         setting = flags(f"--client-crl-file=/x/{name}").settings["client-crl-file"]
         crl = read_crl(setting, DeclaredPaths(pki_dir=pki_files))
-        assert (crl.declared, crl.encoding, crl.found is not None) == (f"/x/{name}", encoding, name != "gone")
-        assert len(crl.serial_numbers) == (encoding in (Encoding.DER, Encoding.PEM))
+        assert (crl.declared, crl.known, crl.pem) == (f"/x/{name}", True, name == "crl.pem")
+        assert (not crl.up_to_3_5.error, not crl.since_3_6.error) == read
+        assert len(crl.serial_numbers) == crl.lists == any(read)
         assert (crl.next_update is not None) == bool(crl.serial_numbers)
         assert bool(crl.issuer) == bool(crl.serial_numbers)
+    gone = read_crl(flags("--client-crl-file=/x/gone").settings["client-crl-file"], DeclaredPaths())
+    assert (gone.found, gone.known) == (None, False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions bind")
@@ -146,4 +149,4 @@ def test_a_crl_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "crl.der"
     path.touch(mode=0)
     crl = read_crl(flags(f"--client-crl-file={path}").settings["client-crl-file"], DeclaredPaths())
-    assert (crl.found, crl.encoding) == (str(path), None)
+    assert (crl.found, crl.known, bool(crl.unread)) == (str(path), False, True)

@@ -7,37 +7,40 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conforming import sample
+from conforming import sample, sample_listener
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
+from pytest_etcdtls.conforming import conforming
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import Trap
-from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
+from pytest_etcdtls.errors import InconclusiveError
+from pytest_etcdtls.facts.access import AcceptedClient, Access
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.configuration import (
     Declarations,
     DeclaredBundle,
     DeclaredNames,
     ListenerDeclaration,
-    ListenersSeen,
     MemberDeclaration,
-    UnseenListener,
 )
-from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.fact import Each, Need
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import SuiteSupport
-from pytest_etcdtls.registry import Need, catalogue
+from pytest_etcdtls.judgement import with_attempts
+from pytest_etcdtls.refusal import SANRule
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
-from pytest_etcdtls.tls.attempt import Ending, Phase
+from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
 TWELVE, THIRTEEN = TLSVersion
 
 
 def _judge(id_: str, **observations: Any) -> list[Statement]:
     check = catalogue()[id_]
-    role = "client" if Role.CLIENT in check.roles or not check.roles else "peer"
-    given = {name: sample(need, role) for name, need in check.needs.items()}
+    given = conforming(check)
     assert set(observations) <= set(given)
     return list(check.function(**(given | observations)))
 
@@ -47,7 +50,7 @@ def _declared(
 ) -> ListenerDeclaration:
     member = MemberDeclaration.of("m0", declared_member(flags(*arguments)), version)
     listener = member.effective.at(role)[0]
-    return ListenerDeclaration(url=str(listener.url), role=role, member=member, listener=listener)
+    return ListenerDeclaration(here=sample_listener(role), member=member, listener=listener)
 
 
 def _undeclared() -> ListenerDeclaration:
@@ -77,11 +80,7 @@ def _open(role: str = "client") -> AccessMatrix:
 
 
 def _ways(ending: Ending) -> AccessMatrix:
-    cases = tuple(
-        replace(cell, tries=tuple(replace(one, ending=ending) for one in cell.tries))
-        for cell in _none().cases
-    )
-    return replace(_none(), cases=cases)
+    return replace(_none(), cases=_none().cases.with_attempts(ending=ending))
 
 
 PER_LISTENER = sorted(
@@ -97,9 +96,7 @@ PER_LISTENER = sorted(
 @pytest.mark.parametrize("id_", PER_LISTENER)
 def test_an_undeclared_listener_has_no_findings(id_: str) -> None:
     check = catalogue()[id_]
-    counterexample = check.counterexample(
-        **{name: sample(need, sorted(check.roles)[-1]) for name, need in check.needs.items()}
-    )
+    counterexample = check.counterexample(**conforming(check, sorted(check.roles)[-1]))
     judged = _judge(id_, **{**counterexample, "declaration": _undeclared()})
     assert _outcome(judged) is Outcome.NOT_VERIFIED
     assert "config.listeners-as-declared" in getattr(judged[0], "reason", "")
@@ -177,8 +174,8 @@ def test_an_unclear_attempt_is_inconclusive(ending: Ending) -> None:
 
 
 def _announced(*names: Any) -> AnnouncedCAs:
-    conforming: AnnouncedCAs = sample(Need(AnnouncedCAs), "client")
-    return replace(conforming, names=tuple((version, names) for version, _ in conforming.names))
+    announced: AnnouncedCAs = sample(Need(AnnouncedCAs), "client")
+    return replace(announced, names=tuple((version, names) for version, _ in announced.names))
 
 
 def test_an_empty_list_is_not_the_declared_bundle() -> None:
@@ -199,14 +196,14 @@ def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | Non
 
 
 def _answer(*served_protocols: TLSVersion) -> FirstContact:
-    conforming: FirstContact = sample(Need(FirstContact), "client")
+    contact: FirstContact = sample(Need(FirstContact), "client")
     tls = tuple(
         attempt
         if attempt.offered_version in served_protocols
         else replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=70)
-        for attempt in conforming.tls
+        for attempt in contact.tls
     )
-    return replace(conforming, tls=tls)
+    return replace(contact, tls=tls)
 
 
 MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
@@ -271,41 +268,69 @@ def test_without_cipher_suites_go_decides() -> None:
 def test_a_rule_is_not_judged_where_everybody_is_refused() -> None:
     names: DeclaredNames = sample(Need(DeclaredNames), "client")
     (rule,) = names.rules
-    cases = tuple(
-        replace(cell, control=replace(cell.control, tries=cell.tries)) for cell in rule.matrix.cases
-    )
+    cases = Access(replace(case, control=replace(case, good=True)) for case in rule.matrix.cases)
     refused = replace(rule, matrix=replace(rule.matrix, cases=cases))
     judged = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
     assert {one.outcome for one in judged if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
 
 
-def _listeners(**changes: Any) -> ListenersSeen:
-    listeners: ListenersSeen = sample(Need(ListenersSeen), "client")
-    return replace(listeners, seen=tuple(replace(one, **changes) for one in listeners.seen))
+LISTENERS = catalogue()["config.listeners-as-declared"]
+
+
+def _judge_listeners(**observations: Any) -> list[Statement]:
+    return _judge(LISTENERS.id, **observations)
+
+
+def _in_plaintext() -> Each[Plaintext]:
+    """Return what is seen where the client listener answers plain HTTP."""
+    answer = {
+        "ending": Ending.SERVED,
+        "response": Response(status=200),
+        "first_bytes": b"HTTP/1.1 200 OK",
+    }
+    return Each.of(
+        {
+            listener: replace(plaintext, tries=(replace(plaintext.attempt, **answer),))
+            if listener == sample_listener(Role.CLIENT)
+            else plaintext
+            for listener, plaintext in conforming(LISTENERS)["plaintexts"]
+        }
+    )
 
 
 def test_https_that_answers_plaintext() -> None:
-    judged = _message(_judge("config.listeners-as-declared", listeners=_listeners(plaintext=True)))
+    judged = _message(_judge_listeners(plaintexts=_in_plaintext()))
     assert "is declared as https and answers plaintext" in judged
 
 
 def test_plaintext_beside_tls_may_be_declared() -> None:
-    declaration = _declared(
-        *without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://10.0.0.11:2379"
-    )
-    listeners = _listeners(plaintext=True, declaration=declaration)
-    assert _judge("config.listeners-as-declared", listeners=listeners) == []
+    member = conforming(LISTENERS)["declarations"].members[0]
+    listeners = tuple(replace(listener, plaintext=True) for listener in member.effective.listeners)
+    member = replace(member, effective=replace(member.effective, listeners=listeners))
+    assert _judge_listeners(plaintexts=_in_plaintext(), declarations=Declarations((member,))) == []
 
 
 def test_a_listener_that_does_not_answer_is_not_verified() -> None:
-    judged = _judge("config.listeners-as-declared", listeners=_listeners(tls=False))
-    assert _outcome(judged) is Outcome.NOT_VERIFIED
+    contacts: Each[FirstContact] = Each.of(
+        {listener: InconclusiveError("silence") for listener, _ in _in_plaintext()}
+    )
+    judged = _judge_listeners(contacts=contacts)
+    assert {said.outcome for said in judged if isinstance(said, CannotJudge)} == {Outcome.NOT_VERIFIED}
 
 
 def test_a_declared_listener_that_is_not_judged_is_not_verified() -> None:
-    unseen = UnseenListener(member="m0", url="https://10.0.0.11:2379", reason="is on loopback")
-    judged = _judge("config.listeners-as-declared", listeners=replace(_listeners(), unseen=(unseen,)))
-    assert judged == [CannotJudge(Outcome.NOT_VERIFIED, "is on loopback")]
+    given = conforming(LISTENERS)
+    first = given["declarations"].members[0]
+    [metrics] = [one for one in given["target"].listeners if one.label == "metrics-m0"]
+    others = replace(
+        given["target"], listeners=tuple(one for one in given["target"].listeners if one != metrics)
+    )
+    assert _judge_listeners(target=others, declarations=Declarations((first,))) == [
+        CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"{metrics.url} is not among the endpoints: pass --etcd-metrics-endpoint for it",
+        )
+    ]
 
 
 # Traps
@@ -331,14 +356,12 @@ def test_a_running_etcd_was_not_started_with_what_does_not_start() -> None:
     assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
 
 
-def _good_client(ending: Ending, *, has_names: bool = False, role: str = "client") -> AcceptedClient:
+def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str = "client") -> AcceptedClient:
     client: AcceptedClient = sample(Need(AcceptedClient), role)
 
-    def ended(found: Candidate) -> Candidate:
-        tries = tuple((v, p, tuple(replace(a, ending=ending) for a in made)) for v, p, made in found.tries)
-        return replace(found, tries=tries, has_names=has_names)
-
-    candidates = tuple(map(ended, client.candidates))
+    candidates = tuple(
+        replace(with_attempts(found, ending=ending), san_rule=rule) for found in client.candidates
+    )
     return replace(client, accepted=None, candidates=candidates)
 
 
@@ -346,7 +369,7 @@ def _good_client(ending: Ending, *, has_names: bool = False, role: str = "client
     ("client", "outcome"),
     [
         (_good_client(Ending.CLOSED), Outcome.VIOLATES),
-        (_good_client(Ending.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
+        (_good_client(Ending.CLOSED, rule=SANRule.MAY_CLOSE, role="peer"), Outcome.NOT_VERIFIED),
         (_good_client(Ending.REFUSED), Outcome.NOT_VERIFIED),
         (sample(Need(AcceptedClient), "client"), Outcome.CONFORMS),
     ],

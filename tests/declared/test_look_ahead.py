@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from oracle.crls import files
 from starting import start_process
 
 from declared.conftest import Workplace
@@ -17,9 +18,11 @@ from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without, writt
 from declared.etcd_itself import run
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths, Encoding
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths
+from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
 from pytest_etcdtls.declared.traps import Prospect, later_lines, look_ahead
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending, Request
@@ -27,10 +30,11 @@ from pytest_etcdtls.tls.connection import make_attempt
 
 SHAPES = Path(__file__).parent / "shapes"
 CRL = "--client-crl-file=/pki/crl"
+LISTS = files(CertificateAuthority.create("lists"), 4711, 815)
 
 
-def _ahead(declaration: Declaration, version: str, encoding: Encoding | None = None) -> tuple[Prospect, ...]:
-    crl = CRLFile(declared="/pki/crl", found="/pki/crl" if encoding else None, encoding=encoding)
+def _ahead(declaration: Declaration, version: str, encoding: str = "") -> tuple[Prospect, ...]:
+    crl = crl_file("/pki/crl", "/pki/crl", LISTS[encoding]) if encoding else CRLFile(declared="/pki/crl")
     crls = {"/pki/crl": crl} if declaration.text("client-crl-file") else {}
     member = DeclaredMember(declaration=declaration, paths=DeclaredPaths(), crls=crls)
     return tuple(one for one in look_ahead(member, version) if not one.source.startswith("Go"))
@@ -98,13 +102,21 @@ def test_lines_after_a_version() -> None:
 
 
 def test_a_crl_in_pem_is_reported_once_for_3_6() -> None:
-    (found,) = _ahead(flags(*GOOD, CRL), "3.4.23", Encoding.PEM)
+    (found,) = _ahead(flags(*GOOD, CRL), "3.4.23", "PEM")
     assert (found.line, found.release, found.harmless) == ("3.6", "3.6.16", False)
     assert "openssl crl" in found.remedy
     assert "x509.ParseRevocationList" in found.source
-    assert _ahead(flags(*GOOD, CRL), "3.6.4", Encoding.PEM) == (), "it is so already"
-    assert _ahead(flags(*GOOD, CRL), "3.5.33", Encoding.DER) == ()
-    assert _ahead(flags(*without("client-cert-auth", "trusted-ca-file"), CRL), "3.5.33", Encoding.PEM) == ()
+    assert _ahead(flags(*GOOD, CRL), "3.6.4", "PEM") == (), "it is so already"
+    assert _ahead(flags(*GOOD, CRL), "3.5.33", "DER") == ()
+    assert _ahead(flags(*GOOD, CRL), "3.5.33", "junk") == (), "no version reads it"
+    assert _ahead(flags(*without("client-cert-auth", "trusted-ca-file"), CRL), "3.5.33", "PEM") == ()
+
+
+def test_a_crl_of_version_1_and_several_lists_are_reported_for_3_6() -> None:
+    (found,) = _ahead(flags(*GOOD, CRL), "3.5.33", "DER, version 1")
+    assert (found.line, "version 1" in found.summary, "-crlexts" in found.remedy) == ("3.6", True, True)
+    (found,) = _ahead(flags(*GOOD, CRL), "3.5.33", "PEM, two lists")
+    assert (found.line, "is PEM" in found.summary) == ("3.6", True)
 
 
 GONE: Mapping[str, tuple[str, str, str, str]] = {

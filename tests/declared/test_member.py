@@ -7,61 +7,61 @@ from pathlib import Path
 import pytest
 
 from declared.declaring import GOOD, flags
-from pytest_etcdtls.declared.declaration import FILES
+from pytest_etcdtls.declared.declaration import FILES, Declaration
 from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.flags import EVERY_FLAG
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.declared.traps import traps_of
-from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.endpoints import listener_addresses
+from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
+from pytest_etcdtls.target import Listener, Unreached
 
 SHAPES = Path(__file__).parent / "shapes"
 KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
 
 
-def _hosts(*arguments: str, own: tuple[str, ...] = ()) -> dict[str, str | None]:
-    return {str(one.declared.url): one.host for one in listener_addresses(flags(*arguments), own)}
+def _reached(declaration: Declaration, own: tuple[str, ...] = ()) -> tuple[Listener | Unreached, ...]:
+    return listeners_from_here("m0", declaration, here=runs_here(declaration, own))
 
 
 @pytest.mark.parametrize(
-    ("own", "loopback"), [(("10.0.0.11",), "127.0.0.1"), (("10.0.0.99",), None), ((), None)]
+    ("own", "kind"), [("10.0.0.11", Listener), ("10.0.0.99", Unreached), ("", Unreached)]
 )
-def test_loopback_is_probed_only_where_the_member_runs(own: tuple[str, ...], loopback: str | None) -> None:
-    found = listener_addresses(read_declaration(KUBEADM), own)
-    assert [(str(one.declared.role), one.host, one.port) for one in found] == [
-        ("client", loopback, 2379),
-        ("client", "10.0.0.11", 2379),
-        ("metrics", loopback, 2381),
-        ("peer", "10.0.0.11", 2380),
-    ]
-    for one in found:
-        assert bool(one.reason) is (one.host is None)
+def test_loopback_is_probed_only_where_the_member_runs(own: str, kind: type[object]) -> None:
+    client, own_client, metrics, peer = _reached(read_declaration(KUBEADM), (own,))
+    assert (client.url, own_client.url) == ("https://127.0.0.1:2379", "https://10.0.0.11:2379")
+    assert (metrics.url, peer.url) == ("http://127.0.0.1:2381", "https://10.0.0.11:2380")
+    assert (type(client), type(metrics)) == (kind, kind)
+    assert (type(own_client), type(peer)) == (Listener, Listener)
 
 
 def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
-    assert _hosts(
+    declaration = flags(
         "--listen-client-urls=https://0.0.0.0:2379",
         "--advertise-client-urls=https://node1.example:2379",
         "--listen-peer-urls=https://[::]:2380",
         "--initial-advertise-peer-urls=https://10.0.0.11:2380",
         "--listen-metrics-urls=http://0.0.0.0:2381",
-    ) == {
-        "https://0.0.0.0:2379": "node1.example",
-        "https://[::]:2380": "10.0.0.11",
-        "http://0.0.0.0:2381": "node1.example",
+    )
+    assert {listener.url for listener in _reached(declaration)} == {
+        "https://node1.example:2379",
+        "https://10.0.0.11:2380",
+        "http://node1.example:2381",
     }
 
 
 def test_listeners_that_cannot_be_reached_have_a_reason() -> None:
-    found = listener_addresses(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"), ())
-    assert [one.host for one in found if one.declared.role is Role.CLIENT] == [None, None]
-    assert "pass its URL" in found[0].reason
-    assert "is a socket" in found[1].reason
+    wildcard, socket, _ = _reached(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"))
+    assert isinstance(wildcard, Unreached)
+    assert "pass its URL" in wildcard.reason
+    assert isinstance(socket, Unreached)
+    assert "is a socket" in socket.reason
 
 
 def test_a_member_that_advertises_loopback_runs_here() -> None:
     url = "https://127.0.0.1:2379"
-    assert _hosts(f"--listen-client-urls={url}", f"--advertise-client-urls={url}")[url] == "127.0.0.1"
+    client, _ = _reached(flags(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"))
+    assert isinstance(client, Listener)
+    assert client.url == url
 
 
 def test_a_member_knows_its_files(pki_files: Path) -> None:

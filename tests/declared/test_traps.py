@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from oracle.crls import files
 
 from declared.declaring import (
     AUTH,
@@ -20,17 +21,25 @@ from declared.declaring import (
     without,
     written,
 )
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Encoding
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
+from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.declared.traps import Trap, find_traps
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)
-DER = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.DER)}
-PEM = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.PEM)}
-JUNK = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.NEITHER)}
+LISTS = files(CertificateAuthority.create("lists"), 4711, 815)
+
+
+def _list(name: str) -> dict[str, CRLFile]:
+    return {"/pki/crl": crl_file("/pki/crl", "/pki/crl", LISTS[name])}
+
+
+DER, PEM, JUNK = map(_list, ("DER", "PEM", "junk"))
 GONE = {"/pki/crl": CRLFile(declared="/pki/crl")}
+NOT_READABLE = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", unread="may not be read")}
 CRL = "--client-crl-file=/pki/crl"
 
 
@@ -142,6 +151,9 @@ def test_a_trap_is_explained(case: str) -> None:
         (PEM, None, ["crl-encoding"], False),
         (JUNK, "3.4.23", ["crl-encoding"], True),
         (GONE, "3.4.23", ["crl-missing"], False),
+        (NOT_READABLE, "3.4.23", ["crl-missing"], False),
+        (NOT_READABLE, "3.7.3", ["crl-missing"], False),
+        (JUNK, None, ["crl-encoding"], True),
         ({}, "3.7.3", ["crl-missing"], False),
     ],
 )
@@ -149,6 +161,72 @@ def test_crl_files(crls: Mapping[str, CRLFile], version: str | None, ids: list[s
     traps = find_traps(flags(*GOOD, CRL), version, crls)
     assert [trap.id for trap in traps] == ids
     assert all(trap.certain is certain for trap in traps)
+
+
+_ENCODINGS: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    # The trap up to 3.5 and since 3.6, with a word of the remedy.
+    "DER": (("", ""), ("", "")),
+    "DER without extensions": (("", ""), ("", "")),
+    "DER without nextUpdate": (("", ""), ("", "")),
+    "DER that is out of date": (("", ""), ("", "")),
+    "DER without entries": (("", ""), ("", "")),
+    "DER, version 1": (("", ""), ("crl-encoding", "-crlexts")),
+    "DER with a newline after it": (("crl-encoding", "-inform DER"), ("", "")),
+    "DER with a critical key identifier": (("", ""), ("crl-encoding", "-crlexts")),
+    "PEM": (("", ""), ("crl-encoding", "-inform PEM")),
+    "PEM, version 1": (("", ""), ("crl-encoding", "-crlexts")),
+    "PEM with text after it": (("", ""), ("crl-encoding", "-inform PEM")),
+    "PEM with text before it": (("crl-encoding", "-inform PEM"), ("crl-encoding", "-inform PEM")),
+    "PEM with a byte order mark": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
+    "PEM, two lists": (("crl-one-list", "one list"), ("crl-encoding", "one list")),
+    "PEM, a certificate before the list": (("crl-encoding", ""), ("crl-encoding", "-inform PEM")),
+    "PEM of a certificate": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
+    "empty": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
+}
+
+
+@pytest.mark.parametrize("name", _ENCODINGS)
+def test_encodings_of_a_crl(name: str) -> None:
+    for versions, (id_, remedy) in zip(
+        (("3.4.23", "3.5.33"), ("3.6.4", "3.7.3")), _ENCODINGS[name], strict=True
+    ):
+        for version in versions:
+            traps = find_traps(flags(*GOOD, CRL), version, _list(name))
+            assert [trap.id for trap in traps] == [id_] * bool(id_), version
+            assert all(remedy in trap.remedy for trap in traps), traps
+            expected = CRLEffect.REFUSES_ALL if id_ == "crl-encoding" else CRLEffect.ENFORCED
+            assert effective(flags(*GOOD, CRL), version, _list(name)).sides["client"].crl is expected
+
+
+_BOTH = "--listen-client-urls=https://10.0.0.11:2379,http://10.0.0.11:2379"
+
+
+@pytest.mark.parametrize(
+    ("http", "plaintext", "harmless"),
+    [
+        ((), {"https://10.0.0.11:2379"}, [False]),
+        (("https://10.0.0.11:2382",), set(), [True]),
+        (("http://10.0.0.11:2382",), {"http://10.0.0.11:2382"}, [False, True]),
+        (
+            ("https://10.0.0.11:2382", "http://10.0.0.11:2382"),
+            {"https://10.0.0.11:2382"},
+            [False, True],
+        ),
+    ],
+)
+def test_plaintext_on_a_port_of_tls(http: tuple[str, ...], plaintext: set[str], harmless: list[bool]) -> None:
+    split = [f"--listen-client-http-urls={','.join(http)}"] if http else []
+    declaration = flags(*without("listen-client-urls"), _BOTH, *split)
+    for version in ("3.5.33", "3.6.16", "3.7.3"):
+        done = effective(declaration, version)
+        assert {str(one.url) for one in done.listeners if one.plaintext} == plaintext
+        found = [one for one in find_traps(declaration, version) if one.id == "http-listener-beside-tls"]
+        assert [one.harmless for one in found] == harmless
+
+
+def test_a_second_list_of_the_same_certificates_hides_nothing() -> None:
+    twice = crl_file("/pki/crl", "/pki/crl", LISTS["PEM"] * 2)
+    assert (twice.lists, _ids(flags(*GOOD, CRL), "3.5.33", {"/pki/crl": twice})) == (2, [])
 
 
 def test_a_crl_without_client_authentication() -> None:
@@ -219,8 +297,24 @@ def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
         ("client-transport-security: {trusted-ca-fil: /c}\n", "3.6.16", "perhaps trusted-ca-file is meant"),
         ("cipher-suite: [a]\n", "3.6.16", "perhaps cipher-suites is meant"),
         ("client-transport-security: {allowed-cn: [a]}\n", "3.5.14", "client-transport-security: allowed-cn"),
-        ("tls-min-version: TLS1.2\n", "3.4.23", "perhaps tls-min-version is meant"),
+        ("tls-min-version: TLS1.2\n", "3.4.23", "it is a key of etcd 3.4.25, 3.5.8 and newer"),
         ("zzzz: 1\n", "3.6.16", "remove zzzz"),
+        (
+            "experimental-initial-corrupt-check: true\n",
+            "3.7.3",
+            "write it as feature-gates: InitialCorruptCheck=true",
+        ),
+        ("experimental-warning-apply-duration: 5\n", "3.7.3", "write it as warning-apply-duration"),
+        (
+            "experimental-peer-skip-client-san-verification: true\n",
+            "3.7.3",
+            "peer-transport-security: skip-client-san-verification",
+        ),
+        ("Experimental-Initial-Corrupt-Check: true\n", "3.6.16", "feature-gates: InitialCorruptCheck=true"),
+        ("max-learners: 3\n", "3.5.33", "it is a key of etcd 3.6 and newer"),
+        ("discovery-fallback: exit\n", "3.6.16", "remove discovery-fallback"),
+        ("experimental-snapshot-catch-up-entries: 5000\n", "3.7.3", "write it as snapshot-catchup-entries"),
+        ("socket-options: {reuse-port: true}\n", "3.5.9", "remove socket-options"),
     ],
 )
 def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> None:
@@ -228,6 +322,38 @@ def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> N
     assert [trap.id for trap in traps] == ["unknown-key"]
     assert advice in traps[0].remedy
     assert traps[0].settings[0].place.line == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("experimental-initial-corrupt-check: false\n", "3.7.3"),
+        ("experimental-initial-corrupt-check: true\n", "3.4.23"),
+        ("experimental-initial-corrupt-check: true\n", "3.5.33"),
+        ("experimental-initial-corrupt-check: true\n", "3.6.16"),
+        ("Experimental-Initial-Corrupt-Check: true\n", "3.5.33"),
+        ("Max-Learners: 3\n", "3.6.16"),
+        ("feature-gates: InitialCorruptCheck=true\n", "3.7.3"),
+        ("socket-options: {reuse-port: true}\n", "3.5.10"),
+        ("discovery-fallback: exit\n", "3.5.33"),
+        ("experimental-initial-corrupt-check:\n", "3.7.3"),
+        ("experimental-initial-corrupt-check: true\n", None),
+    ],
+)
+def test_keys_that_are_in_force(text: str, version: str | None, tmp_path: Path) -> None:
+    assert find_traps(written(tmp_path, f"name: a\nenable-grpc-gateway: true\n{text}"), version) == ()
+
+
+def test_keys_that_differ_in_case_alone(tmp_path: Path) -> None:
+    """The order is that of the sorted keys, capitals first, and not that of the file; sections add up."""
+    declaration = written(
+        tmp_path,
+        "name: lower\nName: capital\n"
+        "client-transport-security: {cert-file: /lower}\n"
+        "Client-Transport-Security: {cert-file: /capital, key-file: /key}\n",
+    )
+    values = {name: setting.value for name, setting in declaration.settings.items()}
+    assert values == {"name": "lower", "cert-file": "/lower", "key-file": "/key"}
 
 
 def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
@@ -282,7 +408,7 @@ def test_a_newer_etcd_may_have_names_that_are_not_known(
 @pytest.mark.parametrize(
     ("flag", "version", "message"),
     [
-        ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4 and newer"),
+        ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4.25, 3.5.8 and newer"),
         ("--feature-gates=A=true", "3.5.33", "it is a flag of 3.6 and newer"),
         ("--experimental-initial-corrupt-check", "3.7.0", "it is a flag of 3.3 to 3.6"),
         ("--client-cert-ath", None, "no version has it"),

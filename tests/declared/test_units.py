@@ -122,7 +122,7 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
             ("ExecStart=/usr/bin/etcd", "EnvironmentFile=/etc/gone.env"),
             r"etcd.service:3: EnvironmentFile=/etc/gone",
         ),
-        (("ExecStart=/usr/bin/etcd", "junk"), r"etcd.service:3: 'junk' is neither"),
+        (("ExecStart=/usr/bin/etcd", "junk"), r"etcd.service:3: the line is neither"),
         (("ExecStart=/usr/bin/etcd 'a",), r"etcd.service:2: a quotation mark ' is not closed"),
         (
             ("ExecStart=/usr/bin/etcd --cert-file=/etc/%H.crt",),

@@ -6,16 +6,20 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import has_since, minor_line, tag_version, version_key
-from pytest_etcdtls.declared.flags import EVERY_FLAG, IGNORED, flag_known, flag_lines
-
-_NOT_IN_CHANGELOGS = {
-    "experimental-compaction-sleep-interval",
-    "experimental-snapshot-catchup-entries",
-    "experimental-stop-grpc-service-on-defrag",
-}
-"""Flags of 3.5 whose first patch release is not known here: taken to be in all of 3.5."""
+from pytest_etcdtls.declared.flags import (
+    EVERY_FLAG,
+    IGNORED,
+    KEYS_ONLY,
+    SECTIONS,
+    flag_known,
+    flag_lines,
+    section_key_known,
+    top_level_known,
+)
 
 
 def _accepted(binary: Path, flag: str) -> bool:
@@ -31,10 +35,48 @@ def test_flags(etcd_binary: Path) -> None:
     done = subprocess.run([etcd_binary, "--help"], capture_output=True, text=True, check=False, timeout=60)
     documented = set(re.findall(r"^\s+--([a-z0-9-]+)", done.stdout + done.stderr, re.MULTILINE))
     assert {name for name in documented - known if _accepted(etcd_binary, name)} == set()
-    undocumented = known - documented - (_NOT_IN_CHANGELOGS if minor_line(version) == "3.5" else set())
-    assert {name for name in undocumented if not _accepted(etcd_binary, name)} == set()
+    assert {name for name in known - documented if not _accepted(etcd_binary, name)} == set()
     others = {name for name in EVERY_FLAG - known if name.startswith(("tls-", "listen-", "peer-", "client-"))}
     assert {name for name in others if _accepted(etcd_binary, name)} == set()
+
+
+_PARSED_LATER = {
+    *("proxy", "proxy-dial-timeout", "proxy-failure-wait", "proxy-read-timeout", "proxy-refresh-interval"),
+    *("proxy-write-timeout", "discovery-fallback"),
+}
+"""Keys that etcdmain up to 3.5 reads (``configProxy``), after the URLs were judged."""
+
+
+@pytest.mark.parametrize("section", ["", "client-transport-security", "peer-transport-security"])
+def test_keys(etcd_binary: Path, tmp_path: Path, section: str) -> None:
+    """A known key is not decoded from a list of mappings; with an unknown one the URL ends etcd."""
+    version = binary_version(etcd_binary)
+    if section:
+        keys = [*SECTIONS["peer-transport-security"], "crl-file", "no-such-key"]
+        known = {key for key in keys if section_key_known(key, version)}
+    else:
+        keys = [*EVERY_FLAG, *IGNORED, *KEYS_ONLY, "no-such-key"]
+        known = {key for key in keys if top_level_known(key, version)} - _PARSED_LATER
+    found = {key for key in keys if _decoded(etcd_binary, tmp_path, section, key)}
+    assert (found - known, known - found) == (set(), set())
+
+
+def _decoded(binary: Path, directory: Path, section: str, key: str) -> bool:
+    path = directory / "etcd.yaml"
+    lines = [f"{section}:", f"  {key}: [{{}}]"] if section else [f"{key}: [{{}}]"]
+    if key != "listen-client-urls":
+        lines.append("listen-client-urls: nonsense")
+    path.write_text("\n".join(lines) + "\n")
+    done = subprocess.run(
+        [binary, f"--config-file={path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=directory,
+    )
+    assert done.returncode != 0
+    return "cannot unmarshal" in done.stdout + done.stderr
 
 
 def test_lines_in_words() -> None:

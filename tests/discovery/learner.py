@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.admin import change_members, gateway_of
+from pytest_etcdtls.cluster import admin
+from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import claim_ports
 
@@ -29,7 +30,7 @@ class Learner:
 def add_learner(cluster: Cluster, peer_url: str) -> None:
     """Add a learner to the cluster without starting it."""
     first = cluster.members[0]
-    change_members(first, gateway_of(first), [peer_url], "add", seconds=_SECONDS)
+    admin.add_learner(first, gateway_of(first), [peer_url], _SECONDS)
 
 
 @contextmanager

@@ -77,8 +77,10 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
     assert words(ran.out).count(found) == 2
     assert "--etcd-discover adds every member that the cluster lists" in ran.out
 
-    most = dict(re.findall(r"each (client|peer) listener at most (\d+)", plan))
+    most = dict(re.findall(r"each (client|peer) listener that --etcd-discover finds: at most (\d+)", plan))
     made = [one["url"] for one in ran.report["connections"] if not one["reused"]]
+    (sum_,) = re.findall(r"3 members with a client and a peer listener each, .*: at most (\d+)", plan)
+    assert len(made) <= int(sum_) <= 3 * sum(map(int, most.values())) + 15
     for member in trio.members:
         assert 0 < made.count(member.client_url) <= int(most["client"])
         assert 0 < made.count(member.peer_url) <= int(most["peer"])

@@ -41,6 +41,9 @@ class Given:
     def resolve(self, name: str, value: str) -> Path:
         return self.directory / value
 
+    def origin(self, name: str) -> str:
+        return ""
+
 
 def listeners(given: Given) -> tuple[Listener, ...]:
     return complete(given, read_named(given))

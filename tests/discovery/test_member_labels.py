@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_etcdtls.declared.declaration import DeclaredMember
-from pytest_etcdtls.facts.api import MemberRecord
 from pytest_etcdtls.facts.discovery import labelled, member_ids
+from pytest_etcdtls.facts.member_list import MemberRecord
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from pytest_etcdtls.facts.api import MemberRecord
-from pytest_etcdtls.facts.member_list import from_gateway, from_grpc, from_peer
+from pytest_etcdtls.facts.member_list import MemberRecord, from_gateway, from_grpc, from_peer
 from pytest_etcdtls.tls.http import encode
 
 RECORD = MemberRecord(

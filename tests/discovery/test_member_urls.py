@@ -48,7 +48,7 @@ def test_endpoints_of_urls(text: str, place: Endpoint) -> None:
         ("https://[::]:2379", "every address"),
         ("https://[::ffff:0.0.0.0]:2379", "every address"),
         ("https://224.0.0.1:2379", "one machine"),
-        ("https://255.255.255.255:2379", "one machine"),
+        ("https://255.255.255.255:2379", "without machines"),
         ("https://a..b:2379", "neither a name"),
         ("https://" + "a" * 64 + ".example:2379", "neither a name"),
         ("https://" + ".".join(["a" * 60] * 5) + ":2379", "neither a name"),

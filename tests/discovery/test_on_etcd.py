@@ -14,10 +14,10 @@ from zoo.model import explain
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Bounds, ConnectTo, PortCredentials
 
@@ -105,7 +105,7 @@ def test_the_next_endpoint_is_asked_if_the_first_does_not_answer(trio: Cluster) 
     observer = observer_of(live(trio, dead, named(trio.members[1].client_url)))
     first, second = found(observer).questions
     assert "Connection refused" in first.why_not
-    assert (second.url, second.why_not) == (trio.members[1].client_url, "")
+    assert (second.listener.url, second.why_not) == (trio.members[1].client_url, "")
     assert urls(observer) == {dead.url} | everything(trio)
 
 
@@ -203,7 +203,7 @@ def test_a_url_that_does_not_lead_to_the_member(url: str, says: str, newest_etcd
 def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) -> None:
     config = replace(GOOD, size=3, extra_flags=("--advertise-client-urls=https://etcd.example:2379",))
     with start_process(config, newest_etcd) as cluster:
-        observer = observer_of(live(cluster, named(cluster.members[0].client_url)), Bounds(timeout=1))
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
         result = judged(observer)
         members = {one.member for one in observer.target.listeners if one.role is Role.PEER}
     assert result.outcome is Outcome.VIOLATES

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from discovery.discovering import named
 
-from pytest_etcdtls.facts import probe as registry
+from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.discovery import Discovered
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
@@ -47,11 +47,11 @@ def test_the_list_is_not_requested_in_a_dry_run_or_without_the_option(asks: bool
 def test_an_internal_error_of_discovery_is_reported_and_the_rest_is_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry, "_PROBES", {**registry._PROBES})
-    del registry._PROBES[Discovered]
+    monkeypatch.setattr(registry, "_FACTS", {**registry._FACTS})
+    del registry._FACTS[Discovered]
 
-    @probe(Discovered, cost=0)
-    def _broken(context: Context) -> Discovered:
+    @fact
+    def _broken() -> Discovered:
         raise ZeroDivisionError("a fault of ours")
 
     asking = run()

@@ -19,7 +19,7 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig, claim_ports
-from pytest_etcdtls.cluster.sources import clean_environment
+from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -184,7 +184,7 @@ def discovered(node: Node, machine: Machine, directory: Path) -> Ran:
         text=True,
         check=False,
         cwd=directory,
-        env={**clean_environment({}), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
+        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
         timeout=300,
     )
     assert report.exists(), done.stdout + done.stderr

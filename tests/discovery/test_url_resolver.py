@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from pytest_etcdtls.facts.api import MemberRecord
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, DiscoveredMember, Reachability, URLResolver
+from pytest_etcdtls.facts.member_list import MemberRecord
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ConnectTo, Listener
 

@@ -15,12 +15,12 @@ from etcd_log.conftest import Logged, logged
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import Cause, FileLog, Rejection
 from pytest_etcdtls.etcd_log.reasons import OWN_MARKS, earlier_runs
-from pytest_etcdtls.facts.certificates import UNKNOWN_NAME
+from pytest_etcdtls.facts.alternatives import UNKNOWN_NAME
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.protocol import UNKNOWN_ALPN
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.runner import run_checks
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 OURS = [

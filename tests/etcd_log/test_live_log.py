@@ -15,10 +15,10 @@ from etcd_log.shipping import Wrap, shipped
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Judge
 
 CHECK = catalogue()["mtls.log-tells-the-same"]
 SHAPES = (

@@ -17,11 +17,11 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import MatchedBy
 from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, is_thinned_out, parse_log
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
-from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Bounds
 from pytest_etcdtls.tls.attempt import Request
 
@@ -42,7 +42,8 @@ def _comparisons(observer: Observer) -> dict[str, LogComparison]:
 
 
 def _all_is_told(cluster: Cluster, by: str) -> None:
-    observer = Observer(cluster.target())
+    # etcd drops similar lines from the 101st within a second.
+    observer = Observer(cluster.target(), Bounds(concurrency=1, pause=0.02))
     results = _results(observer)
     assert {(result.outcome, result.reason) for result in results.values()} == {(Outcome.CONFORMS, "")}, (
         results
@@ -145,7 +146,7 @@ def test_attempts_are_repeated_if_every_line_was_omitted(cluster: Cluster) -> No
         others = [line for line in lines if "rejected connection" in line][:1] * 100
         return "".join(others + ours)
 
-    observer.target = replace(observer.target, logs={"": OwnLog("a log", log_text)})
+    observer.recording.target = replace(observer.target, logs={"": OwnLog("a log", log_text)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.CONFORMS
     assert "foreign-ca" in result.reason
@@ -191,7 +192,7 @@ def test_another_reason_in_the_log(cluster: Cluster) -> None:
         assert "45 certificate_expired" in finding.expected
         assert finding.evidence["lines recognised by"] == "address and port"
         assert re.fullmatch(
-            r"grep -F 127\.0\.0\.1:\d+ /var/log/etcd\.log\n# look for .*", finding.reproduce[0]
+            r"grep -F 127\.0\.0\.1:\d+ /var/log/etcd\.log\n# look for .*", finding.commands[0]
         )
 
 
@@ -211,7 +212,7 @@ def test_a_client_rejected_in_the_log_and_served_on_the_wire(cluster: Cluster) -
         }
         return json.dumps(log_text, separators=(",", ":"))
 
-    observer.target = replace(observer.target, logs={"": LogText("a log", log_text)})
+    observer.recording.target = replace(observer.target, logs={"": LogText("a log", log_text)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.WARNS
     assert [finding.evidence["log"] for finding in result.findings] == ["a log"]

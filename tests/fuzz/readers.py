@@ -20,7 +20,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
-from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks
+from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks, read_pool
 from pytest_etcdtls.profiles import read_profiles
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
@@ -214,6 +214,9 @@ READERS: Mapping[str, ForeignReader] = {
         ),
         ForeignReader("certificate", _certificate, (), [bytes.fromhex("308201003081b0a003020102")]),
         ForeignReader("pem", pem_blocks, (), [_PEM], [b"-----BEGIN ", b"-----END ", b"-----", b"\n"]),
+        ForeignReader(
+            "trusted-ca", read_pool, (), [_PEM], [b"-----BEGIN ", b"\n-----END ", b"-----\n", b": "]
+        ),
         ForeignReader("certificates-file", _in_file(load_certificates), (UsageError,), [_PEM]),
         ForeignReader(
             "key-file", _in_file(load_key), (UsageError,), [_PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")]

@@ -19,14 +19,20 @@ class DelayingProxy(ThreadedServer):
         port: where to.
         delay: seconds that data takes in each direction; it delays and does not slow down.
         swallows: given the first data of a connection, whether nothing of it is passed on.
+        source: the address that the server sees.
     """
 
     def __init__(
-        self, port: int, delay: float = 0.0, swallows: Callable[[bytes], bool] = lambda _: False
+        self,
+        port: int,
+        delay: float = 0.0,
+        swallows: Callable[[bytes], bool] = lambda _: False,
+        source: str = "127.0.0.1",
     ) -> None:
         self._to = port
         self._delay = delay
         self._swallows = swallows
+        self._source = source
         super().__init__(self._pass_on)
 
     def _pass_on(self, client: socket.socket) -> None:
@@ -35,7 +41,8 @@ class DelayingProxy(ThreadedServer):
             while client.recv(65536):
                 pass
             return
-        with socket.create_connection(("127.0.0.1", self._to), timeout=30) as server:
+        there, source = ("127.0.0.1", self._to), (self._source, 0)
+        with socket.create_connection(there, timeout=30, source_address=source) as server:
             back = threading.Thread(target=self._carry, args=(server, client, b""), daemon=True)
             back.start()
             self._carry(client, server, first)

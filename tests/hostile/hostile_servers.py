@@ -171,7 +171,7 @@ def judge(tmp_path: Path) -> Judging:
         command += [*options, *(f"--etcd-report={report}" for report in reports)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         path = os.pathsep.join(filter(None, (str(tmp_path), environment.get("PYTHONPATH"))))
-        environment |= {"COLUMNS": "80", "PYTHONPATH": path, "PYTHONUTF8": "1"}
+        environment = {"COLUMNS": "80", **environment, "PYTHONPATH": path, "PYTHONUTF8": "1"}
         output = tmp_path / "output"
         began = time.monotonic()
         with output.open("wb") as file:

@@ -45,7 +45,9 @@ ALLOWED: Mapping[Sent, Allowed] = {
     Sent("http/1.1", "GET", "/v2/keys"): Allowed(
         "whether the v2 API is served", "a read of the root of the v2 store", 2
     ),
-    Sent("http/1.1", "GET", "/members"): Allowed("the member list of a peer port", _NOTHING, 2),
+    Sent("http/1.1", "GET", "/members"): Allowed(
+        "the member list of a peer port, or whether it is one", _NOTHING, 2
+    ),
     Sent("http/1.1", "POST", "/v3/maintenance/status"): Allowed(
         "whether the JSON gateway accepts a client: one for each identity and TLS version", _NOTHING, 90
     ),

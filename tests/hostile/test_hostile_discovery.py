@@ -19,6 +19,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.facts.discovery import Reachability
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -27,7 +28,6 @@ from pytest_etcdtls.pki.profile import SERVER, Identity
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 
 FAULTS = {
@@ -259,6 +259,15 @@ LOCAL_AND_METADATA = (
     "https://[fd00:ec2::254]:2379",
     "https://[fe80::1]:2379",
     "https://100.100.100.200:2379",
+    "https://192.0.0.192:2379",
+    "https://[fd20:ce::254]:2379",
+    "https://[::ffff:0:169.254.169.254]:2379",
+    "https://[fd00::5efe:169.254.169.254]:2379",
+    "https://[fd00::200:5efe:127.0.0.1]:2379",
+    "https://[2001:0:102:304::5601:5601]:2379",
+    "https://0.0.0.1:2379",
+    "https://240.0.0.1:2379",
+    "https://255.255.255.255:2379",
     "https://0.0.0.0:2379",
     "https://[::]:2379",
     "https://[::0.0.0.0]:2379",

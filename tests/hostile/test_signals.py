@@ -6,8 +6,9 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile.child_run import ChildRun
@@ -33,6 +34,11 @@ FAULTS = {
     "test_a_run_on_an_etcd_is_partial": (
         "SIGINT or SIGTERM in the middle of a run",
         "report with the results so far, marked partial, exit code 2",
+        "1 s on a quiet machine",
+    ),
+    "test_what_is_recorded_is_judged": (
+        "SIGINT or SIGTERM while the first listener is silent and the facts of another one are recorded",
+        "results of the other listener as in a whole run, without a further connection; partial, exit code 2",
         "1 s on a quiet machine",
     ),
     "test_signals_that_follow_do_not_lose_the_report": (
@@ -132,6 +138,58 @@ def test_a_run_on_an_etcd_is_partial(live: Live, tmp_path: Path, number: signal.
     outcomes = [result["outcome"] for result in _report(tmp_path)["results"]]  # type: ignore[attr-defined]
     assert outcomes.count("conforms") > 3
     assert "not-run" in outcomes
+
+
+def _connections_to(urls: Iterable[str]) -> set[str]:
+    """The addresses of the connections that this machine makes, or has just made, to these."""
+    ports = tuple(f":{int(url.rpartition(':')[2]):04X}" for url in urls)
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return {row[1] for row in rows if row[2].endswith(ports)}
+
+
+_QUIET = 100
+"""How often in a row no new connection is seen before the listeners count as collected."""
+
+
+def _results(directory: Path, urls: Iterable[str]) -> dict[tuple[str, str], tuple[object, ...]]:
+    rows: list[dict[str, Any]] = _report(directory)["results"]  # type: ignore[assignment]
+    return {
+        (row["url"], row["check"]): (row["outcome"], [finding["message"] for finding in row["findings"]])
+        for row in rows
+        if row["url"] in urls and row["role"] != "cluster" and row["outcome"] != "not-run"
+    }
+
+
+@BOTH
+def test_what_is_recorded_is_judged(live: Live, tmp_path: Path, number: signal.Signals) -> None:
+    whole, interrupted = (tmp_path / name for name in ("whole", "interrupted"))
+    for directory in (whole, interrupted):
+        directory.mkdir()
+    urls = {live.client, live.peer}
+    run = ChildRun(whole, [*live.options, "--etcd-report=report.json"])
+    assert run.end().exit_code == 0
+    made = set[str]()
+    quiet = 0
+
+    def collected() -> bool:
+        nonlocal quiet
+        new = _connections_to(urls) - made
+        quiet = 0 if new else quiet + 1
+        made.update(new)
+        return "::client-127.0.0.2" in run.output and quiet > _QUIET
+
+    with socket.create_server(("127.0.0.2", 0), backlog=64) as silent:
+        endpoint = f"--etcd-endpoint=https://127.0.0.2:{silent.getsockname()[1]}"
+        options = [endpoint, *live.options, "--etcd-report=report.json", f"--etcd-timeout={SILENCE}"]
+        run = ChildRun(interrupted, ["-v", *options])
+        run.wait_until(collected)
+        assert "PASSED" not in run.output
+        _interrupted(run, number, interrupted)
+    expected, judged = _results(whole, urls), _results(interrupted, urls)
+    assert judged.items() <= expected.items()
+    assert len(judged) > len(expected) * 0.8, expected.keys() - judged.keys()
+    assert not _connections_to(urls) - made
+    assert "exit code 2: interrupted" in run.output
 
 
 @BOTH

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from impostors.impostor import Answer, Answers, answers, impostor
-from servers import Handler, Server
+from servers import Handler, Server, ThreadedServer
 
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
 
@@ -34,7 +34,7 @@ class FakeCluster:
 
     pki: ClusterPKI
     directory: Path
-    serve: Callable[[Handler], Server]
+    serve: Callable[[Handler], Server | ThreadedServer]
     listeners: list[Listener] = field(default_factory=list)
     responses: dict[str, Answer] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubeadm.judging import Found
-from kubeadm.nodes import PKI, Cluster, Node
+from kubeadm.nodes import PKI, Cluster, Node, changed
 from pytest_etcdtls.pki import bundle
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
@@ -42,6 +43,25 @@ class Drift:
     options: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[str, ...] = JUDGED
     found: Found = field(default_factory=dict)
+
+    def declare(self, cluster: Cluster, node: Node, directory: Path) -> dict[str, str]:
+        """Write the manifest and the copy of ``/etc/kubernetes/pki``; return the options that name them."""
+        pki, manifest = directory / "pki", directory / "etcd.yaml"
+        shutil.copytree(node.pki, pki)
+        for place in (pki, pki / "etcd"):
+            place.chmod(0o755)
+        self.files(cluster, node, pki)
+        words = {
+            "address": node.address,
+            "client": str(node.client),
+            "peer": str(node.peer),
+            "metrics": str(node.metrics),
+            "pki": str(pki),
+        }
+        flags = {name: value and value.format(**words) for name, value in self.flags.items()}
+        manifest.write_text(changed(node.text, flags))
+        options = {name: value.format(**words) for name, value in self.options.items()}
+        return {"etcd_config": str(manifest), "etcd_pki_dir": str(pki), **options}
 
 
 def put(pki: Path, name: str, pair: Identity) -> None:
@@ -111,6 +131,17 @@ def _a_request(cluster: Cluster, node: Node, pki: Path) -> None:
 
 def _open_key(cluster: Cluster, node: Node, pki: Path) -> None:
     (pki / "etcd" / "peer.key").chmod(0o644)
+
+
+def _open_key_in_a_shut_directory(cluster: Cluster, node: Node, pki: Path) -> None:
+    _open_key(cluster, node, pki)
+    (pki / "etcd").chmod(0o700)
+
+
+def _key_in_the_certificate(cluster: Cluster, node: Node, pki: Path) -> None:
+    certificate = pki / "etcd" / "server.crt"
+    certificate.write_bytes(certificate.read_bytes() + (pki / "etcd" / "server.key").read_bytes())
+    certificate.chmod(0o644)
 
 
 def _open_client_key(cluster: Cluster, node: Node, pki: Path) -> None:
@@ -215,6 +246,10 @@ DRIFTS: Mapping[str, Drift] = {
         },
     ),
     "a key for everybody": Drift(files=_open_key, found={"warns": {"cluster": {"config.key-file-mode"}}}),
+    "a key for everybody in a directory for root": Drift(files=_open_key_in_a_shut_directory, found={}),
+    "a key in a certificate's file": Drift(
+        files=_key_in_the_certificate, found={"warns": {"cluster": {"config.key-file-mode"}}}
+    ),
     "a client's key for everybody": Drift(
         files=_open_client_key, found={"warns": {"cluster": {"config.key-file-mode"}}}
     ),

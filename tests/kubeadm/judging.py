@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.settings.read import read_live_target
 from pytest_etcdtls.target import Target
 
@@ -42,6 +42,9 @@ class Given:
 
     def resolve(self, name: str, value: str) -> Path:
         return Path(value)
+
+    def origin(self, name: str) -> str:
+        return ""
 
 
 def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:

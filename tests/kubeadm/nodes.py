@@ -19,8 +19,8 @@ import yaml
 from pytest_etcdtls.cluster.config import claim_ports
 from pytest_etcdtls.cluster.member import ReadinessLog, Served
 from pytest_etcdtls.cluster.process import EtcdProcess, stop_all
-from pytest_etcdtls.cluster.sources import binary_version, clean_environment
-from pytest_etcdtls.cluster.watchdog import Watchdog
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.cluster.watchdog import Watchdog, child_environment
 from pytest_etcdtls.declared.flags import flag_known
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
@@ -117,7 +117,7 @@ class Cluster:
         for node in nodes or self.nodes:
             log = node.root / "etcd.log"
             argv = [*self._prefix, str(self.binary), *node.command(changes)]
-            process = EtcdProcess(argv, clean_environment({}), log, self._watchdog)
+            process = EtcdProcess(argv, child_environment(), log, self._watchdog)
             process.start()
             self._processes[node.name] = process
             [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]

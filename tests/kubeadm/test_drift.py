@@ -5,37 +5,23 @@ The running node conforms; the manifests and the copies of its certificates are 
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from kubeadm.drifts import DRIFTS, JUDGED, Drift
 from kubeadm.judging import explain, found, judged, target
-from kubeadm.nodes import Cluster, Node, changed
+from kubeadm.nodes import Cluster, Node
 from pytest_etcdtls.results import CheckResult
 
 
 def look_at(drift: Drift, cluster: Cluster, node: Node, directory: Path) -> list[CheckResult]:
     """Judge the running node by a declaration and files that differ from it."""
-    pki, manifest = directory / "pki", directory / "etcd.yaml"
-    shutil.copytree(node.pki, pki)
-    drift.files(cluster, node, pki)
-    words = {
-        "address": node.address,
-        "client": str(node.client),
-        "peer": str(node.peer),
-        "metrics": str(node.metrics),
-        "pki": str(pki),
-    }
-    flags = {name: value and value.format(**words) for name, value in drift.flags.items()}
-    manifest.write_text(changed(node.text, flags))
-    options = {name: value.format(**words) for name, value in drift.options.items()}
-    return judged(target(etcd_config=manifest, etcd_pki_dir=pki, **options), *drift.checks)
+    return judged(target(**drift.declare(cluster, node, directory)), *drift.checks)
 
 
-def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path) -> None:
-    results = look_at(Drift(), control_plane, control_plane.nodes[0], tmp_path)
+def test_nothing_is_found_without_a_drift(control_plane: Cluster, open_directory: Path) -> None:
+    results = look_at(Drift(), control_plane, control_plane.nodes[0], open_directory)
     assert found(results) == {}, explain(results)
     assert {result.check for result in results if result.outcome == "conforms"} > {
         *("config.served-file", "config.peer-served-file", "config.key-matches-certificate"),
@@ -69,8 +55,8 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
         for name, drift in DRIFTS.items()
     ],
 )
-def test_the_expected_checks_find_the_fault(drift: str, control_plane: Cluster, tmp_path: Path) -> None:
-    results = look_at(DRIFTS[drift], control_plane, control_plane.nodes[0], tmp_path)
+def test_the_expected_checks_find_the_fault(drift: str, control_plane: Cluster, open_directory: Path) -> None:
+    results = look_at(DRIFTS[drift], control_plane, control_plane.nodes[0], open_directory)
     assert found(results) == DRIFTS[drift].found, explain(results)
 
 

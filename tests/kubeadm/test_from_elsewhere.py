@@ -16,7 +16,7 @@ import pytest
 
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Cluster, Node, running
-from pytest_etcdtls.cluster.sources import clean_environment
+from pytest_etcdtls.cluster.watchdog import child_environment
 
 CHECKS = "config,listener,cert.covers-endpoint,cert.trusted,mtls.trusted-client,mtls.no-certificate"
 FOREIGN_BIND = "/proc/sys/net/ipv4/ip_nonlocal_bind"
@@ -87,7 +87,7 @@ def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:
         text=True,
         check=False,
         cwd=directory,
-        env={**clean_environment({}), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
+        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
         timeout=300,
     )
     assert report.exists(), done.stdout + done.stderr

@@ -11,9 +11,9 @@ from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Given, found
 from kubeadm.nodes import SHAPES, Cluster
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.settings.read import Settings, is_kubeadm, read_settings
 
 DECLARED = Path(__file__).parents[1] / "declared" / "shapes"

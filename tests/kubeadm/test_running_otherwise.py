@@ -10,12 +10,12 @@ import pytest
 from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.errors import InconclusiveError
-from pytest_etcdtls.facts.configuration import LoopbackElsewhere
+from pytest_etcdtls.facts.discovery import LoopbackElsewhere
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Bounds
 from pytest_etcdtls.tls.attempt import Attempt
@@ -84,7 +84,7 @@ def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(la
         f"http://127.0.0.1:{node.metrics} is declared, on loopback only, and {url} answers"
     )
     assert "HTTP 200" in finding.observed
-    [command] = finding.reproduce
+    [command] = finding.commands
     assert command.startswith(f"curl -sS -i -k --http1.1 {url}/health\n# look for ")
     tried = [one for one in observer.connections if one.url == url]
     assert [one.identity for one in tried if isinstance(one, Attempt)] == ["none"]

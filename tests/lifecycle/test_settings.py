@@ -15,12 +15,12 @@ import pytest
 from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Target
 
 DEADLINE = 60.0
@@ -85,9 +85,9 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
         (["!lifecycle"], 0),
     ],
 )
-def test_the_plan_has_the_number_of_clusters(patterns: list[str], clusters: int) -> None:
+def test_the_plan_has_the_number_of_clusters(patterns: list[str], clusters: int, newest_etcd: Path) -> None:
     needs = [(need.type, need.key) for check in select(patterns) for need in check.needs.values()]
-    assert len(settings_for(needs)) == clusters
+    assert len(settings_for(of_binary(newest_etcd), needs)) == clusters
 
 
 def test_connections_of_experiments_are_not_counted_for_the_target(newest_etcd: Path) -> None:

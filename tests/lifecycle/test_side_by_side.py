@@ -10,11 +10,14 @@ import pytest
 from unruly.programs import recorded
 
 from lifecycle.targets import of_binary
+from pytest_etcdtls.collector import AT_ONCE, Experiments
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import AT_ONCE, Experiments, Observer, SharedLock
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Target
+from pytest_etcdtls.workers import SharedLock
 
 DEADLINE = 60.0
 
@@ -23,15 +26,16 @@ def _started(record: Path) -> list[int]:
     return [int(line) for line in record.read_text().split()] if record.exists() else []
 
 
-def _settings(*patterns: str) -> list[str]:
-    return settings_for((need.type, need.key) for one in select(patterns) for need in one.needs.values())
+def _settings(target: Target, *patterns: str) -> list[str]:
+    needs = ((need.type, need.key) for one in select(patterns) for need in one.needs.values())
+    return settings_for(target, needs)
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
 def test_concurrent_experiments_give_the_same_results(newest_etcd: Path, tmp_path: Path) -> None:
     record, patterns = tmp_path / "record", ["lifecycle.version-*", "lifecycle.cipher-suites"]
     observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
-    experiments = Experiments(observer, _settings(*patterns))
+    experiments = Experiments(observer, _settings(observer.target, *patterns))
     results = run_checks(observer, select(patterns))
     experiments.end()
     assert {result.outcome for result in results} == {Outcome.CONFORMS}
@@ -46,8 +50,9 @@ def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
     clusters.mkdir()
     program = recorded(record)(newest_etcd, tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(clusters))
-    settings = _settings("lifecycle")
-    experiments = Experiments(Observer(of_binary(program)), settings)
+    observer = Observer(of_binary(program))
+    settings = _settings(observer.target, "lifecycle")
+    experiments = Experiments(observer, settings)
     deadline = time.monotonic() + DEADLINE
     while not _started(record) and time.monotonic() < deadline:
         threading.Event().wait(0.01)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lifecycle.targets import of_etcd
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import run_checks
 
 
 def _result(binary: Path, version: str) -> CheckResult:

@@ -8,12 +8,12 @@ from pathlib import Path
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 
 

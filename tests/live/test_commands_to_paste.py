@@ -12,11 +12,14 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
-from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import SigningKey, Target
 
 OPEN = ClusterConfig(
     pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",))),
@@ -41,16 +44,17 @@ def _shape(command: str) -> str:
 def _by_shape(results: list[CheckResult]) -> dict[str, tuple[str, ...]]:
     """Return all commands of a finding, which may build on each other, by the shape of one of them."""
     return {
-        _shape(command): finding.reproduce
+        _shape(command): finding.commands
         for result in results
         for finding in result.findings
-        for command in finding.reproduce
+        for command in finding.commands
         if "# look for" in command and finding.evidence.get("identity") not in _NEED_THE_CA_KEY
     }
 
 
 def _paste(command: str, directory: Path, etcd: Path) -> str:
-    environment = {"PATH": f"{etcd.parent}:{os.environ['PATH']}", "HOME": str(directory)}
+    exported = {name: value for name, value in os.environ.items() if name.startswith("ETCDCTL_")}
+    environment = {"PATH": f"{etcd.parent}:{os.environ['PATH']}", "HOME": str(directory), **exported}
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=directory,
@@ -64,13 +68,30 @@ def _paste(command: str, directory: Path, etcd: Path) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def _tunnelled(target: Target) -> Target:
+    """Return the target under a name that does not resolve, with a way to each listener."""
+    listeners = tuple(
+        replace(one, host="etcd.example", connect_to=(one.host, one.port)) for one in target.listeners
+    )
+    return replace(target, listeners=listeners)
+
+
 @pytest.mark.program("openssl", "curl")
 @pytest.mark.etcd_version("3.5.1", "3.6", "3.7")
-def test_each_shape_of_command_shows_what_to_look_for(etcd_binary: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tunnel", [False, True], ids=["directly", "connect-to"])
+def test_each_shape_of_command_shows_what_to_look_for(
+    etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tunnel: bool
+) -> None:
     if not etcd_binary.with_name("etcdctl").exists():
         pytest.skip(f"needs etcdctl beside {etcd_binary}")
     with start_process(OPEN, etcd_binary) as cluster:
-        results = run_checks(Observer(cluster.target()), select(["!lifecycle", "!tls.stalled-handshake"]))
+        target = cluster.target()
+        if tunnel:
+            target = _tunnelled(target)
+            monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1")
+            monkeypatch.setenv("ETCDCTL_CERT", str(cluster.members[0].file("client.crt")))
+            monkeypatch.setenv("ETCDCTL_KEY", str(cluster.members[0].file("client.key")))
+        results = run_checks(Observer(target), select(["!lifecycle", "!tls.stalled-handshake"]))
         shapes = _by_shape(results)
         ran: set[str] = set()
         for commands in shapes.values():
@@ -85,8 +106,7 @@ def test_each_shape_of_command_shows_what_to_look_for(etcd_binary: Path, tmp_pat
                 if wanted:
                     assert [word for word in wanted if word in output], f"{command}\n{output}"
                 assert "unknown authority" not in output, command
-    kinds = {shape.split()[0] for shape in shapes}
-    assert {"curl", "etcdctl", "openssl"} <= kinds
+    assert {"curl", "etcdctl", "openssl"} <= {word for shape in shapes for word in shape.split()}
     assert any("etcdctl" in shape and "--cert" not in shape for shape in shapes)
     assert any("etcdctl" in shape and "member list" in shape for shape in shapes)
 
@@ -103,7 +123,7 @@ def test_swapped_files_are_shown_by_diff(newest_etcd: Path, tmp_path: Path) -> N
     with start_process(swapped, newest_etcd) as cluster:
         results = run_checks(Observer(cluster.target()), select(["cert.ports-not-swapped"]))
         (finding,) = results[0].findings
-        for command, file in zip(finding.reproduce, ("peer.crt", "server.crt"), strict=True):
+        for command, file in zip(finding.commands, ("peer.crt", "server.crt"), strict=True):
             assert f"diff - {cluster.members[0].file(file)} " in command
             assert _paste(command, tmp_path, newest_etcd).splitlines() == ["same"], command
 
@@ -113,7 +133,26 @@ def test_every_command_names_existing_files(newest_etcd: Path) -> None:
         results = run_checks(
             Observer(cluster.target()), select(["cluster.advertised-https", "api.pprof-hidden"])
         )
-        lines = [line for result in results for finding in result.findings for line in finding.reproduce]
+        lines = [line for result in results for finding in result.findings for line in finding.commands]
         files = [name for line in lines for name in re.findall(r"--(?:cert|key)[ =](\S+)", line)]
         assert len(files) == 4
         assert all(Path(name).is_file() for name in files)
+
+
+@pytest.mark.program("openssl", "curl")
+def test_an_issued_client_is_made_before_it_is_presented(newest_etcd: Path, tmp_path: Path) -> None:
+    with start_process(ClusterConfig(enable_pprof=True), newest_etcd) as cluster:
+        target, authority = cluster.target(), cluster.pki.client_ca
+        (tmp_path / "ca.key").write_bytes(encode_key(authority.key))
+        signing = SigningKey(
+            certificate=authority.certificate,
+            key=authority.key,
+            certificate_file=str(cluster.members[0].file("client-ca.crt")),
+            key_file=str(tmp_path / "ca.key"),
+        )
+        held = replace(target.client, identities=(), signing_key=signing)
+        results = run_checks(Observer(replace(target, client=held)), select(["api.pprof-hidden"]))
+        [finding] = next(result.findings for result in results if result.role == Role.CLIENT)
+        output = "".join(_paste(command, tmp_path, newest_etcd) for command in finding.commands)
+    assert "HTTP/1.1 200 OK" in output
+    assert "--cert issued.crt --key issued.key" in finding.commands[-1]

@@ -18,16 +18,17 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
+from pytest_etcdtls.facts.fact import SharedAttempts
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
-from pytest_etcdtls.facts.probe import SharedAttempts
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Protocol
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
@@ -54,7 +55,7 @@ def test_fewer_connections_give_the_same_verdicts(live: Target) -> None:
     for label, number in observers[1].first_tries.items():
         assert number <= planned(sparing, checks)[label]
         assert number < observers[0].first_tries[label]
-    assert sorted(observers[1].undeclared) == []
+    assert sorted(observers[1].beyond) == []
 
 
 def test_untested_behaviour_is_not_reported_as_observed(live: Target) -> None:
@@ -125,7 +126,7 @@ def test_a_hello_with_several_unusual_values_is_shared(live: Target) -> None:
         ["tls.compression", "tls.unknown-extensions-tolerated", "tls.version-floor", "tls.groups"]
     )
     observer, [client, *_] = Observer(live), live.listeners
-    observer.target = replace(live, listeners=(client,))
+    observer.recording.target = replace(live, listeners=(client,))
     assert {one.outcome for one in run_checks(observer, checks)} == {Outcome.CONFORMS}
     offered = observer.get(FirstContact, None, client).offered
     counted = Counter(one.purpose for one in observer.connections if isinstance(one, HelloExchange))

@@ -12,9 +12,9 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 
 TOLERANCE = 1

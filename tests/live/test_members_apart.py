@@ -13,10 +13,12 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import PortCredentials, Target
 
 GOOD = ClusterConfig()
@@ -69,9 +71,9 @@ def test_a_stale_copy_of_a_member(newest_etcd: Path) -> None:
 
 @pytest.mark.kills("cluster.same-version")
 @pytest.mark.two_etcds
-@pytest.mark.etcd_version("3.5.1", "3.5.33")
-def test_members_with_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
-    with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
+def test_members_with_two_versions(etcd_binaries: dict[str, Path]) -> None:
+    older, *_, newest = etcd_binaries.values()
+    with start_process(GOOD, older) as first, start_process(GOOD, newest) as second:
         result = _judge(_joined(first.target(), second.target()), "cluster.same-version")
         versions = {first.version, second.version}
     assert result.outcome is Outcome.WARNS
@@ -103,6 +105,17 @@ def test_members_with_two_policies(
         result = _judge(_joined(first.target(), second.target()), "cluster.same-policy")
     assert result.outcome is outcome
     assert observed in result.findings[0].observed
+
+
+def test_a_member_that_trusts_a_second_ca_of_the_same_name(newest_etcd: Path) -> None:
+    config = replace(GOOD, trusted_ca_file="two.pem", expects_health=False)
+    two = encode_certificates([CertificateAuthority.create("etcd client-port CA").certificate for _ in "ab"])
+    with (
+        start_process(GOOD, newest_etcd) as first,
+        start_process(replace(config, extra_files={"two.pem": two}), newest_etcd) as second,
+    ):
+        [finding] = _judge(_joined(first.target(), second.target()), "cluster.same-ca").findings
+    assert finding.observed.endswith(": CN=etcd client-port CA (2 certificates)")
 
 
 def test_hosts_that_were_not_named_are_not_contacted(newest_etcd: Path) -> None:

@@ -6,15 +6,24 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.profile import CLIENT, Identity
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.profile import CLIENT, CALayout, Identity, PKIPlan
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import Target
 
 GOOD = ClusterConfig()
@@ -66,3 +75,108 @@ def test_without_a_certificate_request_no_proxy_is_suspected(newest_etcd: Path) 
     assert result.outcome is Outcome.VIOLATES
     assert result.remediation.startswith("this port requests no certificate")
     assert "terminates" not in result.remediation
+
+
+_NO_LIST = b"no list"
+_PEM_LIST = CertificateAuthority.create("clients").crl("pem")
+_WITH_LISTS_IN_TLS = ("3.5.33", "3.6", "3.7")
+"""Where the port for gRPC looks at the revocation list, in tls.Config.VerifyPeerCertificate."""
+
+
+@pytest.mark.parametrize(
+    ("crl", "lines", "why", "remedy"),
+    [
+        (_NO_LIST, _WITH_LISTS_IN_TLS, "is not a CRL that etcd can read", "replace it by a CRL in DER"),
+        (_PEM_LIST, ("3.6", "3.7"), "is PEM, which etcd reads up to 3.5 only", "-outform DER"),
+    ],
+    ids=["no list", "PEM"],
+)
+def test_a_revocation_list_refuses_in_the_handshake_where_a_port_serves_grpc_alone(
+    etcd_binary: Path, crl: bytes, lines: tuple[str, ...], why: str, remedy: str
+) -> None:
+    config = replace(BROKEN, client_http=True, client_crl_file="list.crl", extra_files={"list.crl": crl})
+    try:
+        with start_process(config, etcd_binary) as cluster:
+            result = _judge(cluster.target())
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    if not any(binary_version(etcd_binary).startswith(line) for line in lines):
+        assert result.outcome is Outcome.CONFORMS
+        return
+    message = result.findings[0].message
+    assert "is refused: a port for gRPC alone reads the revocation list in the handshake" in message
+    assert why in message
+    assert remedy in result.remediation
+
+
+def test_a_bundle_that_was_replaced_after_the_start_is_not_in_force(etcd_binary: Path) -> None:
+    former = CertificateAuthority.create("former CA").certificate.public_bytes(Encoding.PEM)
+    config = replace(BROKEN, trusted_ca_file="clients.crt", extra_files={"clients.crt": former})
+    with start_process(config, etcd_binary) as cluster:
+        (member,) = cluster.members
+        member.file("clients.crt").write_bytes(member.file("client-ca.crt").read_bytes())
+        result = _judge(cluster.target())
+    message = result.findings[0].message
+    assert "clients.crt has its CA, CN=etcd client-port CA, and etcd does not announce it" in message
+    assert "it has read an older file (trusted: CN=former CA)" in message
+    assert result.remediation == "restart etcd, which reads --trusted-ca-file at start only"
+
+
+def test_a_rule_about_names_is_named(etcd_binary: Path) -> None:
+    config = replace(BROKEN, client_cert_allowed_hostname="client.internal")
+    with start_process(config, etcd_binary) as cluster:
+        target = cluster.target()
+        undeclared = replace(
+            target, declared={}, client=replace(target.client, allowed_hostname=(), allowed_cn=())
+        )
+        result, unknown = _judge(target), _judge(undeclared)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "a declared rule about names excludes" in result.reason
+    assert "nothing in the certificate explains: an allowed name may" in unknown.findings[0].message
+
+
+@pytest.mark.etcd_version("3.6", "3.7")
+def test_a_sent_key_above_8192_bits_is_named(newest_etcd: Path) -> None:
+    """Go refuses it in any certificate that is sent, on the path or not."""
+    key = rsa.RSAPublicNumbers(65537, (1 << 8199) + 1).public_key()
+    issuer = CertificateAuthority.create("long key")
+    name = issuer.certificate.subject
+    stray = (
+        x509.CertificateBuilder(name, name, key, 7)
+        .not_valid_before(issuer.certificate.not_valid_before_utc)
+        .not_valid_after(issuer.certificate.not_valid_after_utc)
+        .sign(issuer.key, hashes.SHA256())
+    )
+    with start_process(GOOD, newest_etcd) as cluster:
+        good = cluster.target().client.identities[0]
+        result = _judge(cluster.target(), replace(good, chain=(*good.chain, stray)))
+    assert (
+        "the CA CN=long key that it sends has RSA 8200 bits, and Go takes 8192" in result.findings[0].message
+    )
+    assert "replace it in the client's certificate file" in result.remediation
+
+
+@pytest.mark.parametrize("sent", [0, 1], ids=["the client", "its CA"])
+def test_a_revocation_list_is_compared_with_every_certificate_that_is_sent(
+    etcd_binary: Path, sent: int
+) -> None:
+    authority = CertificateAuthority.create("lists")
+    config = replace(
+        BROKEN,
+        pki=PKIPlan(layout=CALayout.INTERMEDIATE),
+        client_crl_file="list.crl",
+        extra_files={"list.crl": authority.crl()},
+    )
+    with start_process(config, etcd_binary) as cluster:
+        client = cluster.target().client.identities[0]
+        accepted = _judge(cluster.target())
+        authority.revoke(client.chain[sent])
+        (member,) = cluster.members
+        member.file("list.crl").write_bytes(authority.crl())
+        result = _judge(cluster.target())
+    assert accepted.outcome is Outcome.CONFORMS
+    whom = ("its certificate", f"the CA {shown(client.chain[1])}, which it sends")[sent]
+    assert f"accepted by TLS and closed by etcd: {member.file('list.crl')} revokes {whom}" in (
+        result.findings[0].message
+    )
+    assert "correct the list of --client-crl-file" in result.remediation

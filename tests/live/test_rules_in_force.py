@@ -11,11 +11,11 @@ from zoo.baseline import warned
 from zoo.model import explain, found
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.runner import run_checks
 
 GOOD = ClusterConfig()
 FAMILIES = ["listener", "mtls", "api", "cluster", "advisory"]

@@ -15,12 +15,12 @@ from zoo.client_access import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, Identity, PKIPlan
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
@@ -91,7 +91,7 @@ def test_an_accepted_client_without_a_certificate_decides_for_all_identities(etc
     assert expired.message == (
         "an expired client certificate is not refused: a client without a certificate is accepted"
     )
-    assert not any("none.crt" in line for line in expired.reproduce)
+    assert not any("none.crt" in line for line in expired.commands)
 
 
 def test_a_missing_bundle_is_not_in_force_if_unauthenticated_clients_are_served(newest_etcd: Path) -> None:

@@ -11,12 +11,12 @@ from starting import start_process
 from zoo.model import explain
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Listener, Target
 
@@ -107,9 +107,9 @@ def test_hosts_that_are_not_idna(host: str, newest_etcd: Path) -> None:
 
 @pytest.mark.kills("api.version-agrees", "api.peer-members")
 @pytest.mark.two_etcds
-@pytest.mark.etcd_version("3.5.1")
-def test_the_peer_port_of_another_etcd_is_passed(etcd_binary: Path, newest_etcd: Path) -> None:
-    with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
+def test_the_peer_port_of_another_etcd_is_passed(etcd_binaries: dict[str, Path]) -> None:
+    older, *_, newest = etcd_binaries.values()
+    with start_process(GOOD, older) as first, start_process(GOOD, newest) as second:
         peer = second.target()
         target = replace(
             first.target(),
@@ -157,3 +157,73 @@ def test_the_gateway_is_used_as_the_given_user(split: bool, etcd_binary: Path) -
     assert (as_user.outcome, as_user.reason) == (Outcome.CONFORMS, "requested as user root")
     assert as_nobody.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-user" in as_nobody.reason
+
+
+_ONE_CA = replace(GOOD, metrics="https", pki=PKIPlan(layout=CALayout.SHARED))
+_WRONG_PORTS = [
+    (
+        Role.PEER,
+        Role.CLIENT,
+        "a peer port of etcd, named as a client port: it answers /members",
+        "--etcd-peer",
+    ),
+    (Role.CLIENT, Role.PEER, "a client port of etcd, named as a peer port: it answers /health", "--etcd-end"),
+    (
+        Role.METRICS,
+        Role.CLIENT,
+        "a metrics port of etcd, named as a client port: it answers /health and not /version",
+        "--etcd-metrics-endpoint",
+    ),
+    (Role.METRICS, Role.PEER, "a metrics port of etcd, named as a peer port", "--etcd-metrics-endpoint"),
+    (Role.PEER, Role.METRICS, "a peer port of etcd, named as a metrics port", "--etcd-peer-endpoint"),
+    (Role.PEER, Role.CLIENT_HTTP, "a peer port of etcd, named as a client port for HTTP", "--etcd-peer"),
+]
+
+
+@pytest.mark.kills("listener.is-etcd")
+def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
+    with start_process(_ONE_CA, etcd_binary) as cluster:
+        target = cluster.target()
+        target = replace(target, peer=replace(target.peer, identities=target.client.identities))
+        for real, named, message, option in _WRONG_PORTS:
+            listener = replace(_of(target, real), role=named, label=f"{named}-m0")
+            judge = Judge(Observer(replace(target, listeners=(listener,))))
+            gate, other = (judge.result(catalogue()[id_], listener) for id_ in ("listener.is-etcd", _OTHER))
+            assert gate.outcome is Outcome.VIOLATES
+            assert f"this is {message}" in gate.findings[0].message
+            assert f"name it with {option}" in gate.remediation
+            assert other.outcome is Outcome.NOT_VERIFIED
+        for listener in target.listeners:
+            assert (
+                _judge(replace(target, listeners=(listener,)), "listener.is-etcd").outcome is Outcome.CONFORMS
+            )
+
+
+_OTHER = "mtls.no-certificate"
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+@pytest.mark.parametrize("gateway", ["true", "false"])
+def test_a_port_without_grpc_or_without_a_gateway_is_a_client_port(gateway: str, etcd_binary: Path) -> None:
+    config = replace(GOOD, client_http=True, extra_flags=(f"--enable-grpc-gateway={gateway}",))
+    with start_process(replace(config, expects_health=False), etcd_binary) as cluster:
+        target = cluster.target()
+        for role in (Role.CLIENT, Role.CLIENT_HTTP):
+            listener = replace(_of(target, role), role=Role.CLIENT)
+            result = _judge(replace(target, listeners=(listener,)), "listener.is-etcd")
+            assert result.outcome is Outcome.CONFORMS, result
+
+
+@pytest.mark.kills("mtls.plaintext-refused")
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_grpc_in_plaintext_is_named(etcd_binary: Path) -> None:
+    """With --listen-client-http-urls an http client URL serves gRPC alone, over HTTP/2 without TLS."""
+    config = replace(GOOD, client_scheme="http", client_http=True, expects_health=False)
+    with start_process(config, etcd_binary) as cluster:
+        target = cluster.target()
+        listeners = [_of(target, role) for role in (Role.CLIENT, Role.CLIENT_HTTP)]
+        results = [_judge(replace(target, listeners=(one,)), "mtls.plaintext-refused") for one in listeners]
+    grpc, http = (result.findings[0] for result in results)
+    assert (grpc.message, grpc.observed) == ("gRPC is served in plaintext", "an HTTP/2 SETTINGS frame")
+    assert f"etcdctl --endpoints={listeners[0].url} endpoint status" in grpc.commands[0]
+    assert http.message == "plain HTTP is answered"

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from declared.etcd_itself import trusted_client_ends
 
 from model.drawing import PORTS, Draw
 from pytest_etcdtls.cluster.config import claim_ports
-from pytest_etcdtls.cluster.sources import binary_version, clean_environment
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Via
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
@@ -143,7 +144,7 @@ def compare(drawn: Draw, binary: Path, place: Place, seed: int) -> Compared:
     try:
         member = declared_member(from_command_line(["etcd", *real.arguments], real.variables))
     except UsageError as error:
-        with _running(binary, real, place) as etcd:
+        with running(binary, real.arguments, real.variables, place.directory) as etcd:
             started = etcd.serves(must_end=True)
         differences = [f"it starts, and the reader says: {error}"] if started else []
         return Compared(started, 0, tuple(differences), real, etcd.text)
@@ -151,7 +152,7 @@ def compare(drawn: Draw, binary: Path, place: Place, seed: int) -> Compared:
     stops += _stopped_by_files(member, version)
     found: list[str] = []
     attempts = 0
-    with _running(binary, real, place) as etcd:
+    with running(binary, real.arguments, real.variables, place.directory) as etcd:
         started = etcd.serves(must_end=bool(stops))
         # It closed the ports of clients, and now and then does not end then.
         if (
@@ -177,11 +178,12 @@ def compare(drawn: Draw, binary: Path, place: Place, seed: int) -> Compared:
     return Compared(started, attempts, tuple(found), real, etcd.text)
 
 
-class _Etcd:
+class Etcd:
     """An etcd that runs, and what it has logged so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process, self._lines = process, list[str]()
+        self._reader: threading.Thread | None = None
 
     @property
     def text(self) -> str:
@@ -202,12 +204,19 @@ class _Etcd:
                 self._lines.append(line)
                 serving = serving or bool(_SERVES.search(line))
                 if serving and not must_end:
+                    # An etcd whose log nobody reads stops when the pipe is full.
+                    self._reader = threading.Thread(target=self._read, daemon=True)
+                    self._reader.start()
                     return True
                 if serving and self._quiet():
                     break
             return serving and not self.ended and not _ENDS.search(self.text)
         finally:
             watchdog.cancel()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._lines.extend(self._process.stdout)
 
     def _quiet(self) -> bool:
         """Return whether it neither ends nor fails within a second after it logs that it serves."""
@@ -221,25 +230,31 @@ class _Etcd:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         assert self._process.stdout is not None
-        self._lines += self._process.stdout.readlines()
+        if self._reader is not None:
+            self._reader.join()
+        else:
+            self._read()
         self._process.stdout.close()
         self._process.wait()
 
 
 @contextmanager
-def _running(binary: Path, real: Draw, place: Place) -> Iterator[_Etcd]:
+def running(
+    binary: Path, arguments: Sequence[str], variables: Mapping[str, str], directory: Path
+) -> Iterator[Etcd]:
+    """Run an etcd until the end of the block."""
     process = subprocess.Popen(
-        [binary, *real.arguments],
-        env=clean_environment(real.variables),
+        [binary, *arguments],
+        env={**child_environment(), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        cwd=place.directory,
+        cwd=directory,
         start_new_session=True,
     )
-    etcd = _Etcd(process)
+    etcd = Etcd(process)
     try:
         yield etcd
     finally:
@@ -277,7 +292,7 @@ def _bad(files: MemberFiles, side: str, *, dials: bool) -> Iterator[FileFact]:
 
 
 def _wire(
-    member: DeclaredMember, version: str, place: Place, etcd: _Etcd, rng: Random
+    member: DeclaredMember, version: str, place: Place, etcd: Etcd, rng: Random
 ) -> Iterator[str | None]:
     """Yield for each connection how it differs from what the model says; ``None`` if it does not."""
     done = effective_of(member, version)
@@ -310,7 +325,7 @@ def _wire(
     yield from _services(member, version, place, etcd)
 
 
-def _services(member: DeclaredMember, version: str, place: Place, etcd: _Etcd) -> Iterator[str | None]:
+def _services(member: DeclaredMember, version: str, place: Place, etcd: Etcd) -> Iterator[str | None]:
     """Yield whether the gateway and profiles are served where the good client is."""
     done = effective_of(member, version)
     good = place.identities["client"]["good"]
@@ -331,7 +346,7 @@ def _services(member: DeclaredMember, version: str, place: Place, etcd: _Etcd) -
             yield None if served is said else f"{declared.url}: {what}: {attempt.describe()}, said: {said}"
 
 
-def _attempt(declared: EffectiveListener, scheme: str, request: Request, etcd: _Etcd) -> Attempt:
+def _attempt(declared: EffectiveListener, scheme: str, request: Request, etcd: Etcd) -> Attempt:
     listener = Listener(
         role=declared.role,
         scheme="https" if scheme == "https" else "http",
@@ -349,7 +364,7 @@ def _attempt(declared: EffectiveListener, scheme: str, request: Request, etcd: _
             return attempt
 
 
-def _is_closed(declared: EffectiveListener, etcd: _Etcd) -> bool:
+def _is_closed(declared: EffectiveListener, etcd: Etcd) -> bool:
     if declared.role is not Role.CLIENT:
         return True
     request = Request(purpose="plaintext", plaintext=True)

@@ -25,13 +25,13 @@ ROOT = Path(__file__).parents[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the arguments say and return the exit code."""
-    options = _options(arguments)
+    options = draw_options("model", __doc__, 3000).parse_args(arguments)
     binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     chosen = {version: path for version, path in binaries.items() if version in (options.etcd or binaries)}
     if not chosen:
         sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
     numbers = options.number or range(options.first, options.first + options.draws)
-    _say(f"seed {options.seed}: {len(numbers)} draws on etcd {', '.join(chosen)}")
+    say(f"seed {options.seed}: {len(numbers)} draws on etcd {', '.join(chosen)}")
     drawn, started, attempts, explained = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     differing: list[int] = []
     began = time.monotonic()
@@ -50,35 +50,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 attempts[version] += done.attempts
                 if done.differences:
                     differing.append(number)
-                    _say(f"--- draw {number} on etcd {version}\n{done.describe()}")
+                    say(f"--- draw {number} on etcd {version}\n{done.describe()}")
             if not (number + 1) % 250:
-                _say(f"{sum(drawn.values())} draws in {time.monotonic() - began:.0f} s")
+                say(f"{sum(drawn.values())} draws in {time.monotonic() - began:.0f} s")
     for version in versions:
-        _say(
+        say(
             f"etcd {version}: {drawn[version]} draws, {started[version]} started, "
             f"{attempts[version]} connections compared"
         )
     for why, times in explained.items():
         if times:
-            _say(f"{times} differ on purpose: {why}")
-    _say(
+            say(f"{times} differ on purpose: {why}")
+    say(
         f"seed {options.seed}: {sum(drawn.values())} draws in {time.monotonic() - began:.0f} s, "
         f"{len(differing)} differ{': ' + ', '.join(map(str, differing)) if differing else ''}"
     )
     return 1 if differing else 0
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line at once, to be read while the program runs."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="model", description=(__doc__ or "").partition("\n")[0])
+def draw_options(prog: str, about: str | None, draws: int) -> argparse.ArgumentParser:
+    """Return a parser with the options of a program that draws; PROG_DRAWS is the variable of how many."""
+    parser = argparse.ArgumentParser(prog=prog, description=(about or "").partition("\n")[0])
     parser.add_argument(
         "--draws",
         type=int,
-        default=int(os.environ.get("MODEL_DRAWS") or 3000),
+        default=int(os.environ.get(f"{prog.upper()}_DRAWS") or draws),
         help="how many, over all etcds",
     )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="what is drawn; printed")
@@ -87,7 +89,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--number", type=int, action="append", help="this draw alone, on every etcd; repeatable"
     )
     parser.add_argument("--etcd", action="append", metavar="VERSION", help="on this etcd alone; repeatable")
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

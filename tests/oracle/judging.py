@@ -6,16 +6,16 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from conforming import refused
 from oracle.chains import Case
 
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.probe import SampleListener
+from pytest_etcdtls.judge import GATES, Judge
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.registry import Check, catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
-from pytest_etcdtls.runner import GATES, Judge
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle
 
 NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage", "cert.covers-advertised-url"})
@@ -64,15 +64,15 @@ def judge(case: Case) -> Verdicts:
     )
     # The hosts of cases are no hosts of ours: a check that would dial one is inconclusive, and stands out.
     observer = Observer(target, Bounds(max_connections=0))
-    attempt = SampleListener(Role.CLIENT).refused(
+    attempt = refused(
         url=listener.url,
         identity="none",
         offered_version=TLSVersion.TLS1_3,
         started_at=case.now,
         chain=case.chain,
     )
-    answer = FirstContact(url=listener.url, role=listener.role, tls=(attempt,))
-    observer._facts[listener.label, FirstContact, None] = answer
+    answer = FirstContact(tls=(attempt,))
+    observer.recording.add((listener.label, FirstContact, None), answer)
     return verdicts(observer, listener)
 
 

@@ -38,16 +38,19 @@ def test_the_job_has_no_further_rights() -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert not pod["automountServiceAccountToken"]
     assert pod["restartPolicy"] == "Never"
-    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    *mounts, of_temporary = container["volumeMounts"]
     *of_host, temporary = pod["volumes"]
-    assert mounts.pop(temporary["name"])["mountPath"] == "/tmp"  # noqa: S108 - in the container
+    assert (of_temporary["name"], of_temporary["mountPath"]) == (temporary["name"], "/tmp")  # noqa: S108
     assert "emptyDir" in temporary
-    assert all(mount["readOnly"] for mount in mounts.values())
-    for volume in of_host:
-        assert volume["hostPath"]["path"] == mounts[volume["name"]]["mountPath"]
-    read = [argument.partition("=")[2] for argument in container["args"]]
-    places = [mount["mountPath"] for mount in mounts.values()]
-    assert all(any(Path(path).is_relative_to(place) for place in places) for path in read)
+    directories = {volume["name"]: volume["hostPath"]["path"] for volume in of_host}
+    for mount in mounts:
+        assert mount["readOnly"]
+        assert f"{directories[mount['name']]}/{mount['subPath']}" == mount["mountPath"]
+    files = [mount["mountPath"] for mount in mounts]
+    assert not [file for file in files if Path(file).name in ("ca.key", "sa.key")]
+    config, directory = (argument.partition("=")[2] for argument in container["args"][:2])
+    assert config in files
+    assert any(Path(file).parent == Path(directory) for file in files)
 
 
 def test_the_job_for_a_list_has_a_part_for_each_pod() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,10 +9,19 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pytest_etcdtls.checks.cert_form import state_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.identities import ISSUED_NAMES, VALID_COUNTERPARTS, issue_identities
-from pytest_etcdtls.pki.profile import Identity, KeyType, generate_key
+from pytest_etcdtls.pki.identities import (
+    ISSUED_NAMES,
+    VALID_COUNTERPARTS,
+    foreign_ca,
+    issue_identities,
+    lookalike_ca,
+    revoked,
+    self_signed,
+)
+from pytest_etcdtls.pki.profile import AUTHORITY, Identity, KeyType, generate_key
 
 from .conftest import OpenSSL
 
@@ -29,7 +39,6 @@ def facts(identity: Identity) -> dict[str, object]:
         "ca": extensions.get_extension_for_class(x509.BasicConstraints).value.ca,
         "started": leaf.not_valid_before_utc <= now,
         "ended": leaf.not_valid_after_utc <= now,
-        "lifetime": leaf.not_valid_after_utc - leaf.not_valid_before_utc,
         "sent": len(identity.chain),
     }
 
@@ -59,9 +68,42 @@ def test_valid_identities(ca: CertificateAuthority) -> None:
     for name in sorted(set(VALID_COUNTERPARTS.values())):
         found = facts(issued[name])
         assert found["names"] is None
-        assert found["lifetime"] == timedelta(days=1)
         assert (found["started"], found["ended"]) == (True, False)
         assert found["usages"] == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+_YEAR = timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("begins", "lasts"),
+    [
+        (datetime.now(UTC) - _YEAR, 10 * _YEAR),
+        (datetime.now(UTC) - 2 * _YEAR, _YEAR),
+        (datetime.now(UTC) + _YEAR, _YEAR),
+        (datetime(1950, 1, 1, tzinfo=UTC), 8049 * _YEAR),
+    ],
+    ids=["now", "expired", "later", "always"],
+)
+def test_validity_does_not_depend_on_the_servers_clock(begins: datetime, lasts: timedelta) -> None:
+    """Whenever a server takes the CA for valid, the bad ones are bad and the good ones good."""
+    profile = replace(AUTHORITY, valid_from=begins - datetime.now(UTC), valid_for=lasts)
+    ca = CertificateAuthority.create("CA", profile=profile)
+    issued = issue_identities(ca)
+    issued["revoked"] = revoked(ca, serial=7, ca_files=("ca.crt", "ca.key"))
+    ends = ca.certificate.not_valid_after_utc
+    for now in (begins + timedelta(days=3), begins + lasts / 2, ends - timedelta(days=3)):
+        for name, identity in issued.items():
+            states = {state_of(certificate, now) for certificate in identity.chain}
+            faulty = {"expired": "has expired", "not-yet-valid": "is not yet valid"}.get(name, "")
+            assert states == {faulty}, (name, now)
+
+
+def test_identities_of_other_cas_are_always_valid(ca: CertificateAuthority) -> None:
+    """They must be refused for their CA, so nothing else may be wrong with them."""
+    for identity in (self_signed(), foreign_ca(), lookalike_ca([], [ca.certificate])):
+        for year in (1970, 2020, 2060, 9000):
+            assert not state_of(identity.chain[0], datetime(year, 1, 1, tzinfo=UTC))
 
 
 def test_all_identities_have_one_key(ca: CertificateAuthority) -> None:

@@ -51,7 +51,10 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
         ([URL, "--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "and --etcd-endpoint names a live one"),
         (["--etcd-config=missing.yaml", "--etcd-binary=etcd"], "missing.yaml"),
-        (["--etcd-config=etcd.yaml", "--etcd-binary=etcd", "--etcd-log=x"], "--etcd-log is about a live"),
+        (
+            ["--etcd-config=etcd.yaml", "--etcd-binary=etcd", "--etcd-log=x"],
+            "--etcd-log has no effect here: it is about a live",
+        ),
         ([URL, "--etcd-report=report.txt"], ".json"),
         ([URL, "--etcd-size=2"], "--etcd-size"),
         ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),

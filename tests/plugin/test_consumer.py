@@ -13,7 +13,7 @@ from plugin.runs import Runner
 from shown_commands import fenced
 
 from pytest_etcdtls import facts
-from pytest_etcdtls.facts.probe import samples
+from pytest_etcdtls.registry import catalogue
 
 CONSUMER = Path(__file__).parents[2] / "examples" / "consumer"
 FILE = "--etcd-checks-file=etcd_checks.py"
@@ -78,7 +78,7 @@ def one(fact: {annotation}):
         ),
         pytest.param(
             CHECK.format(imported="ServedChain", name="a", annotation="str", level="MUST"),
-            "check 'company.a', parameter 'fact': no probe gets observations of type str",
+            "check 'company.a', parameter 'fact': no fact is of type str",
             id="type",
         ),
         pytest.param(
@@ -138,8 +138,9 @@ def test_a_broken_hook_fails_the_run_with_one_line(
 
 
 def test_the_public_facts_are_those_of_the_page() -> None:
-    more = {"Attempt", "Ending", "Response"}
-    assert set(facts.__all__) == {one.__name__ for one in samples()} | more
+    more = {"Access", "Attempt", "Case", "Each", "Ending", "Response"}
+    needed = {need.type.__name__ for check in catalogue().values() for need in check.needs.values()}
+    assert set(facts.__all__) == needed | more
     assert {name for name in facts.__all__ if getattr(facts, name).__name__ != name} == set()
 
 

@@ -144,3 +144,64 @@ def test_the_suite_reserves_its_connections_and_workers_share_the_rest(run: Runn
     ran = run(*live.options, "--etcd-check=mtls.no-certificate", "-n2", "--etcd-max-connections=200")
     assert ran.exit_code == 0
     assert ran.outcomes
+
+
+RECORDED = """
+import pytest
+
+class Recorder:
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, *values):
+        with open(self.path, "a") as file:
+            file.write(repr(values))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure_node(self, node):
+        self.write(node.workerinput, vars(node.config.option), node.config.args)
+
+    def pytest_testnodedown(self, node, error):
+        self.write(getattr(node, "workeroutput", None), error)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(self, config, data):
+        self.write(data)
+        return (yield)
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(str(config.rootpath / "messages")))
+"""
+
+
+@pytest.mark.fault(
+    "Messages between the processes of pytest-xdist",
+    outcome="they have no key, passphrase or password",
+    bound="300 s",
+)
+def test_messages_of_workers_have_no_secret(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETCDTLS_KEY_PASSWORD", "s3cret-passphrase")
+    (run.directory / "password").write_text("s3cret-password\n")
+    run.pytester.makeconftest(RECORDED)
+    run.write(
+        test_user="""
+        import pytest
+
+        @pytest.mark.parametrize("n", range(4))
+        def test_target(n, etcd_client, etcd_target):
+            assert etcd_target.user[0] == "root"
+            assert etcd_client.get("/version").status_code == 200
+            assert n
+        """
+    )
+    user = ("--etcd-user=root", f"--etcd-password-file={run.directory / 'password'}")
+    ran = run(*live.options, *user, SOME, "-n2", "-p", "no:randomly", "-l", report=False)
+    assert ran.result.parseoutcomes()["failed"] == 1
+    messages = (run.directory / "messages").read_text()
+    assert "test_target" in messages
+    assert "etcd_endpoint" in messages
+    assert "password_file" in messages
+    keys = [(live.files / f"{name}.key").read_text().splitlines()[1] for name in ("client", "peer-client")]
+    assert not [secret for secret in ("s3cret", "PRIVATE KEY", *keys) if secret in messages]
+    assert not [secret for secret in ("s3cret", "PRIVATE KEY", *keys) if secret in ran.out + ran.err]

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+from connections import counted_connections
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
@@ -197,6 +198,17 @@ def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None
         {label: one["summary"]["connections"] for label, one in found.items()} for found in (before, after)
     ]
     assert connections[0] == connections[1]
+
+
+def test_no_cluster_gets_more_connections_than_planned(run: Runner, clusters: Path) -> None:
+    listed = f"--etcd-clusters={clusters}"
+    plan = run(listed, SOME, "--etcd-plan", report=False).out
+    most = {int(port): int(number) for port, number in re.findall(r"https://\S+:(\d+): at most (\d+)", plan)}
+    with counted_connections() as made:
+        run(listed, SOME, report=False)
+    by_port = {port: made[host, port] for host, port in made}
+    assert set(by_port) == set(most)
+    assert all(0 < by_port[port] <= most[port] for port in most), (by_port, most)
 
 
 def test_selection_and_stopping(run: Runner, clusters: Path) -> None:

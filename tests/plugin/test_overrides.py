@@ -349,7 +349,7 @@ def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, 
     """
     run.write(seen=SEEN, test_a=body, test_b=body, test_c=last)
     run.pytester.makeini("[pytest]\netcd_cluster_scope = module\n")
-    ran = run("-p", "no:randomly", binary, "-vv")
+    ran = run("-p", "no:randomly", binary, "-vv", report=False)
     ran.result.assert_outcomes(passed=13)
     assert "etcd that was replaced" not in ran.out
 
@@ -365,7 +365,7 @@ def test_a_shared_cluster_with_a_new_member_is_replaced(run: Runner, binary: str
             assert len(etcd_target.listeners) == 2
         """
     )
-    ran = run("-p", "no:randomly", binary)
+    ran = run("-p", "no:randomly", binary, report=False)
     ran.result.assert_outcomes(passed=2)
     assert "members m0, m1 instead of m0" in ran.out
 
@@ -379,10 +379,10 @@ def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
         def test_one(etcd_cluster): pass
         """
     )
-    ran = run("--etcd-cluster-scope=package", binary)
+    ran = run("--etcd-cluster-scope=package", binary, report=False)
     assert ran.exit_code == 4
     assert "--etcd-cluster-scope: 'package' is no scope: use session, module" in ran.err
-    ran = run(binary)
+    ran = run(binary, report=False)
     assert ran.exit_code in {2, 4}
     assert "etcd_cluster_scope: 'modul' is no scope" in ran.out + ran.err
     assert "Traceback" not in ran.out

@@ -6,17 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from accounting import AccountingObserver, beyond_the_plan, counted_connections
+from accounting import AccountingObserver, beyond_the_plan
+from connections import counted_connections
 from presets.known import KNOWN
 from starting import start_process
 from zoo.model import explain, found
 
 from pytest_etcdtls.cluster.config import PRESETS, Preset
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Target
 
 SLOW = "rsa-4096"
@@ -49,9 +51,9 @@ def test_a_preset_conforms(preset: Preset, etcd_binary: Path) -> None:
     assert found(results) == KNOWN[preset.name].expected(preset.config, cluster.version), explain(results)
     assert set(observer.used) == {listener.label for listener in target.listeners}
     assert _refusing_unauthenticated(results) == _over_https(target)
-    assert sorted(observer.undeclared) == []
+    assert sorted(observer.beyond) == []
     assert sum(made.values()) == sum(observer.used.values())
-    assert beyond_the_plan(made, target, checks) == []
+    assert beyond_the_plan(made, planned(target, checks), target.listeners) == []
 
 
 def _refusing_unauthenticated(results: list[CheckResult]) -> set[str]:

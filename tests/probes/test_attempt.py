@@ -75,6 +75,33 @@ def test_refused_with_a_certificate_alert(
 
 
 @EVERY_VERSION
+def test_no_certificate_where_one_is_required(
+    serve: Serve, tls_context: ssl.SSLContext, version: TLSVersion
+) -> None:
+    tls_context.verify_mode = ssl.CERT_REQUIRED
+    listener = serve(_tls(tls_context, _read_request)).listener()
+    attempt = make_attempt(listener, Request(purpose="t", version=version), 5)
+    assert (attempt.ending, attempt.certificate_requested) == (Ending.REFUSED, True)
+    # After the ServerHelloDone, the alert 40 is about the certificate.
+    assert attempt.alert == (40 if version is TLSVersion.TLS1_2 else 116)
+
+
+@EVERY_VERSION
+@pytest.mark.parametrize("alert", [40, 42, 116])
+def test_an_alert_before_the_server_hello_is_not_about_a_certificate(
+    serve: Serve, version: TLSVersion, alert: int
+) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+        connection.recv(4096)
+
+    attempt = make_attempt(serve(handle).listener(), Request(purpose="t", version=version), 5)
+    assert (attempt.ending, attempt.alert, attempt.phase) == (Ending.OTHER, alert, Phase.HANDSHAKE)
+    assert attempt.certificate_requested is None
+
+
+@EVERY_VERSION
 def test_another_alert(serve: Serve, version: TLSVersion) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(4096)

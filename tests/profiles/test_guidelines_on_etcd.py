@@ -12,12 +12,12 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, KeyType, PKIPlan
 from pytest_etcdtls.profiles import Profiles, outcome_of, read_profiles
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target, TrustBundle
 
 DEFAULT = ClusterConfig()

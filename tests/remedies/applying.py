@@ -17,7 +17,16 @@ from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER, CALayout, KeyType, Profile
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    PEER,
+    PEER_CLIENT,
+    SERVER,
+    CALayout,
+    KeyType,
+    Profile,
+)
 
 GOOD = ClusterConfig()
 KEYS = [name.replace("_", "-") for name in ClusterConfig.__dataclass_fields__]
@@ -90,10 +99,24 @@ def _rename(mending: Mending, _: re.Match[str], __: str) -> Mending:
     return mending.with_flags(environment=renamed)
 
 
+_GATES = {"experimental-initial-corrupt-check": "InitialCorruptCheck"}
+
+
+def _new_key(mending: Mending, match: re.Match[str], _: str) -> Mending:
+    """Write a key by its new name, or with the upgrade to an etcd that has it."""
+    lines = [line for line in mending.config.config_file_adds.splitlines() if "experimental-" not in line]
+    if mending.version >= "3.6":
+        lines.append(f"{match['key']}: {match['value']}")
+    return mending.with_flags(config_file_adds="".join(f"{line}\n" for line in lines))
+
+
 def _spell(mending: Mending, _: re.Match[str], __: str) -> Mending:
     lines = []
     for line in mending.config.config_file_adds.splitlines():
         key, colon, value = line.partition(":")
+        key = key.lower()
+        if key in _GATES and mending.version >= "3.6":
+            key, value = "feature-gates", f" {_GATES[key]}={value.strip()}"
         right = get_close_matches(key, KEYS, 1, cutoff=0.8)
         lines.append(f"{right[0] if right else key}{colon}{value}\n")
     return mending.with_flags(config_file_adds="".join(lines))
@@ -167,7 +190,7 @@ def _authorities(mending: Mending, _: re.Match[str], __: str) -> Mending:
 
 
 def _issue_to_clients(mending: Mending, _: re.Match[str], text: str) -> Mending:
-    return mending.with_pki(client=_profile(CLIENT, text))
+    return mending.with_pki(client=_profile(CLIENT, text), peer_client=_profile(PEER_CLIENT, text))
 
 
 def _files_are_right(mending: Mending, _: re.Match[str], __: str) -> Mending:
@@ -224,8 +247,11 @@ def _without_the_file(mending: Mending, _: re.Match[str], __: str) -> Mending:
     return mending.with_flags(config_file=False, config_file_omits=(), config_file_adds="")
 
 
-def _der(mending: Mending, _: re.Match[str], __: str) -> Mending:
-    return mending.with_flags(client_crl_file="crl.der")
+def _der(mending: Mending, match: re.Match[str], _: str) -> Mending:
+    if match.groupdict().get("side") == "peer":
+        return mending.with_flags(peer_crl_file="empty-crl.der")
+    # The file of that name is what the conversion, or the CA, writes.
+    return replace(mending.with_flags(client_crl_file="crl.der"), after_start=None)
 
 
 def _godebug(mending: Mending, match: re.Match[str], _: str) -> Mending:
@@ -272,7 +298,11 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"serve a certificate with the extended key usage (?P<peer>peer)?serverAuth alone", _issue),
     (r"(?:, or its CA,|and its CA with|with a CA certificate|or use another CA)", _authorities),
     (r"(?:(?:replace|renew) the CA|the new CA)", _authorities),
-    (r"(?:issue a new client certificate|renew the clients?'s? certificates?)", _issue_to_clients),
+    (r"issue the certificate of the CA [^;]* again", _authorities),
+    (
+        r"(?:issue (?:a new client|this) certificate|renew the clients?'s? certificates?)",
+        _issue_to_clients,
+    ),
     (r"use a separate CA for (?:peers|clients) in --(?:peer-)?trusted-ca-file", _ca_for_each),
     (
         r"give the gateway (?:a pair|its own certificate) with --client-cert-file and --client-key",
@@ -287,11 +317,17 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"put the expected certificate and its key at the path of --{_CERTIFICATE}", _own_pair),
     (rf"use a separate certificate and key for --{_CERTIFICATE}", _own_pair),
     (r"put the CAs [^.;]*, and no other, into the file of --(?P<peer>peer-)?trusted-ca-file", _bundle),
+    (r"keep in the file (?P<peer>peer-)?CA certificates alone", _bundle),
     (r"restart etcd, which reads the bundle only at start; set --(?P<peer>peer-)?trusted-ca-file", _bundle),
+    (r"restart etcd, which reads --(?P<peer>peer-)?trusted-ca-file at start only", _bundle),
     (r"put the CA that signed it into the bundle and remove those that are not (?P<peer>needed)", _bundle),
     (r"openssl crl -in crl\.pem -outform DER -out crl\.der", _der),
-    (r"convert it: openssl crl -in \S+ -outform DER", _der),
-    (r"put a DER encoded list at the path of --client-crl-file", _der),
+    (r"convert it: openssl crl -inform \S+ -in \S+ -outform DER", _der),
+    (r"have the CA issue it in version 2", _der),
+    (r"write it as (?P<key>feature-gates): (?P<value>\S+)", _new_key),
+    (r"start every member with the same TLS flags", _as_declared),
+    (r"have one list issued with (the|all) serial numbers", _der),
+    (r"put a DER encoded list at the path of --(?P<side>client|peer)-crl-file", _der),
     # declarations
     (r"start etcd with flags instead of a configuration file", _without_the_file),
     (r"start etcd without the configuration file and with every setting as a flag", _without_the_file),

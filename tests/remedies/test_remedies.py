@@ -52,8 +52,13 @@ def left(
 IMPOSSIBLE = {("misspelt-key", "3.4"), ("misspelt-key", "3.5.1"), ("no-hybrid-group", "3.5.1")}
 """The setting that is meant exists in this line of etcd, or this version, neither as a key nor as a flag."""
 
-BROUGHT_ABOUT = {"client-hostname-not-in-force": {"api.gateway-works"}}
-"""A rule that is in force again, and that etcd applies to its own gateway, which cannot satisfy it."""
+BROUGHT_ABOUT = {
+    # A rule that is in force again, and that etcd applies to its own gateway, which cannot satisfy it.
+    "client-hostname-not-in-force": {"api.gateway-works"},
+    # A listener on which a handshake is possible again, but only in TLS 1.2.
+    "no-suite-fits-and-tls12-only": {"tls.tls13-offered"},
+}
+"""What shows only once the finding is gone, by name of the member."""
 
 ROUNDS = 2
 """Where two faults are independent, the first can hide the second, whose remedy is printed once it shows."""
@@ -91,6 +96,7 @@ def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
 
 TWO_FAULTS = {
     "client-hostname-not-in-force",
+    "no-suite-fits-and-tls12-only",
     # The gateway has no pair that clients' CA has issued, or a rule that it cannot satisfy.
     *("server-ca-is-none", "server-ca-for-other-names", "root-with-unknown-extension", "server-ca-expired"),
     # The advertised host is not covered by the certificate, and does not answer either.

@@ -61,10 +61,10 @@ def test_a_flag_of_a_newer_etcd(etcd_binary: Path, tmp_path: Path) -> None:
         assert seen.violated == {"config.starts", "config.flag-unknown-to-version"}
         assert seen.faults == {"config.flag-unknown-to-version"}
         [starts] = seen.of("config.starts")
-        assert "does not start with" in starts.message
+        assert "does not start: it ended with status" in starts.message
         assert "flag provided but not defined: -" in starts.findings[0].evidence["log"]
         [gate] = {result.reason for result in seen.of("listener.answers")}
-        assert gate.endswith("does not start with the declaration: see config.starts")
+        assert gate.endswith("does not start: see config.starts")
         assert not seen.observer.connections
         [trap] = seen.of("config.flag-unknown-to-version")
         assert "etcd.yaml:" in trap.findings[0].observed
@@ -266,11 +266,12 @@ def test_an_etcd_that_ended_leaves_no_files(newest_etcd: Path, tmp_path: Path) -
     source = source_of(newest_etcd)
     etcd = ReplayedEtcd(plan, source, directory=tmp_path)
     try:
-        assert "advertise-client-urls" in etcd.failure
-        assert etcd.log_lines
+        assert etcd.failure is not None
+        assert "advertise-client-urls" in etcd.failure.reason
+        assert etcd.failure.log
         target = etcd.target(plan.outline("x", source))
         assert (target.runs, target.live, target.configured_by_user) == (False, False, True)
-        assert replace(target, replay=None).runs
+        assert replace(target, failure=None).runs
     finally:
         etcd.stop()
     assert not etcd.directory.exists()

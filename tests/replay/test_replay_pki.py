@@ -122,3 +122,15 @@ def test_a_file_without_a_certificate_is_replaced(tmp_path: Path) -> None:
     (kubernetes / "pki" / "etcd" / "server.crt").write_bytes(b"\x00\xff nothing")
     files = plan_of(kubernetes).files
     assert certificate(files, f"{PKI}/server.crt").subject.rfc4514_string() == "CN=cp1"
+
+
+@pytest.mark.parametrize("ending", ["empty", "with a key"])
+def test_a_file_of_trusted_cas_that_etcd_cannot_use_is_kept(ending: str, tmp_path: Path) -> None:
+    kubernetes = node(tmp_path)
+    key = (kubernetes / "pki" / "etcd" / "server.key").read_bytes()
+    without_keys(kubernetes)
+    bundle = kubernetes / "pki" / "etcd" / "ca.crt"
+    bundle.write_bytes(b"" if ending == "empty" else bundle.read_bytes() + key)
+    files = plan_of(kubernetes).files
+    assert "server.key" in files.generated
+    assert files.contents[PurePosixPath(f"{PKI}/ca.crt")] == bundle.read_bytes()

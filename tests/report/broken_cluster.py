@@ -16,13 +16,14 @@ from report import browsing
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import cached_binaries, find_etcd
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report import write_document
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.runner import run_checks
 
 
 def judged(cluster: Cluster) -> Report:
@@ -30,7 +31,9 @@ def judged(cluster: Cluster) -> Report:
     started = datetime.now(UTC)
     observer = Observer(cluster.target())
     results = run_checks(observer, select(["!lifecycle"]))
-    seen = Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+    seen = Recording(
+        target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections)
+    )
     failed = any(result.outcome is Outcome.VIOLATES for result in results)
     return Report(
         started_at=started,

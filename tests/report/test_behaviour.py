@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
-import conforming
 import pytest
+from conforming import refused, sample, served
 
 from pytest_etcdtls.baseline import Behaviour
-from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, Control
+from pytest_etcdtls.facts.access import Access, Case
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
-from pytest_etcdtls.facts.probe import SAMPLED_AT, SampleListener
+from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.protocol import SilentConnection
 from pytest_etcdtls.facts.release import GoRelease, Release
-from pytest_etcdtls.registry import Need
-from pytest_etcdtls.report.behaviour import _READERS, behaviour, snapshot
-from pytest_etcdtls.report.model import Seen
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report.behaviour import behaviour, snapshot, texts
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, StreamEnd
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
 
-PLACE = SampleListener(Role.CLIENT)
 LABEL = "client-127.0.0.1-2379"
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="127.0.0.1", label=LABEL
@@ -33,21 +34,18 @@ TARGET = Target(label="live", origin="live", listeners=(LISTENER,))
 
 
 def words(*facts: object, key: str | None = None) -> list[tuple[str, str, str, str]]:
-    seen = Seen(target=TARGET, facts=tuple((LABEL, key, fact) for fact in facts))
+    seen = Recording(TARGET, [(LABEL, key or getattr(fact, "identity", None), fact) for fact in facts])
     return [(one.topic, one.subject, one.detail, one.value) for one in behaviour(seen)]
 
 
 def matrix(*attempts: Attempt, identity: str = "none") -> AccessMatrix:
     return AccessMatrix(
-        url=PLACE.url,
-        role=Role.CLIENT,
         identity=identity,
-        cases=tuple(
-            AccessCase(
+        cases=Access(
+            Case(
                 version=attempt.offered_version or TLSVersion.TLS1_3,
                 protocol=attempt.protocol,
                 tries=(attempt,),
-                control=Control(),
             )
             for attempt in attempts
         ),
@@ -56,22 +54,28 @@ def matrix(*attempts: Attempt, identity: str = "none") -> AccessMatrix:
 
 def silent(seconds: float, reply: Reply = Reply.ENDED) -> SilentConnection:
     exchange = HelloExchange(
-        url=PLACE.url,
+        url=LISTENER.url,
         purpose="silence",
         offered="",
         reply=reply,
-        started_at=SAMPLED_AT,
+        started_at=datetime.now(UTC),
         milliseconds=seconds * 1000,
     )
-    return SilentConnection(url=PLACE.url, role=Role.CLIENT, patience=20.0, exchange=exchange)
+    return SilentConnection(patience=20.0, exchange=exchange)
 
 
 @pytest.mark.parametrize(
-    "type_", [type_ for type_ in _READERS if type_ is not GoRelease], ids=lambda type_: type_.__name__
+    "type_",
+    [type_ for type_ in texts.registry if type_ not in (object, GoRelease)],
+    ids=lambda type_: type_.__name__,
 )
 def test_every_fact_has_texts_that_do_not_depend_on_the_run(type_: type) -> None:
-    need = Need(type=type_, key=KEYS.get(type_.__name__))
-    fact = conforming.sample(need, Role.CLIENT)
+    need = Need(type_, KEYS.get(type_.__name__))
+    judging = (
+        check for check in catalogue().values() if type_ in {need.type for need in check.needs.values()}
+    )
+    roles = next(judging).roles
+    fact = sample(need, Role.CLIENT if Role.CLIENT in roles or not roles else min(roles))
     found = words(fact, key=need.key)
     assert found
     text = json.dumps(found)
@@ -90,9 +94,9 @@ KEYS = {
 
 def test_an_identity_is_refused_by_an_alert_in_each_version() -> None:
     fact = matrix(
-        PLACE.refused(offered_version=TLSVersion.TLS1_2),
-        PLACE.refused(alert=116),
-        PLACE.refused(alert=116, protocol=Protocol.GRPC),
+        refused(offered_version=TLSVersion.TLS1_2),
+        refused(alert=116),
+        refused(alert=116, protocol=Protocol.GRPC),
     )
     assert words(fact) == [
         ("access", "none", "TLS 1.2", "refused"),
@@ -103,7 +107,7 @@ def test_an_identity_is_refused_by_an_alert_in_each_version() -> None:
 
 
 def test_a_refusal_after_the_handshake_has_no_alert() -> None:
-    closed = PLACE.refused(ending=Ending.CLOSED, alert=None, stream_end=StreamEnd.CLOSE_NOTIFY)
+    closed = refused(ending=Ending.CLOSED, alert=None, stream_end=StreamEnd.CLOSE_NOTIFY)
     assert words(matrix(closed, identity="revoked"))[1] == (
         "alert",
         "revoked",
@@ -113,19 +117,19 @@ def test_a_refusal_after_the_handshake_has_no_alert() -> None:
 
 
 def test_different_endings_of_protocols_are_both_reported() -> None:
-    assert words(matrix(PLACE.attempt(), PLACE.refused(protocol=Protocol.GRPC)))[0][3] == "accepted; refused"
+    assert words(matrix(served(), refused(protocol=Protocol.GRPC)))[0][3] == "accepted; refused"
 
 
 @pytest.mark.parametrize(
     "attempt",
     [
-        PLACE.refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.RESET),
-        PLACE.refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.TIMEOUT),
-        PLACE.refused(ending=Ending.OTHER, local=True),
+        refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.RESET),
+        refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.TIMEOUT),
+        refused(ending=Ending.OTHER, local=True),
     ],
 )
 def test_an_attempt_without_an_end_is_no_behaviour(attempt: Attempt) -> None:
-    assert words(matrix(attempt, PLACE.refused(protocol=Protocol.GRPC))) == []
+    assert words(matrix(attempt, refused(protocol=Protocol.GRPC))) == []
 
 
 @pytest.mark.parametrize(
@@ -146,12 +150,7 @@ def test_the_time_until_a_silent_connection_is_closed_is_rounded(
 
 def test_the_version_answer_is_reported_by_its_field_names() -> None:
     def answer(body: bytes) -> ClientExchange:
-        return ClientExchange(
-            url=PLACE.url,
-            role=Role.CLIENT,
-            path="/version",
-            tries=(PLACE.attempt(response=Response(status=200, body=body)),),
-        )
+        return ClientExchange(path="/version", tries=(served(response=Response(status=200, body=body)),))
 
     named = words(answer(b'{"storage":"unknown","etcdserver":"3.6.16"}'))
     assert named == words(answer(b'{"etcdserver":"3.6.0","storage":"3.6.0"}'))
@@ -162,14 +161,14 @@ def test_the_version_answer_is_reported_by_its_field_names() -> None:
 
 
 def test_an_experiment_is_reported_by_step_and_role() -> None:
-    trial = ExperimentAttempt(who="good client", role="client", attempt=PLACE.refused(ending=Ending.CLOSED))
+    trial = ExperimentAttempt(who="good client", role="client", attempt=refused(ending=Ending.CLOSED))
     fact = Experiment(
         name="crl-encoding",
         etcd_version="3.6.16",
         flags=(),
         steps=(Step(name="pem", done="", attempts=(trial,)),),
     )
-    seen = Seen(target=TARGET, facts=((None, "crl-encoding", fact),))
+    seen = Recording(target=TARGET, facts=((None, "crl-encoding", fact),))
     assert behaviour(seen) == (
         Behaviour("client", "lifecycle", "crl-encoding, pem", "good client", "refused"),
     )
@@ -178,17 +177,17 @@ def test_an_experiment_is_reported_by_step_and_role() -> None:
 def test_the_go_release_is_reported() -> None:
     release = Release.parse("1.26.8")
     assert release is not None
-    fact = GoRelease(url=PLACE.url, member="m0", release=release, text="go1.26.8")
+    fact = GoRelease(listener=LISTENER, release=release, text="go1.26.8")
     assert words(fact) == [("build", "Go", "", "go1.26.8")]
 
 
 def test_order_does_not_matter() -> None:
-    facts = [matrix(PLACE.refused(), identity=name) for name in ("none", "expired", "self-signed")]
+    facts = [matrix(refused(), identity=name) for name in ("none", "expired", "self-signed")]
     assert words(*facts) == words(*reversed(facts))
 
 
 def test_a_snapshot_has_the_version_and_listeners_of_the_target() -> None:
-    made = snapshot(Seen(target=replace(TARGET, etcd_version="3.6.16")), ())
+    made = snapshot(Recording(target=replace(TARGET, etcd_version="3.6.16")), ())
     assert (made.label, made.etcd_version, made.listeners, made.live) == (
         "live",
         "3.6.16",

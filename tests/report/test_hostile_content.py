@@ -15,9 +15,10 @@ from impostors.impostor import Answer
 from report import valid
 
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -97,7 +98,7 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
         started_at=datetime(2030, 1, 1, tzinfo=UTC),
         seconds=1.5,
         partial=False,
-        seen=(Seen(target=target),),
+        seen=(Recording(target=target),),
         results=tuple(found),
         problems=ATTACKS[:4],
         status=1,

@@ -102,7 +102,7 @@ def test_a_hostile_value_is_made_printable_and_cut(run: Runner, live: Live) -> N
     ],
 )
 def test_an_option_that_names_no_key_is_a_usage_error(run: Runner, given: str, why: str) -> None:
-    ran = run("--etcd-endpoint=https://127.0.0.1:1", f"--etcd-metadata={given}", report=False)
+    ran = run("--etcd-endpoint=https://127.0.0.1:1", f"--etcd-metadata={given}")
     assert ran.exit_code == 4
     assert why in ran.err
 

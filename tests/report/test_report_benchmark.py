@@ -12,13 +12,14 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import from_command_line
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.report.behaviour import compare, members, read_flags
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.behaviour import members
+from pytest_etcdtls.report.benchmark import compare, read_flags
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.waivers import Review
 
 GOOD = ("--cert-file=s.crt", "--key-file=s.key", "--client-cert-auth", "--trusted-ca-file=ca.crt")
@@ -48,7 +49,7 @@ def test_a_flag_reader_ignores_the_configuration_file(tmp_path: Path) -> None:
 def _report(cluster: Cluster) -> Report:
     observer = Observer(cluster.target())
     results = run_checks(observer, select(["cis", "!lifecycle"]))
-    seen = Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+    seen = observer.recording
     return Report(
         started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=tuple(results)
     )

@@ -14,10 +14,11 @@ import pytest
 from conforming import sample
 
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.report import render, write_document
+from pytest_etcdtls.report import private, render, write_document, write_file
 from pytest_etcdtls.report.json import document, schema
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -69,7 +70,7 @@ def report(*results: CheckResult, partial: bool = False) -> Report:
         started_at=datetime(2030, 1, 1, tzinfo=UTC),
         seconds=1.5,
         partial=partial,
-        seen=(Seen(target=TARGET, facts=tuple(facts)),),
+        seen=(Recording(target=TARGET, facts=tuple(facts)),),
         results=results,
     )
 
@@ -145,19 +146,53 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
 
 
+def test_a_new_file_is_private_and_a_replaced_one_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    write_document(report(result(Outcome.CONFORMS)), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    write_document(report(result(Outcome.CONFORMS)), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_or_link_of_another_user_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim, file, link = tmp_path / "victim", tmp_path / "a.json", tmp_path / "b.json"
+    for path in (victim, file):
+        path.write_text("theirs")
+        path.chmod(0o666)
+    link.symlink_to(victim)
+    monkeypatch.setattr("os.geteuid", lambda: victim.stat().st_uid + 1)
+    for path in (file, link):
+        with path.open() as theirs:
+            with open(path, "w", opener=private) as ours:
+                ours.write("ours")
+            assert theirs.read() == "theirs"
+        assert (path.read_text(), stat.S_IMODE(path.lstat().st_mode)) == ("ours", 0o600)
+        path.chmod(0o666)
+        write_file(path, ["new"])
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+    assert victim.read_text() == "theirs"
+
+
+def test_the_mode_behind_a_link_is_not_that_of_the_report(tmp_path: Path) -> None:
+    (tmp_path / "other").touch(0o644)
+    path = tmp_path / "report.json"
+    path.symlink_to("other")
+    write_file(path, ["new"])
+    assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+    assert (tmp_path / "other").read_text() == ""
+
+
 @pytest.mark.parametrize(("suffix", "said"), [(".html", "could not be shown"), (".md", "could not be shown")])
 def test_a_part_that_cannot_be_encoded_is_omitted(suffix: str, said: str) -> None:
     whole = report(result(Outcome.VIOLATES))
     broken = ServedChain(
-        url="https://10.0.0.11:2379",
-        role="client",
-        host="10.0.0.11",
         certificates=(object(),),  # type: ignore[arg-type]
         observed_at=whole.started_at,
     )
     facts = ((TARGET.listeners[0].label, None, broken),)
     lost: list[str] = []
-    text = render(replace(whole, seen=(Seen(target=TARGET, facts=facts),)), suffix, lost)
+    text = render(replace(whole, seen=(Recording(target=TARGET, facts=facts),)), suffix, lost)
     assert said in text
     assert lost
     assert "cert.trusted" in text

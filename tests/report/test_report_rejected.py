@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
-from pytest_etcdtls.report.model import Seen
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.terminal import rejected_lines
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Target
@@ -56,7 +56,7 @@ def lines(
     every: bool = False,
 ) -> list[str]:
     facts = ((None, None, EtcdLogs(logs=logs)),) if logs else ()
-    seen = Seen(
+    seen = Recording(
         target=Target(label="live", origin=origin, listeners=()), facts=facts, connections=connections
     )
     return [line.text for line in rejected_lines(seen, 80, every=every)]

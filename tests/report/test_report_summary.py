@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
@@ -55,7 +56,7 @@ def lines(
         started_at=datetime(2030, 1, 1, tzinfo=UTC),
         seconds=1.0,
         partial=False,
-        seen=(Seen(target=Target(label="live", origin="live", listeners=LISTENERS)),),
+        seen=(Recording(target=Target(label="live", origin="live", listeners=LISTENERS)),),
         results=results,
         left_out=left_out or {},
     )

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, PortCredentials, Target
 
 LISTENERS = tuple(
     Listener(role=role, host="127.0.0.1", port=port, scheme="https", member="m0", label=f"{role}-m0")
@@ -37,12 +39,17 @@ def result(outcome: Outcome, check: str = "mtls.no-certificate", **fields: objec
     return CheckResult(**{**made, **fields})  # type: ignore[arg-type]
 
 
-def report(*results: CheckResult, partial: bool = False) -> Report:
+GIVEN = PortCredentials(identities=(NO_CERTIFICATE,))
+"""Which certificate was given does not matter."""
+
+
+def report(*results: CheckResult, partial: bool = False, client: PortCredentials = GIVEN) -> Report:
+    target = Target(label="live", origin="live", listeners=LISTENERS, client=client, peer=client)
     return Report(
         started_at=datetime(2030, 1, 1, tzinfo=UTC),
         seconds=1.0,
         partial=partial,
-        seen=(Seen(target=Target(label="live", origin="live", listeners=LISTENERS)),),
+        seen=(Recording(target=target),),
         results=results,
     )
 
@@ -79,6 +86,20 @@ def test_the_verdict_in_one_line(
     results: tuple[CheckResult, ...], problems: tuple[str, ...], partial: bool, said: str
 ) -> None:
     assert headline(report(*results, partial=partial), problems).text.startswith(f"etcd TLS: {said}")
+
+
+@pytest.mark.parametrize(
+    ("unverified", "said"),
+    [
+        (0, "no client certificate was given"),
+        (1, "no client certificate was given, 1 result not verified"),
+        (49, "no client certificate was given, 49 results not verified"),
+    ],
+)
+def test_without_a_client_certificate_it_is_not_clean(unverified: int, said: str) -> None:
+    results = [result(Outcome.CONFORMS), *[result(Outcome.NOT_VERIFIED, check="mtls.expired")] * unverified]
+    shown = headline(report(*results, client=PortCredentials()), ()).text
+    assert shown == f"etcd TLS: NO FAULT FOUND FROM OUTSIDE: {said}"
 
 
 def test_it_is_the_last_line() -> None:
@@ -141,14 +162,14 @@ def test_at_most_24_lines_for_one_member_with_three_faults() -> None:
     assert len(lines(report(*many, result(Outcome.NOT_VERIFIED, reason=wordy)))) <= 24
 
 
-def members(label: str, number: int) -> Seen:
+def members(label: str, number: int) -> Recording:
     """Return a target with so many members, without observations."""
     listeners = tuple(
         replace(listener, member=f"m{index}", label=f"{listener.role}-m{index}")
         for index in range(number)
         for listener in LISTENERS
     )
-    return Seen(target=Target(label=label, origin="live", listeners=listeners))
+    return Recording(target=Target(label=label, origin="live", listeners=listeners))
 
 
 def test_with_many_listeners_only_those_with_faults_are_shown() -> None:

@@ -12,10 +12,10 @@ from zoo.members import ZOO
 
 from pytest_etcdtls.cluster.config import PRESETS
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
-from pytest_etcdtls.runner import run_checks
 
 _MEMBERS = {member.name: member for member in ZOO}
 

@@ -14,8 +14,9 @@ from tls.hello_server import Policy, alert, parse_client_hello
 
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.json import document, schema
-from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, exchange_hello
 
@@ -158,7 +159,7 @@ def test_the_report_lists_hellos_among_the_connections(serve: Serve) -> None:
     observer.send_hellos(listener, [hello, replace(HELLO, suites=(0x0005,))])
     observer.keep_silent(listener, "silence", 0.1)
     connections: tuple[Connection, ...] = tuple(sorted(observer.connections, key=lambda made: made.purpose))
-    seen = Seen(target=observer.target, connections=connections)
+    seen = Recording(target=observer.target, connections=connections)
     report = Report(started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=())
     written = document(report)
     jsonschema.validate(written, schema())

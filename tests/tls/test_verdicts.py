@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conforming import sample
 
+from pytest_etcdtls.conforming import conforming
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Reply
 
@@ -66,8 +67,8 @@ def _other_alert(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unclear(seen: dict[str, Any]) -> dict[str, Any]:
-    newest = seen["newest"]
-    return {"newest": replace(newest, attempt=replace(newest.attempt, ending=Ending.UNCLEAR))}
+    tls12, tls13 = seen["contact"].tls
+    return {"contact": replace(seen["contact"], tls=(tls12, replace(tls13, ending=Ending.UNCLEAR)))}
 
 
 def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
 )
 def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
     check = catalogue()[id_]
-    seen = {name: sample(need, "client") for name, need in check.needs.items()}
+    seen = conforming(check, Role.CLIENT)
     said = list(check.function(**(seen | change(seen))))
     assert {statement.outcome for statement in said if isinstance(statement, CannotJudge)} == {outcome}
     assert not any(isinstance(statement, Finding) for statement in said)
@@ -122,5 +123,5 @@ def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
 )
 def test_a_remark(id_: str, change: Change, note: str) -> None:
     check = catalogue()[id_]
-    seen = {name: sample(need, "client") for name, need in check.needs.items()}
+    seen = conforming(check, Role.CLIENT)
     assert list(check.function(**(seen | change(seen)))) == [Note(note)]

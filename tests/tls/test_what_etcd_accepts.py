@@ -11,14 +11,14 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
+from pytest_etcdtls.facts.sessions import Resumption, SessionTickets
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import TLSVersion
-from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Resumption, SessionTickets
 
 OLD = ("3.4.23", "3.5.1")
 MEASURED = pytest.mark.etcd_version("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")

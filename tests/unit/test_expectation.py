@@ -6,13 +6,13 @@ import pytest
 
 from pytest_etcdtls.facts.experiments import Experiment
 from pytest_etcdtls.judgement import ACCEPTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED, Expected, judge_steps
-from pytest_etcdtls.lifecycle.experiment_table import sample_experiment
 from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.unrecorded import experiment_of
 
 
 def _made(good: str, subject: str) -> Experiment:
-    return sample_experiment("sample", {"start": {"good": good, "subject": subject}})
+    return experiment_of("sample", {"start": {"good": good, "subject": subject}})
 
 
 def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:

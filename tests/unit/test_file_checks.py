@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from conforming import sample
 
-from pytest_etcdtls.declared.effective import Side
-from pytest_etcdtls.declared.files import BundleFact, DeclaredFiles, FileFact, MemberFiles, PairFact
-from pytest_etcdtls.registry import Need, catalogue
+from pytest_etcdtls.declared.files import BundleFact, FileFact, MemberFiles
+from pytest_etcdtls.facts.declared_files import DeclaredFiles
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Side
 
 Change = Callable[[MemberFiles], MemberFiles]
 
@@ -29,7 +31,9 @@ def with_key(**changes: Any) -> Change:
 
     def change(member: MemberFiles) -> MemberFiles:
         pair, *rest = member.pairs
-        return replace(member, pairs=(replace(pair, key=replace(pair.key, **changes)), *rest))
+        return replace(
+            member, pairs=(replace(pair, key=replace(pair.key, **{"shut_by": ""} | changes)), *rest)
+        )
 
     return change
 
@@ -43,6 +47,10 @@ def with_key(**changes: Any) -> Change:
         ({"mode": 0o660}, "mode 0660"),
         ({"mode": 0o604}, "mode 0604"),
         ({"mode": 0o644, "original": False}, "mode 0644"),
+        ({"mode": 0o644, "shut_by": "/pki", "lets_group": False}, ""),
+        ({"mode": 0o644, "shut_by": "/pki", "lets_group": True}, ""),
+        ({"mode": 0o646, "shut_by": "/pki", "lets_group": True}, "mode 0646"),
+        ({"mode": 0o666, "shut_by": "/pki", "lets_group": False}, ""),
         ({"owner": 1000}, ""),
         ({"owner": 2379}, ""),
         ({"owner": 4711}, "owner 4711"),
@@ -96,7 +104,7 @@ def test_a_ca_key_beside_its_certificate(mode: int | None, kind: type[Statement]
 
 def test_the_certificate_that_etcd_dials_client_ports_with_must_be_of_the_clients_ca() -> None:
     def dialling(member: MemberFiles) -> MemberFiles:
-        peer: PairFact = member.pairs[1]
+        [peer] = [pair for pair in member.pairs if pair.side == "peer" and not pair.dials]
         return replace(member, pairs=(*member.pairs, replace(peer, side="client", dials=True)))
 
     [finding] = said("config.chain-closes", dialling)
@@ -106,7 +114,7 @@ def test_the_certificate_that_etcd_dials_client_ports_with_must_be_of_the_client
 
 def test_a_certificate_served_on_client_ports_may_be_of_any_ca() -> None:
     def another(member: MemberFiles) -> MemberFiles:
-        server, peer = member.pairs
+        server, peer = (pair for pair in member.pairs if not pair.dials)
         of_clients: dict[Side, BundleFact] = {"client": member.bundles["client"]}
         return replace(member, pairs=(replace(server, chain=peer.chain),), bundles=of_clients)
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,21 @@ from typing import Any
 import pytest
 from servers import Handler, Server
 
-from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RegistrationError
-from pytest_etcdtls.facts import probe as registry
-from pytest_etcdtls.facts.probe import _PROBES as PROBES
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotVerifiedError,
+    RegistrationError,
+    RunEndedError,
+    UnobservedError,
+)
+from pytest_etcdtls.facts import fact as registry
+from pytest_etcdtls.facts.fact import _FACTS as FACTS
+from pytest_etcdtls.facts.fact import Wire, fact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt, Request
-from pytest_etcdtls.tls.connection import make_attempt
+from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.workers import Worker
 
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
@@ -38,16 +43,16 @@ class Weather:
 
 
 @pytest.fixture(autouse=True)
-def _own_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_PROBES", dict(registry._PROBES))
+def _own_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_FACTS", dict(registry._FACTS))
 
 
 def test_an_observation_is_made_once_per_listener_and_key() -> None:
     asked: list[tuple[str | None, str | None]] = []
 
-    @probe(Weather, cost=0)
-    def _weather(context: Context, key: str | None) -> Weather:
-        asked.append((context.listener.label if context.listener else None, key))
+    @fact
+    def weather(here: Listener | None, key: str | None) -> Weather:
+        asked.append((here.label if here else None, key))
         return Weather(f"fine {key}")
 
     observer = Observer(TARGET)
@@ -61,8 +66,8 @@ def test_an_observation_is_made_once_per_listener_and_key() -> None:
 def test_a_failed_observation_is_kept_with_its_reason() -> None:
     asked: list[str | None] = []
 
-    @probe(Weather, cost=0)
-    def _weather(context: Context, key: str | None) -> Weather:
+    @fact
+    def weather(key: str | None) -> Weather:
         asked.append(key)
         raise NotVerifiedError("pass an umbrella")
 
@@ -74,15 +79,66 @@ def test_a_failed_observation_is_kept_with_its_reason() -> None:
     assert observer.facts == []
 
 
-def test_a_type_without_a_probe_is_an_error_of_the_check() -> None:
-    with pytest.raises(RegistrationError, match="no probe gets observations of type Weather"):
+@dataclass(frozen=True)
+class Forecast:
+    """A fact that is computed from another one."""
+
+    text: str
+
+
+def _forecast(reading: Any) -> None:
+    def weather(wire: Wire) -> Weather:
+        return Weather("fine")
+
+    def forecast(weather: Weather | None) -> Forecast:
+        return Forecast(weather.text if weather else "not known")
+
+    forecast.__annotations__["weather"] = reading
+    fact(connections=1)(weather)
+    fact(forecast)
+
+
+@pytest.mark.parametrize("reading", [Weather, Weather | None])
+def test_after_the_end_a_fact_is_computed_from_what_is_recorded_only(reading: Any) -> None:
+    _forecast(reading)
+    observed, unobserved = Observer(TARGET), Observer(TARGET)
+    observed.get(Weather, None, LISTENER)
+    for observer in (observed, unobserved):
+        observer.end()
+    assert observed.get(Forecast, None, LISTENER) == Forecast("fine")
+    with pytest.raises(RunEndedError):
+        unobserved.get(Forecast, None, LISTENER)
+    assert unobserved.facts == []
+
+
+def test_what_an_abandoned_thread_gets_is_not_recorded() -> None:
+    _forecast(Weather | None)
+    observer = Observer(TARGET)
+    raised: list[UnobservedError] = []
+
+    def work() -> None:
+        try:
+            observer.get(Forecast, None, LISTENER)
+        except UnobservedError as error:
+            raised.append(error)
+
+    thread = Worker(work, "abandoned")
+    thread.abandoned = True
+    thread.start()
+    thread.join()
+    assert [error.reason for error in raised] == ["the run was interrupted"]
+    assert observer.facts == []
+
+
+def test_a_type_that_no_function_returns_is_an_error_of_the_check() -> None:
+    with pytest.raises(RegistrationError, match="no fact is of type Weather"):
         Observer(TARGET).get(Weather, None, LISTENER)
 
 
 def _observe_connections(server: Server, requests: int, bounds: Bounds) -> Observer:
-    @probe(Weather, cost=requests)
-    def _weather(context: Context) -> Weather:
-        made = context.attempt(*(Request(purpose=f"attempt {n}") for n in range(requests)))
+    @fact(connections=requests)
+    def weather(wire: Wire) -> Weather:
+        made = wire.attempt(*(Request(purpose=f"attempt {n}") for n in range(requests)))
         return Weather(" ".join(str(len(tries)) for tries in made))
 
     listener = server.listener()
@@ -126,32 +182,6 @@ class _Reluctant:
             connection.recv(4096)
 
 
-@pytest.mark.parametrize(
-    ("silent", "near", "here"),
-    [(0, 1e9, True), (0, 0.0, False), (1, 1e9, False)],
-    ids=["near", "far", "late"],
-)
-def test_a_listener_that_is_near_and_answers_needs_no_threads(
-    serve: Callable[[Handler], Server], monkeypatch: pytest.MonkeyPatch, silent: int, near: float, here: bool
-) -> None:
-    monkeypatch.setattr("pytest_etcdtls.observer.NEAR_MILLISECONDS", near)
-    made_by: list[bool] = []
-
-    def made(*given: Any) -> Attempt:
-        made_by.append(threading.current_thread() is threading.main_thread())
-        return make_attempt(*given)
-
-    monkeypatch.setattr("pytest_etcdtls.observer.make_attempt", made)
-    listener = serve(_Reluctant(silent)).listener()
-    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), Bounds(timeout=0.5))
-    observer.attempt(listener, [Request(purpose="first")])
-    assert set(made_by) == {False}
-    made_by.clear()
-    observer.attempt(listener, [Request(purpose="second"), Request(purpose="third")])
-    assert made_by == [here] * 2
-    assert {one.purpose for one in observer.connections} == {"first", "second", "third"}
-
-
 def test_an_unclear_attempt_is_made_again_at_most_twice(serve: Callable[[Handler], Server]) -> None:
     server = serve(_hang_up)
     observer = _observe_connections(server, 1, Bounds())
@@ -166,8 +196,8 @@ def test_the_cap_includes_retries(serve: Callable[[Handler], Server]) -> None:
 
 
 def test_unreported_observations_are_not_in_the_report() -> None:
-    @probe(Weather, cost=0, reported=False)
-    def _weather(context: Context) -> Weather:
+    @fact(reported=False)
+    def weather() -> Weather:
         return Weather("secret")
 
     observer = Observer(TARGET)
@@ -191,6 +221,6 @@ def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
                 yield from _annotations(found, seen)
 
 
-@pytest.mark.parametrize("type_", [type_ for type_, found in PROBES.items() if found.reported])
+@pytest.mark.parametrize("type_", [type_ for type_, found in FACTS.items() if found.reported])
 def test_reported_observations_hold_no_keys(type_: type[Any]) -> None:
     assert [text for text in _annotations(type_, set()) if _SECRET.search(text.partition(": ")[2])] == []

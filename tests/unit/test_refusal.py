@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from pytest_etcdtls.refusal import TABLE, ControlState, rule
+from pytest_etcdtls.refusal import TABLE, ControlState, by_etcd, is_of_etcd, rule
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 
 CONTROLS = ("served", "none known", "closed", "refused", "other", "unclear")
 EXPECTED = {
@@ -69,3 +72,106 @@ def test_an_identity_that_etcd_closes_conforms_only_with_a_served_control(contro
 )
 def test_a_refusal_names_the_state_of_its_control(control: ControlState, words: str) -> None:
     assert rule(Ending.REFUSED, control).note == words
+
+
+_JSON = {"content-type": "application/json"}
+_GRPC = {"content-type": "application/grpc"}
+_PAGE = Response(
+    status=400,
+    headers={"content-type": "text/html"},
+    body=b"<html><head><title>400 No required SSL certificate was sent</title></head></html>",
+)
+
+OF_ETCD = {
+    "version": Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'),
+    "health": Response(status=503, body=b'{"health":"false","reason":"RAFT NO LEADER"}'),
+    "metrics": Response(status=200, body=b"# HELP etcd_cluster_version Which version is running.\n"),
+    "variables": Response(status=200, body=b'{\n"cmdline": ["etcd"],\n"memstats": {}\n}\n'),
+    "gateway": Response(status=200, headers=_JSON, body=b'{"header":{"cluster_id":"1"},"version":"3.6.16"}'),
+    "gateway, its header alone": Response(
+        status=200, headers={"grpc-metadata-content-type": "application/grpc"}, body=b"{}"
+    ),
+    "no user, etcd 3.5": Response(
+        status=400,
+        headers=_JSON,
+        body=b'{"error":"etcdserver: user name is empty","code":3,"message":"user name is empty"}',
+    ),
+    "a wrong token, etcd 3.6": Response(
+        status=401, headers=_JSON, body=b'{"code":16,"message":"etcdserver: invalid auth token","details":[]}'
+    ),
+    "no permission": Response(
+        status=403, headers=_JSON, body=b'{"code":7,"message":"etcdserver: permission denied"}'
+    ),
+    "a call": Response(status=200, headers={**_GRPC, "grpc-status": "0"}, body=b"\0\0\0\0\0"),
+    "a call without permission": Response(
+        status=200, headers={**_GRPC, "grpc-status": "7", "grpc-message": "etcdserver: permission denied"}
+    ),
+    "another Host": Response(status=421, body=b"\netcd received your request, but the Host header was ..."),
+}
+OF_OTHERS = {
+    "nginx": _PAGE,
+    "haproxy": Response(status=403, body=b"<html><body><h1>403 Forbidden</h1>\n"),
+    "a login page": Response(status=302, headers={"location": "https://login.example/"}),
+    "an API gateway": Response(status=401, headers=_JSON, body=b'{"message":"Unauthorized"}'),
+    "Kubernetes": Response(
+        status=403,
+        headers=_JSON,
+        body=b'{"kind":"Status","code":403,"message":"forbidden","reason":"Forbidden"}',
+    ),
+    "Envoy": Response(
+        status=200, headers={**_GRPC, "grpc-status": "7", "grpc-message": "RBAC: access denied"}
+    ),
+    "cut JSON": Response(status=200, body=b'{"etcdserver":'),
+    "nothing": Response(status=200),
+}
+
+
+@pytest.mark.parametrize("response", [pytest.param(one, id=name) for name, one in OF_ETCD.items()])
+def test_an_answer_of_etcd(response: Response) -> None:
+    assert is_of_etcd(response)
+
+
+@pytest.mark.parametrize("response", [pytest.param(one, id=name) for name, one in OF_OTHERS.items()])
+def test_an_answer_of_another_server(response: Response) -> None:
+    assert not is_of_etcd(response)
+
+
+def _served(response: Response | None, first_bytes: bytes = b"HTTP/1.1 ") -> Attempt:
+    return Attempt(
+        url="https://127.0.0.1:2379",
+        purpose="t",
+        identity="none",
+        protocol=Protocol.HTTP1,
+        ending=Ending.SERVED,
+        phase=Phase.READ,
+        started_at=datetime.now(UTC),
+        first_bytes=first_bytes if response is None or response.status else b"",
+        response=response,
+    )
+
+
+GOOD = _served(OF_ETCD["version"])
+NOT_FOUND = _served(Response(status=404, body=b"404 page not found\n"))
+SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "control", "ending"),
+    [
+        (GOOD, GOOD, Ending.SERVED),
+        (GOOD, None, Ending.SERVED),
+        (_served(OF_ETCD["no user, etcd 3.5"]), GOOD, Ending.SERVED),
+        (_served(_PAGE), GOOD, Ending.UNCLEAR),
+        (_served(_PAGE), None, Ending.UNCLEAR),
+        (NOT_FOUND, NOT_FOUND, Ending.SERVED),
+        (_served(_PAGE), NOT_FOUND, Ending.UNCLEAR),
+        (_served(None, SETTINGS), GOOD, Ending.SERVED),
+        (_served(None, b"220 mail.example ESMTP"), GOOD, Ending.UNCLEAR),
+    ],
+)
+def test_what_another_server_answers_does_not_count(
+    attempt: Attempt, control: Attempt | None, ending: Ending
+) -> None:
+    counted = by_etcd(attempt, control)
+    assert counted.ending is ending
+    assert (counted is attempt) is (ending is Ending.SERVED)

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import pytest
+from conforming import sample_listener
 
 from pytest_etcdtls import registry
+from pytest_etcdtls.conforming import observers, prove_check
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.registry import Check, Need, catalogue, check, registered
-from pytest_etcdtls.results import Level, Severity, Statement
+from pytest_etcdtls.facts.fact import Each, Lazy, Need
+from pytest_etcdtls.registry import Check, catalogue, check, registered
+from pytest_etcdtls.results import Finding, Level, Severity, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 
 GOOD = """Something holds.
 
@@ -51,6 +55,34 @@ def test_a_check_is_registered_with_all_parts_of_its_docstring() -> None:
     assert (made.severity, made.level) == (Severity.HIGH, Level.MUST)
     assert made.needs == {"chain": Need(ServedChain), "exchange": Need(ClientExchange, "/version")}
     assert made.family == "cert"
+
+
+def test_a_check_may_take_the_listener_the_target_and_a_fact_of_every_listener() -> None:
+    def sample(here: Listener, target: Target, chains: Each[ServedChain]) -> Iterator[Statement]:
+        others = [listener for listener in target.listeners if listener is not here]
+        alike = [listener for listener in others if chains.at(listener).leaf == chains.at(here).leaf]
+        if alike:
+            yield Finding("alike", "different", "alike")
+
+    def alike(here: Listener, chains: Each[ServedChain], **_: object) -> dict[str, object]:
+        return {"chains": Each.of({listener: chains.at(here) for listener, _ in chains})}
+
+    sample.__doc__ = GOOD
+    check("cert.sample", on={Role.PEER}, counterexample=alike)(sample)
+    made = registered()["cert.sample"]
+    prove_check(made)
+    target, peer = observers()[0].target, sample_listener(Role.PEER)
+    assert made.given == {"here": Listener, "target": Target}
+    assert list(made.reads(target, peer)) == [(there, ServedChain, None) for there in target.listeners]
+
+
+def test_a_check_reads_no_fact_later_and_none_of_other_addresses() -> None:
+    def sample(chain: Lazy[ServedChain]) -> Iterator[Statement]:
+        yield from ()
+
+    sample.__doc__ = GOOD
+    with pytest.raises(RegistrationError, match="parameter 'chain' is not annotated with a type of fact"):
+        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(sample)
 
 
 def test_the_catalogue_has_checks_registered_after_it_was_read() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -45,6 +48,9 @@ class Given:
 
     def resolve(self, name: str, value: str) -> Path:
         return self.directory / value
+
+    def origin(self, name: str) -> str:
+        return ""
 
 
 def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Settings:
@@ -128,6 +134,9 @@ def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None
         ("https://[fd00::zz]:2379", "fd00::zz"),
         ("https://[10.0.0.11:2379", "not a URL"),
         ("https://a b:2379", "not a host name"),
+        ("https://etcd$(touch${IFS}x).example:2379", "not a host name"),
+        ("https://[fe80::1%$(touch${IFS}x)]:2379", "not an IPv6 address"),
+        ("https://[fe80::1%]:2379", "fe80::1%"),
         ("https://10.0.0.11:2379/health", "behind the port"),
         ("https://10.0.0.11:2379?x=1", "behind the port"),
         ("https://10.0.0.11:2379#x", "behind the port"),
@@ -207,8 +216,10 @@ def test_missing_peer_credentials_are_those_of_the_client(files: Path) -> None:
 
 def test_the_anchor_is_the_trusted_bundle_if_the_good_certificate_leads_to_it(files: Path) -> None:
     live = target(files, etcd_cacert="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
-    assert live.client.client_trust == live.client.server_ca
-    assert live.client.client_trust is not None
+    assert live.client.server_ca is not None
+    assert live.client.client_trust == replace(live.client.server_ca, inferred=True)
+    named = target(files, etcd_trusted_ca="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert named.client.client_trust == live.client.server_ca
 
 
 @pytest.mark.parametrize("cacert", ["peer-ca.crt", None])
@@ -216,6 +227,30 @@ def test_the_trusted_bundle_is_unknown_otherwise(files: Path, cacert: str | None
     values: dict[str, Any] = {"etcd_cacert": cacert} if cacert else {}
     live = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
     assert live.client.client_trust is None
+
+
+@pytest.mark.parametrize(
+    ("content", "remark"),
+    [
+        ("pem", ""),
+        ("der", "it is DER, and etcd reads PEM alone"),
+        ("with a key", "etcd does not start with it"),
+    ],
+)
+def test_the_trusted_bundle_is_etcds_own_file(files: Path, content: str, remark: str) -> None:
+    pem = (files / "client-ca.crt").read_bytes()
+    certificate = x509.load_pem_x509_certificate(pem)
+    contents = {
+        "pem": pem,
+        "der": certificate.public_bytes(Encoding.DER),
+        "with a key": pem + (files / "client-ca.key").read_bytes(),
+    }
+    (files / "own.pem").write_bytes(contents[content])
+    trusted = target(files, etcd_trusted_ca="own.pem").client.client_trust
+    assert trusted is not None
+    assert trusted.certificates == (certificate,)
+    assert trusted.remark.startswith(remark)
+    assert bool(trusted.remark) is bool(remark)
 
 
 def test_the_trust_of_peers_is_not_guessed_from_the_clients_anchor(files: Path) -> None:
@@ -227,7 +262,8 @@ def test_the_trust_of_peers_is_not_guessed_from_the_clients_anchor(files: Path) 
         etcd_peer_cert="peer-client.crt",
         etcd_peer_key="peer-client.key",
     )
-    assert own.peer.client_trust == own.peer.server_ca
+    assert own.peer.server_ca is not None
+    assert own.peer.client_trust == replace(own.peer.server_ca, inferred=True)
     assert own.client.client_trust is None
 
 
@@ -289,6 +325,8 @@ def test_etcdctls_variables_provide_credentials(files: Path) -> None:
     live = target(files, environment)
     assert live.client.server_ca is not None
     assert [identity.origin for identity in live.client.identities] == [str(files / "client.crt")]
+    # Peer ports get it too, for which the user has named none.
+    assert (live.client.named, live.peer.named) == (live.client.identities[0], None)
     assert live.user == ("root", "s3cret")
     assert "s3cret" not in repr(live)
     assert [listener.url for listener in live.listeners] == [ENDPOINT]

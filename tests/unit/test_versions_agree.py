@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Mapping
+from typing import Any
 
-from pytest_etcdtls.facts.api import VersionAnswers
+import pytest
+from conforming import sample_listener
+
+from pytest_etcdtls.checks.api_answers import answered_with
+from pytest_etcdtls.conforming import conforming
+from pytest_etcdtls.errors import NotApplicableError
+from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.results import Finding
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.tls.attempt import Response
 
 
 @pytest.mark.parametrize(
@@ -22,9 +32,28 @@ from pytest_etcdtls.results import Finding
 def test_a_cluster_version_that_is_not_decided_is_not_another_version(
     client: tuple[str, str], peer: tuple[str, str], differ: bool
 ) -> None:
-    answers = tuple(
-        (url, dict(zip(("etcdserver", "etcdcluster"), reported, strict=True)))
-        for url, reported in (("https://127.0.0.1:2379", client), ("https://127.0.0.1:2380", peer))
-    )
-    said = list(catalogue()["api.version-agrees"].function(versions=VersionAnswers(answers=answers)))
-    assert any(isinstance(one, Finding) for one in said) is differ
+    here, other = map(sample_listener, (Role.PEER, Role.CLIENT))
+    given = conforming(catalogue()["api.version-agrees"], Role.PEER)
+    exchanges = {
+        listener: answered_with(
+            given["versions"].at(listener),
+            Response(status=200, body=json.dumps(dict(zip(_NAMES, reported, strict=True))).encode()),
+        )
+        for listener, reported in ((other, client), (here, peer))
+    }
+    statements = _statements(given | {"versions": Each.of(exchanges)})
+    assert any(isinstance(statement, Finding) for statement in statements) is differ
+
+
+def test_a_port_without_http_is_not_compared() -> None:
+    given = conforming(catalogue()["api.version-agrees"], Role.PEER)
+    here, other = map(sample_listener, (Role.PEER, Role.CLIENT))
+    versions = Each.of({other: NotApplicableError("gRPC only"), here: given["versions"].at(here)})
+    assert _statements(given | {"versions": versions}) == [CannotJudge(Outcome.NOT_VERIFIED, "gRPC only")]
+
+
+_NAMES = ("etcdserver", "etcdcluster")
+
+
+def _statements(given: Mapping[str, Any]) -> list[Statement]:
+    return list(catalogue()["api.version-agrees"].function(**given))

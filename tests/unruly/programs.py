@@ -48,6 +48,11 @@ def open_gateway() -> Unruly:
     return _program("open_gateway.py", [])
 
 
+def killed(line: str) -> Unruly:
+    """Return an etcd that is killed as soon as its log has a line with that text."""
+    return _program("killed.py", [line])
+
+
 def recorded(record: Path) -> Unruly:
     """Return an etcd that writes its process id into a file whenever it is started."""
     return _program("recorded.py", [str(record)])

@@ -12,16 +12,20 @@ directory = next(flag.partition("=")[2].partition("/pki/")[0] for flag in argume
 
 
 def state() -> dict[str, int]:
-    """Return when each file was changed."""
-    return {str(path): path.stat().st_ctime_ns for path in Path(directory, "pki").rglob("*.crt")}
+    """Return when each certificate and key was changed."""
+    files = [path for path in Path(directory, "pki").rglob("*") if path.suffix in (".crt", ".key")]
+    return {str(path): path.stat().st_ctime_ns for path in files if path.exists()}
 
 
+changes = 0
 while True:
     before = state()
     child = subprocess.Popen([etcd, *arguments])
     while state() == before:
-        if child.poll() is not None:
+        # Started again between a new certificate and its key, etcd ends, and is started with the pair.
+        if child.poll() is not None and not changes:
             sys.exit(child.returncode)
         time.sleep(0.002)
+    changes += 1
     child.terminate()
     child.wait()

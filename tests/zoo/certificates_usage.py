@@ -53,6 +53,14 @@ ZOO = [
         warned={"client": ["cert.key-usage"]},
     ),
     Misconfigured(
+        name="client-ecdsa-key-may-not-sign",
+        what="the same with an ECDSA key: our OpenSSL refuses the certificate in TLS 1.2, and Go does not",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, key_usage=frozenset({"keyEncipherment"})))),
+        lines=("3.4", "3.5.33", "3.6", "3.7"),  # others offer TLS 1.2 alone
+        warned={"client": ["cert.key-usage"]},
+        not_verified={"client": ["mtls.same-verdict-every-version", "tls.renegotiation"]},
+    ),
+    Misconfigured(
         name="client-is-a-ca",
         what="the certificate of the client port is a CA certificate",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, ca=True))),

@@ -6,6 +6,7 @@ import functools
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -59,10 +60,31 @@ def needs_a_client(role: Role) -> list[str]:
     ]
 
 
+def behind_the_first_gate(role: Role) -> list[str]:
+    """Return the checks of a listener that nothing can be said about if ``listener.answers`` fails."""
+    gated = (one for one in catalogue().values() if role in one.roles and not one.opt_in)
+    return [check.id for check in gated if check.id != "listener.answers"]
+
+
 def _trust_another_ca_too(cluster: Cluster) -> None:
     for member in cluster.members:
         bundle = member.file("client-ca.crt")
         bundle.write_bytes(bundle.read_bytes() + other_ca())
+    cluster.restart()
+
+
+def namesake_of(authority: CertificateAuthority) -> bytes:
+    """Return another CA with the same name, as PEM."""
+    (name,) = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    namesake = CertificateAuthority.create(str(name.value)).certificate
+    assert namesake.subject == authority.certificate.subject
+    return namesake.public_bytes(Encoding.PEM)
+
+
+def _trust_a_namesake_too(cluster: Cluster) -> None:
+    for member in cluster.members:
+        bundle = member.file("client-ca.crt")
+        bundle.write_bytes(bundle.read_bytes() + namesake_of(cluster.pki.client_ca))
     cluster.restart()
 
 
@@ -163,6 +185,15 @@ ZOO = [
         warned={"client": ["mtls.announced-ca-single"]},
     ),
     Misconfigured(
+        name="client-trusts-a-namesake",
+        what="the CA bundle of the client port contains a second CA, with the name of the first",
+        faults=("mtls.announced-ca-expected",),
+        config=BROKEN,
+        after_start=_trust_a_namesake_too,
+        violated={"client": ["mtls.announced-ca-expected"]},
+        warned={"client": ["mtls.announced-ca-single"]},
+    ),
+    Misconfigured(
         name="http-beside-https",
         what="an http listener shares the port of the https listener",
         faults=("config.http-listener-beside-tls",),
@@ -171,5 +202,12 @@ ZOO = [
             "client": ["mtls.plaintext-refused"],
             "cluster": ["config.http-listener-beside-tls"],
         },
+    ),
+    Misconfigured(
+        name="http-url-that-is-not-served",
+        what="an http listener is declared on the port of the https listener, which serves TLS alone",
+        config=replace(BROKEN, plaintext_on_client_port=True, client_http=True),
+        checks=("config", "mtls.plaintext-refused"),
+        warned={"cluster": ["config.http-listener-beside-tls"]},
     ),
 ]

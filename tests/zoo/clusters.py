@@ -13,7 +13,7 @@ from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.pki.profile import PEER, SERVER
 
 _ONE_LINE = ("3.6",)
 
@@ -33,7 +33,42 @@ def _forget_one(cluster: Cluster) -> None:
     cluster.members[1].file("server.crt").write_bytes(encode_certificates(pair.chain))
 
 
+def _restart_one_with(cluster: Cluster, **changes: object) -> None:
+    everywhere, cluster.config = cluster.config, replace(cluster.config, **changes)  # type: ignore[arg-type]
+    try:
+        cluster._replace(1)
+    finally:
+        cluster.config = everywhere
+
+
 ZOO = [
+    Misconfigured(
+        name="one-member-without-a-list",
+        what="one of three members is declared without the revocation list",
+        config=replace(BROKEN, size=3, client_crl_file="crl.der"),
+        after_start=lambda cluster: _restart_one_with(cluster, client_crl_file=None),
+        checks=("cluster", "config"),
+        violated={"cluster": ["cluster.same-policy"]},
+        lines=_ONE_LINE,
+    ),
+    Misconfigured(
+        name="one-member-with-names",
+        what="one of three members alone accepts only one common name of peers",
+        config=replace(BROKEN, size=3),
+        after_start=lambda cluster: _restart_one_with(cluster, peer_cert_allowed_cn=str(PEER.common_name)),
+        checks=("cluster",),
+        violated={"cluster": ["cluster.same-policy"]},
+        lines=_ONE_LINE,
+    ),
+    Misconfigured(
+        name="one-member-without-san-rule",
+        what="one of three members alone accepts peers' certificates from any address",
+        config=replace(BROKEN, size=3),
+        after_start=lambda cluster: _restart_one_with(cluster, peer_skip_client_san_verification=True),
+        checks=("cluster",),
+        warned={"cluster": ["cluster.same-policy"]},
+        lines=_ONE_LINE,
+    ),
     Misconfigured(
         name="one-member-with-another-bundle",
         what="only one of three members was restarted after a CA was added to the bundle",

@@ -6,8 +6,12 @@ ignore their flags: what runs was then started with other settings than declared
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from oracle.crls import pem, signed, version_1
 from unruly.programs import changed_flags, rewritten_arguments
 from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.client_access import (
@@ -18,11 +22,14 @@ from zoo.client_access import (
     NO_ACCEPTED_PEER,
     UNAUTHENTICATED_ANSWERED,
     in_tls12_only,
+    namesake_of,
     other_ca,
 )
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import PEER
 
 _DECLARED = ("config",)
@@ -48,6 +55,22 @@ _CLOSED_AND_NOT_READ = {
     **_EVERYBODY_IS_CLOSED,
     "cluster": [*_EVERYBODY_IS_CLOSED.get("cluster", ()), "config.next-version"],
 }
+_TOLD_APART_ON_PEER_PORT = {*BAD_IDENTITIES, "mtls.client-certificate-on-peer-port"}
+_EVERY_PEER_IS_CLOSED = {
+    **NO_ACCEPTED_PEER,
+    "peer": [
+        "mtls.revoked-http",
+        *(check for check in NO_ACCEPTED_PEER["peer"] if check not in _TOLD_APART_ON_PEER_PORT),
+    ],
+}
+_PEERS_CLOSED_AND_NOT_READ = {
+    **_EVERY_PEER_IS_CLOSED,
+    "cluster": [*_EVERY_PEER_IS_CLOSED.get("cluster", ()), "config.next-version"],
+}
+_NO_CA_TRUSTED = {
+    "client": ["mtls.trusted-client", "mtls.announced-ca-present", "mtls.announced-ca-expected"],
+    "cluster": ["config.trusted-ca-usable"],
+}
 _NAMES_OF_NOBODY = {
     "peer": [*_OPEN, "mtls.wrong-san", "mtls.wrong-cn", "config.allowed-names-in-force"],
     "cluster": ["config.allowed-names-without-client-auth"],
@@ -67,10 +90,36 @@ def _on_both(check: str) -> dict[str, list[str]]:
     return {"client": [check], "peer": [check]}
 
 
-def _add_a_ca(name: str, cluster: Cluster) -> None:
+def _append(name: str, content: bytes, cluster: Cluster) -> None:
     for member in cluster.members:
         bundle = member.file(name)
-        bundle.write_bytes(bundle.read_bytes() + other_ca())
+        bundle.write_bytes(bundle.read_bytes() + content)
+
+
+def _put_on_one_line(cluster: Cluster) -> None:
+    for member in cluster.members:
+        bundle = member.file("client-ca.crt")
+        certificate = bundle.read_bytes()
+        bundle.write_bytes(certificate.rstrip() + other_ca() + certificate)
+    cluster.restart()
+
+
+def _forget_a_namesake(name: str, authority: CertificateAuthority, cluster: Cluster) -> None:
+    bundles = [member.file(name) for member in cluster.members]
+    for bundle in bundles:
+        bundle.write_bytes(encode_certificates([authority.certificate]) + namesake_of(authority))
+    cluster.restart()
+    for bundle in bundles:
+        bundle.write_bytes(encode_certificates([authority.certificate]))
+
+
+def _rewrite_list(cluster: Cluster, change: Callable[[bytes], bytes]) -> None:
+    for member in cluster.members:
+        member.replace_files({"crl.der": change(member.file("crl.der").read_bytes())})
+
+
+def _list_of_nobody() -> bytes:
+    return pem(signed(CertificateAuthority.create("another CA")))
 
 
 ZOO = [
@@ -130,6 +179,58 @@ ZOO = [
         lines=("3.4", "3.5"),
     ),
     Misconfigured(
+        name="crl-of-version-1",
+        what="the revocation list is of version 1, which this etcd does not read",
+        faults=("config.crl-encoding",),
+        config=replace(BROKEN, client_crl_file="crl.der"),
+        after_start=lambda cluster: _rewrite_list(cluster, version_1),
+        violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
+        not_verified=_EVERYBODY_IS_CLOSED,
+        lines=("3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="crl-of-version-1-before-3-6",
+        what="the revocation list is of version 1, which this etcd reads and etcd 3.6 does not",
+        config=replace(BROKEN, client_crl_file="crl.der"),
+        after_start=lambda cluster: _rewrite_list(cluster, version_1),
+        warned={"cluster": ["config.next-version"]},
+        lines=("3.4", "3.5"),
+    ),
+    Misconfigured(
+        name="crl-with-a-newline-before-3-6",
+        what="the revocation list is DER with a newline after it, which etcd reads from 3.6 on",
+        faults=("config.crl-encoding",),
+        config=replace(BROKEN, client_crl_file="crl.der"),
+        after_start=lambda cluster: _rewrite_list(cluster, lambda der: der + b"\n"),
+        violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
+        not_verified=_EVERYBODY_IS_CLOSED,
+        lines=("3.4", "3.5"),
+        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
+    ),
+    Misconfigured(
+        name="crl-with-text-before-it",
+        what="the revocation list is PEM after a text, as openssl crl -text writes it",
+        faults=("config.crl-encoding",),
+        config=replace(BROKEN, client_crl_file="crl.der"),
+        after_start=lambda cluster: _rewrite_list(cluster, lambda der: b"List (CRL):\n" + pem(der)),
+        violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
+        not_verified=_EVERYBODY_IS_CLOSED,
+        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
+    ),
+    Misconfigured(
+        name="crl-of-two-lists",
+        what="the file of the revocation list has a second one, which alone revokes a client",
+        faults=("config.crl-one-list", "config.next-version"),
+        config=replace(BROKEN, client_crl_file="crl.der"),
+        after_start=lambda cluster: _rewrite_list(cluster, lambda der: _list_of_nobody() + pem(der)),
+        violated={
+            "client": ["mtls.revoked-http", "mtls.revoked-grpc"],
+            "cluster": ["config.crl-one-list"],
+        },
+        warned={"cluster": ["config.next-version"]},
+        lines=("3.4", "3.5"),
+    ),
+    Misconfigured(
         name="flag-gone-in-3-7",
         what="a flag is declared by its old name, with which etcd 3.7 does not start",
         config=replace(BROKEN, extra_flags=("--experimental-corrupt-check-time=1m",)),
@@ -148,6 +249,19 @@ ZOO = [
             "3.4": {"not-verified": _CLOSED_AND_NOT_READ},
             "3.5": {"not-verified": _CLOSED_AND_NOT_READ},
             **in_tls12_only(_CLOSED_AND_NOT_READ),
+        },
+    ),
+    Misconfigured(
+        name="peer-crl-gone",
+        what="the file of the peers' revocation list does not exist",
+        faults=("config.crl-missing",),
+        config=replace(BROKEN, peer_crl_file="gone.der"),
+        violated={"peer": ["mtls.trusted-client", "config.crl-missing"]},
+        not_verified=_EVERY_PEER_IS_CLOSED,
+        by_version={
+            "3.4": {"not-verified": _PEERS_CLOSED_AND_NOT_READ},
+            "3.5": {"not-verified": _PEERS_CLOSED_AND_NOT_READ},
+            **in_tls12_only(_PEERS_CLOSED_AND_NOT_READ),
         },
     ),
     Misconfigured(
@@ -174,6 +288,31 @@ ZOO = [
         config=replace(_FROM_A_FILE, config_file_adds="tls-min-verson: TLS1.3\nenable-grpc-gateway: true\n"),
         checks=_DECLARED,
         violated={"cluster": ["config.unknown-key"]},
+    ),
+    Misconfigured(
+        name="key-gone-in-3-7",
+        what="a key of the configuration file has its old name, which etcd 3.7 ignores",
+        config=replace(
+            _FROM_A_FILE,
+            config_file_adds="experimental-initial-corrupt-check: true\nenable-grpc-gateway: true\n",
+        ),
+        checks=_DECLARED,
+        violated={"cluster": ["config.unknown-key"]},
+        by_version={
+            line: {"violates": {}, "warns": {"cluster": ["config.next-version"]}}
+            for line in ("3.4", "3.5", "3.6")
+        },
+    ),
+    Misconfigured(
+        name="key-in-capitals",
+        what="a key by its old name is written in capitals, which etcd 3.6 alone ignores",
+        config=replace(
+            _FROM_A_FILE,
+            config_file_adds="Experimental-Initial-Corrupt-Check: true\nenable-grpc-gateway: true\n",
+        ),
+        checks=_DECLARED,
+        violated={"cluster": ["config.unknown-key"]},
+        lines=("3.6",),
     ),
     Misconfigured(
         name="undocumented-key",
@@ -261,7 +400,7 @@ ZOO = [
         name="client-bundle-not-read-again",
         what="a CA was added to the bundle of clients, and etcd was not restarted",
         config=BROKEN,
-        after_start=lambda cluster: _add_a_ca("client-ca.crt", cluster),
+        after_start=lambda cluster: _append("client-ca.crt", other_ca(), cluster),
         checks=_DECLARED,
         violated={"client": ["config.trusted-ca-in-force"]},
     ),
@@ -269,9 +408,71 @@ ZOO = [
         name="peer-bundle-not-read-again",
         what="a CA was added to the bundle of peers, and etcd was not restarted",
         config=BROKEN,
-        after_start=lambda cluster: _add_a_ca("peer-ca.crt", cluster),
+        after_start=lambda cluster: _append("peer-ca.crt", other_ca(), cluster),
         checks=_DECLARED,
         violated={"peer": ["config.peer-trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="old-client-ca-in-memory",
+        what="the old CA of clients, with the name of the new one, is still in the memory of etcd",
+        config=BROKEN,
+        after_start=lambda cluster: _forget_a_namesake("client-ca.crt", cluster.pki.client_ca, cluster),
+        checks=_DECLARED,
+        violated={"client": ["config.trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="old-peer-ca-in-memory",
+        what="the old CA of peers, with the name of the new one, is still in the memory of etcd",
+        config=BROKEN,
+        after_start=lambda cluster: _forget_a_namesake("peer-ca.crt", cluster.pki.peer_ca, cluster),
+        checks=_DECLARED,
+        violated={"peer": ["config.peer-trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="client-bundle-with-a-key",
+        what="a private key was put into the bundle of clients, with which etcd will not start again",
+        config=BROKEN,
+        after_start=lambda cluster: _append("client-ca.crt", encode_key(cluster.pki.client_ca.key), cluster),
+        checks=_DECLARED,
+        violated={"cluster": ["config.trusted-ca-usable"]},
+    ),
+    Misconfigured(
+        name="peer-bundle-with-a-list",
+        what="a revocation list was put into the bundle of peers, with which etcd will not start again",
+        config=BROKEN,
+        after_start=lambda cluster: _append("peer-ca.crt", cluster.pki.peer_ca.crl("pem"), cluster),
+        checks=_DECLARED,
+        violated={"cluster": ["config.trusted-ca-usable"]},
+    ),
+    Misconfigured(
+        name="client-bundle-on-one-line",
+        what="the second certificate in the bundle of clients begins where the first one ends",
+        config=BROKEN,
+        after_start=_put_on_one_line,
+        checks=_DECLARED,
+        violated={"cluster": ["config.trusted-ca-usable"]},
+    ),
+    Misconfigured(
+        name="client-bundle-empty",
+        what="the bundle of clients is empty, and etcd trusts no CA at all",
+        faults=("config.trusted-ca-usable",),
+        config=replace(BROKEN, trusted_ca_file="empty.pem", extra_files={"empty.pem": b""}),
+        violated=_NO_CA_TRUSTED,
+        not_verified=NO_ACCEPTED_CLIENT,
+        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
+    ),
+    Misconfigured(
+        name="client-bundle-in-der",
+        what="the bundle of clients is DER encoded, and etcd trusts no CA at all",
+        faults=("config.trusted-ca-usable",),
+        config=replace(
+            BROKEN,
+            trusted_ca_file="ca.der",
+            extra_files={"ca.der": x509.load_pem_x509_certificate(other_ca()).public_bytes(Encoding.DER)},
+        ),
+        violated=_NO_CA_TRUSTED,
+        not_verified=NO_ACCEPTED_CLIENT,
+        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="plaintext-undeclared",

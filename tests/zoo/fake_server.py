@@ -15,7 +15,8 @@ from typing import Any
 
 from tls.etcd_alike import Files, judge
 
-from pytest_etcdtls.facts.probe import etcd_response, sample_pki
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
@@ -24,6 +25,42 @@ from pytest_etcdtls.tls.attempt import Response
 
 Answers = Mapping[str, Response]
 """Responses by method and path: ``{"GET /health": Response(status=503)}``."""
+
+ETCD_PATHS = {
+    "/version": b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0","storage":"3.6.0"}',
+    "/health": b'{"health":"true","reason":""}',
+    "/livez": b"ok",
+    "/readyz": b"ok",
+    "/metrics": b'etcd_server_version{server_version="3.6.16"} 1\n',
+    "/debug/vars": b"{}",
+    "/members": b"[]",
+}
+"""Responses of a good etcd without further flags to GET."""
+
+_OF_EVERY_LISTENER = frozenset({"/health", "/livez", "/readyz", "/metrics"})
+
+
+def etcd_response(method: str, path: str, role: Role) -> Response:
+    """Return the response of a good etcd to an accepted client; 404 if such a port does not serve the path.
+
+    Args:
+        method: of the request.
+        path: of the URL, without a query.
+        role: of the listener.
+    """
+    gateway = path.startswith("/v3/") and role in (Role.CLIENT, Role.CLIENT_HTTP)
+    served = _OF_EVERY_LISTENER if role is Role.METRICS else ETCD_PATHS
+    if gateway:
+        status, body = (200, b"{}") if method == "POST" else (501, b'{"code":12,"message":"Not Implemented"}')
+    elif path not in served:
+        status, body = 404, b"404 page not found\n"
+    elif method in ("GET", "HEAD"):
+        status, body = 200, ETCD_PATHS[path]
+    else:
+        status, body = 405, b"Method Not Allowed\n"
+    kind = "application/json" if gateway or status == 200 else "text/plain; charset=utf-8"
+    headers = {"content-type": kind, "date": format_datetime(datetime.now(UTC), usegmt=True)}
+    return Response(status=status, headers=headers, body=body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +112,9 @@ class FakeEtcd:
     @contextmanager
     def started(self, directory: Path) -> Iterator[tuple[Files, Listener]]:
         """Start it on a free port of loopback, and stop it at the end."""
-        sample_pki().write(directory)
-        files = Files(sample_pki(), directory)
+        pki = ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
+        pki.write(directory)
+        files = Files(pki, directory)
         context = files.context(self.role)
         if self.to_everybody:
             context.verify_mode = ssl.CERT_OPTIONAL
@@ -104,9 +142,7 @@ class FakeEtcd:
         path = path.partition("?")[0]
         if given := self.answers.get(f"{method} {path}"):
             return given
-        # The sample has the time of its import, which may be minutes ago.
-        good, now = etcd_response(method, path, self.role), format_datetime(datetime.now(UTC), usegmt=True)
-        return replace(good, headers={**good.headers, "date": now})
+        return etcd_response(method, path, self.role)
 
 
 class _Server(ThreadingHTTPServer):

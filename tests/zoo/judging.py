@@ -9,10 +9,10 @@ from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
-from pytest_etcdtls.runner import run_checks
 
 
 def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from zoo.client_access import BROKEN
-from zoo.model import Misconfigured
+from zoo.client_access import BROKEN, behind_the_first_gate
+from zoo.model import Expectation, Misconfigured
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
+from pytest_etcdtls.role import Role
 
 _ECDSA = PKIPlan()
 _RSA = PKIPlan(key_type=KeyType.RSA_2048)
@@ -21,6 +23,42 @@ def _with_suites(*suites: str, pki: PKIPlan = _ECDSA) -> ClusterConfig:
 
 def _on_both(*checks: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(_BOTH, checks)
+
+
+_ONLY_FOR_RSA = ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",)
+_ONLY_FOR_ECDSA = ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)
+
+_NO_HANDSHAKE = {
+    "client": behind_the_first_gate(Role.CLIENT),
+    "peer": behind_the_first_gate(Role.PEER),
+    "cluster": [
+        "advisory.go-runtime",
+        "cluster.advertised-https",
+        "cluster.advertised-reachable",
+        "cluster.members-agree",
+        "cluster.one-cluster",
+        "cluster.peer-urls-https",
+        "cluster.same-version",
+    ],
+}
+_IN_NO_VERSION: Mapping[str, Expectation] = {
+    "violates": _on_both("listener.answers"),
+    "warns": {},
+    "not-verified": _NO_HANDSHAKE,
+}
+"""Where TLS 1.3 is not supported, no client can connect."""
+
+
+def _no_suite_fits(name: str, what: str, key: KeyType, suites: tuple[str, ...]) -> Misconfigured:
+    return Misconfigured(
+        name=name,
+        what=what,
+        faults=("tls.forward-secrecy", "listener.answers"),
+        config=_with_suites(*suites, pki=PKIPlan(key_type=key)),
+        violated=_on_both("tls.forward-secrecy"),
+        not_warned=_on_both("tls.cbc-suites", "tls.sha1-signature", "tls.rsa-key-exchange", "tls.triple-des"),
+        by_version={"3.5.1": _IN_NO_VERSION},
+    )
 
 
 ZOO = [
@@ -102,5 +140,32 @@ ZOO = [
                 },
             }
         },
+    ),
+    _no_suite_fits(
+        "rsa-key-with-suites-for-ecdsa",
+        "--cipher-suites has suites for ECDSA keys only, and the served keys are RSA",
+        KeyType.RSA_2048,
+        _ONLY_FOR_ECDSA,
+    ),
+    _no_suite_fits(
+        "ecdsa-key-with-suites-for-rsa",
+        "--cipher-suites has suites for RSA keys only, and the served keys are ECDSA",
+        KeyType.ECDSA_P256,
+        _ONLY_FOR_RSA,
+    ),
+    _no_suite_fits(
+        "ed25519-key-with-suites-for-rsa",
+        "--cipher-suites has suites for RSA keys only, and the served keys are Ed25519",
+        KeyType.ED25519,
+        _ONLY_FOR_RSA,
+    ),
+    Misconfigured(
+        name="no-suite-fits-and-tls12-only",
+        what="the maximum TLS version is 1.2, and no suite in --cipher-suites is for the served keys",
+        config=replace(
+            _with_suites(*_ONLY_FOR_ECDSA, pki=PKIPlan(key_type=KeyType.RSA_2048)), tls_max_version="TLS1.2"
+        ),
+        violated=_on_both("listener.answers"),
+        not_verified=_NO_HANDSHAKE,
     ),
 ]

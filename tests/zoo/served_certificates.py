@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BROKEN
+from zoo.client_access import BROKEN, behind_the_first_gate
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, PKIPlan, Profile
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 
@@ -104,11 +103,7 @@ ZOO = [
         after_start=_without_peer_pair,
         violated={"peer": ["listener.answers"]},
         not_verified={
-            "peer": [
-                check.id
-                for check in catalogue().values()
-                if Role.PEER in check.roles and check.id != "listener.answers" and not check.opt_in
-            ],
+            "peer": behind_the_first_gate(Role.PEER),
             "client": ["mtls.ticket-not-transferable"],
             "cluster": ["cluster.one-cluster", "config.key-matches-certificate", "config.chain-closes"],
         },

@@ -11,9 +11,9 @@ from starting import start_process
 from zoo.client_access import GOOD
 from zoo.model import Misconfigured, explain, found
 
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.runner import run_checks
 
 _CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")
 _KNOWN = ["advisory.cve-2026-33413-inferred", "advisory.ghsa-6vch-q96h-7gc3-inferred"]

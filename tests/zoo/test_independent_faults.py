@@ -15,10 +15,10 @@ from zoo.client_access import BROKEN
 from zoo.model import explain
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 from pytest_etcdtls.registry import faults, select
-from pytest_etcdtls.runner import run_checks
 
 _EXPIRED = {"valid_from": timedelta(days=-30), "valid_for": timedelta(days=20)}
 

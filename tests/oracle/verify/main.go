@@ -1,8 +1,11 @@
-// Command oracle verifies served certificates as a TLS client of etcd that is written in Go does.
+// Command oracle verifies served certificates as a TLS client of etcd that is written in Go does, and those of
+// a client as etcd does.
 //
-// It reads cases as JSON, one a line, and writes an answer for each. What it does is what
+// It reads cases as JSON, one a line, and writes an answer for each; with the argument crl, files of revocation
+// lists (crl.go). What it does is what
 // crypto/tls.(*Conn).verifyServerCertificate does with the Certificate message, after the client has read its
-// CA file as etcd does (client/pkg/tlsutil.NewCertPool), and before the server proves that it has the key.
+// CA file as etcd does (client/pkg/tlsutil.NewCertPool), and before the server proves that it has the key. With a
+// client's it does what processCertsFromClient does, which parses and verifies them.
 package main
 
 import (
@@ -19,7 +22,8 @@ import (
 	"time"
 )
 
-// Case is what a client gets: its CA file, the Certificate message, and whom it asked for.
+// Case is what a client gets: its CA file, the Certificate message, and whom it asked for. Without a host the
+// message is a client's.
 type Case struct {
 	Roots [][]byte  `json:"roots"` // DER, in base64 on the wire
 	Chain [][]byte  `json:"chain"` // DER, leaf first
@@ -68,14 +72,21 @@ func judge(c Case) (stage string, err error) {
 			intermediates.AddCert(cert)
 		}
 	}
+	usage := x509.ExtKeyUsageServerAuth
+	if c.Host == "" {
+		usage = x509.ExtKeyUsageClientAuth
+	}
 	if _, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         roots,
 		Intermediates: intermediates,
 		DNSName:       c.Host,
 		CurrentTime:   c.Time,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsages:     []x509.ExtKeyUsage{usage},
 	}); err != nil {
 		return "verify", err
+	}
+	if c.Host == "" {
+		return "", nil
 	}
 	return "handshake", usable(leaf.PublicKey)
 }
@@ -112,6 +123,10 @@ func main() {
 		return
 	}
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
+	if len(os.Args) > 1 && os.Args[1] == "crl" {
+		readLists(in, json.NewEncoder(out))
+		return
+	}
 	encoder := json.NewEncoder(out)
 	for in.More() {
 		var c Case

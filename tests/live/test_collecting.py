@@ -1,4 +1,4 @@
-"""On a slow network threads prefetch the observations; the verdicts and the connections are the same."""
+"""Threads collect the observations of a run: near or far, the verdicts and the connections are the same."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import ended_at
+from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run, run_checks
+from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import Settings
 from pytest_etcdtls.target import Bounds, Target
 
@@ -100,7 +101,6 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
     run = _selected(_slow(etcd, proxies), Bounds())
     ahead = _results(run)
     [target] = run.targets
-    assert target.judge.prefetch is not None
     assert {place: (one.outcome, one.reason) for place, one in ahead.items()} == {
         place: (one.outcome, one.reason) for place, one in direct.items()
     }
@@ -109,18 +109,18 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
         assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
 
 
-@pytest.mark.parametrize("bounds", [Bounds(concurrency=1), Bounds(pause=0.001)], ids=["one", "gentle"])
-def test_one_connection_at_a_time_disables_prefetching(
-    etcd: Cluster, proxies: list[SlowNetwork], bounds: Bounds
-) -> None:
+@pytest.mark.parametrize(
+    "bounds", [Bounds(concurrency=1), Bounds(concurrency=1, pause=0.001)], ids=["one", "gentle"]
+)
+def test_one_connection_at_a_time(etcd: Cluster, proxies: list[SlowNetwork], bounds: Bounds) -> None:
     run = _selected(_slow(etcd, proxies), bounds)
+    _results(run)
     [target] = run.targets
-    [check] = [one for one in run.checks if one.id == "mtls.no-certificate"]
-    assert run.result(target, check, "client-m0").outcome is Outcome.CONFORMS
-    assert target.judge.prefetch is None
+    for listener in target.outline.listeners:
+        assert _most_at_once(target.observer, listener.url) == 1
 
 
-def test_nothing_is_prefetched_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
+def test_nothing_is_collected_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     """As after Ctrl-C, or the first failure with ``-x``."""
     run = _selected(_slow(etcd, proxies), Bounds())
     [target] = run.targets

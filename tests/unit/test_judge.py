@@ -19,9 +19,11 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UsageError,
 )
-from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.facts.listener import FirstContact, Policy
+from pytest_etcdtls.judge import GATES, Judge, run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import Check, Need
+from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import (
     CannotJudge,
     CheckResult,
@@ -33,7 +35,6 @@ from pytest_etcdtls.results import (
     Statement,
 )
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import GATES, Judge, run_checks
 from pytest_etcdtls.target import Listener, Target
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
@@ -45,6 +46,7 @@ class _Observer:
     """Hands out nothing but a good first contact, or raises what it was given, by observation type."""
 
     given_up: frozenset[str] = frozenset()
+    ended = False
 
     def __init__(self, raises: dict[type[Any], UnobservedError] | None = None) -> None:
         self.target = Target(label="t", origin="live", listeners=(LISTENER,))
@@ -58,6 +60,9 @@ class _Observer:
         if type_ in self._raises:
             raise self._raises[type_]
         return object()
+
+    def read(self, need: Need, listener: Listener | None) -> object:
+        return self.get(need.type, need.key, listener)
 
 
 def _check(
@@ -73,7 +78,7 @@ def _check(
         level_text=level,
         remediation="set --{peer}cert-file",
         roles=frozenset(Role),
-        needs={"facts": Need(ListenerFacts)},
+        needs={"facts": Need(Policy)},
         function=lambda facts: body(),
         counterexample=lambda **_: {},
     )
@@ -83,7 +88,7 @@ def _check(
 def gates(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """Gates that let everything through, to be replaced one by one."""
     checks = {gate: _check(lambda: iter(()), id_=gate) for gate in GATES}
-    monkeypatch.setattr("pytest_etcdtls.runner.catalogue", lambda: checks)
+    monkeypatch.setattr("pytest_etcdtls.judge.catalogue", lambda: checks)
     return checks
 
 
@@ -183,7 +188,7 @@ def test_a_level_by_role() -> None:
     ],
 )
 def test_an_observation_that_cannot_be_made(error: UnobservedError, outcome: Outcome) -> None:
-    result = _judge(_check(_says(FINDING), id_="listener.answers"), _Observer({ListenerFacts: error}))
+    result = _judge(_check(_says(FINDING), id_="listener.answers"), _Observer({Policy: error}))
     assert (result.outcome, result.reason, result.findings) == (outcome, "why", ())
 
 

@@ -1,0 +1,179 @@
+"""The policy for clients is the same on every way to a listener: under every name, at every address."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_etcdtls.command import ANNOUNCED, GET_VERSION, Command, s_client
+from pytest_etcdtls.declared.declaration import authority
+from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
+from pytest_etcdtls.facts.certificates import parsable_names
+from pytest_etcdtls.judgement import SERVED
+from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.refusal import is_of_etcd
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
+
+_VERSION = Response(status=200, body=b'{"etcdserver":"3.6.16"}')
+_ACCEPTED = 'an HTTP status line: a client without a certificate is accepted; "alert": it is refused'
+
+
+def _open_under_a_name(names: ServerNames, **_: object) -> Mapping[str, Any]:
+    first, *others = names.others
+    attempt = replace(first.attempt, **{**SERVED, "response": _VERSION}, certificate_requested=False)
+    return {"names": replace(names, others=(replace(first, tries=(attempt,)), *others))}
+
+
+@check("mtls.same-for-every-name", on=EVERY_LISTENER, counterexample=_open_under_a_name)
+def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) -> Iterator[Statement]:
+    """The server name that a client sends does not decide whether it is accepted.
+
+    etcd has one policy for each port. A proxy in front of it may choose by the name in the ClientHello (SNI)
+    and pass one name to an etcd that accepts every client. Any client can send that name. The other checks
+    send the name in the URL, and judge what is behind that name. This one connects without a certificate
+    under the names of the served certificate, localhost, an unknown name and none.
+
+    Spec: RFC 6066 section 3
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Spec: etcd --{peer}client-cert-auth
+    Follows: mtls.no-certificate
+    Severity: critical
+    Level: MUST, SHOULD where only the certificate request differs
+    Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses by the server
+        name; or require certificates behind every name.
+    """
+    seen = [one for one in (names.usual, *names.others) if one.answers]
+    accepted = [one for one in seen if _is_accepted(one.attempt)]
+    refused = [one for one in seen if one.attempt.ending in (Ending.REFUSED, Ending.CLOSED)]
+    different = [one for one in seen if one.request != names.usual.request]
+    if accepted and refused:
+        sometimes = (
+            "" if names.steady else "; the same name gets different answers, several servers may answer"
+        )
+        yield Finding(
+            message=f"a client without a certificate is accepted with {accepted[0].way}{sometimes}",
+            expected=f"refused as with {refused[0].way}",
+            observed="; ".join(f"{one.way}: {one.attempt.describe()}" for one in seen),
+            reproduce=tuple(
+                s_client(here.url, options=one.options, typed=GET_VERSION, look=_ACCEPTED)
+                for one in (accepted[0], refused[0])
+            ),
+        )
+    elif different and not names.steady:
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            "the same server name gets different certificate requests: several servers answer in turn. Name "
+            "each member by its own address",
+        )
+    elif different:
+        yield Finding(
+            message="the certificate request depends on the server name: a proxy chooses by it",
+            expected=f"{names.usual.way}: {_request(names.usual)}, for every name",
+            observed="; ".join(f"{one.way}: {_request(one)}" for one in different),
+            level=Level.SHOULD,
+            reproduce=tuple(
+                s_client(here.url, options=one.options, look=ANNOUNCED) for one in (names.usual, different[0])
+            ),
+        )
+    if names.untried:
+        yield Note(f"{len(names.untried)} further names of the certificate were not tried")
+
+
+def _is_accepted(attempt: Attempt) -> bool:
+    """Return whether etcd answered; a proxy's own answer grants no access."""
+    response = attempt.response
+    return attempt.ending is Ending.SERVED and response is not None and is_of_etcd(response)
+
+
+def _request(way: Alternative) -> str:
+    if not way.attempt.certificate_requested:
+        return "no client certificate is requested"
+    return f"a certificate of {name_list(way.announced) or 'any CA'} is requested"
+
+
+def _open_at_an_address(addresses: ServerAddresses, **_: object) -> Mapping[str, Any]:
+    first, *others = addresses.others
+    tls = tuple(
+        replace(attempt, **{**SERVED, "response": _VERSION}, certificate_requested=False)
+        for attempt in first.tls
+    )
+    return {"addresses": replace(addresses, others=(replace(first, tls=tls), *others))}
+
+
+@check("mtls.same-for-every-address", on=EVERY_LISTENER, counterexample=_open_at_an_address)
+def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses) -> Iterator[Statement]:
+    """Every address of the host in the URL refuses clients without a certificate.
+
+    A name may have several addresses: several records in DNS, or localhost in both families. There may be
+    another etcd behind each, and clients connect to any of them. All other checks judge one address. This one
+    connects to the others without a certificate, and compares the certificate request. An address that
+    accepts no connection is no fault.
+
+    Spec: RFC 1034 section 3.6
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Spec: etcd --{peer}client-cert-auth
+    Follows: mtls.no-certificate
+    Severity: critical
+    Level: MUST, SHOULD where only the certificate request differs
+    Remediation: set --{peer}client-cert-auth=true and --{peer}trusted-ca-file on the etcd of every address,
+        or remove the address of the other server from the name.
+    """
+    host, port = here.address
+    judged = f"judged: {addresses.judged}"
+    for other in addresses.others:
+        opened = [made for made in other.attempts if _is_accepted(made)]
+        different = list(_with_another_request(addresses, other))
+        if opened:
+            yield Finding(
+                message=f"{other.address} ({host}) accepts a client without a certificate",
+                expected=f"refused at every address ({judged})",
+                observed="; ".join(
+                    f"{made.offered_version or 'plain HTTP'}: {made.describe()}" for made in opened
+                ),
+                reproduce=(_show(here, other, _ACCEPTED),),
+            )
+        elif different:
+            yield Finding(
+                message=f"{other.address} ({host}) requests other client certificates",
+                expected=f"the same certificate request at every address ({judged})",
+                observed="; ".join(map(_requested, different)),
+                level=Level.SHOULD,
+                reproduce=(_show(here, other, ANNOUNCED),),
+            )
+    rest = [one.address for one in addresses.others if one.connects] + list(addresses.untried)
+    if rest:
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"{host} has other addresses, of which no more is judged than the first contact: "
+            f"{', '.join(rest)} ({judged}). Judge each in a run of its own: pass "
+            f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}",
+        )
+    for other in addresses.others:
+        if not other.connects:
+            yield Note(f"{other.address}: {other.tls[0].describe()}")
+
+
+def _with_another_request(addresses: ServerAddresses, other: OtherAddress) -> Iterator[Attempt]:
+    usual = {attempt.offered_version: attempt for attempt in addresses.usual}
+    for made in other.tls:
+        known = usual.get(made.offered_version)
+        if known is None or None in (made.certificate_requested, known.certificate_requested):
+            continue
+        if made.certificate_requested != known.certificate_requested or (
+            {*made.announced_ca} != {*known.announced_ca}
+        ):
+            yield made
+
+
+def _requested(made: Attempt) -> str:
+    if not made.certificate_requested:
+        return f"{made.offered_version}: no client certificate is requested"
+    names = name_list(parsable_names(made.announced_ca)) or "any CA"
+    return f"{made.offered_version}: a certificate of {names} is requested"
+
+
+def _show(here: Listener, other: OtherAddress, look: str) -> Command:
+    there = (other.address, here.address[1])
+    return s_client(here.url, typed=GET_VERSION, look=look, connect_to=there)

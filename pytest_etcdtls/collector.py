@@ -1,0 +1,155 @@
+"""Collect, then judge: the observations of a target are made in threads, ahead of the checks that need them.
+
+A :class:`Collector` makes those of the selected checks, in the order of the checks and within the bounds of
+each listener. A check waits for what it needs. One after the other, checks would wait for one connection
+each, which takes most of a run over a slow network.
+
+:class:`Experiments` runs experiments in parallel: each has its own cluster, and mostly waits for its start.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.facts.fact import Reading
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.workers import Worker, is_abandoned
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.observer import Observer
+    from pytest_etcdtls.registry import Check
+
+_MOST_THREADS: Final = 32
+
+AT_ONCE: Final = 4
+"""Maximum number of clusters for experiments that run at a time."""
+
+_END_SECONDS: Final = 20.0
+"""Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The observations of one check on one listener, or those of the gates if there is no check."""
+
+    listener: Listener
+    check: Check | None = None
+
+
+class Collector:
+    """Makes the observations of a target in threads, ahead of the checks that need them.
+
+    Args:
+        observer: makes and keeps the observations.
+        passes: returns whether a listener passes its gates, which it judges. It is called in threads.
+        wanted: the listeners in order, with the checks that judge each.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        passes: Callable[[Listener], bool],
+        wanted: Sequence[tuple[Listener, Sequence[Check]]],
+    ) -> None:
+        self._observer = observer
+        self._passes = passes
+        self._wanted = {listener.label: checks for listener, checks in wanted}
+        self._tasks = deque(_Task(listener) for listener, _ in wanted)
+        self._open = len(wanted)
+        """Number of tasks that are waiting or running."""
+        self._changed = threading.Condition()
+        bounds = observer.bounds
+        tasks = sum(1 + len(checks) for _, checks in wanted)
+        number = min(_MOST_THREADS, (bounds.concurrency + 2) * len(wanted), tasks)
+        self._threads = [Worker(self._work, f"ahead_{one}") for one in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def abandon(self) -> None:
+        """Make no further connection."""
+        for thread in self._threads:
+            thread.abandoned = True
+
+    def wait(self) -> None:
+        """Wait until every observation is made."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._tasks or not self._open)
+                if not self._tasks:
+                    return
+                task = self._tasks.popleft()
+            following: list[_Task] = []
+            try:
+                following = self._run(task)
+            finally:
+                with self._changed:
+                    self._tasks.extend(following)
+                    self._open += len(following) - 1
+                    self._changed.notify_all()
+
+    def _run(self, task: _Task) -> list[_Task]:
+        """Run a task and return those that follow it."""
+        if is_abandoned():
+            return []
+        # An error occurs again when the check is judged, and is its result then.
+        with suppress(Exception), self._observer.work_lock.shared():
+            if task.check is None:
+                passes = self._passes(task.listener)
+                return [_Task(task.listener, check) for check in self._wanted[task.listener.label] if passes]
+            for need in task.check.needs.values():
+                if need.reading is not Reading.EACH:  # the check reads it where it needs it
+                    self._observer.get(need.type, need.key, task.listener)
+        return []
+
+
+class Experiments:
+    """Makes the experiments of a target in threads, each on a cluster of its own.
+
+    Args:
+        observer: keeps the results.
+        settings: names of the clusters to start, in this order.
+    """
+
+    def __init__(self, observer: Observer, settings: Sequence[str]) -> None:
+        # Imported here, since most runs start no cluster.
+        from pytest_etcdtls.lifecycle.lab import ExperimentResults
+
+        self._observer, self._results = observer, ExperimentResults
+        self._settings: SimpleQueue[str] = SimpleQueue()
+        for name in settings:
+            self._settings.put(name)
+        number = min(AT_ONCE, len(settings))
+        self._threads = [Worker(self._work, f"experiments_{one}") for one in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def abandon(self) -> None:
+        """Start no further cluster; experiments that run go on to their end."""
+        for thread in self._threads:
+            thread.abandoned = True
+
+    def end(self) -> None:
+        """Abandon the experiments, and wait until every cluster is removed."""
+        self.abandon()
+        deadline = time.monotonic() + _END_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self) -> None:
+        with suppress(Empty):
+            while not is_abandoned():
+                name = self._settings.get_nowait()
+                # An error occurs again when the check is judged, and is its result then.
+                with suppress(Exception), self._observer.work_lock.shared():
+                    self._observer.get(self._results, name)

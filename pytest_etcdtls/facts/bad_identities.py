@@ -1,0 +1,287 @@
+"""The identity that stands for each name that a listener must refuse.
+
+Some need nothing but the listener. Others are issued with the key of its CA, and differ from their valid
+counterpart in one point only. Without that key, a certificate that we hold is presented if it breaks the same
+rule, and no other. A certificate of another role is good where it belongs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.facts.certificates import ClientTrust, ServedChain
+from pytest_etcdtls.facts.fact import Lazy, fact
+from pytest_etcdtls.facts.good_identities import (
+    AcceptedIdentity,
+    IssuedIdentities,
+    declared_crl,
+    is_listed,
+    is_same,
+    local_host,
+    meets_name_rules,
+)
+from pytest_etcdtls.facts.listener import FirstContact, TLSContact
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.certificate import is_for, purposes
+from pytest_etcdtls.pki.go_verify import Path, find_path
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
+from pytest_etcdtls.untrusted import printable
+
+NOT_ISSUED = (
+    "none",
+    "self-signed",
+    "foreign-ca",
+    "lookalike-ca",
+    "revoked",
+    "client-certificate",
+    "peer-certificate",
+    "server-certificate",
+)
+"""The identities that need no key of a CA of etcd."""
+
+
+def with_distinct_names(target: Target) -> Target:
+    """Return the target with one name for each good certificate, none of which a run gives itself.
+
+    Observations, reports and comparisons tell identities apart by their names. A user's names are free: a
+    client and a peer may both be called ``client``, or a good client ``expired``.
+    """
+    named: dict[str, Identity | None] = dict.fromkeys((*NOT_ISSUED, *identities.ISSUED_NAMES))
+
+    def distinct(identity: Identity) -> Identity:
+        name, number = identity.name, 2
+        while name in named and not is_same(named[name], identity):
+            name, number = f"{identity.name}-{number}", number + 1
+        named[name] = identity
+        return identity if name == identity.name else replace(identity, name=name)
+
+    client, peer = (
+        replace(port, identities=tuple(map(distinct, port.identities)))
+        for port in (target.client, target.peer)
+    )
+    # Fixtures of one test have the same target, so it is copied only to change it.
+    if (client.identities, peer.identities) == (target.client.identities, target.peer.identities):
+        return target
+    return replace(target, client=client, peer=peer)
+
+
+@fact(reported=False)
+def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact]) -> IssuedIdentities:
+    """Issue one certificate of each kind with the key of the CA that signs the listener's clients.
+
+    Raises:
+        NotVerifiedError: if the key is not known.
+    """
+    credentials = target.credentials(here.role)
+    signing = credentials.signing_key
+    if signing is None:
+        raise NotVerifiedError(
+            f"needs the key of the CA that signs its clients: pass --etcd-{here.role.prefix}ca-key"
+        )
+    names: tuple[str, ...] = ()
+    if credentials.allowed_hostname:
+        # On peer and metrics listeners etcd compares the SANs, if there are any, with our address.
+        hosts = {local_host(attempt) for attempt in contact.get().tls if attempt.local_address}
+        names = (credentials.allowed_hostname[0], *sorted(hosts))
+    return IssuedIdentities(
+        identities.issue_identities(
+            CertificateAuthority.from_key(signing.certificate, signing.key),
+            common_name=credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME,
+            subject_alt_names=names,
+            ca_files=signing.files,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """An identity ready to be presented; holds a key.
+
+    Attributes:
+        valid_counterpart: name of the good identity that differs in one point only, ``None`` if there is
+            none.
+        held: why no identity could be issued; given for one that we hold, and reported if it proves nothing.
+            Empty for all others.
+    """
+
+    identity: Identity
+    valid_counterpart: str | None = None
+    held: str = ""
+
+
+@fact(reported=False)
+def client_identity(
+    here: Listener,
+    target: Target,
+    key: str,
+    contact: Lazy[TLSContact],
+    chain: Lazy[ServedChain],
+    issued: Lazy[IssuedIdentities],
+    accepted: Lazy[AcceptedIdentity],
+    trust: Lazy[ClientTrust],
+) -> ClientIdentity:
+    """Return the identity of that name: made or issued for the run, or one that we hold.
+
+    Raises:
+        NotApplicableError: if the rule that it breaks is not in force here.
+        NotVerifiedError: if it needs a key that is not known.
+        UnobservedError: if what it is made from is not known.
+    """
+    credentials = target.credentials(here.role)
+
+    def held() -> Iterator[Identity]:
+        """Yield identities that a rule may exclude: the accepted one, then those of the same CA."""
+        trusted = trust.known()
+        anchors = trusted.certificates if trusted else ()
+        good = accepted.get().identity
+        if good is not None:
+            yield good
+            path = _path(good, anchors)
+            anchors = path[-1:] if path else ()
+        yield from (identity for identity in _ours(here, target) if _path(identity, anchors))
+
+    match key:
+        case "none":
+            identity = NO_CERTIFICATE
+        case "self-signed":
+            identity = identities.self_signed()
+        case "foreign-ca":
+            identity = identities.foreign_ca()
+        case "lookalike-ca":
+            identity = _lookalike(contact.get(), credentials.client_trust)
+        case "revoked":
+            identity = _revoked(here, target, held)
+        case "client-certificate":
+            identity = _client_certificate(target)
+        case "peer-certificate":
+            identity = _peer_certificate(target)
+        case "server-certificate":
+            identity = _server_certificate(chain.get().leaf, _ours(here, target))
+        case _:
+            return _broken(key, credentials, issued, held, accepted)
+    return ClientIdentity(identity)
+
+
+def _broken(
+    key: str,
+    credentials: PortCredentials,
+    issued: Lazy[IssuedIdentities],
+    held: Callable[[], Iterator[Identity]],
+    accepted: Lazy[AcceptedIdentity],
+) -> ClientIdentity:
+    """Return an issued identity that breaks one rule; without the CA's key, one that we hold and that does.
+
+    Raises:
+        NotApplicableError: if it breaks a rule about names, and none is known.
+        NotVerifiedError: if there is none.
+    """
+    rules = {"wrong-cn": credentials.allowed_cn, "wrong-hostname": credentials.allowed_hostname}
+    if not rules.get(key, (key,)):
+        name = "common name" if key == "wrong-cn" else "hostname"
+        raise NotApplicableError(f"no rule about the {name} of a certificate is known to be declared here")
+    try:
+        identity = issued.get().issued[key]
+    except NotVerifiedError as missing:
+        for identity in held():
+            if _breaks_only(key, identity, credentials, accepted.get().clock_ahead):
+                return ClientIdentity(identity, held=missing.reason)
+        raise
+    return ClientIdentity(identity, identities.VALID_COUNTERPARTS.get(key))
+
+
+def _path(identity: Identity, anchors: Path) -> Path | None:
+    return find_path(identity.chain[0], identity.chain[1:], anchors, datetime.now(UTC))
+
+
+def _ours(here: Listener, target: Target) -> Iterator[Identity]:
+    """Yield the key pairs that we hold, those for the port first."""
+    ports = [target.client, target.peer]
+    for credentials in reversed(ports) if here.role is Role.PEER else ports:
+        yield from (identity for identity in (*credentials.identities, *credentials.served) if identity.chain)
+
+
+def _breaks_only(name: str, identity: Identity, credentials: PortCredentials, ahead: timedelta) -> bool:
+    """Return whether the rule that the named identity breaks, and it alone, excludes a certificate.
+
+    Args:
+        name: of the identity.
+        identity: with the certificate.
+        credentials: with the declared rules about names.
+        ahead: how far the server's clock is ahead of ours. The server judges by its own, and a certificate
+            that is bad by ours alone is good.
+    """
+    leaf, now = identity.chain[0], datetime.now(UTC)
+    theirs = now + ahead
+    broken = {
+        "expired": min(now, theirs) > leaf.not_valid_after_utc,
+        "not-yet-valid": max(now, theirs) < leaf.not_valid_before_utc,
+        "server-auth-only": not is_for(leaf, "clientAuth"),
+        "wrong-cn": not meets_name_rules(identity, replace(credentials, allowed_hostname=())),
+        "wrong-hostname": not meets_name_rules(identity, replace(credentials, allowed_cn=())),
+    }
+    return [rule for rule, breaks in broken.items() if breaks] == [name]
+
+
+def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identity]]) -> Identity:
+    """Return a certificate that the CRL revokes: given, ours, or issued with a serial number of the CRL."""
+    credentials = target.credentials(here.role)
+    if credentials.revoked is not None:
+        return replace(credentials.revoked, name="revoked")
+    crl = declared_crl(here, target)
+    if not crl.serial_numbers:
+        raise NotApplicableError(f"{crl.found} revokes nothing")
+    for identity in held():
+        if is_listed(identity, crl):
+            return replace(identity, name="revoked")
+    signing = credentials.signing_key
+    if signing is None:
+        issuer = f", such as {printable(crl.issuer)}" if crl.issuer else ""
+        raise NotVerifiedError(
+            f"needs a certificate that {crl.found} revokes: pass --etcd-{here.role.prefix}ca-key, the "
+            f"key of a CA that etcd trusts{issuer}"
+        )
+    return identities.revoked(
+        CertificateAuthority.from_key(signing.certificate, signing.key),
+        serial=min(crl.up_to_3_5.serial_numbers or crl.serial_numbers),
+        ca_files=signing.files,
+    )
+
+
+def _client_certificate(target: Target) -> Identity:
+    if not target.client.identities:
+        raise NotVerifiedError("needs a client certificate: pass --etcd-cert and --etcd-key")
+    return target.client.identities[0]
+
+
+def _peer_certificate(target: Target) -> Identity:
+    """Return a certificate that only peers use: one valid for servers if there is one, else the first."""
+    clients = {identity.chain[0] for identity in target.client.identities if identity.chain}
+    own = [
+        identity for identity in target.peer.identities if identity.chain and identity.chain[0] not in clients
+    ]
+    if not own:
+        raise NotVerifiedError("needs a peer certificate: pass --etcd-peer-cert and --etcd-peer-key")
+    for_servers = (identity for identity in own if "serverAuth" in (purposes(identity.chain[0]) or ()))
+    return next(for_servers, own[0])
+
+
+def _server_certificate(served: x509.Certificate, ours: Iterator[Identity]) -> Identity:
+    for identity in ours:
+        if identity.chain[0] == served:
+            return identity
+    raise NotVerifiedError("needs the key of the served certificate: pass --etcd-config where its files are")
+
+
+def _lookalike(contact: FirstContact, trust: TrustBundle | None) -> Identity:
+    announced = {der: None for attempt in contact.tls for der in attempt.announced_ca}
+    names = tuple(x509.Name.from_bytes(der) for der in announced)
+    return identities.lookalike_ca(names, trust.certificates if trust else ())

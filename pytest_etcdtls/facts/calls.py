@@ -1,0 +1,355 @@
+"""Calls of etcd's API by the accepted client: gRPC ``Range`` and the JSON gateway, as a user where needed.
+
+The gateway is a client of etcd itself. It dials the member's own client port (``grpcGatewayDial`` in
+server/embed/etcd.go), with the pair of ``--client-cert-file``, else with the served one. So what it answers
+depends on whether etcd accepts the certificate that it presents to itself (:class:`GatewayDial`).
+
+A password and a token are secrets. They are sent only to the leaf that was seen and verified
+(:class:`TrustedLeaf`), and only where etcd refuses a call without a user.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import field, replace
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UsageError
+from pytest_etcdtls.facts.access import AcceptedConnections, PresentedClient, ServedClient
+from pytest_etcdtls.facts.api import on_its_connection
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
+from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
+from pytest_etcdtls.facts.listener import Tried
+from pytest_etcdtls.pki.certificate import load_certificates
+from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, encode, grpc_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAnswer(Tried):
+    """The JSON gateway's answer to the accepted good identity.
+
+    Attributes:
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    identity: str
+    user: str = ""
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDial:
+    """The connection that the gateway makes to etcd's own client port, as far as it is known.
+
+    Attributes:
+        served: certificates that the client port serves, leaf first; empty if not known.
+        observed_at: when they were served by the member's clock, aware UTC.
+        with_another: etcd is declared to dial with another certificate; ``None`` if that is not known.
+        own: the certificates of that declared file, leaf first; empty if it is not here.
+        trusted: the bundle that etcd is declared to trust for clients; ``None`` if it is not known.
+        trust_source: where the bundle comes from.
+        announced: subjects of the CAs that the client port announces.
+        allowed_hostname: declared hostnames, one of which a client certificate must cover.
+    """
+
+    served: tuple[x509.Certificate, ...]
+    observed_at: datetime | None
+    with_another: bool | None
+    trusted: tuple[x509.Certificate, ...] | None
+    trust_source: str
+    announced: tuple[x509.Name, ...]
+    allowed_hostname: tuple[str, ...]
+    own: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeAnswer(Tried):
+    """The answer to ``etcdserverpb.KV/Range`` of one key with ``count_only``, so that no value is sent.
+
+    Attributes:
+        status: the gRPC status code; ``None`` if the server sent none.
+        message: the gRPC status message.
+        well_formed: the response is a RangeResponse.
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    status: int | None
+    message: str = ""
+    well_formed: bool = False
+    user: str = ""
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedLeaf:
+    """The served leaf to which secrets may be sent, in DER."""
+
+    der: bytes
+
+
+@fact(reported=False)
+def trusted_leaf(here: Listener, target: Target, served: ServedChain, path: PathToTrust) -> TrustedLeaf:
+    """Return the served leaf, if secrets may be sent to the listener.
+
+    Raises:
+        NotVerifiedError: if a client that verifies certificates would refuse the leaf, or the CA that
+            verifies it is from another source than the password.
+    """
+    if why := target.password_withheld:
+        raise NotVerifiedError(f"the password was not sent: {why}")
+    if not path.verified or not names_host(served.leaf, here.host):
+        raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
+    return TrustedLeaf(served.leaf.public_bytes(Encoding.DER))
+
+
+@dataclass(frozen=True, slots=True)
+class UserToken:
+    """The result of ``Auth/Authenticate``."""
+
+    user: str
+    token: str = field(repr=False)
+
+
+_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+_REFUSED = frozenset({3, 9, 16})
+"""gRPC statuses of ``Authenticate`` with a wrong password (InvalidArgument), or a user that does not exist or
+has no password (FailedPrecondition, Unauthenticated)."""
+
+
+def _gives_tokens(planned: Planned) -> bool:
+    role = planned.listener.role if planned.listener else None
+    return planned.target.user is not None and role is Role.CLIENT
+
+
+def _for_a_token(planned: Planned) -> Iterable[None]:
+    return (None,) if _gives_tokens(planned) else ()
+
+
+@fact(connections=lambda planned: int(_gives_tokens(planned)), reported=False)
+def user_token(
+    target: Target,
+    presented: Lazy[Annotated[PresentedClient, _for_a_token]],
+    leaf: Lazy[Annotated[TrustedLeaf, _for_a_token]],
+    wire: Wire,
+) -> UserToken:
+    """Get a token with the password of the user that was given."""
+    if target.user is None:
+        raise NotVerifiedError("no user was given")
+    name, password = target.user
+    request = Request(
+        purpose="gRPC Authenticate",
+        identity=presented.get().identity,
+        path=_AUTHENTICATE,
+        protocol=Protocol.GRPC,
+        body=encode({1: name.encode(), 2: password.encode()}),  # AuthenticateRequest in rpc.proto
+        only_to=leaf.get().der,
+    )
+    attempt = wire.attempt(request)[0][-1]
+    if not (token := _token_in(attempt)):
+        response = attempt.response
+        why = (
+            response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
+        )
+        if response is not None and response.grpc_status in _REFUSED:
+            raise InconclusiveError(
+                f"etcd refuses the user {name} with this password: {why}; check --etcd-user and "
+                "--etcd-password-file, or ETCDCTL_USER"
+            )
+        raise NotVerifiedError(f"no token for user {name}: {why}")
+    return UserToken(name, token)
+
+
+def _token_in(attempt: Attempt) -> str:
+    try:
+        token = grpc_fields(attempt.response).get(2, [b""])[0]  # of AuthenticateResponse
+    except ValueError:
+        return ""
+    return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
+
+
+_RANGE = "/etcdserverpb.KV/Range"
+# RangeRequest in etcd's rpc.proto: key, limit, serializable, count_only. `etcdctl endpoint health` reads the
+# same key.
+_ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
+
+DENIED = frozenset({3, 7, 16})
+"""Status codes of a call without a user or without permission: InvalidArgument, PermissionDenied,
+Unauthenticated (``google.golang.org/grpc/codes``)."""
+
+
+@fact(
+    connections=lambda planned: 1 if planned.target.user is None else 2,
+    shared_request=lambda _: _range_request(NO_CERTIFICATE, {}),
+)
+def range_answer(
+    here: Listener,
+    target: Target,
+    presented: PresentedClient,
+    connections: AcceptedConnections,
+    token: Lazy[UserToken],
+    leaf: Lazy[TrustedLeaf],
+    wire: Wire,
+) -> RangeAnswer:
+    """Count one key, again as the user where etcd requires one."""
+    if Protocol.GRPC not in presented.candidate.served_protocols:
+        raise NotApplicableError(f"{here.url} does not serve gRPC to the good client")
+    request = _range_request(presented.identity, {})
+    tries = on_its_connection(connections, (RangeAnswer, None), request, wire)
+    answer = _answer(tries)
+    if target.user is None or answer.status not in DENIED:
+        return answer
+    try:
+        user = token.get()
+        request = _range_request(presented.identity, {"token": user.token}, only_to=leaf.get().der)
+        tries = wire.attempt(request)[0]
+    except (NotVerifiedError, NotApplicableError) as unobserved:
+        return _answer(tries, why_not=unobserved.reason)
+    return _answer(tries, user=user.user)
+
+
+def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes | None = None) -> Request:
+    return Request(
+        purpose="gRPC Range, count only",
+        identity=identity,
+        path=_RANGE,
+        protocol=Protocol.GRPC,
+        body=_ONE_KEY,
+        headers=headers,
+        only_to=only_to,
+    )
+
+
+def _answer(tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
+    response = tries[-1].response
+    try:
+        # The header is field 1 of every response of etcd.
+        well_formed = bool(grpc_fields(response).get(1))
+    except ValueError:
+        well_formed = False
+    return RangeAnswer(
+        tries=tries,
+        status=response.grpc_status if response else None,
+        message=response.headers.get("grpc-message", "") if response else "",
+        well_formed=well_formed,
+        user=user,
+        why_not=why_not,
+    )
+
+
+_DENIED = frozenset({400, 401, 403})
+
+_BACKOFF_SECONDS = 1.3
+"""gRPC dials again 1.0 to 1.2 seconds after a dial that failed, and answers with that failure until then."""
+
+
+@fact(connections=lambda planned: 1 + int(planned.target.user is not None))
+def gateway_answer(
+    here: Listener,
+    target: Target,
+    presented: PresentedClient,
+    tokens: Each[UserToken],
+    leaf: Lazy[TrustedLeaf],
+    wire: Wire,
+) -> GatewayAnswer:
+    """Return what the gateway answered; ask again after a failure that may pass, or as the user."""
+    client, identity = presented.candidate, presented.identity
+    seen = client.served_over(Protocol.GATEWAY)
+    if not seen:
+        raise NotApplicableError(f"{here.url} has no gateway: HTTP is split off")
+    tries = seen[-1:]
+    if _may_be_temporary(tries[-1]):
+        threading.Event().wait(_BACKOFF_SECONDS)
+        tries += wire.attempt(_status_request(identity, "JSON gateway, once more"))[0]
+    answer = GatewayAnswer(tries=tries, identity=client.identity)
+    if target.user is None or not _is_denied(tries[-1]):
+        return answer
+    try:
+        user = tokens.at(_grpc_port(target, here))
+        request = replace(
+            _status_request(identity, "JSON gateway, with a token"),
+            headers={"authorization": user.token},
+            only_to=leaf.get().der,
+        )
+        tries = wire.attempt(request)[0]
+    except (NotVerifiedError, NotApplicableError) as unobserved:
+        return replace(answer, why_not=unobserved.reason)
+    return replace(answer, tries=tries, user=user.user)
+
+
+def _status_request(identity: Identity, purpose: str) -> Request:
+    return Request(purpose=purpose, identity=identity, path=GATEWAY_STATUS_PATH, protocol=Protocol.GATEWAY)
+
+
+def _may_be_temporary(attempt: Attempt) -> bool:
+    """Whether the gateway could not dial etcd for another reason than its certificate.
+
+    Such a reason may be temporary: a key pair that is being replaced.
+    """
+    response = attempt.response
+    if response is None or response.status != 503:
+        return False
+    return not any(word in response.body for word in (b"certificate", b"x509"))
+
+
+def _is_denied(attempt: Attempt) -> bool:
+    """Whether etcd requires a user; a certificate with a common name is refused with any user."""
+    response = attempt.response
+    return response is not None and response.status in _DENIED and b"CommonName" not in response.body
+
+
+def _grpc_port(target: Target, here: Listener) -> Listener:
+    """Return the listener that issues tokens: for an HTTP listener, the client listener of its member."""
+    if here.role is Role.CLIENT:
+        return here
+    for other in target.siblings(here, Role.CLIENT):
+        if other.scheme == "https":
+            return other
+    raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member, with https")
+
+
+@fact
+def gateway_dial(
+    here: Listener,
+    target: Target,
+    served: ServedChain | None,
+    trust: ClientTrust | None,
+    announced: AnnouncedCAs | None,
+    client: ServedClient | None,
+    dialling: Dialling,
+) -> GatewayDial:
+    """Return what is known of both ends of the connection that the gateway makes."""
+    # etcd judges what it dials by its own clock.
+    ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
+    return GatewayDial(
+        served=served.certificates if served else (),
+        observed_at=served.observed_at + ahead if served else None,
+        with_another=dialling.with_another,
+        own=_own_certificates(target, here.member),
+        trusted=trust.certificates if trust else None,
+        trust_source=trust.source if trust else "",
+        announced=announced.most if announced else (),
+        allowed_hostname=target.credentials(here.role).allowed_hostname,
+    )
+
+
+def _own_certificates(target: Target, member: str) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of ``--client-cert-file``; empty if it is not declared or not here."""
+    declared = target.declared.get(member)
+    path = declared.file("client-cert-file") if declared else None
+    try:
+        return load_certificates(path, option="--client-cert-file") if path else ()
+    except UsageError:
+        return ()

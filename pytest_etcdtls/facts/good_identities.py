@@ -1,0 +1,151 @@
+"""The good identities of a port, and what the declaration says about a certificate.
+
+A good identity is one that a listener must accept: the user's, or one issued with the key of its CA. etcd's
+rules about names (``VerifyPeerCertificate`` in client/pkg/transport/listener.go) may exclude it, and a
+revocation list may name it: etcd compares the serial number of every certificate that a client sends
+(``checkCRL`` in client/pkg/transport/listener_tls.go).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+
+from cryptography.x509.oid import NameOID
+
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.declared.declaration import CRLFile
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.facts.fact import fact
+from pytest_etcdtls.pki.certificate import name_text, serial_number
+from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.tls.attempt import Attempt
+
+ISSUED = "issued"
+"""The good identity issued with a CA's key; the valid counterpart of the bad identities issued with it."""
+
+
+def is_same(identity: Identity | None, other: Identity) -> bool:
+    """Return whether both have the same certificates."""
+    return identity is not None and identity.chain == other.chain
+
+
+@dataclass(frozen=True, slots=True)
+class GoodIdentities:
+    """The good identities of a listener, in the order in which they are tried; they hold keys."""
+
+    identities: tuple[Identity, ...]
+
+    def named(self, name: str) -> Identity:
+        """Return the identity of that name."""
+        return next(identity for identity in self.identities if identity.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedIdentities:
+    """The identities issued with the CA's key of a listener, made once; they hold keys."""
+
+    issued: dict[str, Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedIdentity:
+    """The good identity that a listener accepts, ready to be presented; it may hold a key.
+
+    Attributes:
+        identity: ``None`` if none is accepted.
+        clock_ahead: how far the server's clock is ahead of ours, as far as its answers show.
+    """
+
+    identity: Identity | None
+    clock_ahead: timedelta = timedelta()
+
+
+def local_host(attempt: Attempt) -> str:
+    """Return our address of an attempt, without a zone; empty if it is not known."""
+    return attempt.local_address.rpartition(":")[0].strip("[]").partition("%")[0]
+
+
+def meets_name_rules(identity: Identity, credentials: PortCredentials) -> bool:
+    """Return whether the declared rules about names, if any, accept the identity."""
+    if not identity.chain:
+        return True
+    leaf, hostnames = identity.chain[0], credentials.allowed_hostname
+    common_names = {str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    return (not credentials.allowed_cn or not common_names.isdisjoint(credentials.allowed_cn)) and (
+        not hostnames or any(names_host(leaf, hostname) for hostname in hostnames)
+    )
+
+
+@fact(reported=False)
+def good_identities(here: Listener, target: Target, issued: IssuedIdentities | None) -> GoodIdentities:
+    """Return the identities that the user gave for the port, and one issued with the CA's key."""
+    credentials = target.credentials(here.role)
+    # A refusal of an identity that the declared rules exclude is correct, so it is no control. The one that
+    # the user named is judged all the same.
+    good = tuple(
+        identity
+        for identity in credentials.identities
+        if is_same(credentials.named, identity) or meets_name_rules(identity, credentials)
+    )
+    good = good or credentials.identities
+    return GoodIdentities((*good, issued.issued[ISSUED]) if issued is not None else good)
+
+
+def describe(identity: Identity) -> str:
+    """Return subject and issuer of its certificate in words, empty for ``none``."""
+    if not identity.chain:
+        return ""
+    leaf = identity.chain[0]
+    return f"subject {name_text(leaf.subject) or '(empty)'}, issuer {name_text(leaf.issuer)}"
+
+
+class Revocation(StrEnum):
+    """Whether etcd closes the connection of a client because of its serial numbers, as far as is declared."""
+
+    UNKNOWN = "unknown"
+    NO_LIST = "no revocation list is declared"
+    NOT_LISTED = "not on the declared revocation list"
+    LISTED = "on the declared revocation list"
+
+
+def declared_crl(here: Listener, target: Target) -> CRLFile:
+    """Return the revocation list that is declared for the listener.
+
+    Raises:
+        NotApplicableError: if none is declared.
+        NotVerifiedError: if that is not known, or the file is not here.
+    """
+    declared = target.declared.get(here.member)
+    if declared is None:
+        raise NotVerifiedError("whether a revocation list is in force is not known: pass --etcd-config")
+    setting = declared.declaration.settings.get(f"{here.role.side}-crl-file")
+    if setting is None or not setting.value:
+        raise NotApplicableError("no revocation list is declared here")
+    crl = declared.crls.get(setting.value)
+    if crl is None or crl.found is None:
+        raise NotVerifiedError(f"{setting} is not here: pass a directory with a copy by --etcd-pki-dir")
+    if crl.unread:
+        raise NotVerifiedError(f"{setting}: {crl.found} {crl.unread}: pass a copy by --etcd-pki-dir")
+    return crl
+
+
+def is_listed(identity: Identity, crl: CRLFile) -> bool:
+    """Return whether the list has the serial number of a certificate that the client sends.
+
+    etcd compares nothing else, and that of each certificate (``checkCRL`` in its listener_tls.go).
+    """
+    return any(abs(serial_number(sent)) in crl.serial_numbers for sent in identity.chain)
+
+
+def revocation_of(here: Listener, target: Target, identity: Identity) -> Revocation:
+    """Return whether the revocation list declared for the listener names a certificate of the identity."""
+    try:
+        listed = is_listed(identity, declared_crl(here, target))
+    except NotApplicableError:
+        return Revocation.NO_LIST
+    except NotVerifiedError:
+        return Revocation.UNKNOWN
+    return Revocation.LISTED if listed else Revocation.NOT_LISTED

@@ -1,0 +1,506 @@
+"""The result of a check on a listener: :class:`Judge`, and which checks judge which listeners.
+
+A check is judged once on a listener. Its result is the first of these that holds: a gate did not pass
+(:data:`GATES`, or etcd does not start), a fact could not be had, the check has findings, it cannot judge,
+nothing proves that the server answered, it conforms. Of several reasons why a check cannot judge, those with
+the worst outcome count.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from pytest_etcdtls.collector import Collector
+from pytest_etcdtls.command import GOOD_CLIENT, Shell
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    RegistrationError,
+    RunEndedError,
+    UnobservedError,
+    blocked_sockets,
+)
+from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
+from pytest_etcdtls.facts.bad_identities import ClientIdentity
+from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, ServerProof
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    DeclaredStart,
+    ListenerDeclaration,
+)
+from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
+from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.experiments import is_of_experiment
+from pytest_etcdtls.facts.fact import Reading
+from pytest_etcdtls.facts.good_identities import GoodIdentities
+from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
+from pytest_etcdtls.facts.members import SideBySide
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.registry import Check, catalogue, select, with_causes
+from pytest_etcdtls.report.text import full_result
+from pytest_etcdtls.results import (
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+)
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.workers import is_abandoned
+
+GATES = ("listener.answers", "listener.is-etcd")
+"""Checks that run before all others of a listener, in this order."""
+
+STARTS = "config.starts"
+"""The check that an etcd which the run starts serves its clients. It counts whatever is selected."""
+
+_WORST_FIRST = (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE)
+_UNOBSERVED: dict[type[UnobservedError], Outcome] = {
+    InconclusiveError: Outcome.INCONCLUSIVE,
+    NotVerifiedError: Outcome.NOT_VERIFIED,
+    NotApplicableError: Outcome.NOT_APPLICABLE,
+}
+
+
+KeptResults = dict[tuple[str, str], CheckResult]
+
+
+class Judge:
+    """Judges one target; results are kept, so a repeated request opens no connection.
+
+    Args:
+        observer: makes the observations.
+        strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
+        profiles: move levels of checks (``--etcd-profile``); their thresholds are the target's.
+        results: where the results are kept, by check id and label of the listener (default: in a new one).
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        strict: bool = False,
+        profiles: Profiles = NO_PROFILES,
+        results: KeptResults | None = None,
+    ) -> None:
+        self.observer = observer
+        self.strict = strict
+        self.profiles = profiles
+        self._results: KeptResults = {} if results is None else results
+        self._outcome_at_end: dict[tuple[str, str], Outcome] = {}
+        """The outcome of the check during which the observer gave up a listener."""
+        self._reported = observer.given_up
+        self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self.collector: Collector | None = None
+        """Makes the observations of the wanted checks in threads."""
+
+    def result(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result of the check on the listener (``None``: on the whole target).
+
+        Raises:
+            RunEndedError: after the end of the observer, if a fact is not recorded.
+        """
+        key = (check.id, listener.label if listener else CLUSTER)
+        if key in self._results:
+            return self._results[key]
+        # Threads that make observations ahead judge gates too.
+        with self._alone(key[1]) if check.id in GATES else nullcontext():
+            if key not in self._results:
+                result = self._judge(check, listener)
+                if is_abandoned():  # connections are missing of it
+                    return result
+                self._results[key] = result
+            return self._results[key]
+
+    @contextmanager
+    def _alone(self, label: str) -> Iterator[None]:
+        """Judge a gate of the listener in no other thread meanwhile."""
+        gate = self._gates[label]
+        if not gate.acquire(blocking=not self.observer.ended):
+            raise RunEndedError("the run was interrupted")
+        try:
+            yield
+        finally:
+            gate.release()
+
+    def after_collecting(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result as :meth:`result`; what concerns all connections is judged after them."""
+        if self.collector is not None and (listener is None or comes_last(check)):
+            self.collector.wait()
+        return self.result(check, listener)
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        if self.collector is not None:
+            self.collector.abandon()
+
+    def passes(self, listener: Listener) -> bool:
+        """Return whether the listener passes the gates of the other checks."""
+        return self._gated_by(GATES, listener) is None
+
+    def needs_etcd(self, check: Check) -> bool:
+        """Return whether the check cannot be judged because etcd does not start."""
+        target = self.observer.target
+        known = _WITHOUT_ETCD if target.declared else {DeclaredStart}
+        return not target.runs and not {need.type for need in check.needs.values()} <= known
+
+    def collect(self, wanted: Iterable[tuple[Listener, Iterable[Check]]]) -> None:
+        """Make the observations of these checks in threads, from now on.
+
+        Left to their checks are the observations of gates, of connections that were made before, and of
+        experiments. Nothing is collected of an etcd that does not start.
+        """
+        ahead = (
+            (listener, [check for check in checks if self._is_ahead(check)]) for listener, checks in wanted
+        )
+        self.collector = Collector(self.observer, self.passes, [place for place in ahead if place[1]])
+
+    def _is_ahead(self, check: Check) -> bool:
+        return check.id not in GATES and not comes_last(check) and not self.needs_etcd(check)
+
+    def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
+        started = time.monotonic()
+        outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
+        if findings:
+            shell = Shell(self.observer.target, self._identity, tuple(os.environ))
+            findings = tuple(replace(one, reproduce=shell.lines(one.reproduce)) for one in findings)
+        role = listener.role if listener else None
+        return CheckResult(
+            check=check.id,
+            level=self._level(check, role, findings),
+            severity=check.severity,
+            target=self.observer.target.label,
+            listener=listener.label if listener else CLUSTER,
+            role=role or CLUSTER,
+            url=listener.url if listener else _first_url(self.observer),
+            outcome=outcome,
+            reason=reason,
+            findings=findings,
+            remediation="; ".join(dict.fromkeys(check.remedy(role, one.remediation) for one in findings)),
+            references=(*check.sources(role), *self._sections(check, role)),
+            seconds=round(time.monotonic() - started, 6),
+        )
+
+    def _identity(self, listener: Listener, name: str) -> Identity | None:
+        """Return the identity of that name that was presented to the listener."""
+        good = self.observer.known(GoodIdentities, listener=listener)
+        if name == GOOD_CLIENT:
+            served = self.observer.known(ServedClient, listener=listener)
+            accepted = self.observer.known(AcceptedClient, listener=listener)
+            client = (accepted.accepted if accepted else None) or (served.client if served else None)
+            name = client.identity if client else name
+        for identity in (NO_CERTIFICATE, *(good.identities if good else ())):
+            if identity.name == name:
+                return identity
+        bad = (client.identity for client in self.observer.known_of(ClientIdentity, listener))
+        return next((identity for identity in bad if identity.name == name), None)
+
+    def _gated(
+        self, check: Check, listener: Listener | None
+    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
+        """Return not-verified if a gate before this check did not pass, else ``None``."""
+        if self.needs_etcd(check):
+            return Outcome.NOT_VERIFIED, see_start(self.observer.target), ()
+        if listener is None:
+            return None
+        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
+
+    def _gated_by(
+        self, gates: Iterable[str], listener: Listener
+    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
+        for gate in gates:
+            if listener.role not in catalogue()[gate].roles:
+                continue
+            result = self.result(catalogue()[gate], listener)
+            # What was observed before the observer gave up the listener is judged. What needs another
+            # connection is not verified.
+            outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
+            if outcome in FAILED:
+                reason = result.findings[0].message if result.findings else result.reason
+                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
+        return None
+
+    def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        outcome, reason, findings = self._concluded(check, listener)
+        stopped = self.observer.given_up - self._reported
+        if self.collector is not None:
+            # Threads may be at another listener.
+            stopped &= {listener.label} if listener and not findings else frozenset()
+        self._reported |= stopped
+        if check.id not in GATES:
+            stopped = frozenset(filter(self._answered_first, stopped))
+        if not findings and stopped:
+            # This check fails the run: those after it are only not verified.
+            self._outcome_at_end[check.id, listener.label if listener else CLUSTER] = outcome
+            why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
+            return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
+        return outcome, reason, findings
+
+    def _answered_first(self, label: str) -> bool:
+        """Return whether the listener of that label answered; if it never did, that is its gate's result."""
+        listener = find_listener(self.observer.target, label)
+        return listener is not None and self.result(catalogue()[GATES[0]], listener).outcome not in FAILED
+
+    def _concluded(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        try:
+            observations = self.observations(check, listener)
+            conclusion = self._fold(check, listener, list(check.function(**observations)))
+            if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
+                return Outcome.NOT_VERIFIED, why, ()
+            return conclusion
+        except UnobservedError as unobserved:
+            return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
+        except RunEndedError:
+            raise
+        except Exception as error:
+            if blocked := blocked_sockets(error):
+                return Outcome.INCONCLUSIVE, blocked, ()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
+            reason = f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}"
+            return Outcome.BROKEN, reason, ()
+
+    def _no_evidence(self, listener: Listener) -> str:
+        """Return why nothing can conform on a listener, empty if there is evidence of its server.
+
+        Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
+        it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
+        server must also have a certificate that is trusted.
+        """
+        if listener.discovered:
+            try:
+                self.observer.get(ServerProof, None, listener)
+            except UnobservedError as unverified:
+                return unverified.reason
+        contact = self.observer.get(FirstContact, None, listener)
+        if listener.scheme == "http":
+            plaintext = contact.plaintext
+            answered = plaintext is not None and plaintext.answers_plaintext
+            return "" if answered else f"{listener.url} did not answer plain HTTP: there is no evidence"
+        if any(attempt.key_proved for attempt in contact.tls):
+            return ""
+        with suppress(UnobservedError):
+            accepted = self.observer.get(AcceptedClient, None, listener)
+            if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
+                return ""
+        attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
+        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
+
+    def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
+        """Return the arguments of a check.
+
+        Raises:
+            UnobservedError: if a fact cannot be made.
+        """
+        return check.arguments(
+            self.observer.target, listener, lambda need: self.observer.read(need, listener)
+        )
+
+    def _fold(
+        self, check: Check, listener: Listener | None, statements: Iterable[Statement]
+    ) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        findings: list[Finding] = []
+        undecided: list[CannotJudge] = []
+        notes: list[str] = []
+        for statement in statements:
+            match statement:
+                case Finding():
+                    findings.append(statement)
+                case CannotJudge():
+                    undecided.append(statement)
+                case Note():
+                    notes.append(statement.text)
+        role = listener.role if listener else None
+        if findings and self.profiles.level(check, role) is Strength.NOTE:
+            messages = "; ".join(finding.message for finding in findings)
+            notes.insert(0, f"{messages}: a note by {', '.join(self._sections(check, role))}")
+            findings = []
+        if findings:
+            level = self._level(check, role, findings)
+            failed = level is Level.MUST or self.strict
+            return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
+        for outcome in _WORST_FIRST:
+            if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
+                return outcome, "; ".join(reasons), ()
+        return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
+
+    def _level(self, check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
+        """Return the level that a profile gives the check, else the strictest level of the findings."""
+        level = check.level_on(role)
+        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+        if lowered and level is Level.MUST and not check.lowers:
+            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
+            raise RegistrationError(text)
+        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
+        moved = self.profiles.level(check, role)
+        return own if moved in (None, Strength.NOTE) else Level(moved)
+
+    def _sections(self, check: Check, role: Role | None) -> tuple[str, ...]:
+        return self.profiles.references(check.id, role or CLUSTER)
+
+
+def run_checks(
+    observer: Observer,
+    checks: Sequence[Check | str] | None = None,
+    *,
+    strict: bool = False,
+    profiles: Profiles = NO_PROFILES,
+) -> list[CheckResult]:
+    """Judge a target with the given checks (default: the whole catalogue) and return every result.
+
+    Args:
+        observer: made for the target, which has the thresholds of the profiles.
+        checks: checks, or patterns as for ``--etcd-check``: ids, globs, families, sources, ``!pattern``.
+        strict: as ``--etcd-strict``.
+        profiles: from :func:`pytest_etcdtls.profiles.read_profiles`.
+
+    Raises:
+        UsageError: if a pattern matches nothing.
+    """
+    judge = Judge(observer, strict=strict, profiles=profiles)
+    patterns = [check for check in checks or () if isinstance(check, str)]
+    chosen = [check for check in checks or () if isinstance(check, Check)]
+    if patterns or checks is None:
+        chosen += [check for check in select(patterns) if check not in chosen]
+    observer.expect(
+        lambda: [
+            observation
+            for check in chosen
+            for listener in subjects(check, observer.target)
+            for observation in check.reads(observer.target, listener)
+        ]
+    )
+    places = [(check, listener) for check in chosen for listener in subjects(check, observer.target)]
+    by_label: defaultdict[str, list[Check]] = defaultdict(list)
+    for check, listener in places:
+        if listener is not None:
+            by_label[listener.label].append(check)
+    judge.collect((listener, by_label[listener.label]) for listener in observer.target.listeners)
+    try:
+        results = [judge.after_collecting(check, listener) for check, listener in places]
+    finally:
+        judge.abandon()
+    return with_causes(results, {check.id: check for check in chosen}, observer.target.listeners)
+
+
+_LAST: Final = frozenset({EtcdLogs, LogComparison})
+"""Observations of the connections that were made before."""
+
+
+def comes_last(check: Check) -> bool:
+    """Return whether a check needs an experiment, or an observation of the connections made before."""
+    return any(need.type in _LAST or is_of_experiment(need.type) for need in check.needs.values())
+
+
+def assert_conforms(
+    subject: Target | Observer, *patterns: str, strict: bool = False, bounds: Bounds | None = None
+) -> list[CheckResult]:
+    """Judge a target, and raise an error with every finding unless it conforms. Return the results.
+
+    Warnings are allowed without ``strict``, and what does not apply or cannot be verified, as long as one of
+    the checks comes to a verdict.
+
+    Args:
+        subject: the target, or its observer, which makes no observation twice.
+        patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
+        strict: as ``--etcd-strict``.
+        bounds: limits for the observer that is made for a target.
+
+    Raises:
+        AssertionError: on a violation, on a check without evidence, and if no check comes to a verdict.
+        UsageError: if a pattern matches nothing.
+    """
+    observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
+    results = run_checks(observer, list(patterns) or None, strict=strict)
+    failed = [result for result in results if result.outcome in FAILED]
+    if failed:
+        texts = ["\n".join(line.text for line in full_result(result)) for result in failed]
+        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *texts]))
+    if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
+        reasons = "; ".join(dict.fromkeys(result.reason for result in results))
+        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
+    return results
+
+
+def _first_url(observer: Observer) -> str:
+    return (observer.target.first_of(Role.CLIENT) or observer.target.listeners[0]).url
+
+
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, TrustedFiles})
+"""Observations of a declaration with which etcd does not start. Without one, only the start is known."""
+
+_DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})
+_SEARCHED = frozenset({Discovery, UnnamedPorts})
+_COMPARED = frozenset({ServedByMembers, SideBySide})
+
+
+def subjects(check: Check, target: Target) -> list[Listener | None]:
+    """Return the listeners of the target that the check judges; ``[None]`` if it judges the whole target.
+
+    The list is empty for a check that the options leave out, see :func:`left_out`.
+    """
+    return [] if left_out(check, target) else _of_its_roles(check, target)
+
+
+def left_out(check: Check, target: Target) -> str:
+    """Return why the options leave the check out on the target, empty if they do not.
+
+    A check of a declaration needs one, an experiment a cluster of our own, a comparison two members, and a
+    search for members or ports the option for it. What is known only from a connection leaves no check out.
+    """
+    needs = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
+    if target.live and not target.declared and needs & _DECLARED:
+        return "there is no declaration: pass --etcd-config"
+    if target.live and check.family == "lifecycle":
+        return "experiments are made on owned clusters only"
+    if target.live and not target.discover and needs & _SEARCHED:
+        return "no search was asked for: pass --etcd-discover"
+    if target.live and DeclaredStart in needs:
+        return "the run starts no etcd: pass --etcd-binary or --etcd-image"
+    if not target.discover and needs & _COMPARED and len({one.member for one in target.listeners}) < 2:
+        return "there is one member to judge"
+    return ""
+
+
+def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
+    """Return for each reason how many results the options leave out."""
+    return Counter(
+        reason
+        for check in checks
+        if (reason := left_out(check, target))
+        for _ in _of_its_roles(check, target)
+    )
+
+
+def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
+    return [one for one in (*target.listeners, None) if is_of_its_roles(check, one)]
+
+
+def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
+    """Return whether the check judges the listener, or the whole target if it is ``None``."""
+    return listener.role in check.roles if listener else not check.roles
+
+
+def see_start(target: Target) -> str:
+    """Return the reason of every check that needs an etcd that does not start."""
+    return f"etcd {target.etcd_version} does not start: see {STARTS}"
+
+
+def find_listener(target: Target, label: str) -> Listener | None:
+    """Return the listener of that label, ``None`` for the whole target."""
+    return next((listener for listener in target.listeners if listener.label == label), None)

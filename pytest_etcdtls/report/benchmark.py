@@ -1,0 +1,145 @@
+"""Items of the CIS Kubernetes Benchmark as a reader of flags judges them, beside what the wire shows.
+
+Section 2 of the benchmark audits etcd by its process list (``ps -ef | grep etcd``): a certificate, a key and
+``--client-cert-auth`` among the flags pass, whatever etcd does with them. etcd ignores all flags beside a
+configuration file, and ``--auto-tls`` replaces the declared settings, so an item can pass where every client
+is accepted, and fail where each is refused. The checks that cite an item judge the same on the wire.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pytest_etcdtls.dataclass import dataclass
+from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkItem:
+    """One benchmark item as judged by a flag reader.
+
+    Attributes:
+        item: its number: ``2.2``.
+        side: the port that it is about: client or peer.
+        title: its requirement.
+        passes: whether it passes according to the flags.
+        reads: the flags that were read, as written; ``not given`` for a missing flag.
+    """
+
+    item: str
+    side: Side
+    title: str
+    passes: bool
+    reads: tuple[str, ...]
+
+
+def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
+    """Return every item of section 2 as judged by a flag reader.
+
+    Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which read the process list.
+    """
+    flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
+    true = {name for name, setting in flags.items() if setting.value.lower() == "true"}
+
+    def item(number: str, side: Side, title: str, names: tuple[str, ...], passes: bool) -> BenchmarkItem:
+        reads = tuple(flags[name].written if name in flags else f"--{name} not given" for name in names)
+        return BenchmarkItem(item=number, side=side, title=title, passes=passes, reads=reads)
+
+    def given(number: str, side: Side, title: str, *names: str) -> BenchmarkItem:
+        return item(number, side, title, names, flags.keys() >= {*names})
+
+    def is_true(number: str, side: Side, title: str, name: str) -> BenchmarkItem:
+        return item(number, side, title, (name,), name in true)
+
+    def not_true(number: str, side: Side, title: str, name: str) -> BenchmarkItem:
+        return item(number, side, title, (name,), name not in true)
+
+    return (
+        given("2.1", "client", "certificate and key are set", "cert-file", "key-file"),
+        is_true("2.2", "client", "client certificates are requested", "client-cert-auth"),
+        not_true("2.3", "client", "certificates are not generated", "auto-tls"),
+        given("2.4", "peer", "the peers' pair is set", "peer-cert-file", "peer-key-file"),
+        is_true("2.5", "peer", "peers' certificates are requested", "peer-client-cert-auth"),
+        not_true("2.6", "peer", "the peers' certificates are not generated", "peer-auto-tls"),
+        given("2.7", "client", "a separate CA for etcd is set", "trusted-ca-file"),
+    )
+
+
+def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:
+    """Yield flags and variables, the ones that a flag reader prefers last. It reads no configuration file."""
+    unused = (*declaration.shadowed, *declaration.overridden, *declaration.hidden)
+    every = (*unused, *declaration.settings.values())
+    yield from (setting for setting in every if setting.via is not Via.KEY)
+
+
+_SOURCE = "CIS Kubernetes "
+_WORST_FIRST = (
+    *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.WARNS, Outcome.WAIVED),
+    *(Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_RUN, Outcome.NOT_APPLICABLE),
+)
+_WRONG = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One item of the benchmark for one member.
+
+    Attributes:
+        member: label of the member.
+        flags: the item as judged by a flag reader.
+        wire: the worst outcome of the checks that judge the same on the wire; ``None`` if none was selected.
+        checks: the checks with this outcome.
+    """
+
+    member: str
+    flags: BenchmarkItem
+    wire: Outcome | None
+    checks: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the wire contradicts the flags. An undecided outcome does not."""
+        if self.flags.passes:
+            return self.wire in _WRONG
+        return self.wire is Outcome.CONFORMS
+
+
+def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
+    """Return the comparison for every declared member of a target, item by item."""
+    member_of = {listener.label: listener.member for listener in seen.target.listeners}
+    by_member: dict[str, list[CheckResult]] = {}
+    whole: list[CheckResult] = []
+    for result in report.results:
+        if result.target == seen.target.label:
+            of_member = result.listener in member_of
+            (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
+    return tuple(
+        _comparison(member, item, [*by_member.get(member, []), *whole])
+        for member, declared in sorted(seen.target.declared.items())
+        for item in read_flags(declared.declaration)
+    )
+
+
+def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
+    counterparts = [result for result in results if _is_about(result, item)]
+    wire = next(
+        (worst for worst in _WORST_FIRST if any(result.outcome is worst for result in counterparts)), None
+    )
+    checks = {result.check for result in counterparts if result.outcome is wire}
+    return Comparison(member=member, flags=item, wire=wire, checks=tuple(sorted(checks)))
+
+
+def _is_about(result: CheckResult, item: BenchmarkItem) -> bool:
+    side = "peer" if result.role == Role.PEER else "client"
+    if result.role in set(Role) and side != item.side:
+        return False
+    return any(
+        item.item in re.findall(r"\d+\.\d+", reference)
+        for reference in result.references
+        if reference.startswith(_SOURCE)
+    )

@@ -1,0 +1,285 @@
+"""Conforming facts that no recording has, each with the reason.
+
+- **Experiments** start clusters of their own and change files while these run. What they come to takes
+  minutes to make, and a few words to write.
+- **The comparison with etcd's log** is about all connections of a run, in their order. A replay makes those
+  of one check.
+- **Several addresses of a host name** depend on the resolver of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.etcd_log.matching import MatchedBy, compare_wire_and_log
+from pytest_etcdtls.etcd_log.parse import Cause, Rejection
+from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
+from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
+from pytest_etcdtls.facts.experiments import (
+    Counts,
+    Experiment,
+    ExperimentAttempt,
+    ForeignMember,
+    RenewalUnderLoad,
+    Step,
+    SuiteOffer,
+    SuiteOffers,
+)
+from pytest_etcdtls.lifecycle import changes
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
+from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
+from pytest_etcdtls.tls.suites import suite_name
+
+_NOW = datetime.now(UTC)
+
+
+def unrecorded(type_: type[Any], key: str | None, here: Listener | None) -> Any:  # noqa: ANN401 - of that type
+    """Return the conforming fact of a listener; ``None`` for a type that is recorded.
+
+    Raises:
+        RegistrationError: for an experiment that is not here.
+    """
+    if type_ is Experiment:
+        return _experiment(str(key))
+    if here is not None and type_ in _OF_LISTENER:
+        return _OF_LISTENER[type_](here)
+    return _OF_TARGET[type_]() if type_ in _OF_TARGET else None
+
+
+_ATTEMPT: dict[str, Any] = {
+    "url": "https://127.0.0.1:2379",
+    "purpose": "conforming",
+    "identity": "client",
+    "protocol": Protocol.HTTP1,
+    "started_at": _NOW,
+    "phase": Phase.READ,
+}
+_SERVED: dict[str, Any] = _ATTEMPT | {"ending": Ending.SERVED, "chain": (b"the DER of the certificate",)}
+_ENDINGS: Mapping[str, Attempt] = {
+    "accepted": Attempt(**_SERVED, response=Response(status=200)),
+    "HTTP 400": Attempt(**_SERVED, response=Response(status=400)),
+    "gRPC status 0": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "0"})),
+    "gRPC status 7": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "7"})),
+    "refused": Attempt(**_ATTEMPT, ending=Ending.REFUSED, alert=42),
+    "closed": Attempt(**_ATTEMPT, ending=Ending.CLOSED),
+    "no handshake": Attempt(**_ATTEMPT | {"phase": Phase.HANDSHAKE}, ending=Ending.OTHER, alert=80),
+    "unclear": Attempt(**_ATTEMPT, ending=Ending.UNCLEAR),
+}
+
+
+def experiment_of(name: str, steps: Mapping[str, Mapping[str, str]]) -> Experiment:
+    """Return an experiment with the endings of its attempts, by step and client."""
+
+    def step_of(step: str, endings: Mapping[str, str]) -> Step:
+        attempts = (
+            ExperimentAttempt(
+                who=who, role="client", attempt=_ENDINGS[ending], on_disk=b"the DER of the certificate"
+            )
+            for who, ending in endings.items()
+        )
+        return Step(name=step, done=f"{step} was done", attempts=tuple(attempts))
+
+    return Experiment(
+        name=name,
+        etcd_version="3.6.16",
+        flags=(),
+        steps=tuple(step_of(step, endings) for step, endings in steps.items()),
+    )
+
+
+_RELOADED = {"before": {"good client": "accepted"}, "replaced": {"good client": "accepted"}}
+_EXPERIMENTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "leaf-reload": _RELOADED,
+    "peer-leaf-reload": _RELOADED,
+    "half-pair-refused": {
+        "half": {"good client": "no handshake"},
+        "whole": {"good client": "accepted"},
+        "empty": {"good client": "no handshake"},
+    },
+    "crl-reload": {
+        "empty": {"good client": "accepted", "named client": "accepted"},
+        "listed": {"good client": "accepted", "named client": "closed"},
+        "taken off": {"good client": "accepted", "named client": "accepted"},
+    },
+    "crl-encoding": {
+        "pem": {"good client": "closed", "named client": "closed"},
+        "unreadable": {"good client": "closed", "named client": "closed"},
+        "der": {"good client": "accepted", "named client": "accepted"},
+    },
+    "ca-bundle": {
+        "before": {"good client": "accepted", "client of another CA": "refused"},
+        "added": {"good client": "accepted", "client of another CA": "refused"},
+        "added, restarted": {"good client": "accepted", "client of another CA": "accepted"},
+        "removed": {"good client": "accepted", "client of another CA": "accepted"},
+        "removed, restarted": {"good client": "accepted", "client of another CA": "refused"},
+    },
+    "allowed-hostname": {
+        "started": {
+            "client with the hostname": "accepted",
+            "client with another hostname": "refused",
+            "client with the hostname as common name only": "refused",
+        }
+    },
+    "peer-allowed-cn": {
+        "started": {
+            "peer with the common name": "accepted",
+            "peer with another common name": "refused",
+            "peer without a common name": "refused",
+        }
+    },
+    "peer-allowed-hostname": {
+        "started": {
+            "peer with the hostname": "accepted",
+            "peer with another hostname": "refused",
+            "peer with the hostname as common name only": "refused",
+        }
+    },
+    "peer-san": {
+        "started": {
+            "peer with our address": "accepted",
+            "peer with our address among others": "accepted",
+            "peer without a name": "accepted",
+            "peer with another address": "closed",
+        }
+    },
+    "version-floor": {
+        "started": {
+            "good client offering TLSv1.2 only": "no handshake",
+            "good client offering TLSv1.3 only": "accepted",
+        }
+    },
+    "version-ceiling": {
+        "started": {
+            "good client offering TLSv1.2 only": "accepted",
+            "good client offering TLSv1.3 only": "no handshake",
+        }
+    },
+    "users": {
+        "over gRPC": {
+            "certificate with the user's name, key that the user may read": "gRPC status 0",
+            "certificate with the user's name, another key": "gRPC status 7",
+            "certificate with the name of no user": "gRPC status 7",
+            "certificate without a common name": "gRPC status 7",
+        },
+        "over the gateway": {
+            "token of root": "accepted",
+            "certificate with the user's name": "HTTP 400",
+            "certificate without a common name": "HTTP 400",
+        },
+    },
+    "separate-client-certificate": {
+        "started": {"good client": "accepted", "good client by the gateway": "accepted"}
+    },
+}
+
+
+def _reply(code: int, *, accepted: bool) -> HelloExchange:
+    return HelloExchange(
+        url="https://127.0.0.1:2379",
+        purpose="conforming",
+        offered="TLSv1.2",
+        reply=Reply.SERVER_HELLO if accepted else Reply.ALERT,
+        started_at=_NOW,
+        server_hello=ServerHello(version=TLS1_2, suite=code) if accepted else None,
+        alert=None if accepted else 40,
+    )
+
+
+def _suite_offers() -> SuiteOffers:
+    offers = tuple(
+        SuiteOffer(
+            role=role,
+            suite=suite_name(code),
+            listed=code in changes.LISTED,
+            exchange=_reply(code, accepted=code in changes.LISTED),
+        )
+        for role in ("client", "peer")
+        for code in changes.LISTED + changes.UNLISTED
+    )
+    return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
+
+
+def _experiment(key: str) -> Experiment:
+    if key not in _EXPERIMENTS:
+        raise RegistrationError(f"the experiment {key!r} has no conforming steps: add them in {__name__}")
+    return experiment_of(key, _EXPERIMENTS[key])
+
+
+def _renewals() -> RenewalUnderLoad:
+    return RenewalUnderLoad(
+        etcd_version="3.6.16",
+        renewals=5,
+        seen=5,
+        paused=False,
+        counts={"new connections": Counts(served=50)},
+    )
+
+
+def _foreign_member() -> ForeignMember:
+    return ForeignMember(
+        etcd_version="3.6.16", rejected="rejected connection", joined=False, joined_again=True
+    )
+
+
+def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:  # noqa: ANN401 - fields of Attempt
+    facts: dict[str, Any] = {"ending": Ending.REFUSED, "alert": 42, "stream_end": StreamEnd.ALERT}
+    return Attempt(
+        **_ATTEMPT
+        | {"url": here.url, "identity": "none", "offered_version": version, "version": str(version)}
+        | facts
+        | changes
+    )
+
+
+def _log_comparison(here: Listener) -> LogComparison:
+    line = Rejection(
+        line=1,
+        time=None,
+        remote_address="127.0.0.1:40000",
+        error="tls: client didn't provide a certificate",
+        cause=Cause.NO_CERTIFICATE,
+    )
+    comparisons = {version: compare_wire_and_log(_refused(here, version), line) for version in TLSVersion}
+    return LogComparison(
+        source="/var/log/etcd.log",
+        file="/var/log/etcd.log",
+        compared=tuple(
+            LoggedAttempt(
+                purpose="conforming",
+                identity="none",
+                version=version,
+                protocol=Protocol.HTTP1,
+                on_the_wire=compared.on_the_wire,
+                in_the_log=compared.in_the_log,
+                expected=compared.expected,
+                agree=compared.agree,
+                remote_address=line.remote_address,
+                recognised_by=MatchedBy.ADDRESS,
+            )
+            for version, compared in comparisons.items()
+        ),
+        unlogged=(),
+    )
+
+
+def _addresses(here: Listener) -> ServerAddresses:
+    gone = {"ending": Ending.UNCLEAR, "phase": Phase.CONNECT, "stream_end": StreamEnd.CONNECTION_REFUSED}
+    other = OtherAddress(
+        address="::1",
+        url=f"https://[::1]:{here.port}",
+        tls=tuple(_refused(here, version, alert=None, **gone) for version in TLSVersion),
+    )
+    return ServerAddresses(
+        judged="127.0.0.1",
+        usual=tuple(_refused(here, version) for version in TLSVersion),
+        others=(other,),
+    )
+
+
+_OF_TARGET = {SuiteOffers: _suite_offers, RenewalUnderLoad: _renewals, ForeignMember: _foreign_member}
+_OF_LISTENER: Mapping[type[Any], Any] = {LogComparison: _log_comparison, ServerAddresses: _addresses}

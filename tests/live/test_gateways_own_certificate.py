@@ -1,0 +1,107 @@
+"""The gateway dials etcd with the pair of --client-cert-file: why that one is refused; every etcd is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import Judge
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target
+
+OWN = ClusterConfig(client_cert_file="gateway.crt", client_key_file="gateway.key", expects_health=False)
+
+_EXPIRED = replace(CLIENT, common_name="gateway", valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
+_SERVERS = replace(CLIENT, common_name="gateway", extended_key_usage=("serverAuth",))
+_GOOD = replace(CLIENT, common_name="gateway")
+
+
+def _judge(target: Target, check: str) -> CheckResult:
+    listener = next(found for found in target.listeners if found.role is Role.CLIENT)
+    return Judge(Observer(target)).result(catalogue()[check], listener)
+
+
+def _renew(cluster: Cluster, pair: Identity) -> None:
+    """Start etcd with the pair: up to 3.6 the gateway dials when etcd starts."""
+    assert pair.key is not None
+    (member,) = cluster.members
+    key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    member.file("gateway.key").write_bytes(key)
+    member.file("gateway.crt").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in pair.chain))
+    cluster.restart()
+
+
+_CASES: list[tuple[str, Callable[[CertificateAuthority], Identity], str]] = [
+    ("expired", lambda ca: ca.issue(_EXPIRED, name="gateway"), "CN=gateway, which has expired"),
+    ("for servers", lambda ca: ca.issue(_SERVERS, name="gateway"), "CN=gateway, whose extendedKeyUsage"),
+    (
+        "another CA",
+        lambda _: CertificateAuthority.create("another CA").issue(_GOOD, name="gateway"),
+        "CN=gateway, issued by CN=another CA, and no path leads from it to a CA that is trusted for clients",
+    ),
+]
+
+
+@pytest.mark.etcd_version("3.5", "3.6", "3.7")
+@pytest.mark.parametrize(("make", "why"), [case[1:] for case in _CASES], ids=[case[0] for case in _CASES])
+def test_the_pair_of_its_own_is_named(
+    etcd_binary: Path, make: Callable[[CertificateAuthority], Identity], why: str
+) -> None:
+    first = CertificateAuthority.create("first").issue(_GOOD, name="gateway")
+    assert first.key is not None
+    files = {
+        "gateway.crt": first.chain[0].public_bytes(Encoding.PEM),
+        "gateway.key": first.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    }
+    with start_process(replace(OWN, extra_files=files), etcd_binary) as cluster:
+        _renew(cluster, make(cluster.pki.client_ca))
+        target = cluster.target()
+        declared = _judge(target, "api.gateway-works")
+        unknown = _judge(replace(target, declared={}, dials_with_another=None), "api.gateway-works")
+    assert declared.outcome is Outcome.WARNS
+    message = declared.findings[0].message
+    assert f"the gateway dials etcd with the certificate of --client-cert-file, {why}" in message
+    assert "renew the pair of --client-cert-file and --client-key-file" in declared.remediation
+    undeclared = unknown.findings[0].message
+    assert "--client-cert-file" in undeclared
+    assert "cert.valid-now" not in undeclared
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_an_expired_pair_is_no_fault_of_the_served_certificate(etcd_binary: Path) -> None:
+    """The served certificate has no clientAuth, and the gateway dials with another one, which has expired.
+
+    In TLS 1.2 the alert ends the gateway's own handshake. In TLS 1.3 it comes after that, and gRPC may report
+    that the connection was closed instead.
+    """
+    servers_only = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
+    first = CertificateAuthority.create("first").issue(_GOOD, name="gateway")
+    assert first.key is not None
+    files = {
+        "gateway.crt": first.chain[0].public_bytes(Encoding.PEM),
+        "gateway.key": first.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    }
+    config = replace(OWN, pki=servers_only, extra_files=files, tls_max_version="TLS1.2")
+    with start_process(config, etcd_binary) as cluster:
+        _renew(cluster, cluster.pki.client_ca.issue(_EXPIRED, name="gateway"))
+        target = replace(cluster.target(), declared={}, dials_with_another=None)
+        listener = next(found for found in target.listeners if found.role is Role.CLIENT)
+        judge = Judge(Observer(replace(target, listeners=(listener,))))
+        works, usage = (
+            judge.result(catalogue()[id_], listener) for id_ in ("api.gateway-works", "cert.client-usage")
+        )
+    assert "with the certificate of --client-cert-file, which has expired" in works.findings[0].message
+    assert usage.outcome is Outcome.CONFORMS

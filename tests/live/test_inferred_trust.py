@@ -1,0 +1,123 @@
+"""What etcd trusts is inferred from a file with other CAs too: only a CA that it lacks is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.certificates import ClientTrust
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target, TrustBundle
+
+_SOON = replace(AUTHORITY, valid_for=timedelta(days=3))
+PUBLIC = tuple(
+    CertificateAuthority.create(f"Public CA {number}", profile=_SOON).certificate for number in range(5)
+)
+EXPECTED = "mtls.announced-ca-expected"
+
+
+@pytest.fixture
+def cluster(etcd_binary: Path) -> Iterator[Cluster]:
+    with start_process(ClusterConfig(), etcd_binary) as running:
+        yield running
+
+
+def _restarted(cluster: Cluster, *trusted: x509.Certificate) -> x509.Certificate:
+    """Restart etcd with these CAs besides the clients' CA, which is returned."""
+    own = cluster.pki.client_ca.certificate
+    cluster.members[0].file("client-ca.crt").write_bytes(encode_certificates([own, *trusted]))
+    cluster.restart()
+    return own
+
+
+def _as_given(cluster: Cluster, *anchors: x509.Certificate) -> Target:
+    """Return the target as it is known with ``--etcd-cacert``, ``--etcd-cert`` and ``--etcd-key`` alone."""
+    target = cluster.target()
+    bundle = TrustBundle(anchors, "cacert.pem")
+    client = replace(
+        target.client,
+        server_ca=bundle,
+        client_trust=replace(bundle, inferred=True),
+        signing_key=None,
+        revoked=None,
+        served=(),
+    )
+    listeners = tuple(one for one in target.listeners if one.role is Role.CLIENT)
+    return replace(target, listeners=listeners, client=client, origin="live", declared={}, expected=())
+
+
+def _judged(target: Target, *checks: str) -> dict[str, CheckResult]:
+    return {result.check: result for result in run_checks(Observer(target), select(checks))}
+
+
+def test_a_broad_file_with_the_only_announced_ca(cluster: Cluster) -> None:
+    """As with the system's bundle. The CAs that etcd does not announce are not CAs of clients."""
+    target = _as_given(cluster, *PUBLIC, cluster.pki.client_ca.certificate)
+    results = _judged(target, "mtls", "cert")
+    assert results[EXPECTED].outcome is Outcome.CONFORMS
+    assert {result.outcome for result in results.values()} <= {
+        *(Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.NOT_VERIFIED, Outcome.WARNS)
+    }
+    assert not any("Public CA" in f"{result.findings}{result.reason}" for result in results.values())
+    trust = Observer(target).get(ClientTrust, None, target.listeners[0])
+    assert (len(trust.certificates), trust.unannounced) == (1, len(PUBLIC))
+
+
+def test_a_broad_file_with_two_announced_cas(cluster: Cluster) -> None:
+    own = _restarted(cluster, PUBLIC[0])
+    result = _judged(_as_given(cluster, *PUBLIC, own), EXPECTED)[EXPECTED]
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert result.reason == (
+        "which of the 6 CAs in cacert.pem etcd is meant to trust is not known: pass its bundle with "
+        "--etcd-trusted-ca"
+    )
+
+
+def test_the_file_has_what_is_announced(cluster: Cluster) -> None:
+    own = _restarted(cluster, PUBLIC[0])
+    assert _judged(_as_given(cluster, own, PUBLIC[0]), EXPECTED)[EXPECTED].outcome is Outcome.CONFORMS
+
+
+@pytest.mark.parametrize("given", [(), PUBLIC[1:]])
+def test_a_ca_that_is_announced_and_not_in_the_file(
+    cluster: Cluster, given: tuple[x509.Certificate, ...]
+) -> None:
+    own = _restarted(cluster, PUBLIC[0])
+    result = _judged(_as_given(cluster, own, *given), EXPECTED)[EXPECTED]
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.observed for finding in result.findings] == ["CN=Public CA 0"]
+    assert "pass the bundle of --trusted-ca-file with --etcd-trusted-ca" in result.remediation
+
+
+def test_another_certificate_of_the_name_is_announced(cluster: Cluster) -> None:
+    own = cluster.pki.client_ca.certificate
+    [name] = own.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    _restarted(cluster, CertificateAuthority.create(str(name.value)).certificate)
+    result = _judged(_as_given(cluster, own, *PUBLIC), EXPECTED)[EXPECTED]
+    assert result.outcome is Outcome.VIOLATES
+    assert result.findings[0].observed == "CN=etcd client-port CA (2 certificates)"
+
+
+def test_no_announced_ca(etcd_binary: Path) -> None:
+    config = ClusterConfig(trusted_ca_file="empty.pem", extra_files={"empty.pem": b""}, expects_health=False)
+    with start_process(config, etcd_binary) as cluster:
+        result = _judged(_as_given(cluster, cluster.pki.client_ca.certificate, *PUBLIC), EXPECTED)[EXPECTED]
+    assert (result.outcome, result.reason) == (
+        Outcome.NOT_APPLICABLE,
+        "the list of announced CAs is empty, see mtls.announced-ca-present",
+    )

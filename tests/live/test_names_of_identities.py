@@ -1,0 +1,96 @@
+"""The names of identities are the user's: no verdict depends on them; every etcd is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from starting import start_process
+from zoo.baseline import warned
+from zoo.model import explain, found
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.profile import CLIENT, Identity
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target
+
+
+def _named(target: Target, client: str, peer: str) -> Target:
+    """Return the target with one name for each good client, and one for each good peer."""
+
+    def renamed(identities: tuple[Identity, ...], name: str) -> tuple[Identity, ...]:
+        return tuple(replace(identity, name=name) for identity in identities)
+
+    return replace(
+        target,
+        client=replace(target.client, identities=renamed(target.client.identities, client)),
+        peer=replace(target.peer, identities=renamed(target.peer.identities, peer)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("client", "peer"),
+    [("client", "client"), ("none", "none"), ("issued", "expired"), ("revoked", "wrong-san")],
+)
+def test_a_clean_cluster_is_clean_under_any_names(client: str, peer: str, etcd_binary: Path) -> None:
+    with start_process(ClusterConfig(), etcd_binary) as cluster:
+        target = _named(cluster.target(), client, peer)
+        results = run_checks(Observer(target), select(["!lifecycle"]))
+        expected = run_checks(Observer(cluster.target()), select(["!lifecycle"]))
+    assert found(results)["warns"] == warned(cluster.version), explain(results)
+    assert {(one.check, one.listener): one.outcome for one in results} == {
+        (one.check, one.listener): one.outcome for one in expected
+    }, explain(results)
+
+
+def _with_refused(target: Target, refused: Identity) -> Target:
+    return replace(target, client=replace(target.client, identities=(refused, *target.client.identities)))
+
+
+def test_of_two_clients_of_one_name_each_is_judged(newest_etcd: Path) -> None:
+    """The first has expired, and the second is the control of everything else."""
+    expired = replace(CLIENT, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        good = cluster.target()
+        name = good.client.identities[0].name
+        target = _with_refused(good, cluster.pki.client_ca.issue(expired, name=name))
+        results = run_checks(Observer(target), select(["mtls", "api.gateway-works"]))
+    violated = {result.check for result in results if result.outcome is Outcome.VIOLATES}
+    assert violated == {"mtls.trusted-client"}, explain(results)
+
+
+def test_a_peer_that_is_called_client_is_no_borrowed_client(newest_etcd: Path) -> None:
+    """Only the client port's own certificate is excused on a peer port of another CA."""
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        good = cluster.target()
+        stranger = cluster.pki.client_ca.issue(CLIENT, name="client")
+        peer = replace(good.peer, identities=(stranger,), signing_key=None)
+        listener = next(one for one in good.listeners if one.role is Role.PEER)
+        target = replace(good, peer=peer, listeners=(listener,))
+        [result] = run_checks(Observer(target), select(["mtls.trusted-client"]))
+    assert result.outcome is Outcome.VIOLATES, result
+
+
+@pytest.mark.parametrize("make", [lambda one: replace(one, name="stolen"), lambda one: one])
+def test_a_given_revoked_identity_may_have_any_name(
+    make: Callable[[Identity], Identity], newest_etcd: Path
+) -> None:
+    with start_process(ClusterConfig(client_crl_file="crl.der"), newest_etcd) as cluster:
+        good = cluster.target()
+        assert good.client.revoked is not None
+        target = replace(good, client=replace(good.client, revoked=make(good.client.revoked)))
+        observer = Observer(target)
+        results = run_checks(observer, select(["mtls.revoked-*"]))
+        listener = next(one for one in observer.target.listeners if one.role is Role.CLIENT)
+        assert observer.get(AcceptedClient, listener=listener).accepted is not None
+        assert observer.get(AccessMatrix, "revoked", listener).identity == "revoked"
+    assert {one.outcome for one in results if one.role == "client"} == {Outcome.CONFORMS}, explain(results)

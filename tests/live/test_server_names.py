@@ -1,0 +1,187 @@
+"""A proxy chooses an etcd by the server name of the ClientHello; every etcd is real."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from live.passing_proxy import passing
+from servers import ThreadedServer
+from starting import start_process
+from zoo.model import explain
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.alternatives import UNKNOWN_NAME, ServerNames
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import SERVER, PKIPlan
+from pytest_etcdtls.registry import faults, select
+from pytest_etcdtls.results import CheckResult, Level, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.suite.plan import planned
+from pytest_etcdtls.target import Target
+
+_CHECK = "mtls.same-for-every-name"
+_NAMES = ("localhost", "127.0.0.1", "etcd.example", "*.pods.example")
+STRICT = ClusterConfig(pki=PKIPlan(server=replace(SERVER, subject_alt_names=_NAMES)))
+
+
+def _same_pair(strict: Cluster) -> ClusterConfig:
+    """Return the configuration of an etcd that serves the same certificate and accepts every client."""
+    pair = strict.pki.servers["m0"]
+    assert pair.key is not None
+    files = {"same.crt": encode_certificates(pair.chain), "same.key": encode_key(pair.key)}
+    return ClusterConfig(
+        client_cert_auth=False,
+        trusted_ca_file=None,
+        cert_file="same.crt",
+        key_file="same.key",
+        extra_files=files,
+        expects_health=False,
+    )
+
+
+@contextmanager
+def _strict_and(
+    binary: Path, second: Callable[[Cluster], ClusterConfig] = _same_pair
+) -> Iterator[tuple[Cluster, Cluster]]:
+    with start_process(STRICT, binary) as strict, start_process(second(strict), binary) as other:
+        yield strict, other
+
+
+def _port(cluster: Cluster) -> int:
+    return next(one.port for one in cluster.target().listeners if one.role is Role.CLIENT)
+
+
+def _through(target: Target, port: int) -> Target:
+    """Return the target with its client listener behind the proxy, as the user sees it."""
+    client = next(one for one in target.listeners if one.role is Role.CLIENT)
+    return replace(
+        target, origin="live", listeners=(replace(client, port=port),), declared={}, expected=(), logs={}
+    )
+
+
+def _judge(target: Target) -> list[CheckResult]:
+    return run_checks(Observer(target), select(["mtls", "cert", "!mtls.log-tells-the-same"]))
+
+
+def _violated(results: list[CheckResult]) -> set[str]:
+    return {result.check for result in results if result.outcome is Outcome.VIOLATES}
+
+
+@pytest.mark.kills("mtls.same-for-every-name")
+@pytest.mark.parametrize("name", ["localhost", UNKNOWN_NAME, "etcd.example", "etcdtls.pods.example"])
+def test_one_name_leads_to_an_open_etcd(name: str, etcd_binary: Path) -> None:
+    with _strict_and(etcd_binary) as (strict, other):
+        proxy = ThreadedServer(passing(lambda found: _port(other) if found == name else _port(strict)))
+        results = _judge(_through(strict.target(), proxy.port))
+        proxy.close()
+    assert _violated(results) == {_CHECK}, explain(results)
+    [finding] = next(result.findings for result in results if result.check == _CHECK)
+    assert finding.message == f"a client without a certificate is accepted with SNI {name}"
+
+
+def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
+    """The URL has a name, and no name leads elsewhere."""
+    with _strict_and(newest_etcd) as (strict, other):
+        proxy = ThreadedServer(passing(lambda found: _port(strict if found else other)))
+        target = _through(strict.target(), proxy.port)
+        [listener] = target.listeners
+        results = _judge(replace(target, listeners=(replace(listener, host="localhost"),)))
+        proxy.close()
+    assert _violated(results) == {_CHECK}, explain(results)
+    [finding] = next(result.findings for result in results if result.check == _CHECK)
+    assert "accepted with no SNI" in finding.message
+
+
+def test_where_the_urls_name_leads_to_the_open_etcd_that_is_the_fault(newest_etcd: Path) -> None:
+    with _strict_and(newest_etcd) as (strict, other):
+        proxy = ThreadedServer(passing(lambda found: _port(strict if found else other)))
+        results = _judge(_through(strict.target(), proxy.port))
+        proxy.close()
+    assert {"mtls.no-certificate", _CHECK} <= _violated(results), explain(results)
+    [fault] = faults(results)
+    assert fault.first.check == "mtls.no-certificate"
+
+
+def test_another_trusted_ca_for_a_name_is_a_warning(newest_etcd: Path) -> None:
+    """Clients of the other CA are accepted under that name."""
+
+    def other_ca(strict: Cluster) -> ClusterConfig:
+        return replace(_same_pair(strict), client_cert_auth=True, trusted_ca_file="peer-ca.crt")
+
+    with _strict_and(newest_etcd, other_ca) as (strict, other):
+        proxy = ThreadedServer(passing(lambda found: _port(other) if found == "localhost" else _port(strict)))
+        results = _judge(_through(strict.target(), proxy.port))
+        proxy.close()
+    assert _violated(results) == set(), explain(results)
+    [result] = [one for one in results if one.check == _CHECK]
+    assert (result.outcome, result.level) == (Outcome.WARNS, Level.SHOULD)
+    assert "CN=etcd peer CA" in result.findings[0].observed
+
+
+@pytest.mark.parametrize("refused", [None, UNKNOWN_NAME])
+def test_a_proxy_that_passes_every_name_on_is_no_fault(refused: str | None, etcd_binary: Path) -> None:
+    """Or that knows some names only, and closes the connection for others."""
+
+    def port_for(found: str | None) -> int:
+        if found is not None and found == refused:
+            raise ValueError(found)
+        return _port(strict)
+
+    with start_process(STRICT, etcd_binary) as strict:
+        proxy = ThreadedServer(passing(port_for))
+        target = _through(strict.target(), proxy.port)
+        observer = Observer(target)
+        results = run_checks(observer, select([_CHECK]))
+        made = len([one for one in observer.connections if one.purpose.startswith("another server name")])
+        proxy.close()
+    [result] = results
+    assert result.outcome is Outcome.CONFORMS, result
+    assert observer.get(ServerNames, listener=target.listeners[0]).steady
+    # Four names; the one without an answer is tried three times.
+    assert made == (4 if refused is None else 6)
+    label = target.listeners[0].label
+    assert refused or observer.used[label] <= planned(target, select([_CHECK]))[label]
+
+
+_HAPROXY = """
+defaults
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend names
+  mode tcp
+  bind fd@{fd}
+  tcp-request inspect-delay 5s
+  tcp-request content accept if {{ req.ssl_hello_type 1 }}
+  use_backend open if {{ req.ssl_sni -i etcd.example }}
+  default_backend strict
+backend open
+  mode tcp
+  server open 127.0.0.1:{open}
+backend strict
+  mode tcp
+  server strict 127.0.0.1:{strict}
+"""
+
+
+@pytest.mark.program("haproxy")
+def test_haproxy_in_tcp_mode(newest_etcd: Path, tmp_path: Path) -> None:
+    with _strict_and(newest_etcd) as (strict, other), socket.create_server(("127.0.0.1", 0)) as listening:
+        fd, config = listening.fileno(), tmp_path / "haproxy.cfg"
+        os.set_inheritable(fd, True)
+        config.write_text(_HAPROXY.format(fd=fd, open=_port(other), strict=_port(strict)))
+        with subprocess.Popen(["haproxy", "-f", str(config)], pass_fds=(fd,)) as proxy:
+            # It takes the connections that wait at the socket as soon as it runs.
+            results = _judge(_through(strict.target(), listening.getsockname()[1]))
+            proxy.terminate()
+    assert _violated(results) == {_CHECK}, explain(results)

@@ -1,0 +1,373 @@
+"""The reason of a refusal, and its remedy, are those of Go: every etcd is real and logs the same reason.
+
+One etcd trusts a CA for each row. Up to Go 1.19 its alert is 42 for all of them. The log has the words of
+crypto/x509; an etcd whose Go does not have the rule yet accepts the client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import Judge
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    Identity,
+    KeyType,
+    OtherExtension,
+    PrivateKey,
+    Profile,
+    generate_key,
+)
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target, TrustBundle
+
+_SERVERS = ("serverAuth",)
+_CRITICAL = "1.2.3.4"
+_ONLY_EXAMPLE = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+"""nameConstraints that permit the DNS name ``example`` alone."""
+_NEEDS_POLICY = OtherExtension("2.5.29.36", bytes.fromhex("3003800100"), critical=True)
+"""policyConstraints with requireExplicitPolicy 0."""
+_PAST = {"valid_from": timedelta(days=-9), "valid_for": timedelta(days=7)}
+_P = 0xF1FC991B4037C6E723A36539188B23C1FE801C7E7B7357525E3DF6EB0378A1078DD6E38BF473C8EC3875E8ED6028DCF7
+_Q = 0xCD7A9E51E75A78E8FD5E992A81812D67281B20121D54FDFB555A1C6BF70FF8F01E617D37EEC438B629D3AF268C73FAE3
+
+
+class Clients:
+    """The certificates of the rows, and the CAs that etcd trusts."""
+
+    def __init__(self) -> None:
+        self.trusted: list[x509.Certificate] = []
+        self.known: list[x509.Certificate] = []
+
+    def authority(self, name: str, **changes: object) -> CertificateAuthority:
+        """Return a new CA that etcd trusts."""
+        authority = CertificateAuthority.create(name, profile=replace(AUTHORITY, **changes))  # type: ignore[arg-type]
+        self.trusted.append(authority.certificate)
+        return authority
+
+    @property
+    def bundle(self) -> bytes:
+        """The file of ``--trusted-ca-file``."""
+        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.trusted)
+
+
+def _issue(authority: CertificateAuthority, **changes: object) -> Identity:
+    return authority.issue(replace(CLIENT, **changes), name="client")  # type: ignore[arg-type]
+
+
+def _below(clients: Clients, name: str, root: Profile = AUTHORITY, **changes: object) -> Identity:
+    """Return a client of an intermediate CA that has these fields changed."""
+    above = CertificateAuthority.create(f"{name} root", profile=root)
+    clients.trusted.append(above.certificate)
+    middle = above.intermediate(f"{name} intermediate", profile=replace(AUTHORITY, **changes))  # type: ignore[arg-type]
+    return _issue(middle)
+
+
+def _created_again(clients: Clients) -> Identity:
+    clients.authority("created again")
+    return _issue(CertificateAuthority.create("created again"))
+
+
+def _not_sent(clients: Clients) -> Identity:
+    identity = _below(clients, "not sent")
+    clients.known.append(identity.chain[1])
+    return replace(identity, chain=identity.chain[:1])
+
+
+def _unknown_and_not_sent(clients: Clients) -> Identity:
+    identity = _below(clients, "not known")
+    return replace(identity, chain=identity.chain[:1])
+
+
+def _short_key(clients: Clients) -> Identity:
+    """Return a client of a CA with an RSA key of 768 bits, which the cryptography library does not make."""
+    key = _rsa_768()
+    certificate = build_certificate(replace(AUTHORITY, common_name="short key"), key)
+    clients.trusted.append(certificate)
+    return _issue(CertificateAuthority.from_key(certificate, key))
+
+
+def _rsa_768() -> rsa.RSAPrivateKey:
+    numbers = rsa.RSAPublicNumbers(65537, _P * _Q)
+    private = pow(65537, -1, (_P - 1) * (_Q - 1))
+    return rsa.RSAPrivateNumbers(
+        _P, _Q, private, private % (_P - 1), private % (_Q - 1), rsa.rsa_crt_iqmp(_P, _Q), numbers
+    ).private_key()
+
+
+def _salt_of_20(clients: Clients) -> Identity:
+    authority = clients.authority("salt of 20", key_type=KeyType.RSA_2048)
+    return _signed(
+        authority.key, authority.certificate.subject, padding.PSS(padding.MGF1(hashes.SHA256()), 20)
+    )
+
+
+def _signed(signer: PrivateKey, issuer: x509.Name, scheme: padding.PSS | None = None) -> Identity:
+    """Return a client certificate with another padding, or another encoding of the issuer's name."""
+    key = generate_key(KeyType.ECDSA_P256)
+    usual = build_certificate(CLIENT, key, Issuer(issuer, signer, None))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(usual.subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(usual.serial_number)
+        .not_valid_before(usual.not_valid_before_utc)
+        .not_valid_after(usual.not_valid_after_utc)
+    )
+    leaf = builder.sign(signer, hashes.SHA256(), rsa_padding=scheme)
+    return Identity(name="client", chain=(leaf,), key=key)
+
+
+def _other_string(clients: Clients) -> Identity:
+    authority = clients.authority("other string")
+    (attribute,) = authority.certificate.subject
+    printable = x509.NameAttribute(attribute.oid, attribute.value, x509.name._ASN1Type.PrintableString)
+    return _signed(authority.key, x509.Name([printable]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A client that etcd refuses.
+
+    Attributes:
+        make: makes it, and its CA.
+        why: what the message says of it.
+        remedy: what the remedy says.
+        logged: what etcd logs, a regular expression.
+        since: the Go release that began to refuse it.
+    """
+
+    make: Callable[[Clients], Identity]
+    why: str
+    remedy: str
+    logged: str
+    since: tuple[int, int] = (1, 16)
+
+
+_UNKNOWN = "certificate signed by unknown authority"
+ROWS = {
+    "critical extension": Row(
+        make=lambda clients: _issue(clients.authority("extension"), unknown_critical_extension=_CRITICAL),
+        why="its certificate has the critical extension 1.2.3.4, which Go does not handle",
+        remedy="issue this certificate again without that extension",
+        logged="unhandled critical extension",
+    ),
+    "critical extension of the root": Row(
+        make=lambda clients: _issue(clients.authority("root ext", unknown_critical_extension=_CRITICAL)),
+        why="its CA CN=root ext has the critical extension 1.2.3.4",
+        remedy="replace it in --trusted-ca-file and restart etcd",
+        logged="unhandled critical extension",
+    ),
+    "critical extension of the intermediate": Row(
+        make=lambda clients: _below(clients, "ext", unknown_critical_extension=_CRITICAL),
+        why="the CA CN=ext intermediate that it sends has the critical extension 1.2.3.4",
+        remedy="replace it in the client's certificate file",
+        logged="unhandled critical extension",
+    ),
+    "name constraints": Row(
+        make=lambda clients: _issue(
+            clients.authority("constraints", other_extensions=(_ONLY_EXAMPLE,)),
+            subject_alt_names=("client.internal",),
+        ),
+        why="the DNS name client.internal is not among the names that its CA may certify",
+        remedy="issue this certificate without that name",
+        logged="not authorized to sign for this name",
+    ),
+    "policy": Row(
+        make=lambda clients: _below(clients, "policy", other_extensions=(_NEEDS_POLICY,)),
+        why="the constraints of its CA exclude it: CN=client has no certificatePolicies",
+        remedy="or from a CA without these constraints",
+        logged="candidate chains with invalid policies|unhandled critical extension",
+    ),
+    "usage of the root": Row(
+        make=lambda clients: _issue(clients.authority("servers only", extended_key_usage=_SERVERS)),
+        why="its CA CN=servers only has the extendedKeyUsage serverAuth without clientAuth",
+        remedy="again without extendedKeyUsage, replace it in --trusted-ca-file and restart",
+        logged="incompatible key usage",
+    ),
+    "usage of the intermediate": Row(
+        make=lambda clients: _below(clients, "usage", extended_key_usage=_SERVERS),
+        why="the CA CN=usage intermediate that it sends has the extendedKeyUsage serverAuth",
+        remedy="replace it in the client's certificate file",
+        logged="incompatible key usage",
+    ),
+    "path length": Row(
+        make=lambda clients: _below(clients, "short", root=replace(AUTHORITY, path_length=0)),
+        why="its CA CN=short root has pathlen:0 with 1 CAs below",
+        remedy="a path length that suffices",
+        logged="too many intermediates",
+    ),
+    "no CA": Row(
+        make=lambda clients: _below(clients, "no CA", ca=False),
+        why="the CA CN=no CA intermediate that it sends has CA:FALSE",
+        remedy="with basicConstraints CA:TRUE",
+        logged=f"{_UNKNOWN}.*(not authorized to sign other|parent certificate cannot sign)",
+    ),
+    "no keyCertSign": Row(
+        make=lambda clients: _below(clients, "no sign", key_usage=frozenset({"cRLSign"})),
+        why="the CA CN=no sign intermediate that it sends has keyUsage cRLSign",
+        remedy="keyUsage keyCertSign",
+        logged=f"{_UNKNOWN}.*parent certificate cannot sign this kind",
+    ),
+    "expired root": Row(
+        make=lambda clients: _issue(clients.authority("expired", **_PAST)),
+        why="its CA CN=expired expired 2 days ago",
+        remedy="again with the same key, replace it in --trusted-ca-file and restart etcd",
+        logged="expired",
+    ),
+    "expired intermediate": Row(
+        make=lambda clients: _below(clients, "ended", AUTHORITY, **_PAST),
+        why="the CA CN=ended intermediate that it sends expired 2 days ago",
+        remedy="replace it in the client's certificate file",
+        logged="expired",
+    ),
+    "SHA-1": Row(
+        make=lambda clients: _issue(clients.authority("sha1"), signature_hash="sha1"),
+        why="it is signed with sha1, which etcd's Go refuses",
+        remedy="issue a new client certificate, signed with SHA-256",
+        logged=f"{_UNKNOWN}.*insecure algorithm ECDSA-SHA1",
+        since=(1, 18),
+    ),
+    "SHA-1 intermediate": Row(
+        make=lambda clients: _below(clients, "sha1", signature_hash="sha1"),
+        why="the CA CN=sha1 intermediate that it sends is signed with sha1",
+        remedy="again signed with SHA-256, and replace it in the client's certificate file",
+        logged=f"{_UNKNOWN}.*insecure algorithm ECDSA-SHA1",
+        since=(1, 18),
+    ),
+    "salt": Row(
+        make=_salt_of_20,
+        why="RSASSA-PSS with sha256 and a salt of 20 octets, where Go takes 32, the length of the hash",
+        remedy="issue a new client certificate, signed with SHA-256",
+        logged=f"{_UNKNOWN}.*algorithm unimplemented",
+    ),
+    "CA created again": Row(
+        make=_created_again,
+        why="its CA has the name of a trusted one, CN=created again, and another key",
+        remedy="put the CA that issued this certificate into --trusted-ca-file",
+        logged=f"{_UNKNOWN}.*ECDSA verification failure",
+    ),
+    "intermediate not sent": Row(
+        make=_not_sent,
+        why="it does not send the intermediate CA CN=not sent intermediate",
+        remedy="append the certificate of the intermediate CA to the client's certificate file",
+        logged=_UNKNOWN,
+    ),
+    "unknown intermediate not sent": Row(
+        make=_unknown_and_not_sent,
+        why="its CA, CN=not known intermediate, is not trusted",
+        remedy="if it is an intermediate CA, append its certificate",
+        logged=_UNKNOWN,
+    ),
+    "negative serial number": Row(
+        make=lambda clients: _issue(clients.authority("negative"), serial_number=-7),
+        why="Go does not parse its certificate: the serial number is negative",
+        remedy="issue this certificate again with a maintained tool",
+        logged="failed to parse client certificate: x509: negative serial number",
+        since=(1, 23),
+    ),
+    "negative serial number of the intermediate": Row(
+        make=lambda clients: _below(clients, "minus", serial_number=-7),
+        why="Go does not parse the CA CN=minus intermediate that it sends: the serial number is negative",
+        remedy="replace it in the client's certificate file",
+        logged="failed to parse client certificate: x509: negative serial number",
+        since=(1, 23),
+    ),
+    "short RSA key of the CA": Row(
+        make=_short_key,
+        why="its CA CN=short key has an RSA key of 768 bits",
+        remedy="replace that CA",
+        logged=f"{_UNKNOWN}.*768-bit keys are insecure",
+        since=(1, 24),
+    ),
+    "string type": Row(
+        make=_other_string,
+        why="its issuer is CN=other string as is a trusted CA, but encoded with other types of strings",
+        remedy="with the issuer's name exactly as in the CA's certificate",
+        logged=_UNKNOWN,
+    ),
+}
+
+
+def _judge(target: Target, identity: Identity, known: Iterable[x509.Certificate] = ()) -> CheckResult:
+    """Judge the client port with this one identity, where these CAs are known for another purpose."""
+    listener = next(found for found in target.listeners if found.role is Role.CLIENT)
+    alone = replace(
+        target.client,
+        identities=(identity,),
+        signing_key=None,
+        server_ca=TrustBundle(tuple(known), "ca.crt"),
+    )
+    target = replace(target, client=alone, listeners=(listener,))
+    return Judge(Observer(target)).result(catalogue()["mtls.trusted-client"], listener)
+
+
+def _go(binary: Path) -> tuple[int, int]:
+    import subprocess
+
+    printed = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    major, minor = re.search(r"Go Version: go(\d+)\.(\d+)", printed).groups()  # type: ignore[union-attr]
+    return int(major), int(minor)
+
+
+def _logged_since(cluster: Cluster, before: int) -> str:
+    """Return the errors of etcd about certificates, each once."""
+    found = re.findall(r"tls: (?:failed to (?:verify|parse)[^\n]*|.*x509)[^\n]*", cluster.log()[before:])
+    return "\n".join(dict.fromkeys(found))
+
+
+_AT_ONCE = 6
+"""etcd logs 100 lines about one event in a second, and drops others: so few clients for each etcd."""
+
+
+_BATCHES = [tuple(ROWS)[first : first + _AT_ONCE] for first in range(0, len(ROWS), _AT_ONCE)]
+
+
+@pytest.mark.parametrize("names", _BATCHES, ids=lambda names: names[0])
+def test_the_reason_is_gos(etcd_binary: Path, names: tuple[str, ...]) -> None:
+    clients = Clients()
+    identities = {name: ROWS[name].make(clients) for name in names}
+    config = ClusterConfig(
+        trusted_ca_file="clients.crt", extra_files={"clients.crt": clients.bundle}, expects_health=False
+    )
+    wrong = []
+    go = _go(etcd_binary)
+    with start_process(config, etcd_binary) as cluster:
+        for name, identity in identities.items():
+            row = ROWS[name]
+            before = len(cluster.log())
+            result = _judge(cluster.target(), identity, clients.known)
+            logged = _logged_since(cluster, before)
+            if go < row.since:
+                if result.outcome is not Outcome.CONFORMS:
+                    wrong.append(f"{name}: {result.outcome}, and Go {go} has no such rule: {logged}")
+                continue
+            message = result.findings[0].message if result.findings else result.reason
+            for what, wanted, found in (
+                ("message", row.why, message),
+                ("remedy", row.remedy, result.remediation),
+            ):
+                if wanted not in found:
+                    wrong.append(f"{name}: {what}: {found} [{result.outcome}] LOG {logged[:300]}")
+            if not re.search(row.logged, logged.replace("\\", "")):
+                wrong.append(f"{name}: etcd logs {logged}")
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,131 @@
+"""A cluster without a quorum, and a member that hangs: what answers is judged, whatever hangs beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from impostors.proxies import haproxy
+from orders import assert_order_does_not_matter
+from servers import ThreadedServer
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Bounds, Target
+from pytest_etcdtls.tls.attempt import Request, StreamEnd
+from pytest_etcdtls.tls.connection import make_attempt
+
+TIMEOUT = 1.0
+PATTERNS = ("!lifecycle", "!tls.stalled-handshake")
+_MOST_POLLS = 120
+_MOST_HANGING = 30
+
+
+@contextmanager
+def _ended(cluster: Cluster, how: signal.Signals, *numbers: int) -> Iterator[None]:
+    """Send a signal to these members of the cluster; those that are stopped continue at the end."""
+    found = re.search(r"kill ([\d ]+)", cluster.keep_message())
+    assert found is not None
+    processes = [int(process) for process in found[1].split()]
+    for number in numbers:
+        os.kill(processes[number], how)
+    try:
+        yield
+    finally:
+        for number in numbers if how is signal.SIGSTOP else ():
+            os.kill(processes[number], signal.SIGCONT)
+
+
+def _wait_until(target: Target, holds: Callable[[int | None], bool]) -> None:
+    """Request /health of the first client listener until its status is as wanted."""
+    listener = next(one for one in target.listeners if one.role is Role.CLIENT)
+    request = Request(purpose="wait", path="/health", identity=target.client.identities[0])
+    for _ in range(_MOST_POLLS):
+        response = make_attempt(listener, request, TIMEOUT).response
+        if holds(response.status if response else None):
+            return
+    raise AssertionError("the members do not notice that others are gone")
+
+
+def _say_nothing(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def _of_first_member(target: Target) -> Target:
+    first = target.listeners[0].member
+    return replace(target, listeners=tuple(one for one in target.listeners if one.member == first))
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_member_without_a_leader_is_judged(how: signal.Signals, etcd_binary: Path) -> None:
+    """Linearizable reads hang, of which /readyz (3.5.11 and newer) and a range are some."""
+    with start_process(ClusterConfig(size=3), etcd_binary) as cluster, _ended(cluster, how, 1, 2):
+        target = _of_first_member(cluster.target())
+        _wait_until(target, lambda status: status == 503)
+        found = assert_order_does_not_matter(target, select(PATTERNS), TIMEOUT)
+        observer = Observer(target, Bounds(timeout=TIMEOUT))
+        run_checks(observer, select(["mtls", "tls", "!tls.stalled-handshake", "api", "listener"]))
+    violated = {check for (check, _), outcome in found.items() if outcome is Outcome.VIOLATES}
+    assert violated == {"api.healthy"}
+    for listener in target.listeners:
+        for check in ("listener.answers", "listener.is-etcd", "mtls.no-certificate", "mtls.foreign-ca"):
+            assert found[check, listener.label] is Outcome.CONFORMS
+        assert observer.why_given_up(listener.label) == ""
+    hanging = {check for (check, _), outcome in found.items() if outcome is Outcome.INCONCLUSIVE}
+    assert hanging <= {"api.health-endpoints", "api.grpc-range", "cluster.advertised-reachable"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_the_members_that_answer_are_judged_beside_one_that_does_not(
+    how: signal.Signals, newest_etcd: Path
+) -> None:
+    with start_process(ClusterConfig(size=3), newest_etcd) as cluster, _ended(cluster, how, 2):
+        target = cluster.target()
+        _wait_until(target, lambda status: status == 200)
+        found = assert_order_does_not_matter(target, select(PATTERNS), TIMEOUT)
+    dead = {one.label for one in target.listeners if one.member == target.listeners[-1].member}
+    for (check, label), outcome in found.items():
+        if label in dead:
+            wanted = Outcome.INCONCLUSIVE if check == "listener.answers" else Outcome.NOT_VERIFIED
+            assert outcome is wanted, (check, label)
+        elif label not in ("cluster",):
+            assert outcome in (Outcome.CONFORMS, Outcome.WARNS, Outcome.NOT_APPLICABLE), (check, label)
+
+
+@pytest.mark.program("haproxy")
+def test_a_listener_that_never_answers_an_accepted_client_costs_a_bounded_time(
+    newest_etcd: Path, tmp_path: Path
+) -> None:
+    """TLS is ended in front of an etcd that accepts connections and says nothing."""
+    silent = ThreadedServer(_say_nothing, seconds=None)
+    try:
+        with (
+            start_process(ClusterConfig(), newest_etcd) as cluster,
+            haproxy(
+                cluster, tmp_path, rules="ca-file {pki}/client-ca.crt verify required", etcd=silent.port
+            ) as target,
+        ):
+            observer = Observer(target, Bounds(timeout=TIMEOUT))
+            results = {one.check: one for one in run_checks(observer, select(PATTERNS))}
+    finally:
+        silent.close()
+    hanging = [one for one in observer.connections if getattr(one, "stream_end", None) is StreamEnd.TIMEOUT]
+    assert len(hanging) <= _MOST_HANGING
+    assert observer.given_up == frozenset()
+    assert results["listener.answers"].outcome is Outcome.CONFORMS
+    assert results["mtls.trusted-client"].outcome is Outcome.INCONCLUSIVE
+    assert {one.check for one in results.values() if one.outcome is Outcome.VIOLATES} == set()

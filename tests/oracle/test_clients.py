@@ -1,0 +1,75 @@
+"""The reason why etcd refuses a client is found if and only if Go refuses it, on generated chains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from conforming import refused
+from oracle.chains import Case, cases
+from oracle.clients import GoAnswer, GoClient, why_no_go
+
+from pytest_etcdtls.checks.refused_clients import BAD_CERTIFICATE, UNKNOWN_CA, why_refused
+from pytest_etcdtls.facts.access import Access, Candidate
+from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
+from pytest_etcdtls.pki.certificate import load
+
+PER_SEED = 300
+UNEXPLAINED = "nothing in the certificate explains"
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
+    """The Go verifier, built here; skipped with a message without Go."""
+    if missing := why_no_go():
+        pytest.skip(f"needs {missing}")
+    return GoClient(tmp_path_factory.mktemp("oracle"))
+
+
+def _clients(seed: int) -> list[Case]:
+    """Return the cases as the messages of clients, without those that this client cannot load."""
+    generated = (replace(case, host="") for case in cases(PER_SEED, seed, datetime.now(UTC)))
+    return [case for case in generated if _loads(case)]
+
+
+def _loads(case: Case) -> bool:
+    try:
+        for der in (*case.chain, *case.roots):
+            load(der)
+    except ValueError:
+        return False
+    return True
+
+
+def _why(case: Case, answer: GoAnswer) -> str:
+    roots = tuple(map(load, case.roots))
+    alert = UNKNOWN_CA if "unknown authority" in answer.error else BAD_CERTIFICATE
+    attempt = refused(
+        alert=alert, started_at=case.now, announced_ca=tuple(one.subject.public_bytes() for one in roots)
+    )
+    candidate = Candidate(
+        identity="client",
+        origin="generated",
+        issued=False,
+        has_names=False,
+        cases=Access(),
+        chain=tuple(map(load, case.chain)),
+    )
+    return why_refused(candidate, [attempt], RefusalGrounds(bundle=roots, source="ca.crt", is_file=True)).why
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reason_is_found_if_and_only_if_go_refuses(go: GoClient, seed: int) -> None:
+    generated = _clients(seed)
+    answers = go.ask(generated)
+    assert {answer.refused for answer in answers} == {True, False}
+    different = []
+    for case, answer in zip(generated, answers, strict=True):
+        if answer.phase == "roots":
+            continue  # etcd does not start
+        why = _why(case, answer)
+        if (UNEXPLAINED not in why) != answer.refused:
+            where = f"seed {seed}, case {case.number}: {', '.join(case.mutations)}"
+            different.append(f"{where}: Go says {answer}, the reason is {why}")
+    assert different == []

@@ -1,0 +1,164 @@
+"""Files of trusted CAs as etcd reads them: blocks as Go finds them, and what is refused, skipped or empty.
+
+The expected values were those of ``pem.Decode`` of Go 1.16 to 1.26.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.certificate import load_trusted_file, read_pool
+from pytest_etcdtls.pki.go_pem import decode
+from pytest_etcdtls.pki.profile import AUTHORITY
+
+CA, OTHER = (CertificateAuthority.create(name) for name in ("a CA", "another CA"))
+PEM, OTHER_PEM = (encode_certificates([one.certificate]) for one in (CA, OTHER))
+DER = CA.certificate.public_bytes(Encoding.DER)
+NEGATIVE = CertificateAuthority.create("negative", profile=replace(AUTHORITY, serial_number=-5))
+
+
+def _block(label: str, content: bytes, headers: str = "") -> bytes:
+    text = base64.encodebytes(content).decode()
+    return f"-----BEGIN {label}-----\n{headers}{text}-----END {label}-----\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "blocks"),
+    [
+        (b"-----BEGIN A-----\nQUJD\n-----END A-----", {"A": b"ABC"}),
+        (b"-----BEGIN A-----\r\nQUJD\r\n-----END A-----\r\n", {"A": b"ABC"}),
+        (b"-----BEGIN A-----\nQUJD\n-----END A-----\r", {}),
+        (b"text\n-----BEGIN A-----\nQU JD\t\n-----END A----- \ntext", {"A": b"ABC"}),
+        (b"-----BEGIN A-----\nK: v\n\nQUJD\n-----END A-----\n", {"A": b"ABC"}),
+        (b"-----BEGIN A-----\nK: v\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\n-----END A-----\n", {"A": b""}),
+        (b" -----BEGIN A-----\nQUJD\n-----END A-----\n", {}),
+        (b"\xef\xbb\xbf-----BEGIN A-----\nQUJD\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\nQUJD\n-----END B-----\n", {}),
+        (b"-----BEGIN A-----\nQUJ\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\nQUI=QUI=\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\nQUJD=\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\nQUJD====\n-----END A-----\n", {}),
+        (b"-----BEGIN A-----\nQUJD\n-----END A----------BEGIN B-----\nQUJD\n-----END B-----\n", {}),
+        (b"-----BEGIN A-----\nQUJD\n-----BEGIN B-----\nQUJD\n-----END B-----\n", {"B": b"ABC"}),
+        (
+            b"-----BEGIN A-----\nQUJD\n-----END A-----x\n-----BEGIN B-----\nQUJD\n-----END B-----\n",
+            {"B": b"ABC"},
+        ),
+        (
+            b"-----BEGIN A-----\nQUJD\n----END A-----\n-----BEGIN B-----\nQUJD\n-----END B-----\n",
+            {"B": b"ABC"},
+        ),
+        (b"", {}),
+    ],
+)
+def test_blocks_are_those_of_go(data: bytes, blocks: dict[str, bytes]) -> None:
+    assert {block.label: block.content for block in decode(data)} == blocks
+
+
+def test_many_blocks_take_linear_time() -> None:
+    """Each of these would take hours in quadratic time."""
+    for part in (b"-----BEGIN A-----\n", b"-----BEGIN A-----\nK: v\n", b"\n-----END A-----"):
+        assert list(decode(part * 50_000)) == []
+    assert len(list(decode(b"-----BEGIN :-----\n\n-----END :-----\n" * 50_000))) == 50_000
+
+
+def test_each_certificate_is_there_once() -> None:
+    pool = read_pool(PEM + b"text between\n" + OTHER_PEM + PEM)
+    assert pool == read_pool(PEM + OTHER_PEM)
+    assert pool.certificates == (CA.certificate, OTHER.certificate)
+    assert (pool.refused, pool.doubtful, pool.nothing, pool.skipped, pool.unknown) == ("", "", "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data", [_block("X509 CERTIFICATE", DER), _block("ANYTHING", DER), _block("CERTIFICATE", DER, "A: b\n\n")]
+)
+def test_the_type_and_the_headers_of_a_block_do_not_matter(data: bytes) -> None:
+    assert read_pool(data).certificates == (CA.certificate,)
+    assert read_pool(data).refused == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _block("TRUSTED CERTIFICATE", DER),
+        PEM + _block("ANYTHING", DER),
+        # What etcd skips is not trusted.
+        PEM.rstrip() + OTHER_PEM + PEM,
+        # With these etcd does not start, or trusts nobody: they are read leniently.
+        PEM + encode_key(CA.key),
+        DER,
+    ],
+    ids=["trusted-label", "any-label", "skipped", "key", "der"],
+)
+def test_a_file_of_trusted_cas_is_loaded_with_the_cas_that_etcd_has(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(data)
+    assert load_trusted_file(path, option="trusted-ca-file")[0] == (CA.certificate,)
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"),
+    [
+        (encode_key(CA.key), "block 2, PRIVATE KEY, is no certificate"),
+        (encode_key(CA.key, traditional=True), "block 2, EC PRIVATE KEY, is no certificate"),
+        (CA.crl("pem"), "block 2, X509 CRL, is no certificate"),
+        (_block("TRUSTED CERTIFICATE", DER + b"\x30\x00"), "there is data after the certificate"),
+        (_block("CERTIFICATE", DER[:-1]), "block 2, CERTIFICATE, is no certificate"),
+        (_block("CERTIFICATE", b""), "block 2, CERTIFICATE, is no certificate"),
+        (_block("ENCRYPTED PRIVATE KEY", b"\x30\x00"), "block 2, ENCRYPTED PRIVATE KEY, is no certificate"),
+    ],
+)
+def test_etcd_does_not_start_with_any_other_block(data: bytes, refused: str) -> None:
+    pool = read_pool(PEM + data + OTHER_PEM)
+    assert refused in pool.refused
+    assert pool.certificates == (CA.certificate, OTHER.certificate)
+
+
+@pytest.mark.parametrize(
+    ("data", "nothing"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (DER, "is DER"),
+        (b"text", "has no PEM block"),
+        (b"  " + PEM, "has no PEM block"),
+        (b"\xef\xbb\xbf" + PEM, "has no PEM block"),
+    ],
+)
+def test_a_file_without_blocks_makes_an_empty_pool(data: bytes, nothing: str) -> None:
+    pool = read_pool(data)
+    assert pool.certificates == ()
+    assert pool.nothing.startswith(nothing)
+    assert pool.refused == ""
+
+
+def test_certificates_that_are_written_into_each_other_are_skipped() -> None:
+    pool = read_pool(PEM.rstrip() + OTHER_PEM + PEM)
+    assert pool.certificates == (CA.certificate,)
+    assert (pool.skipped, pool.nothing) == (1, "")
+
+
+def test_a_certificate_in_a_comment_is_not_skipped() -> None:
+    comment = b"".join(b"# " + line for line in OTHER_PEM.splitlines(keepends=True))
+    pool = read_pool(comment + PEM + b"  " + PEM + OTHER_PEM.replace(b"-----END", b" -----END"))
+    assert pool.certificates == (CA.certificate,)
+    assert pool.skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("go", "refused", "doubtful"), [((1, 22), False, False), ((1, 23), True, False), (None, False, True)]
+)
+def test_a_negative_serial_number_is_refused_from_go_1_23_on(
+    go: tuple[int, int] | None, refused: bool, doubtful: bool
+) -> None:
+    pool = read_pool(encode_certificates([NEGATIVE.certificate]), go)
+    assert (bool(pool.refused), bool(pool.doubtful)) == (refused, doubtful)
+    assert pool.certificates == (NEGATIVE.certificate,)

@@ -1,0 +1,103 @@
+"""Without a client certificate no refusal has a control, and the verdict is not CLEAN, in every report."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+
+from pytest_etcdtls.__main__ import main
+from pytest_etcdtls.report.overview import FROM_OUTSIDE
+
+ENDING = "no client certificate was given"
+SOME = "--etcd-check=cert.trusted,mtls.no-certificate,mtls.trusted-client,mtls.expired"
+
+
+@pytest.fixture(autouse=True)
+def _without_etcdctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def said(text: str) -> str:
+    """Return the last line of a run on one line."""
+    return " ".join(text.rpartition("etcd TLS: ")[2].split())
+
+
+def test_every_report_says_so(run: Runner, live: Live) -> None:
+    formats = [f"--etcd-report=r.{suffix}" for suffix in ("md", "html", "sarif")]
+    ran = run(f"--etcd-endpoint={live.client}", f"--etcd-peer-endpoint={live.peer}", *formats)
+    assert ran.exit_code == 0, ran.out
+    number = ran.counts["not-verified"]
+    assert number > 1
+    verdict = f"{FROM_OUTSIDE}: {ENDING}, {number} results not verified"
+    assert said(ran.out) == verdict
+    assert "accepts no good client" not in ran.out
+    assert ran.report["verdict"] == verdict
+    assert f"# etcd TLS: ⚠️ {verdict}\n" in (run.directory / "r.md").read_text()
+    assert f"<title>etcd TLS: {verdict}</title>" in (run.directory / "r.html").read_text()
+    sarif = json.loads((run.directory / "r.sarif").read_text())
+    assert sarif["runs"][0]["properties"]["conclusion"] == verdict
+    assert ran.result_of("mtls.no-certificate", live.client_label)["outcome"] == "conforms"
+
+
+@pytest.mark.parametrize(
+    ("check", "ending"),
+    [
+        ("mtls.no-certificate", ENDING),
+        ("mtls.no-certificate,mtls.expired", f"{ENDING}, 1 result not verified"),
+    ],
+)
+def test_the_number_agrees(run: Runner, live: Live, check: str, ending: str) -> None:
+    ran = run(f"--etcd-endpoint={live.client}", f"--etcd-check={check}")
+    assert (ran.exit_code, said(ran.out)) == (0, f"{FROM_OUTSIDE}: {ending}")
+
+
+def test_with_a_certificate_it_is_clean(run: Runner, live: Live) -> None:
+    ran = run(*live.options, SOME)
+    assert (ran.exit_code, said(ran.out)) == (0, "CLEAN")
+
+
+def test_a_fault_or_no_verdict_comes_first(run: Runner, live: Live) -> None:
+    """The CA file is the peers', and of the first checks one finds that. The others are not verified."""
+    wrong = f"--etcd-cacert={live.files / 'peer-ca.crt'}"
+    ran = run(f"--etcd-endpoint={live.client}", wrong, SOME)
+    assert (ran.exit_code, said(ran.out)[:9]) == (1, "NOT CLEAN")
+    ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=mtls.trusted-client,mtls.expired")
+    assert (ran.exit_code, said(ran.out)[:10]) == (1, "NO VERDICT")
+
+
+def test_a_cluster_of_which_nothing_was_judged_fails(run: Runner, live: Live) -> None:
+    """Checks of the whole cluster alone, none with a verdict."""
+    ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=advisory.go-runtime")
+    assert set(ran.counts) <= {"not-verified"}
+    assert ran.exit_code == 1
+    assert "the whole cluster of live: no check came to a verdict" in " ".join(ran.out.split())
+
+
+def test_lists_of_clusters_say_the_same(
+    run: Runner, live: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = f'endpoint = "{live.client}"\ncacert = "{live.files / "server-ca.crt"}"\n'
+    certificate = f'cert = "{live.files / "client.crt"}"\nkey = "{live.files / "client.key"}"\n'
+    clusters = tmp_path / "clusters.toml"
+    clusters.write_text(
+        f'[[cluster]]\nlabel = "outside"\n{named}\n[[cluster]]\nlabel = "inside"\n{named}{certificate}'
+    )
+    page, lines = tmp_path / "r.html", tmp_path / "r.jsonl"
+    reports = (f"--etcd-report={page}", f"--etcd-report={lines}")
+    ran = run(f"--etcd-clusters={clusters}", SOME, *reports, report=False)
+    verdict = f"{FROM_OUTSIDE}: {ENDING} for 1 of 2 clusters"
+    assert (ran.exit_code, said(ran.out)) == (0, verdict)
+    assert re.search(rf"outside +{FROM_OUTSIDE}: {ENDING}", ran.out)
+    assert re.search(r"inside +CLEAN", ran.out)
+    assert "1 without a fault from outside, 1 clean" in ran.out
+    assert verdict in page.read_text()
+    junit = tmp_path / "merged.xml"
+    assert main(["merge", str(lines), f"--output={junit}"]) == 0
+    assert said(capsys.readouterr().out) == verdict
+    assert 'failures="0" errors="0"' in junit.read_text()

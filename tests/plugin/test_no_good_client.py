@@ -1,0 +1,103 @@
+"""A TLS listener that accepts no good client is never clean, whatever the excuse is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from plugin.runs import Runner
+from starting import start_process, write_manifest
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import CLIENT, PEER, Profile
+
+CHECKS = "--etcd-check=mtls.trusted-client,mtls.no-certificate,mtls.plaintext-refused"
+
+
+@pytest.fixture(scope="module")
+def cluster(newest_etcd: Path) -> Iterator[Cluster]:
+    with start_process(ClusterConfig(), newest_etcd) as started:
+        yield started
+
+
+def _credentials(cluster: Cluster) -> tuple[str, ...]:
+    """The options of a user who has the client port's certificate and no other."""
+    member, files = cluster.members[0], cluster.pki_directory
+    return (
+        f"--etcd-endpoint={member.client_url}",
+        f"--etcd-peer-endpoint={member.peer_url}",
+        f"--etcd-cert={files / 'client.crt'}",
+        f"--etcd-key={files / 'client.key'}",
+        CHECKS,
+    )
+
+
+def _named(directory: Path, authority: CertificateAuthority, **changes: object) -> tuple[str, ...]:
+    """The options of a peer certificate with these fields."""
+    identity = authority.issue(Profile(**{**_FIELDS, **changes}), name="peer")  # type: ignore[arg-type]
+    assert identity.key is not None
+    (directory / "peer.crt").write_bytes(encode_certificates(identity.chain))
+    (directory / "peer.key").write_bytes(encode_key(identity.key))
+    return f"--etcd-peer-cert={directory / 'peer.crt'}", f"--etcd-peer-key={directory / 'peer.key'}"
+
+
+_FIELDS = {"common_name": CLIENT.common_name, "extended_key_usage": CLIENT.extended_key_usage}
+
+
+def test_the_san_rule_excuses_no_clean_run(run: Runner, cluster: Cluster, tmp_path: Path) -> None:
+    peer = _named(tmp_path, cluster.pki.authorities.peer_issuer, subject_alt_names=("192.0.2.1",))
+    ran = run(*_credentials(cluster), *peer)
+    outcomes = {place.rpartition("::")[2]: out for place, out in ran.outcomes.items() if "peer" in place}
+    assert outcomes == {
+        "mtls.trusted-client": "not-verified",
+        "mtls.no-certificate": "conforms",
+        "mtls.plaintext-refused": "conforms",
+    }
+    assert ran.exit_code == 1
+    assert "no good client is accepted" in " ".join(ran.out.split())
+    assert "etcd TLS: NO VERDICT" in ran.out
+    allowed = run(*_credentials(cluster), *peer, "--etcd-allow-unverified")
+    assert (allowed.exit_code, "etcd TLS: CLEAN" in allowed.out) == (0, True)
+
+
+def test_the_certificate_of_the_client_port_is_no_good_peer(run: Runner, cluster: Cluster) -> None:
+    ran = run(*_credentials(cluster))
+    assert "violates" not in ran.counts
+    assert ran.exit_code == 1
+    assert f"{cluster.members[0].peer_url} of live: no good client is accepted" in " ".join(ran.out.split())
+
+
+def test_a_waiver_accepts_it(run: Runner, cluster: Cluster, tmp_path: Path) -> None:
+    peer = _named(tmp_path, CertificateAuthority.create("another CA"))
+    assert run(*_credentials(cluster), *peer).exit_code == 1
+    waivers = tmp_path / "waivers.toml"
+    waivers.write_text(
+        '[[waiver]]\ncheck = "mtls.trusted-client"\nlistener = "peer-*"\nreason = "we know"\n'
+        "expires = 2999-12-31\n"
+    )
+    assert run(*_credentials(cluster), *peer, f"--etcd-waivers={waivers}").exit_code == 0
+
+
+def test_an_accepted_peer_is_clean(run: Runner, cluster: Cluster, tmp_path: Path) -> None:
+    peer = _named(tmp_path, cluster.pki.authorities.peer_issuer, subject_alt_names=("127.0.0.1",))
+    ran = run(*_credentials(cluster), *peer)
+    assert (ran.exit_code, "etcd TLS: CLEAN" in ran.out) == (0, True)
+
+
+def test_a_client_that_a_declared_rule_excludes_is_not_accepted(
+    run: Runner, newest_etcd: Path, tmp_path: Path
+) -> None:
+    """The peer certificate that the declaration names is accepted."""
+    with start_process(ClusterConfig(peer_cert_allowed_cn=str(PEER.common_name)), newest_etcd) as cluster:
+        write_manifest(cluster.members[0], tmp_path / "etcd.yaml")
+        options = (*_credentials(cluster), f"--etcd-config={tmp_path / 'etcd.yaml'}")
+        accepted = run(*options)
+        assert (accepted.exit_code, "etcd TLS: CLEAN" in accepted.out) == (0, True)
+        ran = run(*options, *_named(tmp_path, cluster.pki.authorities.peer_issuer, common_name="another"))
+    assert "violates" not in ran.counts
+    assert ran.exit_code == 1
+    assert "the client peer is refused" in " ".join(ran.out.split())

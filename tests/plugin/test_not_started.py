@@ -1,0 +1,134 @@
+"""An etcd that does not start is a fault of its target under every selection. One that ends is no verdict."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from plugin.runs import Ran, Runner
+from replay.nodes import node
+from unruly.programs import changed_flags, killed
+
+GATES = {"feature-gates": None, "watch-progress-notify-interval": None}
+"""Flags of kubeadm's manifest that older etcds do not have."""
+OWNED = ("--pyargs", "pytest_etcdtls")
+PLACE = "cluster::config.starts"
+SELECTIONS = (
+    (),
+    ("--etcd-check=lifecycle",),
+    ("--etcd-check=lifecycle", "--etcd-strict", "--etcd-allow-unverified"),
+    ("--etcd-check=mtls,tls", "-k", "no-certificate"),
+    ("--etcd-check=config.starts",),
+    ("--etcd-check=!config.starts", "-x"),
+)
+
+
+@pytest.fixture
+def broken(newest_etcd: Path, tmp_path: Path) -> Path:
+    """An etcd that answers ``--version`` and ``--help`` and does not start."""
+    return changed_flags(listen_metrics_urls="nonsense")(newest_etcd, tmp_path)
+
+
+def last_line(ran: Ran) -> str:
+    return [line for line in ran.out.splitlines() if line.strip()][-1]
+
+
+def assert_not_started(ran: Ran, targets: int = 1) -> None:
+    """The start is the only fault of one target, with etcd's own words."""
+    assert ran.exit_code == 1
+    assert last_line(ran) == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
+    [fault] = ran.report["faults"]
+    assert fault["check"] == "config.starts"
+    assert re.match(r"m0 does not start: it ended with status \d: .*; with etcd ", fault["message"])
+    [starts] = [
+        one
+        for one in ran.report["results"]
+        if one["check"] == "config.starts" and one["outcome"] == "violates"
+    ]
+    assert starts["findings"][0]["evidence"]["log"]
+    assert "nonsense" in " ".join(ran.out.split()), "the terminal has the lines of etcd's log"
+    assert len(ran.report["targets"]) == targets
+    assert "Traceback" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("selection", SELECTIONS, ids=" ".join)
+def test_under_every_selection(run: Runner, broken: Path, selection: tuple[str, ...]) -> None:
+    assert_not_started(run(*OWNED, f"--etcd-binary={broken}", *selection))
+
+
+def test_the_first_test_has_the_log(run: Runner, broken: Path, tmp_path: Path) -> None:
+    """A reader of JUnit's XML sees it, although no test of that check was selected."""
+    xml = tmp_path / "junit.xml"
+    run(*OWNED, f"--etcd-binary={broken}", "--etcd-check=lifecycle", f"--junitxml={xml}")
+    text = xml.read_text()
+    assert 'errors="1" failures="0"' in text
+    assert "nonsense" in text.partition("<error")[2].partition("its log ends:")[2]
+
+
+@pytest.mark.parametrize("good_first", [True, False])
+def test_beside_one_that_starts(run: Runner, broken: Path, newest_etcd: Path, good_first: bool) -> None:
+    etcds = [newest_etcd, broken] if good_first else [broken, newest_etcd]
+    options = [f"--etcd-binary={etcd}" for etcd in etcds]
+    ran = run(*OWNED, *options, "--etcd-check=lifecycle.allowed-hostname,cert.trusted")
+    assert_not_started(ran, targets=2)
+    good = ran.report["targets"][0 if good_first else 1]["label"]
+    outcomes = {one["outcome"] for one in ran.report["results"] if one["target"] == good}
+    assert outcomes == {"conforms"}
+
+
+@pytest.mark.parametrize("selection", [["--etcd-check=lifecycle"], ["--etcd-check=tls"], []], ids=str)
+def test_a_declaration_that_is_refused(
+    run: Runner, newest_etcd: Path, tmp_path: Path, selection: list[str]
+) -> None:
+    kubernetes = node(tmp_path, {**GATES, "log-level": "nonsense"})
+    config = (f"--etcd-config={kubernetes / 'etcd.yaml'}", f"--etcd-pki-dir={kubernetes / 'pki'}")
+    ran = run(*config, f"--etcd-binary={newest_etcd}", *selection)
+    assert ran.exit_code == 1
+    assert last_line(ran).startswith("etcd TLS: NOT CLEAN: ")
+    assert "config.starts" in {one["check"] for one in ran.report["results"] if one["outcome"] == "violates"}
+
+
+@pytest.fixture
+def broken_image(etcd_images: dict[str, str]) -> Iterator[str]:
+    """An image whose etcd does not start."""
+    image = f"pytest-etcdtls/broken:{os.getpid()}"
+    client = docker.from_env()
+    recipe = f"FROM {list(etcd_images.values())[-1]}\nENV ETCD_LISTEN_METRICS_URLS=nonsense\n"
+    client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=image)
+    yield image
+    client.images.remove(image)
+    client.close()
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("selection", [["--etcd-check=lifecycle"], ["-k", "cert.trusted"]], ids=str)
+def test_a_container(run: Runner, broken_image: str, selection: list[str]) -> None:
+    assert_not_started(run(*OWNED, f"--etcd-image={broken_image}", *selection))
+
+
+def test_a_wrong_path_is_a_usage_error(run: Runner, tmp_path: Path) -> None:
+    ran = run(*OWNED, f"--etcd-binary={tmp_path / 'etcd'}", "--etcd-check=lifecycle", report=False)
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert str(tmp_path / "etcd") in ran.err
+
+
+def test_an_etcd_that_ends_during_the_run(run: Runner, newest_etcd: Path, tmp_path: Path) -> None:
+    """It is killed when it refuses the first client: the checks after it have no evidence."""
+    etcd = killed("t provide a certificate")(newest_etcd, tmp_path)
+    ran = run(*OWNED, f"--etcd-binary={etcd}", "--etcd-check=mtls.no-certificate,cert.trusted")
+    assert ran.exit_code == 1
+    assert last_line(ran).startswith("etcd TLS: NO VERDICT: ")
+    assert "member m0 ended with status 3; its log ends: rejected connection" in " ".join(ran.out.split())
+
+
+def test_an_etcd_that_ends_during_an_experiment(run: Runner, newest_etcd: Path, tmp_path: Path) -> None:
+    """What clients see of its end is not a fault of the rotation."""
+    etcd = killed("t provide a certificate")(newest_etcd, tmp_path)
+    ran = run(*OWNED, f"--etcd-binary={etcd}", "--etcd-check=lifecycle.peer-san")
+    assert ran.exit_code == 1
+    assert "etcd ended during the experiment" in ran.result_of("lifecycle.peer-san")["reason"]

@@ -1,0 +1,180 @@
+"""An option of the command line has an effect in the run, or is refused with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+
+from pytest_etcdtls.options import OPTIONS, PARTS, Kind, Option, invocation_of
+
+BY_FLAG = {option.flag: option for option in OPTIONS}
+VALUES = {
+    "--etcd-cluster-scope": "module",
+    "--etcd-clusters": "clusters.toml",
+    "--etcd-reuse": "30",
+    "--etcd-report": "report.json",
+}
+"""Of options that are read with the invocation. Files are not opened by then."""
+
+OF_LIVE_ALONE = {
+    *("--etcd-connect-to", "--etcd-expect-cert", "--etcd-expect-peer-cert"),
+    *("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"),
+}
+OF_FILES = {
+    *("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file", "--etcd-pki-dir"),
+    *("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key", "--etcd-kubernetes-ca"),
+    *("--etcd-trusted-ca", "--etcd-peer-trusted-ca", "--etcd-ca-key", "--etcd-peer-ca-key"),
+}
+OF_THE_SUITE = {
+    *("--etcd-report", "--etcd-metadata", "--etcd-baseline", "--etcd-fail-on-difference"),
+    *("--etcd-write-waivers", "--etcd-allow-unverified", "--etcd-plan"),
+}
+OF_STARTED = {
+    *("--etcd-backend", "--etcd-image", "--etcd-binary", "--etcd-size", "--etcd-key-type"),
+    *("--etcd-keep", "--etcd-reuse"),
+}
+OF_TESTS = {"--etcd-cluster-scope", "--etcd-allow-writes"}
+OF_A_LIST = {"--etcd-shard", "--etcd-clusters-trusted"}
+OF_LISTS = {"--etcd-clusters", *OF_A_LIST}
+LIVE = {"--etcd-endpoint", "--etcd-peer-endpoint", "--etcd-metrics-endpoint", "--etcd-client-http-endpoint"}
+SUITE_ALONE = ("--pyargs", "pytest_etcdtls")
+ENDPOINT = "--etcd-endpoint=https://10.0.0.11:2379"
+REPLAY = ("--etcd-config=etcd.yaml", "--etcd-binary=/usr/bin/etcd")
+ONE_CLUSTER = {"--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"}
+
+REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "fixtures": ((), OF_LIVE_ALONE | OF_FILES | OF_THE_SUITE | OF_A_LIST),
+    "fixtures, no suite": (
+        ("--no-etcd-conformance",),
+        OF_LIVE_ALONE | OF_FILES | OF_THE_SUITE | OF_LISTS,
+    ),
+    "fixtures on a live cluster": (
+        ("--no-etcd-conformance", ENDPOINT),
+        OF_THE_SUITE | OF_LISTS,
+    ),
+    "owned": (("--etcd-conformance",), OF_LIVE_ALONE | OF_FILES | OF_A_LIST),
+    "owned alone": (SUITE_ALONE, OF_LIVE_ALONE | OF_FILES | OF_TESTS | OF_A_LIST),
+    "live": ((ENDPOINT,), {"--etcd-image", "--etcd-binary", "--etcd-reuse"} | OF_LISTS),
+    "live alone": ((*SUITE_ALONE, ENDPOINT), OF_STARTED | OF_TESTS | OF_LISTS),
+    "replay": (REPLAY, OF_LIVE_ALONE | LIVE | OF_LISTS | {"--etcd-reuse"}),
+    "replay alone": (
+        (*SUITE_ALONE, *REPLAY),
+        OF_LIVE_ALONE | LIVE | OF_LISTS | OF_TESTS | {"--etcd-size", "--etcd-reuse"},
+    ),
+    "clusters": (
+        ("--etcd-clusters=clusters.toml",),
+        {*LIVE, "--etcd-config", "--etcd-image", "--etcd-binary", "--etcd-reuse"} | ONE_CLUSTER,
+    ),
+    "clusters alone": (
+        (*SUITE_ALONE, "--etcd-clusters=clusters.toml"),
+        {*LIVE, "--etcd-config"} | OF_STARTED | ONE_CLUSTER | OF_TESTS,
+    ),
+}
+"""For each kind of run the options that have no effect in it, or contradict it."""
+
+
+def argument(option: Option) -> str:
+    if option.kind is Kind.FLAG:
+        return option.flag
+    return f"{option.flag}={VALUES.get(option.flag, 'https://10.0.0.12:2379')}"
+
+
+def test_every_option_has_a_decision() -> None:
+    assert PARTS.keys() == BY_FLAG.keys(), "a new option says in which parts of a run it has an effect"
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_an_option_has_an_effect_or_is_refused(
+    kind: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the others take most of the time
+    arguments, expected = REFUSED[kind]
+    found = {}
+    for option in OPTIONS:
+        if option.flag.endswith("etcd-conformance"):
+            continue  # these two say what kind of run it is
+        more = ["--etcd-report=report.json"] if option.flag == "--etcd-metadata" else []
+        words = [*arguments, argument(option), *(more if "fixtures" not in kind else [])]
+        try:
+            invocation_of(pytester.parseconfig("-petcdtls", *words))
+        except pytest.UsageError as error:
+            found[option.flag] = str(error)
+    assert found.keys() == expected
+    for flag, message in found.items():
+        assert flag in message, "it names what was given"
+        assert any(verb in message for verb in ("omit ", "pass ", "add ")), "and says what to do"
+
+
+def test_what_is_in_files_and_variables_is_for_several_runs(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the suite nothing is written or compared, and an ordinary run is as it was."""
+    run.write(test_user="def test_user(): pass")
+    run.ini("etcd_report = ini.json\netcd_baseline = no.json\netcd_cacert = ca.crt\netcd_metadata = a=b")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--etcd-report=added.json --etcd-cert=x.crt --etcd-allow-unverified")
+    monkeypatch.setenv("ETCDCTL_CERT", "/nonexistent")
+    monkeypatch.setenv("ETCDCTL_CACERT", "/nonexistent")
+    ran = run(report=False)
+    assert ran.exit_code == 0, ran.out + ran.err
+    assert not list(run.directory.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--no-etcd-conformance", "--etcd-report=x.json"],
+            "--etcd-report has no effect here: it is about the suite, which --no-etcd-conformance rules out",
+        ),
+        (
+            ["--etcd-fail-on-difference"],
+            "it is about the suite, which is not run: add --etcd-conformance or --etcd-endpoint, or omit",
+        ),
+        (
+            ["--pyargs", "pytest_etcdtls", "--etcd-cacert=ca.crt"],
+            "--etcd-cacert has no effect here: it is about a live cluster, and the command line names none",
+        ),
+        (["--pyargs", "pytest_etcdtls", ENDPOINT, "--etcd-size=3"], "this run starts no cluster: omit"),
+        (["--pyargs", "pytest_etcdtls", ENDPOINT, "--etcd-allow-writes", "-k", "x"], ""),
+        (["--etcd-conformance", "--etcd-metadata=ticket=1"], "for reports, and none is written"),
+        (["--etcd-conformance", "--etcd-gentle", "--etcd-concurrency=4"], "makes one connection at a time"),
+        (["--no-etcd-conformance", "--etcd-clusters=x.toml"], "--no-etcd-conformance rules out"),
+    ],
+)
+def test_one_message(run: Runner, arguments: list[str], says: str) -> None:
+    ran = run(*arguments, report=False)
+    assert ran.exit_code == (pytest.ExitCode.USAGE_ERROR if says else ran.exit_code)
+    assert says in " ".join(ran.err.split())
+    assert "Traceback" not in ran.out + ran.err
+    assert not list(run.directory.glob("*.json"))
+
+
+def test_a_credential_beside_endpoints_of_the_ini_file(run: Runner) -> None:
+    run.ini("etcd_endpoint = https://10.0.0.11:2379")
+    ran = run("--etcd-cert=client.crt", report=False)
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert "add --etcd-conformance, which uses those of the ini file" in " ".join(ran.err.split())
+
+
+def test_a_list_of_clusters_has_no_target_for_fixtures(run: Runner, live: Live, tmp_path: Path) -> None:
+    """They would judge an etcd of their own. One that the test names itself is meant."""
+    clusters = tmp_path / "clusters.toml"
+    clusters.write_text(f'[[cluster]]\nlabel = "a"\nendpoint = "{live.client}"\n')
+    run.write(
+        test_user="""
+        import pytest
+        def test_follows(etcd_target): pass
+        @pytest.mark.parametrize("etcd_cluster", [{"size": 1}], indirect=True)
+        def test_names(etcd_cluster, etcd_target): assert not etcd_target.live
+        def test_starts(etcd_cluster): pass
+        """
+    )
+    ran = run(
+        f"--etcd-clusters={clusters}", "--etcd-check=cert.trusted", "--etcd-backend=process", report=False
+    )
+    assert "--etcd-clusters names a list, and this test has one target" in " ".join(ran.out.split())
+    assert "2 passed" in ran.out
+    assert "1 error" in ran.out

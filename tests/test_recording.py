@@ -1,0 +1,142 @@
+"""The recording of conforming etcds: it is clean as a whole, says what it lacks, and is what etcd answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from conforming import roles_of
+from record_conforming import VERSION, record
+
+import pytest_etcdtls.conforming
+from pytest_etcdtls.conforming import (
+    BOUNDS,
+    CLUSTERS,
+    FILE,
+    NotRecordedError,
+    Replay,
+    conforming,
+    observers,
+    prove_check,
+    recorded,
+)
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.judge import Judge
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import catalogue, select
+from pytest_etcdtls.results import Finding, Outcome, Statement
+
+DOCUMENT = json.loads(FILE.read_text())
+
+
+def test_the_recorded_cluster_is_clean() -> None:
+    observer = observers()[0]
+    judge, outcomes = Judge(observer), dict[str, Outcome]()
+    for check in select(["!lifecycle"]):
+        for role in roles_of(check):
+            here = observer.target.first_of(role)
+            if here is not None or role is None:
+                result = judge.result(check, here)
+                assert result.outcome in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.NOT_VERIFIED), (
+                    result
+                )
+                assert not result.findings, result
+                outcomes[check.id] = result.outcome
+    assert sum(outcome is Outcome.CONFORMS for outcome in outcomes.values()) > 100
+
+
+def test_neither_a_key_nor_a_path_of_the_recording_machine_is_in_the_file() -> None:
+    text = FILE.read_text()
+    assert "PRIVATE KEY" not in text
+    assert "/tmp" not in text  # noqa: S108
+    assert str(Path.home()) not in text
+    assert FILE.stat().st_size < 300_000
+
+
+def test_a_request_without_an_answer_is_named_with_the_command_that_records_it() -> None:
+    unknown = replace(
+        catalogue()["api.version-body"], needs={"exchange": Need(ClientExchange, "GET /nothing")}
+    )
+    said = (
+        r"api\.version-body \(.*\): ClientExchange: the recording of three-members has no answer of "
+        r"client-m0 to 'GET /nothing, as client over http/1\.1': make it anew with 'make recording', or "
+        r"return with @check\(\.\.\., conforming=\.\.\.\) what a conforming etcd answers"
+    )
+    with pytest.raises(AssertionError, match=said):
+        conforming(unknown)
+
+
+def test_what_is_not_recorded_can_be_given() -> None:
+    known = conforming(catalogue()["api.version-body"])["exchange"]
+
+    def given(exchange: ClientExchange | None) -> Mapping[str, Any]:
+        assert exchange is None
+        return {"exchange": known}
+
+    def judged(exchange: Annotated[ClientExchange, "GET /nothing"]) -> Iterator[Statement]:
+        if exchange.path == "/bad":
+            yield Finding(message="bad", expected="good", observed="bad")
+
+    unknown = replace(
+        catalogue()["api.version-body"],
+        needs={"exchange": Need(ClientExchange, "GET /nothing")},
+        function=judged,
+        conforming=given,
+        counterexample=lambda exchange: {"exchange": replace(exchange, path="/bad")},
+    )
+    prove_check(unknown)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"clusters": {}}', '{"etcd": "3.6.16", "clusters": {"three-members": 1}}']
+)
+def test_a_file_that_is_no_recording_is_named_with_the_command(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "conforming.json"
+    path.write_text(text)
+    monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", path)
+    with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .* with 'make recording'"):
+        recorded.__wrapped__("three-members")
+
+
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", tmp_path / "conforming.json")
+    with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .*No such file"):
+        recorded.__wrapped__("three-members")
+
+
+def test_the_replay_is_that_of_a_target_with_files_and_a_declaration() -> None:
+    cluster = recorded("three-members")
+    assert set(cluster.target.declared) == {"m0", "m1", "m2"}
+    assert [role for role in cluster.target.listeners if role.member == "m0"]
+    observer = Observer(cluster.target, BOUNDS, Replay(cluster))
+    exchange = observer.get(ClientExchange, "GET /version", cluster.target.listeners[0])
+    assert exchange.attempt.response is not None
+    assert json.loads(exchange.attempt.response.body)["etcdserver"] == VERSION
+    assert abs((exchange.attempt.started_at - cluster.now).total_seconds()) == 0
+    assert exchange.attempt.response.date is not None
+
+
+@pytest.mark.etcd_version(VERSION)
+def test_a_new_recording_has_the_same_requests_and_endings(etcd_binary: Path) -> None:
+    fresh = record(etcd_binary)
+    assert fresh["etcd"] == DOCUMENT["etcd"]
+    for name in CLUSTERS:
+        kept, new = _endings(DOCUMENT["clusters"][name]), _endings(fresh["clusters"][name])
+        assert new == kept, "run make recording, and look at the difference"
+
+
+def _endings(cluster: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Return how each connection ended, by label and request; of usual ports, whatever listens there."""
+    return {
+        (label, key): tuple(answer.get(name) for name in ("ending", "alert", "reply", "version"))
+        for label, of_label in cluster["answers"].items()
+        for key, answer in of_label.items()
+        if label.endswith(("-m0", "-m1", "-m2"))
+    }

@@ -1,0 +1,175 @@
+"""What really happens: a Go client asks each listener, curl and etcdctl confirm it now and then."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from pytest_etcdtls.pki.profile import Identity
+from truth.setting_up import Asked
+
+SOURCE = Path(__file__).with_name("client")
+_WEAK_TOO = Path(__file__).with_name("openssl.cnf")
+VERSIONS = {"1.2": 0x0303, "1.3": 0x0304}
+_ALERT = re.compile(r"remote error: (tls: .*)")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One connection of the Go client."""
+
+    listener: Asked
+    name: str
+    identity: Identity
+    version: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the Go client got.
+
+    Attributes:
+        status: of HTTP; 0 without a response.
+        announced: the names of CAs that the server announces, DER.
+        verify: why the client refuses what is served, empty if it does not.
+    """
+
+    status: int
+    error: str
+    handshake: bool
+    asked: bool
+    announced: frozenset[bytes]
+    leaf: bytes
+    verify: str
+
+    @property
+    def served(self) -> bool:
+        return self.status != 0
+
+    @property
+    def alert(self) -> str:
+        """The alert that the server sent, empty if it sent none."""
+        found = _ALERT.search(self.error)
+        return found[1] if found else ""
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}" if self.served else self.error
+
+
+class GoClient:
+    """The program of ``tests/truth/client``, which runs as long as the draws do."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    @classmethod
+    @contextmanager
+    def built_in(cls, directory: Path) -> Iterator[GoClient]:
+        """Build it with the installed Go, and run it."""
+        binary = directory / "truth"
+        environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"}
+        subprocess.run(
+            ["go", "build", "-o", str(binary), "."],
+            cwd=SOURCE,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        with subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield cls(process)
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def ask(
+        self, questions: Sequence[Question], roots: Mapping[str, tuple[x509.Certificate, ...]]
+    ) -> list[Reply]:
+        """Return the reply to each question; served chains are verified by the roots of the side."""
+        jobs = [_job(question, roots[question.listener.side]) for question in questions]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(jobs) + "\n")
+        self._process.stdin.flush()
+        return [_reply(answer) for answer in json.loads(self._process.stdout.readline())]
+
+
+def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, object]:
+    listener, key = question.listener, question.identity.key
+    return {
+        "address": f"127.0.0.1:{listener.port}",
+        "host": listener.host,
+        "plain": question.version == "plaintext",
+        "version": VERSIONS.get(question.version, 0),
+        "protocol": question.protocol,
+        "path": "/grpc.health.v1.Health/Check" if question.protocol == "grpc" else listener.path,
+        "chain": [_encoded(one.public_bytes(Encoding.DER)) for one in question.identity.chain],
+        "key": _encoded(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        if key
+        else None,
+        "roots": [_encoded(one.public_bytes(Encoding.DER)) for one in roots],
+    }
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _reply(answer: dict[str, Any]) -> Reply:
+    verify = answer["verify"]
+    if not verify and answer["error"].startswith("tls: failed to parse certificate"):
+        verify = answer["error"]
+    return Reply(
+        status=answer["status"],
+        error=answer["error"],
+        handshake=answer["handshake"],
+        asked=answer["asked"],
+        announced=frozenset(base64.b64decode(one) for one in answer["announced"] or ()),
+        leaf=base64.b64decode(answer["leaf"] or ""),
+        verify=verify,
+    )
+
+
+def by_curl(listener: Asked, files: tuple[str, str] | None, version: str) -> str:
+    """Return the HTTP status that curl gets, or why it gets none."""
+    limit = [f"--tlsv{version}", "--tls-max", version]
+    pair = ["--cert", files[0], "--key", files[1]] if files else []
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--show-error", "--insecure", "--http1.1", "--max-time", "10"),
+            *(*limit, *pair, "--write-out", "%{http_code}", "--output", os.devnull),
+            f"https://127.0.0.1:{listener.port}{listener.path}",
+        ],
+        env={**os.environ, "OPENSSL_CONF": str(_WEAK_TOO)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout if done.returncode == 0 else done.stderr.strip()
+
+
+def by_etcdctl(etcdctl: Path, listener: Asked, files: tuple[str, str] | None, *, seconds: int = 3) -> str:
+    """Return ``served`` if etcdctl reads a key in that time, or what it writes."""
+    pair = [f"--cert={files[0]}", f"--key={files[1]}"] if files else []
+    done = subprocess.run(
+        [
+            *(etcdctl, f"--endpoints=https://127.0.0.1:{listener.port}", "--insecure-transport=false"),
+            *("--insecure-skip-tls-verify", f"--dial-timeout={seconds}s", f"--command-timeout={seconds}s"),
+            *(*pair, "get", "a"),
+        ],
+        env={"ETCDCTL_API": "3", "PATH": os.environ["PATH"]},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return "served" if done.returncode == 0 else done.stderr.strip()[-300:]

@@ -1,0 +1,666 @@
+"""Compares our verdict on the etcd of a draw with what clients really get there.
+
+Each rule is a statement about one listener that can be false. Truth is the reply to the Go client. "Let in"
+means that it got an HTTP response.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from model.comparing import running
+
+from pytest_etcdtls.cluster.config import FlagSet
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.pki.certificate import extension
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from truth.asking import GoClient, Question, Reply, by_curl, by_etcdctl
+from truth.drawing import PROPERTIES, Scenario
+from truth.judging import CHECKS, Verdict, judge
+from truth.materials import asked_identities, trusted_side
+from truth.setting_up import Arrangement, Asked, Place, arrange, possible
+
+STRANGERS = ("none", "foreign-ca", "self-signed", "lookalike-ca")
+"""Identities that nobody means to let in, whatever the configuration is."""
+
+_ASKED_ONCE = (
+    *("issued", "expired", "not-yet-valid", "server-auth-only", "wrong-cn", "wrong-san"),
+    *("intermediate-missing", "revoked"),
+)
+"""Identities that are asked with in one protocol only."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that our verdict and the truth disagree about.
+
+    Attributes:
+        rule: the name of the rule that is broken.
+        what: the listener and the check, by which differences of one cause are found.
+        text: a sentence.
+    """
+
+    rule: str
+    what: str
+    text: str
+
+    @property
+    def kind(self) -> str:
+        return f"{self.rule}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one listener replied."""
+
+    listener: Asked
+    replies: Mapping[tuple[str, str, str], Reply]
+    announced: frozenset[bytes]
+
+    def of(self, name: str) -> list[Reply]:
+        """Return the replies to an identity."""
+        return [reply for (identity, _, _), reply in self.replies.items() if identity == name]
+
+    def lets_in(self, *names: str) -> list[str]:
+        """Return the identities among these that are let in, in some TLS version and protocol."""
+        return [name for name in names if any(reply.served for reply in self.of(name))]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody listens there."""
+        return all("connection refused" in reply.error for reply in self.replies.values())
+
+    @property
+    def leaf(self) -> bytes:
+        return next((reply.leaf for reply in self.replies.values() if reply.leaf), b"")
+
+    @property
+    def verify(self) -> str:
+        """Why a Go client refuses what is served, empty if it does not."""
+        return next((reply.verify for reply in self.replies.values() if reply.verify), "")
+
+    def describe(self) -> str:
+        """Return the replies, those that are alike in one line."""
+        lines: dict[str, list[str]] = {}
+        for (name, version, protocol), reply in self.replies.items():
+            lines.setdefault(str(reply), []).append(f"{name}/{version}/{protocol}")
+        text = "".join(f"\n    {reply}: {' '.join(asked)}" for reply, asked in lines.items())
+        refused = f"\n    served certificate: {self.verify}" if self.verify else ""
+        return f"  {self.listener.role} {self.listener.url}{refused}{text}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The result of one draw on one etcd.
+
+    Attributes:
+        scenario: what was drawn, without what this etcd has no flag for.
+        started: whether etcd served clients.
+        explained: differences that are meant, by their reason.
+    """
+
+    scenario: Scenario
+    version: str
+    started: bool = False
+    differences: tuple[Difference, ...] = ()
+    explained: tuple[str, ...] = ()
+    connections: int = 0
+    seen: tuple[Seen, ...] = ()
+    verdict: Verdict = field(default_factory=lambda: Verdict(""))
+    arguments: tuple[str, ...] = ()
+    log: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(one.kind for one in self.differences)
+
+    def describe(self) -> str:
+        """Return what is needed to understand the differences."""
+        lines = [f"{self.scenario} on etcd {self.version}"]
+        lines += [f"DIFFERS {one.kind}: {one.text}" for one in self.differences]
+        lines += ["truth:", *(one.describe() for one in self.seen)]
+        lines += [self.verdict.describe(), f"etcd {' '.join(self.arguments)}"]
+        return "\n".join(lines)
+
+
+class Comparer:
+    """Compares draws, one after the other, on etcds."""
+
+    def __init__(self, place: Place, go: GoClient) -> None:
+        self._place, self._go = place, go
+        self._flags: dict[Path, FlagSet] = {}
+
+    def compare(
+        self, drawn: Scenario, binary: Path, *, confirm: bool = False, checks: Sequence[str] = CHECKS
+    ) -> Compared:
+        """Start an etcd as it was drawn, and compare.
+
+        Args:
+            drawn: the draw.
+            binary: the etcd.
+            confirm: whether curl and etcdctl confirm the Go client.
+            checks: the patterns of the checks that are judged; empty for all.
+        """
+        flags = self._flags_of(binary)
+        scenario = possible(drawn, flags)
+        arrangement = arrange(scenario, flags, self._place)
+        began = time.monotonic()
+        with running(binary, arrangement.arguments, _VARIABLES, self._place.directory) as etcd:
+            if not etcd.serves(must_end=False):
+                return Compared(
+                    scenario, flags.version, arguments=arrangement.arguments, log=etcd.text[-3000:]
+                )
+            served = time.monotonic()
+            verdict = judge(arrangement.options, checks)
+            judged, log_of_judging = time.monotonic(), etcd.text
+            seen = tuple(self._look(one, arrangement, scenario) for one in arrangement.asked)
+            asked = time.monotonic()
+            found = [*_differences(scenario, arrangement, verdict, seen)]
+            found += _reasons(verdict, seen, log_of_judging)
+            if confirm:
+                found += _unconfirmed(arrangement, seen, binary.with_name("etcdctl"))
+            if etcd.ended:
+                found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
+            log = etcd.text
+        meant = [(one, why) for one in found if (why := _explained(one, scenario, flags.version, seen))]
+        return Compared(
+            scenario,
+            flags.version,
+            started=True,
+            differences=tuple(one for one in found if one not in [each for each, _ in meant]),
+            explained=tuple(why for _, why in meant),
+            connections=sum(len(one.replies) for one in seen),
+            seen=seen,
+            verdict=verdict,
+            arguments=arrangement.arguments,
+            log=log,
+            seconds={"start": served - began, "judge": judged - served, "ask": asked - judged},
+        )
+
+    def shrink(self, compared: Compared, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
+        """Return the draw with as few changes as show one of its differences."""
+        for smaller in compared.scenario.without():
+            again = self.compare(smaller, binary, checks=checks)
+            if again.kinds & compared.kinds:
+                return self.shrink(again, binary, checks=checks)
+        return compared
+
+    def _flags_of(self, binary: Path) -> FlagSet:
+        if binary not in self._flags:
+            import subprocess
+
+            done = subprocess.run([binary, "--help"], capture_output=True, text=True, check=False)
+            self._flags[binary] = FlagSet.from_help(binary_version(binary), done.stdout + done.stderr)
+        return self._flags[binary]
+
+    def _look(self, listener: Asked, arrangement: Arrangement, scenario: Scenario) -> Seen:
+        questions = list(_questions(listener, arrangement, scenario))
+        replies = self._go.ask(questions, arrangement.roots)
+        return Seen(
+            listener,
+            {
+                (question.name, question.version, question.protocol): reply
+                for question, reply in zip(questions, replies, strict=True)
+            },
+            frozenset().union(*(reply.announced for reply in replies)),
+        )
+
+
+_VARIABLES: Mapping[str, str] = {}
+
+
+def _questions(listener: Asked, arrangement: Arrangement, scenario: Scenario) -> Iterator[Question]:
+    none = asked_identities("client", "client")["none"]
+    for protocol in listener.protocols:
+        if protocol != "http2":
+            yield Question(listener, "plaintext", none, "plaintext", protocol)
+    if not listener.tls:
+        return
+    common_name = "etcd-peer" if listener.side == "peer" else "client"
+    known = asked_identities(trusted_side(listener.side, scenario), common_name)
+    identities: dict[str, Identity] = {name: known[name] for name in STRANGERS}
+    if listener.side in arrangement.good:
+        identities["good"] = arrangement.good[listener.side]
+    for version in ("1.2", "1.3"):
+        for name, identity in identities.items():
+            for protocol in listener.protocols:
+                yield Question(listener, name, identity, version, protocol)
+        for name in _ASKED_ONCE:
+            yield Question(listener, name, known[name], version, listener.protocols[0])
+
+
+# -- the rules ----------------------------------------------------------------------------------------
+
+
+def _differences(
+    scenario: Scenario, arrangement: Arrangement, verdict: Verdict, seen: tuple[Seen, ...]
+) -> Iterator[Difference]:
+    if verdict.usage:
+        yield Difference("usage", "options", f"the run cannot use its options: {verdict.usage}")
+        return
+    if any(one.is_closed for one in seen):
+        return  # it stops, or did not start as a whole
+    for one in seen:
+        yield from _strangers(one, verdict)
+        yield from _good_client(one, arrangement, scenario, verdict)
+        # Peers are otherwise verified by the declared bundle.
+        told = one.listener.side == "client" or scenario["told-peer"] == "asked"
+        if scenario["told-ca"] != "none" and told:
+            yield from _served(one, verdict)
+        yield from _claims(one, arrangement, verdict)
+    yield from _elsewhere(scenario, verdict, seen)
+    yield from _advice(arrangement, verdict)
+    for result in verdict.results:
+        if result.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE):
+            yield Difference(str(result.outcome), f"{result.role} {result.check}", result.reason)
+    if not verdict.clean and not verdict.problems and _is_fine(scenario, arrangement, seen):
+        for result in verdict.failing:
+            if not result.cause:
+                said = "; ".join(finding.message for finding in result.findings) or result.reason
+                yield Difference(
+                    "fine", f"{result.role} {result.check}", f"nothing is wrong, and it says: {said}"
+                )
+    if verdict.problems and _is_fine(scenario, arrangement, seen):
+        yield Difference("fine", "problem", f"nothing is wrong, and it says: {'; '.join(verdict.problems)}")
+
+
+def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
+    """Whoever is let in without a valid certificate is a fault of that listener."""
+    listener = seen.listener
+    let_in = seen.lets_in(*STRANGERS)
+    plaintext = bool(seen.lets_in("plaintext")) and (listener.tls or listener.role is not Role.METRICS)
+    if plaintext:
+        let_in.append("plaintext")
+    if not let_in:
+        return
+    who = ", ".join(let_in)
+    if verdict.clean:
+        yield Difference("open", str(listener.role), f"{listener.url} lets in {who}, and the run is clean")
+        return
+    blamed = verdict.violated(listener.port, "mtls", "config") or verdict.violated(None, "config", "mtls")
+    if not blamed:
+        yield Difference(
+            "open", f"{listener.role} fault", f"{listener.url} lets in {who}, and nothing names it"
+        )
+
+
+def _good_client(
+    seen: Seen, arrangement: Arrangement, scenario: Scenario, verdict: Verdict
+) -> Iterator[Difference]:
+    """The named good client is let in, or ``mtls.trusted-client`` violates."""
+    listener = seen.listener
+    if not listener.tls or listener.side not in arrangement.good:
+        return
+    says = next((one for one in verdict.on(listener.port) if one.check == "mtls.trusted-client"), None)
+    let_in, excused = seen.lets_in("good"), _san_rule_refuses(seen, arrangement, scenario)
+    if not let_in and not excused:
+        if verdict.clean:
+            text = f"{listener.url} refuses the good client ({seen.of('good')[-1]}), and the run is clean"
+            yield Difference("good", str(listener.role), text)
+        gates = {"listener.answers", "listener.is-etcd"}
+        gated = any(
+            one.check in gates and one.outcome is Outcome.VIOLATES for one in verdict.on(listener.port)
+        )
+        if says is not None and says.outcome is not Outcome.VIOLATES and not gated:
+            text = (
+                f"{listener.url} refuses the good client ({seen.of('good')[-1]}), and it says: {_said(says)}"
+            )
+            yield Difference("good", f"{listener.role} mtls.trusted-client", text)
+    if says is None or says.outcome is not Outcome.VIOLATES:
+        return
+    if all(reply.served for reply in seen.of("good")):
+        text = f"{listener.url} lets in the good client, and it says: {_said(says)}"
+        yield Difference("good let in", str(listener.role), text)
+
+
+def _san_rule_refuses(seen: Seen, arrangement: Arrangement, scenario: Scenario) -> bool:
+    """Return whether etcd's rule on names closes the connections of the good client from here."""
+    listener = seen.listener
+    rule = listener.role is Role.METRICS or (listener.role is Role.PEER and scenario["peer-san-rule"] == "on")
+    names = extension(arrangement.good[listener.side].chain[0], x509.SubjectAlternativeName)
+    if not rule or names is None or seen.lets_in("good"):
+        return False
+    addresses = names.get_values_for_type(x509.IPAddress)
+    dns = names.get_values_for_type(x509.DNSName)
+    # What a name resolves to is known to etcd's resolver alone.
+    covered = _LOOPBACK in addresses or not (addresses or dns)
+    # Refused by TLS would be an alert.
+    closed = any(reply.handshake and not reply.alert for reply in seen.of("good"))
+    return closed and not covered
+
+
+_LOOPBACK = IPv4Address("127.0.0.1")
+
+
+def _served(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
+    """What Go refuses violates a MUST of ``cert``, and ``cert.trusted`` and its kin say what Go says."""
+    listener = seen.listener
+    if not listener.tls or not seen.leaf:
+        return
+    faults = verdict.violated(listener.port, "cert")
+    # An inconclusive gate is a difference of its own.
+    gated = any(
+        one.check.startswith("listener.") and one.outcome is Outcome.INCONCLUSIVE
+        for one in verdict.on(listener.port)
+    )
+    if seen.verify and not faults and not gated:
+        text = f"a Go client refuses what {listener.url} serves ({seen.verify}), and no check does"
+        yield Difference("served", str(listener.role), text)
+    for one in faults:
+        if not seen.verify and one.check in _AS_GO:
+            text = f"a Go client accepts what {listener.url} serves, and it says: {_said(one)}"
+            yield Difference("served accepted", f"{listener.role} {one.check}", text)
+
+
+_AS_GO = frozenset(
+    f"cert.{name}"
+    for name in (
+        *("trusted", "valid-now", "covers-endpoint", "server-usage", "complete", "issuer-is-ca"),
+        *("ca-constraints", "critical-extensions", "has-subject-alternative-name", "ca-valid-now"),
+    )
+)
+
+Claim = Callable[[Seen, Arrangement], bool]
+
+
+def _lets_in(*names: str) -> Claim:
+    return lambda seen, _: bool(seen.lets_in(*names))
+
+
+def _good_is_not_always_let_in(seen: Seen, _: Arrangement) -> bool:
+    return not all(reply.served for reply in seen.of("good"))
+
+
+def _other_leaf(seen: Seen, arrangement: Arrangement) -> bool:
+    own = arrangement.served[seen.listener.side].chain[0].public_bytes(Encoding.DER)
+    return seen.leaf != own
+
+
+CLAIMS: Mapping[str, Claim] = {
+    "mtls.no-certificate": _lets_in("none"),
+    "mtls.foreign-ca": _lets_in("foreign-ca"),
+    "mtls.self-signed": _lets_in("self-signed"),
+    "mtls.lookalike-ca": _lets_in("lookalike-ca"),
+    "mtls.expired": _lets_in("expired"),
+    "mtls.not-yet-valid": _lets_in("not-yet-valid"),
+    "mtls.server-auth-only": _lets_in("server-auth-only"),
+    "mtls.intermediate-missing": _lets_in("intermediate-missing"),
+    "mtls.revoked-http": _lets_in("revoked"),
+    "mtls.revoked-grpc": _lets_in("revoked"),
+    "mtls.wrong-cn": _lets_in("wrong-cn"),
+    "mtls.wrong-san": _lets_in("wrong-san"),
+    "mtls.plaintext-refused": _lets_in("plaintext"),
+    "mtls.trusted-client": _good_is_not_always_let_in,
+    "config.client-auth-in-force": _lets_in("none", "foreign-ca", "self-signed"),
+    "config.peer-auth-in-force": _lets_in("none", "foreign-ca", "self-signed"),
+    "config.allowed-names-in-force": _lets_in("wrong-cn", "issued", "none"),
+    "config.served-file": _other_leaf,
+    "config.peer-served-file": _other_leaf,
+    "cert.matches-expected-file": _other_leaf,
+    "api.gateway-needs-certificate": _lets_in("none"),
+    "api.grpc-needs-certificate": _lets_in("none"),
+    "api.health-needs-certificate": _lets_in("none"),
+    "api.metrics-needs-certificate": _lets_in("none"),
+    "api.debug-vars": _lets_in("none"),
+}
+"""What a violation claims about its listener, as far as the replies tell."""
+
+
+def _claims(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
+    """What a violation says is so."""
+    for one in verdict.on(seen.listener.port):
+        claim = CLAIMS.get(one.check)
+        if one.outcome is Outcome.VIOLATES and claim is not None and not claim(seen, arrangement):
+            # A run without a client of its own may know others, from a declaration.
+            if one.check == "mtls.trusted-client" and not seen.of("good"):
+                continue
+            text = f"it says of {seen.listener.url}: {_said(one)}, and that is not so"
+            yield Difference("claim", f"{seen.listener.role} {one.check}", text)
+
+
+_HARMLESS = frozenset(name for name in PROPERTIES if name.startswith("told-"))
+
+
+def _is_fine(scenario: Scenario, arrangement: Arrangement, seen: tuple[Seen, ...]) -> bool:
+    """Return whether everything is as a user wants it, so that the run must be clean."""
+    weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
+    traps = {
+        name
+        for name, value in scenario.changed.items()
+        if name in weak or (name.endswith("-auth") and value != "ca-alone")
+    }
+    if scenario["client-url"] != "https" or scenario["peer-url"] != "https":
+        return False
+    # Asked by that name it covers it, and the member advertises the address.
+    if "localhost" in (scenario["served-names"], scenario["peer-served-names"]):
+        return False
+    if scenario["http-url"] == "http" or traps or scenario["client"] in _WEAK or scenario["peer"] in _WEAK:
+        return False
+    return all(
+        not one.listener.tls
+        or (
+            not one.lets_in(*STRANGERS, "plaintext")
+            and not one.verify
+            and not (scenario[f"{one.listener.side}-crl"] != "none" and one.lets_in("revoked"))
+            # etcd's rule on addresses is off: mtls.wrong-san says so.
+            and not (one.listener.role is Role.PEER and one.lets_in("wrong-san"))
+            and bool(one.of("good"))
+            and all(reply.served for reply in _offered(one, "good"))
+            and all(reply.served for reply in _offered(one, "issued"))
+        )
+        for one in seen
+    )
+
+
+_WEAK = frozenset({"rsa-1024", "sha1", "sub-ca-sha1", "ends-soon", "sub-ca-expired"})
+
+
+def _advice(arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
+    """What is not verified for want of an option has none of the options that the reason names."""
+    given = {f"--{name.replace('_', '-')}" for name in arrangement.options}
+    for result in verdict.results:
+        if result.outcome is Outcome.NOT_VERIFIED:
+            named = set(re.findall(r"pass (--etcd-[a-z-]+)(?! (?:with|of|that|for it))", result.reason))
+            if named and named <= given:
+                yield Difference(
+                    "advice", f"{result.role} {result.check}", f"it is given, and: {result.reason}"
+                )
+
+
+_OF_A_SIDE = {
+    "client": ("client", "served", "metrics", "http"),
+    "peer": ("peer",),
+}
+"""How the names of properties begin that concern the listeners of one side alone."""
+
+
+def _elsewhere(scenario: Scenario, verdict: Verdict, seen: tuple[Seen, ...]) -> Iterator[Difference]:
+    """A fault of one side's settings is none of the other side's listeners."""
+    for side, other in (("client", "peer"), ("peer", "client")):
+        alone = _HARMLESS - {"told-ca", "told-discovery"}
+        if not all(name in alone or name.startswith(_OF_A_SIDE[side]) for name in scenario.changed):
+            continue
+        for one in seen:
+            if one.listener.side == other:
+                for result in verdict.on(one.listener.port):
+                    if result.outcome is Outcome.VIOLATES:
+                        text = f"only settings of {side} listeners differ, and it says: {_said(result)}"
+                        yield Difference("elsewhere", f"{result.role} {result.check}", text)
+
+
+def _offered(seen: Seen, name: str) -> list[Reply]:
+    """Return the replies to an identity in the TLS versions that the listener offers."""
+    return [reply for reply in seen.of(name) if reply.alert != "tls: protocol version not supported"]
+
+
+def _said(result: CheckResult) -> str:
+    why = "; ".join(finding.message for finding in result.findings) or result.reason
+    return f"{result.check} {result.outcome}{': ' if why else ''}{why}"
+
+
+# -- reasons --------------------------------------------------------------------------------------------
+
+REASONS: Mapping[str, str] = {
+    r"revoked": r"revocation list|revokes",
+    r"unknown authority": r"\bCA\b|path|signed with",
+    r"has expired or is not yet valid": r"expired|not valid before|clock",
+    r"incompatible key usage": r"[Uu]sage",
+    r"malformed|no such file|asn1|x509: invalid": r"revocation list|does not parse|is PEM|\.crl",
+    r"does not match any of DNSNames|certificate is (valid for|not valid for)": r"SAN rule",
+    r"client certificate authentication failed|CommonName": r"allowed name",
+    r"unhandled critical extension": r"critical",
+    r"name constraint|not permitted|is excluded": r"constraints",
+    r"negative serial": r"does not parse",
+}
+"""Patterns of what etcd logs of a client that it rejects, and of what our reason must say."""
+
+
+def _reasons(verdict: Verdict, seen: tuple[Seen, ...], log: str) -> Iterator[Difference]:
+    """The reason why the good client is refused is the one that etcd logs while it is judged."""
+    lines = log.splitlines()
+    # A line of a port that was used again may be of another identity.
+    used = Counter(ours for _, _, ours in verdict.attempts)
+    for one in seen:
+        port = one.listener.port
+        for result in verdict.on(port):
+            if result.check != "mtls.trusted-client" or result.outcome is not Outcome.VIOLATES:
+                continue
+            by_good = (one.listener.side, port)
+            addresses = [
+                f'"{ours}"'
+                for name, to, ours in verdict.attempts
+                if (name, to) == by_good and used[ours] == 1
+            ]
+            logged = [line for line in lines if any(address in line for address in addresses)]
+            found = {pattern: line for line in logged for pattern in REASONS if re.search(pattern, line)}
+            if found and not any(re.search(REASONS[pattern], _said(result)) for pattern in found):
+                pattern, line = next(iter(found.items()))
+                text = f"it says: {_said(result)}, and etcd logs: {line[-400:]}"
+                yield Difference("reason", f"{result.role} {pattern}", text)
+
+
+# -- other clients --------------------------------------------------------------------------------------
+
+
+def _unconfirmed(arrangement: Arrangement, seen: tuple[Seen, ...], etcdctl: Path) -> Iterator[Difference]:
+    """Yield where curl or etcdctl gets something else than the Go client."""
+    options = arrangement.options
+    for one in seen:
+        if not one.listener.tls:
+            continue
+        prefix = "etcd_peer_" if one.listener.side == "peer" else "etcd_"
+        certificate, key = options.get(f"{prefix}cert"), options.get(f"{prefix}key")
+        for name in ("none", "good"):
+            if name == "good" and certificate is None:
+                continue
+            files = (str(certificate), str(key)) if name == "good" else None
+            for version in ("1.2", "1.3"):
+                reply = one.replies.get((name, version, "http1"))
+                said = by_curl(one.listener, files, version) if reply else ""
+                if reply and reply.served != bool(re.fullmatch("[1-5][0-9][0-9]", said)):
+                    text = f"{name} over {version}: Go gets {reply}, curl gets {said}"
+                    yield Difference("clients", f"{one.listener.role} curl", text)
+            over_grpc = [
+                reply for (who, _, how), reply in one.replies.items() if (who, how) == (name, "grpc")
+            ]
+            if one.listener.role is Role.CLIENT and over_grpc and etcdctl.exists():
+                served = any(reply.served for reply in over_grpc)
+                said = by_etcdctl(etcdctl, one.listener, files)
+                if served and said != "served":
+                    # It waits for its deadline if it is refused, which may be short on a busy machine.
+                    said = by_etcdctl(etcdctl, one.listener, files, seconds=30)
+                if served != (said == "served"):
+                    text = f"{name}: Go gets {over_grpc[-1]}, etcdctl gets {said}"
+                    yield Difference("clients", f"{one.listener.role} etcdctl", text)
+
+
+# -- what differs on purpose ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A kind of difference that is meant.
+
+    Attributes:
+        kind: a pattern that the kind of the difference matches.
+        applies: whether the draw is one of those.
+        why: the reason.
+    """
+
+    kind: str
+    applies: Callable[[Scenario, str], bool]
+    why: str
+
+
+def _bundle_is_guessed(scenario: Scenario, _: str) -> bool:
+    told = (scenario["told-bundle"], scenario["told-declaration"], scenario["told-ca-key"])
+    return told == ("none", "none", "no")
+
+
+def _openssl_cannot_sign(scenario: Scenario, _: str) -> bool:
+    return scenario["served-kind"] == "encipherment-only" and not scenario["key"].startswith("rsa")
+
+
+def _names_are_declared(scenario: Scenario, _: str) -> bool:
+    excluded = scenario["peer-cn"] == "other" or "other" in (
+        scenario["peer-hostname"],
+        scenario["client-hostname"],
+    )
+    return excluded and scenario["told-declaration"] != "none"
+
+
+EXPLAINED: tuple[Explanation, ...] = (
+    Explanation(
+        r"(inconclusive|fine): cluster cluster\.discovered",
+        lambda scenario, _: scenario["told-discovery"] == "yes",
+        "the member list is asked for, and no listener that is trusted and accepts a client returns it",
+    ),
+    Explanation(
+        r"usage: .*",
+        lambda scenario, _: bool({scenario["client-ca"], scenario["peer-ca"]} - {"ca"}),
+        "an option that names a bundle without a usable CA, or without that of the key, is refused",
+    ),
+    Explanation(
+        r"inconclusive: .*|clients: client(-http)? (curl|etcdctl)",
+        _openssl_cannot_sign,
+        "OpenSSL, which curl and we use, refuses such a certificate in TLS 1.2, which may be the only one",
+    ),
+    Explanation(
+        r"good: (client|peer|metrics|client-http) mtls\.trusted-client",
+        _names_are_declared,
+        "etcd refuses the good client by a rule that is declared; the run says so, and what to pass",
+    ),
+    Explanation(
+        r"fine: (client|peer|metrics|client-http) mtls\.announced-ca-expected",
+        _bundle_is_guessed,
+        "without --etcd-trusted-ca the CAs of --etcd-cacert are those that etcd is meant to trust, if the "
+        "good client is of one of them: any other that etcd announces is a fault",
+    ),
+    Explanation(
+        r"fine: peer cert\.client-usage",
+        lambda scenario, _: scenario["peer-served-usage"] == "server",
+        "members dial each other with what they serve to peers, and one member has nobody to dial",
+    ),
+)
+
+
+def _explained(difference: Difference, scenario: Scenario, version: str, seen: tuple[Seen, ...]) -> str:
+    return next(
+        (
+            one.why
+            for one in EXPLAINED
+            if re.fullmatch(one.kind, difference.kind) and one.applies(scenario, version)
+        ),
+        "",
+    )

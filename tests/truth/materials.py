@@ -1,0 +1,365 @@
+"""The certificates, bundles and revocation lists of draws. CAs and keys are made once for many draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from oracle.chains import bit_string, integer, oid, sequence, utc_time
+
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate, key_identifier
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    NO_CERTIFICATE,
+    PEER_CLIENT,
+    SERVER,
+    Identity,
+    KeyType,
+    OtherExtension,
+    PrivateKey,
+    generate_key,
+)
+from truth.drawing import Scenario
+
+_DAY = timedelta(days=1)
+_SAN = "2.5.29.17"
+ALLOWED_NAMES = {"right": "localhost", "other": "elsewhere.truth.test", "wildcard": "node1.truth.test"}
+"""The values of the flags for allowed hostnames."""
+_NAME_OF_GOOD = {"right": "localhost", "other": "localhost", "wildcard": "*.truth.test"}
+"""The name of the good client where hostnames are allowed."""
+ALLOWED_CN = {"right": "etcd-peer", "other": "somebody", "two": "somebody,etcd-peer"}
+
+
+@cache
+def key_of(label: str) -> PrivateKey:
+    """Return the key of that label, made once: ``p384 server``, ``rsa-1024 client``."""
+    kind = label.partition(" ")[0]
+    if kind == "rsa-1024":
+        return generate_key(KeyType.RSA_2048, rsa_bits=1024)
+    return generate_key(
+        {
+            "p256": KeyType.ECDSA_P256,
+            "p384": KeyType.ECDSA_P384,
+            "rsa-2048": KeyType.RSA_2048,
+            "ed25519": KeyType.ED25519,
+        }[kind]
+    )
+
+
+@cache
+def authority(name: str) -> CertificateAuthority:
+    """Return a root CA of that name, made once."""
+    return CertificateAuthority.create(f"truth {name} CA")
+
+
+@cache
+def sub_authority(name: str, kind: str) -> CertificateAuthority:
+    """Return an intermediate CA of a root, made once for each kind."""
+    usage = AUTHORITY.key_usage or frozenset()
+    profile = {
+        "sub-ca-expired": replace(AUTHORITY, valid_from=-3 * _DAY, valid_for=2 * _DAY),
+        "sub-ca-no-flag": replace(AUTHORITY, ca=False, key_usage=None),
+        "sub-ca-server-usage": replace(AUTHORITY, extended_key_usage=("serverAuth",)),
+        "sub-ca-no-cert-sign": replace(AUTHORITY, key_usage=usage - {"keyCertSign"}),
+        "sub-ca-constrained": replace(AUTHORITY, other_extensions=(_constraints(permitted="truth.test"),)),
+        "sub-ca-excluded": replace(AUTHORITY, other_extensions=(_constraints(excluded="localhost"),)),
+        "sub-sub-ca": replace(AUTHORITY, path_length=0),
+        "sub-ca-sha1": replace(AUTHORITY, signature_hash="sha1"),
+    }.get(kind, AUTHORITY)
+    made = authority(name).intermediate(f"truth {name} {kind}", profile=profile)
+    return made.intermediate(f"truth {name} sub-sub-CA") if kind == "sub-sub-ca" else made
+
+
+def _constraints(*, permitted: str = "", excluded: str = "") -> OtherExtension:
+    value = x509.NameConstraints(
+        [x509.DNSName(permitted)] if permitted else None, [x509.DNSName(excluded)] if excluded else None
+    )
+    return OtherExtension("2.5.29.30", value.public_bytes(), critical=True)
+
+
+def _names(*names: x509.GeneralName) -> tuple[OtherExtension, ...]:
+    return (OtherExtension(_SAN, x509.SubjectAlternativeName(names).public_bytes()),)
+
+
+_EMPTY_NAMES = (OtherExtension(_SAN, b"\x30\x00"),)
+
+_LEAF_CHANGES: Mapping[str, Mapping[str, object]] = {
+    "no-usage": {"extended_key_usage": None},
+    "server-usage": {"extended_key_usage": ("serverAuth",)},
+    "any-usage": {"extended_key_usage": ("2.5.29.37.0",)},
+    "code-usage": {"extended_key_usage": ("1.3.6.1.5.5.7.3.3",)},
+    "expired": {"valid_from": -_DAY, "valid_for": _DAY - timedelta(seconds=5)},
+    "expired-long-ago": {"valid_from": -30 * _DAY, "valid_for": _DAY},
+    "not-yet-valid": {"valid_from": timedelta(hours=1)},
+    "ends-soon": {"valid_for": timedelta(hours=2)},
+    "address": {"subject_alt_names": ("127.0.0.1",)},
+    "other-address": {"subject_alt_names": ("192.0.2.1",)},
+    "localhost": {"subject_alt_names": ("localhost",)},
+    "other-name": {"subject_alt_names": ("elsewhere.truth.test",)},
+    "wildcard": {"subject_alt_names": ("*.truth.test",)},
+    "address+other-name": {"subject_alt_names": ("127.0.0.1", "elsewhere.truth.test")},
+    "other-address+localhost": {"subject_alt_names": ("192.0.2.1", "localhost")},
+    "ipv6": {"subject_alt_names": ("::1",)},
+    "address-as-name": {"dns_names": ("127.0.0.1",)},
+    "uri": {"other_extensions": _names(x509.UniformResourceIdentifier("spiffe://truth.test/client"))},
+    "mail": {"other_extensions": _names(x509.RFC822Name("client@truth.test"))},
+    "empty-names": {"other_extensions": _EMPTY_NAMES},
+    "sha1": {"signature_hash": "sha1"},
+    "critical": {"unknown_critical_extension": "1.3.6.1.4.1.55555.1"},
+    "negative-serial": {"serial_number": -12345},
+    "serial-zero": {"serial_number": 0},
+    "long-serial": {"serial_number": 1 << 170},
+    "is-a-ca": {"ca": True},
+    "no-key-usage": {"key_usage": frozenset()},
+    "encipherment-only": {"key_usage": frozenset({"keyEncipherment"})},
+    "no-subject": {"common_name": None},
+    "after-2050": {"valid_for": 30 * 365 * _DAY},
+    "other-key-identifier": {
+        "other_extensions": (
+            OtherExtension("2.5.29.35", x509.AuthorityKeyIdentifier(b"\1" * 20, None, None).public_bytes()),
+        )
+    },
+    "no-key-identifier": {"authority_key_identifier": False, "subject_key_identifier": False},
+}
+
+
+def leaf(side: str, kind: str, scenario: Scenario) -> Identity:
+    """Return what the named good client of a side presents."""
+    names = (_NAME_OF_GOOD[scenario[f"{side}-hostname"]],) if scenario[f"{side}-hostname"] != "none" else ()
+    base = replace(PEER_CLIENT if side == "peer" else CLIENT, subject_alt_names=names)
+    ca = trusted_side(side, scenario)
+    label = f"{kind} {side}" if kind in ("rsa-1024", "rsa-2048", "p384", "ed25519") else f"p256 {side}"
+    key = key_of(label)
+    if kind == "foreign":
+        return authority("foreign").issue(base, name=side, key=key)
+    if kind == "self-signed":
+        return Identity(name=side, chain=(build_certificate(base, key),), key=key)
+    signer = authority(ca)
+    if kind.startswith("sub-"):
+        signer = sub_authority(ca, {"sub-ca-missing": "sub-ca", "sub-ca-with-root": "sub-ca"}.get(kind, kind))
+        if kind == "sub-ca-excluded":
+            base = replace(base, subject_alt_names=(*names, "localhost"))
+    made = signer.issue(replace(base, **_LEAF_CHANGES.get(kind, {})), name=side, key=key)  # type: ignore[arg-type]
+    if kind == "sub-ca-missing":
+        made = replace(made, chain=made.chain[:1])
+    if kind == "sub-ca-with-root":
+        made = replace(made, chain=(*made.chain, authority(ca).certificate))
+    if kind == "stray-after":
+        made = replace(made, chain=(*made.chain, authority("foreign").certificate))
+    return made
+
+
+@cache
+def asked_identities(ca: str, common_name: str) -> Mapping[str, Identity]:
+    """Return the identities that listeners are asked with, besides the named good one.
+
+    Args:
+        ca: the name of the CA whose clients are trusted.
+        common_name: of the clients that are not bad for their name.
+    """
+    own = authority(ca)
+    key = key_of(f"p256 asked {ca}")
+    issued = identities.issue_identities(own, key=key, common_name=common_name)
+    revoked_ = own.issue(
+        replace(CLIENT, common_name=common_name, serial_number=REVOKED), name="revoked", key=key
+    )
+    return {
+        "none": NO_CERTIFICATE,
+        "foreign-ca": identities.foreign_ca(),
+        "self-signed": identities.self_signed(),
+        "lookalike-ca": identities.lookalike_ca([own.certificate.subject], [own.certificate]),
+        **issued,
+        "revoked": revoked_,
+    }
+
+
+REVOKED = 0x5EED
+
+
+def _variant(side: str, **changes: object) -> x509.Certificate:
+    """Return a certificate of the CA of a side with the same name and key, and other contents."""
+    made = authority(side)
+    profile = replace(AUTHORITY, common_name=f"truth {side} CA", **changes)  # type: ignore[arg-type]
+    return build_certificate(profile, made.key)
+
+
+@cache
+def _renewed(side: str) -> x509.Certificate:
+    """Return a CA of the same name with another key."""
+    return CertificateAuthority.create(f"truth {side} CA").certificate
+
+
+def bundle(side: str, kind: str, good: Identity) -> bytes:
+    """Return the content of the bundle that a side trusts for its clients."""
+    own, other = authority(side).certificate, authority("other").certificate
+    sub = sub_authority(side, "sub-ca").certificate
+    pem = encode_certificates
+    key = encode_key(key_of("p256 stray"))
+    broken = pem([other]).replace(b"MII", b"AAA", 1)
+    makers: Mapping[str, bytes] = {
+        "ca": pem([own]),
+        "ca+other": pem([own, other]),
+        "other+ca": pem([other, own]),
+        "renewed": pem([_renewed(side)]),
+        "old+renewed": pem([own, _renewed(side)]),
+        "renewed+old": pem([_renewed(side), own]),
+        "same-key": pem([own, _variant(side, valid_for=20 * _DAY)]),
+        "der": own.public_bytes(Encoding.DER),
+        "der-after": pem([own]) + other.public_bytes(Encoding.DER),
+        "empty": b"",
+        "key-before": key + pem([own]),
+        "key-after": pem([own]) + key,
+        "sub-ca": pem([sub]),
+        "ca+sub-ca": pem([own, sub]),
+        "duplicate": pem([own, own]),
+        "text-around": b"subject=truth\n" + pem([own]) + b"issuer=truth\n" + pem([other]) + b"end\n",
+        "other": pem([other]),
+        "expired": pem([_variant(side, valid_from=-9 * _DAY, valid_for=8 * _DAY)]),
+        "no-ca-flag": pem([_variant(side, ca=False, key_usage=None)]),
+        "unparsable-after": pem([own]) + broken,
+        "leaf": pem([good.chain[0]]),
+        "crlf": pem([own]).replace(b"\n", b"\r\n"),
+        "trusted-label": pem([own]).replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"),
+        "crl-after": pem([own]) + authority(side).crl("pem"),
+    }
+    return makers[kind]
+
+
+def revocation_list(side: str, kind: str, serials: frozenset[int]) -> bytes | None:
+    """Return the content of a revocation list, ``None`` for a file that is missing."""
+    der = _crl(authority("foreign" if kind == "foreign" else side), serials, stale=kind == "stale")
+    pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+    makers: Mapping[str, bytes | None] = {
+        "der": der,
+        "stale": der,
+        "foreign": der,
+        "der-v1": _crl_version_1(authority(side), serials),
+        "pem": pem,
+        "pem-text": b"Certificate Revocation List (CRL):\n" + pem,
+        "pem-two": authority("foreign").crl("pem") + pem,
+        "pem-crlf": pem.replace(b"\n", b"\r\n"),
+        "junk": b"this is no revocation list\n",
+        "missing": None,
+        "der-newline": der + b"\n",
+        "empty": b"",
+        "a-certificate": authority(side).certificate.public_bytes(Encoding.DER),
+    }
+    return makers[kind]
+
+
+def _crl(signer: CertificateAuthority, serials: frozenset[int], *, stale: bool) -> bytes:
+    # No CertificateAuthority.crl: it lists certificates of its own.
+    now = datetime.now(UTC).replace(microsecond=0)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(signer.certificate.subject)
+        .last_update(now - 2 * _DAY)
+        .next_update(now + (-_DAY if stale else 30 * _DAY))
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier(key_identifier(signer.key.public_key()), None, None), critical=False
+        )
+    )
+    for serial in sorted(serials):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _DAY)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(signer.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def _crl_version_1(signer: CertificateAuthority, serials: frozenset[int]) -> bytes:
+    """Return a list without version and extensions (RFC 5280 section 5.1.2.1), encoded by hand."""
+    now = datetime.now(UTC)
+    algorithm = sequence(oid("1.2.840.10045.4.3.2"))
+    entries = [sequence(integer(serial), utc_time(now - _DAY)) for serial in sorted(serials)]
+    tbs = sequence(
+        algorithm,
+        signer.certificate.subject.public_bytes(),
+        utc_time(now - _DAY),
+        utc_time(now + 30 * _DAY),
+        *([sequence(*entries)] if entries else []),
+    )
+    assert isinstance(signer.key, ec.EllipticCurvePrivateKey)
+    return sequence(tbs, algorithm, bit_string(signer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))))
+
+
+def served(side: str, scenario: Scenario) -> Identity:
+    """Return the key pair that a side serves."""
+    prefix = "peer-served" if side == "peer" else "served"
+    names, times, usage, chain = (
+        scenario[f"{prefix}-{what}"] for what in ("names", "times", "usage", "chain")
+    )
+    kind = scenario["served-kind"] if side == "client" else "plain"
+    hosts = {
+        "right": ("localhost", "127.0.0.1"),
+        "address": ("127.0.0.1",),
+        "localhost": ("localhost",),
+        "other": ("elsewhere.truth.test", "192.0.2.1"),
+        "wildcard": ("*.truth.test", "127.0.0.1"),
+        "ipv6": ("::1",),
+    }.get(names, ())
+    profile = replace(
+        SERVER,
+        common_name="127.0.0.1" if names == "cn-only" else "etcd-peer" if side == "peer" else "etcd-server",
+        subject_alt_names=hosts,
+        extended_key_usage={
+            "both": ("serverAuth", "clientAuth"),
+            "server": ("serverAuth",),
+            "client": ("clientAuth",),
+            "none": None,
+            "any": ("2.5.29.37.0",),
+        }[usage],
+        **_TIMES[times],  # type: ignore[arg-type]
+        **_KINDS.get(kind, {}),  # type: ignore[arg-type]
+    )
+    label = "rsa-1024" if kind == "rsa-1024" else scenario["key"]
+    key, signer = key_of(f"{label} {side} served"), authority(signer_of_served(side, scenario))
+    if chain == "self-signed":
+        return Identity(name=side, chain=(build_certificate(profile, key),), key=key)
+    if chain in ("sub-ca", "sub-ca-missing", "sub-ca-expired"):
+        name = signer_of_served(side, scenario)
+        signer = sub_authority(name, chain if chain == "sub-ca-expired" else "sub-ca")
+    made = signer.issue(profile, name=side, key=key)
+    if chain == "sub-ca-missing":
+        return replace(made, chain=made.chain[:1])
+    if chain in ("with-root", "stray"):
+        more = signer if chain == "with-root" else authority("foreign")
+        return replace(made, chain=(*made.chain, more.certificate))
+    return made
+
+
+_TIMES: Mapping[str, Mapping[str, object]] = {
+    "right": {},
+    "expired": {"valid_from": -9 * _DAY, "valid_for": _DAY},
+    "just-expired": {"valid_from": -_DAY, "valid_for": _DAY - timedelta(seconds=5)},
+    "not-yet-valid": {"valid_from": timedelta(hours=1)},
+    "ends-soon": {"valid_for": 5 * _DAY},
+    "long": {"valid_for": 4000 * _DAY},
+}
+_KINDS: Mapping[str, Mapping[str, object]] = {
+    "sha1": {"signature_hash": "sha1"},
+    "critical": {"unknown_critical_extension": "1.3.6.1.4.1.55555.1"},
+    "is-a-ca": {"ca": True},
+    "no-key-usage": {"key_usage": frozenset()},
+    "encipherment-only": {"key_usage": frozenset({"keyEncipherment"})},
+}
+
+
+def trusted_side(side: str, scenario: Scenario) -> str:
+    """Return the name of the CA whose clients a side trusts."""
+    return "client" if scenario["layout"] == "shared" else side
+
+
+def signer_of_served(side: str, scenario: Scenario) -> str:
+    """Return the name of the CA that signs what a side serves."""
+    if side == "client" and scenario["layout"] == "per-role":
+        return "server"
+    return trusted_side(side, scenario)

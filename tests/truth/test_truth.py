@@ -1,0 +1,135 @@
+"""A few of the draws of ``make truth``, on every etcd at hand, and that a wrong verdict is found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from oracle.clients import why_no_go
+
+from truth import comparing
+from truth.asking import GoClient
+from truth.comparing import Comparer
+from truth.drawing import PROPERTIES, Scenario, draw, singles
+from truth.judging import Verdict, judge
+from truth.setting_up import Options, Place
+
+SEED = 4
+DRAWS = 4
+
+
+@pytest.fixture(scope="module")
+def comparer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparer]:
+    """What compares; skipped with a message without Go."""
+    if missing := why_no_go():
+        pytest.skip(f"needs {missing}")
+    directory = tmp_path_factory.mktemp("truth")
+    with Place.within(directory) as place, GoClient.built_in(directory) as go:
+        yield Comparer(place, go)
+
+
+def test_verdicts_are_the_truth(etcd_binary: Path, comparer: Comparer) -> None:
+    confirm = shutil.which("curl") is not None
+    done = [
+        comparer.compare(draw(SEED, number), etcd_binary, confirm=confirm and not number)
+        for number in range(DRAWS)
+    ]
+    assert not [one.describe() for one in done if one.differences]
+    assert any(one.started for one in done)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(0, {"http-url": "http"}),
+        Scenario(0, {"peer": "code-usage", "told-ca": "other"}),
+        Scenario(0, {"client": "critical", "told-ca": "none"}),
+        Scenario(0, {"client": "sub-ca-server-usage", "told-ca": "other"}),
+        Scenario(0, {"client": "sub-ca-excluded", "told-ca": "none"}),
+        Scenario(0, {"client": "sub-ca-expired", "told-ca": "none"}),
+        Scenario(0, {"client-url": "https+http", "http-url": "https"}),
+        Scenario(0, {"client-url": "same-address", "http-url": "https", "told-declaration": "manifest"}),
+        Scenario(0, {"served-kind": "encipherment-only"}),
+        Scenario(0, {"peer-hostname": "wildcard", "told-ca-key": "yes"}),
+        Scenario(0, {"client": "negative-serial", "told-ca-key": "yes"}),
+        Scenario(0, {"peer-crl": "pem-crlf", "peer": "other-address+localhost"}),
+    ],
+    ids=str,
+)
+def test_verdicts_that_were_wrong(etcd_binary: Path, comparer: Comparer, scenario: Scenario) -> None:
+    compared = comparer.compare(scenario, etcd_binary, checks=())
+    assert not compared.differences, compared.describe()
+
+
+@pytest.mark.parametrize("told", ["command-line", "manifest"])
+@pytest.mark.parametrize("side", ["client", "peer"])
+def test_a_declared_bundle_has_any_label(etcd_binary: Path, comparer: Comparer, side: str, told: str) -> None:
+    # The CA of peers is known by the declaration alone.
+    changes = {f"{side}-ca": "trusted-label", "told-declaration": told, "told-peer": "not-asked"}
+    compared = comparer.compare(Scenario(0, changes), etcd_binary)
+    assert compared.verdict.clean, compared.describe()
+    assert not compared.differences, compared.describe()
+
+
+def test_the_good_cluster_is_clean_by_every_check(etcd_binary: Path, comparer: Comparer) -> None:
+    compared = comparer.compare(Scenario(0), etcd_binary, checks=())
+    assert compared.started
+    assert compared.verdict.clean
+    assert not compared.differences
+    assert compared.connections > 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "rule"),
+    [
+        (Scenario(0, {"client-auth": "off"}), "open"),
+        (Scenario(0, {"client-url": "http"}), "open"),
+        (Scenario(0, {"client": "expired"}), "good"),
+        (Scenario(0, {"served-times": "expired"}), "served"),
+    ],
+    ids=str,
+)
+def test_a_clean_run_on_a_broken_cluster_is_found(
+    newest_etcd: Path, comparer: Comparer, monkeypatch: pytest.MonkeyPatch, scenario: Scenario, rule: str
+) -> None:
+    def always_clean(options: Options, checks: object) -> Verdict:
+        verdict = judge(options)
+        kept = tuple(one for one in verdict.results if one.check.startswith("listener."))
+        return replace(verdict, line="CLEAN", results=kept)
+
+    assert not comparer.compare(scenario, newest_etcd).differences
+    monkeypatch.setattr(comparing, "judge", always_clean)
+    found = comparer.compare(scenario, newest_etcd).differences
+    assert rule in {one.rule for one in found}
+
+
+def test_a_fault_of_the_good_cluster_is_found(
+    newest_etcd: Path, comparer: Comparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = comparer.compare(Scenario(0, {"client": "expired"}), newest_etcd).verdict
+    ports = dict(comparer.compare(Scenario(0), newest_etcd).verdict.ports)
+    assert ports == dict(broken.ports)
+    monkeypatch.setattr(comparing, "judge", lambda options, checks: broken)
+    found = comparer.compare(Scenario(0), newest_etcd).differences
+    assert {"claim", "good let in", "fine", "elsewhere"} & {one.rule for one in found}
+
+
+def test_a_seed_draws_the_same_cluster_again() -> None:
+    assert [draw(SEED, number) for number in range(200)] == [draw(SEED, number) for number in range(200)]
+    assert [draw(SEED, number) for number in range(9)] != [draw(SEED + 1, number) for number in range(9)]
+
+
+def test_every_value_is_drawn() -> None:
+    drawn = [draw(SEED, number) for number in range(20_000)]
+    seen = {(name, value) for one in drawn for name, value in one.changed.items()}
+    every = {(name, value) for name, values in PROPERTIES.items() for value in values[1:]}
+    assert seen == every
+    assert every == {change for one in singles() for change in one.changed.items()}
+
+
+def test_a_draw_without_one_of_its_changes_is_smaller() -> None:
+    scenario = Scenario(3, {"client": "expired", "host": "localhost"})
+    assert [dict(one.changed) for one in scenario.without()] == [{"host": "localhost"}, {"client": "expired"}]

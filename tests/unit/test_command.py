@@ -1,0 +1,208 @@
+"""What a command reads in the shell where it is pasted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls.command import (
+    ANY_SHELL,
+    GOOD_CLIENT,
+    Command,
+    Shell,
+    compare_leaf,
+    curl,
+    etcdctl,
+    in_plaintext,
+    s_client,
+    send_nothing,
+    show_leaf,
+)
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import ConnectTo, Listener, PortCredentials, Target
+
+
+def _listener(host: str, port: int, role: Role = Role.CLIENT, **more: Any) -> Listener:
+    label = f"{role}-{port}"
+    return Listener(role=role, scheme="https", host=host, port=port, member="m0", label=label, **more)
+
+
+def _target(*listeners: Listener, **more: Any) -> Target:
+    return replace(Target(label="live", origin="live", listeners=listeners), **more)
+
+
+def _first_line(command: Command, shell: Shell = ANY_SHELL) -> str:
+    return command.render(shell).partition("\n")[0]
+
+
+TUNNEL = Shell(_target(_listener("etcd.example", 2379, connect_to=("127.0.0.1", 12379))))
+TO_A_NAME = Shell(_target(_listener("10.0.0.11", 2379, connect_to=("bastion", 2379))))
+TO_IPV6 = Shell(_target(_listener("10.0.0.11", 2379, connect_to=("fe80::1%eth0", 2379))))
+BY_RULE = Shell(_target(connect_to=(ConnectTo(text="", host="etcd.example", to_port=12379),)))
+NAME, ADDRESS = "https://etcd.example:2379", "https://10.0.0.11:2379"
+IPV6, ZONE = "https://[fd00::11]:2379", "https://[fe80::1%eth0]:2379"
+_TLS = "--insecure-transport=false --insecure-skip-tls-verify endpoint status"
+_CURL = "curl -sS -i -k --http1.1"
+
+
+@pytest.mark.parametrize(
+    ("command", "shell", "line"),
+    [
+        (curl(NAME), ANY_SHELL, f"{_CURL} https://etcd.example:2379/version"),
+        (
+            curl(NAME),
+            TUNNEL,
+            f"{_CURL} --connect-to ::127.0.0.1:12379 https://etcd.example:2379/version",
+        ),
+        (
+            curl(in_plaintext(NAME)),
+            TUNNEL,
+            f"{_CURL} --connect-to ::127.0.0.1:12379 http://etcd.example:2379/version",
+        ),
+        (
+            send_nothing(NAME, ""),
+            TUNNEL,
+            "time timeout 30 curl -sS --connect-to ::127.0.0.1:12379 telnet://etcd.example:2379",
+        ),
+        (
+            curl(NAME),
+            BY_RULE,
+            f"{_CURL} --connect-to ::etcd.example:12379 https://etcd.example:2379/version",
+        ),
+        (curl(ADDRESS), BY_RULE, f"{_CURL} https://10.0.0.11:2379/version"),
+        (
+            curl(ADDRESS),
+            TO_IPV6,
+            f"{_CURL} --connect-to '::[fe80::1%eth0]:2379' https://10.0.0.11:2379/version",
+        ),
+        (curl(IPV6), ANY_SHELL, f"{_CURL} 'https://[fd00::11]:2379/version'"),
+        (curl(ZONE), ANY_SHELL, f"{_CURL} 'https://[fe80::1%eth0]:2379/version'"),
+        (s_client(NAME), ANY_SHELL, "openssl s_client -connect etcd.example:2379 </dev/null"),
+        (
+            s_client(NAME),
+            TUNNEL,
+            "openssl s_client -connect 127.0.0.1:12379 -servername etcd.example </dev/null",
+        ),
+        (
+            s_client(NAME, options="-servername other"),
+            TUNNEL,
+            "openssl s_client -connect 127.0.0.1:12379 -servername other </dev/null",
+        ),
+        (
+            s_client(NAME, options="-noservername"),
+            TUNNEL,
+            "openssl s_client -connect 127.0.0.1:12379 -noservername </dev/null",
+        ),
+        (s_client(ADDRESS), TO_A_NAME, "openssl s_client -connect bastion:2379 -noservername </dev/null"),
+        (s_client(NAME), BY_RULE, "openssl s_client -connect etcd.example:12379 </dev/null"),
+        (
+            s_client(NAME, connect_to=("::1", 2379)),
+            TUNNEL,
+            "openssl s_client -connect '[::1]:2379' -servername etcd.example </dev/null",
+        ),
+        (s_client(ZONE), ANY_SHELL, "openssl s_client -connect '[fe80::1%eth0]:2379' </dev/null"),
+        (
+            show_leaf(NAME),
+            TUNNEL,
+            "openssl s_client -connect 127.0.0.1:12379 -servername etcd.example </dev/null 2>/dev/null | "
+            "openssl x509 -noout -text",
+        ),
+        (
+            compare_leaf(ADDRESS, "a b.crt"),
+            ANY_SHELL,
+            "openssl s_client -connect 10.0.0.11:2379 </dev/null 2>/dev/null | openssl x509 | "
+            "diff - 'a b.crt' && echo same",
+        ),
+        (etcdctl(NAME), TUNNEL, f"etcdctl --endpoints=https://127.0.0.1:12379 {_TLS}"),
+        (etcdctl(ZONE), ANY_SHELL, f"etcdctl '--endpoints=https://[fe80::1%25eth0]:2379' {_TLS}"),
+        (
+            etcdctl(in_plaintext(NAME), GOOD_CLIENT),
+            TUNNEL,
+            "etcdctl --endpoints=http://127.0.0.1:12379 endpoint status",
+        ),
+    ],
+)
+def test_commands_lead_where_the_run_connects(command: Command, shell: Shell, line: str) -> None:
+    assert _first_line(command, shell) == line
+
+
+def test_what_to_look_for_has_the_endpoint_that_etcdctl_prints() -> None:
+    assert '# look for "https://127.0.0.1:12379," and more in a row' in etcdctl(NAME).render(TUNNEL)
+
+
+def _identity(name: str) -> Identity:
+    return Identity(name=name, certificate_file=f"{name}.crt", key_file=f"{name}.key")
+
+
+def test_each_listener_gets_the_files_of_the_client_that_it_accepts() -> None:
+    """2379 is the beginning of 23790."""
+    first, second, peer = (
+        _listener("h", 2379),
+        _listener("h", 23790),
+        _listener("h", 2380, Role.PEER),
+    )
+    accepted = {2379: _identity("first"), 23790: _identity("second")}
+    target = _target(
+        first,
+        second,
+        peer,
+        client=PortCredentials(identities=(_identity("client"),)),
+        peer=PortCredentials(identities=(Identity(name="in-memory"), _identity("member"))),
+    )
+    shell = Shell(target, lambda listener, _: accepted.get(listener.port))
+    files = {
+        "https://h:2379": "first",
+        "https://h:23790": "second",
+        "https://h:2380": "member",
+        "https://other:2379": "client",
+    }
+    for url, name in files.items():
+        assert f"--cert {name}.crt --key {name}.key" in _first_line(curl(url, client=GOOD_CLIENT), shell)
+        assert f"-cert {name}.crt -key {name}.key" in _first_line(s_client(url, client=GOOD_CLIENT), shell)
+        assert f"--cert={name}.crt --key={name}.key" in _first_line(etcdctl(url, GOOD_CLIENT), shell)
+    elsewhere = curl("https://other:2380", role=Role.PEER, client=GOOD_CLIENT)
+    assert "--cert member.crt" in _first_line(elsewhere, shell)
+
+
+def test_an_identity_without_files_is_made_first() -> None:
+    recipe = ("openssl req -out expired.csr", "openssl x509 -req -in expired.csr -out expired.crt")
+    expired = Identity(name="expired", recipe=recipe)
+    shell = Shell(_target(_listener("h", 2379)), lambda _, name: {"expired": expired}.get(name))
+    command = s_client("https://h:2379", client="expired")
+    shown, again = command.render(shell), curl("https://h:2379", client="expired").render(shell)
+    assert "-cert expired.crt -key expired.key" in shown
+    assert shell.lines([command, "true", replace(command), curl("https://h:2379", client="expired")]) == (
+        *(*recipe, shown, "true", shown, again),
+    )
+
+
+@pytest.mark.parametrize("command", [curl(NAME), etcdctl(NAME), s_client(NAME)])
+def test_no_certificate_is_presented_unless_one_is_named(command: Command) -> None:
+    shell = Shell(
+        _target(_listener("etcd.example", 2379), client=PortCredentials(identities=(_identity("a"),)))
+    )
+    assert "a.crt" not in command.render(shell)
+    assert "a.crt" in replace(command, client=GOOD_CLIENT).render(shell)
+    unknown = Shell(_target(_listener("etcd.example", 2379)))
+    assert replace(command, client=GOOD_CLIENT).render(unknown) == command.render(unknown)
+
+
+def test_exported_variables_do_not_change_what_etcdctl_does() -> None:
+    shell = Shell(_target(), exported=("ETCDCTL_KEY", "PATH", "ETCDCTL_API", "ETCDCTL_CERT", "ETCD_NAME"))
+    assert _first_line(etcdctl(NAME), shell) == (
+        f"env -u ETCDCTL_CERT -u ETCDCTL_KEY etcdctl --endpoints={NAME} {_TLS}"
+    )
+    assert _first_line(curl(NAME), shell) == _first_line(curl(NAME))
+
+
+def test_text_is_taken_as_it_is() -> None:
+    text = "curl --cert client.crt --key client.key https://etcd.example:2379  # $HOME"
+    assert TUNNEL.lines([text]) == (text,)
+
+
+def test_a_comment_is_one_line() -> None:
+    command = s_client(NAME, look="CN=a\nrm -rf x")
+    assert str(command).splitlines()[1:] == [r"# look for CN=a\nrm -rf x"]

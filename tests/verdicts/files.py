@@ -1,0 +1,42 @@
+"""Files of subjects: a line of JSON for each, compressed by itself. A run that ends early loses nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+Values = dict[str, Any]
+"""JSON values."""
+
+
+def create(path: Path) -> None:
+    """Create a file without subjects, which says of what code it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    path.unlink(missing_ok=True)
+    append(path, "", {"commit": commit.stdout.strip()})
+
+
+def append(path: Path, name: str, values: Values) -> None:
+    """Append a subject to a file."""
+    line = json.dumps({"subject": name, "values": values}, ensure_ascii=False)
+    with path.open("ab") as file:
+        file.write(gzip.compress(f"{line}\n".encode()))
+
+
+def read(path: Path) -> dict[str, Values]:
+    """Return the subjects of a file."""
+    found: dict[str, Values] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            read = json.loads(line)
+            found[read["subject"]] = read["values"]
+    del found[""]
+    return found
