@@ -71,20 +71,11 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist nee
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Record that a pytest-xdist worker had no etcd, and what became of its clusters."""
+    """Record that a pytest-xdist worker had no etcd."""
     if output := getattr(node, "workeroutput", None):
         from pytest_etcdtls.suite.state import receive_from_worker
 
         receive_from_worker(node.config, output)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Leave the shared clusters to the next run, after the user's fixtures are torn down."""
-    if "pytest_etcdtls.suite.state" in sys.modules:
-        from pytest_etcdtls.suite.state import leave_clusters
-
-        leave_clusters(session.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -98,7 +89,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     sections = [
         ("no etcd", [sharing.missing] if sharing.missing else []),
         ("etcd that was replaced", [*sharing.replaced, advice] if sharing.replaced else []),
-        ("etcd between runs", sharing.kept),
     ]
     if config.getoption("etcd_keep") and run is not None:
         sections += [("etcd that is left standing", [text]) for text in run.keep_messages()]

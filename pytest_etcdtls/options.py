@@ -28,7 +28,6 @@ class Kind(Enum):
     TEXT = "one value, the last one given counts"
     LIST = "may be given again"
     FLAG = "has no value"
-    OPTIONAL = "one value or none, which means the constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,14 +260,6 @@ _OWNED = (
         kind=Kind.FLAG,
         ini=False,
     ),
-    Option(
-        "--etcd-reuse",
-        "for quick development: leave the shared clusters running for MINUTES after the run (30 without a "
-        "value, at most 1440), and use those of an earlier run; 0 stops all that are left (default off).",
-        "MINUTES",
-        Kind.OPTIONAL,
-        const="30",
-    ),
 )
 
 _JUDGING = (
@@ -425,7 +416,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys(("--etcd-conformance", "--no-etcd-conformance"), _EVERYWHERE),
     **dict.fromkeys(("--etcd-backend", "--etcd-image", "--etcd-binary"), _STARTED),
     **dict.fromkeys(("--etcd-key-type", "--etcd-keep"), _STARTED),
-    **dict.fromkeys(("--etcd-size", "--etcd-reuse"), _STARTED - {Part.REPLAY}),
+    "--etcd-size": _STARTED - {Part.REPLAY},
     "--etcd-cluster-scope": frozenset({Part.TESTS}),
     # The fixture etcd_check judges with these, too.
     **dict.fromkeys(("--etcd-check", "--etcd-checks-file", "--etcd-profile", "--etcd-strict"), _EVERYWHERE),
@@ -625,12 +616,6 @@ def _read(config: pytest.Config) -> Invocation:
     live = _live(config, words, here, conformance) if fleet is None else None
     replays = conformance is not False and _replays(config, live)
     requested = here or package or bool(ids) or live == "command line" or fleet is not None
-    given = [option.flag for option in LIVE if config.getoption(option.dest) is not None]
-    if given and conformance is not False and config.getoption("etcd_reuse") is not None:
-        raise pytest.UsageError(
-            f"--etcd-reuse keeps clusters that the run starts, and {given[0]} names one that runs: omit "
-            "one of them. For clusters of fixtures in addition to a live one use etcd_reuse in the ini file"
-        )
     if replays:
         live = None
     if live is None and not replays and fleet is None and _count(_PKI_DIR, words):
@@ -683,10 +668,7 @@ def _refuse_without_effect(config: pytest.Config, words: Sequence[str], parts: f
     for option in OPTIONS:
         if not _count(option.flag, words) or PARTS.get(option.flag, _EVERYWHERE) & parts:
             continue
-        if option.flag != "--etcd-reuse" or values.text(option.name) != "0":  # 0 ends clusters in any run
-            raise pytest.UsageError(
-                f"{option.flag} has no effect here: {_why_no_effect(config, option, parts)}"
-            )
+        raise pytest.UsageError(f"{option.flag} has no effect here: {_why_no_effect(config, option, parts)}")
     if _count("--etcd-metadata", words) and not values.texts("etcd_report"):
         raise pytest.UsageError(
             "--etcd-metadata is for reports, and none is written: add --etcd-report, or omit --etcd-metadata"
@@ -726,7 +708,7 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
 
 
 _OF_ONE_CLUSTER = (
-    *("etcd_binary", "etcd_image", "etcd_reuse"),
+    *("etcd_binary", "etcd_image"),
     *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers"),
 )
 
@@ -837,13 +819,11 @@ _ACTIONS = {
     Kind.TEXT: "store",
     Kind.LIST: "append",
     Kind.FLAG: "store_const",
-    Kind.OPTIONAL: "store",
 }
 _INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
     Kind.TEXT: "string",
     Kind.LIST: "linelist",
     Kind.FLAG: "bool",
-    Kind.OPTIONAL: "string",
 }
 
 
@@ -860,10 +840,8 @@ def add_options(parser: pytest.Parser) -> None:
 
 def _arguments(option: Option) -> dict[str, Any]:
     arguments: dict[str, Any] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
-    if option.kind in (Kind.FLAG, Kind.OPTIONAL):
+    if option.kind is Kind.FLAG:
         arguments["const"] = option.const
-    if option.kind is Kind.OPTIONAL:
-        arguments["nargs"] = "?"
-    if option.kind is not Kind.FLAG:
+    else:
         arguments["metavar"] = option.metavar
     return arguments

@@ -65,14 +65,6 @@ def _load_checks(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--etcd-checks-file: {error}") from error
 
 
-_HEADER = pytest.StashKey[str]()
-
-
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Return the line about clusters that are kept between runs."""
-    return config.stash.get(_HEADER, None)
-
-
 class PlainImports:
     """Imports the modules of this package without pytest's rewriting of assert statements.
 
@@ -108,10 +100,6 @@ def pytest_configure(config: pytest.Config) -> None:
     cluster_scope(config)
     _load_checks(config)
     invocation = invocation_of(config)
-    if Values(config).text("etcd_reuse") is not None and not hasattr(config, "workerinput"):
-        from pytest_etcdtls.suite.state import reused
-
-        config.stash[_HEADER] = reused(config)
     shared = fixtures.shared_target(live=invocation.live is not None or invocation.replays)
     config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
-    from pytest_etcdtls.cluster.reuse import KeptClusters
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
     from pytest_etcdtls.collector import Experiments
 
@@ -463,7 +462,7 @@ class Run:
         for source in sources:
             label = unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
             outline = owned_outline(label, source, self.settings)
-            runs.append(TargetRun(outline, self.settings, self.start_shared, source))
+            runs.append(TargetRun(outline, self.settings, self.start, source))
         return tuple(runs)
 
     @property
@@ -535,34 +534,6 @@ class Run:
         cluster = start_cluster(self._prepare(config, source), source, keep=self.settings.owned.keep)
         self._clusters.append(cluster)
         return cluster
-
-    @cached_property
-    def kept(self) -> KeptClusters:
-        """The clusters of earlier runs, and what is left to the next one, with ``--etcd-reuse``.
-
-        Raises:
-            UsageError: if there is no safe place for them.
-        """
-        from pytest_etcdtls.cluster.reuse import KeptClusters
-
-        return KeptClusters(self.settings.owned.reuse or 0)
-
-    def start_shared(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
-        """Do as :meth:`start`, or take over the cluster of an earlier run with ``--etcd-reuse``."""
-        if not self.settings.owned.reuse:
-            return self.start(config, source)
-        cluster = self.kept.start(self._prepare(config, source), source)
-        self._clusters.append(cluster)
-        return cluster
-
-    def leave(self) -> list[str]:
-        """Leave the shared clusters to the next run with ``--etcd-reuse``; return what became of them."""
-        if "kept" not in self.__dict__:
-            return []
-        for target in self.known_targets:
-            target.end_experiments()
-        self.kept.leave()
-        return self.kept.notes
 
     def start_replay(self, plan: ReplayPlan, source: EtcdSource) -> ReplayedEtcd:
         """Start an etcd with the user's declaration. It is stopped at the end of the run at the latest.

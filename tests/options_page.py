@@ -66,7 +66,6 @@ def _section(title: str) -> Iterator[str]:
 
 def _row(option: Option) -> Iterator[str]:
     value = f"={option.metavar}" if option.metavar else ""
-    value = f"[{value}]" if option.kind is Kind.OPTIONAL else value
     yield f"`{option.flag}{value}`<br>" + (f"`{option.name}`" if option.ini else "no ini option")
     yield _escaped(option.help)
     yield _default(option)

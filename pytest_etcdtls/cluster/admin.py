@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import secrets
@@ -29,9 +28,6 @@ _SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 
 USER = "root"
-_ALL_KEYS = {name: base64.b64encode(b"\0").decode() for name in ("key", "range_end")}
-"""A range from the key of one zero octet to the same means all keys (RangeRequest in etcd's rpc.proto)."""
-
 _UNAVAILABLE = 14
 """gRPC status with which etcd refuses a change of its members until all are connected for five seconds.
 
@@ -147,21 +143,6 @@ def enable_authentication(gateway: Gateway) -> tuple[str, str]:
     return USER, password
 
 
-def remove_data(gateway: Gateway) -> None:
-    """Remove all keys and leases of a cluster.
-
-    Raises:
-        ClusterStartError: if there are users, roles or alarms, or etcd refuses.
-    """
-    lists = {"users": "auth/user/list", "roles": "auth/role/list", "alarms": "maintenance/alarm"}
-    for kind, method in lists.items():
-        if _call(gateway, method, {}).get(kind):
-            raise ClusterStartError(f"etcd has {kind}")
-    for lease in _call(gateway, "lease/leases", {}).get("leases", ()):
-        _call(gateway, "lease/revoke", {"ID": lease["ID"]})
-    _call(gateway, "kv/deleterange", _ALL_KEYS)
-
-
 def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
     try:
         status, answer = gateway.post(f"/v3/{method}", message)
@@ -271,10 +252,6 @@ class Condition:
         self._files = _contents(cluster.pki_directory)
         self._started = self._members()
         self._connection: http.client.HTTPConnection | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the connection."""
-        return {**vars(self), "_connection": None}
 
     def difference(self) -> str:
         """Return how the cluster differs from what was started, empty if it does not."""

@@ -9,7 +9,6 @@ accepted, ``/health`` is asked too.
 
 from __future__ import annotations
 
-import _socket
 import os
 import shutil
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
     Condition,
@@ -83,7 +82,6 @@ def start_cluster(
     *,
     directory: Path | None = None,
     keep: bool = False,
-    outlives: bool = False,
     seconds: float = START_SECONDS,
     is_given_up: Callable[[], bool] = bool,
 ) -> Cluster:
@@ -94,7 +92,6 @@ def start_cluster(
         source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
         directory: parent of the cluster's directory (default: the system's temporary directory).
         keep: leave the cluster running at the end.
-        outlives: the cluster may be left to a later run, see :mod:`~pytest_etcdtls.cluster.reuse`.
         seconds: time that the start may take.
         is_given_up: returns whether nobody waits for a start any more, which then fails.
 
@@ -104,7 +101,7 @@ def start_cluster(
         ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
     """
     try:
-        home = GuardedDirectory(directory, held=outlives)
+        home = GuardedDirectory(directory)
     except OSError as error:
         raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
     backend: ProcessBackend | ContainerBackend
@@ -112,9 +109,7 @@ def start_cluster(
         # Imported here: the container libraries are slow to import, and processes do not need them.
         from pytest_etcdtls.cluster.container import ContainerBackend
 
-        backend = ContainerBackend(
-            source.location, source.version, home, address=config.host, keep=keep or outlives
-        )
+        backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
     else:
         backend = ProcessBackend(source.location, home)
     return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds, is_given_up=is_given_up)
@@ -237,29 +232,6 @@ class Cluster:
             self._release_ports()
         else:
             self._remove()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what the next owner does not get: the claim of the ports, which etcd holds itself."""
-        return {**vars(self), "_claims": []}
-
-    def leave(self, path: Path, seconds: float, state: str) -> bool:
-        """Leave the cluster to a later owner; return whether that is done. Otherwise it is not changed.
-
-        The arguments are those of :meth:`~pytest_etcdtls.cluster.watchdog.Watchdog.leave`.
-        """
-        self._keep = self._home.watchdog.leave(path, seconds, state)
-        return self._keep
-
-    def take(self, channel: _socket.socket) -> None:
-        """Become the owner, over a connection to the watchdog. The logs keep the start and this run."""
-        self._home.watchdog.take(channel)
-        for member in self.members:
-            member.left_out = (member.left_out[0], len(member.server.log()))
-
-    def release(self) -> None:
-        """Close what this process has open of the cluster, which its watchdog is going to remove."""
-        self._condition.close()
-        self._backend.abandon()
 
     def stop_member(self, index: int) -> None:
         """Stop one member. Its data is kept."""

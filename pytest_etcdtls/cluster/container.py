@@ -441,25 +441,6 @@ class EtcdContainer:
         self._position = 0
         self._last_log = ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Name the container by its id, for the next owner."""
-        outer = None if self._outer is None else self._outer.get_wrapped_container().id
-        return {**vars(self), "_outer": outer}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find the container.
-
-        Raises:
-            OSError: if the engine does not have it.
-        """
-        vars(self).update(state, _outer=None)
-        if (identifier := state["_outer"]) is not None:
-            from testcontainers.core.container import DockerContainer
-
-            with _refusals():
-                self._outer = DockerContainer(self._plan.image)
-                self._outer._container = self._outer.get_docker_client().client.containers.get(identifier)
-
     def start(self) -> None:
         """Create and start the container, or start it again with the current files of the host.
 

@@ -166,7 +166,6 @@ class Member:
         variables: environment variables from the configuration.
         config_file: its ``--config-file`` on this host; ``None`` if it has none.
         sees_pki_root: whether etcd sees its files under the same paths. In a container the paths differ.
-        left_out: the part of its log, from one character to another, that is about earlier runs.
     """
 
     addresses: MemberAddresses
@@ -178,7 +177,6 @@ class Member:
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     config_file: Path | None = None
     sees_pki_root: bool = True
-    left_out: tuple[int, int] = field(default=(0, 0), repr=False)
     _readiness: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), init=False, repr=False)
 
     @property
@@ -271,9 +269,8 @@ class Member:
         return self.running and self.readiness().ready
 
     def log(self) -> str:
-        """Return the whole log of this member so far, including earlier starts, but not earlier runs."""
-        text, (begin, end) = self.server.log(), self.left_out
-        return text[:begin] + text[end:]
+        """Return the whole log of this member so far, including earlier starts."""
+        return self.server.log()
 
     def start(self) -> None:
         """Start its etcd. On return the listeners may not be served yet.

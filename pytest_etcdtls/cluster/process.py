@@ -1,10 +1,5 @@
 """The backend that runs etcd as processes on this host.
 
-A process belongs to one owner at a time, and the owner may change: ``--etcd-reuse`` hands a cluster to the
-next run. Only a parent can wait for a process and get its status. Another owner knows it by its id, which the
-system may give to a new process. So it opens a pidfd first, which stays with the process, and then reads the
-cluster's mark in the environment of the process.
-
 Each etcd leads a session: Ctrl-C in a terminal goes to the tests, which stop etcd. Its output goes to a file
 of mode 0600, which is read to know when it serves.
 """
@@ -19,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, MemberPaths
 from pytest_etcdtls.cluster.sources import binary_flags
@@ -34,50 +29,6 @@ _EXIT_SECONDS = 1.0
 
 _PF_EXITING = 0x4
 """Of the flags in /proc/PID/stat (proc_pid_stat(5), include/linux/sched.h)."""
-
-
-class InheritedProcess:
-    """A process that an earlier owner has started, with the used part of :class:`subprocess.Popen`.
-
-    Attributes:
-        pid: its id.
-        returncode: ``None`` while it runs, then -1: only its parent gets the exit status.
-    """
-
-    def __init__(self, pid: int, watchdog: Watchdog) -> None:
-        """Find the process.
-
-        Raises:
-            ProcessLookupError: if it has ended. Another process may have its id.
-        """
-        self.pid = pid
-        self.returncode: int | None = None
-        self._exit = os.pidfd_open(pid)
-        (mark,) = (f"{name}={value}".encode() for name, value in watchdog.mark.items())
-        if mark not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            raise ProcessLookupError(f"process {pid} is another one")
-
-    def __del__(self) -> None:
-        if hasattr(self, "_exit"):
-            os.close(self._exit)
-
-    def poll(self) -> int | None:
-        """Return ``None`` while it runs."""
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(0)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until it has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: if it still runs after that many seconds.
-        """
-        if self.returncode is None:
-            if not select.select([self._exit], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self.returncode = -1
-        return self.returncode
 
 
 class EtcdProcess:
@@ -103,22 +54,8 @@ class EtcdProcess:
         self._environment = {**environment, **watchdog.mark}
         self._watchdog = watchdog
         self._position = 0
-        self._process: subprocess.Popen[bytes] | InheritedProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._exit: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Name the process by its id, for the next owner."""
-        return {**vars(self), "_process": self.pid, "_exit": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find the process.
-
-        Raises:
-            OSError: if it has ended.
-        """
-        vars(self).update(state, _process=None)
-        if (pid := state["_process"]) is not None:
-            self._process, self._exit = InheritedProcess(pid, self._watchdog), os.pidfd_open(pid)
 
     def start(self) -> None:
         """Start the process, which leads its own session and process group.

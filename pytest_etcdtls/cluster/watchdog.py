@@ -5,28 +5,20 @@ standard library only, it is the watchdog process. The process has its own sessi
 terminal does not reach it. It reads orders from a socket whose only other end is the owner's. If that end
 closes before the owner has sent the final order, the owner has died, possibly by SIGKILL. Linux's
 parent-death signal is not suitable: it is sent when the *thread* that started the child ends.
-
-An owner may leave what is guarded to a later one. The watchdog then listens on a socket in the file system
-for a while. The first process of this user that connects is the next owner, and no other process can connect
-from then on. If none does in time, the watchdog cleans up as if the owner had died.
 """
 
 from __future__ import annotations
 
 import _socket
-import fcntl
 import json
 import os
 import select
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 MARK = "PYTEST_ETCDTLS_OWNER"
@@ -36,9 +28,6 @@ _GRACE_SECONDS = 5.0
 _SWEEPS = 5
 _MOST_SWEEPS = 250
 _PAUSE_SECONDS = 0.02
-_GLANCE_SECONDS = 30.0
-_DONE = b"done"
-"""The answer to an order that has one."""
 
 
 _INHERITED = frozenset(
@@ -99,7 +88,7 @@ class Watchdog:
         ours, theirs = _socket.socketpair()
         try:
             with closing(theirs):
-                self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+                self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", __file__, token, str(os.getpid())],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -114,10 +103,6 @@ class Watchdog:
         self._channel: _socket.socket | None = ours
         self.pid: int | None = self._process.pid
 
-    def __getstate__(self) -> dict[str, object]:
-        """Leave out what another process cannot have; :meth:`take` replaces it."""
-        return {**vars(self), "_process": None, "_channel": None, "pid": None}
-
     def guard_directory(self, path: Path) -> None:
         """Remove a directory if the owner dies."""
         self._send(directory=str(path))
@@ -130,113 +115,19 @@ class Watchdog:
         """Run a command if the owner dies, after the processes are killed."""
         self._send(command=list(argv))
 
-    def hold(self, path: Path) -> None:
-        """Lock a directory as long as the watchdog runs, so that others can see that it does.
-
-        Raises:
-            OSError: if it cannot be locked.
-        """
-        self._send(hold=str(path))
-        if self._channel is None or _line(self._channel) != _DONE:
-            raise OSError(f"{path} cannot be locked")
-
     def dismiss(self) -> None:
         """Send the final order and wait until the watchdog ends. It may be called repeatedly."""
         self._send(done=True)
-        self.give_up()
-
-    def give_up(self) -> None:
-        """Let the watchdog clean up, unless the final order was sent, and wait until it ends."""
-        if self._channel is None:
-            return
-        end(self._channel)
-        if self._process is not None:
+        if self._channel is not None:
+            self._channel.close()
             self._process.wait()
-        self._process = self._channel = self.pid = None
-
-    def leave(self, path: Path, seconds: float, state: str) -> bool:
-        """Leave everything to a later owner; return whether the watchdog does that.
-
-        Args:
-            path: the socket at which :func:`inherit` finds the watchdog.
-            seconds: time after which it cleans up.
-            state: text without line breaks for the next owner. It is kept in memory.
-        """
-        self._send(leave={"path": str(path), "seconds": seconds, "state": state})
-        if self._channel is None or _line(self._channel) != _DONE:
-            return False
-        self._channel.close()
-        if self._process is not None:
-            self._process.returncode = 0  # else Popen warns that the process has not ended
-        self._process = self._channel = self.pid = None
-        return True
-
-    def take(self, channel: _socket.socket) -> None:
-        """Become the owner, over a connection of :func:`inherit`."""
-        self._channel, self.pid = channel, peer_of(channel)[0]
+            self._channel = self.pid = None
 
     def _send(self, **order: object) -> None:
         if self._channel is not None:
             # A watchdog that was killed is not an error.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._channel.sendall(json.dumps(order).encode() + b"\n")
-
-
-def inherit(path: Path) -> tuple[_socket.socket, str] | None:
-    """Connect to a watchdog without owner, of which this process is the owner from then on.
-
-    Return the connection and the state that its last owner left; ``None`` if no watchdog of this user listens
-    there, or another process has become its owner.
-    """
-    channel = _socket.socket(socket.AF_UNIX)
-    try:
-        channel.settimeout(_GRACE_SECONDS)
-        with _reach(path) as there:
-            channel.connect(there)
-        state = _line(channel) if peer_of(channel)[1] == os.geteuid() else b""
-        channel.settimeout(None)
-    except OSError:
-        state = b""
-    if not state:
-        channel.close()
-        return None
-    return channel, state.decode()
-
-
-def end(channel: _socket.socket) -> None:
-    """End the orders over a connection to a watchdog, and wait until the watchdog ends."""
-    with closing(channel), suppress(OSError):
-        channel.shutdown(socket.SHUT_WR)
-        while channel.recv(4096):
-            pass
-
-
-def peer_of(channel: _socket.socket) -> tuple[int, int]:
-    """Return process id and user id at the other end of a connection, on Linux."""
-    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    process, user, _ = struct.unpack("3i", credentials)
-    return process, user
-
-
-def _line(channel: _socket.socket) -> bytes:
-    """Return what is sent before the first line break, nothing if the line is not complete."""
-    received = b""
-    with suppress(OSError):
-        while not received.endswith(b"\n"):
-            if not (chunk := channel.recv(65536)):
-                return b""
-            received += chunk
-    return received.removesuffix(b"\n") if received.endswith(b"\n") else b""
-
-
-@contextmanager
-def _reach(path: Path) -> Iterator[str]:
-    """Yield a path of a socket that is short enough for the system, which takes 107 bytes."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
 
 
 class GuardedDirectory:
@@ -250,12 +141,11 @@ class GuardedDirectory:
         watchdog: the watchdog, for the processes that the owner starts.
     """
 
-    def __init__(self, parent: Path | None = None, *, held: bool = False) -> None:
+    def __init__(self, parent: Path | None = None) -> None:
         """Make the directory.
 
         Args:
             parent: the directory that it is made in (default: the system's temporary directory).
-            held: whether it is locked as long as the watchdog runs.
 
         Raises:
             OSError: if it cannot be made, or the watchdog cannot be started.
@@ -268,8 +158,6 @@ class GuardedDirectory:
         try:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
-            if held:
-                self.watchdog.hold(self.path)
         except OSError:
             self.remove()
             raise
@@ -286,8 +174,7 @@ def watch(pipe: int, token: str, owner: int) -> None:
     directories: list[str] = []
     commands: list[list[str]] = []
     # If the owner is not our parent it has already ended; only what it has written is left to read.
-    orders = _orders(pipe, owner, None if os.getppid() == owner else 0)
-    while (line := next(orders, None)) is not None:
+    for line in _orders(pipe, owner, None if os.getppid() == owner else 0):
         order = json.loads(line)
         if "done" in order:
             return
@@ -297,18 +184,6 @@ def watch(pipe: int, token: str, owner: int) -> None:
             directories.append(order["directory"])
         if "command" in order:
             commands.append(order["command"])
-        if "hold" in order:
-            _answer(pipe, done=_lock(order["hold"]))
-        if "leave" in order:
-            listening = _listen(Path(order["leave"]["path"]))
-            _answer(pipe, done=listening is not None)
-            if listening is None:
-                continue
-            successor = _wait_for_successor(listening, **order["leave"])
-            if successor is None:
-                break
-            pipe, owner = successor.fileno(), peer_of(successor)[0]
-            orders = _orders(pipe, owner, None)
     if not Path("/proc/self/environ").exists():
         _kill(groups)
     for sweep in range(_MOST_SWEEPS):
@@ -322,56 +197,6 @@ def watch(pipe: int, token: str, owner: int) -> None:
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _answer(pipe: int, *, done: bool) -> None:
-    with suppress(OSError):  # the owner may have ended
-        os.write(pipe, (_DONE if done else b"refused") + b"\n")
-
-
-def _lock(directory: str) -> bool:
-    """Lock a directory until this process ends; return whether that is done."""
-    try:
-        fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _listen(path: Path) -> socket.socket | None:
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        with _reach(path) as there:
-            listening.bind(there)
-        listening.listen(1)
-    except OSError:
-        listening.close()
-        return None
-    return listening
-
-
-def _wait_for_successor(
-    listening: socket.socket, path: str, seconds: float, state: str
-) -> socket.socket | None:
-    """Return the connection of the next owner, to which the state was sent; ``None`` if the time is over."""
-    # The monotonic clock stops while the machine is suspended, and the other may be set back.
-    ends = time.monotonic() + seconds, time.time() + seconds
-    try:
-        while (left := min(ends[0] - time.monotonic(), ends[1] - time.time())) > 0:
-            listening.settimeout(min(left, _GLANCE_SECONDS))
-            with suppress(TimeoutError):
-                successor, _ = listening.accept()
-                if peer_of(successor)[1] == os.geteuid():
-                    successor.settimeout(_GRACE_SECONDS)
-                    with suppress(OSError):  # one that has ended is noticed by the end of its orders
-                        successor.sendall(state.encode() + b"\n")
-                    successor.settimeout(None)
-                    return successor
-                successor.close()
-        return None
-    finally:
-        Path(path).unlink(missing_ok=True)
-        listening.close()
 
 
 def _orders(pipe: int, owner: int, timeout: int | None) -> Iterator[bytes]:

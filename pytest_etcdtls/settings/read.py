@@ -52,8 +52,6 @@ class Owned:
         binaries: paths, or names to look up on ``PATH``; one cluster from each, after those of the images.
         config: the configuration of the clusters.
         keep: whether they keep running after the run.
-        reuse: minutes for which the shared ones wait for the next run; 0 to end those that wait, ``None`` if
-            neither is asked for.
     """
 
     backend: str = "auto"
@@ -61,7 +59,6 @@ class Owned:
     binaries: tuple[str, ...] = ()
     config: ClusterConfig = field(default_factory=ClusterConfig)
     keep: bool = False
-    reuse: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,32 +314,7 @@ def _owned(source: Source) -> Owned:
         binaries=binaries,
         config=_config(source),
         keep=source.flag("etcd_keep"),
-        reuse=read_reuse(source),
     )
-
-
-_MOST_MINUTES = 1440
-
-
-def read_reuse(source: Source) -> int | None:
-    """Return for how many minutes a cluster is left to the next run; ``None`` if none is.
-
-    Raises:
-        UsageError: if it is not a number, is too large, or contradicts ``--etcd-keep``.
-    """
-    text = source.text("etcd_reuse")
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) > _MOST_MINUTES:
-        raise UsageError(
-            f"--etcd-reuse {text!r} is not a number of minutes from 0 to {_MOST_MINUTES}: before the name of "
-            "a file write --etcd-reuse=30"
-        )
-    if source.flag("etcd_keep"):
-        raise UsageError(
-            "--etcd-keep leaves clusters to you, and --etcd-reuse to the next run: omit one of them"
-        )
-    return int(text)
 
 
 def _binary(source: Source, text: str) -> str:

@@ -35,7 +35,7 @@ from pytest_etcdtls.options import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
+from pytest_etcdtls.settings.read import owned_outline, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable
 
@@ -251,7 +251,6 @@ class Sharing:
         replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
         missing: why there is no etcd to start, empty if there is one.
         first_failure: the first failure without an etcd, until the next test.
-        kept: what became of the clusters that runs leave to the next one.
     """
 
     named: dict[str, TargetRun] = field(default_factory=dict)
@@ -260,7 +259,6 @@ class Sharing:
     replaced: list[str] = field(default_factory=list)
     missing: str = ""
     first_failure: Any = None
-    kept: list[str] = field(default_factory=list)
 
 
 _SHARING = pytest.StashKey[Sharing]()
@@ -298,45 +296,10 @@ def _after_the_first(short: str) -> str:
     return f"{short}; the first test that needed one says what was tried and how to get one"
 
 
-_KEPT = "etcdtls_kept"
-
-
 def receive_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Record that a pytest-xdist worker had no etcd, and what became of its clusters."""
+    """Record that a pytest-xdist worker had no etcd."""
     if missing := output.get(_MISSING):
         sharing_of(config).missing = missing
-    sharing_of(config).kept += output.get(_KEPT, ())
-
-
-def reused(config: pytest.Config) -> str:
-    """Return the header's line about clusters between runs. With ``--etcd-reuse=0`` they are ended.
-
-    Raises:
-        pytest.UsageError: if the option cannot be used.
-    """
-    from pytest_etcdtls.cluster.reuse import KeptClusters
-
-    try:
-        minutes = read_reuse(Values(config)) or 0
-        kept = KeptClusters(minutes)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
-    if minutes:
-        return (
-            f"etcd TLS: --etcd-reuse: clusters that wait to be taken over: {len(kept.waiting)}; those of "
-            f"this run stay for {minutes} min after it; --etcd-reuse=0 ends them"
-        )
-    text = f"--etcd-reuse=0: kept clusters that were ended: {kept.end_all()}"
-    if config.get_verbosity() < 0:  # without a header
-        sharing_of(config).kept.append(text)
-    return f"etcd TLS: {text}"
-
-
-def leave_clusters(config: pytest.Config) -> None:
-    """Leave the shared clusters of this process to the next run, with ``--etcd-reuse``."""
-    if (run := known_run(config)) is not None and (notes := run.leave()):
-        sharing_of(config).kept += notes
-        getattr(config, "workeroutput", {})[_KEPT] = notes
 
 
 def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
@@ -521,7 +484,7 @@ def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterR
     if key not in named:
         settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
         outline = owned_outline(f"etcd-{safe(source.version)}", source, settings)
-        named[key] = TargetRun(outline, settings, run.start_shared, source)
+        named[key] = TargetRun(outline, settings, run.start, source)
     return named[key]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -17,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from cluster.ending import DEADLINE, gone
 from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
 from pytest_etcdtls.errors import ClusterStartError
 
+DEADLINE = 60.0
 """Seconds after which something counts as hanging; it is not an expected duration."""
 
 OWNER = Path(__file__).parent / "owner.py"
@@ -84,6 +83,18 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def gone(pid: int) -> bool:
+    """Wait for the end of a process that is not a child of this one."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], DEADLINE)[0])
+    finally:
+        os.close(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -165,29 +176,6 @@ def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
-
-
-def test_a_directory_is_locked_as_long_as_its_watchdog_runs(tmp_path: Path) -> None:
-    watchdog = Watchdog("holding")
-    watchdog.hold(tmp_path)
-    with pytest.raises(OSError, match="missing cannot be locked"):
-        watchdog.hold(tmp_path / "missing")
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    try:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        watchdog.dismiss()
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        os.close(descriptor)
-
-
-def test_a_watchdog_that_cannot_listen_stays_with_its_owner(tmp_path: Path) -> None:
-    watchdog = Watchdog("staying")
-    watchdog.guard_directory(tmp_path)
-    assert not watchdog.leave(tmp_path / "missing" / "socket", 60, "state")
-    watchdog.give_up()
-    assert not tmp_path.exists()
 
 
 def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:

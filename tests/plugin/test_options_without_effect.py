@@ -14,7 +14,6 @@ BY_FLAG = {option.flag: option for option in OPTIONS}
 VALUES = {
     "--etcd-cluster-scope": "module",
     "--etcd-clusters": "clusters.toml",
-    "--etcd-reuse": "30",
     "--etcd-report": "report.json",
 }
 """Of options that are read with the invocation. Files are not opened by then."""
@@ -34,7 +33,7 @@ OF_THE_SUITE = {
 }
 OF_STARTED = {
     *("--etcd-backend", "--etcd-image", "--etcd-binary", "--etcd-size", "--etcd-key-type"),
-    *("--etcd-keep", "--etcd-reuse"),
+    "--etcd-keep",
 }
 OF_TESTS = {"--etcd-cluster-scope", "--etcd-allow-writes"}
 OF_A_LIST = {"--etcd-shard", "--etcd-clusters-trusted"}
@@ -57,16 +56,16 @@ REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "owned": (("--etcd-conformance",), OF_LIVE_ALONE | OF_FILES | OF_A_LIST),
     "owned alone": (SUITE_ALONE, OF_LIVE_ALONE | OF_FILES | OF_TESTS | OF_A_LIST),
-    "live": ((ENDPOINT,), {"--etcd-image", "--etcd-binary", "--etcd-reuse"} | OF_LISTS),
+    "live": ((ENDPOINT,), {"--etcd-image", "--etcd-binary"} | OF_LISTS),
     "live alone": ((*SUITE_ALONE, ENDPOINT), OF_STARTED | OF_TESTS | OF_LISTS),
-    "replay": (REPLAY, OF_LIVE_ALONE | LIVE | OF_LISTS | {"--etcd-reuse"}),
+    "replay": (REPLAY, OF_LIVE_ALONE | LIVE | OF_LISTS),
     "replay alone": (
         (*SUITE_ALONE, *REPLAY),
-        OF_LIVE_ALONE | LIVE | OF_LISTS | OF_TESTS | {"--etcd-size", "--etcd-reuse"},
+        OF_LIVE_ALONE | LIVE | OF_LISTS | OF_TESTS | {"--etcd-size"},
     ),
     "clusters": (
         ("--etcd-clusters=clusters.toml",),
-        {*LIVE, "--etcd-config", "--etcd-image", "--etcd-binary", "--etcd-reuse"} | ONE_CLUSTER,
+        {*LIVE, "--etcd-config", "--etcd-image", "--etcd-binary"} | ONE_CLUSTER,
     ),
     "clusters alone": (
         (*SUITE_ALONE, "--etcd-clusters=clusters.toml"),
