@@ -2,7 +2,7 @@
 
 All of them are one etcd of one member, under as many labels: what is measured is our side. Seconds of the
 processor depend less on other work than those on the wall. Nothing here is asserted anywhere; what was
-measured once is in ``docs/scale.md``.
+measured once is in ``docs/measured.md``.
 """
 
 from __future__ import annotations

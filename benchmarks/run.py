@@ -1,6 +1,6 @@
 """Measures what the plugin costs, in one run, and prints ratios: ``python benchmarks/run.py``.
 
-Nothing here is asserted anywhere. What was measured once is in ``docs/performance.md``.
+Nothing here is asserted anywhere. What was measured once is in ``docs/measured.md``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The outcome of a check; ``docs/interpreting-results.md`` explains each one."""
+    """The outcome of a check; ``docs/results.md`` explains each one."""
 
     CONFORMS = "conforms"
     VIOLATES = "violates"

@@ -1,9 +1,9 @@
-"""The catalogue of checks as Markdown pages."""
+"""The catalogue of checks as a page of Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from pytest_etcdtls.registry import Check
@@ -46,8 +46,8 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def checks_index(checks: Iterable[Check]) -> str:
-    """Return the page that leads to the page of each family."""
+def checks_page(checks: Iterable[Check]) -> str:
+    """Return the page."""
     checks = list(checks)
     opt_in = sum(check.opt_in for check in checks)
     must = sum(check.level is Level.MUST for check in checks)
@@ -62,24 +62,22 @@ def checks_index(checks: Iterable[Check]) -> str:
         "| family | checks | subject |",
         "|---|--:|---|",
         *(
-            f"| [{family}](checks/{family}.md) | {len(members)} | {SUBJECTS.get(family, '')} |"
+            f"| [{family}](#{family}) | {len(members)} | {SUBJECTS.get(family, '')} |"
             for family, members in families.items()
         ),
         "",
         "`pytest --etcd-list-checks` prints a line for each, `pytest --etcd-explain ID` one in full, and",
         "`--etcd-check` selects by id, family, pattern or source. What outcomes mean is in",
-        "[interpreting results](interpreting-results.md).",
+        "[interpreting results](results.md).",
         "",
-        "For developers: [which facts each check needs and what proves it](check-proofs.md). This page and",
-        "those of the families are written by `make docs`.",
-        "",
+        "[The facts](facts.md#needs-and-proofs) lists what each check needs and what",
+        "proves it. `make docs` writes this page.",
     ]
-    return "\n".join(lines)
-
-
-def family_pages(checks: Iterable[Check]) -> dict[str, str]:
-    """Return the page of each family, by family."""
-    return {family: _family_page(family, members) for family, members in _families(checks).items()}
+    for family, members in families.items():
+        lines += ["", f"## {family}"]
+        for check in members:
+            lines += ["", *_check(check)]
+    return "\n".join([*lines, ""])
 
 
 def _families(checks: Iterable[Check]) -> dict[str, list[Check]]:
@@ -87,22 +85,8 @@ def _families(checks: Iterable[Check]) -> dict[str, list[Check]]:
     return {name: list(members) for name, members in groupby(ordered, key=lambda check: check.family)}
 
 
-def _family_page(family: str, checks: Sequence[Check]) -> str:
-    subject = SUBJECTS.get(family, "")
-    lines = [
-        f"# The checks of the family {family}",
-        "",
-        f"{len(checks)} checks: {subject}. All families: [the checks](../checks.md).",
-        "",
-        *(f"- [`{check.id}`](#{anchor(check.id)})" for check in checks),
-    ]
-    for check in checks:
-        lines += ["", *_check(check)]
-    return "\n".join([*lines, ""])
-
-
 def _check(check: Check) -> Iterator[str]:
-    yield f"## `{check.id}`"
+    yield f"### `{check.id}`"
     yield ""
     yield f"**{as_text(check.requirement)}** {check.level_text}, {check.severity}; {_judges(check)}."
     for paragraph in check.explanation.split("\n\n"):

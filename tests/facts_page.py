@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from checks_page import cell
+from zoo.matrix import killed_elsewhere
+from zoo.members import ZOO
 
 import pytest_etcdtls.lifecycle.experiment_table  # noqa: F401 - samples and probes of experiments
 from pytest_etcdtls.facts.api import Exchange
-from pytest_etcdtls.facts.fact import Fact, Planned, facts
+from pytest_etcdtls.facts.fact import Fact, Need, Planned, facts
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.registry import catalogue
@@ -22,13 +25,22 @@ from pytest_etcdtls.target import Listener, PortCredentials, Target
 _HEAD = """\
 # The facts
 
-A check requests a fact by annotating a parameter with its type: see [Writing a check](writing-a-check.md).
+A check requests a fact by annotating a parameter with its type: see [Checks of your own](own-checks.md).
 If the fact has a key, write `Annotated[Type, "key"]`. The column "connections" counts the connections of the
 observation itself, on an `https` client listener with one client certificate. The number in parentheses
 includes all observations that it needs, if none of them was made before. A run makes each observation once.
 Retries are not included. All {number} facts can be imported from `pytest_etcdtls.facts`. This page is written
 by `make docs`.
 """
+
+_PROOFS = """\
+## Needs and proofs
+
+Every check is proved by a fault that it finds: on a misconfigured etcd of [the kill matrix](kill-matrix.md),
+which names it, or in a test of its own with another real etcd or a fake server.
+
+| check | facts | proved by |
+|---|---|---|"""
 
 _INTERNAL = "Only other facts use these, because they hold keys or are reported in another form"
 
@@ -50,7 +62,23 @@ def facts_page() -> str:
         lines.append("")
     internal = sorted(type_.__name__ for type_ in set(facts()) - needed)
     lines += ["## Internal", "", f"{_INTERNAL}: {', '.join(f'`{name}`' for name in internal)}.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, _PROOFS, *_proofs(), ""])
+
+
+def _proofs() -> Iterator[str]:
+    elsewhere = killed_elsewhere()
+    in_zoo = Counter(check for member in ZOO for check in member.proves())
+    for check in catalogue().values():
+        needs = ", ".join(dict.fromkeys(_need(need) for need in check.needs.values()))
+        proofs = []
+        if number := in_zoo[check.id]:
+            proofs.append(f"{number} misconfigured cluster{'s' if number > 1 else ''}")
+        proofs += [f"[{Path(file).name}](../{file})" for file in dict.fromkeys(elsewhere.get(check.id, ()))]
+        yield f"| `{check.id}` | {needs} | {', '.join(proofs)} |"
+
+
+def _need(need: Need) -> str:
+    return f"`{need.type.__name__}`" + (f" of `{need.key}`" if need.key else "")
 
 
 def _path(module: str) -> str:

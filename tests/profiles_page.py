@@ -44,7 +44,7 @@ references.
 - **A threshold only tightens** what a check accepts without a profile. The larger of
   `--etcd-expiry-days` and `expiry_days` applies.
 - **NOTE** means that a finding is a remark on the result, and the check conforms. A MUST cannot become a
-  NOTE. To accept a finding of a MUST, write a [waiver](interpreting-results.md), which has a reason and an
+  NOTE. To accept a finding of a MUST, write a [waiver](results.md), which has a reason and an
   expiry date.
 - **A section in which the guideline says shall or must is a MUST.** If the whole guideline only recommends,
   as the BSI's does, its sections are MUSTs too: a user of the profile wants its recommendations judged.

@@ -83,6 +83,12 @@ def fenced(page: str, language: str) -> list[str]:
     ]
 
 
+def section(page: str, heading: str) -> str:
+    """Return the part of a page below that heading of the second level."""
+    _, _, below = (ROOT / page).read_text().partition(f"\n## {heading}\n")
+    return below.partition("\n## ")[0]
+
+
 def _blocks(name: str, text: str) -> Iterator[Command]:
     for found in _BLOCK.finditer(text):
         if found["language"] not in _SHELLS:

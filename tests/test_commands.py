@@ -95,7 +95,7 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         client, peer = (
             url.removeprefix("https://") for url in (one.members[0].client_url, one.members[0].peer_url)
         )
-        [clusters] = fenced("docs/scale.md", "toml")
+        [clusters] = fenced("docs/clusters.md", "toml")
         for shown, real in (("10.0.0.11:2379", client), ("10.0.0.11:2380", peer), ("10.0.1.11:2379", client)):
             clusters = clusters.replace(shown, real)
         (directory / "clusters.toml").write_text(clusters)
@@ -177,14 +177,14 @@ def test_the_examples_of_writing_a_check(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "conftest.py"):
         shutil.copy(path, tmp_path)
-    checked, _, misconfigured, fakes, fact = fenced("docs/writing-a-check.md", "python")
+    *_, checked, _, misconfigured, fakes, fact = fenced("docs/own-checks.md", "python")
     (tmp_path / "pytest_etcdtls/checks/api_methods.py").write_text(checked)
     (tmp_path / "pytest_etcdtls/facts/no_alpn.py").write_text(fact)
     (tmp_path / "tests/zoo/methods.py").write_text(fakes)
     # The zoo has this one, and names are unique.
     misconfigured = misconfigured.replace("client-wrong-san", "client-another-san")
     (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured)
-    [commands] = [one.code for one in commands_of("docs/writing-a-check.md") if "-k version" in one.code]
+    [commands] = [one.code for one in commands_of("docs/own-checks.md") if "-k version" in one.code]
     for command in [*commands.splitlines(), ".venv/bin/python -c 'import pytest_etcdtls.facts.no_alpn'"]:
         ended = subprocess.run(
             ["sh", "-c", command.replace(".venv/bin/python", sys.executable)],

@@ -1,4 +1,4 @@
-"""Every request that the suite may send to an etcd, for ``docs/safety.md``. A proxy holds it to this list."""
+"""Every request that the suite may send to an etcd, for ``docs/limits.md``. A proxy holds it to this list."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ starts for them. This page is written by `make docs`.
 """
 
 
-def safety_page() -> str:
+def limits_page() -> str:
     """Return the page."""
     lines = [_ABOVE]
     for sent, allowed in ALLOWED.items():

@@ -1,4 +1,4 @@
-"""The lines that a run leaves in etcd's log, for ``docs/safety.md``; ``test_logged_lines.py`` counts them."""
+"""The lines that a run leaves in etcd's log, for ``docs/limits.md``; ``test_logged_lines.py`` counts them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def count(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
         if entry["msg"] in NOT_COUNTED or "took too long" in entry["msg"] or "slow" in entry["msg"]:
             continue  # the latter are about a busy machine
         if entry["msg"] not in REJECTED:
-            raise ValueError(f"a line that docs/safety.md does not have: {line}")
+            raise ValueError(f"a line that docs/limits.md does not have: {line}")
         counts[REJECTED[entry["msg"]]][re.split(r": x509:|; | \(|: \[", entry["error"])[0]] += 1
     errors = counts["client"] | counts["peer"]
     return {error: (counts["client"][error], counts["peer"][error]) for error in errors}

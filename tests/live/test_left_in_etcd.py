@@ -1,4 +1,4 @@
-"""Counts what a run leaves in etcd, see docs/safety.md."""
+"""Counts what a run leaves in etcd, see docs/limits.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run leaves the lines in etcd's log that docs/safety.md lists."""
+"""One run leaves the lines in etcd's log that docs/limits.md lists."""
 
 from __future__ import annotations
 

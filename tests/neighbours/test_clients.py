@@ -1,4 +1,4 @@
-"""Each client behaves as ``docs/clients.md`` says, on every etcd at hand."""
+"""Each client behaves as ``docs/developer.md`` says, on every etcd at hand."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shown_commands import section
 from starting import start_process
 
 from pytest_etcdtls import Cluster, ClusterConfig, Credentials, Observer
 from pytest_etcdtls.cluster.sources import binary_version
 
-PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+PAGE = section("docs/developer.md", "Client libraries")
 PROGRAM = Path(__file__).with_name("client_program.py")
 REFUSED = (
     "none",

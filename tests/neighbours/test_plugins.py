@@ -1,4 +1,4 @@
-"""With each plugin of ``docs/plugins.md`` the verdict on two etcds is that without it, and is printed."""
+"""With each plugin of ``docs/developer.md`` the verdict on two etcds is that without it, and is printed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import yaml
 from plugin.live_etcd import Live
+from shown_commands import section
 from starting import start_process
 
 from pytest_etcdtls import ClusterConfig
 
-PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+PAGE = section("docs/developer.md", "Plugins of pytest")
 CHECKS = "--etcd-check=listener,cert.trusted,mtls.no-certificate"
 WRONG = "mtls.no-certificate"
 """The check that an etcd without client authentication violates."""

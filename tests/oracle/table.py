@@ -141,7 +141,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
         "violates if and only if Go refuses.** The exceptions are listed below. No check may be broken.",
         "",
         "OpenSSL and Python get the chain in a TLS handshake. If only they refuse it, SHOULD checks warn and",
-        "name the client: see [Certificates](certificates.md).",
+        "name the client: see [Certificates](evidence.md#certificates-that-clients-refuse).",
         "",
         f"This page: {len(rows)} cases, seeds {seed} to {seed + len(rows) // CHUNK - 1}; {go};",
         f"{ssl.OPENSSL_VERSION} with its defaults, and with the flags that Python sets from 3.13 on (strict,",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shown_commands import section
 
 from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -57,17 +58,17 @@ def test_the_comparison_has_a_row_for_each_cluster(tmp_path: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.7")
-def test_the_connections_on_the_performance_page_are_current(
+def test_the_connections_on_the_page_of_measurements_are_current(
     newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     judging = runpy.run_path(str(ROOT / "benchmarks" / "judging.py"))
     with start_cluster(ClusterConfig(), find_etcd("process", binary=newest_etcd)) as cluster:
         today = judging["connections_of_judging"](cluster, tmp_path)
-    page = (ROOT / "docs" / "performance.md").read_text()
+    page = section("docs/measured.md", "Performance")
     [first, *others] = map(int, re.findall(r"(\d+) (?:connections|times `openssl)", page))
     assert others == [first]
-    assert abs(today - first) <= first / 20, f"{today} today: measure docs/performance.md anew"
+    assert abs(today - first) <= first / 20, f"{today} today: measure docs/measured.md anew"
 
 
 @pytest.mark.usefixtures("etcd_binaries")

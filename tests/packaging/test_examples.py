@@ -10,9 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from shown_commands import section
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PAGE = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+PAGE = section("docs/developer.md", "Examples")
 
 
 def copied(name: str, tmp_path: Path) -> Path:

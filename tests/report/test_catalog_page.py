@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from checks_page import anchor, as_text, cell, checks_index, family_pages, linked
+from checks_page import as_text, cell, checks_page, linked
 
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
@@ -16,9 +16,8 @@ CHECKS = catalogue()
 
 
 def section(identifier: str) -> list[str]:
-    [page] = family_pages([CHECKS[identifier]]).values()
-    lines = page.splitlines()
-    return lines[lines.index(f"## `{identifier}`") :]
+    lines = checks_page([CHECKS[identifier]]).splitlines()
+    return lines[lines.index(f"### `{identifier}`") :]
 
 
 def test_a_check_is_shown_in_full() -> None:
@@ -36,7 +35,7 @@ def test_flags_are_those_of_the_ports_that_are_judged() -> None:
         (Role.PEER, "`--peer-client-cert-auth=true`"),
         (Role.CLIENT, "`--client-cert-auth=true`"),
     ):
-        assert flag in family_pages([replace(check, roles=frozenset({role}))])["mtls"]
+        assert flag in checks_page([replace(check, roles=frozenset({role}))])
 
 
 def test_an_opt_in_check_shows_how_to_request_it() -> None:
@@ -44,17 +43,10 @@ def test_an_opt_in_check_shows_how_to_request_it() -> None:
     assert f"- runs only when asked for: `--etcd-check={check.id}`" in section(check.id)
 
 
-def test_every_check_is_listed_on_the_page_of_its_family() -> None:
-    pages = family_pages(CHECKS.values())
-    assert all(
-        f"- [`{check.id}`](#{anchor(f'`{check.id}`')})\n" in pages[check.family] for check in CHECKS.values()
-    )
-
-
-def test_the_index_counts_the_checks_and_links_every_family() -> None:
-    page = checks_index(CHECKS.values())
+def test_the_page_counts_the_checks_and_links_every_family() -> None:
+    page = checks_page(CHECKS.values())
     assert page.startswith(f"# The checks\n\n{len(CHECKS)} checks in ")
-    numbers = re.findall(r"^\| \[(\w+)\]\(checks/\1\.md\) \| (\d+) \|", page, re.MULTILINE)
+    numbers = re.findall(r"^\| \[(\w+)\]\(#\1\) \| (\d+) \|", page, re.MULTILINE)
     assert dict(numbers) == {
         family: str(number) for family, number in Counter(c.family for c in CHECKS.values()).items()
     }

@@ -125,7 +125,7 @@ def _by_check(rows: Iterable[Row]) -> list[str]:
     lines = [
         "## By check",
         "",
-        "Separate tests prove the other checks: see [check-proofs.md](check-proofs.md).",
+        "Separate tests prove the other checks: see [needs and proofs](facts.md#needs-and-proofs).",
         "",
         "| check | proved by |",
         "|---|---|",
