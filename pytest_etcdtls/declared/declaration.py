@@ -235,6 +235,10 @@ class SourceLine:
         file = escaped(self.file)
         return file if self.line is None else f"{file}:{self.line}"
 
+    def below(self, lines: int) -> SourceLine:
+        """Return the line that many lines below it."""
+        return self if self.line is None else SourceLine(self.file, self.line + lines)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

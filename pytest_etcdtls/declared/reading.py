@@ -47,15 +47,14 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.shell import (
-    Allowance,
+    Expansion,
     ProgramStart,
     Variable,
     Word,
     find_etcd,
     find_in_script,
+    is_command,
     is_proxy,
-    split_commands,
-    split_off_etcd,
 )
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
@@ -105,13 +104,22 @@ class Arguments:
 
 
 def parse_arguments(words: Sequence[Word]) -> Arguments:
-    """Return the flags in the words that follow the program."""
+    """Return the flags in the words that follow the program.
+
+    Raises:
+        UsageError: if a word that may contain any flags is not in the file.
+    """
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []
     rest = deque(words)
     while rest:
         word = rest.popleft()
+        if word.unresolved and "=" not in word.text:
+            raise UsageError(
+                f"{word.place}: the arguments in {', '.join(word.unresolved)} are not in this file: pass a "
+                "copy with them written out"
+            )
         if word.text == "--":
             mistakes += [_stray(stray, None) for stray in [*rest][:1]]
             replayable += [word.text, *(stray.text for stray in rest)]
@@ -178,8 +186,10 @@ NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
 _LONGEST_VALUE: Final = 128 * 1024
 """The longest argument that Linux passes to a program, in octets (``MAX_ARG_STRLEN``)."""
 
+_GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _REQUIRED: Final = names(
     """
+    GODEBUG SSL_CERT_FILE SSL_CERT_DIR
     cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
     peer-cert-file peer-key-file peer-client-cert-auth peer-trusted-ca-file peer-crl-file peer-auto-tls
     peer-cert-allowed-cn peer-cert-allowed-hostname listen-client-urls listen-peer-urls listen-metrics-urls
@@ -279,9 +289,6 @@ class Merger:
             ]
 
 
-_GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
 def assemble(
     invocation: ProgramStart,
     *,
@@ -315,6 +322,10 @@ def assemble(
         path, text = _open_configuration(config, open_file)
         merger.hide(flags, variables.values())
         merger.take(read_configuration(text, path))
+    of_go = [variables[name] for name in _GO if name in variables]
+    for variable in of_go:
+        if variable.unresolved:
+            merger.leave_out(_of_variable(variable), variable.unresolved)
     own = [
         _of_variable(variable)
         for variable in variables.values()
@@ -333,7 +344,7 @@ def assemble(
         image=invocation.image,
         version=tag_version(invocation.image),
         mounts=mounts,
-        go_environment=MappingProxyType({name: variables[name].value for name in _GO if name in variables}),
+        go_environment=MappingProxyType({variable.name: variable.value for variable in of_go}),
         etcdctl=MappingProxyType(
             {name: variable.value for name, variable in variables.items() if name.startswith("ETCDCTL_")}
         ),
@@ -424,10 +435,10 @@ def from_command_line(
 
 
 def read_command_line(text: str, file: str) -> ProgramStart:
-    """Return how the commands in a text start etcd.
+    """Return how the command in a text starts etcd.
 
     Raises:
-        UsageError: if no command starts etcd, or several do.
+        UsageError: if it does not, or in a way that is not read.
     """
     if "\0" in text:
         return _of_words([Word(part, SourceLine(file)) for part in text.split("\0") if part], file)
@@ -435,20 +446,13 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         roots = documents(text, file)
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
-    starts = find_in_script(Word(text, SourceLine(file, 1)), (), Allowance())
-    if len(starts) != 1:
-        raise UsageError(
-            f"{file}: {len(starts) or 'no'} commands in it start etcd, and exactly one is wanted"
-        )
-    return starts[0]
+    return find_in_script(Word(text, SourceLine(file, 1)), (), Expansion())
 
 
 def _of_words(words: list[Word], file: str) -> ProgramStart:
     if words and words[0].text.startswith("-"):
         words.insert(0, Word("etcd", words[0].place))
-    allowance = Allowance()
-    allowance.take("words", words[0].place if words else SourceLine(file), len(words))
-    started = find_etcd(words, (), allowance)
+    started = find_etcd(words, (), Expansion())
     if started is None:
         # The first word is not shown: the file may be one with a password.
         raise UsageError(f"{file}: this is not etcd's command line: its program is not etcd")
@@ -485,7 +489,7 @@ def recognise(text: str, file: str) -> Form:
             return Form.ENVIRONMENT_FILE  # as Debian ships it: only comments
         raise UsageError(f"{file} holds comments only: pass {KINDS}")
     is_list = lines[0].startswith(("- ", "[")) or lines[0] == "-"  # as in a manifest or docker inspect
-    if is_list or _starts_etcd(text, file):
+    if is_list or Word(lines[0], SourceLine(file)).is_flag or is_command(text):
         return Form.COMMAND_LINE
     if re.match(r"(export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=", lines[0]):
         return Form.ENVIRONMENT_FILE
@@ -499,15 +503,6 @@ def recognise(text: str, file: str) -> Form:
     if looks_like_configuration(text, file):
         return Form.YAML
     raise UsageError(f"{file} is not a declaration of etcd: pass {KINDS}")
-
-
-def _starts_etcd(text: str, file: str) -> bool:
-    """Return whether a text begins with a flag, or is a script with a command that starts etcd."""
-    try:
-        commands = list(split_commands(text, SourceLine(file, 1), {}, Allowance()))
-    except UsageError:
-        return False
-    return bool(commands) and (commands[0][0].is_flag or any(map(split_off_etcd, commands)))
 
 
 MAXIMUM_SIZE: Final = 1024 * 1024

@@ -1,21 +1,22 @@
-"""Command lines: words, shell syntax, and the etcd program in them.
+"""Command lines: how they start etcd.
 
-The simple commands of a POSIX shell are read: quotes, backslashes, ``$NAME``, ``${NAME:-default}`` and
-assignments (Shell Command Language, 2.2 and 2.6). ``shlex`` is not used, because it expands no variables and
-gives no line for a word. Nothing is executed. What only an execution would tell (``$(...)``, positional
-parameters, variables of the caller) leaves a word *unresolved*, which is an error only where the word decides
-about TLS.
+A command is an argument vector already (``/proc/PID/cmdline``, the ``command`` of a container), or one
+command of a shell, whose words ``shlex`` splits. As much of the shell is read as packages and manifests ship:
+quotes, backslashes, ``$NAME`` and ``${NAME}`` (Shell Command Language, 2.2 and 2.6). Nothing is executed. A
+value that only an execution would tell, as ``$(nproc)``, leaves a word *unresolved*. That is an error only
+where the word decides about TLS.
 
-Conditions and loops are not followed: every command that starts etcd is found, whichever would be executed.
+Everything else that starts etcd is refused: several commands, redirections, other launchers. What such a
+script starts is known when it runs, and then ``/proc`` has it.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -24,19 +25,15 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.flags import names
 from pytest_etcdtls.errors import UsageError
 
-_LAUNCHERS = names("docker env exec ionice nice podman")
-"""Programs that start the program named in their arguments, in the units and manifests of packages."""
-
-_OTHER_LAUNCHERS = names(
+_SHELLS = names("sh bash ash dash")
+_RUNTIMES = names("docker podman")
+_LAUNCHERS = names(
     """
-    chrt dumb-init gosu nerdctl nohup numactl runuser setpriv su-exec sudo systemd-cat taskset time timeout
-    tini
+    chrt dumb-init gosu ionice nerdctl nice nohup numactl runuser setpriv su-exec sudo systemd-cat systemd-run
+    taskset time timeout tini
     """
 )
-"""Programs that do so too, each with options of its own, and are refused."""
-
-_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_RUNTIMES = frozenset({"docker", "podman"})
+"""Programs that start the program named in their arguments, each with options of its own; refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +56,14 @@ class Word:
         return re.match(r"--?[A-Za-z]", self.text) is not None
 
     @property
+    def program(self) -> str:
+        """The name of the program that it names."""
+        return PurePosixPath(self.text).name
+
+    @property
     def is_etcd(self) -> bool:
         """Whether it names the etcd program."""
-        return "=" not in self.text and PurePosixPath(self.text).name in ("etcd", "etcd.exe")
+        return "=" not in self.text and self.program in ("etcd", "etcd.exe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,90 +97,8 @@ class ProgramStart:
     image: str | None = None
 
 
-_ALLOWED: Final = {
-    "words": 50_000,
-    "characters of variables": 4 * 1024 * 1024,
-    "scripts within scripts": 100,
-    "commands that start etcd": 100,
-}
-
-
-class Allowance:
-    """What reading one declaration may cost: variables that contain each other can expand to any size."""
-
-    def __init__(self) -> None:
-        self._left = dict(_ALLOWED)
-
-    def take(self, kind: str, place: SourceLine, number: int = 1) -> None:
-        """Count what is read; ``kind`` is a key of the table of what is allowed.
-
-        Raises:
-            UsageError: if it is more than a declaration can need.
-        """
-        self._left[kind] -= number
-        if self._left[kind] < 0:
-            raise UsageError(
-                f"{place}: more than {_ALLOWED[kind]} {kind}, which no declaration of etcd has: pass the "
-                "part that starts etcd"
-            )
-
-
-class Lines:
-    """The line numbers in a text.
-
-    Args:
-        text: the text.
-        place: the position of its first line.
-    """
-
-    def __init__(self, text: str, place: SourceLine) -> None:
-        self._place = place
-        self._ends = [end.start() for end in re.finditer("\n", text)] if place.line is not None else []
-
-    def at(self, index: int) -> SourceLine:
-        """Return the line of an index in the text."""
-        line = self._place.line
-        return (
-            self._place
-            if line is None
-            else SourceLine(self._place.file, line + bisect_left(self._ends, index))
-        )
-
-
-def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word, ...]] | None:
-    """Return the words before the etcd program, and the program with its arguments.
-
-    Return ``None`` if the words do not start etcd. A word ``etcd`` after an option, as in
-    ``docker run --name etcd``, is that option's value.
-
-    Raises:
-        UsageError: if a program that is not followed starts etcd.
-    """
-    first = next((word for word in words if "=" not in word.text), None)
-    if first is None:
-        return None
-    program = PurePosixPath(first.text).name
-    if program in _OTHER_LAUNCHERS and any(word.is_etcd and flag.is_flag for word, flag in pairwise(words)):
-        raise UsageError(
-            f"{first.place}: etcd is started by {program}, whose arguments are not read; pass a copy in "
-            "which the command begins with etcd, or the command line of the running process"
-        )
-    if not (first.is_etcd or program in _LAUNCHERS):
-        return None
-    runtime = any(PurePosixPath(word.text).name in _RUNTIMES for word in words)
-    for number, word in enumerate(words):
-        before = words[number - 1].text if number else ""
-        follows_option = runtime and before.startswith("-") and before != "--"
-        if word.is_etcd and ("bin/" in word.text or not follows_option):
-            return tuple(words[:number]), tuple(words[number:])
-    return None
-
-
 PROXIES: Final = frozenset({"gateway", "grpc-proxy"})
 """Subcommands of etcd that start a proxy, not a member."""
-
-_KEYWORDS: Final = frozenset({"then", "else", "do", "{"})
-"""Words of the shell that a command may follow directly."""
 
 
 def is_proxy(started: ProgramStart) -> bool:
@@ -186,243 +106,221 @@ def is_proxy(started: ProgramStart) -> bool:
     return len(started.program) > 1 and started.program[1].text in PROXIES
 
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`]*))?\})")
-_OPERATORS = ";&|()<>\n"
-_SET_BEFORE = frozenset({"export", "env"})
+def not_read(place: SourceLine, what: str) -> UsageError:
+    """Return the error for a start of etcd that is recognised and not read."""
+    return UsageError(
+        f"{place}: {what} is not read: pass the command line of the running etcd instead (the output of "
+        "cat /proc/PID/environ /proc/PID/cmdline), or no declaration but --etcd-endpoint"
+    )
 
 
-@dataclass
-class _Reader:
-    """A text that is parsed from left to right."""
+class Expansion:
+    """Counts the characters that variables expand to: those that contain each other reach any size."""
 
-    text: str
-    lines: Lines
-    variables: Mapping[str, Variable]
-    allowance: Allowance
-    index: int = 0
-    pieces: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    _MAXIMUM = 4 * 1024 * 1024
 
-    @property
-    def here(self) -> SourceLine:
-        return self.lines.at(self.index)
+    def __init__(self) -> None:
+        self._length = 0
 
-    def next(self) -> str:
-        char = self.text[self.index]
-        self.index += 1
-        return char
+    def value(self, variable: Variable) -> str:
+        """Return the value of a variable.
+
+        Raises:
+            UsageError: if all values together are longer than a declaration can need.
+        """
+        self._length += len(variable.value)
+        if self._length > self._MAXIMUM:
+            raise UsageError(
+                f"{variable.place}: variables expand to more than {self._MAXIMUM} characters, which no "
+                "declaration of etcd has: pass the part that starts etcd"
+            )
+        return variable.value
 
 
-def split_commands(
-    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance
-) -> Iterator[list[Word]]:
-    """Yield the words of each simple command.
+_LONGEST_LINE = 32 * 1024
+
+
+def split_line(line: str, place: SourceLine, operators: str = "") -> list[str]:
+    """Return the words of one line, with quotes and backslashes resolved.
+
+    Args:
+        line: the line.
+        place: its position, for messages.
+        operators: characters that are words of their own outside of quotes.
 
     Raises:
-        UsageError: if a quote is not closed, or the allowance is exceeded.
+        UsageError: if a quotation mark is not closed, or the line is too long.
     """
-    known = dict(variables)
-    reader = _Reader(text, Lines(text, place), known, allowance)
-    command: list[Word] = []
-    while reader.index < len(text):
-        char = text[reader.index]
-        if text.startswith("\\\n", reader.index):
-            reader.index += 2
-        elif char in " \t\r":
-            reader.index += 1
-        elif char == "#":
-            end = text.find("\n", reader.index)
-            reader.index = end if end >= 0 else len(text)
-        elif char in _OPERATORS:
-            reader.index += 1
-            is_redirection = char in "<>" and text[reader.index - 2].isdecimal()
-            if command and is_redirection and command[-1].text.isdecimal():
-                command.pop()  # the file descriptor: 2>&1
-            if command:
-                yield command
-                known |= assignments(command)
-            command = []
-        else:
-            word = _word(reader)
-            allowance.take("words", word.place)
-            if word.text or word.unresolved not in (("$@",), ("$*",)):  # a script is run without arguments
-                command.append(word)
-    if command:
-        yield command
+    if len(line) > _LONGEST_LINE:
+        raise UsageError(
+            f"{place}: the command is longer than {_LONGEST_LINE} characters, no start of etcd is"
+        )
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=operators)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError as error:
+        what = "a quotation mark is not closed" if "quotation" in str(error) else "a backslash ends the line"
+        raise UsageError(f"{place}: {what}") from error
 
 
-def assignments(command: list[Word]) -> dict[str, Variable]:
-    """Return the variables that the words before a command set, including ``export`` and ``env``."""
-    variables: dict[str, Variable] = {}
-    for word in command:
-        if match := _ASSIGNMENT.fullmatch(word.text):
-            variables[match[1]] = Variable(match[1], match[2], word.place, ", ".join(word.unresolved))
-        elif word.text not in _SET_BEFORE:
-            break
-    return variables
+_OPERATORS = "();<>|&"
+_IDLE = re.compile(r"^[ \t]*(?:#.*|set [-+][a-z]+(?: pipefail)?)$", re.MULTILINE)
+"""Comments, and lines such as ``set -euo pipefail``."""
+_BETWEEN_WORDS = re.compile(r"(?<=\s)\\\n|\\\n(?=\s)")
+_REFERENCE = re.compile(
+    r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\}|\([^()]*\)|\{[^{}]*\}|[\d@*#?!$-])|`[^`]*`", re.ASCII
+)
+_NOT_READ = (
+    (re.compile("\0"), "a NUL character"),
+    (re.compile(r"'.*[$`]|[$`].*'", re.DOTALL), "single quotation marks beside a $"),
+    (re.compile(r"\\[$`]"), "an escaped $"),
+    (re.compile(r"\$(?![A-Za-z_{(\d@*#?!$-])", re.ASCII), "a $ that stands for itself"),
+    (re.compile(r"\\\\\n"), "an escaped backslash at the end of a line"),
+)
+"""Where ``shlex`` and a shell differ, or its words do not tell what was quoted."""
 
 
-def _word(reader: _Reader) -> Word:
-    place = reader.here
-    reader.pieces, reader.missing = [], []
-    while reader.index < len(reader.text) and reader.text[reader.index] not in " \t\r" + _OPERATORS:
-        char = reader.next()
-        if char == "'":
-            _quoted(reader, place)
-        elif char == '"':
-            _double_quoted(reader, place)
-        elif char == "\\":
-            _escaped(reader)
-        elif char in "$`":
-            _expand(reader)
-        else:
-            reader.pieces.append(char)
-    return Word("".join(reader.pieces), place, tuple(reader.missing))
+def split_script(script: Word, variables: Mapping[str, Variable], expansion: Expansion) -> Iterator[Word]:
+    """Yield the words of a script that is one command and is run without arguments.
+
+    Raises:
+        UsageError: if it is more than that.
+    """
+    for pattern, what in _NOT_READ:
+        if pattern.search(script.text):
+            raise not_read(script.place, what)
+    text = _IDLE.sub("", script.text).rstrip()
+    line = text.count("\n") - text.lstrip().count("\n")
+    for piece in _BETWEEN_WORDS.split(text.lstrip()):
+        command, place = piece.replace("\\\n", ""), script.place.below(line)
+        line += piece.count("\n") + 1
+        if "\n" in command:
+            raise not_read(place, "several commands of a shell, or a word over several lines")
+        # A NUL keeps the place of each reference while shlex splits.
+        references = _REFERENCE.finditer(command)
+        for word in split_line(_REFERENCE.sub("\0", command), place, _OPERATORS):
+            if word.startswith("#") or (word and not set(word).difference(_OPERATORS)):
+                raise not_read(place, f"{word[:2]!r} in the command of a shell")
+            literals, missing = word.split("\0"), []
+            expanded = literals[:1]
+            for literal in literals[1:]:
+                reference = next(references)
+                name = reference[1] or reference[2] or reference[0]
+                variable = variables.get(name)
+                if variable is None or variable.unresolved:
+                    missing.append(name)
+                elif variable.value and not re.search(r"\s", variable.value):
+                    expanded.append(expansion.value(variable))
+                else:  # without quotation marks, a shell makes several words of it, or none
+                    raise not_read(place, f"the variable {name}, which is empty or has blanks,")
+                expanded.append(literal)
+            if missing not in (["$@"], ["$*"]):
+                yield Word("".join(expanded), place, tuple(missing))
 
 
-def _quoted(reader: _Reader, place: SourceLine) -> None:
-    end = reader.text.find("'", reader.index)
-    if end < 0:
-        raise UsageError(f"{place}: a quotation mark ' is not closed")
-    reader.pieces.append(reader.text[reader.index : end])
-    reader.index = end + 1
+_PREFIXES = frozenset({"exec", "env"})
+_ASSIGNMENT = re.compile(r"[A-Za-z_][^=]*=")
+_ETCD = re.compile(r"(?:^|[\s;&|(]|bin/)etcd(?:\s*$|\s+[-\"$\\;&|>g])", re.MULTILINE)
+"""A start of etcd in a script, also in a form that is not read."""
+_COMMAND = re.compile(
+    r"^[ \t]*(?:(?:exec|env|[A-Za-z_]\w*=\S*)[ \t]+)*(?:[^\s=]*/)?"
+    rf"(?:etcd|{'|'.join(sorted(_RUNTIMES | _LAUNCHERS))})(?=\s|$)",
+    re.MULTILINE,
+)
 
 
-def _double_quoted(reader: _Reader, place: SourceLine) -> None:
-    while reader.index < len(reader.text):
-        char = reader.next()
-        if char == '"':
-            return
-        # POSIX, Shell Command Language 2.2.3: before other characters a backslash is literal.
-        if char == "\\" and reader.text[reader.index : reader.index + 1] in ('"', "\\", "$", "`", "\n"):
-            _escaped(reader)
-        elif char in "$`":
-            _expand(reader)
-        else:
-            reader.pieces.append(char)
-    raise UsageError(f'{place}: a quotation mark " is not closed')
-
-
-def _escaped(reader: _Reader) -> None:
-    if reader.index < len(reader.text) and (char := reader.next()) != "\n":
-        reader.pieces.append(char)
-
-
-def _expand(reader: _Reader) -> None:
-    """Expand the parameter or command substitution whose first character was just read."""
-    start = reader.index - 1
-    if match := _VARIABLE.match(reader.text, start):
-        reader.index = match.end()
-        name, default = match[1] or match[2], match[3]
-        variable = reader.variables.get(name)
-        if variable.unresolved if variable is not None else default is None:
-            reader.missing.append(name)
-        if variable is not None:
-            reader.allowance.take("characters of variables", variable.place, len(variable.value))
-        reader.pieces.append(variable.value if variable is not None else default or "")
-        return
-    end = _end_of_substitution(reader.text, start)
-    if end == start:
-        reader.pieces.append(reader.text[start])
-        return
-    first, line_end, _ = reader.text[start:end].partition("\n")
-    reader.missing.append(first.rstrip("\\ ") + " ...)" if line_end else first)
-    reader.index = end
-
-
-def _end_of_substitution(text: str, start: int) -> int:
-    """Return where ``$(...)``, backquotes or a complex ``${...}`` end; ``start`` if none begins there."""
-    if text[start] == "`":
-        end = text.find("`", start + 1)
-        return end + 1 if end >= 0 else len(text)
-    opening = text[start + 1 : start + 2]
-    closing = {"(": ")", "{": "}"}.get(opening)
-    if closing is None:
-        return start + 2 if opening and opening in "@*#?$!-0123456789" else start
-    depth = 0
-    for index in range(start + 1, len(text)):
-        depth += (text[index] == opening) - (text[index] == closing)
-        if depth == 0:
-            return index + 1
-    return len(text)
-
-
-_SETS = ("-e", "--env")
-_READS = ("--env-file",)
+def is_command(text: str) -> bool:
+    """Return whether a line of a text begins as a command that starts etcd, or that may do so."""
+    return text.startswith("#!") or _COMMAND.search(text) is not None
 
 
 def find_etcd(
-    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance
+    words: Sequence[Word], environment: Sequence[Variable], expansion: Expansion
 ) -> ProgramStart | None:
     """Return how the words start etcd; ``None`` if they start something else.
 
     Raises:
-        UsageError: if a quote in a script is not closed, or the allowance is exceeded.
+        UsageError: if etcd is started in a way that is not read.
     """
-    if (
-        len(words) > 2
-        and words[0].text.rpartition("/")[2] in _SHELLS
-        and re.fullmatch(r"-\w*c", words[1].text)
-    ):
-        allowance.take("scripts within scripts", words[2].place)
-        starts = find_in_script(words[2], environment, allowance)
-        return starts[0] if starts else None
-    split = split_off_etcd(words)
-    if split is None:
+    if len(words) > 2 and words[0].program in _SHELLS and re.fullmatch(r"-\w*c", words[1].text):
+        if _ETCD.search(words[2].text) is None:
+            return None
+        if len(words) > 3:
+            raise not_read(words[3].place, "a script and its arguments")
+        return find_in_script(words[2], environment, expansion)
+    before = list(takewhile(lambda word: word.program in _PREFIXES or _ASSIGNMENT.match(word.text), words))
+    command = words[len(before) :]
+    environment = (*environment, *(_variable(word) for word in before if word.program not in _PREFIXES))
+    if not command:
         return None
-    allowance.take("commands that start etcd", split[1][0].place)
-    set_before = assignments(list(words)).values()
-    if not any(word.text.rpartition("/")[2] in _RUNTIMES for word in split[0]):
-        return ProgramStart(program=split[1], environment=(*environment, *set_before))
-    # A container has only the variables that the runtime's options set.
-    return ProgramStart(
-        program=split[1],
-        environment=tuple(_variables(split[0], {one.name: one for one in (*environment, *set_before)})),
-        environment_files=tuple(value for option, value in _options(split[0]) if option in _READS),
-        image=_image(split[0]),
-    )
+    if command[0].is_etcd:
+        return ProgramStart(program=tuple(command), environment=environment)
+    if command[0].program in _RUNTIMES:
+        return _in_container(command, environment)
+    if command[0].program in _LAUNCHERS and any(
+        word.is_etcd and following.is_flag for word, following in pairwise(command)
+    ):
+        raise not_read(command[0].place, f"the launcher {command[0].program}")
+    return None
 
 
-def find_in_script(script: Word, environment: Sequence[Variable], allowance: Allowance) -> list[ProgramStart]:
-    """Return every start of etcd in a shell script.
+def find_in_script(script: Word, environment: Sequence[Variable], expansion: Expansion) -> ProgramStart:
+    """Return how a script starts etcd.
 
     Raises:
-        UsageError: if a quote in it is not closed, or the allowance is exceeded.
+        UsageError: if it is not one command that starts etcd.
     """
-    before = list(environment)
-    starts: list[ProgramStart] = []
-    variables = {variable.name: variable for variable in environment}
-    for command in split_commands(script.text, script.place, variables, allowance):
-        if command[0].text in _KEYWORDS:
-            command = command[1:]
-        words = [Word("etcd", command[0].place), *command] if command and command[0].is_flag else command
-        started = find_etcd(words, before, allowance)
-        if started is None:
-            before += assignments(words).values()
-        else:
-            starts.append(started)
-    return starts
+    words = list(split_script(script, {variable.name: variable for variable in environment}, expansion))
+    if words and words[0].is_flag:
+        words.insert(0, Word("etcd", words[0].place))
+    started = find_etcd(words, environment, expansion)
+    if started is None:
+        raise not_read(script.place, "another command than etcd itself")
+    return started
 
 
-def _options(words: Sequence[Word]) -> Iterator[tuple[str, Word]]:
-    """Yield the options that take a value, with their value: ``-e NAME=value``, ``--env-file=FILE``."""
-    for number, word in enumerate(words):
-        option, equals, rest = word.text.partition("=")
-        if option in (*_SETS, *_READS) and (equals or number + 1 < len(words)):
-            yield option, Word(rest, word.place, word.unresolved) if equals else words[number + 1]
+def _variable(assignment: Word) -> Variable:
+    name, _, value = assignment.text.partition("=")
+    return Variable(name, value, assignment.place, ", ".join(assignment.unresolved))
 
 
-def _variables(words: Sequence[Word], inherited: Mapping[str, Variable]) -> Iterator[Variable]:
-    for option, value in _options(words):
-        name, equals, text = value.text.partition("=")
-        if option in _SETS and equals:
-            yield Variable(name, text, value.place, ", ".join(value.unresolved))
-        elif option in _SETS and name in inherited:
-            yield inherited[name]
+_OPTION = re.compile(r"(?:(-e)=?|(--env|--env-file)(?:=|$))(.*)", re.DOTALL)
+_OPTION_NOT_READ = re.compile(r"--entrypoint\b|-[dit]+e")
 
 
-def _image(words: Sequence[Word]) -> str | None:
-    """Return the image in a container runtime's command: the word directly before the etcd program."""
-    last = words[-1].text if words else ""
-    return last if re.search(r":[\w.-]+$", last) and not last.startswith("-") else None
+def _in_container(command: Sequence[Word], inherited: Sequence[Variable]) -> ProgramStart | None:
+    """Return how ``docker run`` starts etcd, with the variables that its options set, and no others."""
+    # A word ``etcd`` after an option, as in ``docker run --name etcd``, is that option's value.
+    starts = (
+        number
+        for number, (previous, word) in enumerate(pairwise(command), 1)
+        if word.is_etcd and ("bin/" in word.text or not previous.text.startswith("-"))
+    )
+    start = next(starts, None)
+    if start is None:
+        return None
+    of_host = {variable.name: variable for variable in inherited}
+    environment: list[Variable] = []
+    files: list[Word] = []
+    options = iter(command[:start])
+    for word in options:
+        if _OPTION_NOT_READ.match(word.text):
+            raise not_read(word.place, f"{command[0].program}'s {word.text.partition('=')[0]}")
+        option = _OPTION.fullmatch(word.text)
+        if option is None:
+            continue
+        value = Word(option[3], word.place, word.unresolved) if option[3] else next(options, word)
+        if option[2] == "--env-file":
+            files.append(value)
+        elif "=" in value.text:
+            environment.append(_variable(value))
+        elif value.text in of_host:
+            environment.append(of_host[value.text])
+    image = command[start - 1].text
+    return ProgramStart(
+        program=tuple(command[start:]),
+        environment=tuple(environment),
+        environment_files=tuple(files),
+        image=image if re.fullmatch(r"[^-].*:[\w.-]+", image) else None,
+    )

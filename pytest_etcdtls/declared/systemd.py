@@ -11,82 +11,67 @@ from pathlib import Path, PurePosixPath
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
-from pytest_etcdtls.declared.shell import Allowance, Lines, ProgramStart, Variable, Word, find_etcd
+from pytest_etcdtls.declared.shell import (
+    Expansion,
+    ProgramStart,
+    Variable,
+    Word,
+    find_etcd,
+    not_read,
+    split_line,
+)
 from pytest_etcdtls.errors import UsageError
 
-_BLANKS = " \t\n\r"
-_ESCAPED = ('"', "'", "\\")
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_OTHER_ESCAPE = re.compile(r"(?:[^\\]|\\[\\\"])*(\\(?:[^\\\"]|$))")
 
 
 def split_words(text: str, place: SourceLine) -> list[Word]:
-    """Return the words of a value, which begins at ``place``, with quotes resolved.
+    r"""Return the words of a value, which begins at ``place``, with quotes resolved.
 
     Raises:
-        UsageError: if a quote is not closed, or a backslash is not before a quote or a backslash.
+        UsageError: if a quote is not closed on its line, or there are escapes other than ``\\`` and ``\"``,
+            or single quotes beside them, in which ``shlex`` and systemd differ.
     """
     words: list[Word] = []
-    lines, index = Lines(text, place), 0
-    while True:
-        while index < len(text) and text[index] in _BLANKS:
-            index += 1
-        if index == len(text):
-            return words
-        where = lines.at(index)
-        word, index = _word(text, index, where)
-        words.append(Word(word, where))
+    for number, line in enumerate(text.split("\n")):
+        here = place.below(number)
+        if escape := _OTHER_ESCAPE.match(line):
+            raise UsageError(
+                f"{here}: the escape {escape[1]!r} is not read: pass a copy with the character itself"
+            )
+        if "\\" in line and "'" in line:
+            raise UsageError(
+                f"{here}: escapes beside quotation marks ' are not read: pass a copy without them"
+            )
+        words += [Word(word, here) for word in split_line(line, here)]
+    return words
 
 
-def _word(text: str, index: int, place: SourceLine) -> tuple[str, int]:
-    characters: list[str] = []
-    quote = ""
-    while index < len(text) and (quote or text[index] not in _BLANKS):
-        char = text[index]
-        index += 1
-        if char == "\\":
-            if text[index : index + 1] not in _ESCAPED:
-                raise UsageError(
-                    f"{place}: the escape {text[index - 1 : index + 1]!r} is not read: pass a copy with the "
-                    "character itself"
-                )
-            characters.append(text[index])
-            index += 1
-        elif char == quote:
-            quote = ""
-        elif not quote and char in "\"'":
-            quote = char
-        else:
-            characters.append(" " if char == "\n" else char)
-    if quote:
-        raise UsageError(f"{place}: a quotation mark {quote} is not closed")
-    return "".join(characters), index
-
-
-def substitute(words: list[Word], variables: Mapping[str, Variable], allowance: Allowance) -> Iterator[Word]:
+def substitute(words: list[Word], variables: Mapping[str, Variable], expansion: Expansion) -> Iterator[Word]:
     """Yield the words with variables expanded: a word ``$NAME`` to words, ``${NAME}`` in a word to text.
 
     Raises:
-        UsageError: if the allowance is exceeded.
+        UsageError: if the variables are too long together.
     """
     for word in words:
         if whole := _WHOLE.fullmatch(word.text):
-            yield from _whole(word, variables.get(whole[1]), allowance)
+            yield from _whole(word, variables.get(whole[1]), expansion)
         else:
-            yield _inside(word, variables, allowance)
+            yield _inside(word, variables, expansion)
 
 
-def _whole(word: Word, variable: Variable | None, allowance: Allowance) -> Iterator[Word]:
+def _whole(word: Word, variable: Variable | None, expansion: Expansion) -> Iterator[Word]:
     if variable is None:
         return
     if variable.unresolved:
         yield Word("", word.place, (variable.name,))
         return
-    allowance.take("characters of variables", variable.place, len(variable.value))
-    yield from split_words(variable.value, variable.place)
+    yield from split_words(expansion.value(variable), variable.place)
 
 
-def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance) -> Word:
+def _inside(word: Word, variables: Mapping[str, Variable], expansion: Expansion) -> Word:
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
@@ -97,8 +82,7 @@ def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance)
             return ""
         if variable.unresolved:
             missing.append(match[1])
-        allowance.take("characters of variables", variable.place, len(variable.value))
-        return variable.value
+        return expansion.value(variable)
 
     return Word(_BRACED.sub(value, word.text), word.place, (*word.unresolved, *missing))
 
@@ -163,9 +147,7 @@ def expand_specifiers(word: Word, unit: str) -> Word:
     if unit:
         values["p"] = prefix  # in Debian's etcd.service
     if unit and (instance or not at_sign):  # in the template itself, the instance is not known
-        values |= {"n": unit, "N": stem, "i": instance}
-        if "\\" not in instance:  # systemd-escape(1)
-            values["I"] = instance.replace("-", "/")
+        values["i"] = instance
     missing = [match[0] for match in _SPECIFIER.finditer(word.text) if match[1] not in values]
     text = _SPECIFIER.sub(lambda match: values.get(match[1], match[0]), word.text)
     return Word(text, word.place, (*word.unresolved, *missing))
@@ -307,15 +289,8 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
             the unit has a directive or a prefix that is not read.
     """
     for directive in directives:
-        if directive.key == "UnsetEnvironment" and "=" in directive.value:
-            raise UsageError(
-                f"{directive.place}: UnsetEnvironment= with values is not read: pass a copy with names alone"
-            )
-        if directive.key == "PassEnvironment" and directive.value.strip():
-            raise UsageError(
-                f"{directive.place}: PassEnvironment= takes variables from the service manager, and their "
-                "values are not in this file: pass a copy with Environment= instead"
-            )
+        if directive.key in ("PassEnvironment", "UnsetEnvironment") and directive.value.strip():
+            raise not_read(directive.place, f"{directive.key}=")
     environment = tuple(_environment(directives, unit, open_file))
     commands = _in_force(directives, "ExecStart")
     if not commands:
@@ -327,9 +302,9 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
             f"{command.place}: {len(commands)} ExecStart= are in force, which systemd refuses for a service "
             "that keeps running: put an empty ExecStart= before the last one"
         )
-    allowance = Allowance()
+    expansion = Expansion()
     variables = {variable.name: variable for variable in environment}
-    started = find_etcd(list(_command(command, unit, variables, allowance)), environment, allowance)
+    started = find_etcd(list(_command(command, unit, variables, expansion)), environment, expansion)
     if started is None:
         raise UsageError(f"{command.place}: this unit does not start etcd but {command.value[:80]!r}")
     return started
@@ -347,37 +322,28 @@ def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
 
 
 def _command(
-    directive: Directive, unit: str, variables: dict[str, Variable], allowance: Allowance
+    directive: Directive, unit: str, variables: dict[str, Variable], expansion: Expansion
 ) -> Iterator[Word]:
     words = split_words(directive.value, directive.place)
-    allowance.take("words", directive.place, len(words))
     program = words[0].text.lstrip(_EXEC_PREFIXES)
     prefix = words[0].text.removesuffix(program)
     if set(prefix) & set("@:|"):
-        raise UsageError(
-            f"{directive.place}: the prefix {prefix} of ExecStart= changes how the command is read, which is "
-            "not followed: pass a copy without it"
-        )
+        raise not_read(directive.place, f"the prefix {prefix} of ExecStart=")
     words[0] = Word(program, words[0].place)
-    yield from substitute([expand_specifiers(word, unit) for word in words], variables, allowance)
+    yield from substitute([expand_specifiers(word, unit) for word in words], variables, expansion)
 
 
 def _environment(directives: Sequence[Directive], unit: str, open_file: OpenFile) -> Iterator[Variable]:
     """Yield the variables in order; later ones override earlier ones."""
-    removed = {
-        word.text
-        for directive in _in_force(directives, "UnsetEnvironment")
-        for word in split_words(directive.value, directive.place)
-    }
     for directive in _in_force(directives, "Environment"):
         for word in split_words(directive.value, directive.place):
             expanded = expand_specifiers(word, unit)
             name, equals, value = expanded.text.partition("=")
-            if equals and name not in removed:
+            if equals:
                 yield Variable(name, value, word.place, ", ".join(expanded.unresolved))
     # systemd.exec(5): files override Environment=, wherever they stand in the unit.
     for directive in _in_force(directives, "EnvironmentFile"):
-        yield from (found for found in _file(directive, unit, open_file) if found.name not in removed)
+        yield from _file(directive, unit, open_file)
 
 
 def _file(directive: Directive, unit: str, open_file: OpenFile) -> Iterator[Variable]:

@@ -34,7 +34,7 @@ from pytest_etcdtls.declared.flags import (
     names,
     top_level_flag,
 )
-from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd, is_proxy
+from pytest_etcdtls.declared.shell import Expansion, ProgramStart, Variable, Word, find_etcd, is_proxy
 from pytest_etcdtls.errors import UsageError, escaped
 from pytest_etcdtls.untrusted import printable
 
@@ -339,17 +339,17 @@ def container_invocation(node: Node, pod: Node, file: str) -> ProgramStart | Non
     Raises:
         UsageError: if an argument or a variable of etcd has a value that is not in the manifest.
     """
-    allowance = Allowance()
-    environment = tuple(_environment(node, pod, file, allowance))
+    expansion = Expansion()
+    environment = tuple(_environment(node, pod, file, expansion))
     variables = {variable.name: variable for variable in environment}
     words = [
-        _expanded(one, file, variables, allowance)
+        _expanded(one, file, variables, expansion)
         for key in ("command", "args")
         for one in items(node_at(node, key))
     ]
     if _has_own_program(node) and words and words[0].text.startswith("-"):
         words.insert(0, Word("etcd", words[0].place))
-    started = find_etcd(words, environment, allowance)
+    started = find_etcd(words, environment, expansion)
     sources = items(node_at(node, "envFrom"))
     if started is not None and sources:
         raise UsageError(
@@ -364,7 +364,7 @@ def _has_own_program(node: Node) -> bool:
     return node_at(node, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
 
 
-def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: Allowance) -> Word:
+def _expanded(node: Node, file: str, variables: dict[str, Variable], expansion: Expansion) -> Word:
     """Return an argument with ``$(NAME)`` expanded as the kubelet does."""
     missing: list[str] = []
 
@@ -376,18 +376,16 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: 
             return match[0]
         if variable.unresolved:
             missing.append(variable.name)
-        allowance.take("characters of variables", variable.place, len(variable.value))
-        return variable.value
+        return expansion.value(variable)
 
     text = _REFERENCE.sub(value, text_of(node) or "")
     place = place_of(node, file)
-    allowance.take("words", place)
-    if isinstance(node, ScalarNode) and node.style in ("|", ">") and place.line is not None:
-        place = SourceLine(file, place.line + 1)  # the text begins on the line after the indicator
+    if isinstance(node, ScalarNode) and node.style in ("|", ">"):
+        place = place.below(1)  # the text begins on the line after the indicator
     return Word(text, place, tuple(missing))
 
 
-def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iterator[Variable]:
+def _environment(node: Node, pod: Node, file: str, expansion: Expansion) -> Iterator[Variable]:
     known: dict[str, Variable] = {}
     for item in items(node_at(node, "env")):
         name, place = text_of(node_at(item, "name")), place_of(item, file)
@@ -402,7 +400,7 @@ def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iter
             variable = Variable(name, "", place, f"its value comes from a {kind.removesuffix('Ref')}")
         else:
             value = node_at(item, "value")
-            word = _expanded(value, file, known, allowance) if value is not None else Word("", place)
+            word = _expanded(value, file, known, expansion) if value is not None else Word("", place)
             variable = Variable(name, word.text, place, ", ".join(word.unresolved))
         known[name] = variable
         yield variable
@@ -434,7 +432,7 @@ def read_manifest(text: str, file: str) -> tuple[ProgramStart, tuple[Mount, ...]
         for container in containers
         if (started := container_invocation(container.node, container.root, file)) is not None
     ]
-    # A proxy beside a member serves its metrics, as OpenShift has it.
+    # A proxy beside a member serves its metrics.
     starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
         runs = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in starts))

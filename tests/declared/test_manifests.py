@@ -28,6 +28,17 @@ def _container(**more: Any) -> dict[str, Any]:
 
 
 ETCD = _container(command=["etcd", "--name=a"])
+SCRIPT = """\
+#!/bin/sh
+set -euo pipefail
+
+etcdctl member list || true
+export ETCD_NAME=${NODE}
+exec nice -n -19 etcd \\
+  --client-cert-auth=true || mv /backup/etcd.yaml /manifests
+"""
+"""As OpenShift's operator writes it, in short."""
+
 OTHER = {
     "name": "backup",
     "image": "x",
@@ -49,10 +60,10 @@ OTHER = {
             command=["etcd"], env=[{"name": "N", "value": "a"}, {"name": "ETCD_NAME", "value": "$(N)"}]
         ),
         _container(command=["/bin/sh", "-ec"], args=["set -x\nexec etcd --name=a --data-dir=/d"]),
-        _container(command=["sh", "-c", "NODE=a\netcd --name=${NODE}"]),
-        _container(command=["nice", "-n", "-19", "etcd", "--name=a"]),
-        _container(command=["sh", "-c", "exec nice -n -19 ionice -c2 -n0 etcd --name=a"]),
-        _container(command=["sh", "-c", "if true; then exec etcd --name=a; fi"]),
+        _container(
+            command=["sh", "-c", "GOMAXPROCS=$(nproc) etcd --name=${NODE}"],
+            env=[{"name": "NODE", "value": "a"}],
+        ),
         _container(command=["etcd", "--name=b", "--name=a"]),
     ],
 )
@@ -142,6 +153,15 @@ def test_mounts(tmp_path: Path) -> None:
             _pod({"name": "kube-apiserver", "command": ["kube-apiserver", "--etcd-servers=x"]}),
             "neighbour etcd.yaml",
         ),
+        (
+            _pod(_container(command=["sh", "-c", SCRIPT])),
+            "several commands of a shell.* is not read: pass the",
+        ),
+        (
+            _pod(_container(command=["sh", "-c", "exec etcd $@", "sh", "--name=a"])),
+            "a script and its arguments",
+        ),
+        (_pod(_container(command=["nice", "etcd", "--name=a"])), "the launcher nice is not read"),
         (_pod(OTHER), "runs backup, and none of these is etcd"),
         (_pod(ETCD, ETCD), "runs etcd 2 times"),
         (

@@ -18,15 +18,15 @@ COMMAND_LINES = [
     "--name=a --data-dir=/d",
     "# a comment\netcd \\\n  --name=a\n",
     "ETCD_NAME=a etcd",
-    "export ETCD_NAME=a\nexec etcd",
     "- etcd\n- --name=a\n",
     "- --name=a\n",
     '["--name", "a"]',
     '[\n "/usr/local/bin/etcd",\n "--name=a"\n]\n',
     "docker run --name etcd -p 2379:2379 gcr.io/etcd-development/etcd:v3.6.0 /usr/local/bin/etcd --name a",
     "podman run -e ETCD_NAME=a quay.io/coreos/etcd:v3.5.9 etcd",
-    "#!/bin/sh\nset -e\nmkdir -p /d\nulimit -n 65536 && etcd --name=a &\n",
+    "#!/bin/sh\nset -e\nexec etcd --name=a\n",
     "etcd\0--name=a\0",
+    "PATH=/bin\0ETCD_NAME=a\0etcd\0--logger=zap\0",
 ]
 
 
@@ -69,7 +69,7 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "holds a PRIVATE KEY"),
         (b"hello world\n", "is not a declaration of etcd"),
         (b"a: b\nc: [d]\n", "is not a declaration of etcd"),
-        (b"sudo -u etcd /usr/bin/etcd --name=a\n", "declaration:1: etcd is started by sudo"),
+        (b"sudo -u etcd /usr/bin/etcd --name=a\n", "declaration:1: the launcher sudo is not read"),
         (b"kubelet --config=/c\n", "is not a declaration of etcd"),
         (b"etcd-arg:\n- quota-backend-bytes=1\ntoken: secret\n", "k3s's or RKE2's own configuration"),
         (b"name: [a\n", r"declaration:\d+: not valid YAML"),
@@ -79,7 +79,10 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"kind: Pod\nspec: {containers: [\n", r"declaration:\d+: not valid YAML"),
         (b"ETCD_NAME=a\nand then some\n", r"declaration:2: the line is not NAME=VALUE"),
         (b'ETCD_NAME="a\n', r"declaration:1: the value of ETCD_NAME has a backslash, or quotation marks"),
-        (b"etcd --name=a\netcd --name=b\n", "2 commands in it start etcd"),
+        (b"etcd --name=a\netcd --name=b\n", "declaration:1: several commands of a shell"),
+        (b"#!/bin/sh\nulimit -n 65536 && etcd --name=a\n", "declaration:2: '&&' in the command of a shell"),
+        (b"etcd $OPTIONS\n", r"declaration:1: the arguments in OPTIONS are not in this file"),
+        (b"GODEBUG=$(x) etcd\n", r"declaration:1: the value of GODEBUG is not in this file"),
         (b"etcdctl\0get\0a\0", "not etcd's command line: its program is not etcd"),
         (b"- a\n- b\n", "not etcd's command line: its program is not etcd"),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -114,36 +114,6 @@ def test_kubespray(name: str) -> None:
 
 def test_kubesprays_script_names_the_image() -> None:
     assert read_declaration(SHAPES / "kubespray" / "etcd-docker").version == "3.5.16"
-
-
-def test_openshifts_script_in_a_pod_with_a_proxy() -> None:
-    """The flags are in a script, their values in the container's variables; another container is a proxy."""
-    declaration = read_declaration(SHAPES / "openshift" / "etcd-pod.yaml")
-    assert (declaration.form, declaration.text("name")) == (Form.MANIFEST, "master-0")
-    assert [str(one.url) for one in declared_listeners(declaration)] == [
-        "https://0.0.0.0:2379",
-        "unixs://10.0.0.51:0",
-        "https://0.0.0.0:9978",
-        "https://0.0.0.0:2380",
-    ]
-    assert [str(url) for url in advertised(declaration, Role.CLIENT)] == ["https://10.0.0.51:2379"]
-    certificate = declaration.settings["cert-file"]
-    assert PurePosixPath(certificate.value).name == "etcd-serving-master-0.crt"
-    assert (
-        "--cert-file"
-        in Path(certificate.place.file).read_text().splitlines()[(certificate.place.line or 0) - 1]
-    )
-    assert declaration.settings["cipher-suites"].spelled == "ETCD_CIPHER_SUITES"
-    assert len(declaration.words("cipher-suites")) == 6
-    assert PurePosixPath(declaration.etcdctl["ETCDCTL_CERT"]).name == "etcd-peer-master-0.crt"
-    assert ("/etc/kubernetes/static-pod-certs", "/etc/kubernetes/static-pod-resources/etcd-certs") in [
-        (mount.inside, mount.outside) for mount in declaration.mounts
-    ]
-    sides = effective(declaration, "3.5.33").sides
-    assert {side.client_auth for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
-    (note,) = declaration.notes
-    assert "ETCD_INITIAL_CLUSTER is not in this file ($(discover-etcd-initial-cluster ...))" in note
-    assert {trap.id for trap in find_traps(declaration, "3.5.33")} == {"unknown-variable"}
 
 
 def test_debians_defaults_declare_nothing() -> None:

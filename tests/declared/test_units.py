@@ -64,10 +64,8 @@ def test_environment_files_below_the_same_root(tmp_path: Path) -> None:
         (("ExecStart=+/usr/bin/etcd --name=$NAME", "Environment=NAME=b"), "$NAME"),
         (("ExecStart=+/usr/bin/etcd --name=${NAME}", "Environment=NAME=b"), "b"),
         (("ExecStart=/usr/bin/etcd \\", "# no", "; no", "  --name=a \\", "--metrics=basic"), "a"),
-        (("ExecStart=/usr/bin/nice -n 5 /usr/bin/etcd --name=a",), "a"),
         (('ExecStart=/bin/sh -c "exec /usr/bin/etcd --name=$$NAME"', "Environment=NAME=b"), "b"),
         (("Environment=ETCD_NAME=a", "Environment=", "ExecStart=/usr/bin/etcd --name=b"), "b"),
-        (("Environment=ETCD_NAME=a", "UnsetEnvironment=ETCD_NAME", "ExecStart=/usr/bin/etcd --name=b"), "b"),
     ],
 )
 def test_exec_start(lines: tuple[str, ...], name: str, tmp_path: Path) -> None:
@@ -123,7 +121,7 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
             r"etcd.service:3: EnvironmentFile=/etc/gone",
         ),
         (("ExecStart=/usr/bin/etcd", "junk"), r"etcd.service:3: the line is neither"),
-        (("ExecStart=/usr/bin/etcd 'a",), r"etcd.service:2: a quotation mark ' is not closed"),
+        (("ExecStart=/usr/bin/etcd 'a",), r"etcd.service:2: a quotation mark is not closed"),
         (
             ("ExecStart=/usr/bin/etcd --cert-file=/etc/%H.crt",),
             r"etcd.service:2: the value of --cert-file is not in",
@@ -138,21 +136,24 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
         ),
         (
             ("ExecStart=@/usr/bin/etcd etcd --name=a",),
-            r"etcd.service:2: the prefix @ of ExecStart= changes how",
+            r"etcd.service:2: the prefix @ of ExecStart= is not read",
         ),
         (
             ("ExecStart=-:/usr/bin/etcd --name=${A}",),
-            r"etcd.service:2: the prefix -: of ExecStart= changes how",
+            r"etcd.service:2: the prefix -: of ExecStart= is not read",
         ),
         (("ExecStart=/usr/bin/etcd --name=a\\x20b",), r"etcd.service:2: the escape '.*x' is not read"),
-        (("PassEnvironment=ETCD_NAME", "ExecStart=/usr/bin/etcd"), r"etcd.service:2: PassEnvironment= takes"),
         (
-            ("UnsetEnvironment=A=b", "ExecStart=/usr/bin/etcd"),
-            r"etcd.service:2: UnsetEnvironment= with values is not read",
+            ("PassEnvironment=ETCD_NAME", "ExecStart=/usr/bin/etcd"),
+            r"etcd.service:2: PassEnvironment= is not read",
+        ),
+        (
+            ("UnsetEnvironment=A", "ExecStart=/usr/bin/etcd"),
+            r"etcd.service:2: UnsetEnvironment= is not read",
         ),
         (
             ("ExecStart=/usr/bin/sudo -u etcd /usr/bin/etcd --name=a",),
-            r"etcd.service:2: etcd is started by sudo, whose arguments are not read; pass a copy in which",
+            r"etcd.service:2: the launcher sudo is not read: pass the command line of",
         ),
     ],
 )

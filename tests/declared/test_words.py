@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from pytest_etcdtls.declared.declaration import SourceLine
-from pytest_etcdtls.declared.shell import Allowance, Variable, Word, assignments, split_commands
+from pytest_etcdtls.declared.shell import Expansion, Variable, Word, find_in_script
 from pytest_etcdtls.declared.systemd import expand_specifiers, read_variables, split_words, substitute
 from pytest_etcdtls.errors import UsageError
 
@@ -17,7 +17,7 @@ HERE = SourceLine("f", 1)
 
 def _systemd(text: str, **variables: str) -> list[str]:
     known = {name: Variable(name, value, HERE) for name, value in variables.items()}
-    return [word.text for word in substitute(split_words(text, HERE), known, Allowance())]
+    return [word.text for word in substitute(split_words(text, HERE), known, Expansion())]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def _systemd(text: str, **variables: str) -> list[str]:
         ("etcd --name=a  --b", ["etcd", "--name=a", "--b"]),
         ("etcd '--name=a b' \"c d\"", ["etcd", "--name=a b", "c d"]),
         ('etcd --name="a b"', ["etcd", "--name=a b"]),
-        (r"etcd \"a\' '\\b'", ["etcd", "\"a'", r"\b"]),
+        (r'etcd \"a\" "\\b"', ["etcd", '"a"', r"\b"]),
         ("etcd $ARGS end", ["etcd", "--one", "two three", "end"]),
         ("etcd ${ARGS}", ["etcd", '--one "two three"']),
         ("etcd x$ARGS $$ARGS $${ARGS}", ["etcd", "x$ARGS", "$ARGS", "${ARGS}"]),
@@ -38,73 +38,107 @@ def test_systemd_words(text: str, words: list[str]) -> None:
     assert _systemd(text, ARGS='--one "two three"') == words
 
 
-@pytest.mark.parametrize("escape", [r"\x20", r"\u00e9", r"\101", r"\n", r"\q", "\\"])
+@pytest.mark.parametrize("escape", [r"\x20", r"\u00e9", r"\101", r"\n", r"\q", r"\'", "\\"])
 def test_other_escapes_of_systemd_are_refused(escape: str) -> None:
-    with pytest.raises(UsageError, match=r"f:1: the escape '.*' is not read: pass a copy with the character"):
+    with pytest.raises(UsageError, match=r"f:1: the escape .* is not read: pass a copy with the character"):
         split_words(f"etcd --name=a{escape}", HERE)
 
 
 def test_systemd_words_have_line_numbers() -> None:
-    words = split_words("etcd\n--a\n\n'--b\nc' --d", SourceLine("f", 7))
+    words = split_words("etcd\n--a\n\n'--b c' --d", SourceLine("f", 7))
     assert [(word.text, word.place.line) for word in words] == [
         ("etcd", 7),
         ("--a", 8),
         ("--b c", 10),
-        ("--d", 11),
+        ("--d", 10),
     ]
+
+
+def _shell(script: str) -> list[str]:
+    known = [Variable("NAME", "first", HERE), Variable("BLANKS", "a b", HERE), Variable("EMPTY", "", HERE)]
+    return [word.text for word in find_in_script(Word(script, HERE), known, Expansion()).program[1:]]
 
 
 SCRIPTS = [
     "etcd --name=a --data-dir /d",
-    "etcd '--name=a b' \"c d\" e\\ f",
-    'etcd --name="$NAME" --x=$NAME ${NAME}',
-    'etcd "${NONE:-default}" ${NONE-other}',
+    "exec etcd '--name=a b' \"c d\" e\\ f",
+    'etcd --name="$NAME" --x=$NAME ${NAME} -${NAME}_$NAME',
     "etcd \\\n  --a \\\n  --b",
-    'etcd "a\\"b\\$c\\d" \'a\\b\'',
-    "etcd --a # a comment",
-    "NAME=other; etcd $NAME",
-    "export NAME=other\netcd $NAME",
-    "etcd a''b\"\"c",
-    "etcd --name=a 1>>/dev/null 2>/dev/null; etcd --name=b 2>&1",
+    'etcd --a=b,\\\nc --d="e,\\\nf" --g\\\n --h',
+    'etcd "a\\"b\\c\\\\d" \'a\\b\'',
+    "#!/bin/sh\n# a comment\nset -eu\n\netcd --a",
+    "set -x\nNAME=other etcd --a",
+    "etcd a''b\"\"c '' \"\"",
+    "etcd --cors=* a#b it\\'s \"it's\" a:b@c%d[e]",
+    'etcd "$@" --a=${NAME}\n',
+    "etcd ';x' '2>&1'",
 ]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_shell_words_are_those_of_a_shell(script: str) -> None:
-    """A real shell runs the script, with a function in the place of etcd."""
+    assert _shell(script) == _of_a_real_shell(script)
+
+
+def _of_a_real_shell(script: str) -> list[str]:
+    """Run the script, with a function in the place of etcd that prints its arguments."""
     shell = shutil.which("sh")
     assert shell is not None
     printing = 'etcd() { for word in "$@"; do printf "%s\\0" "$word"; done; }\n'
     done = subprocess.run(
-        [shell, "-c", printing + script],
-        env={"NAME": "first"},
+        [shell, "-c", printing + script.replace("exec ", "")],
+        env={"NAME": "first", "BLANKS": "a b", "EMPTY": ""},
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
     )
-    known = {"NAME": Variable("NAME", "first", HERE)}
-    commands = [
-        command for command in split_commands(script, HERE, known, Allowance()) if command[0].text == "etcd"
-    ]
-    assert [word.text for word in commands[-1][1:]] == done.stdout.split("\0")[:-1]
+    return done.stdout.split("\0")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("etcd --a; etcd --b", "';' in the command of a shell"),
+        ("true && etcd --a", "'&&' in the command of a shell"),
+        ("etcd --a 2>&1", "'>&' in the command of a shell"),
+        ("etcd --a | tee log", r"'\|' in the command of a shell"),
+        ("etcd --a # b", "'#' in the command of a shell"),
+        ("export A=b\netcd --a", "several commands of a shell, or a word over several lines"),
+        ("etcd \\\n# b\n--a", "several commands of a shell, or a word over several lines"),
+        ("if true; then\n etcd --a\nfi", "several commands of a shell, or a word over several lines"),
+        ("etcd --a='$NAME'", r"single quotation marks beside a \$"),
+        ('etcd --a="\\$NAME"', r"an escaped \$"),
+        ('etcd --a="b$"', r"a \$ that stands for itself"),
+        ("etcd --a $BLANKS", "the variable BLANKS, which is empty or has blanks,"),
+        ('etcd "--a=$EMPTY"', "the variable EMPTY, which is empty or has blanks,"),
+        ("nice -n 5 etcd --a", "the launcher nice"),
+        ("etcdctl get a", "another command than etcd itself"),
+        ("sh -c 'etcd \"$@\"' sh --a", r"single quotation marks beside a \$"),
+        ('sh -c "etcd --b" sh --a', "a script and its arguments"),
+    ],
+)
+def test_other_scripts_are_refused(script: str, what: str) -> None:
+    with pytest.raises(UsageError, match=rf"f:\d: {what} is not read: pass the command line of the running"):
+        _shell(script)
 
 
 def test_the_output_of_a_command_is_unresolved() -> None:
-    (command,) = split_commands("etcd --name=$(hostname -s) `id` $OTHER ${OTHER%x} $1", HERE, {}, Allowance())
-    assert [word.unresolved for word in command] == [
+    words = "etcd --a=$(hostname -s) --b=`id` --c=$OTHER --d=${OTHER%x} --e=$1 --f=g"
+    assert [word.unresolved for word in find_in_script(Word(words, HERE), (), Expansion()).program] == [
         (),
         ("$(hostname -s)",),
         ("`id`",),
         ("OTHER",),
         ("${OTHER%x}",),
         ("$1",),
+        (),
     ]
 
 
 def test_assignments_before_a_command() -> None:
-    (command,) = split_commands("env A=b C='d e' etcd F=g", HERE, {}, Allowance())
-    assert {name: one.value for name, one in assignments(command).items()} == {"A": "b", "C": "d e"}
+    started = find_in_script(Word("env A=b C='d e' etcd F=g", HERE), (), Expansion())
+    assert {variable.name: variable.value for variable in started.environment} == {"A": "b", "C": "d e"}
 
 
 @pytest.mark.parametrize(
@@ -152,21 +186,20 @@ def test_systemd_ignores_lines_that_are_not_assignments() -> None:
 
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_an_unclosed_quote_in_a_unit_is_refused(quote: str) -> None:
-    with pytest.raises(UsageError, match=r"f:1: a quotation mark . is not closed"):
+    with pytest.raises(UsageError, match=r"f:1: a quotation mark is not closed"):
         split_words(f"{quote}b", HERE)
 
 
 def test_an_unclosed_quote_in_a_script_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"f:2: a quotation mark . is not closed"):
-        list(split_commands("true\netcd 'a", HERE, {}, Allowance()))
+    with pytest.raises(UsageError, match=r"f:2: a quotation mark is not closed"):
+        _shell("etcd \\\n 'a")
 
 
 @pytest.mark.parametrize(
     ("unit", "text", "expanded"),
     [
-        ("etcd.service", "%n %N %p %%x", "etcd.service etcd etcd %x"),
-        ("etcd@one.service", "%p %i %I %n", "etcd one one etcd@one.service"),
-        ("etcd@a-b.service", "%i %I", "a-b a/b"),
+        ("etcd.service", "%p %%x", "etcd %x"),
+        ("etcd@one.service", "%p %i", "etcd one"),
     ],
 )
 def test_specifiers(unit: str, text: str, expanded: str) -> None:
@@ -181,7 +214,7 @@ def test_specifiers(unit: str, text: str, expanded: str) -> None:
         ("etcd.service", "S"),
         ("etcd@.service", "i"),
         ("", "p"),
-        ("etcd@a\\x2db.service", "I"),
+        ("etcd@one.service", "I"),
     ],
 )
 def test_other_specifiers_are_unresolved(unit: str, letter: str) -> None:

@@ -147,7 +147,6 @@ SHAPES_READ = (
     ("rke2/etcd.yaml", "3.5.33", ()),
     ("rke2/etcd.yaml", "3.5.1", ("config.unknown-key",)),  # HTTP apart came with 3.5.8
     ("kubespray/etcd.env", "3.5", ()),
-    ("openshift/etcd-pod.yaml", "3.6", ()),
     ("kubeadm/v1.34.yaml", "3.7", ()),
     ("systemd/etcd.service", "3.6", ("cluster.peer-urls-https",)),
 )
