@@ -31,6 +31,12 @@ def write_manifest(member: Member, path: Path) -> None:
     path.write_text(yaml.safe_dump({**pod, "spec": {"containers": [container]}}))
 
 
+def write_unit(member: Member, path: Path) -> None:
+    """Write the systemd unit that starts the member as it was started."""
+    words = " ".join(word.replace("%", "%%") for word in member.argv)
+    path.write_text(f"[Service]\nType=notify\nExecStart={words}\n")
+
+
 def start_container(config: ClusterConfig, image: str) -> Cluster:
     """Start that image, which is a local one of ours and named by its version."""
     version = image.rpartition(":")[2]

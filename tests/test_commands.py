@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from shown_commands import ELSEWHERE, ROOT, Command, commands, commands_of, fenced, unfenced
-from starting import start_process, write_manifest
+from starting import start_process, write_manifest, write_unit
 
 from pytest_etcdtls import PRESETS, Cluster, ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
@@ -87,6 +87,7 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         [node] = kubeadm.members
         (directory / "kubeadm").mkdir()
         write_manifest(node, directory / "kubeadm" / "etcd.yaml")
+        write_unit(node, directory / "etcd.service")
         for number, member in enumerate(nodes.members, 1):
             pki = member.file("server.crt").parent
             shutil.copytree(pki, directory / "pki" / member.name)
@@ -109,6 +110,7 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
                 "localhost:2379": client,
                 "localhost:2380": peer,
                 "/etc/kubernetes/manifests/etcd.yaml": "kubeadm/etcd.yaml",
+                "/etc/systemd/system/etcd.service": "etcd.service",
                 "/etc/kubernetes/pki/etcd": str(node.file("server.crt").parent),
                 "/usr/bin/etcd": str(oldest),
                 "/usr/local/bin/etcd": str(newest),
