@@ -24,10 +24,11 @@ _SUMS = re.compile(r"\d+ misconfigurations, \d+ clusters on etcd [\d.]+(?:, [\d.
 def generated() -> dict[str, str]:
     """Return the text of every generated page, by path below the root."""
     return {
-        "README.md": readme(),
+        "README.md": with_sums("README.md"),
         "docs/checks.md": checks_page(catalogue().values()),
         "docs/facts.md": facts_page(),
         "docs/limits.md": limits_page(),
+        "docs/measured.md": with_sums("docs/measured.md"),
         "docs/options.md": options_page(),
         "docs/presets.md": presets_page(),
         "docs/profiles.md": profiles_page(),
@@ -35,10 +36,10 @@ def generated() -> dict[str, str]:
     }
 
 
-def readme() -> str:
-    """Return the README with the sums of the kill matrix, which is written by ``make kill-matrix``."""
+def with_sums(page: str) -> str:
+    """Return a page with the sums of the kill matrix, which is written by ``make kill-matrix``."""
     [sums] = _SUMS.findall((DOCS / "kill-matrix.md").read_text())
-    return _SUMS.sub(sums, (ROOT / "README.md").read_text())
+    return _SUMS.sub(sums, (ROOT / page).read_text())
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_the_connections_on_the_page_of_measurements_are_current(
     judging = runpy.run_path(str(ROOT / "benchmarks" / "judging.py"))
     with start_cluster(ClusterConfig(), find_etcd("process", binary=newest_etcd)) as cluster:
         today = judging["connections_of_judging"](cluster, tmp_path)
-    page = section("docs/measured.md", "Performance")
+    page = section("docs/measured.md", "Judging one etcd")
     [first, *others] = map(int, re.findall(r"(\d+) (?:connections|times `openssl)", page))
     assert others == [first]
     assert abs(today - first) <= first / 20, f"{today} today: measure docs/measured.md anew"
