@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -46,7 +46,7 @@ from pytest_etcdtls.tls.hello import (
     exchange_hello,
     keep_silent,
 )
-from pytest_etcdtls.workers import SharedLock, in_threads, is_abandoned
+from pytest_etcdtls.workers import SharedLock, Worker, in_threads, is_abandoned
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -107,6 +107,16 @@ class Network:
         return keep_silent(there, purpose, seconds)
 
 
+class _Maker:
+    """Holds ``done`` while it makes an observation."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
 class Observer:
     """Makes and keeps the observations of a target.
 
@@ -123,9 +133,8 @@ class Observer:
         self.bounds = bounds or Bounds()
         self._network = network or Network()
         self.used: Counter[str] = Counter()
-        self._makers: dict[Place, int] = {}
-        """The thread that makes an observation now."""
-        self._made = threading.Condition()
+        self._makers: dict[Place, _Maker] = {}
+        """Who makes an observation now."""
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._first: dict[str, threading.Lock] = {}
         self._reached: dict[str, str] = {}
@@ -137,6 +146,8 @@ class Observer:
         """By label of a listener, a usual request that it answered."""
         self._expected: Callable[[], Iterable[ListenerObservation]] = tuple
         self._shared: tuple[Target, dict[str, dict[Observation, Request]]] | None = None
+        self.processor_is_busy = False
+        """Whether a further thread would wait for the processor, not for the network."""
         self.ended = False
         """Facts are only computed from those that are recorded."""
         self.work_lock = SharedLock()
@@ -175,15 +186,9 @@ class Observer:
         _, type_, key = place
         fact = find_fact(type_)
         fact.check_key(key)
-        this_thread = threading.get_ident()
-        with self._made:
-            another_makes_it = self._makers.get(place, this_thread) != this_thread
-            if self.ended and place not in self.recording and (another_makes_it or not fact.is_computed):
-                raise RunEndedError("the run was interrupted")
-            self._made.wait_for(lambda: self._makers.get(place, this_thread) == this_thread)
-            if place in self.recording:
-                return
-            self._makers[place] = this_thread
+        maker = self._become_maker(place, fact)
+        if maker is None:
+            return
         context = self.context(type_, key, listener)
         try:
             made: Any
@@ -195,12 +200,28 @@ class Observer:
                 raise InconclusiveError("the run was interrupted")
             self.recording.add(place, made, reported=fact.reported)
         finally:
-            with self._made:
+            with self._lock:
                 self._makers.pop(place, None)
-                self._made.notify_all()
+            maker.done.release()
             context.finish()
         if type_ is FirstContact and listener is not None and listener.discovered:
             self._contact_discovered()
+
+    def _become_maker(self, place: Place, fact: Fact) -> _Maker | None:
+        """Return a maker for this thread; ``None`` if another thread has made the observation."""
+        while True:
+            with self._lock:
+                other = self._makers.get(place)
+                if place in self.recording:
+                    return None
+                if self.ended and (other is not None or not fact.is_computed):
+                    raise RunEndedError("the run was interrupted")
+                if other is None:
+                    maker = self._makers[place] = _Maker()
+                    return maker
+            # Those who wait for an observation wake at its end alone, not at that of any other.
+            with other.done:
+                pass
 
     def end(self) -> None:
         """Make no further connection. Facts are only computed from recorded ones, without waiting."""
@@ -393,7 +414,12 @@ class Observer:
         *,
         workers: int | None = None,
     ) -> list[T]:
-        return in_threads(make, items, max(1, min(workers or self.bounds.concurrency, len(items))))
+        results, pending = [], deque(items)
+        while pending and self.processor_is_busy and isinstance(threading.current_thread(), Worker):
+            # A thread takes longer to start than the connection that it would make.
+            results.append(make(pending.popleft()))
+        number = max(1, min(workers or self.bounds.concurrency, len(pending)))
+        return [*results, *in_threads(make, tuple(pending), number)]
 
     def _attempt_on_one(self, listener: Listener, requests: Sequence[Request]) -> SharedAttempts:
         request = requests[0]
