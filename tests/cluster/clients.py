@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.member import Member
 
+_SECONDS = 60.0
+"""After which an answer is missing, also on a machine that has other work."""
+
 
 def get(
     url: str, member: Member, pair: str | None = "client", *, ca: str | None = None, path: str = "/version"
@@ -24,7 +27,7 @@ def get(
     """
     parts = urlsplit(url)
     if parts.scheme == "http":
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
     else:
         context = ssl.create_default_context(cafile=member.file(ca) if ca else None)
         if ca is None:
@@ -33,7 +36,7 @@ def get(
         if pair is not None:
             context.load_cert_chain(member.file(f"{pair}.crt"), member.file(f"{pair}.key"))
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=10, context=context
+            parts.hostname or "", parts.port, timeout=_SECONDS, context=context
         )
     try:
         connection.request("GET", path)
@@ -66,7 +69,7 @@ def agreed_suite(url: str, offered: str) -> str | None:
     context.set_ciphers(offered)
     connection = context.wrap_socket(socket.socket(), do_handshake_on_connect=False)
     with connection:
-        connection.settimeout(10)
+        connection.settimeout(_SECONDS)
         connection.connect((parts.hostname or "", parts.port or 0))
         try:
             connection.do_handshake()

@@ -82,7 +82,15 @@ def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tu
     with (directory / "stdin").open() as file:
         ended = ChildRun(
             directory,
-            ["--pyargs", "pytest_etcdtls", CHECKS, f"--etcd-report={report}", "-rs", *options],
+            [
+                "--pyargs",
+                "pytest_etcdtls",
+                "--etcd-timeout=30",
+                CHECKS,
+                f"--etcd-report={report}",
+                "-rs",
+                *options,
+            ],
             environment={"ETCDCTL_USER": user} if user else {},
             stdin=file.fileno(),
         ).end()
