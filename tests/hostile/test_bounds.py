@@ -240,8 +240,8 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
         peer = next(one for one in observer.target.listeners if one.url == member.peer_url)
     tarpit.close()
     assert set(urls) <= {one.url for one in observer.target.listeners}
-    # The attempts that are under way when the time is used up come to their end.
-    assert _lost(observer, *urls) <= (TimeoutBudget.TIMEOUTS + 1.5) * TIMEOUT
+    # The attempts that are under way when the time is used up come to their end, each late on a busy machine.
+    assert _lost(observer, *urls) <= 2 * TimeoutBudget.TIMEOUTS * TIMEOUT
     for listener in observer.target.listeners:
         if listener.url in urls:
             outcomes = {one.outcome for one in _at(results, listener)}
