@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from timing import Timed, alternate
 
 from pytest_etcdtls.cluster.cluster import start_cluster

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
@@ -29,8 +30,7 @@ _TEXT = 512
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Behaviour:
+class Behaviour(Struct, frozen=True, order=True):
     """One thing that a client can observe.
 
     Attributes:
@@ -56,8 +56,7 @@ BUILD: Final = "build"
 """The topic of etcd's build, which explains differences and does not count as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOutcome:
+class CheckOutcome(Struct, frozen=True):
     """The outcome of a check on a listener.
 
     Attributes:
@@ -70,8 +69,7 @@ class CheckOutcome:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """The comparable state of one target.
 
     Attributes:
@@ -91,8 +89,7 @@ class Snapshot:
     behaviour: tuple[Behaviour, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(Struct, frozen=True):
     """An earlier run.
 
     Attributes:

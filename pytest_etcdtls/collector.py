@@ -16,7 +16,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.workers import Worker, is_abandoned
@@ -42,8 +43,7 @@ _END_SECONDS: Final = 20.0
 """Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     """The observations of one check on one listener, or those of the gates if there is no check."""
 
     listener: Listener

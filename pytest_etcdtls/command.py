@@ -34,7 +34,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
@@ -74,8 +75,7 @@ class Program(StrEnum):
     """A program that contacts no listener; its name is the first of the options."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
+class Shell(Struct, frozen=True):
     """Where commands are pasted.
 
     Attributes:
@@ -139,8 +139,7 @@ ANY_SHELL: Final = Shell(
 """Where nothing is known but the usual names of files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """One request to a listener, or one look at a file.
 
     Attributes:

@@ -24,7 +24,6 @@ What is not here, and why, is in :mod:`pytest_etcdtls.unrecorded`.
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import functools
 import hashlib
 import json
@@ -40,10 +39,10 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
 from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, loopback_addresses, write_pki
 from pytest_etcdtls.cluster.member import Member, build_target
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.observer import Network, Observer, find_fact
@@ -134,7 +133,7 @@ def request_key(there: Listener, request: Request) -> str:
 
 def hello_key(there: Listener, hello: ClientHello) -> str:
     """Return the text by which the reply to a ClientHello is found again; a digest has what it offers."""
-    offer = [getattr(hello, one.name) for one in dataclasses.fields(hello) if one.name != "purpose"]
+    offer = [getattr(hello, name) for name in hello.__struct_fields__ if name != "purpose"]
     digest = hashlib.sha256(repr(offer).encode()).hexdigest()[:8]
     return f"{hello.purpose}: ClientHello {digest}, {version_name(hello.version)}{_redirected(there)}"
 
@@ -155,8 +154,7 @@ def certificate_names(pki: ClusterPKI) -> dict[bytes, str]:
     return subjects | leaves
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """A cluster of the file, and its PKI in a directory of its own.
 
     Attributes:

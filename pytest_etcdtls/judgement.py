@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.command import Command, curl
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts.access import Candidate, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedKey
@@ -126,8 +127,7 @@ NO_HANDSHAKE = frozenset({Ending.REFUSED, Ending.OTHER})
 """Refused with any alert: the client's certificate is not the cause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """How the attempts of one identity in one step must end.
 
     Attributes:

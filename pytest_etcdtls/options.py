@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import pytest
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.untrusted import is_there, read_regular
 
@@ -30,8 +30,7 @@ class Kind(Enum):
     FLAG = "has no value"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option.
 
     Attributes:
@@ -530,8 +529,7 @@ _ARGUMENTS_SIZE = 1024 * 1024
 _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True):
     """What the command line selects.
 
     Attributes:

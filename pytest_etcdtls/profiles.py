@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import CheckResult, Level, Outcome
@@ -59,8 +60,7 @@ class Strength(StrEnum):
 _STRICTEST_FIRST = list(Strength)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """One section of a guideline.
 
     Attributes:
@@ -88,8 +88,7 @@ class Section:
         return check in self.checks and (role is None or not self.on or role in self.on)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guideline:
+class Guideline(Struct, frozen=True, kw_only=True):
     """One profile.
 
     Attributes:
@@ -104,8 +103,7 @@ class Guideline:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Profiles:
+class Profiles(Struct, frozen=True, dict=True):
     """The profiles of a run. Of several the strictest level and threshold counts."""
 
     profiles: tuple[Guideline, ...] = ()

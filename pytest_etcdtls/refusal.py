@@ -13,13 +13,13 @@ answer that is not etcd's, of a proxy in front of it, does not show that etcd ac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from urllib.parse import unquote
 
 from cryptography import x509
+from msgspec import Struct
+from msgspec.structs import replace
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details, names_host
@@ -40,8 +40,7 @@ class ControlState(StrEnum):
     UNCLEAR = "unclear"
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(Struct, frozen=True):
     """An outcome and a note about it.
 
     Attributes:

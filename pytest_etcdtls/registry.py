@@ -18,14 +18,15 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import field, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
 from pytest_etcdtls.results import (
@@ -55,8 +56,7 @@ _LEVEL_BY_ROLE = re.compile(r"MUST on ([a-z, -]+), else SHOULD")
 _LEVEL_BY_FINDING = re.compile(r"MUST, SHOULD (if|for|where) \S.*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One registered check.
 
     Attributes:
@@ -97,7 +97,7 @@ class Check:
     must_on: frozenset[Role] | None = None
     lowers: bool = False
     follows: tuple[str, ...] = ()
-    given: Mapping[str, type[Any]] = field(default_factory=dict)
+    given: Mapping[str, type[Any]] = {}
 
     @property
     def family(self) -> str:
@@ -459,8 +459,7 @@ Lookup = Callable[[str, str], CheckResult | None]
 """Returns the result of a check (id, label of the listener) of one target, ``None`` if it was not run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """A violation that follows from no other one, with its consequences.
 
     Attributes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct, to_builtins
+from msgspec.structs import force_setattr
+
 from pytest_etcdtls.untrusted import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -86,16 +88,14 @@ class Finding:
         object.__setattr__(self, "reproduce", tuple(commands))
 
 
-@dataclass(frozen=True, slots=True)
-class CannotJudge:
+class CannotJudge(Struct, frozen=True):
     """A check's statement that it cannot judge: not-applicable, not-verified or inconclusive."""
 
     outcome: Outcome
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """A remark on the outcome that does not change it."""
 
     text: str
@@ -104,16 +104,14 @@ class Note:
 Statement = Finding | CannotJudge | Note
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
+class Ancestor(Struct, frozen=True):
     """The violation from which another one follows: id of its check and label of its listener."""
 
     check: str
     listener: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
+class CheckResult(Struct, frozen=True, kw_only=True):
     """The result of one check on one listener, or on the whole target.
 
     Attributes:
@@ -151,7 +149,7 @@ class CheckResult:
         return " ".join(text.split()) + others
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", printable_lines(self.reason))
+        force_setattr(self, "reason", printable_lines(self.reason))
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-compatible values, in the format of the report.
@@ -159,7 +157,7 @@ class CheckResult:
         Level, remediation and concerns of single findings are left out: the result has the first two, and the
         causes show the third.
         """
-        value = asdict(self)
+        value: dict[str, Any] = to_builtins(self)
         for finding in value["findings"]:
             del finding["level"], finding["remediation"], finding["concerns"]
         return value

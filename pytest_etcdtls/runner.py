@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
@@ -505,7 +507,7 @@ class Run:
                 return None
             return self._waived(target, ancestor, label)
 
-        return replace(result, cause=cause_of(result, self._by_id, known.listeners, lookup))
+        return structs.replace(result, cause=cause_of(result, self._by_id, known.listeners, lookup))
 
     def fault_of(self, target: TargetRun, result: CheckResult) -> Ancestor:
         """Return the fault from which a violation follows in the end; itself if it is a fault."""

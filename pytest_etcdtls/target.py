@@ -8,13 +8,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Container, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember, authority
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
@@ -98,8 +98,7 @@ def unique(label: str, taken: Container[str]) -> str:
     return free
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectTo:
+class ConnectTo(Struct, frozen=True, kw_only=True):
     """A rule of ``--etcd-connect-to``: some URLs, and where to connect to for them.
 
     Attributes:
@@ -189,8 +188,7 @@ class PortCredentials:
     allowed_hostname: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedLeaf:
+class ExpectedLeaf(Struct, frozen=True, kw_only=True):
     """A certificate that must be served.
 
     Attributes:
@@ -205,8 +203,7 @@ class ExpectedLeaf:
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreached:
+class Unreached(Struct, frozen=True, kw_only=True):
     """A declared listener that is not judged.
 
     Attributes:
@@ -221,8 +218,7 @@ class Unreached:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartFailure:
+class StartFailure(Struct, frozen=True, kw_only=True):
     """The start of an etcd that ended or did not serve its clients.
 
     Attributes:

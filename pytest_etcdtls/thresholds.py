@@ -6,11 +6,12 @@ A threshold may be stricter than the check's own limit, and never loosens it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
 from pytest_etcdtls.errors import UsageError
 
 RSA_BITS_OF_THE_CHECKS: Final = 2048
@@ -20,8 +21,7 @@ LIFETIME_OF_THE_CHECKS: Final = 825
 """Days: Apple's limit for server certificates of any CA, also private ones; kubeadm issues for a year."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
+class Thresholds(Struct, frozen=True, kw_only=True):
     """What the named profiles allow one check to find; ``None`` where they have no threshold.
 
     Attributes:
@@ -49,11 +49,11 @@ class Thresholds:
     signature_hashes: frozenset[str] | None = None
     lifetime_days: int | None = None
     expiry_days: int | None = None
-    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, str] = {}
 
     def given(self) -> dict[str, Any]:
         """Return the thresholds that are set, by name."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sources"}
+        values = {name: value for name, value in asdict(self).items() if name != "sources"}
         return {name: value for name, value in values.items() if value not in (None, ())}
 
     def source(self, name: str) -> str:

@@ -281,5 +281,9 @@ def _addresses(here: Listener) -> ServerAddresses:
     )
 
 
-_OF_TARGET = {SuiteOffers: _suite_offers, RenewalUnderLoad: _renewals, ForeignMember: _foreign_member}
+_OF_TARGET: Mapping[type[Any], Any] = {
+    SuiteOffers: _suite_offers,
+    RenewalUnderLoad: _renewals,
+    ForeignMember: _foreign_member,
+}
 _OF_LISTENER: Mapping[type[Any], Any] = {LogComparison: _log_comparison, ServerAddresses: _addresses}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -27,8 +28,7 @@ _FIELDS = ("check", "listener", "reason", "expires")
 _FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiver:
+class Waiver(Struct, frozen=True, kw_only=True):
     """One accepted finding.
 
     Attributes:
@@ -51,8 +51,7 @@ class Waiver:
         return result.check == self.check and any(fnmatchcase(label, self.listener) for label in labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(Struct, frozen=True):
     """Whether each waiver is used in a run.
 
     Attributes:

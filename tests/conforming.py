@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.conforming import NotRecordedError, conforming_fact, observers
 from pytest_etcdtls.errors import UnobservedError

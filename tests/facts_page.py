@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from checks_page import cell
+from msgspec import Struct
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
 
@@ -87,9 +88,11 @@ def _path(module: str) -> str:
 
 
 def _line(fact: Fact) -> str:
-    type_ = _class_of(fact)
+    type_ = fact.type
     what = (inspect.getdoc(type_) or "").partition("\n")[0]
-    fields = [f"`{field.name}`" for field in dataclasses.fields(type_)]
+    struct = issubclass(type_, Struct)
+    names = type_.__struct_fields__ if struct else [field.name for field in dataclasses.fields(type_)]
+    fields = [f"`{name}`" for name in names]
     fields += [f"`{name}`" for name, value in inspect.getmembers(type_) if isinstance(value, property)]
     columns = (
         f"`{fact.type.__name__}`",
@@ -100,15 +103,10 @@ def _line(fact: Fact) -> str:
     return f"| {' | '.join(columns)} | {', '.join(dict.fromkeys(fields))} |"
 
 
-def _class_of(fact: Fact) -> type[Any]:
-    """Return the class of the observation, also if its type is a ``NewType``."""
-    return getattr(fact.type, "__supertype__", fact.type)
-
-
 def _keys(fact: Fact) -> str:
     used = _used_keys(fact.type)
     shown = ", ".join(f"`{key}`" for key in used[:3]) + (" ..." if len(used) > 3 else "")
-    if issubclass(_class_of(fact), Exchange):
+    if issubclass(fact.type, Exchange):
         return f"any request: {shown}"
     return {"none": "", "optional": f"none, {shown}", "needed": shown}[fact.keys]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from conforming import roles_of
+from msgspec.structs import asdict, fields
 from starting import start_process
 
 from pytest_etcdtls.conforming import (
@@ -75,7 +76,7 @@ class Recorder(Network):
         attempt = super().attempt(there, request, timeout)
         answer = self._written(attempt)
         if request.keep is not None and request.keep.session is not None:
-            answer["tickets"] = [dataclasses.asdict(ticket) for ticket in request.keep.tickets]
+            answer["tickets"] = [asdict(ticket) for ticket in request.keep.tickets]
         self._note(there, request_key(there, request), answer)
         return attempt
 
@@ -134,7 +135,7 @@ class Recorder(Network):
 
 def _differing(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and value of the fields that differ from their defaults."""
-    for field in dataclasses.fields(value):
+    for field in fields(value):
         its = getattr(value, field.name)
         if its != field.default:
             yield field.name, its

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conforming import roles_of
+from msgspec.structs import replace
 
 import pytest_etcdtls.checks
 from pytest_etcdtls.conforming import conforming, prove_check

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.registry import ancestors, catalogue, faults, with_causes
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from conforming import roles_of
+from msgspec.structs import replace
 from record_conforming import VERSION, record
 
 import pytest_etcdtls.conforming

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls import EVERY_LISTENER, Finding, Listener, Statement, check
 from pytest_etcdtls.facts import ClientExchange, Response

@@ -1,9 +1,10 @@
 """Checks of our own, which `pip install .` adds to those of pytest-etcdtls."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.registry import check

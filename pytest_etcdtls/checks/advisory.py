@@ -5,8 +5,9 @@ inferred finding is a recommendation, and says that it is inferred.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted
 from pytest_etcdtls.command import GOOD_CLIENT, curl, etcdctl, show_version

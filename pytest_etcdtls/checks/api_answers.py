@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
 from pytest_etcdtls.command import GOOD_CLIENT, STATUS, Command, curl

@@ -1,14 +1,14 @@
 """The API works for authorised clients: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 between peers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import show
 from pytest_etcdtls.command import GOOD_CLIENT, STATUS, curl, etcdctl
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
 from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, RangeAnswer
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
@@ -123,8 +123,7 @@ def _dials_with_another(dial: GatewayDial, cause: str | None) -> bool:
     return cause == _EXPIRED and when is not None and all(is_current(one, when) for one in dial.served)
 
 
-@dataclass(frozen=True, slots=True)
-class _Presented:
+class _Presented(Struct, frozen=True):
     """The certificates with which the gateway dials etcd.
 
     Attributes:

@@ -1,8 +1,10 @@
 """What should not be served, or not on that port: old APIs, profiles, and APIs on the metrics listener."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
@@ -106,7 +108,7 @@ def _from_outside(answer: FirstContact, here: Listener) -> Mapping[str, Any]:
     attempt = replace(answer.tls[0], ending=Ending.SERVED, alert=None, response=Response(status=200))
     return {
         "answer": replace(answer, tls=(), plaintext=attempt),
-        "here": replace(here, scheme="http", host="192.0.2.1"),
+        "here": dataclasses.replace(here, scheme="http", host="192.0.2.1"),
     }
 
 

@@ -1,7 +1,7 @@
 """The served chain: complete, without other certificates, and the same for every ClientHello."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_valid_now, state_of
 from pytest_etcdtls.command import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
@@ -429,7 +430,7 @@ def every_issuer_is_a_ca(here: Listener, issuers: Issuers) -> Iterator[Statement
 def _only_for_others(path: CertificationPath, **_: object) -> Mapping[str, Any]:
     # permittedSubtrees: dNSName example.
     other = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
-    restricted = replace(AUTHORITY, other_extensions=(other,))
+    restricted = dataclasses.replace(AUTHORITY, other_extensions=(other,))
     return {"path": replace(path, certificates=specimen(authority=restricted))}
 
 

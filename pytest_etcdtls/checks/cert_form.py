@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import Command, show_chain, show_leaf
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
@@ -162,7 +163,11 @@ def ends_soon(
 
 
 def _ten_years(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, valid_for=timedelta(days=3650))))}
+    return {
+        "chain": replace(
+            chain, certificates=specimen(dataclasses.replace(SERVER, valid_for=timedelta(days=3650)))
+        )
+    }
 
 
 @check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
@@ -211,7 +216,7 @@ def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
 
 
 def _zero(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, serial_number=0)))}
+    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, serial_number=0)))}
 
 
 @check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
@@ -241,7 +246,7 @@ def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Sta
 
 
 def _unknown_extension(path: CertificationPath, **_: object) -> Mapping[str, Any]:
-    unknown = specimen(replace(SERVER, unknown_critical_extension="1.2.3.4"))
+    unknown = specimen(dataclasses.replace(SERVER, unknown_critical_extension="1.2.3.4"))
     return {"path": replace(path, certificates=unknown)}
 
 
@@ -270,7 +275,7 @@ def critical_extensions_are_known(here: Listener, path: CertificationPath) -> It
 
 
 def _no_key_identifier(chain: ServedChain, issuers: Issuers, **_: object) -> Mapping[str, Any]:
-    leaf, issuer = specimen(replace(SERVER, authority_key_identifier=False))
+    leaf, issuer = specimen(dataclasses.replace(SERVER, authority_key_identifier=False))
     return {
         "chain": replace(chain, certificates=(leaf, issuer)),
         "issuers": replace(issuers, certificates=(issuer,)),
@@ -334,9 +339,9 @@ def _all(message: CertificateMessage) -> Iterator[tuple[int, bytes]]:
 
 
 def _with_extension(message: CertificateMessage, oid: str, value: bytes) -> Mapping[str, Any]:
-    path = specimen(replace(SERVER, other_extensions=(OtherExtension(oid, value),)))
+    path = specimen(dataclasses.replace(SERVER, other_extensions=(OtherExtension(oid, value),)))
     certificates = tuple(found.public_bytes(Encoding.DER) for found in path)
-    return {"message": replace(message, certificates=certificates)}
+    return {"message": dataclasses.replace(message, certificates=certificates)}
 
 
 def _malformed_address(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
@@ -416,7 +421,7 @@ _MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see ce
 
 
 def _weak_key(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, rsa_bits=1024)))}
+    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, rsa_bits=1024)))}
 
 
 @check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
@@ -454,7 +459,7 @@ def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Ite
 
 
 def _weak_issuer(issuers: Issuers, **_: object) -> Mapping[str, Any]:
-    weak = specimen(authority=replace(AUTHORITY, rsa_bits=1024))
+    weak = specimen(authority=dataclasses.replace(AUTHORITY, rsa_bits=1024))
     return {"issuers": replace(issuers, certificates=weak[1:])}
 
 
@@ -496,7 +501,7 @@ def the_issuers_keys_are_strong(
 
 
 def _sha1(path: CertificationPath, **_: object) -> Mapping[str, Any]:
-    return {"path": replace(path, certificates=specimen(replace(SERVER, signature_hash="sha1")))}
+    return {"path": replace(path, certificates=specimen(dataclasses.replace(SERVER, signature_hash="sha1")))}
 
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)

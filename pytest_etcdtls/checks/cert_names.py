@@ -1,11 +1,12 @@
 """The names in the served certificate: the endpoint's, of the right type, and no wildcards."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.command import show_leaf
@@ -33,7 +34,7 @@ def named(certificate: x509.Certificate) -> str:
 
 
 def _elsewhere(here: Listener, **_: object) -> Mapping[str, Any]:
-    return {"here": replace(here, host="elsewhere.invalid")}
+    return {"here": dataclasses.replace(here, host="elsewhere.invalid")}
 
 
 @check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere)
@@ -65,7 +66,7 @@ def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> I
 
 
 def _nameless(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, subject_alt_names=())))}
+    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, subject_alt_names=())))}
 
 
 @check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless)
@@ -92,7 +93,7 @@ def the_certificate_has_names(here: Listener, chain: ServedChain) -> Iterator[St
 
 
 def _address_as_name(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    leaf = specimen(replace(SERVER, subject_alt_names=("localhost",), dns_names=("10.0.0.1",)))
+    leaf = specimen(dataclasses.replace(SERVER, subject_alt_names=("localhost",), dns_names=("10.0.0.1",)))
     return {"chain": replace(chain, certificates=leaf)}
 
 
@@ -128,7 +129,7 @@ def _misplaced(certificate: x509.Certificate) -> list[str]:
 
 
 def _wildcard(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    wildcard = specimen(replace(SERVER, subject_alt_names=("localhost", "*.example")))
+    wildcard = specimen(dataclasses.replace(SERVER, subject_alt_names=("localhost", "*.example")))
     return {"chain": replace(chain, certificates=wildcard)}
 
 
@@ -155,7 +156,7 @@ def no_name_is_a_wildcard(here: Listener, chain: ServedChain) -> Iterator[Statem
 
 
 def _not_here(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    leaf = specimen(replace(SERVER, subject_alt_names=("127.0.0.1",)))
+    leaf = specimen(dataclasses.replace(SERVER, subject_alt_names=("127.0.0.1",)))
     return {"chain": replace(chain, certificates=leaf)}
 
 

@@ -1,12 +1,13 @@
 """What the served certificate may be used for: as a server, as a client of other etcds, for signatures."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import STATUS, Command, curl, show_chain, show_leaf
 from pytest_etcdtls.facts.access import ServedClient
@@ -46,7 +47,7 @@ def _extended(chain: ServedChain) -> str:
 
 
 def _for_clients_only(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    clients_only = specimen(replace(SERVER, extended_key_usage=("clientAuth",)))
+    clients_only = specimen(dataclasses.replace(SERVER, extended_key_usage=("clientAuth",)))
     return {"chain": replace(chain, certificates=clients_only)}
 
 
@@ -71,7 +72,7 @@ def the_certificate_is_for_servers(here: Listener, chain: ServedChain) -> Iterat
 
 
 def _no_digital_signature(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    no_signature = specimen(replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
+    no_signature = specimen(dataclasses.replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
     return {"chain": replace(chain, certificates=no_signature)}
 
 
@@ -106,7 +107,9 @@ def _gateway_down(
     unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
     client = served.client
     return {
-        "chain": replace(chain, certificates=specimen(replace(SERVER, extended_key_usage=("serverAuth",)))),
+        "chain": replace(
+            chain, certificates=specimen(dataclasses.replace(SERVER, extended_key_usage=("serverAuth",)))
+        ),
         "served": replace(served, client=with_attempts(client, response=unavailable) if client else None),
         "dialling": replace(dialling, with_another=False),
     }
@@ -198,7 +201,7 @@ def _message(
 ) -> Mapping[str, Any]:
     served, issuer = specimen(leaf, authority=ca)
     der = served.public_bytes(Encoding.DER)
-    return {"message": replace(message, certificates=(der,), issuers=(issuer,))}
+    return {"message": dataclasses.replace(message, certificates=(der,), issuers=(issuer,))}
 
 
 def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudge | Note]:
@@ -221,7 +224,7 @@ def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudg
 
 
 def _any_purpose(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
-    return _message(message, replace(SERVER, extended_key_usage=("2.5.29.37.0",)))
+    return _message(message, dataclasses.replace(SERVER, extended_key_usage=("2.5.29.37.0",)))
 
 
 @check("cert.openssl-purpose", on=EVERY_LISTENER, counterexample=_any_purpose)
@@ -264,7 +267,7 @@ def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
 
 
 def _without_key_usage(message: CertificateMessage, **_: object) -> Mapping[str, Any]:
-    return _message(message, ca=replace(AUTHORITY, key_usage=frozenset()))
+    return _message(message, ca=dataclasses.replace(AUTHORITY, key_usage=frozenset()))
 
 
 @check("cert.x509-strict", on=EVERY_LISTENER, counterexample=_without_key_usage)
@@ -358,7 +361,7 @@ def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool
 
 
 def _made_by_etcd(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    generated = specimen(replace(SERVER, common_name=None, organization="etcd", self_signed=True))
+    generated = specimen(dataclasses.replace(SERVER, common_name=None, organization="etcd", self_signed=True))
     return {"chain": replace(chain, certificates=generated[:1])}
 
 
@@ -388,7 +391,7 @@ def the_certificate_is_not_generated(here: Listener, chain: ServedChain) -> Iter
 
 
 def _a_ca(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, ca=True)))}
+    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, ca=True)))}
 
 
 @check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=_a_ca)

@@ -1,12 +1,13 @@
 """The declared files: pairs, dates, permissions, and whether they are served."""
 
+import dataclasses
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
@@ -179,7 +180,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
 
 def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
     member = files.members[0]
-    changed = replace(member.bundles["peer"], certificates=member.pairs[0].chain[:1])
+    changed = dataclasses.replace(member.bundles["peer"], certificates=member.pairs[0].chain[:1])
     return _first_member(files, bundles={**member.bundles, "peer": changed})
 
 
@@ -419,7 +420,9 @@ def _show_mode(key: FileFact) -> Command:
 def _readable_ca_key(files: DeclaredFiles) -> Mapping[str, Any]:
     key = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=0o640, owner=0)
     bundles = files.members[0].bundles.items()
-    return _first_member(files, bundles={side: replace(bundle, keys=(key,)) for side, bundle in bundles})
+    return _first_member(
+        files, bundles={side: dataclasses.replace(bundle, keys=(key,)) for side, bundle in bundles}
+    )
 
 
 @check("config.ca-key-beside", on=set(), counterexample=_readable_ca_key)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted

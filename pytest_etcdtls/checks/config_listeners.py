@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.command import Command, curl, in_plaintext, s_client
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import FLAGS
 from pytest_etcdtls.declared.effective import EffectiveListener
 from pytest_etcdtls.errors import UnobservedError
@@ -27,8 +28,7 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import StreamEnd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SeenListener:
+class _SeenListener(Struct, frozen=True, kw_only=True):
     """A listener that is judged, its declaration, and the protocols that it was seen to serve.
 
     Attributes:

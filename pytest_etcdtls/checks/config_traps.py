@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Setting, minor_line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect

@@ -1,8 +1,9 @@
 """Whether a listener answers, whether it is an etcd, and whether there are undeclared listeners."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
 from pytest_etcdtls.command import curl, s_client

@@ -1,8 +1,9 @@
 """What etcd does when its files change."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import Command, curl, s_client
 from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad

@@ -1,8 +1,9 @@
 """Rules about names, TLS parameters and users, tested on clusters that are started for this."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.lifecycle_files import attempts_changed
 from pytest_etcdtls.command import STATUS, Command, curl, etcdctl, s_client

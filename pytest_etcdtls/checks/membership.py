@@ -1,12 +1,14 @@
 """The members of a cluster have the same settings, list the same members, and are reachable."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from cryptography import x509
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import (
     ANNOUNCED,
@@ -18,7 +20,6 @@ from pytest_etcdtls.command import (
     show_leaf,
     show_version,
 )
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
 from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
@@ -44,7 +45,7 @@ _EXPIRY_SPREAD = timedelta(days=30)
 
 def _first_differs(side_by_side: SideBySide, **changes: object) -> Mapping[str, Any]:
     (first, *others), *rows = side_by_side.rows
-    changed: ListenerProfile = replace(first, **changes)  # type: ignore[arg-type]
+    changed: ListenerProfile = replace(first, **changes)
     return {"side_by_side": replace(side_by_side, rows=((changed, *others), *rows))}
 
 
@@ -109,13 +110,12 @@ def every_member_has_the_same_policy(
         row for row in side_by_side.rows if len({_requests_certificates(seen) for seen in row}) == 1
     )
     versions = _differences(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
-    yield from (replace(finding, level=Level.SHOULD) for finding in versions)
+    yield from (dataclasses.replace(finding, level=Level.SHOULD) for finding in versions)
     for side in SIDES:
         yield from _declared_differences(declared.members if declared else (), side)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     """What a side of a member's declaration says of the certificates that it requests.
 
     Attributes:
@@ -308,7 +308,7 @@ def _first_lists(listings: MemberListings, *members: MemberRecord) -> Mapping[st
 
 def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
     member = next(listings.members)
-    return _first_lists(listings, replace(member, client_urls=("http://10.0.0.1:2379",)))
+    return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
 @check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients)
@@ -330,7 +330,7 @@ def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[State
 
 def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
     member = next(listings.members)
-    return _first_lists(listings, replace(member, peer_urls=("http://10.0.0.1:2380",)))
+    return _first_lists(listings, dataclasses.replace(member, peer_urls=("http://10.0.0.1:2380",)))
 
 
 @check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers)

@@ -1,8 +1,9 @@
 """The policy for clients is the same on every way to a listener: under every name, at every address."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import ANNOUNCED, GET_VERSION, Command, s_client
 from pytest_etcdtls.declared.declaration import authority

@@ -4,12 +4,13 @@ A certificate is accepted on the port that it was issued for and on no other, al
 No listener serves client certificates, so their faults do not show on the wire.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
@@ -279,7 +280,7 @@ def an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 
 def _weak_client(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(replace(CLIENT, rsa_bits=1024))[0])
+    return _instead(held, specimen(dataclasses.replace(CLIENT, rsa_bits=1024))[0])
 
 
 @check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
@@ -298,7 +299,7 @@ def client_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]
 
 
 def _weak_ca(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(authority=replace(AUTHORITY, rsa_bits=1024))[1])
+    return _instead(held, specimen(authority=dataclasses.replace(AUTHORITY, rsa_bits=1024))[1])
 
 
 @check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
@@ -340,7 +341,7 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
 
 
 def _sha1(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
-    return _instead(held, specimen(replace(CLIENT, signature_hash="sha1"))[0])
+    return _instead(held, specimen(dataclasses.replace(CLIENT, signature_hash="sha1"))[0])
 
 
 @check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)

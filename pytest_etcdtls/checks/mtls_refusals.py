@@ -1,8 +1,9 @@
 """Bad identities are refused, in every TLS version and protocol of the listener alike."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import local
 from pytest_etcdtls.etcd_log.matching import MatchedBy

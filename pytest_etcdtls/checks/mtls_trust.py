@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,

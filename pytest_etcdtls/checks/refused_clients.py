@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts.access import Candidate
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import (
@@ -53,8 +53,7 @@ _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
 """Go releases that began to refuse a negative serial number, and RSA keys above 8192 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """Why a client is refused, and the remedy."""
 
     why: str

@@ -1,8 +1,9 @@
 """Cipher suites of TLS 1.2, and groups. A weak suite is reported once, by the check of its worst weakness."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import GROUP, s_client
 from pytest_etcdtls.facts.certificates import ServedKey

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact

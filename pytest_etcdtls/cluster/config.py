@@ -12,15 +12,15 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
+from msgspec import Struct, structs
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
@@ -78,7 +78,7 @@ class ClusterConfig:
     ``()`` mean that the flag is not given. A field that names a file has a logical name of the cluster's PKI
     (``server.crt``, ``client-ca.crt``, ``crl.der``), the name of one of ``extra_files``, or any other name,
     which is the path of a missing file in the PKI directory. An example of a misconfigured cluster is
-    ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)``, with
+    ``replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)``, with
     ``expects_health=False`` if etcd may refuse the cluster's own client.
 
     In the values of ``environment``, in ``extra_flags`` and in ``config_file_adds``, ``{pki}`` is replaced
@@ -176,8 +176,7 @@ class ClusterConfig:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Preset(Struct, frozen=True, kw_only=True):
     """A correctly configured cluster.
 
     Attributes:
@@ -319,8 +318,7 @@ class UnknownFlagError(UsageError):
     """The version of etcd lacks a flag that the configuration needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlagSet:
+class FlagSet(Struct, frozen=True):
     """The flags of one version of etcd.
 
     Attributes:
@@ -352,8 +350,7 @@ class FlagSet:
         raise UnknownFlagError(f"etcd {self.version} has no --{name}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberAddresses:
+class MemberAddresses(Struct, frozen=True, kw_only=True):
     """The URLs of one member.
 
     Attributes:
@@ -382,7 +379,7 @@ class MemberAddresses:
 
     def listening_at(self, other: Callable[[str], str]) -> Self:
         """Return the addresses with what ``other`` returns for each URL to listen on."""
-        return replace(
+        return structs.replace(
             self,
             listen_client=tuple(map(other, self.listen_client)),
             listen_peer=tuple(map(other, self.listen_peer)),
@@ -418,8 +415,7 @@ def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FileNames:
+class FileNames(Struct, frozen=True):
     """Paths of one member's files below the PKI directory, by logical name."""
 
     known: Mapping[str, PurePosixPath]
@@ -447,8 +443,7 @@ def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_c
     write_files(directory, {**pki.files(with_ca_keys=with_ca_keys), **extra})
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """One flag with its value.
 
     Attributes:
@@ -465,8 +460,7 @@ class Flag:
         return f"--{self.name}={self.value}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberPaths:
+class MemberPaths(Struct, frozen=True, kw_only=True):
     """The paths of a member's files, as etcd sees them.
 
     Attributes:
@@ -605,8 +599,7 @@ class PortTakenError(ClusterStartError):
     """Another program listens on a port that was free before."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortClaim:
+class PortClaim(Struct, frozen=True):
     """Free ports that are reserved until :meth:`release`, or until this process ends."""
 
     ports: tuple[int, ...]

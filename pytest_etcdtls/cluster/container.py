@@ -26,11 +26,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.cluster import abandoned
 from pytest_etcdtls.cluster.config import (
@@ -41,7 +43,6 @@ from pytest_etcdtls.cluster.config import (
     printed_version,
 )
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, child_environment, command
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.profile import MemberNames

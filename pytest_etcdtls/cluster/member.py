@@ -6,14 +6,15 @@ import itertools
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, MemberAddresses, loopback_addresses
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.errors import UnreadableJSONError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
@@ -45,8 +46,7 @@ _LINES = 8
 _COLUMNS = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """A client listener that accepts connections.
 
     Attributes:

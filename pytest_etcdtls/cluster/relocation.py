@@ -7,7 +7,7 @@ machine or of the other members. The files are the declared ones, or generated o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
@@ -15,8 +15,8 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
     FLAGS,
@@ -66,8 +66,7 @@ _LONGEST_NAME: Final = 64
 """Characters of a common name and of an organization (RFC 5280, upper bounds)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a declaration is replayed.
 
     Attributes:
@@ -382,8 +381,7 @@ def _unusable_bundle(declared: DeclaredMember, setting: Setting) -> bytes | None
     return content if pool.refused or pool.nothing else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
+class _Leaf(Struct, frozen=True):
     """A certificate to issue.
 
     Attributes:

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from msgspec import Struct
+
 from pytest_etcdtls.cluster.config import MemberAddresses, PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.member import ReadinessLog, Served, why_not_started, with_files, with_last_line
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
@@ -28,7 +30,6 @@ from pytest_etcdtls.cluster.relocation import (
 )
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FLAGS,
     Declaration,
@@ -72,8 +73,7 @@ _TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
 """For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReplayPlan:
+class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
     """A declaration to replay, and what is known of its files.
 
     Attributes:

@@ -13,13 +13,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from msgspec import Struct, structs
+
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet, printed_version
 from pytest_etcdtls.cluster.watchdog import child_environment
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import minor_line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import KeyType
@@ -48,8 +49,7 @@ _SECONDS = 20.0
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdSource:
+class EtcdSource(Struct, frozen=True, kw_only=True):
     """An available etcd.
 
     Attributes:
@@ -254,8 +254,7 @@ def _is_there(image: str) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Pull:
+class _Pull(Struct, frozen=True):
     """Whether a missing image may be pulled, and the function to call before."""
 
     announce: Announce
@@ -270,7 +269,7 @@ def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
         except UsageError as error:
             tried.append(str(error))
         else:
-            return replace(source, why="; ".join([source.why, *tried]))
+            return structs.replace(source, why="; ".join([source.why, *tried]))
     report = [f"  tried: {text}" for text in tried] + [f"  to get one: {way}" for way in _HOW_TO_GET_ONE]
     raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
@@ -347,8 +346,7 @@ def _process(path: Path, why: str) -> EtcdSource:
     return EtcdSource(kind="process", location=str(path), version=version, why=why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterRequest:
+class ClusterRequest(Struct, frozen=True, kw_only=True):
     """A cluster that a test requests.
 
     Attributes:
@@ -367,7 +365,7 @@ class ClusterRequest:
     preset: str | None = None
     base: ClusterConfig | None = None
     key_type: str | KeyType | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = {}
 
     @classmethod
     def of(cls, wanted: object) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
 
@@ -61,8 +62,7 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredURL:
+class DeclaredURL(Struct, frozen=True):
     """One URL of a URL list in a declaration.
 
     Attributes:
@@ -109,8 +109,7 @@ class DeclaredURL:
         return f"{self.scheme}://{self.address}"
 
 
-@dataclass(frozen=True, slots=True)
-class URLList:
+class URLList(Struct, frozen=True):
     """The result of parsing a list of URLs.
 
     Attributes:
@@ -219,8 +218,7 @@ class Via(StrEnum):
     KEY = "key of the configuration file"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLine:
+class SourceLine(Struct, frozen=True):
     """A line of a file.
 
     Attributes:
@@ -281,8 +279,7 @@ class Setting:
         return f"{self.written} ({self.place})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
+class Mistake(Struct, frozen=True, kw_only=True):
     """An error in a declaration with which no version of etcd starts.
 
     Attributes:
@@ -295,8 +292,7 @@ class Mistake:
     key: Setting | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """A directory or file of the node that is mounted at another path in the container (``hostPath``)."""
 
     inside: str
@@ -390,8 +386,7 @@ _DEFAULTS: Final = {Role.CLIENT: "http://localhost:2379", Role.PEER: "http://loc
 _ADVERTISED: Final = {Role.CLIENT: "advertise-client-urls", Role.PEER: "initial-advertise-peer-urls"}
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredListener:
+class DeclaredListener(Struct, frozen=True):
     """One URL that etcd listens on.
 
     Attributes:
@@ -431,8 +426,7 @@ FILES = (
 """The settings that name a file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DeclaredMember:
+class DeclaredMember(Struct, frozen=True, kw_only=True, eq=False):
     """A member as it was declared. Values computed from it are cached by its object identity.
 
     Attributes:
@@ -457,8 +451,7 @@ _APISERVER_CLIENT = "apiserver-etcd-client."
 """kubeadm keeps these files in the parent of etcd's directory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredPaths:
+class DeclaredPaths(Struct, frozen=True, kw_only=True):
     """Where the files of declared paths are on this machine.
 
     Attributes:
@@ -508,8 +501,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class CRLReading:
+class CRLReading(Struct, frozen=True):
     """What one of Go's two functions reads of a CRL file (``pki/go_crl.py``).
 
     Attributes:
@@ -522,8 +514,7 @@ class CRLReading:
     serial_numbers: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CRLFile:
+class CRLFile(Struct, frozen=True, kw_only=True):
     """A declared CRL file and its content.
 
     Attributes:

@@ -19,12 +19,12 @@ An unknown version counts as the newest one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
     Declaration,
@@ -66,8 +66,7 @@ class CRLEffect(StrEnum):
     UNKNOWN = "the file is not here or not readable, so it is not known whether etcd can read it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSSide:
+class TLSSide(Struct, frozen=True, kw_only=True):
     """The TLS configuration of one side (client or peer).
 
     Attributes:
@@ -189,8 +188,7 @@ def _skips_san_rule(declaration: Declaration, side: Side, version: str | None) -
     return any(name in setting and setting[name].on for name in names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveListener:
+class EffectiveListener(Struct, frozen=True, kw_only=True):
     """The effective configuration of one listener.
 
     Attributes:
@@ -263,8 +261,7 @@ def _name(allowed: str) -> str:
     return allowed or "no name at all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
+class Effective(Struct, frozen=True, kw_only=True):
     """The effective configuration of a member.
 
     Attributes:
@@ -277,7 +274,7 @@ class Effective:
 
     version: str | None
     listeners: tuple[EffectiveListener, ...]
-    sides: Mapping[Side, TLSSide] = field(default_factory=dict)
+    sides: Mapping[Side, TLSSide] = {}
     gateway: bool = True
     pprof: bool = False
 

@@ -6,14 +6,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
+from msgspec import Struct
+from msgspec.structs import replace
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
     CRLReading,
@@ -99,8 +100,7 @@ _FILES_NEAR_CLIENTS: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-f
 """The settings in whose files' directories kubeadm's client certificates are searched for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFiles:
+class ClientFiles(Struct, frozen=True, kw_only=True):
     """The files of one client.
 
     Attributes:
@@ -161,8 +161,7 @@ def require_directory(directory: Path, option: str) -> None:
     raise UsageError(f"{option} {directory} {problem}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFact:
+class FileFact(Struct, frozen=True, kw_only=True):
     """One file of a member.
 
     Attributes:
@@ -201,8 +200,7 @@ class FileFact:
         return self.mode & ~(stat.S_IRWXG | stat.S_IRWXO) | group << 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairFact:
+class PairFact(Struct, frozen=True, kw_only=True):
     """A certificate file and its key file.
 
     Attributes:
@@ -239,8 +237,7 @@ class BundleFact:
     keys: tuple[FileFact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFact:
+class ClientFact(Struct, frozen=True, kw_only=True):
     """A client's certificate and key, found with a member's files but not declared for etcd.
 
     Attributes:
@@ -254,8 +251,7 @@ class ClientFact:
     chain: tuple[x509.Certificate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberFiles:
+class MemberFiles(Struct, frozen=True, kw_only=True):
     """The files of one member.
 
     Attributes:
@@ -268,7 +264,7 @@ class MemberFiles:
 
     label: str
     pairs: tuple[PairFact, ...] = ()
-    bundles: Mapping[Side, BundleFact] = field(default_factory=dict)
+    bundles: Mapping[Side, BundleFact] = {}
     clients: tuple[ClientFact, ...] = ()
     crls: tuple[tuple[Setting, CRLFile], ...] = ()
     data_owner: int | None = None

@@ -22,12 +22,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     DeclaredMember,
@@ -80,16 +81,14 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
 from pytest_etcdtls.untrusted import printable, read_regular
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.shell.Word`."""
 
     setting: Setting
     unresolved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """The result of parsing a command line, in its order.
 
     Attributes:
@@ -199,18 +198,17 @@ _REQUIRED: Final = names(
 """Settings whose values are required to judge TLS."""
 
 
-@dataclass
-class Merger:
+class Merger(Struct):
     """The settings merged so far, in the fields of :class:`Declaration`."""
 
-    settings: dict[str, Setting] = field(default_factory=dict)
-    overridden: list[Setting] = field(default_factory=list)
-    shadowed: list[Setting] = field(default_factory=list)
-    hidden: list[Setting] = field(default_factory=list)
-    unknown: list[Setting] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    left_out: set[str] = field(default_factory=set)
+    settings: dict[str, Setting] = {}
+    overridden: list[Setting] = []
+    shadowed: list[Setting] = []
+    hidden: list[Setting] = []
+    unknown: list[Setting] = []
+    mistakes: list[Mistake] = []
+    notes: list[str] = []
+    left_out: set[str] = set()
 
     def merge(self, environment: Iterable[Variable], flags: Iterable[Setting]) -> None:
         """Add the settings of an etcd without a configuration file."""
@@ -552,8 +550,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
-@dataclass
-class _Files:
+class _Files(Struct):
     """The files that a declaration refers to."""
 
     declaration: Path

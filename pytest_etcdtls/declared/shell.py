@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from pathlib import PurePosixPath
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.flags import names
 from pytest_etcdtls.errors import UsageError
@@ -36,8 +37,7 @@ _LAUNCHERS = names(
 """Programs that start the program named in their arguments, each with options of its own; refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """One word.
 
     Attributes:
@@ -80,8 +80,7 @@ class Variable:
     unresolved: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramStart:
+class ProgramStart(Struct, frozen=True, kw_only=True):
     """How a program is started.
 
     Attributes:

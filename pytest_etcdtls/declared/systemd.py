@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.shell import (
     Expansion,
@@ -218,8 +219,7 @@ OpenFile = Callable[[str, SourceLine], tuple[str, str] | None]
 """Takes a path and the line that names it; returns the path on this machine and the text, or ``None``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(Struct, frozen=True):
     """One assignment in a section: ``Key=value``. A value over several lines keeps its line ends."""
 
     key: str

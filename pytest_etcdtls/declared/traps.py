@@ -13,11 +13,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import (
     FLAGS,
     CRLFile,
@@ -66,8 +66,7 @@ from pytest_etcdtls.declared.flags import (
 from pytest_etcdtls.role import Role, Side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trap:
+class Trap(Struct, frozen=True, kw_only=True):
     """Settings in a declaration whose effect differs from what they appear to declare.
 
     The check ``config.ID`` reports it, and says why it matters.
@@ -93,8 +92,7 @@ class Trap:
     harmless: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrapContext:
+class TrapContext(Struct, frozen=True, kw_only=True):
     """A declaration and what is derived from it, in which traps are searched for.
 
     Attributes:
@@ -107,7 +105,7 @@ class TrapContext:
     declaration: Declaration
     seen: Declaration
     effective: Effective
-    crls: Mapping[str, CRLFile] = field(default_factory=dict)
+    crls: Mapping[str, CRLFile] = {}
 
     @property
     def version(self) -> str | None:
@@ -832,8 +830,7 @@ _OF_RANCHER: Final = re.compile(r"/rancher/(k3s|rke2)/")
 """In the data directory of k3s and RKE2, which write those settings as keys, and their file at each start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prospect:
+class Prospect(Struct, frozen=True, kw_only=True):
     """Something that a declaration meets in a later minor version and not in the one that runs.
 
     Attributes:

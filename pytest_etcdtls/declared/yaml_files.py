@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import field, replace
 from functools import lru_cache
 from typing import Final
 
 import yaml
+from msgspec import Struct
+from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Mistake, Mount, Setting, SourceLine, Via, parse_urls
 from pytest_etcdtls.declared.flags import (
     DURATIONS,
@@ -115,8 +115,7 @@ def _children(node: Node) -> list[Node]:
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A key of a mapping, with its value."""
 
     key: str
@@ -195,8 +194,7 @@ def place_of(node: Node, file: str) -> SourceLine:
 _TEXTS = frozenset({"name", "data-dir", "initial-cluster", "tls-min-version", "tls-max-version"}) | URL_LISTS
 
 
-@dataclass
-class YAMLConfiguration:
+class YAMLConfiguration(Struct):
     """The content of a configuration file.
 
     Attributes:
@@ -205,9 +203,9 @@ class YAMLConfiguration:
         mistakes: errors with which etcd does not start.
     """
 
-    given: list[Setting] = field(default_factory=list)
-    unknown: list[Setting] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
+    given: list[Setting] = []
+    unknown: list[Setting] = []
+    mistakes: list[Mistake] = []
 
 
 def read_configuration(text: str, file: str) -> YAMLConfiguration:
@@ -409,8 +407,7 @@ def _environment(node: Node, pod: Node, file: str, expansion: Expansion) -> Iter
 _LISTS = frozenset({"List", "PodList"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Container:
+class _Container(Struct, frozen=True):
     root: Node
     pod: str
     spec: Node

@@ -18,13 +18,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.role import Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
@@ -184,8 +185,7 @@ class MatchedBy(StrEnum):
     TIME = "time"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """One of our connections and its line in the log."""
 
     connection: Connection
@@ -193,8 +193,7 @@ class Match:
     by: MatchedBy = MatchedBy.ADDRESS
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
+class Matches(Struct, frozen=True):
     """The result of matching all connections and all lines.
 
     Attributes:
@@ -248,17 +247,16 @@ _AGREEING: Final = timedelta(seconds=0.5)
 """How far a line may be outside its connection's duration if the clocks agree."""
 
 
-@dataclass(slots=True)
-class _Matching:
+class _Matching(Struct):
     """The state of matching lines with connections."""
 
     connections: Sequence[Connection]
     rejections: Sequence[Rejection]
     endpoints: Mapping[str, Side]
     slack: timedelta
-    known: dict[int, tuple[int, Match]] = field(default_factory=dict)
+    known: dict[int, tuple[int, Match]] = {}
     """The index of the line and the match, by the object identity of the connection."""
-    _lines: dict[int, None] = field(default_factory=dict)
+    _lines: dict[int, None] = {}
     _by_port: dict[str, list[Connection]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -424,8 +422,7 @@ _ENDED_BY_US = frozenset({Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.REFUSE
 """Causes that etcd logs for a connection that it did not refuse."""
 
 
-@dataclass(frozen=True, slots=True)
-class WireAndLog:
+class WireAndLog(Struct, frozen=True):
     """How one connection ended, on the wire and in etcd's log.
 
     Attributes:

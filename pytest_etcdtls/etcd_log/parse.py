@@ -24,13 +24,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted import JSONValue, is_there, open_regular, printable, read_json
@@ -147,8 +148,7 @@ _FIRST = ("loaded server configuration", "Loading server configuration from ", "
 _VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedTLS:
+class LoggedTLS(Struct, frozen=True, kw_only=True):
     """TLS settings of one side as etcd logs them at startup; empty strings for settings without a value."""
 
     cert: str = ""
@@ -160,8 +160,7 @@ class LoggedTLS:
     crl_file: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
+class Startup(Struct, frozen=True, kw_only=True):
     """The last startup in a log.
 
     Attributes:
@@ -177,7 +176,7 @@ class Startup:
     go_version: str | None = None
     client: LoggedTLS | None = None
     peer: LoggedTLS | None = None
-    urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    urls: dict[str, tuple[str, ...]] = {}
     config_file: str | None = None
 
 
@@ -261,8 +260,7 @@ _DIALS = (
 """The words that each pattern begins with, and whether it is about the JSON gateway."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialFailure:
+class DialFailure(Struct, frozen=True, kw_only=True):
     """One connection that etcd, as a client, could not establish.
 
     Attributes:
@@ -338,8 +336,7 @@ _REJECTED_GRPC = re.compile(
 """gRPC's messages. 3.5.33 logs the second form, and only at debug level."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
+class Rejection(Struct, frozen=True, kw_only=True):
     """One connection that etcd rejected.
 
     Attributes:
@@ -474,8 +471,7 @@ _BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapped:
+class Wrapped(Struct, frozen=True):
     """One line written by etcd, without the format that wraps it.
 
     Attributes:
@@ -618,8 +614,7 @@ _MOST: Final = 100
 _LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C": "fatal"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
+class LogEntry(Struct, frozen=True, kw_only=True):
     """One log entry. Its texts are printable and bounded.
 
     Attributes:
@@ -634,7 +629,7 @@ class LogEntry:
     time: datetime | None
     level: str
     message: str
-    fields: Mapping[str, JSONValue] = field(default_factory=dict)
+    fields: Mapping[str, JSONValue] = {}
 
     def text(self, name: str) -> str:
         """Return a field as text; empty if there is none."""
@@ -715,8 +710,7 @@ _TAIL: Final = 200
 """How many of the last lines are searched for a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdLog:
+class EtcdLog(Struct, frozen=True, kw_only=True):
     """The TLS-related content of one member's log.
 
     Attributes:
@@ -823,8 +817,7 @@ class LogSource(Protocol):
         """Return the text logged since the source was made. It may contain earlier lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileLog:
+class FileLog(Struct, frozen=True):
     """A log file that another process writes.
 
     Attributes:
@@ -872,8 +865,7 @@ class FileLog:
         return text_of(read_octets(self.path, size if same else 0)[0])
 
 
-@dataclass(frozen=True, slots=True)
-class OwnLog:
+class OwnLog(Struct, frozen=True):
     """The log of an owned etcd.
 
     Attributes:

@@ -24,13 +24,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.role import Side
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """The explanation of a cause.
 
     Attributes:
@@ -149,8 +149,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """Connections from one host that were rejected for one cause.
 
     Attributes:
@@ -205,8 +204,7 @@ _KINDS: Final = 4
 """No client or health check causes so many kinds of rejected connections that a run also causes."""
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierRun:
+class EarlierRun(Struct, frozen=True):
     """Rejected connections that look like those of an earlier run of this tool.
 
     Attributes:

@@ -13,17 +13,18 @@ refusal proves something only if the same connection with a good identity is ser
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from msgspec import Struct
+from msgspec.structs import replace
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.facts.fact import Observation, Planned, Wire, fact
@@ -62,8 +63,7 @@ Combination = tuple[TLSVersion, Protocol]
 """A TLS version and a protocol in which an identity is tried."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case(Tried):
+class Case(Tried, frozen=True, kw_only=True):
     """One identity in one TLS version and protocol.
 
     Attributes:
@@ -155,8 +155,7 @@ class Access(tuple[Case, ...]):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A good identity and its attempts on a listener.
 
     Attributes:
@@ -227,8 +226,7 @@ class Candidate:
         return self.cases.endings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedClient:
+class AcceptedClient(Struct, frozen=True, kw_only=True):
     """The good identities tried on a listener, in order, until one was accepted.
 
     Attributes:
@@ -269,8 +267,7 @@ class AcceptedClient:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedClient:
+class ServedClient(Struct, frozen=True, kw_only=True):
     """A client that a listener serves: a good identity or a client without a certificate.
 
     Attributes:
@@ -281,8 +278,7 @@ class ServedClient:
     client: Candidate | None
 
 
-@dataclass(frozen=True, slots=True)
-class PresentedClient:
+class PresentedClient(Struct, frozen=True):
     """The client that a listener serves, ready to be presented; it may hold a key.
 
     Attributes:
@@ -294,8 +290,7 @@ class PresentedClient:
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedConnections:
+class AcceptedConnections(Struct, frozen=True):
     """The accepted client, and the attempts that followed on the connections on which it was accepted.
 
     Attributes:
@@ -476,8 +471,7 @@ def has_names(identity: Identity) -> bool:
     return bool(identity.chain) and san_rule(identity.chain[0], "") is not SANRule.ACCEPTS
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """An identity that is presented to a listener, for a purpose."""
 
     wire: Wire
@@ -542,7 +536,7 @@ class Trial:
         conversations: list[dict[Combination | Observation, Request]] = []
         for version, on in itertools.product(versions, (_OVER_HTTP1, (Protocol.GRPC,))):
             conversation: dict[Combination | Observation, Request] = {
-                (version, protocol): replace(
+                (version, protocol): dataclasses.replace(
                     self.request(version, protocol), keep=slots.get((version, protocol))
                 )
                 for protocol in protocols
@@ -550,7 +544,7 @@ class Trial:
             }
             if conversation and version is versions[-1]:
                 conversation |= {
-                    observation: replace(request, identity=self.identity, version=version)
+                    observation: dataclasses.replace(request, identity=self.identity, version=version)
                     for observation, request in other_requests.items()
                     if request.protocol in on
                 }

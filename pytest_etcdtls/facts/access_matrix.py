@@ -7,10 +7,11 @@ one with a certificate of an unknown CA, a narrower rule refuses nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Annotated, NewType
+from typing import Annotated
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import (
     PROTOCOLS,
@@ -41,8 +42,7 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessMatrix:
+class AccessMatrix(Struct, frozen=True, kw_only=True):
     """The attempts of one identity on one listener, in each TLS version and protocol.
 
     Attributes:
@@ -61,8 +61,7 @@ class AccessMatrix:
     instead_of: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityAttempts:
+class IdentityAttempts(Struct, frozen=True, kw_only=True):
     """Every identity that was tried on a listener, in every TLS version and protocol.
 
     Attributes:
@@ -76,8 +75,7 @@ class IdentityAttempts:
     split_url: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitRevocation:
+class SplitRevocation(Struct, frozen=True, kw_only=True):
     """The attempts of a revoked identity where HTTP has a listener separate from the gRPC port.
 
     Attributes:
@@ -128,8 +126,10 @@ def _untrusted(planned: Planned) -> Iterable[str]:
     return [name for name in UNTRUSTED_IDENTITIES if name != planned.key]
 
 
-TriedIdentity = NewType("TriedIdentity", AccessMatrix)
-"""The attempts of an identity itself, as opposed to those of one that decides for it."""
+class TriedIdentity(Struct, frozen=True):
+    """The attempts of an identity itself, as opposed to those of one that decides for it."""
+
+    matrix: AccessMatrix
 
 
 @fact
@@ -142,7 +142,7 @@ def access_matrix(
 ) -> AccessMatrix:
     """Return the attempts of an identity; if it cannot be presented, those that decide the result for it."""
     try:
-        return tried.get()
+        return tried.get().matrix
     except NotVerifiedError as missing:
         served = served_instead(here, target, key, untrusted.known)
         if served is None:

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cryptography import x509
+from msgspec import Struct, structs
 
 from pytest_etcdtls.command import S_CLIENT_VERSIONS
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import NotApplicableError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsable_names
@@ -45,8 +45,7 @@ _REPEATS = 2
 """How often two ways are repeated each, if they differ."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelloVariant(Tried):
+class HelloVariant(Tried, frozen=True, kw_only=True):
     """One kind of ClientHello.
 
     Attributes:
@@ -63,8 +62,7 @@ class HelloVariant(Tried):
         return self.attempt.chain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelloVariants:
+class HelloVariants(Struct, frozen=True, kw_only=True):
     """ClientHellos that differ in TLS version, ALPN and SNI, and their answers, the plain one first.
 
     Attributes:
@@ -75,8 +73,7 @@ class HelloVariants:
     steady: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative(Tried):
+class Alternative(Tried, frozen=True, kw_only=True):
     """A client without a certificate, on one way to a listener.
 
     Attributes:
@@ -109,8 +106,7 @@ class Alternative(Tried):
         return self.answers and other.answers and self.policy != other.policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerNames:
+class ServerNames(Struct, frozen=True, kw_only=True):
     """A client without a certificate under different server names.
 
     Attributes:
@@ -126,8 +122,7 @@ class ServerNames:
     steady: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherAddress:
+class OtherAddress(Struct, frozen=True, kw_only=True):
     """The first contact with another address of a listener's host.
 
     Attributes:
@@ -153,8 +148,7 @@ class OtherAddress:
         return any(attempt.phase is not Phase.CONNECT for attempt in self.tls)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerAddresses:
+class ServerAddresses(Struct, frozen=True, kw_only=True):
     """The addresses of a listener's host.
 
     Attributes:
@@ -170,8 +164,7 @@ class ServerAddresses:
     untried: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Hello:
+class _Hello(Struct, frozen=True):
     """A hello to send: in words, as options of ``openssl s_client``, and as a request."""
 
     text: str
@@ -301,7 +294,7 @@ def server_names(
         for name, before in ((usual_name, seen.usual), (different, by_name[different]))
         for again in under(*[name] * _REPEATS)
     )
-    return replace(seen, steady=steady)
+    return structs.replace(seen, steady=steady)
 
 
 def _certified(leaf: x509.Certificate) -> Iterator[str]:
@@ -352,4 +345,4 @@ def _contact(wire: Wire, here: Listener, address: str) -> OtherAddress:
     if not seen.connects or any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
         return seen
     [plaintext] = wire.attempt_at((address, replace(plain, plaintext=True)))
-    return replace(seen, plaintext=plaintext)
+    return structs.replace(seen, plaintext=plaintext)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import (
     NotApplicableError,
     RegistrationError,
@@ -37,21 +38,18 @@ from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.untrusted import read_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange(Tried):
+class Exchange(Tried, frozen=True, kw_only=True):
     """One request over HTTP/1.1; which one is in the key, see :func:`request_of`."""
 
     path: str
     method: str = "GET"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientExchange(Exchange):
+class ClientExchange(Exchange, frozen=True, kw_only=True):
     """One request by the accepted client; on a listener without TLS, by a client without a certificate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnauthenticatedExchange(Exchange):
+class UnauthenticatedExchange(Exchange, frozen=True, kw_only=True):
     """One request without a certificate.
 
     If TLS refused the first contact in every version, no request would be read: the attempt is then that of
@@ -101,18 +99,15 @@ def request_of(key: str) -> Request:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NegotiatedExchange(Tried):
+class NegotiatedExchange(Tried, frozen=True, kw_only=True):
     """One GET over HTTP/1.1 on a connection for which ``h2`` was offered by ALPN."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GRPCOverHTTP1(Tried):
+class GRPCOverHTTP1(Tried, frozen=True, kw_only=True):
     """A gRPC call sent over HTTP/1.1 by the accepted good identity."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherPort:
+class OtherPort(Struct, frozen=True, kw_only=True):
     """Whether a listener is another port of etcd than the one that it was named as, by what it answers.
 
     Attributes:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import ClientTrust, ServedChain
 from pytest_etcdtls.facts.fact import Lazy, fact
@@ -102,8 +102,7 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ClientIdentity:
+class ClientIdentity(Struct, frozen=True):
     """An identity ready to be presented; holds a key.
 
     Attributes:

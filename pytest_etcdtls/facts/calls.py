@@ -10,16 +10,18 @@ A password and a token are secrets. They are sent only to the leaf that was seen
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+from msgspec.structs import replace
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedConnections, PresentedClient, ServedClient
 from pytest_etcdtls.facts.api import on_its_connection
@@ -35,8 +37,7 @@ from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, encode, grpc_fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayAnswer(Tried):
+class GatewayAnswer(Tried, frozen=True, kw_only=True):
     """The JSON gateway's answer to the accepted good identity.
 
     Attributes:
@@ -49,8 +50,7 @@ class GatewayAnswer(Tried):
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayDial:
+class GatewayDial(Struct, frozen=True, kw_only=True):
     """The connection that the gateway makes to etcd's own client port, as far as it is known.
 
     Attributes:
@@ -74,8 +74,7 @@ class GatewayDial:
     own: tuple[x509.Certificate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RangeAnswer(Tried):
+class RangeAnswer(Tried, frozen=True, kw_only=True):
     """The answer to ``etcdserverpb.KV/Range`` of one key with ``count_only``, so that no value is sent.
 
     Attributes:
@@ -93,8 +92,7 @@ class RangeAnswer(Tried):
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedLeaf:
+class TrustedLeaf(Struct, frozen=True):
     """The served leaf to which secrets may be sent, in DER."""
 
     der: bytes
@@ -278,7 +276,7 @@ def gateway_answer(
         return answer
     try:
         user = tokens.at(_grpc_port(target, here))
-        request = replace(
+        request = dataclasses.replace(
             _status_request(identity, "JSON gateway, with a token"),
             headers={"authorization": user.token},
             only_to=leaf.get().der,

@@ -17,13 +17,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, require_tls
@@ -50,8 +50,7 @@ class CertificateMessage:
     issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedChain:
+class ServedChain(Struct, frozen=True, kw_only=True):
     """What the listener sent in its Certificate message.
 
     Attributes:
@@ -70,8 +69,7 @@ class ServedChain:
         return self.certificates[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathToTrust:
+class PathToTrust(Struct, frozen=True, kw_only=True):
     """Whether a path leads from the served leaf to a trust anchor, by names and signatures only.
 
     If there are several, it is one that a Go client accepts, if any.
@@ -108,8 +106,7 @@ class ServerProof:
     leaves: frozenset[bytes] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertificationPath:
+class CertificationPath(Struct, frozen=True, kw_only=True):
     """The path that is judged: to a trust anchor if there is one, else as far as certificates are known.
 
     Attributes:
@@ -121,8 +118,7 @@ class CertificationPath:
     anchors: tuple[x509.Certificate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issuers:
+class Issuers(Struct, frozen=True, kw_only=True):
     """The CAs above the served leaf: those of the path to a trust anchor, else as far as they are known.
 
     Attributes:
@@ -132,8 +128,7 @@ class Issuers:
     certificates: tuple[x509.Certificate, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedCertificate:
+class ExpectedCertificate(Struct, frozen=True, kw_only=True):
     """The certificate that must be served on the listener.
 
     Attributes:
@@ -144,8 +139,7 @@ class ExpectedCertificate:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredLeaf:
+class DeclaredLeaf(Struct, frozen=True, kw_only=True):
     """The certificate in the file that is declared for a listener.
 
     Attributes:
@@ -158,8 +152,7 @@ class DeclaredLeaf:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedKey:
+class ServedKey(Struct, frozen=True, kw_only=True):
     """The key of the listener's certificate.
 
     Attributes:
@@ -178,8 +171,7 @@ class ServedKey:
         return "TLS_ECDHE_RSA_" if self.text.startswith("RSA") else "TLS_ECDHE_ECDSA_"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnouncedCAs:
+class AnnouncedCAs(Struct, frozen=True, kw_only=True):
     """The distinguished names in the CertificateRequest.
 
     Go announces the subject of each certificate of its pool. The pool holds each certificate once, so a name
@@ -208,8 +200,7 @@ def subjects(certificates: Iterable[x509.Certificate]) -> Counter[bytes]:
     return Counter(certificate.subject.public_bytes() for certificate in dict.fromkeys(certificates))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientTrust:
+class ClientTrust(Struct, frozen=True, kw_only=True):
     """The CA bundle that etcd is meant to trust for clients of the listener.
 
     Attributes:
@@ -231,8 +222,7 @@ class ClientTrust:
     remark: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialling:
+class Dialling(Struct, frozen=True, kw_only=True):
     """The certificate that etcd presents as a client of the listener's port, as far as it is known.
 
     Attributes:
@@ -245,15 +235,13 @@ class Dialling:
     members: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedByMembers:
+class ServedByMembers(Struct, frozen=True, kw_only=True):
     """The chains that the TLS listeners of at least two members serve."""
 
     chains: tuple[tuple[Listener, ServedChain], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KubernetesCA:
+class KubernetesCA(Struct, frozen=True, kw_only=True):
     """The CA of the Kubernetes cluster that the etcd serves.
 
     Attributes:

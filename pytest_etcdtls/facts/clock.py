@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import Issuers, ServedChain
 from pytest_etcdtls.facts.fact import fact
@@ -21,8 +21,7 @@ CLOCK_TOLERANCE = timedelta(seconds=60)
 """Clocks that differ by less agree."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberClock:
+class MemberClock(Struct, frozen=True, kw_only=True):
     """The clock of the member, compared with the local one.
 
     Attributes:

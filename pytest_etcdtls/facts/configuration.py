@@ -13,14 +13,14 @@ only at start (``ServerConfig`` in client/pkg/transport/listener.go).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
 
 from cryptography import x509
+from msgspec import Struct
+from msgspec.structs import replace
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     DeclaredMember,
     Setting,
@@ -51,8 +51,7 @@ from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
 from pytest_etcdtls.untrusted import read_regular
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberDeclaration:
+class MemberDeclaration(Struct, frozen=True, kw_only=True):
     """The declaration of one member, and its effect in the etcd version that runs.
 
     Attributes:
@@ -98,8 +97,7 @@ class MemberDeclaration:
         return all(trap.starts or not trap.certain for trap in self.traps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerDeclaration:
+class ListenerDeclaration(Struct, frozen=True, kw_only=True):
     """The declaration for one listener that is judged.
 
     Attributes:
@@ -151,15 +149,13 @@ def listeners_of_side(member: str, side: Side) -> tuple[str, ...]:
     return tuple(f"{role}-{member}" for role in _ROLES[side])
 
 
-@dataclass(frozen=True, slots=True)
-class Declarations:
+class Declarations(Struct, frozen=True):
     """The declarations of the target's members, one each, in the order of their labels; never empty."""
 
     members: tuple[MemberDeclaration, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredStart:
+class DeclaredStart(Struct, frozen=True, kw_only=True):
     """The start of an etcd for this run.
 
     Attributes:
@@ -179,8 +175,7 @@ class DeclaredStart:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredBundle:
+class DeclaredBundle(Struct, frozen=True, kw_only=True):
     """The CA bundle declared for a listener's clients, as its file is now.
 
     Attributes:
@@ -203,8 +198,7 @@ class DeclaredBundle:
     untrusted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameRule:
+class NameRule(Struct, frozen=True, kw_only=True):
     """A declared rule about names in client certificates, and the attempts of an identity that breaks it.
 
     Attributes:
@@ -216,8 +210,7 @@ class NameRule:
     matrix: AccessMatrix
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredNames:
+class DeclaredNames(Struct, frozen=True):
     """The rules about names that are declared for a listener; never empty."""
 
     rules: tuple[NameRule, ...]

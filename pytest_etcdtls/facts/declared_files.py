@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.files import (
     BundleFact,
     ClientFact,
@@ -41,8 +41,7 @@ from pytest_etcdtls.pki.certificate import CertPool, read_pool, shown
 from pytest_etcdtls.target import Listener, Target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredFiles:
+class DeclaredFiles(Struct, frozen=True, kw_only=True):
     """The files of all declared members, in the order of their labels.
 
     Attributes:
@@ -57,8 +56,7 @@ class DeclaredFiles:
     observed_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedFile:
+class TrustedFile(Struct, frozen=True, kw_only=True):
     """A file of trusted CAs, as the etcd of its member reads it at its next start.
 
     Attributes:
@@ -71,15 +69,13 @@ class TrustedFile:
     pool: CertPool | None
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedFiles:
+class TrustedFiles(Struct, frozen=True):
     """The files of trusted CAs that the declared members read; never empty."""
 
     files: tuple[TrustedFile, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCertificate:
+class HeldCertificate(Struct, frozen=True, kw_only=True):
     """A certificate from a declared or given file.
 
     Attributes:
@@ -92,8 +88,7 @@ class HeldCertificate:
     certificate: x509.Certificate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCertificates:
+class HeldCertificates(Struct, frozen=True, kw_only=True):
     """Certificates of one kind, each once, without those that a listener serves.
 
     The kinds are client certificates (key ``clients``), the CAs that etcd trusts for them

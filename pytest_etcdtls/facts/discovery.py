@@ -15,7 +15,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import (
     DeclaredListener,
     DeclaredMember,
@@ -89,8 +90,7 @@ _SHOWN_LENGTH = 80
 """Characters of a name or URL of a member list that are shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberURL:
+class MemberURL(Struct, frozen=True, kw_only=True):
     """A URL that a member advertises, and whether it is judged.
 
     Attributes:
@@ -107,8 +107,7 @@ class MemberURL:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveredMember:
+class DiscoveredMember(Struct, frozen=True, kw_only=True):
     """A member as the cluster lists it.
 
     Attributes:
@@ -135,8 +134,7 @@ class DiscoveredMember:
         return tuple(url for url in self.urls if url.role == role)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """One listener that was asked for the member list.
 
     Attributes:
@@ -148,8 +146,7 @@ class Question:
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discovery:
+class Discovery(Struct, frozen=True, kw_only=True):
     """The members that the cluster lists, and which of their URLs are judged.
 
     Attributes:
@@ -445,8 +442,7 @@ _APIS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
 """The APIs in the order in which they are tried: the API, the key of the listing, the listeners."""
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
+class Discovered(Struct, frozen=True):
     """The discovery, and the listeners that are judged because of it.
 
     Attributes:
@@ -565,8 +561,7 @@ def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
     return dict.fromkeys(url.host for url in urls if not (url.is_wildcard or url.is_socket))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopbackAttempt:
+class LoopbackAttempt(Struct, frozen=True, kw_only=True):
     """One connection to an address that a member advertises, at the port of a listener declared on loopback.
 
     Attributes:
@@ -587,8 +582,7 @@ class LoopbackAttempt:
         return self.attempt.ending is not Ending.UNCLEAR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopbackElsewhere:
+class LoopbackElsewhere(Struct, frozen=True, kw_only=True):
     """Attempts at other addresses of listeners that are declared on loopback.
 
     Attributes:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -57,8 +58,7 @@ from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedAttempt:
+class LoggedAttempt(Struct, frozen=True, kw_only=True):
     """One attempt of this run, and etcd's log line about it.
 
     Attributes:
@@ -85,8 +85,7 @@ class LoggedAttempt:
     recognised_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlogged:
+class Unlogged(Struct, frozen=True, kw_only=True):
     """An attempt that was refused and has no line in the log."""
 
     purpose: str
@@ -94,8 +93,7 @@ class Unlogged:
     on_the_wire: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogComparison:
+class LogComparison(Struct, frozen=True, kw_only=True):
     """The attempts on a listener, compared with the lines of etcd's log.
 
     Attributes:
@@ -122,8 +120,7 @@ class LogComparison:
     go_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectedOthers:
+class RejectedOthers(Struct, frozen=True, kw_only=True):
     """Connections of other clients on one host that etcd rejected for one reason.
 
     Attributes:
@@ -150,8 +147,7 @@ class RejectedOthers:
     from_here: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRun:
+class LoggedRun(Struct, frozen=True, kw_only=True):
     """Rejected connections that look like those of an earlier run of this tool."""
 
     host: str
@@ -160,8 +156,7 @@ class LoggedRun:
     last: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedDials:
+class FailedDials(Struct, frozen=True, kw_only=True):
     """Connections to one target that etcd itself could not make because of TLS.
 
     Attributes:
@@ -180,8 +175,7 @@ class FailedDials:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadLog:
+class ReadLog(Struct, frozen=True, kw_only=True):
     """One log, as read at the end of the run.
 
     Attributes:
@@ -211,8 +205,7 @@ class ReadLog:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdLogs:
+class EtcdLogs(Struct, frozen=True, kw_only=True):
     """The logs of a target, read at the end of a run, when all of its connections are known."""
 
     logs: tuple[ReadLog, ...]
@@ -222,8 +215,7 @@ _LONGEST = 400
 """Characters of a text of the log in a report."""
 
 
-@dataclass(frozen=True, slots=True)
-class MatchedLog:
+class MatchedLog(Struct, frozen=True):
     """A log, and the connections of this run that are in it.
 
     Attributes:
@@ -315,8 +307,7 @@ def _cost(planned: Planned) -> int:
     return len(TLSVersion) if has_log else 0
 
 
-@dataclass(frozen=True, slots=True)
-class MemberLog:
+class MemberLog(Struct, frozen=True):
     """The log of the member behind a TLS listener."""
 
     source: LogSource

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import HelloExchange
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentAttempt:
+class ExperimentAttempt(Struct, frozen=True, kw_only=True):
     """One attempt with one identity in a step of an experiment.
 
     Attributes:
@@ -32,8 +31,7 @@ class ExperimentAttempt:
         return f"{self.who}, {self.role} port, {self.attempt.protocol}{offered}: {self.attempt.describe()}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """A change to the cluster, and the attempts made after it.
 
     Attributes:
@@ -57,8 +55,7 @@ class Step:
         return attempts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
+class Experiment(Struct, frozen=True, kw_only=True):
     """Steps on a cluster that was started for the experiment, from the same etcd as the judged one.
 
     Attributes:
@@ -84,8 +81,7 @@ class Experiment:
         raise LookupError(f"experiment {self.name!r} has no step {name!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteOffer:
+class SuiteOffer(Struct, frozen=True, kw_only=True):
     """One TLS 1.2 cipher suite offered alone.
 
     Attributes:
@@ -99,8 +95,7 @@ class SuiteOffer:
     exchange: HelloExchange
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteOffers:
+class SuiteOffers(Struct, frozen=True, kw_only=True):
     """Cipher suites offered one by one to an etcd with ``--cipher-suites``.
 
     Attributes:
@@ -113,8 +108,7 @@ class SuiteOffers:
     offers: tuple[SuiteOffer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Counts of a good client's requests.
 
     Attributes:
@@ -130,8 +124,7 @@ class Counts:
     examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenewalUnderLoad:
+class RenewalUnderLoad(Struct, frozen=True, kw_only=True):
     """Requests of good clients while the certificate was renewed repeatedly with the same key.
 
     Attributes:
@@ -146,11 +139,10 @@ class RenewalUnderLoad:
     renewals: int
     seen: int
     paused: bool
-    counts: Mapping[str, Counts] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignMember:
+class ForeignMember(Struct, frozen=True, kw_only=True):
     """A member restarted with a peer certificate of another CA, and then with its own again.
 
     Attributes:

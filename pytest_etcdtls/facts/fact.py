@@ -37,7 +37,8 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar, get_args, get_origin
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.target import Listener, Target
@@ -56,8 +57,7 @@ ListenerObservation = tuple[Listener | None, type[Any], str | None]
 """A listener, ``None`` for the whole target; the type of a fact of it; its key."""
 
 
-@dataclass(frozen=True, slots=True)
-class SharedAttempts:
+class SharedAttempts(Struct, frozen=True):
     """The attempts of requests that may share a connection.
 
     Attributes:
@@ -201,8 +201,7 @@ class Context(Facts, Work, Wire, typing.Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """An observation that may be made: of which target, on which listener, with which key.
 
     Attributes:
@@ -349,8 +348,7 @@ _LATER: Mapping[Reading, type[_Later[Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """A fact that a function reads.
 
     Attributes:
@@ -405,7 +403,7 @@ def need_of(annotation: Any) -> Need:  # noqa: ANN401 - any annotation
     of: Any = None
     if get_origin(inner) is Annotated:
         inner, of, *_ = get_args(inner)
-    if not isinstance(inner, type | typing.NewType) or get_origin(inner) is not None:
+    if not isinstance(inner, type) or get_origin(inner) is not None:
         raise RegistrationError(f"{annotation} is no type of fact")
     return Need(typing.cast("type[Any]", inner), of, reading)
 

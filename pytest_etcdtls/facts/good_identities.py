@@ -12,8 +12,8 @@ from datetime import timedelta
 from enum import StrEnum
 
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import fact
@@ -32,8 +32,7 @@ def is_same(identity: Identity | None, other: Identity) -> bool:
     return identity is not None and identity.chain == other.chain
 
 
-@dataclass(frozen=True, slots=True)
-class GoodIdentities:
+class GoodIdentities(Struct, frozen=True):
     """The good identities of a listener, in the order in which they are tried; they hold keys."""
 
     identities: tuple[Identity, ...]
@@ -43,15 +42,13 @@ class GoodIdentities:
         return next(identity for identity in self.identities if identity.name == name)
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedIdentities:
+class IssuedIdentities(Struct, frozen=True):
     """The identities issued with the CA's key of a listener, made once; they hold keys."""
 
     issued: dict[str, Identity]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedIdentity:
+class AcceptedIdentity(Struct, frozen=True):
     """The good identity that a listener accepts, ready to be presented; it may hold a key.
 
     Attributes:

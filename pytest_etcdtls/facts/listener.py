@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NewType
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import asdict
+
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import Wire, fact
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
@@ -27,8 +29,7 @@ EVERY_SUITE = tuple(suite.code for suite in SUITES)
 EVERY_GROUP = tuple(group.code for group in (*HYBRIDS, *MODERN, *OTHERS))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class Tried(Struct, frozen=True, kw_only=True):
     """An observation of one request. An unclear attempt is repeated, and the last one counts.
 
     Attributes:
@@ -43,8 +44,7 @@ class Tried:
         return self.tries[-1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeOffer:
+class WholeOffer(Struct, frozen=True, kw_only=True):
     """The answer to a ClientHello with every suite and group of a TLS version.
 
     Attributes:
@@ -57,8 +57,7 @@ class WholeOffer:
     accepted: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstContact:
+class FirstContact(Struct, frozen=True, kw_only=True):
     """The first contact with a listener.
 
     Attributes:
@@ -132,8 +131,7 @@ class FirstContact:
         return self.tls_instead is not None and self.tls_instead.ending is not Ending.UNCLEAR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plaintext(Tried):
+class Plaintext(Tried, frozen=True, kw_only=True):
     """Plain HTTP sent to the listener.
 
     Attributes:
@@ -143,8 +141,7 @@ class Plaintext(Tried):
     tls_works: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnnamedPorts:
+class UnnamedPorts(Struct, frozen=True, kw_only=True):
     """Plain HTTP requests to etcd's usual ports on the members' hosts, where no listener is known.
 
     Attributes:
@@ -171,8 +168,8 @@ def version_path(role: Role) -> str:
     return "/health" if role is Role.METRICS else "/version"
 
 
-TLSContact = NewType("TLSContact", FirstContact)
-"""The first contact with a listener that serves TLS 1.2 or 1.3."""
+class TLSContact(FirstContact, frozen=True, kw_only=True):
+    """The first contact with a listener that serves TLS 1.2 or 1.3."""
 
 
 @fact(reported=False)
@@ -194,7 +191,7 @@ def tls_contact(here: Listener, contact: FirstContact) -> TLSContact:
         raise InconclusiveError(f"{here.url} does not answer: {contact.tls[0].describe()}")
     if not contact.offered:
         raise NotVerifiedError(f"{here.url} offers neither TLS 1.2 nor TLS 1.3")
-    return TLSContact(contact)
+    return TLSContact(**asdict(contact))
 
 
 def versions_of(contact: FirstContact) -> tuple[TLSVersion, ...]:
@@ -321,7 +318,7 @@ class Policy:
 
     def with_thresholds(self, check: str, thresholds: Thresholds) -> Policy:
         """Return the policy with other thresholds for one check; for counterexamples."""
-        return replace(self, thresholds={**self.thresholds, check: thresholds})
+        return dataclasses.replace(self, thresholds={**self.thresholds, check: thresholds})
 
 
 @fact

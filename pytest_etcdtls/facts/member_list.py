@@ -11,11 +11,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotVerifiedError,
@@ -43,8 +44,7 @@ class LocalURLError(ValueError):
     """The URL leads to the member only on the member's own machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where a URL leads to; ``host`` is a name in lower case or an address in its canonical form."""
 
     scheme: Literal["https", "http"]
@@ -260,8 +260,7 @@ _BY_HTTP = Request(purpose="member list by the JSON gateway", path=_GATEWAY_LIST
 _CLUSTER_ID_HEADER = "x-etcd-cluster-id"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberListing:
+class MemberListing(Struct, frozen=True, kw_only=True):
     """The member list from one listener; from a client listener by gRPC, unless by the gateway.
 
     Attributes:
@@ -330,8 +329,7 @@ def member_listing(
     return MemberListing(members=members, cluster_id=cluster_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberListings:
+class MemberListings(Struct, frozen=True, kw_only=True):
     """The member lists of every listener that returned one; at least one."""
 
     listings: tuple[tuple[Listener, MemberListing], ...]
@@ -382,8 +380,7 @@ def _no_list(url: str, response: Response, error: ValueError) -> NotVerifiedErro
     return NotVerifiedError(f"{url} is not a member list (HTTP {response.status}): {error}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnURLs:
+class OwnURLs(Struct, frozen=True, kw_only=True):
     """The URLs that the member behind a listener advertises for that port.
 
     Attributes:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
@@ -29,8 +29,7 @@ from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerProfile:
+class ListenerProfile(Struct, frozen=True, kw_only=True):
     """Facts of a listener that a client without a certificate can observe.
 
     Attributes:
@@ -47,15 +46,13 @@ class ListenerProfile:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideBySide:
+class SideBySide(Struct, frozen=True, kw_only=True):
     """The TLS listeners of at least two members, grouped by role."""
 
     rows: tuple[tuple[ListenerProfile, ...], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterClaim:
+class ClusterClaim(Struct, frozen=True, kw_only=True):
     """The cluster that a listener reports to belong to.
 
     Attributes:
@@ -68,15 +65,13 @@ class ClusterClaim:
     member_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterClaims:
+class ClusterClaims(Struct, frozen=True, kw_only=True):
     """The cluster and member IDs that at least two listeners report."""
 
     claims: tuple[ClusterClaim, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvertisedURL:
+class AdvertisedURL(Struct, frozen=True, kw_only=True):
     """A client URL that a member advertises, and the result of contacting it.
 
     Attributes:
@@ -91,8 +86,7 @@ class AdvertisedURL:
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvertisedURLs:
+class AdvertisedURLs(Struct, frozen=True, kw_only=True):
     """Every client URL that the members advertise."""
 
     urls: tuple[AdvertisedURL, ...]

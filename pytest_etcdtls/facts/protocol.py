@@ -14,10 +14,11 @@ values (``clientHelloMsg.unmarshal`` in crypto/tls) and answers with its own pre
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import Lazy, Planned, Wire, fact, same_key
 from pytest_etcdtls.facts.listener import (
@@ -63,8 +64,7 @@ from pytest_etcdtls.tls.suites import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldVersions:
+class OldVersions(Struct, frozen=True, kw_only=True):
     """ClientHellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
 
     Attributes:
@@ -75,8 +75,7 @@ class OldVersions:
     exchanges: tuple[HelloExchange, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteSupport:
+class SuiteSupport(Struct, frozen=True, kw_only=True):
     """The cipher suites that the listener accepts in TLS 1.2.
 
     Attributes:
@@ -88,8 +87,7 @@ class SuiteSupport:
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLS13Suites:
+class TLS13Suites(Struct, frozen=True, kw_only=True):
     """The cipher suites that the listener accepts in TLS 1.3.
 
     Attributes:
@@ -99,8 +97,7 @@ class TLS13Suites:
     accepted: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSupport:
+class GroupSupport(Struct, frozen=True, kw_only=True):
     """The key exchange groups that the listener accepts.
 
     Attributes:
@@ -117,8 +114,7 @@ class GroupSupport:
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnusualClientHello:
+class UnusualClientHello(Struct, frozen=True, kw_only=True):
     """A ClientHello that is unusual in one point, and the same ClientHello without that point.
 
     Attributes:
@@ -133,8 +129,7 @@ class UnusualClientHello:
     unusual: HelloExchange
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlpnChoice:
+class AlpnChoice(Struct, frozen=True, kw_only=True):
     """The listener's answer to ALPN protocol names in one TLS version (RFC 7301).
 
     Attributes:
@@ -147,16 +142,14 @@ class AlpnChoice:
     alert: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlpnChoices:
+class AlpnChoices(Struct, frozen=True, kw_only=True):
     """The listener's answer to the same ALPN protocol names in each TLS version that it offers."""
 
     offered: tuple[str, ...]
     choices: tuple[AlpnChoice, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SilentConnection:
+class SilentConnection(Struct, frozen=True, kw_only=True):
     """A connection on which nothing was sent.
 
     Attributes:
@@ -216,8 +209,7 @@ def old_versions(here: Listener, contact: FirstContact, wire: Wire) -> OldVersio
     return OldVersions(exchanges=tuple(exchanges))
 
 
-@dataclass(frozen=True, slots=True)
-class CombinedHello:
+class CombinedHello(Struct, frozen=True):
     """The exchange of a ClientHello that is unusual in several points; the key is the TLS version.
 
     In TLS 1.2 it offers compression, in TLS 1.3 every known group and no key share, and in the highest
@@ -263,8 +255,7 @@ _COMPRESSION = (1, 64, 0)
 """DEFLATE (RFC 3749), LZS (RFC 3943) and null, which a ClientHello must offer (RFC 5246 section 7.4.1.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlainHello:
+class PlainHello(Struct, frozen=True):
     """The exchange of a usual ClientHello, or of an unusual one with a usual answer; the key is the version.
 
     Attributes:
@@ -358,8 +349,7 @@ _ECDHE = tuple(
 )
 
 
-@dataclass(slots=True)
-class _Offer:
+class _Offer(Struct):
     """A set of offered values, from which each chosen value is removed.
 
     Attributes:

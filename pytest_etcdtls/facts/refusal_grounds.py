@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.effective import CRLEffect
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
@@ -27,8 +27,7 @@ from pytest_etcdtls.pki.go_verify import Path
 from pytest_etcdtls.target import Listener, Target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredRevocation:
+class DeclaredRevocation(Struct, frozen=True, kw_only=True):
     """A declared revocation list.
 
     Attributes:
@@ -53,8 +52,7 @@ class DeclaredRevocation:
         return tuple(sent for sent in chain if abs(serial_number(sent)) in self.serial_numbers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusalGrounds:
+class RefusalGrounds(Struct, frozen=True, kw_only=True):
     """What is known about a listener that refuses a good client.
 
     Attributes:

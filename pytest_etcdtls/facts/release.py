@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self, TypeVar
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
@@ -21,8 +22,7 @@ _RELEASE = re.compile(r"(?:v|go)?(\d+)\.(\d+)(?:\.(\d+))?(.*)", re.DOTALL)
 _BEFORE_RELEASE = re.compile(r"-?(alpha|beta|pre|rc)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Release:
+class Release(Struct, frozen=True, order=True):
     """A version that can be compared: ``3.6.0-rc.1`` comes before ``3.6.0``.
 
     Attributes:
@@ -53,8 +53,7 @@ class Release:
         return f"{self.major}.{self.minor}.{self.patch}" + ("" if self.final else " before release")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdRelease:
+class EtcdRelease(Struct, frozen=True, kw_only=True):
     """The release of the etcd behind a listener.
 
     Attributes:
@@ -68,8 +67,7 @@ class EtcdRelease:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoRelease:
+class GoRelease(Struct, frozen=True, kw_only=True):
     """The Go release that the etcd behind a listener was built with, from ``/metrics``.
 
     Attributes:
@@ -82,22 +80,19 @@ class GoRelease:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdReleases:
+class EtcdReleases(Struct, frozen=True, kw_only=True):
     """The etcd releases of the target's members, one each."""
 
     members: tuple[EtcdRelease, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitListeners:
+class SplitListeners(Struct, frozen=True, kw_only=True):
     """The etcd releases of the members that have a separate HTTP listener next to the gRPC port."""
 
     members: tuple[EtcdRelease, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoReleases:
+class GoReleases(Struct, frozen=True, kw_only=True):
     """The Go releases of the target's members, one each."""
 
     members: tuple[GoRelease, ...]

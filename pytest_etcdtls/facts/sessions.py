@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct, structs
+
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import PROTOCOLS, AcceptedConnections, PresentedClient, status_request
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -34,8 +35,7 @@ Sessions = Mapping[TLSVersion, tuple[Attempt, SessionSlot]]
 """The sessions of a client by TLS version, each with the attempt in which the server issued it."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptSessions:
+class KeptSessions(Struct, frozen=True):
     """The sessions of the accepted client on a listener; they hold secrets."""
 
     identity: Identity
@@ -43,8 +43,7 @@ class KeptSessions:
     sessions: Sessions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionTickets:
+class SessionTickets(Struct, frozen=True, kw_only=True):
     """The tickets that the accepted client got on one TLS 1.3 connection.
 
     Attributes:
@@ -54,8 +53,7 @@ class SessionTickets:
     tickets: tuple[Ticket, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
+class Resumed(Struct, frozen=True, kw_only=True):
     """One identity on a new connection, and then with the session that it got there.
 
     Attributes:
@@ -69,8 +67,7 @@ class Resumed:
     again: Attempt | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
+class Resumption(Struct, frozen=True, kw_only=True):
     """Resumption of sessions on the listener that issued them.
 
     Attributes:
@@ -82,8 +79,7 @@ class Resumption:
     revoked: tuple[Resumed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignSession:
+class ForeignSession(Struct, frozen=True, kw_only=True):
     """A session of the member's other port, presented without any certificate.
 
     Attributes:
@@ -95,8 +91,7 @@ class ForeignSession:
     presented: tuple[tuple[TLSVersion, Attempt, Attempt], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renegotiation:
+class Renegotiation(Struct, frozen=True, kw_only=True):
     """Whether the listener makes a second handshake on a connection (TLS 1.2).
 
     Attributes:
@@ -259,12 +254,14 @@ def renegotiation(
     try:
         client = presented.get()
     except NotVerifiedError as missing:
-        return replace(seen, not_requested=missing.reason)
+        return structs.replace(seen, not_requested=missing.reason)
     protocol = client.candidate.served_protocols[0]
     tries = client.candidate.tries_in(version, protocol)
     if tries and tries[-1].ending is Ending.OTHER:
-        return replace(seen, not_requested=f"the client has no connection in TLS 1.2: {tries[-1].describe()}")
+        return structs.replace(
+            seen, not_requested=f"the client has no connection in TLS 1.2: {tries[-1].describe()}"
+        )
     purpose = f"renegotiation by {client.identity.name}"
     request = status_request(here, client.identity, version, protocol, purpose)
     attempt = wire.attempt(replace(request, renegotiate=True))[0][-1]
-    return replace(seen, attempt=attempt)
+    return structs.replace(seen, attempt=attempt)

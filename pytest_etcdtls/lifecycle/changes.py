@@ -16,14 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from itertools import cycle
 from typing import Literal, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.admin import Gateway, gateway_of
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnreadableJSONError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
@@ -49,8 +49,7 @@ from pytest_etcdtls.tls.suites import suite_name
 from pytest_etcdtls.untrusted import read_json
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """The client port or the peer port, with the identity that it serves and a good client."""
 
     role: Role

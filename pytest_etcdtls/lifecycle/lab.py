@@ -17,11 +17,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig, UnknownFlagError
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import (
     ClusterStartError,
     InconclusiveError,
@@ -200,8 +201,7 @@ ExperimentFunction = Callable[[Lab], Any]
 """Runs one experiment and returns its observation. It restores the files at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabCluster:
+class LabCluster(Struct, frozen=True):
     """The configuration of a cluster, and the experiments on it by name, in order.
 
     Attributes:
@@ -213,8 +213,7 @@ class LabCluster:
     alone: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentResults:
+class ExperimentResults(Struct, frozen=True):
     """The results of a setting's experiments by name: an observation, or why there is none."""
 
     outcomes: Mapping[str, Any]

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.certificate import extension, name_text, public_key
 from pytest_etcdtls.pki.go_parser import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.profile import (
@@ -147,8 +147,7 @@ def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
     return key.sign(data, padding.PKCS1v15(), hash_)
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
+class Issuer(Struct, frozen=True):
     """The issuer's name, its private key, and its key identifier (``None`` for none)."""
 
     name: x509.Name

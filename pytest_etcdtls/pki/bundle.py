@@ -18,8 +18,8 @@ from typing import Final, Literal, Self
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec import Struct, structs
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.authority import CertificateAuthority, general_name
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
@@ -155,8 +155,7 @@ def _replace_file(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorityTree:
+class AuthorityTree(Struct, frozen=True):
     """The CAs that sign the leaves of each role. The root of each CA is the trust anchor.
 
     Attributes:
@@ -204,8 +203,7 @@ def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> Certificate
     return root.intermediate(f"{common_name} intermediate", profile=plan.intermediate_authority)
 
 
-@dataclass(frozen=True, slots=True)
-class MemberLeaves:
+class MemberLeaves(Struct, frozen=True):
     """The identities of one member and of its clients."""
 
     server: Identity
@@ -272,8 +270,7 @@ def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> Me
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterPKI:
+class ClusterPKI(Struct, frozen=True, kw_only=True):
     """The keys and certificates of a cluster and its clients, in memory.
 
     Attributes:
@@ -322,21 +319,26 @@ class ClusterPKI:
         """Return the PKI with new keys and certificates for client ports or peer ports, of the same CAs."""
         fresh = _issue_leaves(self.plan, self.authorities, self.members)
         leaves = {
-            name: replace(old, **{kind: getattr(fresh[name], kind)}) for name, old in self.leaves.items()
+            name: structs.replace(old, **{kind: getattr(fresh[name], kind)})
+            for name, old in self.leaves.items()
         }
-        return replace(self, leaves=leaves)
+        return structs.replace(self, leaves=leaves)
 
     def with_member(self, member: MemberNames) -> Self:
         """Return the PKI with a further member, whose leaves are signed by the same CAs."""
         fresh = _issue_leaves(self.plan, self.authorities, [member])[member.name]
         if self.plan.layout is not CALayout.KUBEADM:
-            fresh = replace(fresh, client=self.client, peer_client=self.peer_client)
-        return replace(self, members=(*self.members, member), leaves={**self.leaves, member.name: fresh})
+            fresh = structs.replace(fresh, client=self.client, peer_client=self.peer_client)
+        return structs.replace(
+            self, members=(*self.members, member), leaves={**self.leaves, member.name: fresh}
+        )
 
     def without_member(self, name: str) -> Self:
         """Return the PKI without the leaves of a member."""
         members = tuple(member for member in self.members if member.name != name)
-        return replace(self, members=members, leaves={one.name: self.leaves[one.name] for one in members})
+        return structs.replace(
+            self, members=members, leaves={one.name: self.leaves[one.name] for one in members}
+        )
 
     def contents(self, member: str, *names: str) -> dict[str, bytes]:
         """Return the contents of files of a member by logical name, as they are written."""

@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.go_parser import (
@@ -432,8 +432,7 @@ def is_generated(certificate: x509.Certificate) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """One PEM block.
 
     Attributes:
@@ -551,8 +550,7 @@ _PARSER: Final = (1, 26)
 """The Go whose parser ``go_parser.parse_error`` follows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertPool:
+class CertPool(Struct, frozen=True, kw_only=True):
     """What etcd has of a file of trusted CAs, which it reads at its start.
 
     ``tlsutil.NewCertPool`` (client/pkg/tlsutil, in 3.4 pkg/tlsutil) parses each block of ``pem.Decode`` as a

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.pki.go_parser import (
     AUTHORITY_KEY_IDENTIFIER,
     BIT_STRING,
@@ -57,8 +58,7 @@ _STRINGS: Final = (0x0C, 0x12, 0x13, 0x14, 0x16, 0x1E)
 _TIMES: Final = (UTC_TIME, GENERALIZED_TIME)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevocationList:
+class RevocationList(Struct, frozen=True, kw_only=True):
     """What is read of a list.
 
     Attributes:

@@ -20,8 +20,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.untrusted import printable
 
 BOOLEAN: Final = 0x01
@@ -235,8 +235,7 @@ def _content(der: bytes, start: int) -> tuple[int, int]:
     return begin, begin + int.from_bytes(der[start + 2 : begin], "big")
 
 
-@dataclass(frozen=True, slots=True)
-class RawExtension:
+class RawExtension(Struct, frozen=True):
     """One extension as encoded in a certificate.
 
     Attributes:

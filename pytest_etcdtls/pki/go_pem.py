@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Iterator
 from typing import Final
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
 
 _BEGIN: Final = b"-----BEGIN "
 _END: Final = b"\n-----END "
@@ -19,8 +19,7 @@ _DASHES: Final = b"-----"
 _BLANK: Final = b" \t"
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedBlock:
+class DecodedBlock(Struct, frozen=True):
     """One block that Go recognises.
 
     Attributes:

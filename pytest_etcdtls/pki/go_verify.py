@@ -42,8 +42,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.certificate import (
     LARGEST_RSA_EXPONENT,
@@ -308,8 +308,7 @@ def extension_name(oid: str) -> str:
 # -- the fields of one certificate --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Details:
+class Details(Struct, frozen=True, kw_only=True):
     """The fields of a certificate that Go uses for verification.
 
     Attributes:
@@ -737,8 +736,7 @@ class Rule(StrEnum):
     NAME = "name constraints"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flaw:
+class Flaw(Struct, frozen=True, kw_only=True):
     """A rule that a path breaks.
 
     Attributes:

@@ -20,8 +20,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.pki.authority import (
     CertificateAuthority,
@@ -79,8 +79,7 @@ _GENPKEY: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
+class _Model(Struct, frozen=True):
     """The properties of the CA to imitate, as far as they are known."""
 
     subject: x509.Name

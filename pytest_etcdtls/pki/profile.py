@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -80,8 +79,7 @@ def generate_key(key_type: KeyType, *, rsa_bits: int | None = None) -> PrivateKe
             return ed25519.Ed25519PrivateKey.generate()
 
 
-@dataclass(frozen=True, slots=True)
-class OtherExtension:
+class OtherExtension(Struct, frozen=True):
     """An extension with arbitrary content, which may be malformed.
 
     Attributes:
@@ -251,8 +249,7 @@ class PKIPlan:
     one_key: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MemberNames:
+class MemberNames(Struct, frozen=True):
     """A member's name, and the host names and addresses that it is reached under."""
 
     name: str

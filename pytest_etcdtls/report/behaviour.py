@@ -15,8 +15,9 @@ from functools import singledispatch
 from itertools import chain
 from typing import Final
 
+from msgspec import Struct
+
 from pytest_etcdtls.baseline import BUILD, SEPARATOR, Behaviour, CheckOutcome, Snapshot
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import FLAGS, Setting
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
@@ -60,8 +61,7 @@ _OF_A_SIDE: Final = (
 _OF_BOTH: Final = ("tls-min-version", "tls-max-version", "cipher-suites")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerRow:
+class ListenerRow(Struct, frozen=True, kw_only=True):
     """The declared, effective and observed settings of one listener.
 
     Attributes:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.model import Report
@@ -19,8 +20,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role, Side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkItem:
+class BenchmarkItem(Struct, frozen=True, kw_only=True):
     """One benchmark item as judged by a flag reader.
 
     Attributes:
@@ -85,8 +85,7 @@ _WORST_FIRST = (
 _WRONG = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """One item of the benchmark for one member.
 
     Attributes:

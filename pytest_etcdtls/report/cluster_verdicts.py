@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from msgspec import Struct
+
 from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report, tool
@@ -40,8 +41,7 @@ _NAMED: Final = 3
 _ORDER: Final = {str(severity): place for place, severity in enumerate(Severity)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetPlace:
+class FleetPlace(Struct, frozen=True, kw_only=True):
     """The part of a list that a cluster is in, as ``3/10``, and the number of clusters in the whole list."""
 
     clusters: int
@@ -65,8 +65,7 @@ def as_line(cluster: Document) -> str:
     return encoded(cluster, indent=None) + "\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFault:
+class ClusterFault(Struct, frozen=True, kw_only=True):
     """A fault of a cluster, as its report has it."""
 
     check: str
@@ -81,8 +80,7 @@ def _severity_rank(fault: ClusterFault) -> int:
     return _ORDER.get(fault.severity, len(_ORDER))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterVerdict:
+class ClusterVerdict(Struct, frozen=True, kw_only=True):
     """The verdict on one cluster.
 
     Attributes:
@@ -314,8 +312,7 @@ def _divided(whole: Document, at: str) -> Iterator[Document]:
         raise UsageError(f"{at}: {error}. {_ADVICE}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class FleetReport:
+class FleetReport(Struct, frozen=True, kw_only=True, dict=True):
     """All clusters of a run, or of the reports of several.
 
     Attributes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Snapshot, paired_labels, pairs
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts import etcd_log
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
@@ -44,8 +45,7 @@ class Direction(StrEnum):
     BETTER = "better"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetDifference:
+class TargetDifference(Struct, frozen=True, kw_only=True):
     """Something that is different, on the listeners and in the cases in which it differs alike.
 
     Attributes:
@@ -114,8 +114,7 @@ class TargetDifference:
         return f"{self.where}{': ' if self.where else ''}{self.about}: {self.change}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedTargets:
+class ComparedTargets(Struct, frozen=True, kw_only=True):
     """The differences between two targets.
 
     Attributes:
@@ -320,8 +319,7 @@ def _merged(differences: list[TargetDifference]) -> list[TargetDifference]:
     return differences
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(Struct, frozen=True):
     """A sentence about some differences.
 
     Attributes:

@@ -15,8 +15,8 @@ from typing import Final
 from cryptography import x509
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.model import Report, connected, tool, version_of
@@ -115,8 +115,7 @@ def _shown(value: object) -> object:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """The validity of a certificate on the time line, in thousandths of its width."""
 
     begin: int

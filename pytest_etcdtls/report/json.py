@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
+
+from msgspec.structs import asdict
 
 from pytest_etcdtls.baseline import SCHEMA_VERSION
 from pytest_etcdtls.errors import escaped
@@ -203,7 +204,7 @@ def _target(report: Report, seen: Recording) -> dict[str, Any]:
         ],
         "benchmark": [_comparison(comparison) for comparison in compare(report, seen)],
         "behaviour": [
-            dataclasses.asdict(one)
+            asdict(one)
             for snapshot in report.snapshots
             if snapshot.label == target.label
             for one in snapshot.behaviour

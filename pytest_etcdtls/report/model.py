@@ -9,7 +9,6 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
+from msgspec import Struct, structs
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.baseline import Snapshot
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -36,8 +35,6 @@ from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from pytest_etcdtls.report.differences import ComparedTargets
 
 T = TypeVar("T")
@@ -88,8 +85,10 @@ def jsonable(value: object) -> JSON:
 def _composite(value: object) -> JSON:
     if isinstance(value, Listener):
         return {"role": str(value.role), "url": value.url, "label": value.label}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _attempt(value) if isinstance(value, Attempt) else fields(value)
+    if isinstance(value, Attempt):
+        return _attempt(value)
+    if isinstance(value, Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return fields(value)
     if isinstance(value, set | frozenset):
         return sorted((jsonable(item) for item in value), key=str)
     if isinstance(value, Collection):
@@ -97,17 +96,23 @@ def _composite(value: object) -> JSON:
     return type(value).__name__
 
 
-def fields(value: DataclassInstance) -> dict[str, JSON]:
-    """Return the fields of a dataclass, without those that its ``repr`` hides."""
-    return {
-        field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr
-    }
+def fields(value: object) -> dict[str, JSON]:
+    """Return the fields of a Struct, or those of a dataclass that its ``repr`` does not hide.
+
+    A fact of another package may be of any class. One that is neither is shown without fields.
+    """
+    names: tuple[str, ...] = ()
+    if isinstance(value, Struct):
+        names = value.__struct_fields__
+    elif dataclasses.is_dataclass(value):
+        names = tuple(field.name for field in dataclasses.fields(value) if field.repr)
+    return {name: jsonable(getattr(value, name)) for name in names}
 
 
 def _attempt(attempt: Attempt) -> dict[str, JSON]:
     """Return an attempt with fingerprints of the served chain. The ServedChain observation has it in full."""
     return {
-        **fields(dataclasses.replace(attempt, chain=(), announced_ca=())),
+        **fields(structs.replace(attempt, chain=(), announced_ca=())),
         "chain": [hashlib.sha256(der).hexdigest() for der in attempt.chain],
         "announced_ca": [_distinguished_name(der) for der in attempt.announced_ca],
     }
@@ -159,8 +164,7 @@ def version_of(recording: Recording) -> str | None:
     return next((text for _, _, fact in recording.facts if (text := _version(fact)) is not None), None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True, dict=True):
     """The report of a run.
 
     Attributes:
@@ -184,13 +188,13 @@ class Report:
     seen: tuple[Recording, ...]
     results: tuple[CheckResult, ...]
     profiles: Profiles = NO_PROFILES
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = {}
     problems: tuple[str, ...] = ()
     status: int = 0
     snapshots: tuple[Snapshot, ...] = ()
     comparisons: tuple[ComparedTargets, ...] = ()
     not_as_before: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
 from cryptography import x509
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -102,8 +101,7 @@ class Mark(StrEnum):
     UNDECIDED = "undecided"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One identity on one listener in one TLS version.
 
     Attributes:
@@ -123,8 +121,7 @@ class Cell:
         return {Ending.SERVED: "accepted", Ending.OTHER: "other alert"}.get(self.ending, str(self.ending))
 
 
-@dataclass(frozen=True, slots=True)
-class AccessTable:
+class AccessTable(Struct, frozen=True):
     """Who is accepted by one target, as a table.
 
     Attributes:
@@ -252,8 +249,7 @@ class Validity(StrEnum):
     VALID = "valid"
 
 
-@dataclass(slots=True)
-class SeenCertificate:
+class SeenCertificate(Struct):
     """A certificate that was served, or that we hold, and where.
 
     Attributes:
@@ -264,7 +260,7 @@ class SeenCertificate:
 
     certificate: x509.Certificate
     soon: int
-    where: list[str] = field(default_factory=list)
+    where: list[str] = []
     served: bool = False
 
     @property
@@ -312,8 +308,7 @@ def _held(seen: Recording) -> Iterator[tuple[x509.Certificate, str, bool]]:
                 yield certificate, f"trusted: {bundle.source if bundle else ''}", False
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerSummary:
+class ListenerSummary(Struct, frozen=True):
     """The certificates, the accepted client and the results of one listener.
 
     Attributes:
@@ -354,8 +349,7 @@ def _trust(path: PathToTrust | None) -> str:
     return f"leads to {shown_name(path.path[-1].subject)} in {path.source}"
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(Struct, frozen=True):
     """Checks that could not be judged for one reason.
 
     Attributes:

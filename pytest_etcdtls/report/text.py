@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
     extension,
@@ -34,8 +34,7 @@ _CONTINUED = "  "
 """Prefix of the further lines of a message, so that no line begins with text that a server sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line; what a terminal or a CI runner acts on is written as its escape.
 
     Attributes:
@@ -44,11 +43,11 @@ class Line:
     """
 
     text: str = ""
-    markup: Mapping[str, bool] = field(default_factory=dict)
+    markup: Mapping[str, bool] = {}
     lost: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", escaped_line(self.text))
+        force_setattr(self, "text", escaped_line(self.text))
 
 
 def bold(text: str) -> Line:

@@ -12,17 +12,18 @@ so these files must be under the directory of the list.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.settings import Source, option
@@ -65,8 +66,7 @@ _TOGETHER: Final = (
 """Options of which a cluster takes all from one place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """One of several parts of a list; ``number`` counts from 1.
 
     A cluster belongs to part ``1 + SHA-256(label) mod of``; of the hash, the first 8 octets are taken as a
@@ -114,8 +114,7 @@ def read_shard(text: str | None, environment: Mapping[str, str]) -> Shard:
     return Shard(int(number), of)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedCluster:
+class ListedCluster(Struct, frozen=True):
     """One cluster of a list: what is said of it, by option name."""
 
     label: str
@@ -221,7 +220,7 @@ class ClusterList:
                 raise UsageError("it names no listener: give it endpoints, or config with a declaration")
         except UsageError as error:
             raise UsageError(f"{self.where}, cluster {cluster.label!r}: {error}") from error
-        return replace(settings, live=replace(settings.live, label=cluster.label), reports=())
+        return replace(settings, live=dataclasses.replace(settings.live, label=cluster.label), reports=())
 
     def _refuse_other_files(self, source: ClusterSource) -> None:
         """Refuse a password file outside the directory of the list: its first line is sent to a server."""

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
+from msgspec import Struct, structs
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
     Declaration,
@@ -104,12 +104,11 @@ def settings_of_others(
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class FoundFiles:
+class FoundFiles(Struct):
     """Loads files and records why files could not be used."""
 
-    _problems: dict[str, None] = field(default_factory=dict)
-    _pairs: dict[tuple[Path, Path], Identity | None] = field(default_factory=dict)
+    _problems: dict[str, None] = {}
+    _pairs: dict[tuple[Path, Path], Identity | None] = {}
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -161,8 +160,7 @@ CONFIG = "etcd_config"
 PKI_DIR = "etcd_pki_dir"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledDeclaration:
+class LabelledDeclaration(Struct, frozen=True, kw_only=True):
     """One declared member.
 
     Attributes:
@@ -206,7 +204,7 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     own = own_hosts(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
     declared = [
-        replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
+        structs.replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
         for one, is_here in zip(declared, here, strict=True)
     ]
     return tuple(
@@ -558,8 +556,7 @@ def _shared(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return different.pop() if len(different) == 1 else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownTarget:
+class KnownTarget(Struct, frozen=True, kw_only=True):
     """A target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
 
     Attributes:
@@ -572,7 +569,7 @@ class KnownTarget:
     expected: tuple[ExpectedLeaf, ...] = ()
     kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
-    declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
+    declared: Mapping[str, DeclaredMember] = {}
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
 

@@ -16,8 +16,8 @@ from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
@@ -38,8 +38,7 @@ from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, Signi
 from pytest_etcdtls.untrusted import is_there, read_regular
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortDefaults:
+class PortDefaults(Struct, frozen=True, kw_only=True):
     """Default credentials for client ports or for peer ports, for those that no option names.
 
     Attributes:
@@ -414,8 +413,7 @@ def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
 _OPTION = "--etcd-pki-dir"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KubeadmDirectory:
+class KubeadmDirectory(Struct, frozen=True, kw_only=True):
     """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
 
     Attributes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
+
 from pytest_etcdtls.baseline import Baseline, read_baseline
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
@@ -42,8 +43,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owned:
+class Owned(Struct, frozen=True, kw_only=True):
     """How owned clusters are started.
 
     Attributes:
@@ -61,8 +61,7 @@ class Owned:
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one run.
 
     Attributes:
@@ -98,7 +97,7 @@ class Settings:
     baseline: Baseline | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
 

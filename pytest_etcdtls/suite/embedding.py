@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from msgspec import Struct
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import outline_listeners
 from pytest_etcdtls.cluster.sources import ClusterRequest
 from pytest_etcdtls.credentials import client_of, trusting_context
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener
 from pytest_etcdtls.pki.profile import Identity
@@ -188,8 +188,7 @@ _LABEL = "_etcd_label"
 """The fixture with the label of the target that all fixtures of a test refer to."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckSubject:
+class CheckSubject(Struct, frozen=True):
     """A test parameter: a listener of a target by label, and optionally a check.
 
     Attributes:
@@ -211,8 +210,7 @@ class CheckSubject:
         return "-".join(filter(None, [self.target, self.listener, self.check.id if self.check else ""]))
 
 
-@dataclass(frozen=True, slots=True)
-class NoTarget:
+class NoTarget(Struct, frozen=True):
     """A test parameter in place of others if there is no target, with the reason."""
 
     reason: str
@@ -290,8 +288,7 @@ def _checks(item: pytest.Item, run: Run) -> list[Check]:
     return select(marker.args)
 
 
-@dataclass(frozen=True, slots=True)
-class _Subjects:
+class _Subjects(Struct, frozen=True):
     """The targets of a test as far as they are known when it is collected.
 
     Attributes:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pytest
+from msgspec import Struct
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
@@ -36,8 +36,7 @@ class NoVerdictError(ResultError):
     """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Struct, frozen=True):
     """The message that pytest's short summary and JUnit report show, and a place for other reporters.
 
     Attributes:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from msgspec import Struct
 
 from pytest_etcdtls.baseline import Baseline, Snapshot
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -54,8 +54,7 @@ _SECONDS_AT_END: Final = 10.0
 """Longest time for judging after an interruption, since somebody waits for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unverified:
+class Unverified(Struct, frozen=True):
     """A listener without a verdict, and what is missing."""
 
     target: str

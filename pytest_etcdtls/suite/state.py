@@ -7,21 +7,23 @@ A test may name a cluster as a parameter of ``etcd_cluster``, and a user may ove
 from __future__ import annotations
 
 import copy
+import dataclasses
 import getpass
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, field, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakSet
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
@@ -93,9 +95,9 @@ def run_of(config: pytest.Config) -> Run:
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         if settings.live is not None and (listeners := received_listeners(config)):
-            settings = replace(settings, live=replace(settings.live, listeners=listeners))
+            settings = replace(settings, live=dataclasses.replace(settings.live, listeners=listeners))
         if (share := getattr(config, "workerinput", {}).get(_SHARE)) is not None:
-            settings = replace(settings, bounds=replace(settings.bounds, **share))
+            settings = replace(settings, bounds=dataclasses.replace(settings.bounds, **share))
         dry = is_dry(config)
         run = Run(
             settings,
@@ -240,8 +242,7 @@ _FOLLOWERS: Mapping[str, tuple[str, ...]] = {
 Definition = pytest.FixtureDef[Any]
 
 
-@dataclass
-class Sharing:
+class Sharing(Struct):
     """What the fixtures of a session share besides the targets of the run.
 
     Attributes:
@@ -253,10 +254,10 @@ class Sharing:
         first_failure: the first failure without an etcd, until the next test.
     """
 
-    named: dict[str, TargetRun] = field(default_factory=dict)
-    following: dict[tuple[str, Definition, object], Definition] = field(default_factory=dict)
+    named: dict[str, TargetRun] = {}
+    following: dict[tuple[str, Definition, object], Definition] = {}
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
-    replaced: list[str] = field(default_factory=list)
+    replaced: list[str] = []
     missing: str = ""
     first_failure: Any = None
 
@@ -519,7 +520,7 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
             )
         return known
     settings = run_of(config).settings
-    outline = replace(
+    outline = dataclasses.replace(
         cluster.target(), expiry_days=settings.expiry_days, thresholds=settings.profiles.thresholds
     )
     return _adopt(config, TargetRun(outline, settings, _refuse_start, cluster=cluster))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -25,9 +25,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from msgspec import Struct
 from OpenSSL import SSL
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.untrusted import printable
@@ -139,8 +139,7 @@ _YEARS = (1950, 9998)
 """Those in which a certificate can be valid, and with which one can calculate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A response over HTTP.
 
     Attributes:
@@ -151,7 +150,7 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
 
     @property
@@ -180,8 +179,7 @@ class Response:
         return printable(self.body[: 4 * limit + 4].strip(), limit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One connection to a listener, or a further request on it.
 
     Attributes:
@@ -294,8 +292,7 @@ class Attempt:
         return f"{text}: {self.detail}" if self.detail else text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(Struct, frozen=True, kw_only=True):
     """The fields of a TLS 1.3 session ticket that are not secret.
 
     Attributes:

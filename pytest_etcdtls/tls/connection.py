@@ -30,14 +30,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import httpcore
+from msgspec import Struct
+from msgspec.structs import replace
 from OpenSSL import SSL, crypto
 
-from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
@@ -101,8 +101,7 @@ _ANOTHER = "another certificate than before is served; nothing was sent"
 _VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """What was seen during one attempt; filled while the attempt is made.
 
     Attributes:
@@ -600,8 +599,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
     return make_attempts(listener, (request,), timeout).first
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """The attempts of requests on one connection.
 
     Attributes:

@@ -16,11 +16,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
+
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import (
     Attempt,
@@ -80,8 +81,7 @@ def version_name(number: int) -> str:
     return VERSION_NAMES.get(number, f"0x{number:04X}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientHello:
+class ClientHello(Struct, frozen=True, kw_only=True):
     """What a ClientHello offers.
 
     Attributes:
@@ -127,8 +127,7 @@ class Reply(StrEnum):
     """The server sent something other than TLS."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerHello:
+class ServerHello(Struct, frozen=True, kw_only=True):
     """What a server chose.
 
     Attributes:
@@ -156,8 +155,7 @@ class ServerHello:
         return f"{version_name(self.version)}, {suite}{group}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HelloExchange:
+class HelloExchange(Struct, frozen=True, kw_only=True):
     """One ClientHello, sent on a connection of its own, and the server's reply.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pytest_etcdtls.dataclass import dataclass
+from msgspec import Struct
 
 FALLBACK_SCSV = 0x5600
 """TLS_FALLBACK_SCSV, a signaling value: this hello is a retry with a lower version (RFC 7507)."""
@@ -42,8 +42,7 @@ class Weakness(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CipherSuite:
+class CipherSuite(Struct, frozen=True, order=True):
     """A cipher suite of TLS 1.2 or before.
 
     Attributes:
@@ -226,8 +225,7 @@ class GroupKind(StrEnum):
     """Below 112 bits of strength."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class NamedGroup:
+class NamedGroup(Struct, frozen=True, order=True):
     """A group of the IANA registry TLS Supported Groups.
 
     Attributes:

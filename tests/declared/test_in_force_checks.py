@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from conforming import sample, sample_listener
+from msgspec.structs import replace
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from starting import start_process
 
 from etcd_log.conftest import Logged, logged
@@ -38,7 +39,7 @@ def fresh(etcd_binary: Path) -> Iterator[Logged]:
 
 def ran(etcd: Logged, *patterns: str) -> ReadLog:
     """Run these checks on the etcd, and return what its log says in the end."""
-    target = replace(etcd.cluster.target(), origin="live", logs={"": FileLog.of(etcd.file)})
+    target = dataclasses.replace(etcd.cluster.target(), origin="live", logs={"": FileLog.of(etcd.file)})
     observer = Observer(target)
     run_checks(observer, select((*patterns, "mtls.log-tells-the-same")))
     [log] = observer.get(EtcdLogs).logs

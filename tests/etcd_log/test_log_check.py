@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conforming import sample
+from msgspec import structs
 from starting import start_container, start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -155,8 +156,7 @@ def test_attempts_are_repeated_if_every_line_was_omitted(cluster: Cluster) -> No
     assert {one.identity for one in compared.compared} == {"none"}
 
 
-@dataclass(frozen=True)
-class LogText(OwnLog):
+class LogText(OwnLog, frozen=True):
     """A log that tells what a test makes it tell, as somebody's file would."""
 
     @property
@@ -270,10 +270,10 @@ def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
 def test_a_line_matched_by_time_is_no_finding_if_etcd_omitted_lines() -> None:
     check = catalogue()["mtls.log-tells-the-same"]
     log = sample(check.needs["log"], "client")
-    by_time = replace(log.compared[0], agree=False, recognised_by=MatchedBy.TIME)
+    by_time = structs.replace(log.compared[0], agree=False, recognised_by=MatchedBy.TIME)
 
     def found(*, thinned_out: bool) -> list[object]:
-        judged = replace(log, compared=(by_time,), thinned_out=thinned_out)
+        judged = structs.replace(log, compared=(by_time,), thinned_out=thinned_out)
         return [one for one in check.function(log=judged) if isinstance(one, Finding)]
 
     assert len(found(thinned_out=False)) == 1

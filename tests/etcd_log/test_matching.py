@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from etcd_log.cases import VERSIONS, cases
 from pytest_etcdtls.etcd_log.matching import MatchedBy, agrees, by_our_clock, clock_ahead, match_connections

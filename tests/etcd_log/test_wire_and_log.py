@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from etcd_log.cases import VERSIONS, cases
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, expected_alerts

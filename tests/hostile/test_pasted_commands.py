@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct, structs
 
 from pytest_etcdtls.command import (
     GOOD_CLIENT,
@@ -104,6 +105,10 @@ def _elsewhere(value: Any) -> Any:
         return Each.of({_elsewhere(listener): _elsewhere(fact) for listener, fact in value})
     if isinstance(value, tuple):
         return type(value)(map(_elsewhere, value))
+    if isinstance(value, Struct):
+        return structs.replace(
+            value, **{name: _elsewhere(its) for name, its in structs.asdict(value).items()}
+        )
     if not is_dataclass(value) or isinstance(value, type):
         return value
     its = {one.name: _elsewhere(getattr(value, one.name)) for one in fields(value) if one.init}

@@ -79,7 +79,7 @@ def test_the_builtin_profiles_contradict_each_other_only_in_hashes() -> None:
 
 
 def test_checks_that_measure_a_threshold_take_the_policy() -> None:
-    fields = {name for name in Thresholds.__dataclass_fields__ if name != "sources"}
+    fields = {name for name in Thresholds.__struct_fields__ if name != "sources"}
     assert fields == set(TAKEN_BY)
     for id_ in {id_ for ids in TAKEN_BY.values() for id_ in ids}:
         assert Policy in {need.type for need in catalogue()[id_].needs.values()}, id_

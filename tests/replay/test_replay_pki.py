@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path, PurePosixPath
 
 import pytest
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.relocation import ReplayFiles
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -99,7 +100,7 @@ def test_a_server_certificate_of_the_peers_ca_or_of_its_own(of_its_own: bool, tm
     served = CertificateAuthority.create("a CA of servers")
     intermediate = served.intermediate("an intermediate CA")
     made = intermediate.issue(
-        replace(SERVER, extended_key_usage=("serverAuth",)), name="s", hosts=("a.example",)
+        dataclasses.replace(SERVER, extended_key_usage=("serverAuth",)), name="s", hosts=("a.example",)
     )
     etcd = kubernetes / "pki" / "etcd"
     (etcd / "server.crt").write_bytes(encode_certificates(made.chain))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from checks_page import as_text, cell, checks_page, linked
+from msgspec.structs import replace
 
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role

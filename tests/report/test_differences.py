@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.baseline import Baseline, Behaviour, CheckOutcome, Snapshot
 from pytest_etcdtls.report import FORMATS, render

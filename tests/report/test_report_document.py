@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conforming import sample
+from msgspec.structs import replace
 
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.recording import Recording

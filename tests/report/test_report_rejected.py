@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
+
+from msgspec.structs import replace
 
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.recording import Recording

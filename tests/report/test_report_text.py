@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.report.text import full_result, result_lines, wrapped
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.recording import Recording
@@ -165,7 +166,7 @@ def test_at_most_24_lines_for_one_member_with_three_faults() -> None:
 def members(label: str, number: int) -> Recording:
     """Return a target with so many members, without observations."""
     listeners = tuple(
-        replace(listener, member=f"m{index}", label=f"{listener.role}-m{index}")
+        dataclasses.replace(listener, member=f"m{index}", label=f"{listener.role}-m{index}")
         for index in range(number)
         for listener in LISTENERS
     )

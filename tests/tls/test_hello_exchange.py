@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 from servers import Handler, Server, reset
 from tls.hello_server import Policy, alert, parse_client_hello
 
@@ -111,7 +112,7 @@ def test_a_host_name_is_sent_by_sni_and_an_address_is_not(serve: Serve) -> None:
 
     listener = serve(handle).listener()
     exchange_hello(listener, HELLO, 10)
-    exchange_hello(replace(listener, host="etcd.example", connect_to=listener.address), HELLO, 10)
+    exchange_hello(dataclasses.replace(listener, host="etcd.example", connect_to=listener.address), HELLO, 10)
     assert seen == [None, b"\x00\x0f\x00\x00\x0cetcd.example"]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.command import (
     ANY_SHELL,
@@ -31,7 +32,7 @@ def _listener(host: str, port: int, role: Role = Role.CLIENT, **more: Any) -> Li
 
 
 def _target(*listeners: Listener, **more: Any) -> Target:
-    return replace(Target(label="live", origin="live", listeners=listeners), **more)
+    return dataclasses.replace(Target(label="live", origin="live", listeners=listeners), **more)
 
 
 def _first_line(command: Command, shell: Shell = ANY_SHELL) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from conforming import sample
+from msgspec.structs import replace
 
 from pytest_etcdtls.declared.files import BundleFact, FileFact, MemberFiles
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
@@ -95,7 +96,10 @@ def test_a_ca_key_beside_its_certificate(mode: int | None, kind: type[Statement]
     def lying(member: MemberFiles) -> MemberFiles:
         key = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=mode)
         return replace(
-            member, bundles={side: replace(bundle, keys=(key,)) for side, bundle in member.bundles.items()}
+            member,
+            bundles={
+                side: dataclasses.replace(bundle, keys=(key,)) for side, bundle in member.bundles.items()
+            },
         )
 
     [statement] = said("config.ca-key-beside", lying)  # once, though both bundles lie there

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from conforming import sample
+from msgspec.structs import replace
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -140,7 +141,7 @@ def test_level_and_strictness(level: Level, strict: bool, outcome: Outcome) -> N
     assert result.remediation == "set --peer-cert-file"
 
 
-_LOWER = replace(FINDING, level=Level.SHOULD, remediation="renew --{peer}cert-file")
+_LOWER = dataclasses.replace(FINDING, level=Level.SHOULD, remediation="renew --{peer}cert-file")
 
 
 @pytest.mark.usefixtures("gates")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import re
 import socket
 import sys
@@ -209,16 +209,18 @@ _SECRET = re.compile(r"\b(Identity|PrivateKey|SigningKey|SessionSlot|KeptSession
 
 
 def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
-    """Yield the annotations of a dataclass, and of the dataclasses that its fields hold."""
-    if type_ in seen or not dataclasses.is_dataclass(type_):
+    """Yield the annotations of a value, of its bases, and of the values that its fields hold."""
+    if type_ in seen or not type_.__module__.startswith("pytest_etcdtls."):
         return
     seen.add(type_)
     names = vars(sys.modules[type_.__module__])
-    for field in dataclasses.fields(type_):
-        yield f"{type_.__name__}.{field.name}: {field.type}"
-        for name in re.findall(r"\w+", str(field.type)):
+    for field, annotation in inspect.get_annotations(type_).items():
+        yield f"{type_.__name__}.{field}: {annotation}"
+        for name in re.findall(r"\w+", annotation):
             if isinstance(found := names.get(name), type):
                 yield from _annotations(found, seen)
+    for base in type_.__bases__:
+        yield from _annotations(base, seen)
 
 
 @pytest.mark.parametrize("type_", [type_ for type_, found in FACTS.items() if found.reported])
