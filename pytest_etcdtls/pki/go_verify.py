@@ -27,7 +27,6 @@ import contextlib
 import functools
 import ipaddress
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -134,20 +133,17 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
         if tag in (URI, EMAIL) and _compared_part(tag, content) is None:
             return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
     for tag in _NAME_TYPES:
-        allowed, forbidden = _Subtrees(tag, permitted, permit=True), _Subtrees(tag, excluded, permit=False)
-        for content in _of(tag, names):
+        allowed = [subtree for kind, subtree in permitted if kind == tag]
+        forbidden = [subtree for kind, subtree in excluded if kind == tag]
+        for content in (content for kind, content in names if kind == tag):
             domain = _compared_part(tag, content)
             if tag != IP and (domain is None or not is_domain(domain)):
                 return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
-            if allowed and not allowed.hold(content):
+            if allowed and not any(_holds(tag, subtree, content) for subtree in allowed):
                 return f"{_shown(tag, content)} is not among the names that its CA may certify"
-            if forbidden and forbidden.hold(content):
+            if any(_holds(tag, subtree, content, by_wildcard=True) for subtree in forbidden):
                 return f"{_shown(tag, content)} is excluded by its CA"
     return ""
-
-
-def _of(tag: int, names: Names) -> list[bytes]:
-    return [content for kind, content in names if kind == tag]
 
 
 def _shown(tag: int, content: bytes) -> str:
@@ -172,14 +168,9 @@ def uri_domain(text: str) -> str | None:
     """Return the host of a URI without the port; ``None`` if it has no host or the host is an address."""
     match = re.match(r"[^:/?#]*:?//([^/?#]*)", text)
     host = unquote(match[1].rpartition("@")[2]) if match else ""
-    if ":" in host and not host.endswith("]"):
+    if ":" in host:
         host, _, _ = host.rpartition(":")
-        if ":" in host and not (host.startswith("[") and host.endswith("]")):
-            return None
-        host = host.strip("[]")
-    else:
-        host = host.lower()
-    if not host or host.startswith("["):
+    if not host or ":" in host or host.startswith("["):
         return None
     try:
         ipaddress.ip_address(host)
@@ -188,99 +179,30 @@ def uri_domain(text: str) -> str | None:
     return None
 
 
-# -- subtrees ----------------------------------------------------------------------------------------
-
-
-class _Subtrees:
-    """The subtrees of one name type."""
-
-    def __init__(self, tag: int, names: Names, *, permit: bool) -> None:
-        self._tag = tag
-        self._all = _of(tag, names)
-        texts = [content.decode("latin-1") for content in self._all] if tag != IP else []
-        # A constraint on mailboxes names one of them, or, without an at sign, all of a domain.
-        self._mailboxes = {mailbox(text) for text in texts if tag == EMAIL and "@" in text}
-        domains = [text for text in texts if tag != EMAIL or "@" not in text]
-        self._domains = _Domains(domains, permit=permit) if domains else None
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
-    def hold(self, content: bytes) -> bool:
-        """Return whether a name is within one of the subtrees."""
-        if self._tag == IP:
-            ranges = [found for found in self._all if len(found) == 2 * len(content)]
-            return _holds_address(ranges, content)
-        if self._tag == EMAIL and mailbox(content.decode("latin-1")) in self._mailboxes:
-            return True
-        domain = _compared_part(self._tag, content)
-        return self._domains is not None and domain is not None and self._domains.hold(domain)
-
-
-def _nearest(subtrees: Sequence[str], name: str, key: Callable[[str], list[int]]) -> tuple[str, bool]:
-    """Return the subtree that sorts before the name, or the first one, and whether it equals the name."""
-    # No subtree is within another, so only the one that sorts directly before the name can hold it.
-    place = bisect_left([key(subtree) for subtree in subtrees], key(name))
-    if place < len(subtrees) and key(subtrees[place]) == key(name):
-        return subtrees[place], True
-    return subtrees[max(0, place - 1)], False
-
-
-def _order(domain: str) -> list[int]:
-    """Return the sort key of a domain: from the end, periods first, case-insensitive."""
-    # As in dnsCompareTable: with the hyphen first, a-a.com would come between a.com and a.a.com, and the last
-    # one would not be recognised as a part of the first.
-    return [0 if character == "." else ord(character) for character in reversed(_lower(domain))]
+def _holds(tag: int, subtree: bytes, content: bytes, *, by_wildcard: bool = False) -> bool:
+    """Return whether a name is within a subtree of its type, or may be by its wildcard."""
+    if tag == IP:
+        return len(subtree) == 2 * len(content) and _contains(subtree, content)
+    text = subtree.decode("latin-1")
+    # A constraint on mailboxes names one of them, or, without an at sign, all of a domain.
+    if tag == EMAIL and "@" in text:
+        return mailbox(text) == mailbox(content.decode("latin-1"))
+    subtree_domain, domain = _lower(text), _lower(_compared_part(tag, content) or "")
+    if not subtree_domain or domain == subtree_domain:
+        return True
+    # A leading period requires at least one more label.
+    if domain.endswith(subtree_domain if text.startswith(".") else f".{subtree_domain}"):
+        return True
+    # *.example.com matches db.example.com.
+    _, period, parent = subtree_domain.partition(".")
+    return (
+        by_wildcard and domain.startswith("*") and bool(period) and domain.partition(".")[1:] == (".", parent)
+    )
 
 
 def _lower(text: str) -> str:
     """Return the text with ASCII letters in lower case and other characters unchanged."""
     return "".join(character.lower() if character.isascii() else character for character in text)
-
-
-def _is_within(subtree: str, domain: str) -> bool:
-    """Return whether a domain ends with a subtree. A leading period requires at least one more label."""
-    subtree, domain = _lower(subtree), _lower(domain)
-    if not domain.endswith(subtree):
-        return False
-    before = domain[: len(domain) - len(subtree)]
-    return subtree.startswith(".") or not before or before.endswith(".")
-
-
-class _Domains:
-    def __init__(self, subtrees: Sequence[str], *, permit: bool) -> None:
-        self._everything = "" in subtrees
-        kept: list[str] = []
-        for subtree in sorted(subtrees, key=_order) if not self._everything else ():
-            if not kept or not _is_within(kept[-1], subtree):
-                kept.append(subtree)
-        self._kept = kept
-        # A wildcard also matches the excluded name: *.example.com matches db.example.com.
-        parents = {_lower(found).partition(".") for found in kept} if not permit else set()
-        self._parents = {f".{rest}" for _, period, rest in parents if period}
-
-    def hold(self, domain: str) -> bool:
-        if self._everything:
-            return True
-        nearest, same = _nearest(self._kept, domain, _order)
-        if same or _is_within(nearest, domain):
-            return True
-        first, period, rest = _lower(domain).partition(".")
-        return first.startswith("*") and bool(period) and f".{rest}" in self._parents
-
-
-def _holds_address(ranges: Sequence[bytes], address: bytes) -> bool:
-    kept: list[bytes] = []
-    for candidate in sorted(ranges):
-        if not kept or not _is_subset(kept[-1], candidate):
-            kept.append(candidate)
-    if not kept:
-        return False
-    starts = [candidate[: len(address)] for candidate in kept]
-    place = bisect_left(starts, address)
-    if place < len(kept) and starts[place] == address:
-        return True
-    return _contains(kept[max(0, place - 1)], address)
 
 
 def _contains(subtree: bytes, address: bytes) -> bool:
@@ -292,12 +214,6 @@ def _contains(subtree: bytes, address: bytes) -> bool:
     return len(start) == len(address) and all(
         a & m == b & m for a, b, m in zip(start, address, mask, strict=True)
     )
-
-
-def _is_subset(outer: bytes, inner: bytes) -> bool:
-    half = len(inner) // 2
-    last = bytes(start | ~mask & 0xFF for start, mask in zip(inner[:half], inner[half:], strict=True))
-    return _contains(outer, inner[:half]) and _contains(outer, last)
 
 
 def extension_name(oid: str) -> str:
@@ -338,7 +254,6 @@ class Details(Struct, frozen=True, kw_only=True):
     policies: tuple[bytes, ...] = ()
     mappings: tuple[tuple[bytes, bytes], ...] = ()
     require_explicit_policy: int | None = None
-    inhibit_policy_mapping: int | None = None
     inhibit_any_policy: int | None = None
     subject_key: bytes = b""
     authority_key: bytes = b""
@@ -386,7 +301,7 @@ def details(certificate: x509.Certificate) -> Details:
     general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
     names: Names = tuple((tag, content) for tag, content, _ in general_names)
     permitted, excluded = read(NAME_CONSTRAINTS, go_parser.name_constraints, ((), ()))
-    explicit, mapping = read(go_parser.POLICY_CONSTRAINTS, go_parser.policy_constraints, (None, None))
+    explicit, _ = read(go_parser.POLICY_CONSTRAINTS, go_parser.policy_constraints, (None, None))
 
     def is_handled(extension: RawExtension) -> bool:
         if extension.oid == SUBJECT_ALT_NAME:
@@ -412,7 +327,6 @@ def details(certificate: x509.Certificate) -> Details:
         policies=read(go_parser.POLICIES, go_parser.policies, ()),
         mappings=read(go_parser.POLICY_MAPPINGS, go_parser.policy_mappings, ()),
         require_explicit_policy=explicit,
-        inhibit_policy_mapping=mapping,
         inhibit_any_policy=read(go_parser.INHIBIT_ANY_POLICY, go_parser.inhibit_any_policy, None),
         subject_key=read(go_parser.SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
         authority_key=read(go_parser.AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None)
@@ -585,72 +499,40 @@ def constraint_fault(path: Path) -> str:
 def policy_fault(path: Path) -> str:
     """Return why the policies of a path are invalid; empty if valid (RFC 9618, which updates RFC 5280 6.1).
 
-    A TLS client accepts any policy. Only a policyConstraints that requires a policy, or a mapping, can fail.
+    A TLS client accepts any policy, so only a policyConstraints that requires one can fail. policyMappings
+    are not followed, since no PKI of etcd has them: a path with mappings that needs a policy is not accepted.
     """
-    below_anchor = len(path) - 1
-    inhibit_any = explicit = mapping = below_anchor + 1
-    # The valid policies of the previous certificate, each with the policies expected in the next one.
-    valid: dict[bytes, list[bytes]] | None = {_ANY_POLICY: [_ANY_POLICY]}
-    # From the certificate below the anchor to the leaf, with the counters of RFC 5280 section 6.1.2.
-    for place in range(below_anchor - 1, -1, -1):
+    valid = {_ANY_POLICY}
+    explicit = any_policy = len(
+        path
+    )  # the certificates before one without a policy is invalid, and anyPolicy
+    is_mapped = False
+    for place in range(len(path) - 2, -1, -1):  # from the certificate below the anchor to the leaf
         fields = details(path[place])
-        if not fields.policies:
-            valid = None
-        if explicit == 0 and valid is None:
+        own = set(fields.policies)
+        if explicit == 0 and not own:
             return f"{shown(path[place])} has no certificatePolicies, which a CA above it requires"
-        if valid is not None:
-            any_is_valid = inhibit_any > 0 or (place > 0 and fields.is_self_issued)
-            valid = _next_policies(valid, fields.policies, any_is_valid=any_is_valid)
-            if place and fields.mappings:
-                if mapping > 0 and any(_ANY_POLICY in pair for pair in fields.mappings):
-                    return f"{shown(path[place])} maps anyPolicy"
-                _map_policies(valid, fields.mappings, allowed=mapping > 0)
-        if place:
-            if not fields.is_self_issued:
-                explicit, mapping, inhibit_any = (
-                    max(0, explicit - 1),
-                    max(0, mapping - 1),
-                    max(0, inhibit_any - 1),
-                )
+        if place and any(_ANY_POLICY in pair for pair in fields.mappings):
+            return f"{shown(path[place])} maps anyPolicy"
+        any_is_valid = any_policy > 0 or (place > 0 and fields.is_self_issued)
+        inherited = valid if _ANY_POLICY in own and any_is_valid else set()
+        valid = inherited | (own if _ANY_POLICY in valid else own & valid) - {_ANY_POLICY}
+        is_mapped |= place > 0 and bool(fields.mappings)
+        if not place or not fields.is_self_issued:
+            explicit, any_policy = max(0, explicit - 1), max(0, any_policy - 1)
+        if place or fields.require_explicit_policy == 0:
             explicit = _least(explicit, fields.require_explicit_policy)
-            mapping = _least(mapping, fields.inhibit_policy_mapping)
-            inhibit_any = _least(inhibit_any, fields.inhibit_any_policy)
-    if below_anchor:
-        explicit = 0 if details(path[0]).require_explicit_policy == 0 else max(0, explicit - 1)
-        if explicit == 0 and not valid:
-            return "no certificate policy is valid on the whole path, which a CA on it requires"
-    return ""
+            any_policy = _least(any_policy, fields.inhibit_any_policy)
+    if explicit or len(path) == 1:
+        return ""
+    if is_mapped:
+        return "a CA on the path requires a certificate policy, and another one maps policies"
+    return "" if valid else "no certificate policy is valid on the whole path, which a CA on it requires"
 
 
 def _least(bound: int, of_certificate: int | None) -> int:
     # Go treats a negative number as absent.
     return bound if of_certificate is None or of_certificate < 0 else min(bound, of_certificate)
-
-
-def _next_policies(
-    valid: dict[bytes, list[bytes]], policies: Sequence[bytes], *, any_is_valid: bool
-) -> dict[bytes, list[bytes]]:
-    expected = {policy for known in valid.values() for policy in known}
-    following = {
-        policy: [policy]
-        for policy in policies
-        if policy != _ANY_POLICY and (policy in expected or _ANY_POLICY in valid)
-    }
-    if _ANY_POLICY in policies and any_is_valid:
-        following |= {policy: [policy] for policy in expected if policy not in following}
-    return following
-
-
-def _map_policies(
-    valid: dict[bytes, list[bytes]], mappings: Sequence[tuple[bytes, bytes]], *, allowed: bool
-) -> None:
-    if not allowed:
-        for issuers, _ in mappings:
-            valid.pop(issuers, None)
-        return
-    for issuers in dict.fromkeys(found for found, _ in mappings):
-        if issuers in valid or _ANY_POLICY in valid:
-            valid[issuers] = [subjects for found, subjects in mappings if found == issuers]
 
 
 class _Search:

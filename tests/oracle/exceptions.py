@@ -79,6 +79,15 @@ def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
     return applies
 
 
+_POLICY_MAPPINGS = bytes.fromhex("0603551d21")
+_MAPPED_ADDRESS = bytes(10) + b"\xff\xff"
+
+
+def _has(octets: bytes) -> Callable[[Case, GoAnswer, Verdicts], bool]:
+    """Return whether one of the certificates has these octets."""
+    return lambda case, _go, _verdicts: any(octets in der for der in (*case.chain, *case.roots))
+
+
 EXEMPTIONS = (
     Exemption(
         "a server that is a CA",
@@ -107,6 +116,17 @@ EXEMPTIONS = (
         "Go accepts it for the requested host. Clients that connect to the address in the DNS name refuse it "
         "(`cert.address-as-dns-name`)",
         _found_by("cert.address-as-dns-name"),
+    ),
+    Exemption(
+        "a required policy is mapped",
+        "policyMappings are not followed: a path with them, on which a CA requires a policy, is not accepted",
+        _has(_POLICY_MAPPINGS),
+    ),
+    Exemption(
+        "a range of IPv4-mapped addresses among other ranges",
+        "Go 1.26 compares an address with the range that sorts before it, and an IPv4-mapped range can hide "
+        "the one that holds it. Every range is compared here",
+        _has(_MAPPED_ADDRESS),
     ),
     Exemption(
         "a served certificate that this client cannot load",
