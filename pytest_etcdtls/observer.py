@@ -71,20 +71,26 @@ def find_fact(type_: type[Any]) -> Fact:
 
 def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterator[ListenerObservation]:
     """Yield the observations and all others that they may need, each once."""
-    known: set[ListenerObservation] = set()
+    known: set[Place] = set()
+    of_each: set[Observation] = set()
+    """Those of every listener, which is asked for once: the listeners of a target may be hundreds."""
     left = list(wanted)
     while left:
         observation = left.pop()
-        if observation in known:
-            continue
-        known.add(observation)
-        yield observation
         listener, type_, key = observation
+        place = (listener.label if listener else None, type_, key)
+        if place in known:
+            continue
+        known.add(place)
+        yield observation
         for need, of in find_fact(type_).reads(Planned(target, listener, key)):
             if need.reading is Reading.ELSEWHERE:
                 continue
-            everywhere = target.listeners if need.reading is Reading.EACH or listener is None else ()
-            left += [(other, need.type, of) for other in (*everywhere, listener)]
+            left.append((listener, need.type, of))
+            read_of_each = need.reading is Reading.EACH or listener is None
+            if read_of_each and (need.type, of) not in of_each:
+                of_each.add((need.type, of))
+                left += [(other, need.type, of) for other in target.listeners]
 
 
 class Network:
