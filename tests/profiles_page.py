@@ -17,26 +17,23 @@ _HEAD = """\
 pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-profile=nist-800-52r2
 ```
 
-A profile is a published guideline in the form of levels and thresholds for the checks. It makes a SHOULD a
-MUST, or a MUST a SHOULD. It also restricts what the checks accept, such as TLS versions, cipher suites, key
-sizes and the validity of a certificate. Each level and threshold has the section of the guideline that it
-comes from. `--etcd-profile` is repeatable; in the ini file it is `etcd_profile`. Without it, no level and no
-threshold is changed, with one exception: if `--etcd-config` is a manifest with kubeadm's layout, the profile
-`kubeadm` is used. `--etcd-profile=none` or another profile turns this off.
+A profile is a published guideline as levels and thresholds for the checks: it makes a SHOULD a MUST or a
+MUST a SHOULD, and restricts TLS versions, cipher suites, key sizes or the validity of a certificate.
+`--etcd-profile` is repeatable; in the ini file it is `etcd_profile`. A manifest with kubeadm's layout in
+`--etcd-config` selects the profile `kubeadm`. `--etcd-profile=none` or another profile turns this off.
 
 ```sh
 pytest --etcd-list-checks --etcd-profile=nist-800-52r2    # what it changes, below each check
 pytest --etcd-explain=tls.groups --etcd-profile=nist-800-52r2
 ```
 
-At its end, a run prints a line for each profile: how many sections passed, and which sections failed, have
-warnings, were not verified or do not apply. In the JSON report, `profiles` has the outcome of each section,
-which is the worst outcome of its checks on all listeners and targets. Results name the sections in their
-references.
+At its end, a run prints a line for each profile: how many sections passed, and which failed, have warnings,
+were not verified or do not apply. In the JSON report, `profiles` has the outcome of each section, which is
+the worst of its checks on all listeners and targets. Results name the sections in their references.
 
-- **A profile is not the whole guideline.** A section that no check can judge is listed as *not judged by
-  this tool*, with the reason. The same applies to the part of a section that no check judges. Requirements
-  about people, processes and other software are not in a profile.
+- **A profile is not the whole guideline.** A section, or a part of one, that no check can judge is listed as
+  *not judged by this tool*, with the reason. Requirements about people, processes and other software are not
+  in a profile.
 - **With several profiles, the strictest level and threshold applies.** MUST is stricter than SHOULD, and
   SHOULD is stricter than NOTE. A section without a level means the check's own level. The stricter
   number applies. Lists of several profiles are intersected, and lists of one profile are joined. Lists with
@@ -44,8 +41,8 @@ references.
 - **A threshold only tightens** what a check accepts without a profile. The larger of
   `--etcd-expiry-days` and `expiry_days` applies.
 - **NOTE** means that a finding is a remark on the result, and the check conforms. A MUST cannot become a
-  NOTE. To accept a finding of a MUST, write a [waiver](results.md), which has a reason and an
-  expiry date.
+  NOTE. To accept a finding of a MUST, write a [waiver](auditor.md#waivers), which has a reason
+  and an expiry date.
 - **A section in which the guideline says shall or must is a MUST.** If the whole guideline only recommends,
   as the BSI's does, its sections are MUSTs too: a user of the profile wants its recommendations judged.
 

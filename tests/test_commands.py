@@ -173,20 +173,20 @@ def test_examples_in_python_pass(page: str, pytester: pytest.Pytester, newest_et
     assert result.ret == 0
 
 
-def test_the_examples_of_writing_a_check(tmp_path: Path) -> None:
+def test_the_examples_of_own_checks(tmp_path: Path) -> None:
     """In a copy of the project, because checks are found by their modules."""
     for name in ("pytest_etcdtls", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "conftest.py"):
         shutil.copy(path, tmp_path)
-    *_, checked, _, misconfigured, fakes, fact = fenced("docs/own-checks.md", "python")
-    (tmp_path / "pytest_etcdtls/checks/api_methods.py").write_text(checked)
+    checked, *_, misconfigured, fakes, fact = fenced("docs/own-checks.md", "python")
+    (tmp_path / "pytest_etcdtls/checks/api_proxies.py").write_text(checked.replace("company.", "api."))
     (tmp_path / "pytest_etcdtls/facts/no_alpn.py").write_text(fact)
-    (tmp_path / "tests/zoo/methods.py").write_text(fakes)
+    (tmp_path / "tests/zoo/proxies.py").write_text(fakes)
     # The zoo has this one, and names are unique.
     misconfigured = misconfigured.replace("client-wrong-san", "client-another-san")
     (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured)
-    [commands] = [one.code for one in commands_of("docs/own-checks.md") if "-k version" in one.code]
+    [commands] = [one.code for one in commands_of("docs/own-checks.md") if "-k no-proxy" in one.code]
     for command in [*commands.splitlines(), ".venv/bin/python -c 'import pytest_etcdtls.facts.no_alpn'"]:
         ended = subprocess.run(
             ["sh", "-c", command.replace(".venv/bin/python", sys.executable)],

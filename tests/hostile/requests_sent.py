@@ -70,44 +70,35 @@ ALLOWED: Mapping[Sent, Allowed] = {
 
 
 _ABOVE = """\
-# What is sent to an etcd
+# What a run sends, and what it does not judge
 
 ```sh
 pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-plan
 ```
 
-prints the maximum number of connections of a run, and makes none. Add the other options of your run, since
-the plan depends on them.
+prints the maximum number of connections of a run, and makes none. Add the other options of your run.
 
 The suite only reads. It does not write keys, grant leases, change members, alarms, users or roles, take
-snapshots, compact or defragment. A run does not change the revision, the hash of the key space, members,
-alarms, leases, users or roles. Tests compare these before and after a run on every etcd, with and without
-authentication. A proxy records each request in the tests. The list below is complete: a request that is not
-in it fails a test.
-
-An accepted client sends several requests on one connection, and closes it after the last one. No idle
-connection remains.
+snapshots, compact or defragment. Tests compare the revision, the hash of the key space, members, alarms,
+leases, users and roles before and after a run on every etcd, with and without authentication. A proxy
+records each request in the tests: a request that is not in the list below fails a test.
 
 All other traffic is TLS: handshakes that are completed, refused, or ended by the client after the
-ServerHello. At most four connections are open at a time per listener (`--etcd-concurrency`). With
-`--etcd-gentle` it is one, and the suite tests only the cipher suites and groups that verdicts need, unless
-a declaration, a profile or a baseline lists them. The report then has no complete list of suites and groups
-to compare.
+ServerHello. At most four connections are open at a time per listener (`--etcd-concurrency`), and none
+remains. With `--etcd-gentle` it is one, and the suite tests only the cipher suites and groups that verdicts
+need, unless a declaration, a profile or a baseline lists them. The report then has no complete list of
+suites and groups to compare.
 
 | protocol | request | for | leaves in etcd | at most |
 |---|---|---|---|--:|"""
 
 _BELOW = """
 *At most* is the number of requests to one listener that accepts every client. A conforming listener refuses
-most of these clients in the handshake, so they send no request: it gets about a third.
+most of these clients in the handshake: it gets about a third.
 
 From etcd 3.5 on, a run without authentication appends no Raft entry. etcd 3.4 appends one for each
-`/health` that it serves, as a proposal to the v2 store. `Authenticate` appends one entry for each client
-listener on which a check is refused without a user, and none if the password is wrong. No entry changes
-keys or the revision.
-
-`/health` is a linearizable read, so a member without a leader answers late. The `Range` is serializable and
-only counts.
+`/health` that it serves. `Authenticate` appends one entry for each client listener on which a check is
+refused without a user, and none if the password is wrong. No entry changes keys or the revision.
 
 ## What etcd logs
 
@@ -120,13 +111,22 @@ both ports and without a CA key:
 The metrics of the process count these connections too. Of more than 100 equal messages in a second etcd
 logs one in 100. For a new cluster etcd 3.6 and later also log `Failed to detect schema version`, level
 `warn`, for each status request in the first moments. [etcd's own log](etcd-log.md) says how to distinguish
-these lines from those of other clients: only this tool uses the names `unknown.invalid` and
-`etcdtls-unknown`.
+these lines from those of other clients.
 
-## What is not done to a live cluster
+## What is not judged
 
-Experiments of the family `lifecycle` replace files and restart members. They run on clusters that the run
-starts for them. This page is written by `make docs`.
+- Keys and values, users and roles: the suite does not read them. It cannot see encryption at rest, backups
+  and file systems.
+- Listeners that you do not name. `--etcd-discover` finds those that members advertise, and looks for plain
+  HTTP on [usual ports](operator.md#listeners-that-are-not-advertised). Without it, the summary says that no
+  search was made.
+- Identities that need a CA's key (expired, not yet valid, for another name), unless you pass `--etcd-ca-key`:
+  [what decides without it](evidence.md#what-decides-without-a-cas-key).
+- Known attacks on TLS libraries: the suite sends no exploit. Scanners do: [compared](comparison.md).
+- What a live etcd does when its files change. Experiments of the family `lifecycle` replace files and
+  restart members. They run on [clusters that the run starts](ci.md#when-files-or-flags-change).
+
+`make docs` writes this page.
 """
 
 
