@@ -33,7 +33,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Handle the options that need no session: list checks, explain a check, plan."""
     if not any(config.getoption(name) for name in ("etcd_list_checks", "etcd_explain", "etcd_plan")):
         return None
-    from pytest_etcdtls.suite.plan import answer
+    from pytest_etcdtls.suite.answers import answer
 
     _load_checks(config)
     return answer(config)
@@ -113,14 +113,9 @@ def pytest_configure(config: pytest.Config) -> None:
             from pytest_etcdtls.suite.state import add_metadata
 
             add_metadata(config)
-        if invocation.fleet is not None:
-            from pytest_etcdtls.suite.fleet import activate_fleet
+        from pytest_etcdtls.suite.session import activate
 
-            activate_fleet(config, invocation)
-        else:
-            from pytest_etcdtls.suite.session import activate
-
-            activate(config, invocation)
+        activate(config, invocation)
         if freezes:
             gc.freeze()
             config.add_cleanup(gc.unfreeze)

@@ -8,8 +8,8 @@ from typing import Any
 
 from pytest_etcdtls.facts.fact import Context, Planned
 from pytest_etcdtls.observer import Observer, find_fact
+from pytest_etcdtls.plan import ADVERTISED, DISCOVERED, FURTHER_HOST
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.suite.plan import ADVERTISED, DISCOVERED, FURTHER_HOST
 from pytest_etcdtls.target import Listener, Target
 
 

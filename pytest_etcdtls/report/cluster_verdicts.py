@@ -9,11 +9,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-from xml.etree import ElementTree
 
 from msgspec import Struct
 
@@ -57,7 +56,21 @@ def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
         "problems": list(report.problems),
     }
     fleet = {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}
-    return {**document(report), "observations": [], "connections": [], "fleet": fleet}
+    return {**document(report, evidence=False), "fleet": fleet}
+
+
+def without_verdict(label: str, reason: str, place: FleetPlace) -> Document:
+    """Return the report of a cluster that has no verdict for a reason of our own."""
+    report = Report(
+        started_at=datetime.now(UTC),
+        seconds=0.0,
+        partial=False,
+        seen=(),
+        results=(),
+        problems=(reason,),
+        status=1,
+    )
+    return cluster_document(report, label, place)
 
 
 def as_line(cluster: Document) -> str:
@@ -470,6 +483,8 @@ def html(report: FleetReport) -> Iterator[str]:
 
 def junit(report: FleetReport) -> Iterator[str]:
     """Yield a JUnit report: a test case for each cluster."""
+    from xml.etree import ElementTree  # for reports that are merged only
+
     suite = ElementTree.Element(
         "testsuite",
         name="etcdtls",

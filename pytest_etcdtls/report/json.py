@@ -32,12 +32,13 @@ from pytest_etcdtls.untrusted import error_text
 Part = TypeVar("Part")
 
 
-def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
+def document(report: Report, lost: list[str] | None = None, *, evidence: bool = True) -> dict[str, Any]:
     """Return the report as a document that conforms to its schema.
 
     Args:
         report: the report.
         lost: the parts that could not be encoded are appended; without them the report is partial.
+        evidence: with single observations and connections.
     """
     lost = [] if lost is None else lost
 
@@ -51,11 +52,13 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
     faults = parts("fault", [*report.faults, *report.warnings], _fault)
     observations = parts(
         "observation",
-        [(seen, *entry) for seen in report.seen for entry in seen.observations()],
+        [(seen, *entry) for seen in report.seen if evidence for entry in seen.observations()],
         lambda entry: _observation(*entry),
     )
     connections = parts(
-        "connection", [attempt for seen in report.seen for attempt in seen.connections], _connection
+        "connection",
+        [attempt for seen in report.seen if evidence for attempt in seen.connections],
+        _connection,
     )
     return {
         "schema_version": SCHEMA_VERSION,

@@ -1,4 +1,8 @@
-"""The collection tree of the suite, with one item per check and listener."""
+"""The collection tree of the suite: one item per check and listener, or per cluster of a list.
+
+A cluster of a list is one item, because an item with its reports takes several kilobytes and a cluster has
+hundreds of results.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,39 @@ from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import FOUND, Check, catalogue
-from pytest_etcdtls.report.text import follows_from, full_result, result_lines
+from pytest_etcdtls.report.cluster_verdicts import (
+    ClusterVerdict,
+    Document,
+    full_text,
+    verdict_of,
+    without_verdict,
+)
+from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings.cluster_list import ClusterList
+from pytest_etcdtls.suite.clusters import ClusterJudge
+from pytest_etcdtls.suite.ledger import Subject
 
 
-class ResultError(Exception):
+class NotCleanError(Exception):
+    """What fails an item."""
+
+    def shown(self, path: Path) -> SuiteRepr:
+        """Return what pytest shows of the item with that path."""
+        raise NotImplementedError
+
+
+class ResultError(NotCleanError):
     """A result that fails its item."""
 
     def __init__(self, result: CheckResult) -> None:
         super().__init__(headline(result))
         self.result = result
+
+    def shown(self, path: Path) -> SuiteRepr:
+        """Return the result."""
+        return result_repr(self.result, path)
 
 
 class ViolationError(ResultError, AssertionError):
@@ -34,6 +60,19 @@ class ViolationError(ResultError, AssertionError):
 
 class NoVerdictError(ResultError):
     """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
+
+
+class ClusterNotCleanError(NotCleanError, AssertionError):
+    """A cluster is not clean, or has no verdict."""
+
+    def __init__(self, verdict: ClusterVerdict) -> None:
+        super().__init__(verdict.line)
+        self.verdict = verdict
+
+    def shown(self, path: Path) -> SuiteRepr:
+        """Return the faults with their remedies."""
+        lines = [Line(line) for text in full_text(self.verdict) for line in text.split("\n")]
+        return SuiteRepr(self.verdict.line, path, lines, lines)
 
 
 class Crash(Struct, frozen=True):
@@ -55,20 +94,33 @@ class Writer(Protocol):
         """Write a line."""
 
 
-class ResultRepr:
-    """A result as pytest's ``longrepr``: a consequence is one line on the terminal, and complete as text."""
+class SuiteRepr:
+    """A failed item as pytest's ``longrepr``.
 
-    def __init__(self, result: CheckResult, path: Path) -> None:
-        self.result = result
-        self.reprcrash = Crash(headline(result), str(path))
+    Args:
+        headline: one line that summarises it.
+        path: that of the item.
+        lines: what the terminal shows.
+        full: the whole text, for other reporters.
+    """
+
+    def __init__(self, headline: str, path: Path, lines: Iterable[Line], full: Iterable[Line]) -> None:
+        self.reprcrash = Crash(headline, str(path))
+        self._lines = [*lines]
+        self._text = "\n".join(line.text for line in full)
 
     def toterminal(self, writer: Writer) -> None:
-        """Write the result in full, or that it follows from another one."""
-        for line in result_lines(self.result):
+        """Write it."""
+        for line in self._lines:
             writer.line(line.text, **line.markup)
 
     def __str__(self) -> str:
-        return "\n".join(line.text for line in full_result(self.result))
+        return self._text
+
+
+def result_repr(result: CheckResult, path: Path) -> SuiteRepr:
+    """Return a result as ``longrepr``: a consequence is one line on the terminal, and complete as text."""
+    return SuiteRepr(headline(result), path, result_lines(result), full_result(result))
 
 
 def headline(result: CheckResult) -> str:
@@ -150,24 +202,33 @@ class Suite(pytest.Collector):
     """The root collector, with node id ``etcdtls``."""
 
     run: Run
+    clusters: ClusterList | None
     ids: Sequence[str]
 
     @classmethod
-    def of(cls, session: pytest.Session, run: Run, ids: Sequence[str]) -> Self:
+    def of(cls, session: pytest.Session, run: Run, clusters: ClusterList | None, ids: Sequence[str]) -> Self:
         """Return the suite of a run.
 
         Args:
             session: the parent node.
             run: the run whose targets are judged.
+            clusters: the clusters of a list that are judged instead.
             ids: node ids or prefixes to collect; empty for all.
         """
         suite: Self = cls.from_parent(session, name=ROOT, path=existing_place(session.config), nodeid=ROOT)
-        suite.run, suite.ids = run, ids
+        suite.run, suite.clusters, suite.ids = run, clusters, ids
         suite.add_marker(pytest.mark.etcdtls)
         return suite
 
-    def collect(self) -> Iterator[pytest.Collector]:
-        """Yield the targets."""
+    def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
+        """Yield the targets, or an item for each cluster of a list."""
+        if self.clusters is not None:
+            for cluster in self.clusters.clusters:
+                item: ClusterItem = ClusterItem.from_parent(self, name=cluster.label)
+                if self.selects(item.nodeid):
+                    item.judge = ClusterJudge(self.clusters, cluster)
+                    yield item
+            return
         for target in self.run.targets:
             node: TargetNode = TargetNode.from_parent(self, name=target.outline.label)
             node.target = target
@@ -218,18 +279,64 @@ def _property(name: str, value: str) -> tuple[str, str]:
     return sys.intern(f"etcdtls.{name}"), value
 
 
-class CheckItem(pytest.Item):
-    """One check on one listener.
+class SuiteItem(pytest.Item):
+    """An item of the suite, with the attributes that hooks of other plugins expect on a test function."""
 
-    The attributes below are those that hooks of other plugins expect on a test function.
+    cls: None = None
+    fixturenames: tuple[str, ...] = ()
+
+    def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
+        """Return what was found instead of a traceback, before other plugins read it."""
+        # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, no public one.
+        if isinstance(excinfo.value, NotCleanError):
+            return excinfo.value.shown(self.path)
+        return super()._repr_failure_py(excinfo, style)
+
+
+class ClusterItem(SuiteItem):
+    """One cluster of a list.
+
+    Attributes:
+        document: its report, until that is attached to a report of pytest.
     """
+
+    judge: ClusterJudge
+    parent: Suite
+    document: Document | None = None
+    verdict: ClusterVerdict | None = None
+
+    def setup(self) -> None:
+        """Judge the cluster. Without a verdict the item ends here, which pytest shows as an error."""
+        if self.config.getoption("setuponly", False):
+            return
+        if self.verdict is None:
+            try:
+                self.document = self.judge.judge()
+            except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+                reason = f"Stopped before a verdict: {stopped}"
+                self.document = without_verdict(self.name, reason, self.judge.place)
+            self.verdict = verdict_of(self.document)
+            self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
+        if not self.verdict.passes and self.verdict.kind != "NOT CLEAN":
+            raise ClusterNotCleanError(self.verdict)
+
+    def runtest(self) -> None:
+        """Fail if the cluster is not clean."""
+        if self.verdict is not None and not self.verdict.passes:
+            raise ClusterNotCleanError(self.verdict)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return the heading of a failure."""
+        return self.config.rootpath / ROOT, None, f"cluster {self.name}"
+
+
+class CheckItem(SuiteItem):
+    """One check on one listener."""
 
     check: Check
     target: TargetRun
     run: Run
     parent: ListenerNode
-    cls: None = None
-    fixturenames: tuple[str, ...] = ()
 
     def bind(self, check: Check, target: TargetRun, run: Run) -> None:
         """Set the check and the listener of the item."""
@@ -244,6 +351,11 @@ class CheckItem(pytest.Item):
     def label(self) -> str:
         """Label of the listener."""
         return self.parent.name
+
+    @property
+    def subject(self) -> Subject:
+        """What it judges."""
+        return Subject(self.target, self.check, self.label)
 
     def _initrequest(self) -> None:
         """Do nothing. pytest-retry calls this method of a test function before it runs it again."""
@@ -267,13 +379,6 @@ class CheckItem(pytest.Item):
             pytest.xfail(self.result.reason)
         if self.result.outcome is Outcome.VIOLATES:
             raise ViolationError(self.result)
-
-    def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
-        """Return the result instead of a traceback, before other plugins read it."""
-        # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, no public one.
-        if isinstance(excinfo.value, ResultError):
-            return ResultRepr(excinfo.value.result, self.path)
-        return super()._repr_failure_py(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the heading of a failure; not the end of the node id, which ``-v`` would show twice."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 import pytest
 from msgspec import Struct
@@ -25,10 +25,10 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.judge import STARTS, left_out_of
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.options import ROOT, Invocation, is_dry
+from pytest_etcdtls.options import ROOT, Invocation
 from pytest_etcdtls.profiles import FAILED
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
@@ -39,10 +39,6 @@ from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import Review, review
-
-if TYPE_CHECKING:
-    from pytest_etcdtls.suite.items import CheckItem
-
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
@@ -62,6 +58,14 @@ class Unverified(Struct, frozen=True):
     missing: str
 
 
+class Subject(NamedTuple):
+    """What an item judges: a check, and the label of the listener of a target."""
+
+    target: TargetRun
+    check: Check
+    label: str
+
+
 class Ledger:
     """Stores the selection and the results of a run.
 
@@ -71,12 +75,15 @@ class Ledger:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._selected: dict[str, CheckItem] = {}
+        self._selected: dict[str, Subject] = {}
         self._results: dict[str, CheckResult] = {}
 
-    def select(self, items: Iterable[CheckItem]) -> None:
-        """Record the selected items."""
-        self._selected = {item.nodeid: item for item in items}
+    def select(self, subjects: Mapping[str, Subject]) -> None:
+        """Record what the selected items judge, by node id. A violation follows only from one of these."""
+        self._selected = dict(subjects)
+        self.run.select(
+            frozenset((one.target.outline.label, one.label, one.check.id) for one in subjects.values())
+        )
 
     def record(self, nodeid: str, result: CheckResult) -> None:
         """Record the result of an item. The first result is kept."""
@@ -96,9 +103,9 @@ class Ledger:
         """
         self.run.end()
         deadline = time.monotonic() + _SECONDS_AT_END
-        for nodeid, item in self._selected.items():
-            if item.check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
-                result = self.run.result(item.target, item.check, item.label)
+        for nodeid, subject in self._selected.items():
+            if subject.check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
+                result = self.run.result(*subject)
                 if result.outcome is not Outcome.NOT_RUN:
                     self.record(nodeid, result)
 
@@ -110,9 +117,9 @@ class Ledger:
     def results(self) -> list[CheckResult]:
         """One result per selected item, in order of selection, including items that were not run."""
         known = dict(self._results)
-        for nodeid, item in self._selected.items():
+        for nodeid, subject in self._selected.items():
             if nodeid not in known:
-                known[nodeid] = item.target.not_run(item.check, item.label)
+                known[nodeid] = subject.target.not_run(subject.check, subject.label)
         return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
 
     @property
@@ -139,6 +146,46 @@ class Ledger:
         """Return which waivers were used and which are stale."""
         today = self.run.started_at.date()
         return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
+
+    def problems(self, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
+        """Yield the problems that fail the run in addition to results, one sentence each."""
+        if session.exitstatus in ENDED_WELL:
+            yield from _nothing_ran(session, invocation, self)
+            yield from _ended(self)
+            yield from shortcomings(self)
+            yield from stale_waivers(self.review_waivers())
+
+    def exit_status(self, status: int, problems: list[str]) -> int:
+        """Return pytest's exit status, corrected: our items are collected, and a problem fails the run."""
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED and self.judged:
+            status = pytest.ExitCode.TESTS_FAILED if self.failed else pytest.ExitCode.OK
+        if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            status = pytest.ExitCode.TESTS_FAILED
+        return int(status)
+
+    def report(self, status: int, problems: list[str]) -> Report:
+        """Return the report; what could not be added to it at the end is appended to the problems."""
+        run = self.run
+        seen = tuple(_seen(target, problems) for target in run.targets)
+        snapshots = tuple(_snapshots(seen, self, problems))
+        compared = _compared(snapshots, run.settings.baseline, problems)
+        not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
+        problems += not_as_before
+        return Report(
+            started_at=run.started_at,
+            seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
+            partial=not self.complete or status not in ENDED_WELL,
+            seen=seen,
+            results=tuple(self.results),
+            profiles=run.settings.profiles,
+            left_out=_left_out(run),
+            problems=tuple(problems),
+            status=self.exit_status(status, problems),
+            snapshots=snapshots,
+            comparisons=compared,
+            not_as_before=tuple(not_as_before),
+            metadata=run.settings.metadata,
+        )
 
     def unverified(self) -> list[Unverified]:
         """Return the listeners without the required verdict.
@@ -205,18 +252,6 @@ def is_selective(config: pytest.Config) -> bool:
     return any(config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
 
 
-def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
-    """Return the problems that fail the run in addition to results, one sentence each."""
-    if is_dry(session.config) or session.exitstatus not in ENDED_WELL:
-        return []
-    return [
-        *_nothing_ran(session, invocation, ledger),
-        *_ended(ledger),
-        *shortcomings(ledger),
-        *stale_waivers(ledger.review_waivers()),
-    ]
-
-
 def _ended(ledger: Ledger) -> Iterator[str]:
     for target in ledger.run.targets:
         if why := target.ended():
@@ -226,39 +261,6 @@ def _ended(ledger: Ledger) -> Iterator[str]:
 def shortcomings(ledger: Ledger) -> list[str]:
     """Return which members and listeners have no verdict, one sentence each."""
     return [*_undiscovered(ledger), *_unverified(ledger)]
-
-
-def exit_status(status: int, ledger: Ledger, problems: list[str]) -> int:
-    """Return pytest's exit status, corrected: our items count as collected, and a problem fails the run."""
-    if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.judged:
-        status = pytest.ExitCode.TESTS_FAILED if ledger.failed else pytest.ExitCode.OK
-    if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        status = pytest.ExitCode.TESTS_FAILED
-    return status
-
-
-def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report:
-    """Return the report of the run; what could not be added to it at the end is appended to the problems."""
-    seen = tuple(_seen(target, problems) for target in run.targets)
-    snapshots = tuple(_snapshots(seen, ledger, problems))
-    compared = _compared(snapshots, run.settings.baseline, problems)
-    not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
-    problems += not_as_before
-    return Report(
-        started_at=run.started_at,
-        seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
-        partial=not ledger.complete or status not in ENDED_WELL,
-        seen=seen,
-        results=tuple(ledger.results),
-        profiles=run.settings.profiles,
-        left_out=_left_out(run),
-        problems=tuple(problems),
-        status=exit_status(status, ledger, problems),
-        snapshots=snapshots,
-        comparisons=compared,
-        not_as_before=tuple(not_as_before),
-        metadata=run.settings.metadata,
-    )
 
 
 def _snapshots(seen: Iterable[Recording], ledger: Ledger, problems: list[str]) -> Iterator[Snapshot]:

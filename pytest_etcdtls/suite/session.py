@@ -1,13 +1,17 @@
 """The hooks of the suite in a pytest session.
 
 The suite needs no file and no argument: its collector is appended to those of the session, so a run judges
-what pytest would run there and the suite. The result of an item travels in its test report, as the
-CheckResult itself, to the process that reports; only pytest-xdist encodes it. What is written at the end, and
-the exit code, come from the ledger.
+what pytest would run there and the suite. What an item finds travels in its test report to the process that
+reports: the CheckResult itself, or the report of a cluster of a list. Only pytest-xdist encodes it. What is
+written at the end, and the exit code, come from the ledger.
+
+One target is judged in one process, that of pytest-xdist's controller, since its checks share observations
+and limits on connections. The clusters of a list are spread over the workers.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -15,13 +19,25 @@ from typing import Any
 import pytest
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.options import Invocation, is_dry
-from pytest_etcdtls.report import write_document
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.options import ROOT, Invocation, is_dry
+from pytest_etcdtls.report import write_document, write_file
+from pytest_etcdtls.report.cluster_verdicts import (
+    RENDERERS,
+    FleetReport,
+    as_line,
+    cluster_line,
+    fleet_summary,
+    without_verdict,
+)
 from pytest_etcdtls.report.model import Report, openssl_version
+from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings.cluster_list import ClusterList
+from pytest_etcdtls.suite.clusters import ClusterLedger, as_contacted, place_in
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
     not_written,
@@ -30,42 +46,38 @@ from pytest_etcdtls.suite.interruptions import (
 )
 from pytest_etcdtls.suite.items import (
     CheckItem,
-    ResultError,
-    ResultRepr,
+    ClusterItem,
     Suite,
     refuse_unknown_ids,
+    result_repr,
     run_item,
 )
-from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
-from pytest_etcdtls.suite.state import is_distributed, is_worker, keep_in_one_process, run_of
+from pytest_etcdtls.suite.ledger import Ledger
+from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.untrusted import error_text, printable
 from pytest_etcdtls.waivers import write_proposal
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""
 
 
-def header(run: Run, width: int, *, every: bool) -> list[str]:
-    """Return the lines of the header.
+def header(run: Run, *, every: bool) -> Iterator[str]:
+    """Yield the lines about the targets.
 
     Args:
         run: the run.
-        width: characters per line. A longer word, such as the path of a file, is not broken.
         every: name every listener.
     """
-    lines = [f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(run.checks)} checks"]
     for target in run.targets:
         outline = target.outline
         if (source := target.source) is not None:
-            lines.append(f"  {outline.label}: {source.kind} of {source.location}, {source.why}")
+            yield f"  {outline.label}: {source.kind} of {source.location}, {source.why}"
         else:
-            lines += _live(outline, every=every)
+            yield from _live(outline, every=every)
     if (plan := run.settings.replay) is not None:
-        lines.append(f"  replayed on each: member {plan.label} as {plan.declaration.source} declares it")
-        lines += [f"  replayed otherwise: {note}" for note in plan.notes]
-    indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
-    return [line.text for indent, text in indented for line in wrapped(text, width, indent, "    ")]
+        yield f"  replayed on each: member {plan.label} as {plan.declaration.source} declares it"
+        yield from (f"  replayed otherwise: {note}" for note in plan.notes)
 
 
 def members(run: Run) -> list[str]:
@@ -147,7 +159,11 @@ def show(
 
 
 def show_verdict(
-    terminal: pytest.TerminalReporter, report: Report, problems: Sequence[str], status: int
+    terminal: pytest.TerminalReporter,
+    report: Report | FleetReport,
+    problems: Sequence[str],
+    written: Sequence[str],
+    status: int,
 ) -> None:
     """Write the verdict.
 
@@ -155,11 +171,16 @@ def show_verdict(
         terminal: pytest's terminal reporter.
         report: report of the run.
         problems: problems that fail the run in addition to results.
+        written: the files that were written, one line each.
         status: the exit code.
     """
     width = terminal.config.get_terminal_writer().fullwidth
     terminal.write_line("")
-    _write(terminal, verdict(report, problems, status, width=width, quiet=terminal.verbosity < 0))
+    if isinstance(report, Report):
+        lines = verdict(report, problems, status, width=width, quiet=terminal.verbosity < 0)
+    else:
+        lines = fleet_summary(report, width=width, written=written, status=status)
+    _write(terminal, lines)
 
 
 def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
@@ -174,40 +195,28 @@ CONSEQUENCE = "consequences"
 """Category of failed items whose violation follows from another one, in the counts of pytest's last line."""
 
 ATTRIBUTE = "etcdtls"
-"""Attribute of a test report that holds its :class:`CheckResult`."""
+"""Attribute of a test report with what its item found: a CheckResult, or the document of a cluster."""
+
+_LIST = "etcdtls_clusters"
+_ALONE = "etcdtls_alone"
+"""Inputs of a worker: the text of the list, and whether the command line names nothing else."""
 
 
-def _result_of(report: object) -> CheckResult | None:
-    return getattr(report, ATTRIBUTE, None)
-
-
-class SuiteSession:
-    """The hooks of the process that runs the checks.
+class Items:
+    """The hooks of a process that judges.
 
     Args:
-        config: pytest's configuration.
-        invocation: the parsed command line.
         run: the run.
-        ledger: the ledger that stores the results.
-        interruption: the handler of signals.
+        clusters: the clusters of a list, which are judged instead of the run's targets.
+        ids: node ids to collect, empty for all.
+        alone: collect nothing else.
     """
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        invocation: Invocation,
-        run: Run,
-        ledger: Ledger,
-        interruption: Interruption,
-    ) -> None:
-        self._config = config
-        self._invocation = invocation
+    def __init__(self, run: Run, clusters: ClusterList | None, ids: Sequence[str], *, alone: bool) -> None:
         self._run = run
-        self.ledger = ledger
-        self._interruption = interruption
-        self._report: Report | None = None
-        self._problems: list[str] = []
-        self._written: list[str] = []
+        self._clusters = clusters
+        self._ids = ids
+        self._alone = alone
 
     def suite(self, session: pytest.Session) -> Suite:
         """Return a new collector of the suite. The members of a live cluster are discovered before.
@@ -215,17 +224,10 @@ class SuiteSession:
         Raises:
             pytest.UsageError: if a given node id matches no discovered member.
         """
-        self._run.discover()
-        refuse_unknown_ids(self._run, self._invocation.ids)
-        return Suite.of(session, self._run, self._invocation.ids)
-
-    def select(self, items: Iterable[pytest.Item]) -> None:
-        """Record the items that remain to be run."""
-        selected = [item for item in items if isinstance(item, CheckItem)]
-        self.ledger.select(selected)
-        self._run.select(
-            frozenset((item.target.outline.label, item.label, item.check.id) for item in selected)
-        )
+        if self._clusters is None:
+            self._run.discover()
+            refuse_unknown_ids(self._run, self._ids)
+        return Suite.of(session, self._run, self._clusters, self._ids)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -234,36 +236,136 @@ class SuiteSession:
         """Append the suite to the session's collectors. It needs no path on the command line."""
         report = yield
         if isinstance(collector, pytest.Session):
-            report.result.append(self.suite(collector))
+            others = [] if self._alone else report.result
+            report.result = [*others, self.suite(collector)]
         return report
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Contact the next cluster of a worker with this one."""
+        for each in (item, nextitem):
+            if isinstance(each, ClusterItem):
+                each.judge.contact()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach what was found to the report, and replace the traceback with the result's text."""
+        report: Any = yield
+        if isinstance(item, ClusterItem) and item.document is not None:
+            setattr(report, ATTRIBUTE, item.document)
+            item.document = None
+        result = item.result if isinstance(item, CheckItem) else None
+        if result is not None:
+            setattr(report, ATTRIBUTE, result)
+            if call.excinfo and result.outcome is Outcome.INCONCLUSIVE:
+                report.longrepr = result_repr(result, item.path)  # also if pytest-timeout stopped it
+            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
+                # As pytest's plugin skipping does it, which -p no:skipping disables.
+                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
+        return report  # type: ignore[no-any-return]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Encode what a report carries that leaves this process or is written to a file."""
+        data = yield
+        carried = _carried(report)
+        if data is None or carried is None:
+            return data
+        encoded = carried.to_json() if isinstance(carried, CheckResult) else as_line(carried)
+        return {**data, ATTRIBUTE: encoded}
+
+
+class SuiteSession:
+    """The hooks of the process that reports, which is no worker.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        ledger: the ledger that stores the results.
+        interruption: the handler of signals.
+        text: the text of the list of clusters.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        invocation: Invocation,
+        ledger: Ledger | ClusterLedger,
+        interruption: Interruption,
+        text: str = "",
+    ) -> None:
+        self._config = config
+        self._invocation = invocation
+        self._run = ledger.run
+        self.ledger = ledger
+        self._interruption = interruption
+        self._text = text
+        self._report: Report | FleetReport | None = None
+        self._problems: list[str] = []
+        self._written: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Open the reports that are written while the run goes on."""
+        if isinstance(self.ledger, ClusterLedger) and not is_dry(self._config):
+            self.ledger.open()
+            self._config.add_cleanup(self.ledger.close)
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
+        """Send the list to a worker: standard input can be read only once."""
+        if isinstance(self.ledger, ClusterLedger):
+            node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
+
+    def select(self, items: Iterable[pytest.Item]) -> None:
+        """Record the items that remain to be run."""
+        if isinstance(self.ledger, ClusterLedger):
+            self.ledger.selected = frozenset(item.name for item in items if isinstance(item, ClusterItem))
+        else:
+            self.ledger.select({item.nodeid: item.subject for item in items if isinstance(item, CheckItem)})
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Record the selection."""
         if not is_distributed(self._config):
             self.select(session.items)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach the result to the report, and replace the traceback with the result's text."""
-        report: Any = yield
-        result = item.result if isinstance(item, CheckItem) else None
-        if result is not None:
-            setattr(report, ATTRIBUTE, result)
-            if call.excinfo and (
-                call.excinfo.errisinstance(ResultError) or result.outcome is Outcome.INCONCLUSIVE
-            ):
-                report.longrepr = ResultRepr(result, item.path)
-            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
-                # As pytest's plugin skipping does it, which -p no:skipping disables.
-                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
-        return report  # type: ignore[no-any-return]
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Record which clusters the workers judge."""
+        if isinstance(self.ledger, ClusterLedger):
+            self.ledger.selected = frozenset(map(_label, filter(_is_ours, ids)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run the items of clusters after the others, in the order in which the clusters answer."""
+        if is_dry(self._config) or is_distributed(self._config):
+            return (yield)
+        ours = {item.judge: item for item in session.items if isinstance(item, ClusterItem)}
+        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
+        ended = yield
+        for judge in as_contacted(ours):
+            run_item(ours[judge])
+        return ended
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Keep pytest's reporter from writing the path before the line of a cluster."""
+        # It writes the path of an item if that is not its currentfspath.
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if isinstance(self.ledger, ClusterLedger) and terminal is not None and _is_ours(nodeid):
+            terminal.currentfspath = self._config.rootpath / ROOT
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Record the result."""
-        result = _result_of(report)
+        """Record the result, or the verdict on a cluster."""
+        if isinstance(self.ledger, ClusterLedger):
+            self._record_cluster(report, self.ledger)
+            return (yield)
+        result = _carried(report)
         if result is not None:
             self.ledger.record(report.nodeid, result)
         ended = yield
@@ -276,29 +378,45 @@ class SuiteSession:
                 kept.pop()
         return ended
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_report_to_serializable(
-        self, report: pytest.CollectReport | pytest.TestReport
-    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-        """Encode the result of a report that leaves this process or is written to a file."""
-        data = yield
-        result = _result_of(report)
-        return data if data is None or result is None else {**data, ATTRIBUTE: result.to_json()}
+    def _record_cluster(self, report: pytest.TestReport, ledger: ClusterLedger) -> None:
+        """Record the verdict on a cluster, write its report and show its line."""
+        if not _is_ours(report.nodeid):
+            return
+        label, document = _label(report.nodeid), report.__dict__.pop(ATTRIBUTE, None)
+        if label in ledger.verdicts or (document is None and not report.failed):
+            return
+        if document is None:  # the worker crashed, or a hook of another plugin failed
+            reason = printable(str(report.longrepr).strip().rpartition("\n")[2], 512)
+            document = without_verdict(label, f"It could not be judged: {reason}", place_in(ledger.clusters))
+        verdict = ledger.record(label, document)
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and self._config.get_verbosity() > -2:
+            of = len(ledger.selected)
+            number = f"{len(ledger.verdicts):>{len(str(of))}}/{of} "
+            writer = self._config.get_terminal_writer()
+            width = writer.fullwidth - len(number)
+            shown = cluster_line(verdict, width, min(24, max(map(len, ledger.selected), default=0)))
+            if terminal.showlongtestinfo:
+                terminal.ensure_newline()
+            writer.line(number + shown.text, **shown.markup)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_from_serializable(
         self, data: Mapping[str, Any]
     ) -> Generator[None, pytest.TestReport | None, pytest.TestReport | None]:
-        """Decode the result of a report of another process."""
+        """Decode what a report of another process carries."""
         encoded = data.get(ATTRIBUTE)
         report = yield
         if report is not None and encoded is not None:
-            setattr(report, ATTRIBUTE, CheckResult.from_json(encoded))
+            carried = json.loads(encoded) if isinstance(encoded, str) else CheckResult.from_json(encoded)
+            setattr(report, ATTRIBUTE, carried)
         return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        """Show a passed item with a warning as a warning."""
-        result = _result_of(report)
+        """Return the category of a cluster, of a warning and of a violation that follows from another one."""
+        if isinstance(self.ledger, ClusterLedger):
+            return _cluster_status(report, self.ledger) if _is_ours(report.nodeid) else None
+        result = _carried(report)
         if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
         recorded = self.ledger.result(report.nodeid)
@@ -308,13 +426,23 @@ class SuiteSession:
         return None
 
     def pytest_report_header(self) -> list[str]:
-        """Return the header: the targets and their etcd."""
+        """Return the header: what is judged."""
+        lines = [
+            f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(self._run.checks)} checks"
+        ]
+        if isinstance(self.ledger, ClusterLedger):
+            listed = self.ledger.clusters
+            part = f", part {listed.shard}" if listed.shard.of > 1 else ""
+            number = f"{plural(len(listed.clusters), 'cluster')} of {listed.total}{part}"
+            return [*lines, f"  {listed.where.removeprefix('--etcd-clusters ')}: {number}"]
+        lines += header(self._run, every=self._config.get_verbosity() > 0)
         width = self._config.get_terminal_writer().fullwidth
-        return header(self._run, width, every=self._config.get_verbosity() > 0)
+        indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
+        return [line.text for indent, text in indented for line in wrapped(text, width, indent, "    ")]
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Return the lines about the discovered members."""
-        return members(self._run)
+        return [] if isinstance(self.ledger, ClusterLedger) else members(self._run)
 
     def _call_users_hooks(self, report: Report) -> None:
         """Call the users' hooks with the results of each target; what they raise fails the run."""
@@ -331,17 +459,22 @@ class SuiteSession:
 
     def _finish(self, session: pytest.Session) -> None:
         self._run.abandon()
-        if self._interruption.received is not None:
-            self.ledger.judge_recorded()
-        self.ledger.record_failed_starts()
-        self._problems = problems(session, self._invocation, self.ledger)
-        status = exit_status(int(session.exitstatus), self.ledger, self._problems)
-        if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
-            self._report = gather(self._run, self.ledger, status, self._problems)
-            self._call_users_hooks(self._report)
-            self._propose_waivers(self._report)
+        ledger = self.ledger
+        if isinstance(ledger, Ledger):
+            if self._interruption.received is not None:
+                ledger.judge_recorded()
+            ledger.record_failed_starts()
+        if is_dry(self._config):
+            return
+        self._problems = [*ledger.problems(session, self._invocation)]
+        status = ledger.exit_status(int(session.exitstatus), self._problems)
+        if status != pytest.ExitCode.USAGE_ERROR:
+            self._report = ledger.report(status, self._problems)
+            if isinstance(self._report, Report):
+                self._call_users_hooks(self._report)
+                self._propose_waivers(self._report)
             self._write(self._report)
-            status = exit_status(status, self.ledger, self._problems)
+            status = ledger.exit_status(status, self._problems)
         session.exitstatus = status
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -355,11 +488,11 @@ class SuiteSession:
             if terminal is None:
                 show_without_terminal(self._problems)
             elif self._report is not None:
-                show_verdict(terminal, self._report, self._problems, int(session.exitstatus))
+                show_verdict(terminal, self._report, self._problems, self._written, int(session.exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the summary."""
-        if self._report is None:
+        """Show the summary of a run. That of a list is its verdict."""
+        if not isinstance(self._report, Report) or not isinstance(self.ledger, Ledger):
             return
         with self._interruption.held():
             session = self._config.pluginmanager.get_plugin("session")
@@ -381,37 +514,66 @@ class SuiteSession:
         else:
             self._written.append(f"waivers to give reasons: {path}")
 
-    def _write(self, report: Report) -> None:
+    def _write(self, report: Report | FleetReport) -> None:
         for path in self._run.settings.reports:
+            lost: list[str] = []
             try:
-                lost = write_document(report, path)
+                if isinstance(report, Report):
+                    lost = write_document(report, path)
+                elif path.suffix != ".jsonl":  # which has the reports of the clusters already
+                    write_file(path, RENDERERS[path.suffix](report))
             except Exception as error:  # one format that cannot be written costs no other
                 self._problems.append(not_written(f"report {path}", error))
             else:
-                self._written.append(f"report: {path}")
+                if not isinstance(self.ledger, ClusterLedger) or path not in self.ledger.unwritten:
+                    self._written.append(f"report: {path}")
                 self._problems += [f"The report {path} is without {part}." for part in lost]
 
 
+def _carried(report: object) -> Any:  # noqa: ANN401 - a CheckResult, or a document
+    return getattr(report, ATTRIBUTE, None)
+
+
+def _is_ours(nodeid: str) -> bool:
+    return nodeid.startswith(f"{ROOT}::")
+
+
+def _label(nodeid: str) -> str:
+    """Return the label of the cluster with that node id."""
+    return nodeid.removeprefix(f"{ROOT}::")
+
+
+def _cluster_status(report: pytest.TestReport, ledger: ClusterLedger) -> tuple[str, str, str]:
+    """Return the category in which pytest counts a cluster, whose line was written when it was recorded."""
+    if report.failed:
+        return ("not clean" if report.when == "call" else "without a verdict"), "", ""
+    verdict = ledger.verdicts.get(_label(report.nodeid))
+    passed = "clean" if verdict is None or verdict.is_clean else "without a fault from outside"
+    return (passed if report.when == "call" and report.passed else ""), "", ""
+
+
 class Distribution:
-    """Runs the items of the suite in the process that controls pytest-xdist's workers.
+    """Runs the checks of the suite in the process that controls pytest-xdist's workers.
 
     Args:
         config: pytest's configuration.
-        suite: the hooks of this process.
+        items: the hooks that judge.
+        session: the hooks that report.
     """
 
-    def __init__(self, config: pytest.Config, suite: SuiteSession) -> None:
+    def __init__(self, config: pytest.Config, items: Items, session: SuiteSession) -> None:
         self._config = config
-        self._suite = suite
+        self._collecting = items
+        self._session = session
         self._items: list[pytest.Item] = []
         self._distributed: int | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
         """Run our items, then those of the workers."""
-        self._items = items = list(session.genitems(self._suite.suite(session)))
+        self._items = items = list(session.genitems(self._collecting.suite(session)))
         self._config.hook.pytest_collection_modifyitems(session=session, config=self._config, items=items)
-        self._suite.select(items)
+        self._session.select(items)
         session.testscollected = len(items)
         for item, following in zip_longest(items, items[1:]):
             run_item(item, following)
@@ -432,21 +594,50 @@ class Distribution:
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
-    """Register the suite. An xdist worker does not run it.
+    """Register the suite. An xdist worker judges only clusters of a list.
 
     Raises:
-        pytest.UsageError: if a setting, a pattern or a node id cannot be used.
+        pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
     """
-    if is_worker(config):
+    received = getattr(config, "workerinput", {})
+    if is_worker(config) and invocation.fleet is None:
         return
     # Before the run: the last cleanup to be added is the first to be done, and it stops the owned clusters.
-    interruption = Interruption.register(config)
+    interruption = None if is_worker(config) else Interruption.register(config)
     run = run_of(config)
-    refuse_unknown_ids(run, invocation.ids)
-    ledger = Ledger(run)
-    suite = SuiteSession(config, invocation, run, ledger, interruption)
-    config.pluginmanager.register(suite, "etcdtls-session")
+    text, clusters = clusters_of(config, invocation, received.get(_LIST)) if invocation.fleet else ("", None)
+    items = Items(run, clusters, invocation.ids, alone=received.get(_ALONE, False))
+    config.pluginmanager.register(items, "etcdtls-items")
+    if interruption is None:
+        return
+    if clusters is None:
+        refuse_unknown_ids(run, invocation.ids)
+    else:
+        _refuse_unusable(clusters, run, invocation.ids)
+    ledger = Ledger(run) if clusters is None else ClusterLedger(clusters, run)
+    session = SuiteSession(config, invocation, ledger, interruption, text)
+    config.pluginmanager.register(session, "etcdtls-session")
+    if clusters is not None:
+        return
     if invocation.alone:
         keep_in_one_process(config)
     if is_distributed(config):
-        config.pluginmanager.register(Distribution(config, suite), "etcdtls-distribution")
+        config.pluginmanager.register(Distribution(config, items, session), "etcdtls-distribution")
+
+
+def _refuse_unusable(clusters: ClusterList, run: Run, ids: Sequence[str]) -> None:
+    """Read the settings of every cluster before any connection.
+
+    Raises:
+        pytest.UsageError: for the first one that cannot be used; for a node id without a cluster.
+    """
+    try:
+        for cluster in clusters.clusters:
+            clusters.settings(cluster)
+        _ = run.checks
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    known = {ROOT, *(f"{ROOT}::{cluster.label}" for cluster in clusters.clusters)}
+    for name in ids:
+        if name not in known:
+            raise pytest.UsageError(f"not found: {name}: no cluster of {clusters.where} has that label")

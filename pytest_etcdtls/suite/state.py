@@ -27,6 +27,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
+    Invocation,
     Scope,
     Values,
     cluster_scope,
@@ -37,6 +38,7 @@ from pytest_etcdtls.options import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
 from pytest_etcdtls.settings.read import owned_outline, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable
@@ -111,6 +113,46 @@ def run_of(config: pytest.Config) -> Run:
     return config.stash[_RUN]
 
 
+def clusters_of(
+    config: pytest.Config, invocation: Invocation, text: str | None = None
+) -> tuple[str, ClusterList]:
+    """Return the text of the list of ``--etcd-clusters``, and its clusters.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        text: the list, if the controller sent it to this worker.
+
+    Raises:
+        pytest.UsageError: if it cannot be used.
+    """
+    name, values = invocation.fleet or STDIN, Values(config)
+    try:
+        if text is None:
+            text = read_list(values, name, lambda: _standard_input(config))
+        shard = read_shard(config.getoption("etcd_shard"), os.environ)
+        waive = not config.getoption("runxfail", False)
+        return text, ClusterList(name, text, values, os.environ, shard, waive=waive)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _standard_input(config: pytest.Config) -> bytes:
+    """Return the content of standard input, which pytest's capture has replaced."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is not None:
+        capture.suspend(in_=True)
+    try:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("--etcd-clusters -: standard input is a terminal or closed: pipe a list into it")
+        return sys.stdin.buffer.read(MAXIMUM_SIZE + 1)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"--etcd-clusters -: standard input cannot be read ({error})") from error
+    finally:
+        if capture is not None:
+            capture.resume()
+
+
 def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
     """Return the configuration of a cluster as the user's hook changes it.
 
@@ -153,7 +195,7 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     (target,) = run.targets
     if target.outline.discover:
         send_listeners(workerinput, target.outline.listeners)
-    from pytest_etcdtls.suite.plan import planned  # which imports this module
+    from pytest_etcdtls.plan import planned  # only here, since it imports much
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
     suite = max(planned(target.outline, run.checks).values()) if invocation_of(config).suite else 0

@@ -16,9 +16,9 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Bounds, ConnectTo, PortCredentials
 
 GOOD = ClusterConfig()

@@ -21,10 +21,10 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig, claim_ports
 from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.attempt import Attempt
 

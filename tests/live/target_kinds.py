@@ -16,9 +16,9 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, UnknownFlagError
 from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import Check, select
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import ConnectTo, Listener, Target
 
 CHECKS = select(["!lifecycle"])

@@ -26,10 +26,10 @@ from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Protocol
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.hello import HelloExchange

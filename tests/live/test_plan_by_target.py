@@ -12,12 +12,12 @@ from live.target_kinds import CHECKS, EACH_KIND, Kind, beyond, live, start
 
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
 from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.plan import ADVERTISED, plan_of, planned
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import Owned, Settings
-from pytest_etcdtls.suite.plan import ADVERTISED, plan_of, planned
 
 
 @EACH_KIND

@@ -23,10 +23,10 @@ from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import faults, select
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Target
 
 _CHECK = "mtls.same-for-every-name"

@@ -14,10 +14,10 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Listener, Target
 
 GOOD = ClusterConfig()

@@ -16,9 +16,9 @@ from pytest_etcdtls.cluster.config import PRESETS, Preset
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Target
 
 SLOW = "rsa-4096"

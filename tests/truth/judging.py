@@ -14,7 +14,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import read_settings
-from pytest_etcdtls.suite.ledger import Ledger, gather, shortcomings
+from pytest_etcdtls.suite.ledger import Ledger, shortcomings
 from pytest_etcdtls.tls.attempt import Attempt
 from truth.setting_up import Options
 
@@ -102,7 +102,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
         for check in chosen:
             ledger.record(f"{label}::{check.id}", run.result(target, check, label))
     problems = shortcomings(ledger)
-    report = gather(run, ledger, int(ledger.failed or bool(problems)), problems)
+    report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(
         conclusion(report, report.problems),
         report.results,
