@@ -86,7 +86,7 @@ class Recording:
         """Return all facts of a type on a listener that were got, whatever their keys."""
         return [
             fact
-            for (where, _, _), fact in tuple(self._facts.items())
+            for (where, _, _), fact in self._facts.copy().items()
             if where == label and isinstance(fact, type_)
         ]
 
@@ -96,7 +96,7 @@ class Recording:
         return [
             (label, key, fact)
             # A copy, since an abandoned thread may add one at the same time.
-            for (label, type_, key), fact in tuple(self._facts.items())
+            for (label, type_, key), fact in self._facts.copy().items()
             if not isinstance(fact, UnobservedError) and type_ not in self._withheld
         ]
 
@@ -122,7 +122,7 @@ class Recording:
         """
         changed = type(self)(target)
         changed.connections = self.connections
-        changed._facts = {place: fact for place, fact in tuple(self._facts.items()) if kept(place[1])}
+        changed._facts = {place: fact for place, fact in self._facts.copy().items() if kept(place[1])}
         changed._withheld = self._withheld
         return changed
 
