@@ -12,8 +12,8 @@ from pathlib import Path
 from pytest_etcdtls.baseline import WrongReportError
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.report import write_file
+from pytest_etcdtls.report.cluster_reports import RENDERERS
 from pytest_etcdtls.report.cluster_verdicts import (
-    RENDERERS,
     ClusterVerdict,
     Document,
     FleetReport,

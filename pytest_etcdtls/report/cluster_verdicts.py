@@ -1,15 +1,11 @@
-"""The clusters of ``--etcd-clusters``: the verdict of each, from its report, and one verdict on all.
-
-Each cluster has a report of its own, a line of JSON. Only its verdict stays in memory.
-"""
+"""The clusters of ``--etcd-clusters``: the verdict of each, read from its report, and one verdict on all."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +14,8 @@ from msgspec import Struct
 
 from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
-from pytest_etcdtls.report.json import document, encoded
-from pytest_etcdtls.report.model import Report, tool
-from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, conclusion, plural
-from pytest_etcdtls.report.text import Line, bold, coloured, section, utc, wrapped
+from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, plural
+from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import Outcome, Severity
 from pytest_etcdtls.untrusted import open_regular, printable, read_json, read_regular, some
 
@@ -45,37 +39,6 @@ class FleetPlace(Struct, frozen=True, kw_only=True):
 
     clusters: int
     shard: str
-
-
-def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
-    """Return the report of one cluster, without single observations and connections."""
-    verdict = {
-        "label": label,
-        "verdict": conclusion(report, report.problems),
-        "seconds": round(report.seconds, 3),
-        "problems": list(report.problems),
-    }
-    fleet = {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}
-    return {**document(report, evidence=False), "fleet": fleet}
-
-
-def without_verdict(label: str, reason: str, place: FleetPlace) -> Document:
-    """Return the report of a cluster that has no verdict for a reason of our own."""
-    report = Report(
-        started_at=datetime.now(UTC),
-        seconds=0.0,
-        partial=False,
-        seen=(),
-        results=(),
-        problems=(reason,),
-        status=1,
-    )
-    return cluster_document(report, label, place)
-
-
-def as_line(cluster: Document) -> str:
-    """Return the report of one cluster as a line of text."""
-    return encoded(cluster, indent=None) + "\n"
 
 
 class ClusterFault(Struct, frozen=True, kw_only=True):
@@ -168,7 +131,7 @@ def verdict_of(cluster: Document) -> ClusterVerdict:
     Raises:
         WrongReportError: if it is no such report.
     """
-    place = _fleet(cluster)
+    place = fleet_place(cluster)
     ((at, verdict),) = tables_of(cluster["fleet"], "verdicts", "fleet.verdicts")
     every = [
         (_fault(table, where), text_of(table, "outcome", where))
@@ -196,8 +159,8 @@ def verdict_of(cluster: Document) -> ClusterVerdict:
         listeners=sum(len(of_target) for of_target in listeners if isinstance(of_target, list)),
         faults=tuple(failing[:_MOST_FAULTS]),
         warnings=len(every) - len(failing),
-        connections=_number(summary.get("connections") if isinstance(summary, dict) else None),
-        seconds=_number(verdict.get("seconds")),
+        connections=number_of(summary.get("connections") if isinstance(summary, dict) else None),
+        seconds=number_of(verdict.get("seconds")),
         problems=tuple(printable(str(problem), 1024) for problem in problems[:20])
         if isinstance(problems, list)
         else (),
@@ -228,11 +191,17 @@ def _metadata(value: object) -> Mapping[str, str]:
     return {printable(key, 64): printable(text, 1024) for key, text in pairs if isinstance(text, str)}
 
 
-def _number(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as it is in the report
+def number_of(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as it is in the report
+    """Return a number of a report, 0 if it is none."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def _fleet(cluster: Document) -> FleetPlace:
+def fleet_place(cluster: Document) -> FleetPlace:
+    """Return the part of the list that a report is about.
+
+    Raises:
+        WrongReportError: if it is no report of a run with ``--etcd-clusters``.
+    """
     fleet = cluster.get("fleet")
     if not isinstance(fleet, dict):
         raise WrongReportError("it is the report of a run without --etcd-clusters")
@@ -276,7 +245,7 @@ _ADVICE: Final = "Pass reports that --etcd-clusters with --etcd-report=NAME.json
 def _checked(data: bytes, at: str) -> Document:
     try:
         cluster = our_document(read_json(data, size=MAXIMUM_SIZE, raw=True))
-        _fleet(cluster)
+        fleet_place(cluster)
         text_of(cluster, "started_at", "report", 64)
         if not isinstance(cluster.get("summary"), dict):
             raise WrongReportError("summary is no object")
@@ -288,7 +257,7 @@ def _checked(data: bytes, at: str) -> Document:
     return cluster
 
 
-_OF_TARGETS: Final = ("results", "faults")
+OF_TARGETS: Final = ("results", "faults")
 
 
 def _divided(whole: Document, at: str) -> Iterator[Document]:
@@ -300,19 +269,19 @@ def _divided(whole: Document, at: str) -> Iterator[Document]:
             yield whole
             return
         parts: dict[str, dict[str, list[Any]]] = {}
-        for name in ("targets", *_OF_TARGETS):
+        for name in ("targets", *OF_TARGETS):
             for where, entry in tables_of(whole, name, name):
                 label = text_of(entry, "label" if name == "targets" else "target", where)
                 parts.setdefault(label, {}).setdefault(name, []).append(entry)
         for where, verdict in verdicts:
             label = text_of(verdict, "label", where)
-            own = {name: parts.get(label, {}).get(name, []) for name in ("targets", *_OF_TARGETS)}
+            own = {name: parts.get(label, {}).get(name, []) for name in ("targets", *OF_TARGETS)}
             counted = Counter(entry.get("outcome") for entry in own["results"])
             summary = {
                 "faults": sum(fault.get("outcome") == Outcome.VIOLATES for fault in own["faults"]),
                 **{str(outcome): counted[outcome] for outcome in Outcome},
-                "not-collected": _number(verdict.get("not-collected")),
-                "connections": _number(verdict.get("connections")),
+                "not-collected": number_of(verdict.get("not-collected")),
+                "connections": number_of(verdict.get("connections")),
             }
             yield {
                 **whole,
@@ -473,39 +442,6 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4].rstrip()} ..."
 
 
-def html(report: FleetReport) -> Iterator[str]:
-    """Yield the parts of one HTML page, complete without scripts, other files or a network."""
-    from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
-
-    template = environment().get_template("clusters.html.j2")
-    return template.stream(report=report, tool=tool(), plural=plural, some=some)
-
-
-def junit(report: FleetReport) -> Iterator[str]:
-    """Yield a JUnit report: a test case for each cluster."""
-    from xml.etree import ElementTree  # for reports that are merged only
-
-    suite = ElementTree.Element(
-        "testsuite",
-        name="etcdtls",
-        tests=str(len(report.verdicts)),
-        failures=str(sum(verdict.kind == "NOT CLEAN" for verdict in report.verdicts)),
-        errors=str(sum(verdict.kind != "NOT CLEAN" for verdict in report.failing)),
-        time=f"{report.seconds:.3f}",
-        timestamp=utc(report.started_at),
-    )
-    for verdict in report.verdicts:
-        attributes = {"classname": "etcdtls", "name": verdict.label, "time": f"{verdict.seconds:.3f}"}
-        case = ElementTree.SubElement(suite, "testcase", attributes)
-        if not verdict.passes:
-            tag = "failure" if verdict.kind == "NOT CLEAN" else "error"
-            ElementTree.SubElement(case, tag, message=verdict.line).text = "\n".join(full_text(verdict))
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    yield '<?xml version="1.0" encoding="utf-8"?>\n'
-    yield ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
 def full_text(verdict: ClusterVerdict) -> Iterator[str]:
     """Yield the verdict of a cluster with its faults and their remedies, in lines."""
     yield verdict.line
@@ -518,50 +454,3 @@ def full_text(verdict: ClusterVerdict) -> Iterator[str]:
         if fault.remediation:
             yield f"   remedy: {fault.remediation}"
     yield from verdict.problems
-
-
-def json_lines(report: FleetReport) -> Iterator[str]:
-    """Yield the report of each cluster, a line each."""
-    yield from map(as_line, report.documents())
-
-
-def json_report(report: FleetReport) -> Iterator[str]:
-    """Yield the parts of one JSON report of all clusters; one cluster is in memory at a time."""
-    head = {
-        "schema_version": 1,
-        "tool": tool(),
-        "started_at": utc(report.started_at),
-        "seconds": round(report.seconds, 3),
-        "partial": bool(report.missing),
-        "metadata": report.metadata,
-        "observations": [],
-        "connections": [],
-    }
-    yield encoded(head, indent=None)[:-1]
-    summary: Counter[str] = Counter()
-    verdicts: list[dict[str, Any]] = []
-    places: dict[FleetPlace, None] = {}
-    for cluster in report.documents():
-        places[_fleet(cluster)] = None
-        counted = {name: _number(value) for name, value in cluster["summary"].items()}
-        summary.update(counted)
-        (verdict,) = cluster["fleet"]["verdicts"]
-        verdicts.append(
-            {**verdict, **{name: counted.get(name, 0) for name in ("connections", "not-collected")}}
-        )
-    for name in ("targets", *_OF_TARGETS):
-        yield f', "{name}": ['
-        entries = (entry for cluster in report.documents() for entry in cluster[name])
-        for number, entry in enumerate(entries):
-            yield (",\n" if number else "\n") + encoded(entry, indent=None)
-        yield "]"
-    place = next(iter(places), FleetPlace(clusters=max(1, report.expected), shard=report.shard or "1/1"))
-    shard = place.shard if len(places) == 1 else "1/1"
-    fleet = {"clusters": place.clusters, "shard": shard, "verdicts": verdicts}
-    names = ("faults", *map(str, Outcome), "not-collected", "connections")
-    every = {**dict.fromkeys(names, 0), **summary}
-    yield f', "summary": {json.dumps(every)}, "fleet": {encoded(fleet, indent=None)}}}\n'
-
-
-RENDERERS: Final = {".jsonl": json_lines, ".json": json_report, ".html": html, ".xml": junit}
-"""What yields the text of a report of several clusters, by the suffix of the file."""

@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -24,21 +24,23 @@ import pytest
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.report import private
+from pytest_etcdtls.report import private, write_file
+from pytest_etcdtls.report.cluster_reports import RENDERERS, as_line, cluster_document, without_verdict
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
     Document,
     FleetPlace,
     FleetReport,
-    as_line,
-    cluster_document,
+    cluster_line,
     verdict_of,
-    without_verdict,
 )
+from pytest_etcdtls.report.overview import plural
+from pytest_etcdtls.report.text import Line
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import not_written
+from pytest_etcdtls.suite.items import ClusterItem, run_item
 from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import review
@@ -68,11 +70,6 @@ class ClusterJudge:
         self._run: Run | None = None
         self._problem = ""
         self._thread: Worker | None = None
-
-    @property
-    def place(self) -> FleetPlace:
-        """Its part of the list."""
-        return place_in(self._clusters)
 
     def contact(self, ended: Callable[[], None] = lambda: None) -> None:
         """Contact its listeners in threads, once.
@@ -106,17 +103,20 @@ class ClusterJudge:
             ended()
 
     def judge(self) -> Document:
-        """Return the report of the cluster, and drop everything else.
+        """Return the report of the cluster, and drop everything else."""
+        place = place_in(self._clusters)
+        try:
+            return self._judge(place)
+        except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+            return without_verdict(self._cluster.label, f"Stopped before a verdict: {stopped}", place)
 
-        Raises:
-            pytest.fail.Exception: if pytest-timeout stopped it.
-        """
+    def _judge(self, place: FleetPlace) -> Document:
         self.contact()
         if self._thread is not None:
             self._thread.join()
         run, self._run = self._run, None
         if run is None:
-            return without_verdict(self._cluster.label, self._problem, self.place)
+            return without_verdict(self._cluster.label, self._problem, place)
         ledger = Ledger(run)
         (target,) = run.targets
         subjects = [(label, list(checks)) for label, checks in target.subjects(run.checks)]
@@ -129,7 +129,7 @@ class ClusterJudge:
         if "etcd_waivers" in self._cluster.values:
             problems += stale_waivers(ledger.review_waivers())
         status = int(pytest.ExitCode.TESTS_FAILED if ledger.failed or problems else pytest.ExitCode.OK)
-        return cluster_document(ledger.report(status, problems), self._cluster.label, self.place)
+        return cluster_document(ledger.report(status, problems), self._cluster.label, place)
 
 
 def place_in(clusters: ClusterList) -> FleetPlace:
@@ -137,36 +137,66 @@ def place_in(clusters: ClusterList) -> FleetPlace:
     return FleetPlace(clusters=clusters.total, shard=str(clusters.shard))
 
 
-def as_contacted(judges: Iterable[ClusterJudge]) -> Iterator[ClusterJudge]:
-    """Yield clusters when their listeners have answered, or their time-outs have passed.
+class Contacting:
+    """The hooks by which clusters are contacted ahead.
 
-    A few clusters are contacted at a time; one that is slow to answer does not count.
+    Args:
+        judges: of the clusters, by label.
+        ordered: run the items in the order in which the clusters answer, after all others.
     """
-    waiting = deque(judges)
-    begun: dict[ClusterJudge, float] = {}
-    ended: SimpleQueue[ClusterJudge] = SimpleQueue()
-    ready: deque[ClusterJudge] = deque()
-    try:
-        while waiting or begun or ready:
-            while not ended.empty():
-                ready.append(ended.get())
-                del begun[ready[-1]]
-            now = time.monotonic()
-            recent = sum(now - since < _SLOW for since in begun.values())
-            while waiting and recent + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
-                judge = waiting.popleft()
-                begun[judge], recent = now, recent + 1
-                judge.contact(partial(ended.put, judge))
-            if ready:
-                yield ready.popleft()
-                continue
-            with suppress(Empty):
-                judge = ended.get(timeout=_SLOW if waiting else None)
-                del begun[judge]
-                ready.append(judge)
-    finally:
-        for judge in (*begun, *ready):
-            judge.abandon()
+
+    def __init__(self, judges: Mapping[str, ClusterJudge], *, ordered: bool) -> None:
+        self._judges = judges
+        self._ordered = ordered
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Contact the next cluster of a worker with this one."""
+        for each in (item, nextitem):
+            if isinstance(each, ClusterItem):
+                self._judges[each.name].contact()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run the items of clusters after the others."""
+        if not self._ordered:
+            return (yield)
+        ours = [item for item in session.items if isinstance(item, ClusterItem)]
+        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
+        ended = yield
+        for item in self._as_contacted(ours):
+            run_item(item)
+        return ended
+
+    def _as_contacted(self, items: Iterable[ClusterItem]) -> Iterator[ClusterItem]:
+        """Yield items when the listeners of their clusters have answered, or their time-outs have passed.
+
+        A few clusters are contacted at a time; one that is slow to answer does not count.
+        """
+        waiting = deque(items)
+        begun: dict[ClusterItem, float] = {}
+        ended: SimpleQueue[ClusterItem] = SimpleQueue()
+        ready: deque[ClusterItem] = deque()
+        try:
+            while waiting or begun or ready:
+                while not ended.empty():
+                    ready.append(ended.get())
+                    del begun[ready[-1]]
+                now = time.monotonic()
+                recent = sum(now - since < _SLOW for since in begun.values())
+                while waiting and recent + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
+                    item = waiting.popleft()
+                    begun[item], recent = now, recent + 1
+                    self._judges[item.name].contact(partial(ended.put, item))
+                if ready:
+                    yield ready.popleft()
+                    continue
+                with suppress(Empty):
+                    item = ended.get(timeout=_SLOW if waiting else None)
+                    del begun[item]
+                    ready.append(item)
+        finally:
+            for item in (*begun, *ready):
+                self._judges[item.name].abandon()
 
 
 class ClusterLedger:
@@ -202,8 +232,28 @@ class ClusterLedger:
             elif path.suffix == ".json":
                 self._files[path] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as above
 
-    def record(self, label: str, document: Document) -> ClusterVerdict:
-        """Record the verdict on a cluster, write its report, and return the verdict."""
+    def header(self) -> str:
+        """Return the line of the header: how many clusters there are, and where from."""
+        shard = self.clusters.shard
+        part = f", part {shard}" if shard.of > 1 else ""
+        where = self.clusters.where.removeprefix("--etcd-clusters ")
+        return f"{where}: {plural(len(self.clusters.clusters), 'cluster')} of {self.clusters.total}{part}"
+
+    def record_failure(self, label: str, reason: str) -> None:
+        """Record that a cluster has no verdict for a reason that is not in it."""
+        problem = f"It could not be judged: {printable(reason, 512)}"
+        self.record(label, without_verdict(label, problem, place_in(self.clusters)))
+
+    def line(self, label: str, width: int) -> Line:
+        """Return the line about a cluster that was recorded last."""
+        of = len(self.selected)
+        number = f"{len(self.verdicts):>{len(str(of))}}/{of} "
+        longest = min(24, max(map(len, self.selected), default=0))
+        line = cluster_line(self.verdicts[label], width - len(number), longest)
+        return Line(number + line.text, line.markup)
+
+    def record(self, label: str, document: Document) -> None:
+        """Record the verdict on a cluster, and write its report."""
         self.verdicts[label] = verdict_of(document)
         line = as_line(document)
         for path, file in [*self._files.items()]:
@@ -217,7 +267,6 @@ class ClusterLedger:
             for result in map(CheckResult.from_json, document["results"]):
                 if waiver.names(result):
                     self._waived.setdefault((waiver.source, result.outcome), result)
-        return self.verdicts[label]
 
     def problems(self, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
         """Yield the problems that fail the run in addition to verdicts, one sentence each."""
@@ -264,3 +313,12 @@ class ClusterLedger:
         """Close the files to which reports are appended."""
         while self._files:
             self._files.popitem()[1].close()
+
+    def write(self, report: FleetReport, path: Path) -> None:
+        """Write the report on all clusters. JSON Lines have the report of each already.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if path.suffix != ".jsonl":
+            write_file(path, RENDERERS[path.suffix](report))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -24,14 +24,10 @@ from pytest_etcdtls.report.cluster_verdicts import (
     Document,
     full_text,
     verdict_of,
-    without_verdict,
 )
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.settings.cluster_list import ClusterList
-from pytest_etcdtls.suite.clusters import ClusterJudge
-from pytest_etcdtls.suite.ledger import Subject
 
 
 class NotCleanError(Exception):
@@ -202,17 +198,23 @@ class Suite(pytest.Collector):
     """The root collector, with node id ``etcdtls``."""
 
     run: Run
-    clusters: ClusterList | None
+    clusters: Mapping[str, Callable[[], Document]] | None
     ids: Sequence[str]
 
     @classmethod
-    def of(cls, session: pytest.Session, run: Run, clusters: ClusterList | None, ids: Sequence[str]) -> Self:
+    def of(
+        cls,
+        session: pytest.Session,
+        run: Run,
+        clusters: Mapping[str, Callable[[], Document]] | None,
+        ids: Sequence[str],
+    ) -> Self:
         """Return the suite of a run.
 
         Args:
             session: the parent node.
             run: the run whose targets are judged.
-            clusters: the clusters of a list that are judged instead.
+            clusters: what judges each cluster of a list, by label; they are judged instead.
             ids: node ids or prefixes to collect; empty for all.
         """
         suite: Self = cls.from_parent(session, name=ROOT, path=existing_place(session.config), nodeid=ROOT)
@@ -223,10 +225,10 @@ class Suite(pytest.Collector):
     def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
         """Yield the targets, or an item for each cluster of a list."""
         if self.clusters is not None:
-            for cluster in self.clusters.clusters:
-                item: ClusterItem = ClusterItem.from_parent(self, name=cluster.label)
+            for label, judge in self.clusters.items():
+                item: ClusterItem = ClusterItem.from_parent(self, name=label)
                 if self.selects(item.nodeid):
-                    item.judge = ClusterJudge(self.clusters, cluster)
+                    item.judge = judge
                     yield item
             return
         for target in self.run.targets:
@@ -300,7 +302,7 @@ class ClusterItem(SuiteItem):
         document: its report, until that is attached to a report of pytest.
     """
 
-    judge: ClusterJudge
+    judge: Callable[[], Document]
     parent: Suite
     document: Document | None = None
     verdict: ClusterVerdict | None = None
@@ -310,11 +312,7 @@ class ClusterItem(SuiteItem):
         if self.config.getoption("setuponly", False):
             return
         if self.verdict is None:
-            try:
-                self.document = self.judge.judge()
-            except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
-                reason = f"Stopped before a verdict: {stopped}"
-                self.document = without_verdict(self.name, reason, self.judge.place)
+            self.document = self.judge()
             self.verdict = verdict_of(self.document)
             self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
         if not self.verdict.passes and self.verdict.kind != "NOT CLEAN":
@@ -353,9 +351,9 @@ class CheckItem(SuiteItem):
         return self.parent.name
 
     @property
-    def subject(self) -> Subject:
-        """What it judges."""
-        return Subject(self.target, self.check, self.label)
+    def subject(self) -> tuple[TargetRun, Check, str]:
+        """What it judges: the check, on the listener of that label."""
+        return self.target, self.check, self.label
 
     def _initrequest(self) -> None:
         """Do nothing. pytest-retry calls this method of a test function before it runs it again."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 from msgspec import Struct
@@ -58,12 +58,8 @@ class Unverified(Struct, frozen=True):
     missing: str
 
 
-class Subject(NamedTuple):
-    """What an item judges: a check, and the label of the listener of a target."""
-
-    target: TargetRun
-    check: Check
-    label: str
+Subject = tuple[TargetRun, Check, str]
+"""What an item judges: a check, on the listener of that label."""
 
 
 class Ledger:
@@ -82,7 +78,7 @@ class Ledger:
         """Record what the selected items judge, by node id. A violation follows only from one of these."""
         self._selected = dict(subjects)
         self.run.select(
-            frozenset((one.target.outline.label, one.label, one.check.id) for one in subjects.values())
+            frozenset((target.outline.label, label, check.id) for target, check, label in subjects.values())
         )
 
     def record(self, nodeid: str, result: CheckResult) -> None:
@@ -103,9 +99,9 @@ class Ledger:
         """
         self.run.end()
         deadline = time.monotonic() + _SECONDS_AT_END
-        for nodeid, subject in self._selected.items():
-            if subject.check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
-                result = self.run.result(*subject)
+        for nodeid, (target, check, label) in self._selected.items():
+            if check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
+                result = self.run.result(target, check, label)
                 if result.outcome is not Outcome.NOT_RUN:
                     self.record(nodeid, result)
 
@@ -117,9 +113,9 @@ class Ledger:
     def results(self) -> list[CheckResult]:
         """One result per selected item, in order of selection, including items that were not run."""
         known = dict(self._results)
-        for nodeid, subject in self._selected.items():
+        for nodeid, (target, check, label) in self._selected.items():
             if nodeid not in known:
-                known[nodeid] = subject.target.not_run(subject.check, subject.label)
+                known[nodeid] = target.not_run(check, label)
         return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
 
     @property

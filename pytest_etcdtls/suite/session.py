@@ -12,32 +12,22 @@ and limits on connections. The clusters of a list are spread over the workers.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import ROOT, Invocation, is_dry
-from pytest_etcdtls.report import write_document, write_file
-from pytest_etcdtls.report.cluster_verdicts import (
-    RENDERERS,
-    FleetReport,
-    as_line,
-    cluster_line,
-    fleet_summary,
-    without_verdict,
-)
+from pytest_etcdtls.report import write_document
+from pytest_etcdtls.report.cluster_verdicts import Document, FleetReport, fleet_summary
 from pytest_etcdtls.report.model import Report, openssl_version
-from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.settings.cluster_list import ClusterList
-from pytest_etcdtls.suite.clusters import ClusterLedger, as_contacted, place_in
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
     not_written,
@@ -55,8 +45,13 @@ from pytest_etcdtls.suite.items import (
 from pytest_etcdtls.suite.ledger import Ledger
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted import error_text, printable
+from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import write_proposal
+
+if TYPE_CHECKING:
+    # A run on one target imports none.
+    from pytest_etcdtls.settings.cluster_list import ClusterList
+    from pytest_etcdtls.suite.clusters import ClusterLedger
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""
@@ -158,31 +153,6 @@ def show(
     return whole
 
 
-def show_verdict(
-    terminal: pytest.TerminalReporter,
-    report: Report | FleetReport,
-    problems: Sequence[str],
-    written: Sequence[str],
-    status: int,
-) -> None:
-    """Write the verdict.
-
-    Args:
-        terminal: pytest's terminal reporter.
-        report: report of the run.
-        problems: problems that fail the run in addition to results.
-        written: the files that were written, one line each.
-        status: the exit code.
-    """
-    width = terminal.config.get_terminal_writer().fullwidth
-    terminal.write_line("")
-    if isinstance(report, Report):
-        lines = verdict(report, problems, status, width=width, quiet=terminal.verbosity < 0)
-    else:
-        lines = fleet_summary(report, width=width, written=written, status=status)
-    _write(terminal, lines)
-
-
 def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
     whole = True
     for line in lines:
@@ -207,12 +177,19 @@ class Items:
 
     Args:
         run: the run.
-        clusters: the clusters of a list, which are judged instead of the run's targets.
+        clusters: what judges each cluster of a list, by label; they are judged instead of the run's targets.
         ids: node ids to collect, empty for all.
         alone: collect nothing else.
     """
 
-    def __init__(self, run: Run, clusters: ClusterList | None, ids: Sequence[str], *, alone: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        clusters: Mapping[str, Callable[[], Document]] | None,
+        ids: Sequence[str],
+        *,
+        alone: bool,
+    ) -> None:
         self._run = run
         self._clusters = clusters
         self._ids = ids
@@ -239,12 +216,6 @@ class Items:
             others = [] if self._alone else report.result
             report.result = [*others, self.suite(collector)]
         return report
-
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Contact the next cluster of a worker with this one."""
-        for each in (item, nextitem):
-            if isinstance(each, ClusterItem):
-                each.judge.contact()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -274,7 +245,7 @@ class Items:
         carried = _carried(report)
         if data is None or carried is None:
             return data
-        encoded = carried.to_json() if isinstance(carried, CheckResult) else as_line(carried)
+        encoded = carried.to_json() if isinstance(carried, CheckResult) else json.dumps(carried)
         return {**data, ATTRIBUTE: encoded}
 
 
@@ -310,7 +281,7 @@ class SuiteSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionstart(self) -> Generator[None, object, object]:
         """Open the reports that are written while the run goes on."""
-        if isinstance(self.ledger, ClusterLedger) and not is_dry(self._config):
+        if not isinstance(self.ledger, Ledger) and not is_dry(self._config):
             self.ledger.open()
             self._config.add_cleanup(self.ledger.close)
         return (yield)
@@ -318,15 +289,15 @@ class SuiteSession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
         """Send the list to a worker: standard input can be read only once."""
-        if isinstance(self.ledger, ClusterLedger):
+        if not isinstance(self.ledger, Ledger):
             node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
-        if isinstance(self.ledger, ClusterLedger):
-            self.ledger.selected = frozenset(item.name for item in items if isinstance(item, ClusterItem))
-        else:
+        if isinstance(self.ledger, Ledger):
             self.ledger.select({item.nodeid: item.subject for item in items if isinstance(item, CheckItem)})
+        else:
+            self.ledger.selected = frozenset(item.name for item in items if isinstance(item, ClusterItem))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Record the selection."""
@@ -336,33 +307,21 @@ class SuiteSession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Record which clusters the workers judge."""
-        if isinstance(self.ledger, ClusterLedger):
+        if not isinstance(self.ledger, Ledger):
             self.ledger.selected = frozenset(map(_label, filter(_is_ours, ids)))
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
-        """Run the items of clusters after the others, in the order in which the clusters answer."""
-        if is_dry(self._config) or is_distributed(self._config):
-            return (yield)
-        ours = {item.judge: item for item in session.items if isinstance(item, ClusterItem)}
-        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
-        ended = yield
-        for judge in as_contacted(ours):
-            run_item(ours[judge])
-        return ended
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Keep pytest's reporter from writing the path before the line of a cluster."""
         # It writes the path of an item if that is not its currentfspath.
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
-        if isinstance(self.ledger, ClusterLedger) and terminal is not None and _is_ours(nodeid):
+        if not isinstance(self.ledger, Ledger) and terminal is not None and _is_ours(nodeid):
             terminal.currentfspath = self._config.rootpath / ROOT
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
         """Record the result, or the verdict on a cluster."""
-        if isinstance(self.ledger, ClusterLedger):
+        if not isinstance(self.ledger, Ledger):
             self._record_cluster(report, self.ledger)
             return (yield)
         result = _carried(report)
@@ -386,19 +345,16 @@ class SuiteSession:
         if label in ledger.verdicts or (document is None and not report.failed):
             return
         if document is None:  # the worker crashed, or a hook of another plugin failed
-            reason = printable(str(report.longrepr).strip().rpartition("\n")[2], 512)
-            document = without_verdict(label, f"It could not be judged: {reason}", place_in(ledger.clusters))
-        verdict = ledger.record(label, document)
+            ledger.record_failure(label, str(report.longrepr).strip().rpartition("\n")[2])
+        else:
+            ledger.record(label, document)
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() > -2:
-            of = len(ledger.selected)
-            number = f"{len(ledger.verdicts):>{len(str(of))}}/{of} "
             writer = self._config.get_terminal_writer()
-            width = writer.fullwidth - len(number)
-            shown = cluster_line(verdict, width, min(24, max(map(len, ledger.selected), default=0)))
+            line = ledger.line(label, writer.fullwidth)
             if terminal.showlongtestinfo:
                 terminal.ensure_newline()
-            writer.line(number + shown.text, **shown.markup)
+            writer.line(line.text, **line.markup)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_from_serializable(
@@ -414,7 +370,7 @@ class SuiteSession:
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         """Return the category of a cluster, of a warning and of a violation that follows from another one."""
-        if isinstance(self.ledger, ClusterLedger):
+        if not isinstance(self.ledger, Ledger):
             return _cluster_status(report, self.ledger) if _is_ours(report.nodeid) else None
         result = _carried(report)
         if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
@@ -430,11 +386,8 @@ class SuiteSession:
         lines = [
             f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(self._run.checks)} checks"
         ]
-        if isinstance(self.ledger, ClusterLedger):
-            listed = self.ledger.clusters
-            part = f", part {listed.shard}" if listed.shard.of > 1 else ""
-            number = f"{plural(len(listed.clusters), 'cluster')} of {listed.total}{part}"
-            return [*lines, f"  {listed.where.removeprefix('--etcd-clusters ')}: {number}"]
+        if not isinstance(self.ledger, Ledger):
+            return [*lines, f"  {self.ledger.header()}"]
         lines += header(self._run, every=self._config.get_verbosity() > 0)
         width = self._config.get_terminal_writer().fullwidth
         indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
@@ -442,7 +395,7 @@ class SuiteSession:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Return the lines about the discovered members."""
-        return [] if isinstance(self.ledger, ClusterLedger) else members(self._run)
+        return members(self._run) if isinstance(self.ledger, Ledger) else []
 
     def _call_users_hooks(self, report: Report) -> None:
         """Call the users' hooks with the results of each target; what they raise fails the run."""
@@ -488,7 +441,16 @@ class SuiteSession:
             if terminal is None:
                 show_without_terminal(self._problems)
             elif self._report is not None:
-                show_verdict(terminal, self._report, self._problems, self._written, int(session.exitstatus))
+                terminal.write_line("")
+                _write(terminal, self._verdict(terminal, self._report, int(session.exitstatus)))
+
+    def _verdict(
+        self, terminal: pytest.TerminalReporter, report: Report | FleetReport, status: int
+    ) -> Iterator[Line]:
+        width = self._config.get_terminal_writer().fullwidth
+        if isinstance(report, Report):
+            return verdict(report, self._problems, status, width=width, quiet=terminal.verbosity < 0)
+        return fleet_summary(report, width=width, written=self._written, status=status)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary of a run. That of a list is its verdict."""
@@ -520,12 +482,12 @@ class SuiteSession:
             try:
                 if isinstance(report, Report):
                     lost = write_document(report, path)
-                elif path.suffix != ".jsonl":  # which has the reports of the clusters already
-                    write_file(path, RENDERERS[path.suffix](report))
+                elif not isinstance(self.ledger, Ledger):
+                    self.ledger.write(report, path)
             except Exception as error:  # one format that cannot be written costs no other
                 self._problems.append(not_written(f"report {path}", error))
             else:
-                if not isinstance(self.ledger, ClusterLedger) or path not in self.ledger.unwritten:
+                if isinstance(self.ledger, Ledger) or path not in self.ledger.unwritten:
                     self._written.append(f"report: {path}")
                 self._problems += [f"The report {path} is without {part}." for part in lost]
 
@@ -599,30 +561,43 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     Raises:
         pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
     """
-    received = getattr(config, "workerinput", {})
-    if is_worker(config) and invocation.fleet is None:
+    if invocation.fleet is not None:
+        _activate_list(config, invocation)
+        return
+    if is_worker(config):
         return
     # Before the run: the last cleanup to be added is the first to be done, and it stops the owned clusters.
-    interruption = None if is_worker(config) else Interruption.register(config)
+    interruption = Interruption.register(config)
     run = run_of(config)
-    text, clusters = clusters_of(config, invocation, received.get(_LIST)) if invocation.fleet else ("", None)
-    items = Items(run, clusters, invocation.ids, alone=received.get(_ALONE, False))
+    refuse_unknown_ids(run, invocation.ids)
+    items = Items(run, None, invocation.ids, alone=False)
+    session = SuiteSession(config, invocation, Ledger(run), interruption)
     config.pluginmanager.register(items, "etcdtls-items")
-    if interruption is None:
-        return
-    if clusters is None:
-        refuse_unknown_ids(run, invocation.ids)
-    else:
-        _refuse_unusable(clusters, run, invocation.ids)
-    ledger = Ledger(run) if clusters is None else ClusterLedger(clusters, run)
-    session = SuiteSession(config, invocation, ledger, interruption, text)
     config.pluginmanager.register(session, "etcdtls-session")
-    if clusters is not None:
-        return
     if invocation.alone:
         keep_in_one_process(config)
     if is_distributed(config):
         config.pluginmanager.register(Distribution(config, items, session), "etcdtls-distribution")
+
+
+def _activate_list(config: pytest.Config, invocation: Invocation) -> None:
+    # Imported here: a run on one target reads no list.
+    from pytest_etcdtls.suite.clusters import ClusterJudge, ClusterLedger, Contacting
+
+    received = getattr(config, "workerinput", {})
+    interruption = None if is_worker(config) else Interruption.register(config)
+    run = run_of(config)
+    text, clusters = clusters_of(config, invocation, received.get(_LIST))
+    judges = {cluster.label: ClusterJudge(clusters, cluster) for cluster in clusters.clusters}
+    by_label = {label: judge.judge for label, judge in judges.items()}
+    items = Items(run, by_label, invocation.ids, alone=received.get(_ALONE, False))
+    config.pluginmanager.register(items, "etcdtls-items")
+    ordered = interruption is not None and not is_dry(config) and not is_distributed(config)
+    config.pluginmanager.register(Contacting(judges, ordered=ordered), "etcdtls-contacting")
+    if interruption is not None:
+        _refuse_unusable(clusters, run, invocation.ids)
+        session = SuiteSession(config, invocation, ClusterLedger(clusters, run), interruption, text)
+        config.pluginmanager.register(session, "etcdtls-session")
 
 
 def _refuse_unusable(clusters: ClusterList, run: Run, ids: Sequence[str]) -> None:
