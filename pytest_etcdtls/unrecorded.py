@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pytest_etcdtls.errors import RegistrationError
-from pytest_etcdtls.etcd_log.matching import MatchedBy, compare_wire_and_log
+from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
 from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
@@ -259,7 +259,6 @@ def _log_comparison(here: Listener) -> LogComparison:
                 expected=compared.expected,
                 agree=compared.agree,
                 remote_address=line.remote_address,
-                recognised_by=MatchedBy.ADDRESS,
             )
             for version, compared in comparisons.items()
         ),

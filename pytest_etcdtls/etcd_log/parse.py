@@ -2,8 +2,8 @@
 
 A file is read in three steps:
 
-1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text, JSON and
-   export formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
+1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text and JSON
+   formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
 2. :func:`read_entries` reads the line itself in one of four formats: zap's JSON and console formats (the
    default from 3.5 on), capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
 3. :func:`rejections`, :func:`dial_failures` and :func:`last_startup` pick the entries about TLS.
@@ -466,7 +466,6 @@ _BEGIN = re.compile(
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
 _SYSLOG_TAG = re.compile(r" (\S{1,200}): ")
 _SYSLOG_PREFIX = 320
-_BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
 # The kubelet's CRI log format: time, stream, F (full line) or P (part of a line), text.
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
@@ -485,8 +484,8 @@ class Wrapped(Struct, frozen=True):
     time: datetime | None = None
 
 
-_UNREADABLE = ('"MESSAGE":[', '"MESSAGE" : [', "__REALTIME_TIMESTAMP=")
-"""Marks of lines whose text is encoded, or that hold the time of the lines after them."""
+_ENCODED = ('"MESSAGE":[', '"MESSAGE" : [')
+"""Marks of lines whose text is encoded."""
 
 
 def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
@@ -496,8 +495,7 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
         text: the content of the file.
         about: texts, one of which a line must contain; other lines are skipped. Empty for all lines.
     """
-    realtime: datetime | None = None
-    words = (*about, *_UNREADABLE) if about else ()
+    words = (*about, *_ENCODED) if about else ()
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if words and not any(word in line for word in words):
             continue
@@ -505,11 +503,7 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             continue
         if line.startswith("{") and (fields := _object(line, raw=True)) is not None:
             yield from _of_object(fields, line, number)
-        elif line.startswith("__REALTIME_TIMESTAMP="):
-            realtime = _microseconds(line.partition("=")[2])
-        elif line.startswith("MESSAGE="):
-            yield Wrapped(number, line.partition("=")[2], realtime)
-        elif not re.match(r"_*[A-Z][A-Z0-9_]*=", line):  # other fields of a journal export
+        else:
             yield _of_text(line, number)
 
 
@@ -553,24 +547,6 @@ def _of_text(line: str, number: int) -> Wrapped:
         if "etcd" in tag[1] and tag.start() <= 120:
             return Wrapped(number, line[tag.end() :], outer)
     return Wrapped(number, line, outer)
-
-
-def flatten_export(data: bytes) -> bytes:
-    """Return a journal export (``journalctl -o export``) with its binary fields as text."""
-    if b"__REALTIME_TIMESTAMP=" not in data:
-        return data
-    pieces: list[bytes] = []
-    position = 0
-    # A field that contains a line end is its name, a line end, its length in eight octets, little-endian, and
-    # its data (systemd's "Journal Export Formats").
-    while match := _BINARY_FIELD.search(data, position):
-        length = int.from_bytes(match[2], "little")
-        if length > len(data) - match.end():
-            break
-        value = data[match.end() : match.end() + length]
-        pieces += [data[position : match.start()], match[1], b"=", value.strip().replace(b"\n", b" ")]
-        position = match.end() + length
-    return b"".join([*pieces, data[position:]])
 
 
 def _microseconds(text: str) -> datetime | None:
@@ -755,10 +731,10 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         raise UsageError(f"{option} {path} {error}") from error
     except OSError as error:
         raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from error
-    if b"\0" in flatten_export(data[:_MIB])[:4096]:
-        raise UsageError(
-            f"{option} {path} is binary: export the journal with journalctl -u etcd -o short-iso"
-        )
+    is_export = re.search(rb"^__REALTIME_TIMESTAMP=", data[:_MIB], re.MULTILINE) is not None
+    if is_export or b"\0" in data[:4096]:
+        what = "is a journal in the export format" if is_export else "is binary"
+        raise UsageError(f"{option} {path} {what}: write the journal with journalctl -u etcd -o short-iso")
     text = text_of(data)
     log = parse_log(text, str(path), zone=zone, truncated=truncated)
     content = log.rejections or log.dial_failures or log.startup.etcd_version
@@ -785,8 +761,8 @@ def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
 
 
 def text_of(data: bytes) -> str:
-    """Decode the bytes of a log, which may be a journal export."""
-    return flatten_export(data).decode("utf-8-sig", errors="replace")
+    """Decode the bytes of a log."""
+    return data.decode("utf-8-sig", errors="replace")
 
 
 def _latest(text: str, zone: tzinfo) -> datetime | None:

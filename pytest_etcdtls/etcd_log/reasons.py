@@ -4,23 +4,19 @@
 comment names the function in etcd's source.
 
 An earlier run against the same etcd has left about as many lines as this one, and nobody should look for
-their client. etcd does not log who a client is, so such lines are recognised in two ways:
-
-- By a mark, a name that only this tool sends. etcd logs the server name of a rejected connection
-  (server/embed, config_logging.go, logTLSHandshakeFailureFunc), and Go's error has the application protocols
-  that the client requested (crypto/tls, handshake_server.go, negotiateALPN; before Go 1.17 unknown ones are
-  no error). Lines from the same host that are as near to a mark as one run is long belong to the run that
-  sent it.
-- By a pattern, for runs that left no mark (of few checks, or on an etcd with an old Go): consecutive lines
-  from an address of this run, in no more time than this run took, and of several kinds, all of which this run
-  has caused too. Another host is not judged by a pattern, because a scanner causes the same kinds.
+their client. etcd does not log who a client is, but two names that only this tool sends are marks: the
+server name of a rejected connection (server/embed, config_logging.go, logTLSHandshakeFailureFunc), and the
+application protocols that the client requested, in Go's error (crypto/tls, handshake_server.go,
+negotiateALPN; before Go 1.17 unknown ones are no error). Lines from the same host that are as near to a mark
+as one run is long belong to the run that sent it. A run of few checks leaves no mark, and its lines are
+listed as those of any client.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -200,9 +196,6 @@ OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
 _PAUSE: Final = timedelta(seconds=2)
 """The longest time between two rejected connections of one run, unless it waits."""
 
-_KINDS: Final = 4
-"""No client or health check causes so many kinds of rejected connections that a run also causes."""
-
 
 class EarlierRun(Struct, frozen=True):
     """Rejected connections that look like those of an earlier run of this tool.
@@ -223,64 +216,38 @@ class _Line(NamedTuple):
 
 
 def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
-    """Return the rejected connections that look like those of earlier runs, by mark or by pattern.
+    """Return the rejected connections that look like those of earlier runs.
 
     Args:
         others: the rejected connections that are not from this run. Those without a time are of no run.
-        ours: the rejected connections of this run.
+        ours: the rejected connections of this run, which takes about as long as an earlier one.
     """
     times = [line.time for line in ours if line.time is not None]
     duration = (max(times) - min(times) if times else timedelta()) + _PAUSE
-    hosts, kinds = {line.remote_host for line in ours}, {_kind(line) for line in ours}
     by_host: dict[str, list[_Line]] = defaultdict(list)
     for rejection in others:
         if rejection.time is not None:
             by_host[rejection.remote_host].append(_Line(rejection.time, rejection))
-    runs: list[EarlierRun] = []
-    for host, lines in by_host.items():
-        lines.sort(key=lambda line: line.time)
-        marked, unmarked = _split_by_marks(lines, duration)
-        bursts = [*_bursts(marked, duration)]
-        if host in hosts:
-            bursts += [
-                burst
-                for burst in _bursts(unmarked, _PAUSE)
-                if burst[-1].time - burst[0].time <= duration and _is_pattern_of_run(burst, kinds)
-            ]
-        runs += [
-            EarlierRun(host, tuple(line.rejection for line in burst), burst[0].time, burst[-1].time)
-            for burst in bursts
-        ]
+    runs = [
+        EarlierRun(host, tuple(line.rejection for line in burst), burst[0].time, burst[-1].time)
+        for host, lines in by_host.items()
+        for burst in _bursts(_near_marks(sorted(lines, key=lambda line: line.time), duration), duration)
+    ]
     return tuple(sorted(runs, key=lambda run: run.first))
 
 
-def _split_by_marks(lines: Sequence[_Line], duration: timedelta) -> tuple[Sequence[_Line], Sequence[_Line]]:
-    """Return the lines of one host that are near a mark, and the others."""
+def _near_marks(lines: Sequence[_Line], duration: timedelta) -> Iterator[_Line]:
+    """Yield the lines of one host that are near a mark."""
     marks = [line.time for line in lines if _has_mark(line.rejection)]
-    near: list[_Line] = []
-    others: list[_Line] = []
     for line in lines:
         after = bisect_left(marks, line.time)
         neighbours = marks[max(0, after - 1) : after + 1]  # the marks before and after the line
-        is_near = any(abs(line.time - mark) <= duration for mark in neighbours)
-        (near if is_near else others).append(line)
-    return near, others
+        if any(abs(line.time - mark) <= duration for mark in neighbours):
+            yield line
 
 
 def _has_mark(rejection: Rejection) -> bool:
     return rejection.server_name in OWN_MARKS or any(mark in rejection.error for mark in OWN_MARKS)
-
-
-_Kind = tuple[Side | None, Cause, str]
-
-
-def _kind(rejection: Rejection) -> _Kind:
-    return rejection.endpoint, rejection.cause, rejection.server_name
-
-
-def _is_pattern_of_run(burst: Sequence[_Line], kinds: Set[_Kind]) -> bool:
-    seen = {_kind(line.rejection) for line in burst}
-    return len(seen) >= _KINDS and seen <= kinds
 
 
 def _bursts(lines: Iterable[_Line], pause: timedelta) -> Iterator[list[_Line]]:

@@ -28,8 +28,7 @@ from pytest_etcdtls.etcd_log.matching import (
     Match,
     Matches,
     agrees,
-    by_our_clock,
-    clock_ahead,
+    compare_clocks,
     compare_wire_and_log,
     ended_by_etcd,
     match_connections,
@@ -70,7 +69,6 @@ class LoggedAttempt(Struct, frozen=True, kw_only=True):
         expected: how an attempt ends for that reason.
         agree: it ended as expected.
         remote_address: the remote address in the log line.
-        recognised_by: how the line was matched with this attempt.
     """
 
     purpose: str
@@ -82,7 +80,6 @@ class LoggedAttempt(Struct, frozen=True, kw_only=True):
     expected: str
     agree: bool
     remote_address: str
-    recognised_by: str
 
 
 class Unlogged(Struct, frozen=True, kw_only=True):
@@ -101,6 +98,8 @@ class LogComparison(Struct, frozen=True, kw_only=True):
         file: path of the log file, for commands to paste; empty if no file is kept.
         compared: attempts that have a log line.
         unlogged: attempts that were refused and have no log line.
+        unattributed: number of lines that may be about these attempts, because no line has the address of
+            an attempt on this listener.
         latest: time of the log's last entry, ``None`` if the entry has no complete time.
         thinned_out: so many connections were rejected in one second that etcd omitted lines.
         not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
@@ -113,6 +112,7 @@ class LogComparison(Struct, frozen=True, kw_only=True):
     file: str
     compared: tuple[LoggedAttempt, ...]
     unlogged: tuple[Unlogged, ...]
+    unattributed: int = 0
     latest: datetime | None = None
     thinned_out: bool = False
     not_logged: str = ""
@@ -184,6 +184,8 @@ class ReadLog(Struct, frozen=True, kw_only=True):
         ours: number of rejected connections in it that this run made.
         earlier: rejected connections that look like those of earlier runs, in order of time.
         others: the other rejected connections, the largest group first.
+        unattributed: number of rejected connections that may be of this run or of others, because NAT, a
+            proxy or a published port has changed the addresses.
         failed_dials: connections that etcd could not make.
         latest: time of its last entry.
         truncated: only the end of a very large log was read.
@@ -197,6 +199,7 @@ class ReadLog(Struct, frozen=True, kw_only=True):
     ours: int = 0
     earlier: tuple[LoggedRun, ...] = ()
     others: tuple[RejectedOthers, ...] = ()
+    unattributed: int = 0
     failed_dials: tuple[FailedDials, ...] = ()
     latest: datetime | None = None
     truncated: bool = False
@@ -253,7 +256,7 @@ def match_log(
     new: EtcdLog | None = None,
     go_version: str | None = None,
 ) -> MatchedLog:
-    """Match every connection made so far with the lines of a log, each line with the nearest connection.
+    """Match every connection made so far with the lines of a log.
 
     Args:
         target: of the connections.
@@ -265,24 +268,23 @@ def match_log(
     """
     endpoints = _endpoints(target, source)
     listeners = {listener.url for listener in target.listeners}
-    # An address that is no listener may be this member's: only the port can identify it.
+    # An address that is no listener may be this member's.
     connections = [
         one
         for one in recording.connections
         if (one.url in endpoints or one.url not in listeners) and not is_reused(one)
     ]
-    ahead = clock_ahead(connections, (new or log).rejections)
+    slack = CLOCKS_APART if target.origin == "live" else timedelta()
+    clock = compare_clocks(connections, (new or log).rejections, slack)
     version = go_version or log.startup.go_version
-    ours = target.origin != "live"
     matches = match_connections(
         connections,
-        by_our_clock(log.rejections, ahead),
+        log.rejections,
         endpoints=endpoints,
         agrees=lambda connection, line: agrees(connection, line, version),
-        alone=ours,
-        slack=timedelta() if ours else CLOCKS_APART,
+        clock=clock,
     )
-    return MatchedLog(log, matches, ahead.total_seconds())
+    return MatchedLog(log, matches, clock.ahead.total_seconds())
 
 
 def _endpoints(target: Target, source: LogSource) -> dict[str, Side]:
@@ -379,6 +381,7 @@ def log_comparison(
             for attempt in attempts
             if id(attempt) in unlogged
         ),
+        unattributed=len(matched.matches.unattributed),
         latest=matched.log.latest,
         thinned_out=is_thinned_out(matched.log.rejections),
         not_logged=not_logged,
@@ -413,7 +416,7 @@ def _wait_for_lines(
             matched = find(text)
             logged = expected & {id(match.connection) for match in matched.matches.ours}
             thinned_out = is_thinned_out(matched.log.rejections)
-        none_yet = source.file is None and not logged and not thinned_out
+        none_yet = not (source.file or logged or thinned_out or matched.matches.unattributed)
         enough = logged == expected or (omitted and logged and thinned_out)
         if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
             return matched
@@ -435,7 +438,6 @@ def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedA
                 expected=compared.expected,
                 agree=compared.agree,
                 remote_address=printable(match.rejection.remote_address, _LONGEST),
-                recognised_by=match.by,
             )
 
 
@@ -475,13 +477,16 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
     since = log if new == text else parse_log(new, source.name)
     matched = match_log(target, recording, source, log, new=since, go_version=source.go_version)
     ours = [match.rejection for match in matched.matches.ours]
+    unattributed = len(matched.matches.unattributed)
+    alone = target.origin != "live"  # an etcd that the run has started has no other clients
     runs = earlier_runs(matched.matches.unmatched, ours)
     earlier = {line.line for run in runs for line in run.lines}
     others = [line for line in matched.matches.unmatched if line.line not in earlier]
     return ReadLog(
         source=source.name,
         members=members,
-        ours=len(ours),
+        ours=len(ours) + (unattributed if alone else 0),
+        unattributed=0 if alone else unattributed,
         earlier=tuple(
             LoggedRun(
                 host=printable(run.host, _LONGEST), count=len(run.lines), first=run.first, last=run.last

@@ -265,7 +265,13 @@ def rejected_lines(seen: Recording, width: int, *, every: bool) -> Iterator[Line
     shown = [
         log
         for log in logs
-        if seen.target.live or every or log.others or log.earlier or log.failed_dials or log.problem
+        if seen.target.live
+        or every
+        or log.others
+        or log.unattributed
+        or log.earlier
+        or log.failed_dials
+        or log.problem
     ]
     yield from headed(heading, (line for log in shown for line in _log(log, width, every=every)))
 
@@ -281,6 +287,13 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
     between = f"{earlier} like those of earlier runs, " if earlier else ""
     ours = f"{plural(log.ours, 'rejected connection')} {_are(log.ours)} ours"
     yield from wrapped(f"{name}: {ours}, {between}{others} {_are(others)} not{end}", width, "  ", "    ")
+    if log.unattributed:
+        text = (
+            f"{plural(log.unattributed, 'rejected connection')} of the time of this run "
+            f"{_are(log.unattributed)} from other addresses than this run's: NAT, a proxy or a published "
+            "port has changed them, so ours and those of other clients are not told apart"
+        )
+        yield from wrapped(text, width, "    ", "      ")
     shown = _EVERY if every else _GROUPS
     for run in log.earlier if every else log.earlier[-1:]:
         yield from wrapped(_earlier(run), width, "    ", "      ")

@@ -27,14 +27,6 @@ def timestamps(line: str) -> str:
     return f"{_now()} {line}"
 
 
-def journal_export(line: str) -> str:
-    """Wrap as ``journalctl -o export`` does, with a binary field among the others."""
-    moment = int(datetime.now(UTC).timestamp() * 1_000_000)
-    fields = (f"__CURSOR=s={moment:x}", f"__REALTIME_TIMESTAMP={moment}", "_SYSTEMD_UNIT=etcd.service")
-    binary = "_CMDLINE\n" + "\x07" + "\x00" * 7 + "a\nb\nc\nd"
-    return "\n".join([*fields, binary, f"MESSAGE={line}", ""])
-
-
 def journal_short(line: str) -> str:
     """Wrap as ``journalctl -o short-iso`` does."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}+0000 cp-1 etcd[4711]: {line}"

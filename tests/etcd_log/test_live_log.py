@@ -25,7 +25,6 @@ SHAPES = (
     shipping.as_it_is,
     shipping.json_file,
     shipping.timestamps,
-    shipping.journal_export,
     shipping.journal_short,
     shipping.kubectl_prefix,
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.matching import MatchedBy, agrees, by_our_clock, clock_ahead, match_connections
+from pytest_etcdtls.etcd_log.matching import Clock, agrees, compare_clocks, match_connections
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import group
 from pytest_etcdtls.role import Side
@@ -32,22 +31,33 @@ def test_every_line_finds_its_attempt(version: str) -> None:
     assert not found.unmatched
     assert not found.unmentioned
     assert [one.rejection for one in found.ours] == lines
-    assert all(
-        one.by is MatchedBy.ADDRESS and one.connection.local_address == one.rejection.remote_address
-        for one in found.ours
-    )
+    assert all(one.connection.local_address == one.rejection.remote_address for one in found.ours)
     assert len({id(one.connection) for one in found.ours}) == len(lines)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_behind_nat_lines_are_matched_by_port_and_time(version: str) -> None:
+def test_behind_nat_lines_of_the_time_may_be_ours_or_not(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
-    port = attempts[0].local_address.rpartition(":")[2]
-    elsewhere = [replace(attempts[0], local_address=f"192.0.2.7:{port}", milliseconds=2.0)]
-    (one,) = match_connections(elsewhere, lines).ours
-    assert (one.rejection, one.by) == (lines[0], MatchedBy.PORT)
-    later = [replace(elsewhere[0], started_at=elsewhere[0].started_at + timedelta(minutes=5))]
-    assert not match_connections(later, lines).ours
+    elsewhere = [replace(one, local_address=f"192.0.2.7:{number}") for number, one in enumerate(attempts, 1)]
+    assert lines[0].time is not None
+    before = replace(lines[0], time=lines[0].time - timedelta(minutes=5))
+    found = match_connections(elsewhere, [before, *lines])
+    assert (found.ours, found.unmatched, found.unattributed) == ((), (before,), tuple(lines))
+    assert found.unmentioned
+
+
+def test_one_listener_behind_nat_and_another_not() -> None:
+    attempts, lines = _of_mutual_tls("3.7.3")
+    endpoints: dict[str, Side] = {
+        one.url: line.endpoint for one, line in zip(attempts, lines, strict=True) if line.endpoint
+    }
+    moved = [
+        replace(one, local_address="192.0.2.7:1") if endpoints[one.url] == "peer" else one for one in attempts
+    ]
+    found = match_connections(moved, lines, endpoints=endpoints)
+    assert {match.rejection.endpoint for match in found.ours} == {"client"}
+    assert {line.endpoint for line in found.unattributed} == {"peer"}
+    assert not found.unmatched
 
 
 def test_a_port_is_used_again() -> None:
@@ -77,7 +87,7 @@ def test_the_earlier_user_of_a_port_of_a_served_connection(ending: Ending, slack
     time = lines[0].time
     assert time is not None
     now = replace(attempts[0], ending=ending, started_at=time + timedelta(seconds=1.5), milliseconds=2.0)
-    found = match_connections([now], lines[:1], slack=timedelta(seconds=slack))
+    found = match_connections([now], lines[:1], clock=Clock(slack=timedelta(seconds=slack)))
     assert len(found.ours) == ours
 
 
@@ -87,7 +97,8 @@ def test_agreeing_clocks_identify_an_earlier_use_of_a_port() -> None:
     assert lines[0].time is not None
     assert len(match_connections(attempts, lines).ours) > 4
     earlier = replace(lines[0], time=silent.started_at - timedelta(seconds=1.5), cause=Cause.EXPIRED)
-    found = match_connections([silent, *others], [earlier, *lines[1:]])
+    all_lines = [earlier, *lines[1:]]
+    found = match_connections([silent, *others], all_lines, clock=compare_clocks(attempts, all_lines))
     assert earlier in found.unmatched
     assert silent in found.unmentioned
 
@@ -123,50 +134,6 @@ def test_an_ipv6_address() -> None:
     )
     (found,) = rejections(read_entries(line))
     assert (found.remote_host, found.remote_port) == ("fd00::11", 41414)
-
-
-def _behind_a_proxy(version: str) -> tuple[list[Attempt], list[Rejection], Callable[..., bool]]:
-    """Return attempts that ended when they did, and their lines as if a proxy had made the connections."""
-    attempts, lines = _of_mutual_tls(version)
-    go = cases(version)[0].go
-    by_address = {one.local_address: one for one in attempts}
-    there = [
-        replace(one, local_address=f"10.9.9.9:{number}", milliseconds=30.0)
-        for number, one in enumerate(attempts)
-    ]
-    moved = [
-        replace(line, remote_address=f"172.18.0.1:{30000 + number}")
-        for number, line in enumerate(lines)
-        if line.remote_address in by_address
-    ]
-    return there, moved, lambda one, line: agrees(one, line, go)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_behind_a_proxy_lines_are_matched_by_time(version: str) -> None:
-    attempts, lines, fitting = _behind_a_proxy(version)
-    found = match_connections(attempts, lines, agrees=fitting)
-    assert {one.by for one in found.ours} == {MatchedBy.TIME}
-    assert [one.rejection for one in found.ours] == lines
-    assert not found.unmentioned
-    assert not match_connections(attempts, lines).ours
-
-
-def test_behind_a_proxy_a_line_that_matches_nothing_is_ours_only_without_other_clients() -> None:
-    attempts, lines, fitting = _behind_a_proxy("3.7.3")
-    other = replace(lines[0], cause=Cause.EXPIRED, error="expired")
-    found = match_connections(attempts, [other, *lines[1:]], agrees=fitting)
-    assert found.unmatched == (other,)
-    alone = match_connections(attempts, [other, *lines[1:]], agrees=fitting, alone=True)
-    assert not alone.unmatched
-    assert alone.ours[0].rejection == other
-    assert alone.ours[0].connection == attempts[0]
-
-
-def test_a_few_lines_at_the_right_time_match_nothing() -> None:
-    attempts, lines, fitting = _behind_a_proxy("3.7.3")
-    few = lines[: len(lines) // 3]
-    assert not match_connections([replace(one, url="x") for one in attempts], few, agrees=fitting).ours
 
 
 def test_a_port_that_is_used_towards_both_ports_where_the_log_does_not_say_which() -> None:
@@ -206,42 +173,20 @@ def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
     assert [(one.connection, one.rejection) for one in found.ours] == [(also, same), (here, client)]
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(minutes=-7), timedelta(seconds=90)])
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(minutes=-7), timedelta(seconds=1.5)])
 def test_a_log_by_another_clock(ahead: timedelta) -> None:
     attempts, lines = _of_mutual_tls("3.4.23")
+    attempts = [replace(one, milliseconds=2.0) for one in attempts]
     there = [replace(one, time=one.time + ahead) for one in lines if one.time is not None]
-    assert not match_connections([replace(one, milliseconds=2.0) for one in attempts], there).ours
-    measured = clock_ahead(attempts, there)
-    assert abs(measured - ahead) < timedelta(seconds=2)
-    assert not match_connections(attempts, by_our_clock(there, measured)).unmatched
+    clock = compare_clocks(attempts, there)
+    assert abs(clock.ahead - ahead) < timedelta(seconds=0.5)
+    assert [match.rejection for match in match_connections(attempts, there, clock=clock).ours] == there
 
 
-def test_ports_of_a_proxy_that_equal_ours_by_chance() -> None:
-    """A proxy has ports from the same range, one after the other: many are ours, a few seconds apart."""
+def test_clocks_are_not_compared_by_too_few_lines() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
-    several = len(lines) // 3
-    theirs = {line.remote_address: f"172.18.0.1:{line.remote_port}" for line in lines[:several]}
-    proxied = [
-        replace(
-            line,
-            remote_address=theirs.get(line.remote_address, f"172.18.0.1:{20000 + place}"),
-            time=line.time + timedelta(seconds=4),
-        )
-        for place, line in enumerate(lines)
-        if line.time is not None
-    ]
-    assert several > 3
-    assert clock_ahead(attempts, proxied) == timedelta()
-    all_ours = [
-        replace(one, remote_address=f"172.18.0.1:{line.remote_port}")
-        for one, line in zip(proxied, lines, strict=True)
-    ]
-    assert abs(clock_ahead(attempts, all_ours) - timedelta(seconds=4)) < timedelta(seconds=2)
-
-
-def test_agreeing_clocks_with_too_few_lines() -> None:
-    attempts, lines = _of_mutual_tls("3.6.16")
-    assert clock_ahead(attempts, lines) == timedelta()
+    assert compare_clocks(attempts, lines).ahead == timedelta()
     there = [replace(one, time=one.time + timedelta(hours=1)) for one in lines if one.time is not None]
-    assert clock_ahead(attempts, there[:2]) == timedelta()
-    assert clock_ahead(attempts, ()) == timedelta()
+    assert compare_clocks(attempts, there[:2]).ahead == timedelta()
+    found = match_connections(attempts, there[:2], clock=compare_clocks(attempts, there[:2]))
+    assert not found.ours

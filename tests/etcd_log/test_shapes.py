@@ -18,8 +18,6 @@ DIRECT = ("3.4-text", "3.4-zap", "3.5.1-json", "3.6-console", "3.7-json")
 WRAPPED = (
     "docker-json-file",
     "docker-timestamps",
-    "journal-export-3.4",
-    "journal-export-3.6",
     "journal-json-3.4",
     "journal-json-3.6",
     "journal-short-3.4",
@@ -124,6 +122,7 @@ def test_console_and_text_have_levels() -> None:
         (b"", "is no log of etcd"),
         (b"hello\nworld\n", "is no log of etcd"),
         (b"\x7fELF\x00\x00", "is binary"),
+        (b"__CURSOR=s\n__REALTIME_TIMESTAMP=1\nMESSAGE=x\n", "is a journal in the export format: write"),
         (b"LPKSHHRH\x00\x00", "journalctl -u etcd"),
     ],
 )
