@@ -53,7 +53,7 @@ from pytest_etcdtls.tls.attempt import (
     StreamEnd,
     alert_text,
 )
-from pytest_etcdtls.tls.http import BODY_LIMIT, Calls, Exchanges, call_headers, send
+from pytest_etcdtls.tls.http import Http1, Http2, begin_http
 from pytest_etcdtls.untrusted import printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
@@ -635,7 +635,7 @@ def make_attempts(
     alpn = request.alpn if request.alpn is not None else _ALPN[request.protocol]
     stream: WireStream | None = None
     response: Response | None = None
-    http: Exchanges | Calls | None = None
+    http: Http1 | Http2 | None = None
     further: list[Attempt] = []
     trusted = False
     try:
@@ -644,18 +644,13 @@ def make_attempts(
         except DialError as error:
             trace.end(error.stream_end, str(error))
         else:
-            if others:
-                http = (
-                    Calls(stream, BODY_LIMIT)
-                    if request.protocol is Protocol.GRPC
-                    else Exchanges(stream, listener)
-                )
+            http = begin_http(stream, listener, request.protocol, len(requests))
             response = _converse(stream, listener, request, alpn, http)
             if request.keep is not None and stream.tls is not None and trace.handshake_done:
                 request.keep.fill(stream.tls, bytes(stream.received or b""))
                 stream.received = None
         first = _attempt(listener, request, alpn, stream, trace, response, started_at, started)
-        if stream is not None and http is not None and response is not None:
+        if others and stream is not None and http is not None and response is not None:
             further, trusted = _further_attempts(stream, listener, others, http, first, timeout, goes_on)
     finally:
         if stream is not None:
@@ -667,7 +662,7 @@ def _further_attempts(
     stream: WireStream,
     listener: Listener,
     requests: Sequence[Request],
-    http: Exchanges | Calls,
+    http: Http1 | Http2,
     first: Attempt,
     timeout: float,
     goes_on: Callable[[], bool],
@@ -675,12 +670,12 @@ def _further_attempts(
     """Make the other requests of a connection, as long as nothing is unusual; return whether nothing was."""
     made: list[Attempt] = []
     response = first.response
-    for number, request in enumerate(requests, 1):
+    for request in requests:
         if not http.ready or not goes_on():
             return made, False
         started_at, started = datetime.now(UTC), time.monotonic()
         stream.begin_request(started + timeout)
-        response = _exchange(stream, listener, request, http, close=number == len(requests))
+        response = _exchange(stream, request, http)
         attempt = _attempt(
             listener, request, first.offered_alpn, stream, stream.trace, response, started_at, started
         )
@@ -735,7 +730,7 @@ def _converse(
     listener: Listener,
     request: Request,
     alpn: tuple[str, ...],
-    http: Exchanges | Calls | None,
+    http: Http1 | Http2,
 ) -> Response | None:
     if not request.plaintext:
         if not _shake_hands(stream, listener, request, alpn):
@@ -745,23 +740,14 @@ def _converse(
             if leaf is None or request.only_to != _der(leaf):
                 stream.trace.end(StreamEnd.FAILED, _ANOTHER)
                 return None
-    return _exchange(stream, listener, request, http, close=False)
+    return _exchange(stream, request, http)
 
 
-def _exchange(
-    stream: WireStream, listener: Listener, request: Request, http: Exchanges | Calls | None, *, close: bool
-) -> Response | None:
-    """Send a request and return the response; ``http`` is given if there are others for the connection."""
+def _exchange(stream: WireStream, request: Request, http: Http1 | Http2) -> Response | None:
     stream.trace.phase = Phase.REQUEST
     response = None
     try:
-        match http:
-            case Calls():
-                response = http.make(call_headers(listener, request), request.body or b"")
-            case Exchanges():
-                response = http.make(request, close=close)
-            case None:
-                response = send(stream, listener, request)
+        response = http.make(request)
     except (
         httpcore.NetworkError,
         httpcore.ProtocolError,

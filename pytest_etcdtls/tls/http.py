@@ -1,11 +1,13 @@
 """One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them.
 
-There are three ways, because no library has one for all of them on an existing stream:
+The libraries for one connection are used, h11 for HTTP/1.1 and h2 for HTTP/2, as httpx and httpcore cannot
+carry the requests of this package on a stream that exists:
 
-- ``send`` makes a single request by httpcore, which speaks HTTP/1.1 and HTTP/2.
-- :class:`Exchanges` makes several over HTTP/1.1 by h11 itself. httpcore does not tell whether bytes follow a
-  response, and such bytes may be the answer to an earlier request.
-- :class:`Calls` makes gRPC calls by h2 itself, since httpcore drops the trailers, which have the gRPC status.
+- httpcore drops the trailers of HTTP/2, which have the status of a gRPC call.
+- It does not tell whether bytes follow a response, which may be the answer to an earlier request. So several
+  requests on one connection cannot be judged.
+
+httpx builds the requests: it checks headers and encodes the path.
 
 A response is a server's, of any kind: heads and bodies are cut, content encodings are not removed, and what
 does not parse is an exception that the caller turns into the end of an attempt. Of protobuf only varints and
@@ -16,8 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -59,8 +60,7 @@ _LONGEST_HEAD = 100 * 1024
 
 BODY_LIMIT = 64 * 1024
 _USER_AGENT = "pytest-etcdtls"
-_UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used; without it httpcore builds a context with the system's roots for each pool."""
+_SWITCHING_PROTOCOLS = 101
 
 GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
 GATEWAY_STATUS_PATH = "/v3/maintenance/status"
@@ -155,61 +155,63 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     raise ValueError("a varint is cut short or too long")
 
 
-class Calls:
-    """Unary gRPC calls one after the other on a stream.
+class Http2:
+    """Requests over HTTP/2, also unary gRPC calls, one after the other on a stream.
 
     Args:
         stream: connected, TLS included.
+        listener: that is connected to.
         limit: of a response body, in octets.
 
     Attributes:
-        ready: the last call is complete, and the connection can take another one.
+        ready: the last response is complete, and the connection can take another request.
     """
 
-    def __init__(self, stream: httpcore.NetworkStream, limit: int) -> None:
+    def __init__(
+        self, stream: httpcore.NetworkStream, listener: Listener, *, limit: int = BODY_LIMIT
+    ) -> None:
         self._stream = stream
+        self._listener = listener
         self._limit = limit
         self._http: H2Connection | None = None
         self.ready = False
 
-    def make(self, headers: Sequence[tuple[str, str]], message: bytes) -> Response:
-        """Make a call and return its response: headers with trailers, the body cut at the limit.
-
-        Args:
-            headers: of the request, pseudo-headers first; from :func:`request_headers`.
-            message: the encoded request.
+    def make(self, request: Request) -> Response:
+        """Send the request and return the response: headers with trailers, the body cut at the limit.
 
         Raises:
             httpcore.NetworkError, httpcore.TimeoutException: from the stream.
-            httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the call without a
+            httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the stream without a
                 response.
         """
         self.ready = False
         answer = _Answer(self._limit)
         try:
-            self._make(answer, headers, message)
+            self._make(answer, request)
         except ProtocolError as error:
             raise httpcore.RemoteProtocolError(f"no HTTP/2: {error}") from error
         self.ready = answer.ended
         return answer.response()
 
     def ended_well(self, _last: Response) -> bool:
-        """Return whether the last call is complete; each call has the number of its stream."""
+        """Return whether the last response is complete; each request has the number of its stream."""
         return self.ready
 
-    def _make(self, answer: _Answer, headers: Sequence[tuple[str, str]], message: bytes) -> None:
+    def _make(self, answer: _Answer, request: Request) -> None:
         http, stream, head = self._http, self._stream, b""
         if http is None:
             self._http = http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
             http.initiate_connection()
         identifier = http.get_next_available_stream_id()
-        http.send_headers(identifier, headers)
-        http.send_data(identifier, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
+        headers, data = self._built(request)
+        http.send_headers(identifier, headers, end_stream=not data)
+        if data:
+            http.send_data(identifier, data, end_stream=True)
         stream.write(http.data_to_send())
         while not answer.complete:
             data = stream.read(_CHUNK)
             if not data:
-                raise httpcore.RemoteProtocolError("the connection ended before the gRPC answer was complete")
+                raise httpcore.RemoteProtocolError("the connection ended before the answer was complete")
             if identifier == 1:
                 head += data[: 3 - len(head)]
             # h2 waits for the whole of a frame before it refuses its length, and "HTT" is one of 4.7 MB.
@@ -222,20 +224,21 @@ class Calls:
                     answer.take(event, http)
             stream.write(http.data_to_send())
 
-
-def request_headers(
-    scheme: str, authority: str, path: str, additional: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """Return the headers of a call to ``/package.Service/Method``, with additional ones in lower case."""
-    return [
-        (":method", "POST"),
-        (":scheme", scheme),
-        (":authority", authority),
-        (":path", path),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-        *additional.items(),
-    ]
+    def _built(self, request: Request) -> tuple[list[tuple[str, str] | tuple[bytes, bytes]], bytes]:
+        """Return the headers and the data of a request; of a gRPC call, its message with the prefix."""
+        listener = self._listener
+        pseudo = [(":scheme", listener.scheme), (":authority", listener.authority)]
+        if request.protocol is Protocol.GRPC:
+            message = request.body or b""
+            pseudo += [(":method", "POST"), (":path", request.path)]
+            fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
+            headers = [*pseudo, *{**fixed, **request.headers}.items()]
+            return [*headers], b"\0" + len(message).to_bytes(4, "big") + message
+        built = _build(listener, request)
+        pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
+        left_out = (b"host", b"transfer-encoding")
+        others = [(name.lower(), value) for name, value in built.headers.raw if name.lower() not in left_out]
+        return [*pseudo, *others], built.read()
 
 
 class _Answer:
@@ -295,50 +298,36 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-class _OneStream(httpcore.NetworkBackend):
-    """A network backend that returns the existing stream."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: object = None,
-    ) -> httpcore.NetworkStream:
-        return self._stream
-
-
-class Exchanges:
+class Http1:
     """Requests over HTTP/1.1 one after the other on a stream, as long as the server keeps the connection.
+
+    Args:
+        stream: connected, TLS included.
+        listener: that is connected to.
+        requests: number of them. The last asks the server to close the connection.
 
     Attributes:
         ready: the last response is complete, no data follows it, and neither side closes.
     """
 
-    def __init__(self, stream: httpcore.NetworkStream, listener: Listener) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, listener: Listener, requests: int) -> None:
         self._stream = stream
         self._listener = listener
+        self._left = requests
         self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
         self.ready = False
 
-    def make(self, request: Request, *, close: bool) -> Response:
-        """Send the request and return the response, read to its end and its body cut at 64 KiB.
-
-        Args:
-            request: over HTTP/1.1 or to the gateway.
-            close: ask the server to close the connection after it.
+    def make(self, request: Request) -> Response:
+        """Send the request and return the response, its body as it was sent, cut at 64 KiB.
 
         Raises:
             httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
-                parsed.
+                parsed; the trace of the stream decides how the attempt ended.
+            ValueError: the same, for a value that a library does not expect.
         """
         self.ready = False
         try:
-            response = self._make(request, close=close)
+            response = self._make(request)
             http = self._http
             if http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]:
                 http.start_next_cycle()
@@ -364,27 +353,26 @@ class Exchanges:
         except httpcore.NetworkError:
             return False
 
-    def _make(self, request: Request, *, close: bool) -> Response:
+    def _make(self, request: Request) -> Response:
+        self._left -= 1
         built, http = _build(self._listener, request), self._http
-        headers = [(name, value) for name, value in built.headers.raw if name.lower() != b"connection"]
-        if close:
-            headers.append((b"Connection", b"close"))
+        headers = [*built.headers.raw, *([] if self._left else [(b"Connection", b"close")])]
         sent = http.send(h11.Request(method=built.method, target=built.url.raw_path, headers=headers))
         sent = (sent or b"") + (http.send(h11.Data(data=built.read())) or b"")
         # A server may answer before it has read the request, and close.
         with contextlib.suppress(httpcore.WriteError):
             self._stream.write(sent + (http.send(h11.EndOfMessage()) or b""))
-        head: h11.Response | None = None
+        head: h11.Response | h11.InformationalResponse | None = None
+        # Not decoded: a few octets with nested content encodings become gigabytes.
         body = bytearray()
-        while not isinstance(event := self._next_event(), h11.EndOfMessage):
-            if isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
+        while len(body) < BODY_LIMIT or self._left:
+            event = self._next_event()
+            if isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
+                break
+            if isinstance(event, h11.Data):
                 body += event.data[: BODY_LIMIT - len(body)]
-            elif event is h11.PAUSED or (
-                isinstance(event, h11.InformationalResponse) and event.status_code == 101
-            ):
-                raise httpcore.RemoteProtocolError("the server changes to another protocol")
+            elif isinstance(event, h11.Response) or event.status_code == _SWITCHING_PROTOCOLS:
+                head = event
         if head is None:
             raise httpcore.RemoteProtocolError("the response has no head")
         bounded = _bounded(httpx.Headers(head.headers.raw_items()).items())
@@ -399,48 +387,13 @@ class Exchanges:
         return event
 
 
-def call_headers(listener: Listener, request: Request) -> list[tuple[str, str]]:
-    """Return the headers of a gRPC call to a listener."""
-    additional = {"user-agent": _USER_AGENT, **request.headers}
-    return request_headers(listener.scheme, listener.authority, request.path, additional)
-
-
-def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
-    """Send the request and return the response, its body as it was sent, cut at 64 KiB.
-
-    Raises:
-        httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
-            parsed; the trace of the stream decides how the attempt ended.
-        ValueError: the same, for a value that a library does not expect, such as a status that is no number.
-    """
-    if request.protocol is Protocol.GRPC:
-        return Calls(stream, BODY_LIMIT).make(call_headers(listener, request), request.body or b"")
-    built = _build(listener, request)
-    url = httpcore.URL(
-        scheme=built.url.raw_scheme, host=built.url.raw_host, port=built.url.port, target=built.url.raw_path
-    )
-    http2 = request.protocol is Protocol.HTTP2
-    with httpcore.ConnectionPool(
-        ssl_context=_UNUSED_CONTEXT,
-        http1=not http2,
-        http2=http2,
-        network_backend=_OneStream(stream),
-        keepalive_expiry=0,
-    ) as pool:
-        answer = pool.handle_request(
-            httpcore.Request(built.method, url, headers=built.headers.raw, content=built.read())
-        )
-        body = bytearray()
-        try:
-            # Not decoded: a few octets with nested content encodings become gigabytes.
-            for chunk in answer.iter_stream():
-                body += chunk
-                if len(body) >= BODY_LIMIT:
-                    break
-        finally:
-            answer.close()
-    headers = _bounded(httpx.Headers(answer.headers).items())
-    return Response(status=answer.status, headers=headers, body=bytes(body[:BODY_LIMIT]))
+def begin_http(
+    stream: httpcore.NetworkStream, listener: Listener, protocol: Protocol, requests: int = 1
+) -> Http1 | Http2:
+    """Return what makes requests of that protocol on a stream; the number of them is at most ``requests``."""
+    if protocol in (Protocol.HTTP2, Protocol.GRPC):
+        return Http2(stream, listener)
+    return Http1(stream, listener, requests)
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
@@ -458,9 +411,7 @@ def _build(listener: Listener, request: Request) -> httpx.Request:
     match request.protocol:
         case Protocol.GATEWAY:
             content = b"{}" if request.body is None else request.body
-            headers |= {"content-type": "application/json", "connection": "close"}
+            headers["content-type"] = "application/json"
             return httpx.Request(request.method or "POST", url, headers=headers, content=content)
-        case Protocol.HTTP1:
-            headers["connection"] = "close"
     method = request.method or ("GET" if request.body is None else "POST")
     return httpx.Request(method, url, headers=headers, content=request.body)

@@ -10,9 +10,20 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 
-from pytest_etcdtls.tls.http import Calls, encode, fields, request_headers
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.tls.http import Http2, encode, fields
 
-HEADERS = request_headers("https", "127.0.0.1:2379", "/etcdserverpb.KV/Range", {"token": "t"})
+REQUEST = Request(
+    purpose="range",
+    protocol=Protocol.GRPC,
+    path="/etcdserverpb.KV/Range",
+    headers={"token": "t"},
+)
+LISTENER = Listener(
+    role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="m0", label="m0-client"
+)
 OK = [(":status", "200"), ("content-type", "application/grpc")]
 Peer = Callable[[H2Connection], None]
 
@@ -45,7 +56,7 @@ def _whole(http: H2Connection) -> None:
 
 def test_headers_and_trailers_together() -> None:
     wire = Wire(_whole)
-    response = Calls(wire, 1024).make(HEADERS, b"")
+    response = Http2(wire, LISTENER).make(REQUEST)
     assert (response.status, response.body) == (200, b"\0\0\0\0\2\x08\x01")
     assert response.headers["grpc-status"] == "0"
     assert (wire.request[":path"], wire.request["token"]) == ("/etcdserverpb.KV/Range", "t")
@@ -56,11 +67,11 @@ def test_calls_one_after_the_other() -> None:
         http.send_headers(3, [*OK, ("grpc-status", "7")], end_stream=True)
 
     wire = Wire(_whole)
-    calls = Calls(wire, 1024)
-    assert calls.make(HEADERS, b"").headers["grpc-status"] == "0"
+    calls = Http2(wire, LISTENER)
+    assert calls.make(REQUEST).headers["grpc-status"] == "0"
     assert calls.ready
     wire.peer = second
-    assert calls.make(HEADERS, b"").headers["grpc-status"] == "7"
+    assert calls.make(REQUEST).headers["grpc-status"] == "7"
     assert calls.ready
 
 
@@ -71,11 +82,11 @@ def _of_the_first(http: H2Connection) -> None:
 @pytest.mark.parametrize("second", [_of_the_first, lambda http: http.data_to_send()])
 def test_a_second_call_that_gets_no_answer_leaves_the_connection_unusable(second: Peer) -> None:
     wire = Wire(_whole)
-    calls = Calls(wire, 1024)
-    calls.make(HEADERS, b"")
+    calls = Http2(wire, LISTENER)
+    calls.make(REQUEST)
     wire.peer = second
     with pytest.raises(httpcore.RemoteProtocolError):
-        calls.make(HEADERS, b"")
+        calls.make(REQUEST)
     assert not calls.ready
 
 
@@ -84,8 +95,8 @@ def test_a_call_whose_body_is_cut_is_the_last() -> None:
         http.send_headers(1, OK)
         http.send_data(1, b"x" * 4096, end_stream=True)
 
-    calls = Calls(Wire(peer), 100)
-    calls.make(HEADERS, b"")
+    calls = Http2(Wire(peer), LISTENER, limit=100)
+    calls.make(REQUEST)
     assert not calls.ready
 
 
@@ -93,7 +104,7 @@ def test_trailers_only() -> None:
     def peer(http: H2Connection) -> None:
         http.send_headers(1, [*OK, ("grpc-status", "7"), ("grpc-message", "denied")], end_stream=True)
 
-    response = Calls(Wire(peer), 1024).make(HEADERS, b"")
+    response = Http2(Wire(peer), LISTENER).make(REQUEST)
     assert (response.headers["grpc-status"], response.headers["grpc-message"]) == ("7", "denied")
     assert response.body == b""
 
@@ -103,7 +114,7 @@ def test_a_long_body_is_cut() -> None:
         http.send_headers(1, OK)
         http.send_data(1, b"x" * 4096)
 
-    assert Calls(Wire(peer), 100).make(HEADERS, b"").body == b"x" * 100
+    assert Http2(Wire(peer), LISTENER, limit=100).make(REQUEST).body == b"x" * 100
 
 
 def _reset(http: H2Connection) -> None:
@@ -121,7 +132,7 @@ def _says_nothing(http: H2Connection) -> None:
 @pytest.mark.parametrize("peer", [_reset, _goes_away, _says_nothing])
 def test_no_answer(peer: Peer) -> None:
     with pytest.raises(httpcore.RemoteProtocolError):
-        Calls(Wire(peer), 1024).make(HEADERS, b"")
+        Http2(Wire(peer), LISTENER).make(REQUEST)
 
 
 def test_a_server_that_answers_http1() -> None:
@@ -135,7 +146,7 @@ def test_a_server_that_answers_http1() -> None:
 
     reads: list[int] = []
     with pytest.raises(httpcore.RemoteProtocolError, match="no HTTP/2"):
-        Calls(Http1(), 1024).make(HEADERS, b"")
+        Http2(Http1(), LISTENER).make(REQUEST)
     # A server that keeps the connection open is not waited for.
     assert len(reads) == 2
 
