@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -322,7 +323,7 @@ def test_a_declared_listener_that_is_not_judged_is_not_verified() -> None:
     given = conforming(LISTENERS)
     first = given["declarations"].members[0]
     [metrics] = [one for one in given["target"].listeners if one.label == "metrics-m0"]
-    others = replace(
+    others = dataclasses.replace(
         given["target"], listeners=tuple(one for one in given["target"].listeners if one != metrics)
     )
     assert _judge_listeners(target=others, declarations=Declarations((first,))) == [

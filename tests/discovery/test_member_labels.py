@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.facts.discovery import labelled, member_ids
 from pytest_etcdtls.facts.member_list import MemberRecord
 from pytest_etcdtls.role import Role
@@ -89,8 +88,7 @@ def test_one_host_of_three_members_is_three() -> None:
 
 
 def test_a_declared_member_keeps_its_label() -> None:
-    declared = DeclaredMember.__new__(DeclaredMember)
-    here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": declared})
+    here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": object()})
     listeners, _ = labelled(here, THREE, {"client-10.0.0.2-2379": "2", "client-127.0.0.1-2379": "2"})
     assert [listener.member for listener in listeners] == ["10.0.0.2", "127.0.0.1"]
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 from starting import start_process
 from zoo.baseline import warned
 from zoo.model import explain, found
@@ -81,7 +80,7 @@ def test_a_peer_that_is_called_client_is_no_borrowed_client(newest_etcd: Path) -
     assert result.outcome is Outcome.VIOLATES, result
 
 
-@pytest.mark.parametrize("make", [lambda one: structs.replace(one, name="stolen"), lambda one: one])
+@pytest.mark.parametrize("make", [lambda one: replace(one, name="stolen"), lambda one: one])
 def test_a_given_revoked_identity_may_have_any_name(
     make: Callable[[Identity], Identity], newest_etcd: Path
 ) -> None:
