@@ -13,9 +13,9 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.registry import Check, catalogue
@@ -28,7 +28,8 @@ from pytest_etcdtls.thresholds import (
     Thresholds,
 )
 from pytest_etcdtls.tls.suites import GROUPS, SUITES, TLS13_NAMES
-from pytest_etcdtls.untrusted import is_there, parse_toml, printable, read_toml, some
+from pytest_etcdtls.toml_files import Text, parse_toml, read_toml, typed
+from pytest_etcdtls.untrusted import is_there, printable, some
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file with a profile, in octets."""
@@ -305,69 +306,73 @@ def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
     return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where, MAXIMUM_SIZE))
 
 
-_IN_PROFILE = ("title", "note", "section")
-_IN_SECTION = ("section", "title", "says", "level", "on", "checks", "thresholds", "not_judged")
+class _SectionTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    section: Text
+    title: Text
+    says: str = ""
+    level: Strength | None = None
+    on: tuple[Role, ...] = ()
+    checks: tuple[str, ...] = ()
+    thresholds: Mapping[str, Any] = {}
+    not_judged: str = ""
+
+
+class _ProfileFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    title: Text
+    note: str = ""
+    section: Annotated[tuple[_SectionTable, ...], Meta(min_length=1)]
 
 
 def _profile(where: str, name: str, content: Mapping[str, Any]) -> Guideline:
-    _refuse_unknown(where, content, _IN_PROFILE)
-    tables = content.get("section", [])
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{where}: key section: there must be [[section]] tables, at least one")
-    sections = tuple(_section(where, name, number, table) for number, table in enumerate(tables, 1))
-    known = [section.section for section in sections]
+    file = typed(content, _ProfileFile, where)
+    known = [table.section for table in file.section]
     for section in known:
         if known.count(section) > 1:
             raise UsageError(f"{where}: section {section!r} is there twice: put its checks in one table")
     return Guideline(
         name=name,
-        title=_text(where, content, "title"),
-        note=_text(where, content, "note", needed=False),
-        sections=sections,
+        title=_shown(file.title),
+        note=_shown(file.note),
+        sections=tuple(
+            _section(f"{where}: section[{number}] ({_shown(table.section)})", name, table)
+            for number, table in enumerate(file.section)
+        ),
     )
 
 
-def _section(where: str, profile: str, number: int, table: Mapping[str, Any]) -> Section:
-    section = _text(f"{where}, section {number}", table, "section")
-    where = f"{where}, section {number} ({section})"
-    _refuse_unknown(where, table, _IN_SECTION)
-    checks = _checks(where, table)
-    level = _level(where, table, checks)
-    not_judged = _text(where, table, "not_judged", needed=False)
-    if not checks and not not_judged:
+def _section(where: str, profile: str, table: _SectionTable) -> Section:
+    checks = _checks(where, table.checks)
+    for id_ in checks if table.level is Strength.NOTE else ():
+        if catalogue()[id_].level is Level.MUST:
+            raise UsageError(
+                f"{where}: key level: {id_} is a MUST, and a profile can lower it to SHOULD and not to NOTE; "
+                "accept a finding of it by --etcd-waivers, where it has a reason and ends on a day"
+            )
+    if not checks and not table.not_judged:
         raise UsageError(
             f"{where}: name checks that judge it, or say with not_judged why none does, so that nobody takes "
             "the profile for complete"
         )
+    section = _shown(table.section)
     return Section(
         section=section,
-        title=_text(where, table, "title"),
-        says=_text(where, table, "says", needed=False),
-        level=level,
+        title=_shown(table.title),
+        says=_shown(table.says),
+        level=table.level,
         checks=checks,
-        on=_roles(where, table),
-        thresholds=_thresholds(where, f"{profile} {section}", table, checks),
-        not_judged=not_judged,
+        on=frozenset(table.on),
+        thresholds=_thresholds(where, f"{profile} {section}", table.thresholds, checks),
+        not_judged=_shown(table.not_judged),
     )
 
 
-def _refuse_unknown(where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
-    unknown = sorted(set(table) - {*known})
-    if unknown:
-        raise UsageError(f"{where}: unknown key {printable(unknown[0])!r}; there are {', '.join(known)}")
+def _shown(text: str) -> str:
+    return printable(" ".join(text.split()), _LONGEST_TEXT)
 
 
-def _text(where: str, table: Mapping[str, Any], key: str, *, needed: bool = True) -> str:
-    value = table.get(key, None if needed else "")
-    if not isinstance(value, str) or (needed and not value.strip()):
-        raise UsageError(f"{where}: key {key}: a text in quotation marks is expected")
-    return printable(" ".join(value.split()), _LONGEST_TEXT)
-
-
-def _checks(where: str, table: Mapping[str, Any]) -> tuple[str, ...]:
-    patterns = _texts(f"{where}: key checks", table.get("checks", []))
+def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
     ids: dict[str, None] = {}
-    for pattern in patterns:
+    for pattern in map(printable, patterns):
         matched = [id_ for id_ in catalogue() if fnmatchcase(id_, pattern)]
         if not matched:
             raise UsageError(
@@ -377,43 +382,19 @@ def _checks(where: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _roles(where: str, table: Mapping[str, Any]) -> frozenset[Role]:
-    roles = _texts(f"{where}: key on", table.get("on", []))
-    for role in roles:
-        if role not in tuple(Role):
-            raise UsageError(f"{where}: key on: {role!r} is no role; there are {', '.join(Role)}")
-    return frozenset(map(Role, roles))
-
-
 def _texts(where: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
     return [printable(one) for one in value]
 
 
-def _level(where: str, table: Mapping[str, Any], checks: Sequence[str]) -> Strength | None:
-    value = table.get("level")
-    if value is None:
-        return None
-    if value not in tuple(Strength):
-        raise UsageError(f"{where}: key level: one of {', '.join(Strength)} is expected")
-    level = Strength(value)
-    for id_ in checks if level is Strength.NOTE else ():
-        if catalogue()[id_].level is Level.MUST:
-            raise UsageError(
-                f"{where}: key level: {id_} is a MUST, and a profile can lower it to SHOULD and not to NOTE; "
-                "accept a finding of it by --etcd-waivers, where it has a reason and ends on a day"
-            )
-    return level
-
-
-def _thresholds(where: str, source: str, table: Mapping[str, Any], checks: Sequence[str]) -> Thresholds:
-    given = table.get("thresholds", {})
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: key thresholds: a table is expected, such as {{ rsa_bits = 3072 }}")
-    _refuse_unknown(f"{where}: key thresholds", given, tuple(TAKEN_BY))
+def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Sequence[str]) -> Thresholds:
     values: dict[str, Any] = {}
     for name, value in given.items():
+        if name not in TAKEN_BY:
+            raise UsageError(
+                f"{where}: key thresholds: unknown key {printable(name)!r}; there are {', '.join(TAKEN_BY)}"
+            )
         place = f"{where}: key thresholds.{name}"
         if not TAKEN_BY[name] & {*checks}:
             takers = ", ".join(sorted(TAKEN_BY[name]))

@@ -20,9 +20,9 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
+from typing import BinaryIO, Final, NoReturn, TypeAlias, cast
 
-from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped, escaped_line
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, escaped, escaped_line
 
 JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
 """The value of a JSON text."""
@@ -340,45 +340,3 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-_DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
-"""tomllib takes time that grows with the cube of the number of parts of a dotted key."""
-
-
-def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
-    """Return the tables of a TOML file.
-
-    Args:
-        path: the file.
-        where: the option with the file, the beginning of every message.
-        maximum: its largest accepted size, in octets.
-
-    Raises:
-        UsageError: if it cannot be read, is not TOML, or is nested too deeply.
-    """
-    try:
-        text = read_regular(path, maximum).decode("utf-8")
-    except UnreadableFileError as error:
-        raise UsageError(f"{where} {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not TOML: {error}") from error
-    return parse_toml(text, where)
-
-
-def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Return the tables of a TOML text.
-
-    Raises:
-        UsageError: if it is not TOML, or nested too deeply.
-    """
-    import tomllib  # here, since few runs read such a file
-
-    if _DEEP_KEY.search(text):
-        raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:  # also for a number of more digits than Python converts
-        raise UsageError(f"{where} is not TOML: {error}") from error
-    except RecursionError as error:
-        raise UsageError(f"{where}: values are nested too deeply") from error

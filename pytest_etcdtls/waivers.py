@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.untrusted import printable, read_toml
+from pytest_etcdtls.toml_files import Text, read_toml, typed
+from pytest_etcdtls.untrusted import printable
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file of waivers, in octets."""
 
-_FIELDS = ("check", "listener", "reason", "expires")
 _FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 
 
-class Waiver(Struct, frozen=True, kw_only=True):
+class _WaiverTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    check: Text
+    listener: Text = "*"
+    reason: Text
+    expires: dt.date
+
+
+class _WaiverFile(Struct, frozen=True, forbid_unknown_fields=True):
+    waiver: tuple[_WaiverTable, ...] = ()
+
+
+class Waiver(_WaiverTable, frozen=True, kw_only=True):
     """One accepted finding.
 
     Attributes:
@@ -39,11 +49,7 @@ class Waiver(Struct, frozen=True, kw_only=True):
         source: the file, and the number of the waiver in it.
     """
 
-    check: str
-    reason: str
-    expires: dt.date
     source: str
-    listener: str = "*"
 
     def names(self, result: CheckResult) -> bool:
         """Return whether the waiver is about that check on that listener."""
@@ -72,32 +78,9 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one.
     """
     where = f"--etcd-waivers {path}"
-    content = read_toml(path, where, MAXIMUM_SIZE)
-    tables = content.pop("waiver", [])
-    if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{where}: it may have [[waiver]] tables only")
-    return tuple(_waiver(f"{where}, waiver {number}", table) for number, table in enumerate(tables, 1))
-
-
-def _waiver(where: str, table: Mapping[str, Any]) -> Waiver:
-    unknown = sorted(set(table) - set(_FIELDS))
-    if unknown:
-        raise UsageError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_FIELDS)}")
-    for name in ("check", "reason", "listener"):
-        value = table.get(name, "*" if name == "listener" else None)
-        if not isinstance(value, str) or not value.strip():
-            raise UsageError(f"{where}: {name} must be a string that is not empty")
-    expires = table.get("expires")
-    if isinstance(expires, dt.datetime):
-        expires = expires.date()
-    if not isinstance(expires, dt.date):
-        raise UsageError(f"{where}: expires must be a date such as 2030-01-31, without quotes")
-    return Waiver(
-        check=table["check"],
-        reason=table["reason"],
-        listener=table.get("listener", "*"),
-        expires=expires,
-        source=where.removeprefix("--etcd-waivers "),
+    tables = typed(read_toml(path, where, MAXIMUM_SIZE), _WaiverFile, where).waiver
+    return tuple(
+        Waiver(**asdict(table), source=f"{path}, waiver {number}") for number, table in enumerate(tables, 1)
     )
 
 

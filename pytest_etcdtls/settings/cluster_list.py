@@ -30,7 +30,8 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_settings
 from pytest_etcdtls.target import safe
-from pytest_etcdtls.untrusted import parse_toml, printable, read_regular
+from pytest_etcdtls.toml_files import parse_toml
+from pytest_etcdtls.untrusted import printable, read_regular
 
 STDIN: Final = "-"
 """The name of the file that stands for standard input."""

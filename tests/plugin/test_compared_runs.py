@@ -95,7 +95,7 @@ def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, 
     assert proposed.count("[[waiver]]") == len(violations)
     ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
     assert ran.exit_code == 4
-    assert "reason must be a string that is not empty" in ran.err
+    assert "reason: a text that is not empty is expected" in ran.err
     path.write_text(proposed.replace('reason = ""', 'reason = "the other CA is meant"'))
     ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
     assert ran.exit_code == 0
