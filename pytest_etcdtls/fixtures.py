@@ -10,11 +10,13 @@ target, and all its fixtures refer to that one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_etcdtls.suite.following import CLUSTER, MARKER, follow
 
 if TYPE_CHECKING:
     import httpx
@@ -40,12 +42,51 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Make our fixtures follow an override of ``etcd_cluster`` or ``etcd_target``, or a parameter of it."""
-    if not _OURS.isdisjoint(getattr(item, "fixturenames", ())):
-        from pytest_etcdtls.suite.state import follow_overrides
+_IS_FOLLOWED = pytest.StashKey[bool]()
 
-        follow_overrides(item, scoped_cluster)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> Generator[None, object, object]:
+    """Make our fixtures follow what the tests of a module or class see, or what a function is marked with."""
+    if not collector.funcnamefilter(name):
+        return (yield)
+    marks = getattr(obj, "pytestmark", ())
+    own = [one for one in marks if one.name in (MARKER, "parametrize")] if isinstance(marks, list) else []
+    try:
+        if not collector.stash.get(_IS_FOLLOWED, False):
+            follow(collector, (), scoped_cluster)
+            collector.stash[_IS_FOLLOWED] = True
+        if not own:
+            return (yield)
+        follow(collector, own, scoped_cluster)
+        made = yield
+        follow(collector, (), scoped_cluster)
+    except pytest.UsageError as error:
+        raise collector.CollectError(str(error)) from None
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Record what ``etcd_cluster`` gives to tests."""
+    value = yield
+    if fixturedef.argname == CLUSTER:
+        from pytest_etcdtls.suite.state import sharing_of
+
+        sharing_of(request.config).set_up[fixturedef] = value, request
+    return value
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Forget what pytest has torn down."""
+    if fixturedef.argname == CLUSTER:
+        from pytest_etcdtls.suite.state import sharing_of
+
+        sharing_of(request.config).set_up.pop(fixturedef, None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -26,15 +26,8 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.suite.state import (
-    CLUSTER,
-    TARGET,
-    cluster_failure,
-    default_source,
-    of_label,
-    overridden,
-    run_of,
-)
+from pytest_etcdtls.suite.following import CLUSTER, TARGET, overridden, parameters
+from pytest_etcdtls.suite.state import cluster_failure, default_source, of_label, run_of
 from pytest_etcdtls.target import Listener, Target
 
 
@@ -353,7 +346,7 @@ def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
         UsageError: if one names no cluster.
     """
     for marker in metafunc.definition.iter_markers("parametrize"):
-        names = _names(marker)
+        names = parameters(marker)
         if CLUSTER not in names:
             continue
         if CLUSTER not in metafunc.fixturenames:
@@ -364,11 +357,6 @@ def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
             if several is None:
                 several = (value,) if len(names) == 1 else value
             yield ClusterRequest.of(several[names.index(CLUSTER)])
-
-
-def _names(marker: pytest.Mark) -> list[str]:
-    names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def live(config: pytest.Config, label: str | None) -> TargetRun:
@@ -390,4 +378,4 @@ def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
     """Return whether the test uses the plugin's fixture, not its own fixture or parameter of that name."""
     if name not in metafunc.fixturenames or overridden(metafunc.definition, name):
         return False
-    return not any(name in _names(marker) for marker in metafunc.definition.iter_markers("parametrize"))
+    return not any(name in parameters(marker) for marker in metafunc.definition.iter_markers("parametrize"))

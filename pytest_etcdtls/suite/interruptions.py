@@ -3,8 +3,10 @@
 After SIGINT or SIGTERM the run ends early, and its report is written all the same.
 
 Standard output may be closed while the run goes on: ``| head -1``, ``>&-``, a terminal that is gone. pytest
-ends with an internal error at the first line that it cannot write, and no check after it is judged. With
-:class:`LossyOutput`, every check is judged and the report files are written.
+ends at the first line that it cannot write. Of a run on a faulty etcd with ``| head -1``, no report file was
+left, and an exit code that a fault has too. So the file of pytest's terminal writer is replaced by
+:class:`LossyOutput`, with which every check is judged and the report files are written. pytest has no public
+way to give its writer another file, and ``sys.stdout`` would be replaced for the user's tests as well.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, TextIO, cast
 
 import pytest
 
@@ -88,9 +90,9 @@ class Interruption:
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionstart(self) -> Generator[None, object, object]:
         """Replace the output of pytest's reporter, which exists now and has written nothing yet."""
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and not isinstance(reporter._tw._file, LossyOutput):
-            reporter._tw._file = LossyOutput(reporter._tw._file)
+        if self._config.pluginmanager.has_plugin("terminalreporter"):
+            writer = self._config.get_terminal_writer()
+            writer._file = cast("TextIO", LossyOutput(writer._file))
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -167,7 +169,9 @@ def _replace_missing_output() -> None:
 def summary_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
     """Return pytest's terminal reporter, ``None`` if nobody sees what it writes at the end of the run."""
     reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or config.option.no_summary or getattr(reporter._tw._file, "lost", False):
+    if reporter is None or config.option.no_summary:
+        return None
+    if getattr(config.get_terminal_writer()._file, "lost", False):
         return None
     return reporter
 

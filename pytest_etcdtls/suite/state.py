@@ -1,18 +1,18 @@
-"""The run of a pytest session, how it is shared with xdist workers, and the clusters that its tests share.
+"""The run of a pytest session, what workers of pytest-xdist receive of it, and the clusters that tests share.
 
 A test may name a cluster as a parameter of ``etcd_cluster``, and a user may override ``etcd_cluster`` or
-``etcd_target`` in a conftest.py, a module or a class, in any scope. The other fixtures follow.
+``etcd_target`` in a conftest.py, a module or a class, in any scope. The targets are kept here, so fixtures of
+several scopes give the same ones.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import getpass
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -28,18 +28,16 @@ from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
     Invocation,
-    Scope,
     Values,
-    cluster_scope,
     has_summary,
     invocation_of,
     is_dry,
-    scope_named,
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
 from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable
 
@@ -272,24 +270,12 @@ def keep_in_one_process(config: pytest.Config) -> None:
         config.option.tx = []
 
 
-CLUSTER, TARGET = "etcd_cluster", "etcd_target"
-"""The fixtures that may be overridden and that others follow."""
-
-_FOLLOWERS: Mapping[str, tuple[str, ...]] = {
-    CLUSTER: ("_etcd_shared", "etcd_pki", "etcd_target", "_etcd_judged", "etcd_observer"),
-    TARGET: ("_etcd_judged", "etcd_observer"),
-}
-"""The fixtures of session scope that follow. Those of function scope need no definition of their own."""
-
-Definition = pytest.FixtureDef[Any]
-
-
 class Sharing(Struct):
     """What the fixtures of a session share besides the targets of the run.
 
     Attributes:
         named: the clusters that tests name as a parameter, by source and configuration.
-        following: the definitions of fixtures that follow an override, by name, override and scope.
+        set_up: the definitions of ``etcd_cluster`` whose value pytest holds, with that value and its request.
         adopted: the targets of the clusters that the user's fixtures started and still hold.
         replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
         missing: why there is no etcd to start, empty if there is one.
@@ -297,7 +283,7 @@ class Sharing(Struct):
     """
 
     named: dict[str, TargetRun] = {}
-    following: dict[tuple[str, Definition, object], Definition] = {}
+    set_up: dict[Definition, tuple[object, pytest.FixtureRequest]] = {}
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
     replaced: list[str] = []
     missing: str = ""
@@ -345,112 +331,27 @@ def receive_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> Non
         sharing_of(config).missing = missing
 
 
-def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
-    """Return the definitions of a fixture that a test sees, the nearest one last."""
-    # Not public: pytest has no other way to find out which of several fixtures of a name a test gets.
-    return item.session._fixturemanager.getfixturedefs(name, item) or ()
-
-
-def is_ours(definition: Definition) -> bool:
-    """Return whether a fixture is the plugin's, and no override of it."""
-    return definition.func.__module__ == "pytest_etcdtls.fixtures"
-
-
-def overridden(item: pytest.Item, name: str) -> bool:
-    """Return whether the fixture of that name that a test uses overrides ours."""
-    visible = definitions(item, name)
-    return bool(visible) and not is_ours(visible[-1])
-
-
-def follow_overrides(item: pytest.Item, scoped_cluster: Callable[..., object]) -> None:
-    """Let the fixtures of a test follow its ``etcd_cluster`` and ``etcd_target``.
-
-    pytest caches the value of a session fixture once, and such a fixture may not request one of a narrower
-    scope. So each override gets copies of the definitions that follow it, with its scope. The plugin's
-    ``etcd_cluster`` in a scope other than ``session`` is such an override.
-
-    Args:
-        item: the test.
-        scoped_cluster: the function of ``etcd_cluster`` in another scope.
-    """
-    info: Any = item
-    # pytest 8.2 copies the first into the second when it makes the item.
-    visible = (info._fixtureinfo.name2fixturedefs, info._request._arg2fixturedefs)
-    for name, followers in _FOLLOWERS.items():
-        *others, nearest = definitions(item, name)
-        scope = _scope(item, name, nearest)
-        wanted = _wanted_scope(item)
-        if name == CLUSTER and is_ours(nearest) and wanted != "session":
-            scope = type(scope)(wanted)
-            nearest = _following(item.config, nearest, nearest, scope)
-            nearest.func = scoped_cluster  # type: ignore[misc]
-            for by_name in visible:
-                by_name[name] = (*others, nearest)
-        elif is_ours(nearest) and scope is nearest._scope:
-            continue
-        for follower in followers:
-            *others, last = definitions(item, follower)
-            if is_ours(last):
-                definition = _following(item.config, last, nearest, scope)
-                for by_name in visible:
-                    by_name[follower] = (*others, definition)
-
-
-MARKER = "etcd_cluster_scope"
-
-
-def _wanted_scope(item: pytest.Item) -> Scope:
-    """Return the scope of the plugin's ``etcd_cluster`` for a test.
-
-    Raises:
-        pytest.UsageError: if its marker names no scope.
-    """
-    marker = item.get_closest_marker(MARKER)
-    if marker is None:
-        return cluster_scope(item.config)
-    return scope_named(marker.args[0] if len(marker.args) == 1 else marker.args, f"@pytest.mark.{MARKER}")
-
-
-def _scope(item: pytest.Item, name: str, definition: Definition) -> Any:  # noqa: ANN401 - not public
-    """Return the scope of a fixture in a test; a parameter may narrow it."""
-    callspec = getattr(item, "callspec", None)
-    narrowed = callspec._arg2scope.get(name) if callspec is not None and name in callspec.params else None
-    return narrowed or definition._scope
-
-
-def _following(
-    config: pytest.Config, follower: Definition, override: Definition, scope: object
-) -> Definition:
-    following = sharing_of(config).following
-    key = (follower.argname, override, scope)
-    if key not in following:
-        following[key] = copy.copy(follower)
-        vars(following[key]).update(_scope=scope, cached_result=None, _finalizers=[])
-    return following[key]
-
-
 def replace_damaged(item: pytest.Item) -> None:
-    """Tear down every cached ``etcd_cluster`` of a test that differs from what was started.
+    """Tear down every ``etcd_cluster`` that a test sees and that differs from what was started.
 
     pytest tears down the fixtures that depend on it before it, and sets all of them up again for the test.
     """
-    info: Any = item
-    if (failure := sharing_of(item.config).first_failure) is not None:
+    sharing = sharing_of(item.config)
+    if (failure := sharing.first_failure) is not None:
         # pytest keeps the exception of a fixture, and raises it again for every test that uses it.
         failure.msg = _after_the_first(str(failure).splitlines()[0])
-        sharing_of(item.config).first_failure = None
-    seen = info._fixtureinfo.name2fixturedefs.get(CLUSTER, ())  # with its definition of another scope
-    for definition in dict.fromkeys((*definitions(item, CLUSTER), *seen)):
-        cluster = definition.cached_result[0] if definition.cached_result else None
-        if not _is_cluster(cluster):
-            continue
+        sharing.first_failure = None
+    seen = [sharing.set_up[one][0] for one in definitions(item, CLUSTER) if one in sharing.set_up]
+    for cluster in filter(_is_cluster, dict.fromkeys(seen)):
         target = _target_of(item.config, cluster)
         if target is not None:
             target.handed_out = True
         if not (why := cluster.difference()):
             continue
-        sharing_of(item.config).replaced.append(f"before {item.nodeid}: {why}")
-        definition.finish(item._request)  # type: ignore[attr-defined]
+        sharing.replaced.append(f"before {item.nodeid}: {why}")
+        for definition, (value, request) in [*sharing.set_up.items()]:
+            if value is cluster:
+                definition.finish(request)  # type: ignore[arg-type]
         if target is not None:
             target.replace_damaged()
         cluster.stop()

@@ -354,6 +354,62 @@ def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, 
     assert "etcd that was replaced" not in ran.out
 
 
+def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary: str) -> None:
+    run.write(
+        conftest="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(etcd_pki, etcd_target):
+            return etcd_target
+        """,
+        test_it="""
+        import pytest
+
+        SHARED, OWN = [], {"key_type": "ed25519"}
+
+        def test_first(etcd_cluster, service):
+            SHARED.append(etcd_cluster.token)
+            assert service.listeners[0].url == etcd_cluster.members[0].client_url
+
+        @pytest.mark.etcd_cluster_scope("function")
+        def test_marked(etcd_cluster, etcd_target):
+            assert etcd_cluster.token not in SHARED
+            assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
+            etcd_cluster.stop_member(0)
+
+        @pytest.mark.etcd_cluster_scope("function")
+        @pytest.mark.parametrize("etcd_cluster", [OWN], indirect=True)
+        def test_both(etcd_pki, etcd_cluster):
+            assert etcd_pki is etcd_cluster.pki and str(etcd_cluster.config.pki.key_type) == "ed25519"
+
+        @pytest.mark.parametrize("etcd_cluster, other", [(OWN, 1), (OWN, 2)], indirect=["etcd_cluster"])
+        def test_parameter(etcd_pki, etcd_cluster, other):
+            assert etcd_pki is etcd_cluster.pki and etcd_cluster.token not in SHARED
+
+        def test_by_name(request, service):
+            assert request.getfixturevalue("etcd_cluster").token in SHARED
+            assert request.getfixturevalue("etcd_target") is service
+
+        class TestOwn:
+            @pytest.fixture
+            def etcd_cluster(self, etcd_cluster_factory):
+                with etcd_cluster_factory(**OWN) as cluster:
+                    yield cluster
+
+            def test_override(self, etcd_pki, etcd_client, etcd_cluster):
+                assert etcd_pki is etcd_cluster.pki
+                assert etcd_client.base_url == etcd_cluster.members[0].client_url
+
+        def test_last(etcd_cluster, etcd_pki):
+            assert etcd_cluster.token in SHARED and etcd_pki is etcd_cluster.pki
+        """,
+    )
+    ran = run("-p", "no:randomly", binary, report=False)
+    ran.result.assert_outcomes(passed=8)
+    assert "etcd that was replaced" not in ran.out
+
+
 def test_a_shared_cluster_with_a_new_member_is_replaced(run: Runner, binary: str) -> None:
     run.write(
         test_it="""
