@@ -109,7 +109,7 @@ def not_read(place: SourceLine, what: str) -> UsageError:
     """Return the error for a start of etcd that is recognised and not read."""
     return UsageError(
         f"{place}: {what} is not read: pass the command line of the running etcd instead (the output of "
-        "cat /proc/PID/environ /proc/PID/cmdline), or no declaration but --etcd-endpoint"
+        "cat /proc/PID/environ /proc/PID/cmdline), or --etcd-endpoint without a declaration"
     )
 
 
@@ -195,7 +195,7 @@ def split_script(script: Word, variables: Mapping[str, Variable], expansion: Exp
         command, place = piece.replace("\\\n", ""), script.place.below(line)
         line += piece.count("\n") + 1
         if "\n" in command:
-            raise not_read(place, "several commands of a shell, or a word over several lines")
+            raise not_read(place, "a script of several commands or lines")
         # A NUL keeps the place of each reference while shlex splits.
         references = _REFERENCE.finditer(command)
         for word in split_line(_REFERENCE.sub("\0", command), place, _OPERATORS):

@@ -155,7 +155,7 @@ def test_mounts(tmp_path: Path) -> None:
         ),
         (
             _pod(_container(command=["sh", "-c", SCRIPT])),
-            "several commands of a shell.* is not read: pass the",
+            "a script of several commands.* is not read: pass the",
         ),
         (
             _pod(_container(command=["sh", "-c", "exec etcd $@", "sh", "--name=a"])),
