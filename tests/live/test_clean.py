@@ -32,7 +32,11 @@ def _judged(cluster: Cluster) -> list[CheckResult]:
 def test_containers(etcd_image: str, size: int) -> None:
     with start_container(ClusterConfig(size=size), etcd_image) as cluster:
         results = _judged(cluster)
-    assert found(results) == _nothing_but(warned(cluster.version)), explain(results)
+    # etcd's log has the address of Docker's bridge.
+    unknown = {role: {"mtls.log-tells-the-same"} for role in ("client", "peer")}
+    assert found(results) == {**_nothing_but(warned(cluster.version)), "not-verified": unknown}, explain(
+        results
+    )
     assert Counter(result.outcome for result in results)[Outcome.CONFORMS] > 40 * size
 
 
