@@ -8,7 +8,7 @@ from pathlib import Path
 
 from timing import Timed, alternate, command
 
-from pytest_etcdtls.cluster.container import engine_problem, image_present
+from pytest_etcdtls.cluster.engine import engine_problem, image_present
 from pytest_etcdtls.cluster.sources import EtcdSource
 
 

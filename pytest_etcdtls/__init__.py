@@ -13,8 +13,9 @@ from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
+    from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.member import Member
+    from pytest_etcdtls.cluster.presets import PRESETS, Preset
     from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
     from pytest_etcdtls.conforming import prove_check
     from pytest_etcdtls.credentials import Credential, Credentials, WriteRefusedError
@@ -53,8 +54,9 @@ _MODULES = {
     "pki.profile": ("CLIENT", "CALayout", "Identity", "PEER", "PKIPlan", "SERVER", "KeyType", "Profile"),
     "pki.bundle": ("ClusterPKI",),
     "cluster.cluster": ("Cluster",),
-    "cluster.config": ("PRESETS", "ClusterConfig", "Preset"),
+    "cluster.config": ("ClusterConfig",),
     "cluster.member": ("Member",),
+    "cluster.presets": ("PRESETS", "Preset"),
     "cluster.testcontainer": ("EtcdTLSContainer",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Observer",),
@@ -169,7 +171,8 @@ def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False, **
     """
     from pytest_etcdtls.cluster.cluster import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.sources import ClusterRequest, find_etcd
+    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.cluster.sources import find_etcd
 
     request = ClusterRequest.read(config, changes)
     return start(request.config(ClusterConfig()), request.source(find_etcd), keep=keep)

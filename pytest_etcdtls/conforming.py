@@ -35,14 +35,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
 from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, loopback_addresses, write_pki
-from pytest_etcdtls.cluster.member import Member, build_target
+from pytest_etcdtls.cluster.member import Member, OwnedMembers
+from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.observer import Network, Observer, find_fact
@@ -203,15 +203,12 @@ def recorded(name: str) -> Recorded:
                 pki_root=directory / "pki",
                 files=FileNames.of_member(pki, member),
                 server=cast("Any", None),
-                listens=frozenset(),
             )
         )
-    cluster = SimpleNamespace(
-        version=version, origin="process", source="etcd", config=config, pki=pki, members=members, user=None
-    )
+    etcd = EtcdSource(kind="process", location="etcd", version=version, why="it was recorded")
     return Recorded(
         name,
-        replace(build_target(cast("Any", cluster)), logs={}),
+        replace(OwnedMembers(etcd=etcd, config=config, pki=pki, members=members).target(), logs={}),
         answers,
         {its_name: der for der, its_name in certificate_names(pki).items()},
         datetime.now(UTC),

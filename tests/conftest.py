@@ -85,7 +85,7 @@ def _by_version(binaries: list[Path]) -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.container import engine
+    from pytest_etcdtls.cluster.engine import engine
     from pytest_etcdtls.errors import UsageError
 
     try:

@@ -1,7 +1,4 @@
-"""Administration of an owned etcd: health, users, roles, members.
-
-:class:`Condition` compares a running cluster with the one that was started.
-"""
+"""Administration of an owned etcd over its JSON gateway: health, users, roles, members."""
 
 from __future__ import annotations
 
@@ -13,16 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
 from pytest_etcdtls.untrusted import printable, read_json
-
-if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.member import Member
-
 
 _SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
@@ -65,7 +57,7 @@ class Gateway:
             ClusterStartError: if etcd refuses.
         """
         message = {"name": user[0], "password": user[1]}
-        self._token = str(_call(self, "auth/authenticate", message).get("token"))
+        self._token = str(call(self, "auth/authenticate", message).get("token"))
 
     def health(self) -> str | None:
         """Request ``/health``; return the problem, ``None`` if the member is healthy."""
@@ -123,12 +115,6 @@ class Gateway:
         return http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
 
 
-def gateway_of(member: Member) -> Gateway:
-    """Return a client of the member's HTTP endpoints with the cluster's client certificate."""
-    url = member.client_http_url or member.client_url
-    return Gateway(url, member.file("client.crt"), member.file("client.key"))
-
-
 def enable_authentication(gateway: Gateway) -> tuple[str, str]:
     """Create the user ``root`` with the role ``root``, enable authentication, return name and password.
 
@@ -136,14 +122,19 @@ def enable_authentication(gateway: Gateway) -> tuple[str, str]:
         ClusterStartError: if etcd refuses.
     """
     password = secrets.token_urlsafe(18)
-    _call(gateway, "auth/user/add", {"name": USER, "password": password})
-    _call(gateway, "auth/role/add", {"name": USER})
-    _call(gateway, "auth/user/grant", {"user": USER, "role": USER})
-    _call(gateway, "auth/enable", {})
+    call(gateway, "auth/user/add", {"name": USER, "password": password})
+    call(gateway, "auth/role/add", {"name": USER})
+    call(gateway, "auth/user/grant", {"user": USER, "role": USER})
+    call(gateway, "auth/enable", {})
     return USER, password
 
 
-def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
+def call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Call a method (``auth/user/add``) and return the response.
+
+    Raises:
+        ClusterStartError: if etcd refuses.
+    """
     try:
         status, answer = gateway.post(f"/v3/{method}", message)
     except (OSError, http.client.HTTPException) as error:
@@ -157,15 +148,14 @@ def _problem(status: int, answer: dict[str, Any]) -> str:
     return f"status {status}, {answer.get('message') or answer.get('error') or answer}"
 
 
-def add_learner(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+def add_learner(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
     """Add a member as a learner, which has no vote, unless it is one already.
 
     A member that joins before the others have decided on a version of the cluster ends at once
     ("incompatible with current running cluster"), so it is added only after that.
 
     Args:
-        member: a running member, to which the requests go.
-        gateway: its client, logged in if authentication is enabled.
+        gateway: the client of a running member, logged in if authentication is enabled.
         peer_urls: the advertised peer URLs of the new member.
         seconds: time for which the change is tried again while etcd is not available for it.
 
@@ -180,26 +170,26 @@ def add_learner(member: Member, gateway: Gateway, peer_urls: Sequence[str], seco
         learner = {"peerURLs": list(peer_urls), "isLearner": True}
         return None if listed else gateway.post("/v3/cluster/member/add", learner)
 
-    _change_members(member, gateway, peer_urls, seconds, add, "added")
+    _change_members(gateway, peer_urls, seconds, add, "added")
 
 
-def promote_member(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+def promote_member(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
     """Give a learner a vote, unless it has one already. It takes and raises what :func:`add_learner` does."""
 
     def promote(listed: _Listed) -> _Answer | None:
         voting = any(not each.get("isLearner") for each in listed)
         return None if voting else gateway.post("/v3/cluster/member/promote", {"ID": listed[0]["ID"]})
 
-    _change_members(member, gateway, peer_urls, seconds, promote, "made a voting member")
+    _change_members(gateway, peer_urls, seconds, promote, "made a voting member")
 
 
-def remove_member(member: Member, gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
+def remove_member(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> None:
     """Remove a member, unless it is gone already. It takes and raises what :func:`add_learner` does."""
 
     def remove(listed: _Listed) -> _Answer | None:
         return gateway.post("/v3/cluster/member/remove", {"ID": listed[0]["ID"]}) if listed else None
 
-    _change_members(member, gateway, peer_urls, seconds, remove, "removed")
+    _change_members(gateway, peer_urls, seconds, remove, "removed")
 
 
 _Listed = Sequence[Mapping[str, Any]]
@@ -207,7 +197,6 @@ _Listed = Sequence[Mapping[str, Any]]
 
 
 def _change_members(
-    member: Member,
     gateway: Gateway,
     peer_urls: Sequence[str],
     seconds: float,
@@ -234,108 +223,6 @@ def _change_members(
         if not later or time.monotonic() > deadline:
             raise ClusterStartError(
                 f"the member with peer URL {', '.join(peer_urls)} cannot be {done}: "
-                f"{member.name} at {member.client_url} says: {problem}"
+                f"etcd at {gateway.url} says: {problem}"
             )
-        member.server.wait(_PAUSE_SECONDS)
-
-
-class Condition:
-    """Compares a cluster with what it was when it came up.
-
-    It takes one to two milliseconds for a cluster of processes, the first time a handshake more: the
-    connection to the first member is kept between the comparisons.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        """Remember the files of the cluster, which has just come up."""
-        self._cluster = cluster
-        self._files = _contents(cluster.pki_directory)
-        self._started = self._members()
-        self._connection: http.client.HTTPConnection | None = None
-
-    def difference(self) -> str:
-        """Return how the cluster differs from what was started, empty if it does not."""
-        if self._cluster.paused:
-            return f"{', '.join(self._cluster.paused)} is paused"
-        for member in self._cluster.members:
-            try:
-                if not member.running:
-                    return f"{member.name} is not running"
-            except OSError as error:
-                return f"{member.name} cannot be found: {error}"
-        return self._replaced_members() or self._other_files() or self._other_members()
-
-    def close(self) -> None:
-        """Close the connection. It is opened again when it is needed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _members(self) -> dict[str, tuple[str, ...]]:
-        """Return what each member runs, by name."""
-        return {one.name: (self._cluster.source, *one.argv) for one in self._cluster.members}
-
-    def _replaced_members(self) -> str:
-        now = self._members()
-        if now.keys() != self._started.keys():
-            return f"members {', '.join(now)} instead of {', '.join(self._started)}"
-        changed = [name for name, runs in now.items() if runs != self._started[name]]
-        return f"{', '.join(changed)} was started with another command line" if changed else ""
-
-    def _other_files(self) -> str:
-        try:
-            now = _contents(self._cluster.pki_directory)
-        except OSError as error:
-            return f"its files cannot be read: {error}"
-        changed = sorted(
-            str(path.relative_to(self._cluster.pki_directory))
-            for path in self._files.keys() | now.keys()
-            if self._files.get(path) != now.get(path)
-        )
-        return f"other files: {', '.join(changed)}" if changed else ""
-
-    def _other_members(self) -> str:
-        """Compare the member list, unless the cluster may refuse its own client."""
-        if not self._cluster.config.expects_health:
-            return ""
-        try:
-            status, body = self._list_members()
-        except (OSError, http.client.HTTPException) as error:
-            return f"{self._cluster.members[0].name} does not answer: {type(error).__name__}: {error}"
-        if status != HTTPStatus.OK:
-            return ""  # with authentication enabled, etcd may refuse the list to a client without a token
-        try:
-            answer = read_json(body)
-        except UnreadableJSONError:
-            answer = None
-        listed = answer.get("members") if isinstance(answer, dict) else None
-        if not isinstance(listed, list):
-            return f"{self._cluster.members[0].name} answers {printable(body[:80])}"
-        # A member that was added and has not started has no name.
-        names = sorted(str(one.get("name", "")) for one in listed if isinstance(one, dict))
-        started = sorted(member.name for member in self._cluster.members)
-        return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
-
-    def _list_members(self) -> tuple[int, bytes]:
-        if self._connection is not None:
-            try:
-                return self._exchange(self._connection)
-            except (OSError, http.client.HTTPException):
-                self.close()  # the member was restarted, or has closed an idle connection
-        self._connection = gateway_of(self._cluster.members[0]).connection()
-        try:
-            return self._exchange(self._connection)
-        except BaseException:
-            self.close()
-            raise
-
-    @staticmethod
-    def _exchange(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v3/cluster/member/list", json.dumps({}), headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-
-
-def _contents(directory: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+        time.sleep(_PAUSE_SECONDS)

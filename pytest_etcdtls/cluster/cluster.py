@@ -1,79 +1,44 @@
-"""An owned cluster: its directory, PKI and ports, its start and its end.
+"""An owned cluster: its members with their keys and certificates, and what can be changed while it runs.
 
-Nothing of a cluster outlives its owner, however that ends: a watchdog knows the directory before it is
-created, and finds processes by a mark in their environment and containers by their label. A port is free or
-not only when etcd binds it, so a start that finds one taken is made again with others. etcd's own log says
-when a member serves clients, because a connection to a port shows only that it is bound; where clients are
-accepted, ``/health`` is asked too.
+etcd's log says when a member serves clients; where clients are accepted, ``/health`` is asked too.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
-    Condition,
     Gateway,
     add_learner,
     enable_authentication,
-    gateway_of,
     promote_member,
     remove_member,
 )
-from pytest_etcdtls.cluster.config import (
-    ClusterConfig,
-    FileNames,
-    FlagSet,
-    MemberAddresses,
-    PortClaim,
-    PortTakenError,
-    claim_ports,
-    command_line,
-    loopback_addresses,
-    member_flags,
-    ports_needed,
-    render,
-    write_pki,
-)
-from pytest_etcdtls.cluster.member import (
-    Member,
-    ReadinessLog,
-    Served,
-    build_target,
-    why_not_started,
-    with_last_line,
-)
-from pytest_etcdtls.cluster.process import ProcessBackend
+from pytest_etcdtls.cluster.config import ClusterConfig, loopback_addresses, ports_needed, write_pki
+from pytest_etcdtls.cluster.home import START_SECONDS, Home, Start
+from pytest_etcdtls.cluster.launch import MemberAddresses, with_last_line
+from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.command import without_variables
-from pytest_etcdtls.errors import ClusterStartError, EtcdFailedError, UsageError, blocked_sockets
+from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import printable, read_json, shell_word
 
 if TYPE_CHECKING:
     import httpx
 
-    from pytest_etcdtls.cluster.container import ContainerBackend
 
-START_SECONDS = 30.0
-"""Seconds that a cluster may take to start on a busy machine."""
-
-_GLANCE_SECONDS = 0.005
-_HEALTH_GLANCE_SECONDS = 0.05
-_LOG_LINES = 40
-
-_ATTEMPTS = 5
-"""Number of attempts to start with other ports if a port turns out to be taken."""
+_PASSWORD = "root-password"  # noqa: S105 - name of the file that has it
 
 
 def start_cluster(
@@ -100,19 +65,8 @@ def start_cluster(
             generated.
         ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
     """
-    try:
-        home = GuardedDirectory(directory)
-    except OSError as error:
-        raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
-    backend: ProcessBackend | ContainerBackend
-    if source.kind == "container":
-        # Imported here: the container libraries are slow to import, and processes do not need them.
-        from pytest_etcdtls.cluster.container import ContainerBackend
-
-        backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
-    else:
-        backend = ProcessBackend(source.location, home)
-    return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds, is_given_up=is_given_up)
+    home = Home(source, directory, address=config.host, keep=keep)
+    return Cluster(config, home, seconds=seconds, is_given_up=is_given_up)
 
 
 class Cluster:
@@ -121,7 +75,6 @@ class Cluster:
     Attributes:
         config: the configuration that it was started with.
         pki: the keys and certificates that were generated for it.
-        version: version as ``etcd --version`` prints it: ``3.6.16``.
         members: the members in the order ``m0``, ``m1`` ...
         user: name and password of the administrator if authentication is enabled. They are never printed.
         directory: directory of all files of the cluster on this host (0700).
@@ -131,45 +84,23 @@ class Cluster:
     pki: ClusterPKI
 
     def __init__(
-        self,
-        config: ClusterConfig,
-        version: str,
-        backend: ProcessBackend | ContainerBackend,
-        home: GuardedDirectory,
-        *,
-        keep: bool,
-        seconds: float,
-        is_given_up: Callable[[], bool] = bool,
+        self, config: ClusterConfig, home: Home, *, seconds: float, is_given_up: Callable[[], bool] = bool
     ) -> None:
         """Start the cluster in its directory; :func:`start_cluster` describes the arguments."""
         self.config = config
-        self.version = version
         self.members: tuple[Member, ...] = ()
         self.user: tuple[str, str] | None = None
         self.directory = home.path
-        self.pki_directory = home.path / "pki"
-        self._backend = backend
+        self.pki_directory = home.pki
         self._home = home
-        self._keep = keep
         self._seconds = seconds
-        self._claims: list[PortClaim] = []
+        self._is_given_up = is_given_up
         self._alone = config.size == 1
         self._named = config.size
         self._paused: set[str] = set()
-        self._is_given_up = is_given_up
-        try:
+        with home.coming_up(self._etcd):
             self._come_up()
-        except OSError as error:
-            self._remove()
-            raise ClusterStartError(f"{self._etcd} did not come up: {error}") from error
-        except BaseException as error:
-            self._remove()
-            if blocked := blocked_sockets(error):
-                raise ClusterStartError(f"{self._etcd} did not come up: {blocked}") from error
-            raise
-        self._condition = Condition(self)
-        if keep:
-            home.watchdog.dismiss()
+        self._condition = _Condition(self)
 
     def __enter__(self) -> Self:
         """Return the cluster."""
@@ -180,14 +111,19 @@ class Cluster:
         self.stop()
 
     @property
+    def version(self) -> str:
+        """Version as ``etcd --version`` prints it: ``3.6.16``."""
+        return self._home.etcd.version
+
+    @property
     def origin(self) -> Literal["process", "container"]:
         """The kind of backend that runs it."""
-        return self._backend.origin
+        return self._home.etcd.kind
 
     @property
     def source(self) -> str:
         """Path of the binary or name of the image."""
-        return self._backend.source
+        return self._home.etcd.location
 
     @property
     def _etcd(self) -> str:
@@ -200,7 +136,10 @@ class Cluster:
 
     def target(self, label: str | None = None) -> Target:
         """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
-        return build_target(self, label)
+        owned = OwnedMembers(
+            etcd=self._home.etcd, config=self.config, pki=self.pki, members=self.members, user=self.user
+        )
+        return owned.target(label)
 
     def difference(self) -> str:
         """Return how the cluster differs from the one that was started, empty if it does not.
@@ -227,15 +166,15 @@ class Cluster:
         It may be called repeatedly.
         """
         self._condition.close()
-        if self._keep:
-            self._backend.abandon()
-            self._release_ports()
-        else:
-            self._remove()
+        for index, member in enumerate(self.members):
+            if member.name in self._paused:  # an engine does not stop a paused container
+                with suppress(OSError):
+                    self.resume_member(index)
+        self._home.stop()
 
     def stop_member(self, index: int) -> None:
         """Stop one member. Its data is kept."""
-        self._backend.stop([self.members[index].name])
+        self._home.stop_servers([self.members[index].name])
 
     def start_member(self, index: int, *, wait: bool = True) -> None:
         """Start a stopped member again and, if ``wait`` is set, wait until it serves clients.
@@ -245,9 +184,9 @@ class Cluster:
             OSError: without ``wait``, if it cannot be run.
         """
         if wait:
-            self._launch(self.members[index])
+            self._start([self.members[index]])
         else:
-            self.members[index].start()
+            self.members[index].server.start()
 
     def restart_member(self, index: int) -> None:
         """Stop one member and start it again with the current files."""
@@ -256,8 +195,8 @@ class Cluster:
 
     def restart(self) -> None:
         """Stop all members and start them again together."""
-        self._backend.stop([member.name for member in self.members])
-        self._launch(*self.members)
+        self._home.stop_servers([member.name for member in self.members])
+        self._start(self.members)
 
     def upgrade_member(self, index: int, source: EtcdSource) -> None:
         """Stop one member and start it again on its data with another etcd, with the flags of that version.
@@ -277,8 +216,8 @@ class Cluster:
                 f"{source.location}, which is for a {source.kind}: processes are upgraded to another binary, "
                 "containers to another image"
             )
-        self._backend.use(source.location, source.version)
-        self.version, self._flags = source.version, self._backend.flags()
+        source.flags()  # before the member is stopped, in case that etcd is not there
+        self._home.etcd = source
         self._replace(index)
 
     def _replace(self, index: int) -> None:
@@ -286,7 +225,7 @@ class Cluster:
         self.stop_member(index)
         replaced = self._member([member.addresses for member in self.members], index)
         self.members = (*self.members[:index], replaced, *self.members[index + 1 :])
-        self._launch(replaced)
+        self._start([replaced])
 
     def add_member(self) -> Member:
         """Add a voting member with certificates of its own, wait until it serves clients, and return it.
@@ -303,23 +242,21 @@ class Cluster:
             self._replace(0)
         name = f"m{self._named}"
         self._named += 1
-        before = self.pki.files(with_ca_keys=self._keep)
-        self.pki = self.pki.with_member(self._backend.names(name))
-        after = self.pki.files(with_ca_keys=self._keep)
+        before = self.pki.files(with_ca_keys=self._home.keep)
+        self.pki = self.pki.with_member(self._home.backend.names(name))
+        after = self.pki.files(with_ca_keys=self._home.keep)
         write_files(self.pki_directory, {path: after[path] for path in after.keys() - before.keys()})
-        claim = claim_ports(ports_needed(self.config), self.config.host, skip=len(self._claims))
-        self._claims.append(claim)
-        own = self._backend.reached_at(loopback_addresses(self.config, name, iter(claim.ports)))
+        ports = iter(self._home.claim(ports_needed(self.config)))
+        own = self._home.backend.reached_at(loopback_addresses(self.config, name, ports))
         addresses = [*(member.addresses for member in self.members), own]
         added = self._member(addresses, len(self.members), joins=True)
         try:
             # Without a vote until it runs: with one, the others would have no quorum until then.
             self._change_members(own, self.members, add_learner)
-            launch = Launch(self._etcd, self._seconds)
-            launch.start([added], one_by_one=False)
+            start = Start(self._etcd, self._seconds)
+            start.run([added.server])
             self._change_members(own, self.members, promote_member)
-            if self.config.expects_health:
-                launch.await_health([*self.members, added])
+            self._await_health(start, [*self.members, added])
         except BaseException:
             self._forget(name)
             with suppress(ClusterStartError):  # the first error says more
@@ -347,22 +284,19 @@ class Cluster:
         self._change_members(leaving.addresses, others, remove_member)
         self.members = others
         self._forget(leaving.name)
-        if self.config.expects_health:
-            Launch(self._etcd, self._seconds).await_health(others)
+        self._await_health(Start(self._etcd, self._seconds), others)
 
     def _forget(self, name: str) -> None:
         """Stop a member for good, and remove its data and its keys."""
         self._paused.discard(name)
-        self._backend.drop(name)
+        self._home.drop(name)
         self.pki = self.pki.without_member(name)
-        for directory in (self.directory, self.pki_directory):
-            shutil.rmtree(directory / name, ignore_errors=True)
 
     def _change_members(
         self,
         addresses: MemberAddresses,
         others: Sequence[Member],
-        change: Callable[[Member, Gateway, Sequence[str], float], None],
+        change: Callable[[Gateway, Sequence[str], float], None],
     ) -> None:
         """Change the member list by a function of :mod:`pytest_etcdtls.cluster.admin`."""
         running = next((m for m in others if m.running and m.name not in self._paused), None)
@@ -370,8 +304,8 @@ class Cluster:
             raise ClusterStartError(
                 f"the members of the cluster cannot be changed for {addresses.name}: no other runs"
             )
-        peer_urls = self._backend.listens_on(addresses).advertise_peer
-        change(running, self.gateway(running), peer_urls, self._seconds)
+        peer_urls = self._home.backend.listens_on(addresses).advertise_peer
+        change(self.gateway(running), peer_urls, self._seconds)
 
     def gateway(self, member: Member) -> Gateway:
         """Return a client of a member's HTTP endpoints, logged in if authentication is enabled.
@@ -379,7 +313,7 @@ class Cluster:
         Raises:
             ClusterStartError: if etcd refuses the administrator.
         """
-        gateway = gateway_of(member)
+        gateway = member.gateway()
         if self.user is None:
             return gateway
         # etcd's gateway refuses every certificate with a common name where authentication is enabled
@@ -457,9 +391,8 @@ class Cluster:
             urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
             served = ", ".join(url for url in urls if url is not None)
             lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
-        stop = f"{self._backend.stop_command()}; rm -rf {shell_word(str(self.directory))}"
         lines += ["  talk to it:", *(f"    {line}" for line in self._client_commands())]
-        return "\n".join([*lines, "  stop it:", f"    {stop}"])
+        return "\n".join([*lines, "  stop it:", f"    {self._home.stop_command()}"])
 
     def _client_commands(self) -> list[str]:
         member = self.members[0]
@@ -468,7 +401,7 @@ class Cluster:
         )
         endpoints = ",".join(m.client_url for m in self.members)
         # Other users can read the arguments of a process, but not its environment.
-        password = f"$(cat {shell_word(str(self._password_file))})"
+        password = f"$(cat {shell_word(str(self.directory / _PASSWORD))})"
         user = [f'ETCDCTL_USER="root:{password}"'] if self.user else []
         begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
         url = member.client_http_url or member.client_url
@@ -478,223 +411,140 @@ class Cluster:
             f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
         ]
 
-    @property
-    def _password_file(self) -> Path:
-        return self.directory / "root-password"
-
     def _come_up(self) -> None:
-        self._flags = self._backend.flags()
-        names = [self._backend.names(f"m{index}") for index in range(self.config.size)]
+        config, home = self.config, self._home
+        home.etcd.flags()  # before keys are generated, in case that etcd is not there
+        names = [home.backend.names(f"m{index}") for index in range(config.size)]
         try:
-            self.pki = ClusterPKI.generate(self.config.pki, names)
+            self.pki = ClusterPKI.generate(config.pki, names)
         except ValueError as error:
             raise UsageError(f"the PKI that the cluster shall have cannot be generated: {error}") from error
-        write_pki(self.pki, self.config, self.pki_directory, with_ca_keys=self._keep)
-        for attempt in range(_ATTEMPTS):
-            self._backend.prepare()
-            self._claim_ports(attempt)
-            try:
-                self._launch(*self.members, one_by_one=True)
-                break
-            except PortTakenError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                self._backend.discard()
-                for member in self.members:
-                    shutil.rmtree(self.directory / member.name, ignore_errors=True)
-                self._release_ports()
-        if self.config.authentication:
-            self.user = enable_authentication(gateway_of(self.members[0]))
-            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(self.user[1])
+        write_pki(self.pki, config, home.pki, with_ca_keys=home.keep)
+        home.start(ports_needed(config) * config.size, self._start_members)
+        if config.authentication:
+            self.user = enable_authentication(self.members[0].gateway())
+            write_files(self.directory, {PurePosixPath(_PASSWORD): self.user[1].encode()})
 
-    def _claim_ports(self, attempt: int) -> None:
-        """Claim ports, and create the members that listen on them."""
-        needed = ports_needed(self.config) * self.config.size
-        claim = claim_ports(needed, self.config.host, skip=attempt)
-        self._claims.append(claim)
-        ports = iter(claim.ports)
-        addresses = [
-            self._backend.reached_at(loopback_addresses(self.config, f"m{index}", ports))
-            for index in range(self.config.size)
-        ]
-        self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
+    def _start_members(self, ports: Sequence[int]) -> None:
+        """Create the members that listen on these ports, and start them."""
+        free, size = iter(ports), self.config.size
+        reached_at = self._home.backend.reached_at
+        addresses = [reached_at(loopback_addresses(self.config, f"m{index}", free)) for index in range(size)]
+        self.members = tuple(self._member(addresses, index) for index in range(size))
+        self._start(self.members, one_by_one=True)
 
     def _member(self, addresses: Sequence[MemberAddresses], index: int, *, joins: bool = False) -> Member:
         return build_member(
-            self._backend,
-            self.config,
-            self._flags,
-            self.pki,
-            addresses,
-            index,
-            home=self._home,
-            alone=self._alone,
-            joins=joins,
+            self._home, self.config, self.pki, addresses, index, alone=self._alone, joins=joins
         )
 
-    def _launch(self, *members: Member, one_by_one: bool = False) -> None:
-        launch = Launch(self._etcd, self._seconds, self._is_given_up)
-        launch.start(members, one_by_one=one_by_one)
+    def _start(self, members: Sequence[Member], *, one_by_one: bool = False) -> None:
+        start = Start(self._etcd, self._seconds, self._is_given_up)
+        start.run([member.server for member in members], one_by_one=one_by_one)
+        self._await_health(start, members)
+
+    def _await_health(self, start: Start, members: Sequence[Member]) -> None:
         if self.config.expects_health:
-            launch.await_health(members)
-
-    def _remove(self) -> None:
-        """Remove the cluster completely. It may be called repeatedly, also after an interruption."""
-        for index, member in enumerate(self.members):
-            if member.name in self._paused:  # an engine does not stop a paused container
-                with suppress(OSError):
-                    self.resume_member(index)
-        self._backend.discard()
-        self._release_ports()
-        self._home.remove()
-
-    def _release_ports(self) -> None:
-        for claim in self._claims:
-            claim.release()
+            start.await_health({member.server: member.gateway().health for member in members})
 
 
-def build_member(
-    backend: ProcessBackend | ContainerBackend,
-    config: ClusterConfig,
-    known: FlagSet,
-    pki: ClusterPKI,
-    addresses: Sequence[MemberAddresses],
-    index: int,
-    *,
-    home: GuardedDirectory,
-    alone: bool,
-    joins: bool = False,
-) -> Member:
-    """Return a member that can be started.
+class _Condition:
+    """Compares a cluster with what it was when it came up.
 
-    Args:
-        backend: runs it.
-        config: the cluster's configuration.
-        known: the flags of this version of etcd.
-        pki: the keys and certificates, which are written already.
-        addresses: URLs of all members as seen from this host.
-        index: index of this member in ``addresses``.
-        home: the cluster's directory. Its token is ``--initial-cluster-token``.
-        alone: it is the only member, and will be.
-        joins: it was added to a cluster that runs.
-
-    Raises:
-        UsageError: if this version of etcd does not support the configuration.
-    """
-    own = addresses[index]
-    inside = [backend.listens_on(reached) for reached in addresses]
-    paths, files = backend.paths(own.name), FileNames.of_member(pki, own.name)
-    flags = member_flags(
-        config, known, inside, index, paths, files, token=home.token, alone=alone, joins=joins
-    )
-    directory = home.path / own.name
-    directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
-    config_file = directory / "etcd.conf.yml" if config.config_file else None
-    if config_file is not None:
-        config_file.write_text(render(flags, config, paths))
-    argv = command_line(backend.program, flags, config, paths)
-    variables = {name: paths.fill_in(value) for name, value in config.environment.items()}
-    return Member(
-        addresses=own,
-        argv=argv,
-        pki_root=home.path / "pki",
-        files=files,
-        server=backend.server(own, argv, variables, config_file),
-        listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
-        variables=variables,
-        config_file=config_file,
-        sees_pki_root=backend.sees_host_files,
-    )
-
-
-class Launch:
-    """One start of one or more members.
-
-    Args:
-        description: of the start, for messages.
-        seconds: time that the whole start may take.
-        is_given_up: as for :func:`start_cluster`.
+    It takes one to two milliseconds for a cluster of processes, the first time a handshake more: the
+    connection to the first member is kept between the comparisons.
     """
 
-    def __init__(self, description: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
-        self._description = description
-        self._seconds = seconds
-        self._is_given_up = is_given_up
-        self._deadline = time.monotonic() + seconds
+    def __init__(self, cluster: Cluster) -> None:
+        """Remember the files of the cluster, which has just come up."""
+        self._cluster = cluster
+        self._files = _contents(cluster.pki_directory)
+        self._started = self._members()
+        self._connection: http.client.HTTPConnection | None = None
 
-    def start(self, members: Sequence[Member], *, one_by_one: bool) -> None:
-        """Start members and wait until etcd's own log says that they serve clients.
-
-        Args:
-            members: the members to start.
-            one_by_one: start each member when the port of the previous one answers; for members without
-                data. Each asks the others whether it was a member before, and a bound port that does not
-                answer yet delays it by one second.
-
-        Raises:
-            PortTakenError: if a port is taken.
-            ClusterStartError: if a member ends, or the deadline passes.
-        """
-        for member in members:
+    def difference(self) -> str:
+        """Return how the cluster differs from what was started, empty if it does not."""
+        if self._cluster.paused:
+            return f"{', '.join(self._cluster.paused)} is paused"
+        for member in self._cluster.members:
             try:
-                member.start()
+                if not member.running:
+                    return f"{member.name} is not running"
             except OSError as error:
-                raise self._failure(member, f"it cannot be run: {error}") from error
-            if one_by_one and member is not members[-1]:
-                self._await(
-                    [member], lambda readiness: readiness.serves_peers, "its peer port does not answer"
-                )
-        self.await_served(members)
+                return f"{member.name} cannot be found: {error}"
+        return self._replaced_members() or self._other_files() or self._other_members()
 
-    def await_served(self, members: Sequence[Member]) -> None:
-        """Wait until the log of every member says that it serves clients. It raises as :meth:`start` does."""
-        self._await(members, lambda readiness: readiness.ready, "it does not serve clients")
+    def close(self) -> None:
+        """Close the connection. It is opened again when it is needed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    def await_health(self, members: Sequence[Member]) -> None:
-        """Wait until every member reports itself healthy on an authenticated ``/health``.
+    def _members(self) -> dict[str, tuple[str, ...]]:
+        """Return what each member runs, by name."""
+        return {one.name: (self._cluster.source, *one.argv) for one in self._cluster.members}
 
-        Raises:
-            ClusterStartError: if a member ends, or the deadline passes.
-        """
-        for member in members:
-            gateway = gateway_of(member)
-            while (problem := gateway.health()) is not None:
-                if self._is_over():
-                    raise self._failure(member, f"not healthy after {self._seconds:g} s: {problem}")
-                if member.server.wait(_HEALTH_GLANCE_SECONDS):
-                    raise self._failure(member, f"it has ended; last answer: {problem}")
+    def _replaced_members(self) -> str:
+        now = self._members()
+        if now.keys() != self._started.keys():
+            return f"members {', '.join(now)} instead of {', '.join(self._started)}"
+        changed = [name for name, runs in now.items() if runs != self._started[name]]
+        return f"{', '.join(changed)} was started with another command line" if changed else ""
 
-    def _await(
-        self, members: Sequence[Member], reached: Callable[[ReadinessLog], bool], problem: str
-    ) -> None:
-        pending = list(members)
-        while pending := [member for member in pending if not self._reached(member, reached)]:
-            if self._is_over():
-                raise self._failure(pending[0], f"{problem} after {self._seconds:g} s")
-            # wait returns at once when the member ends; its log is read in between.
-            pending[0].server.wait(_GLANCE_SECONDS)
-
-    def _is_over(self) -> bool:
-        return time.monotonic() > self._deadline or self._is_given_up()
-
-    def _reached(self, member: Member, reached: Callable[[ReadinessLog], bool]) -> bool:
-        # In this order, so that the last lines of a member that has ended are read.
-        ended = not member.running
-        readiness = member.readiness()
-        if readiness.address_in_use:
-            raise PortTakenError(str(self._failure(member, "one of its ports is taken")))
-        if ended:
-            raise self._failure(member, f"it ended with status {member.server.exit_status}")
-        return reached(readiness)
-
-    def _failure(self, member: Member, happened: str) -> EtcdFailedError:
-        """Return an error that ends with the last lines of etcd's log."""
-        attempted = f"{self._description}, member {member.name} at {member.client_url}"
-        tail = member.log().splitlines()[-_LOG_LINES:]
-        end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
-        reason, log = why_not_started(happened, member.log())
-        return EtcdFailedError(
-            f"{attempted} did not come up: {happened}; {end}", member=member.name, reason=reason, log=log
+    def _other_files(self) -> str:
+        try:
+            now = _contents(self._cluster.pki_directory)
+        except OSError as error:
+            return f"its files cannot be read: {error}"
+        changed = sorted(
+            str(path.relative_to(self._cluster.pki_directory))
+            for path in self._files.keys() | now.keys()
+            if self._files.get(path) != now.get(path)
         )
+        return f"other files: {', '.join(changed)}" if changed else ""
+
+    def _other_members(self) -> str:
+        """Compare the member list, unless the cluster may refuse its own client."""
+        if not self._cluster.config.expects_health:
+            return ""
+        try:
+            status, body = self._list_members()
+        except (OSError, http.client.HTTPException) as error:
+            return f"{self._cluster.members[0].name} does not answer: {type(error).__name__}: {error}"
+        if status != HTTPStatus.OK:
+            return ""  # with authentication enabled, etcd may refuse the list to a client without a token
+        try:
+            answer = read_json(body)
+        except UnreadableJSONError:
+            answer = None
+        listed = answer.get("members") if isinstance(answer, dict) else None
+        if not isinstance(listed, list):
+            return f"{self._cluster.members[0].name} answers {printable(body[:80])}"
+        # A member that was added and has not started has no name.
+        names = sorted(str(one.get("name", "")) for one in listed if isinstance(one, dict))
+        started = sorted(member.name for member in self._cluster.members)
+        return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
+
+    def _list_members(self) -> tuple[int, bytes]:
+        if self._connection is not None:
+            try:
+                return self._exchange(self._connection)
+            except (OSError, http.client.HTTPException):
+                self.close()  # the member was restarted, or has closed an idle connection
+        self._connection = self._cluster.members[0].gateway().connection()
+        try:
+            return self._exchange(self._connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _exchange(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v3/cluster/member/list", json.dumps({}), headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def _contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,30 +1,24 @@
-"""The configuration of an owned cluster, the presets, etcd's command line or file made of it, and its ports.
+"""The configuration of an owned cluster, and etcd's command line or file made of it.
 
-Size, PKI and every etcd flag that affects TLS. Ports are claimed against other processes on this host.
-
-The names of flags differ by version, so a command line is made from what the binary's ``--help`` lists
-(:class:`FlagSet`), and a setting without a flag there is an error instead of a cluster without the setting.
+Size, PKI and every etcd flag that affects TLS.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
 import yaml
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import version_key
-from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.cluster.etcd_flags import FlagSet
+from pytest_etcdtls.cluster.launch import MemberAddresses, MemberPaths
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, KeyType, PKIPlan
+from pytest_etcdtls.pki.profile import PKIPlan
 
 Scheme = Literal["https", "http"]
 
@@ -50,24 +44,6 @@ SECURITY_FIELDS = (
 _CLIENT_SECTION, _PEER_SECTION = "client-transport-security", "peer-transport-security"
 _LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
 _NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
-
-_PRINTED_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
-_HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)
-_UNDOCUMENTED = {
-    "unsafe-no-fsync": (3, 4, 10),
-    "client-cert-file": (3, 5, 0),
-    "client-key-file": (3, 5, 0),
-    "peer-client-cert-file": (3, 5, 0),
-    "peer-client-key-file": (3, 5, 0),
-}
-"""Flags that are missing in the output of ``etcd --help``, with the first version that has them."""
-
-MOST = 32
-"""Ports of one claim: enough for five members with five listeners, with some ports taken by others."""
-
-_BLOCK = 1 + MOST
-_FIRST_PORT = 20000
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,218 +152,6 @@ class ClusterConfig:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
 
 
-class Preset(Struct, frozen=True, kw_only=True):
-    """A correctly configured cluster.
-
-    Attributes:
-        name: its key in :data:`PRESETS`.
-        what: description of its configuration, one sentence.
-        config: its configuration. A version of etcd that lacks one of the flags cannot be started with it
-            (:class:`~pytest_etcdtls.errors.UsageError`).
-    """
-
-    name: str
-    what: str
-    config: ClusterConfig
-
-
-_DEFAULT = ClusterConfig()
-_DIALS_AS_CLIENT: Final[dict[str, Any]] = {"client_cert_file": "client.crt", "client_key_file": "client.key"}
-_DIALS_AS_PEER: Final[dict[str, Any]] = {
-    "peer_client_cert_file": "peer-client.crt",
-    "peer_client_key_file": "peer-client.key",
-}
-_AEAD_SUITES = (
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-)
-
-
-_KUBEADM = replace(_DEFAULT, pki=PKIPlan(layout=CALayout.KUBEADM), metrics="http")
-_SERVERS_ONLY = PKIPlan(
-    server=replace(SERVER, extended_key_usage=("serverAuth",)),
-    peer=replace(PEER, extended_key_usage=("serverAuth",)),
-)
-_HARDENED = replace(
-    _DEFAULT,
-    size=3,
-    pki=replace(_SERVERS_ONLY, layout=CALayout.PER_ROLE),
-    client_crl_file="crl.der",
-    peer_crl_file="empty-crl.der",
-    peer_cert_allowed_cn=str(PEER.common_name),
-    tls_min_version="TLS1.3",
-    **_DIALS_AS_CLIENT,
-    **_DIALS_AS_PEER,
-)
-
-_ALL = (
-    ("default", "mutual TLS on both ports, a CA for each, ECDSA P-256", _DEFAULT),
-    ("kubeadm", "kubeadm's files, names and single CA, RSA 2048; plain HTTP metrics on loopback", _KUBEADM),
-    ("kubeadm-three-nodes", "three control plane nodes as kubeadm sets them up", replace(_KUBEADM, size=3)),
-    ("one-ca", "one CA for servers, clients and peers", ClusterConfig(pki=PKIPlan(layout=CALayout.SHARED))),
-    (
-        "ca-per-role",
-        "one CA each for servers, clients and peers; the gateway dials with a client certificate",
-        ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE), **_DIALS_AS_CLIENT),
-    ),
-    (
-        "intermediate-ca",
-        "leaf certificates signed by an intermediate CA for each port",
-        ClusterConfig(pki=PKIPlan(layout=CALayout.INTERMEDIATE)),
-    ),
-    ("rsa-2048", "RSA keys, 2048 bits", ClusterConfig(pki=PKIPlan(key_type=KeyType.RSA_2048))),
-    ("rsa-4096", "RSA keys, 4096 bits", ClusterConfig(pki=PKIPlan(key_type=KeyType.RSA_4096))),
-    ("ecdsa-p384", "ECDSA keys on P-384", ClusterConfig(pki=PKIPlan(key_type=KeyType.ECDSA_P384))),
-    ("ed25519", "Ed25519 keys", ClusterConfig(pki=PKIPlan(key_type=KeyType.ED25519))),
-    ("three-members", "three members with the same settings", replace(_DEFAULT, size=3)),
-    ("ipv6", "listens on and advertises ::1", replace(_DEFAULT, host="::1")),
-    ("split-http", "separate client listeners for HTTP and gRPC", replace(_DEFAULT, client_http=True)),
-    ("metrics-on-loopback", "plain HTTP health and metrics on loopback", replace(_DEFAULT, metrics="http")),
-    ("metrics-over-https", "health and metrics with mutual TLS", replace(_DEFAULT, metrics="https")),
-    ("tls-1.3-only", "no version below TLS 1.3", replace(_DEFAULT, tls_min_version="TLS1.3")),
-    ("tls-1.2-only", "no version above TLS 1.2", replace(_DEFAULT, tls_max_version="TLS1.2")),
-    ("aead-suites", "suites without CBC in TLS 1.2", replace(_DEFAULT, cipher_suites=_AEAD_SUITES)),
-    (
-        "crl-without-entries",
-        "empty revocation lists on both ports",
-        replace(_DEFAULT, client_crl_file="empty-crl.der", peer_crl_file="empty-crl.der"),
-    ),
-    (
-        "crl-with-entries",
-        "a revocation list with one client",
-        replace(_DEFAULT, client_crl_file="crl.der"),
-    ),
-    (
-        "split-http-with-crl",
-        "a revocation list, separate client listeners for HTTP and gRPC",
-        replace(_DEFAULT, client_crl_file="crl.der", client_http=True),
-    ),
-    (
-        "peer-common-name",
-        "peers need the members' common name",
-        replace(_DEFAULT, peer_cert_allowed_cn=str(PEER.common_name)),
-    ),
-    (
-        "peer-hostname",
-        "peers need a hostname of the members",
-        replace(_DEFAULT, peer_cert_allowed_hostname="localhost"),
-    ),
-    (
-        "separate-client-certificates",
-        "server certificates for serving, other certificates for dialling",
-        ClusterConfig(pki=_SERVERS_ONLY, **_DIALS_AS_CLIENT, **_DIALS_AS_PEER),
-    ),
-    (
-        "config-file",
-        "all settings are in etcd's YAML configuration file",
-        replace(_DEFAULT, config_file=True),
-    ),
-    (
-        "authentication",
-        "authentication with users and roles is enabled",
-        replace(_DEFAULT, authentication=True),
-    ),
-    (
-        "authentication-without-common-name",
-        "authentication is enabled, and client certificates have no common name",
-        ClusterConfig(
-            authentication=True, pki=PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
-        ),
-    ),
-    (
-        "hardened",
-        "three members, a CA per role, separate certificates, peer names, revocation lists, TLS 1.3 only",
-        _HARDENED,
-    ),
-)
-
-PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
-    {name: Preset(name=name, what=what, config=config) for name, what, config in _ALL}
-)
-"""All presets by name. None has a violation on any etcd that supports it; see ``docs/presets.md``."""
-
-
-def printed_version(output: str) -> str | None:
-    """Return the version in the output of ``etcd --version``; ``None`` if it is not etcd's."""
-    match = _PRINTED_VERSION.search(output)
-    return match[1] if match else None
-
-
-class UnknownFlagError(UsageError):
-    """The version of etcd lacks a flag that the configuration needs."""
-
-
-class FlagSet(Struct, frozen=True):
-    """The flags of one version of etcd.
-
-    Attributes:
-        version: the version of etcd.
-        names: flag names without leading dashes.
-    """
-
-    version: str
-    names: frozenset[str]
-
-    @classmethod
-    def from_help(cls, version: str, text: str) -> Self:
-        """Parse the output of ``etcd --help``, and add the undocumented flags of the version."""
-        hidden = {name for name, first in _UNDOCUMENTED.items() if version_key(version) >= first}
-        return cls(version, frozenset(_HELP_FLAG.findall(text)) | hidden)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.names
-
-    def spell(self, name: str) -> str:
-        """Return the flag's name in this version of etcd. Up to 3.6 it may begin with ``experimental-``.
-
-        Raises:
-            UnknownFlagError: if this version of etcd has no such flag.
-        """
-        for candidate in (name, f"experimental-{name}"):
-            if candidate in self.names:
-                return candidate
-        raise UnknownFlagError(f"etcd {self.version} has no --{name}")
-
-
-class MemberAddresses(Struct, frozen=True, kw_only=True):
-    """The URLs of one member.
-
-    Attributes:
-        name: the member's name.
-        listen_client: ``--listen-client-urls``.
-        advertise_client: ``--advertise-client-urls``.
-        listen_peer: ``--listen-peer-urls``.
-        advertise_peer: ``--initial-advertise-peer-urls``, and the member's part of ``--initial-cluster``.
-        listen_metrics: ``--listen-metrics-urls``; empty for none.
-        listen_client_http: ``--listen-client-http-urls``; empty for none.
-    """
-
-    name: str
-    listen_client: tuple[str, ...]
-    advertise_client: tuple[str, ...]
-    listen_peer: tuple[str, ...]
-    advertise_peer: tuple[str, ...]
-    listen_metrics: tuple[str, ...] = ()
-    listen_client_http: tuple[str, ...] = ()
-
-    @property
-    def plain_client(self) -> tuple[str, ...]:
-        """The additional ``http`` client listener, if there is one on a port of its own."""
-        port = urlsplit(self.listen_client[0]).port
-        return tuple(url for url in self.listen_client[1:] if urlsplit(url).port != port)
-
-    def listening_at(self, other: Callable[[str], str]) -> Self:
-        """Return the addresses with what ``other`` returns for each URL to listen on."""
-        return structs.replace(
-            self,
-            listen_client=tuple(map(other, self.listen_client)),
-            listen_peer=tuple(map(other, self.listen_peer)),
-            listen_metrics=tuple(map(other, self.listen_metrics)),
-            listen_client_http=tuple(map(other, self.listen_client_http)),
-        )
-
-
 def ports_needed(config: ClusterConfig) -> int:
     """Return the number of ports that one member needs."""
     return 2 + config.plain_client_listener + (config.metrics is not None) + config.client_http
@@ -460,24 +224,6 @@ class Flag(Struct, frozen=True):
         return f"--{self.name}={self.value}"
 
 
-class MemberPaths(Struct, frozen=True, kw_only=True):
-    """The paths of a member's files, as etcd sees them.
-
-    Attributes:
-        data: ``--data-dir``.
-        pki: the PKI directory.
-        config_file: path of ``etcd.conf.yml``, whether or not it exists.
-    """
-
-    data: PurePosixPath
-    pki: PurePosixPath
-    config_file: PurePosixPath
-
-    def fill_in(self, text: str) -> str:
-        """Replace ``{pki}`` with the PKI directory."""
-        return text.replace("{pki}", str(self.pki))
-
-
 def member_flags(
     config: ClusterConfig,
     flags: FlagSet,
@@ -492,7 +238,7 @@ def member_flags(
 ) -> tuple[Flag, ...]:
     """Return the flags of one member, without ``extra_flags`` and ``--config-file``.
 
-    The arguments are those of :func:`~pytest_etcdtls.cluster.cluster.build_member`, as etcd sees them.
+    The arguments are those of :func:`~pytest_etcdtls.cluster.member.build_member`, as etcd sees them.
 
     Raises:
         UsageError: if this version of etcd does not support the configuration.
@@ -517,12 +263,10 @@ def member_flags(
     )
 
 
-def command_line(
-    program: str, flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths
-) -> tuple[str, ...]:
-    """Return the whole command line. It contains paths but no secret."""
+def command_line(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> tuple[str, ...]:
+    """Return the command line without the program. It contains paths but no secret."""
     from_file = (f"--config-file={place.config_file}",) if config.config_file else ()
-    return (program, *from_file, *map(str, flags), *map(place.fill_in, config.extra_flags))
+    return (*from_file, *map(str, flags), *map(place.fill_in, config.extra_flags))
 
 
 def _further_listeners(flags: FlagSet, own: MemberAddresses) -> Iterator[Flag]:
@@ -593,87 +337,3 @@ def _value(key: str, text: str) -> object:
     if key in _NUMBERS:
         return int(text)
     return True if text == "true" else text
-
-
-class PortTakenError(ClusterStartError):
-    """Another program listens on a port that was free before."""
-
-
-class PortClaim(Struct, frozen=True):
-    """Free ports that are reserved until :meth:`release`, or until this process ends."""
-
-    ports: tuple[int, ...]
-    _guard: socket.socket | None
-
-    def release(self) -> None:
-        """Release the ports. It may be called repeatedly."""
-        if self._guard is not None:
-            self._guard.close()
-
-
-def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
-    """Claim free ports on an address.
-
-    A block of ports is claimed by binding its first port. The system releases it at the latest when this
-    process ends, and nothing is left in a file system.
-
-    Args:
-        count: number of ports, at most 32.
-        host: IP literal that they will be bound to.
-        skip: number of blocks to skip; increased when a claimed port turns out to be taken.
-
-    Raises:
-        ClusterStartError: if every block is taken.
-    """
-    for start in _blocks(skip):
-        guard = _guard(start)
-        if guard is None:
-            continue
-        free = [port for port in range(start + 1, start + _BLOCK) if _is_free(host, port)]
-        if len(free) >= count:
-            return PortClaim(tuple(free[:count]), guard)
-        guard.close()
-    raise ClusterStartError(f"no block of {count} free ports on {host} from {_FIRST_PORT} on: all are in use")
-
-
-def _blocks(skip: int) -> Iterator[int]:
-    """Yield the first port of every block. Concurrent processes begin at different blocks."""
-    starts = range(_FIRST_PORT, _end_of_range() - _BLOCK + 1, _BLOCK)
-    first = os.getpid() * 7 + skip
-    for number in range(len(starts)):
-        yield starts[(first + number) % len(starts)]
-
-
-def _end_of_range() -> int:
-    try:
-        ephemeral = int(_EPHEMERAL.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        ephemeral = 32768
-    # If an administrator has lowered the ephemeral range, only retries help.
-    return ephemeral if ephemeral >= _FIRST_PORT + _BLOCK * 16 else 32768
-
-
-def _guard(port: int) -> socket.socket | None:
-    """Return a socket that holds the port on loopback; ``None`` if another program has it.
-
-    Without SO_REUSEADDR and without listening: no other program can bind the port, even with that option.
-    """
-    guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        guard.bind(("127.0.0.1", port))
-    except OSError:
-        guard.close()
-        return None
-    return guard
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

@@ -1,155 +1,39 @@
-"""Members of an owned cluster: URLs, files, readiness, and the target that they are to the checks."""
+"""Members of an owned cluster: URLs, files, launch, and the target that they are to the checks."""
 
 from __future__ import annotations
 
 import itertools
-import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from msgspec import Struct
-
-from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, MemberAddresses, loopback_addresses
+from pytest_etcdtls.cluster.admin import Gateway
+from pytest_etcdtls.cluster.config import (
+    ClusterConfig,
+    FileNames,
+    command_line,
+    loopback_addresses,
+    member_flags,
+    render,
+)
+from pytest_etcdtls.cluster.home import Home, Server
+from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, Served
+from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.declared.declaration import DeclaredMember
-from pytest_etcdtls.errors import UnreadableJSONError, UsageError
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import write_files
+from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
-from pytest_etcdtls.untrusted import printable, read_json
 
 if TYPE_CHECKING:
-    import httpx
-
-    from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.container import EtcdContainer
-    from pytest_etcdtls.cluster.process import EtcdProcess
-    from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
-
-    Owned: TypeAlias = Cluster | EtcdTLSContainer
-
-
-# etcd 3.4 logs text by default, 3.5 and later JSON.
-_SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
-_SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
-_SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
-_ADDRESS_IN_USE = "bind: address already in use"
-_PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
-_LINES = 8
-_COLUMNS = 400
-
-
-class Served(Struct, frozen=True):
-    """A client listener that accepts connections.
-
-    Attributes:
-        port: port of the listener. The host in the log may differ from the URL's (``[::]`` for ``0.0.0.0``).
-        secure: whether it serves TLS. One port may serve both.
-    """
-
-    port: int
-    secure: bool
-
-    @classmethod
-    def from_urls(cls, urls: Iterable[str]) -> frozenset[Served]:
-        """Return the listeners of these URLs."""
-        parts = map(urlsplit, urls)
-        return frozenset(cls(url.port or 2379, url.scheme == "https") for url in parts)
-
-
-class ReadinessLog:
-    """The readiness of a member according to its log.
-
-    Attributes:
-        serves_peers: its peer port answers. There may be no leader yet.
-        address_in_use: another program has taken one of its ports.
-    """
-
-    def __init__(self, expected: Iterable[Served]) -> None:
-        """Expect these listeners."""
-        self._missing = set(expected)
-        self.serves_peers = False
-        self.address_in_use = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether every listener serves clients."""
-        return not self._missing
-
-    def feed(self, lines: Iterable[str]) -> None:
-        """Read further lines."""
-        for line in lines:
-            if (served := parse_served(line)) is not None:
-                self._missing.discard(served)
-            elif any(mark in line for mark in _SERVES_PEERS):
-                self.serves_peers = True
-            elif _ADDRESS_IN_USE in line:
-                self.address_in_use = True
-
-
-def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:
-    """Return why an etcd did not start, with the message that explains it, and the lines of its log.
-
-    Args:
-        happened: what was seen from outside: ``it ended with status 1``.
-        log: its whole log.
-    """
-    lines = list(_problem_lines(log.splitlines()))
-    explained = printable(_message(lines[0])) if lines else "its log is empty"
-    return f"{happened}: {explained}", tuple(printable(line, _COLUMNS) for line in lines)
-
-
-def with_last_line(happened: str, log: str) -> str:
-    """Return how an etcd ended that had served, with its last words, which may not be the reason."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    return f"{happened}; its log ends: {printable(_message(lines[-1]))}" if lines else happened
-
-
-def _problem_lines(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that say why etcd ended, the last one first. etcd's help text is left out."""
-    usage = next((number for number, line in enumerate(lines) if line.strip() == "Usage:"), len(lines))
-    before = [line for line in lines[:usage] if line.strip()]
-    problems = [line for line in before if _PROBLEM.search(line)] or before
-    yield from reversed(problems[-_LINES:])
-
-
-def _message(line: str) -> str:
-    """Return the message of a line of etcd's log."""
-    try:
-        entry = read_json(line)
-    except UnreadableJSONError:
-        return line
-    if not isinstance(entry, dict):
-        return line
-    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)) or line
-
-
-def parse_served(line: str) -> Served | None:
-    """Return the listener that a log line reports as served; ``None`` for every other line."""
-    if text := _SERVED_TEXT.search(line):
-        return _served(text[2], secure=text[1] is None)
-    if "serving client traffic" not in line:
-        return None
-    try:
-        entry = read_json(line)
-    except UnreadableJSONError:
-        return None
-    if not isinstance(entry, dict):
-        return None
-    message = _SERVED_JSON.match(str(entry.get("msg", "")))
-    return _served(str(entry.get("address", "")), secure=message[1] == "securely") if message else None
-
-
-def _served(address: str, *, secure: bool) -> Served | None:
-    port = address.rpartition(":")[2]
-    return Served(int(port), secure) if port.isdigit() else None
+    import httpx  # slow to import, and starting a cluster does not need it
 
 
 @dataclass(kw_only=True)
@@ -162,7 +46,6 @@ class Member:
         pki_root: the cluster's PKI directory on this host.
         files: paths of its files below ``pki_root``.
         server: the process or the container that runs its etcd.
-        listens: the client listeners of its etcd, as etcd sees them.
         variables: environment variables from the configuration.
         config_file: its ``--config-file`` on this host; ``None`` if it has none.
         sees_pki_root: whether etcd sees its files under the same paths. In a container the paths differ.
@@ -172,12 +55,10 @@ class Member:
     argv: tuple[str, ...]
     pki_root: Path
     files: FileNames = field(repr=False)
-    server: EtcdProcess | EtcdContainer = field(repr=False)
-    listens: frozenset[Served] = field(repr=False)
+    server: Server = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     config_file: Path | None = None
     sees_pki_root: bool = True
-    _readiness: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -217,6 +98,7 @@ class Member:
     @property
     def declared(self) -> DeclaredMember | None:
         """Its declaration, read at this moment; ``None`` if the declaration cannot be read."""
+        # Slow to import, and starting a cluster does not need it.
         from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
         try:
@@ -241,9 +123,14 @@ class Member:
         context.load_cert_chain(self.file("client.crt"), self.file("client.key"))
         return context
 
+    def gateway(self) -> Gateway:
+        """Return a client of its HTTP endpoints with the cluster's client certificate, for administration."""
+        url = self.client_http_url or self.client_url
+        return Gateway(url, self.file("client.crt"), self.file("client.key"))
+
     def client(self) -> httpx.Client:
         """Return an HTTP client with the client certificate. The caller closes it."""
-        import httpx  # slow to import, and starting a cluster does not need it
+        import httpx
 
         return httpx.Client(base_url=self.client_http_url or self.client_url, verify=self.ssl_context())
 
@@ -266,52 +153,107 @@ class Member:
     @property
     def ready(self) -> bool:
         """Whether it is running and has logged since its last start that it serves clients."""
-        return self.running and self.readiness().ready
+        return self.running and self.server.readiness().ready
 
     def log(self) -> str:
         """Return the whole log of this member so far, including earlier starts."""
         return self.server.log()
 
-    def start(self) -> None:
-        """Start its etcd. On return the listeners may not be served yet.
 
-        Raises:
-            OSError: if it cannot be started.
-            PortTakenError: if the container engine finds one of its ports taken.
-        """
-        self._readiness = ReadinessLog(self.listens)
-        self.server.start()
+def build_member(
+    home: Home,
+    config: ClusterConfig,
+    pki: ClusterPKI,
+    addresses: Sequence[MemberAddresses],
+    index: int,
+    *,
+    alone: bool,
+    joins: bool = False,
+) -> Member:
+    """Return a member that can be started.
 
-    def readiness(self) -> ReadinessLog:
-        """Read the log lines since the last call, and return the member's readiness."""
-        self._readiness.feed(self.server.new_lines())
-        return self._readiness
+    Args:
+        home: its directory, with the keys and certificates. Its token is ``--initial-cluster-token``.
+        config: the cluster's configuration.
+        pki: the keys and certificates.
+        addresses: URLs of all members as seen from this host.
+        index: index of this member in ``addresses``.
+        alone: it is the only member, and will be.
+        joins: it was added to a cluster that runs.
 
-
-def build_target(cluster: Owned, label: str | None = None) -> Target:
-    """Return the target. The label defaults to ``etcd-VERSION``."""
-    return Target(
-        label=label or f"etcd-{cluster.version}",
-        origin=cluster.origin,
-        listeners=tuple(listener for member in cluster.members for listener in _listeners(member.addresses)),
-        client=_client_credentials(cluster),
-        peer=_peer_credentials(cluster),
-        expected=tuple(leaf for member in cluster.members for leaf in _expected(cluster, member)),
-        etcd_version=cluster.version,
-        source=cluster.source,
-        user=cluster.user,
-        dials_with_another=frozenset(_dials_with_another(cluster)),
-        declared={
-            member.name: declared for member in cluster.members if (declared := member.declared) is not None
-        },
-        logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in cluster.members},
+    Raises:
+        UsageError: if this version of etcd does not support the configuration.
+    """
+    own, backend = addresses[index], home.backend
+    inside = [backend.listens_on(reached) for reached in addresses]
+    paths, files = backend.paths(own.name), FileNames.of_member(pki, own.name)
+    flags = member_flags(
+        config, home.etcd.flags(), inside, index, paths, files, token=home.token, alone=alone, joins=joins
+    )
+    launch = Launch(
+        name=own.name,
+        label=f"member {own.name} at {own.listen_client[0]}",
+        arguments=command_line(flags, config, paths),
+        environment={name: paths.fill_in(value) for name, value in config.environment.items()},
+        config_file=render(flags, config, paths) if config.config_file else None,
+        ports=backend.published(own),
+        serves=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
+    )
+    server = home.server(launch)
+    return Member(
+        addresses=own,
+        argv=(server.program, *launch.arguments),
+        pki_root=home.pki,
+        files=files,
+        server=server,
+        variables=launch.environment,
+        config_file=home.path / own.name / "etcd.conf.yml" if config.config_file else None,
+        sees_pki_root=server.sees_host_files,
     )
 
 
-def _dials_with_another(cluster: Owned) -> Iterator[Role]:
-    if cluster.config.client_cert_file is not None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedMembers:
+    """Members with their keys and certificates, of which a target is made.
+
+    Attributes:
+        etcd: the etcd that they run.
+        config: their configuration.
+        pki: their keys and certificates.
+        members: the members.
+        user: name and password of the administrator if authentication is enabled.
+    """
+
+    etcd: EtcdSource
+    config: ClusterConfig
+    pki: ClusterPKI
+    members: Sequence[Member]
+    user: tuple[str, str] | None = field(default=None, repr=False)
+
+    def target(self, label: str | None = None) -> Target:
+        """Return the target. The label defaults to ``etcd-VERSION``."""
+        return Target(
+            label=label or f"etcd-{self.etcd.version}",
+            origin=self.etcd.kind,
+            listeners=tuple(one for member in self.members for one in _listeners(member.addresses)),
+            client=_client_credentials(self),
+            peer=_peer_credentials(self),
+            expected=tuple(leaf for member in self.members for leaf in _expected(self, member)),
+            etcd_version=self.etcd.version,
+            source=self.etcd.location,
+            user=self.user,
+            dials_with_another=frozenset(_dials_with_another(self.config)),
+            declared={
+                member.name: declared for member in self.members if (declared := member.declared) is not None
+            },
+            logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in self.members},
+        )
+
+
+def _dials_with_another(config: ClusterConfig) -> Iterator[Role]:
+    if config.client_cert_file is not None:
         yield from (Role.CLIENT, Role.CLIENT_HTTP)
-    if cluster.config.peer_client_cert_file is not None:
+    if config.peer_client_cert_file is not None:
         yield Role.PEER
 
 
@@ -341,7 +283,7 @@ def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
     return tuple(replace(listener, port=0) for member in members for listener in _listeners(member))
 
 
-def _client_credentials(cluster: Owned) -> PortCredentials:
+def _client_credentials(cluster: OwnedMembers) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
@@ -357,7 +299,7 @@ def _client_credentials(cluster: Owned) -> PortCredentials:
     )
 
 
-def _peer_credentials(cluster: Owned) -> PortCredentials:
+def _peer_credentials(cluster: OwnedMembers) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     peer = pki.peers[member.name]
     return PortCredentials(
@@ -372,7 +314,7 @@ def _peer_credentials(cluster: Owned) -> PortCredentials:
     )
 
 
-def _served_identities(cluster: Owned, file: str | None) -> tuple[Identity, ...]:
+def _served_identities(cluster: OwnedMembers, file: str | None) -> tuple[Identity, ...]:
     """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
     pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
     return tuple(with_files(pairs[member.name], member.file) for member in cluster.members if pairs)
@@ -383,7 +325,7 @@ def allowed_names(value: str | None) -> tuple[str, ...]:
     return tuple(value.split(",")) if value else ()
 
 
-def _expected(cluster: Owned, member: Member) -> Iterator[ExpectedLeaf]:
+def _expected(cluster: OwnedMembers, member: Member) -> Iterator[ExpectedLeaf]:
     """Yield the certificates that were generated for the listeners. The configuration may name others."""
     for listener in _listeners(member.addresses):
         if listener.scheme == "http":

@@ -7,22 +7,15 @@ of mode 0600, which is read to know when it serves.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, MemberPaths
-from pytest_etcdtls.cluster.sources import binary_flags
+from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, child_environment
 from pytest_etcdtls.pki.profile import MemberNames
-
-_STOP_SECONDS = 0.5
-"""Seconds that etcd may take to stop. A leader would wait longer for a successor that is stopping too."""
 
 _EXIT_SECONDS = 1.0
 """Seconds that an exiting process may take to become one whose status can be read."""
@@ -35,27 +28,22 @@ class EtcdProcess:
     """An etcd that runs as a process, once or several times with the same data.
 
     Attributes:
-        log_file: path of its log.
+        program: path of the binary.
+        launch: what it is started with.
+        log_file: the file that its output is appended to. Its directory is the working directory.
     """
 
-    def __init__(
-        self, argv: Sequence[str], environment: Mapping[str, str], log_file: Path, watchdog: Watchdog
-    ) -> None:
-        """Store the settings; :meth:`start` starts the process.
+    sees_host_files = True
 
-        Args:
-            argv: the command line.
-            environment: its complete environment.
-            log_file: the file that its output is appended to. Its directory is the working directory.
-            watchdog: kills the process if this one dies.
-        """
+    def __init__(self, program: str, launch: Launch, log_file: Path, watchdog: Watchdog) -> None:
+        """Store the settings; :meth:`start` starts the process, which the watchdog kills if this one dies."""
+        self.program = program
+        self.launch = launch
         self.log_file = log_file
-        self._argv = argv
-        self._environment = {**environment, **watchdog.mark}
         self._watchdog = watchdog
         self._position = 0
+        self._readiness = ReadinessLog(launch.serves)
         self._process: subprocess.Popen[bytes] | None = None
-        self._exit: int | None = None
 
     def start(self) -> None:
         """Start the process, which leads its own session and process group.
@@ -63,20 +51,19 @@ class EtcdProcess:
         Raises:
             OSError: if the system cannot start it.
         """
-        self._close()
         self._position = self.log_file.stat().st_size if self.log_file.exists() else 0
+        self._readiness = ReadinessLog(self.launch.serves)
         with open(self.log_file, "ab", opener=_private) as output:
             # A separate session: Ctrl-C in the terminal does not reach etcd. This process stops it.
             self._process = subprocess.Popen(
-                self._argv,
-                env=self._environment,
+                [self.program, *self.launch.arguments],
+                env={**child_environment(), **self.launch.environment, **self._watchdog.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self.log_file.parent,
             )
-        self._exit = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._watchdog.guard_group(self._process.pid)
 
     @property
@@ -103,24 +90,21 @@ class EtcdProcess:
         """Return the whole log so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def new_lines(self) -> list[str]:
-        """Return the complete lines written since the last call."""
+    def readiness(self) -> ReadinessLog:
+        """Read the log since the last call, and return how far the latest start is."""
         if self._process is None:
-            return []
+            return self._readiness
         with self.log_file.open("rb") as log:
             log.seek(self._position)
-            text = log.read()
-        end = text.rfind(b"\n") + 1
-        self._position += end
-        return text[:end].decode(errors="replace").splitlines()
+            output = log.read()
+        self._position += len(output)
+        return self._readiness.read(output)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most this long; return whether it has ended."""
-        if self._exit is not None:
-            select.select([self._exit], [], [], max(0.0, seconds))
-        elif self._process is not None:
+        if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, seconds))
+                self._process.wait(seconds)
         return not self.running
 
     def signal(self, number: signal.Signals) -> None:
@@ -137,41 +121,31 @@ class EtcdProcess:
         """Continue it after :meth:`pause`."""
         self.signal(signal.SIGCONT)
 
-    def reap(self) -> None:
-        """Wait without limit until it has ended, and release what the system keeps of it."""
+    def terminate(self) -> None:
+        """Begin to stop it."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+
+    def stop(self, seconds: float) -> None:
+        """Wait until it has ended, and kill it after that many seconds. Its data is kept."""
         if self._process is not None:
+            if not self.wait(seconds):
+                self.signal(signal.SIGKILL)
             self._process.wait()
-        self._close()
+
+    def remove(self) -> None:
+        """Kill it. Its data goes with its directory."""
+        self.stop(0)
 
     def copy_files(self) -> None:
         """Do nothing: a process sees the files of this host."""
 
-    def abandon(self) -> None:
+    def forget(self) -> None:
         """Leave it running when this process ends."""
-        self._close()
         if self._process is not None:
             # Popen warns when it is garbage-collected before its process has ended, unless a return code is
             # set.
             self._process.returncode = 0
-
-    def _close(self) -> None:
-        if self._exit is not None:
-            os.close(self._exit)
-            self._exit = None
-
-
-def stop_all(processes: Iterable[EtcdProcess]) -> None:
-    """Stop processes together: terminate, and kill after half a second. It may be called repeatedly."""
-    processes = list(processes)
-    alive = [process for process in processes if process.running]
-    for process in alive:
-        process.signal(signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_SECONDS
-    for process in alive:
-        if not process.wait(deadline - time.monotonic()):
-            process.signal(signal.SIGKILL)
-    for process in processes:
-        process.reap()
 
 
 def _is_exiting(pid: int) -> bool:
@@ -188,24 +162,11 @@ def _private(path: str, flags: int) -> int:
 
 
 class ProcessBackend:
-    """Runs the members of one cluster as processes of a binary."""
+    """Runs etcds of one owner as processes. They see the files and the ports of this host."""
 
-    origin: Literal["process", "container"] = "process"
-    sees_host_files = True
-
-    def __init__(self, binary: str, home: GuardedDirectory) -> None:
+    def __init__(self, directory: GuardedDirectory) -> None:
         """Run nothing yet."""
-        self.source = self.program = binary
-        self._home = home
-        self._servers: dict[str, EtcdProcess] = {}
-
-    def use(self, binary: str, version: str) -> None:
-        """Run another binary from now on."""
-        self.source = self.program = binary
-
-    def flags(self) -> FlagSet:
-        """Return the flags of this etcd."""
-        return binary_flags(Path(self.source))
+        self._directory = directory
 
     def names(self, member: str) -> MemberNames:
         """Return the names and addresses that a member's certificates are issued for."""
@@ -219,52 +180,23 @@ class ProcessBackend:
         """Return a member's URLs as etcd gets them."""
         return addresses
 
-    def paths(self, member: str) -> MemberPaths:
-        """Return the paths of a member's files as etcd sees them."""
-        directory = PurePosixPath(self._home.path, member)
+    def published(self, addresses: MemberAddresses) -> Mapping[int, int]:
+        """Return the ports on this host by those that etcd listens on: none, they are the same."""
+        return {}
+
+    def paths(self, name: str) -> MemberPaths:
+        """Return the paths of an etcd's files as it sees them."""
+        directory = PurePosixPath(self._directory.path, name)
         return MemberPaths(
             data=directory / "data",
-            pki=PurePosixPath(self._home.path, "pki"),
+            pki=PurePosixPath(self._directory.path, "pki"),
             config_file=directory / "etcd.conf.yml",
         )
 
     def prepare(self) -> None:
         """Do nothing: processes share nothing but the PKI."""
 
-    def server(
-        self,
-        addresses: MemberAddresses,
-        argv: Sequence[str],
-        variables: Mapping[str, str],
-        config_file: Path | None,
-        ports: Sequence[int] = (),
-    ) -> EtcdProcess:
-        """Return an etcd that can be started. Its directory exists, and its configuration file.
-
-        ``config_file`` and ``ports`` are for containers: a process sees the files and ports of this host.
-        """
-        log = self._home.path / addresses.name / "etcd.log"
-        server = EtcdProcess(argv, {**child_environment(), **variables}, log, self._home.watchdog)
-        self._servers[addresses.name] = server
-        return server
-
-    def stop(self, members: Iterable[str]) -> None:
-        """Stop members together. Their data is kept."""
-        stop_all([self._servers[name] for name in members])
-
-    def drop(self, member: str) -> None:
-        """Stop one member for good."""
-        stop_all([self._servers.pop(member)])
-
-    def discard(self) -> None:
-        """Remove all members. It may be called repeatedly, also after an interruption."""
-        stop_all(self._servers.values())
-
-    def abandon(self) -> None:
-        """Leave the members running after this process ends."""
-        for server in self._servers.values():
-            server.abandon()
-
-    def stop_command(self) -> str:
-        """Return the shell command that stops a kept cluster."""
-        return f"kill {' '.join(str(server.pid) for server in self._servers.values())}"
+    def server(self, binary: str, launch: Launch) -> EtcdProcess:
+        """Return an etcd that can be started. Its directory exists, and its configuration file."""
+        log = self._directory.path / launch.name / "etcd.log"
+        return EtcdProcess(binary, launch, log, self._directory.watchdog)

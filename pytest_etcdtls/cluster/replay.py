@@ -6,30 +6,22 @@ that etcd really listens on. An etcd that does not start is a result, with the l
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
-from pytest_etcdtls.cluster.config import MemberAddresses, PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.member import ReadinessLog, Served, why_not_started, with_files, with_last_line
-from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
-from pytest_etcdtls.cluster.relocation import (
-    CLIENTS,
-    Place,
-    ReplayFiles,
-    moved_urls,
-    relocate,
-    replacements,
-    replay_files,
-)
+from pytest_etcdtls.cluster.engine import published_host
+from pytest_etcdtls.cluster.home import LOOPBACK, START_SECONDS, Home, Server, Start
+from pytest_etcdtls.cluster.launch import with_last_line
+from pytest_etcdtls.cluster.member import with_files
+from pytest_etcdtls.cluster.relocation import MEMBER, Place, moved_urls, relocate, replacements
+from pytest_etcdtls.cluster.replay_files import CLIENTS, ReplayFiles, replay_files
 from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.declared.declaration import (
     FLAGS,
     Declaration,
@@ -42,7 +34,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.pki.profile import KeyType
@@ -58,16 +50,7 @@ from pytest_etcdtls.target import (
     safe,
     unique,
 )
-from pytest_etcdtls.untrusted import shell_word
 
-if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
-
-START_SECONDS: Final = 30.0
-_GLANCE_SECONDS: Final = 0.01
-_ATTEMPTS: Final = 5
-_MEMBER: Final = "m0"
-_LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, whose ports are published on loopback
 _TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
 """For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
@@ -163,7 +146,7 @@ def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tu
     for declared in judged:
         url, side = declared.url, sides[declared.role.side]
         # A certificate that etcd generates is for the address that it listens on.
-        host = _LOOPBACK if url.secure and side.generated else _judged_host(declared, plan.declaration)
+        host = LOOPBACK if url.secure and side.generated else _judged_host(declared, plan.declaration)
         scheme: Literal["https", "http"] = "https" if url.secure else "http"
         # A finding about a member says which listeners it concerns by their role and the member's label.
         label = f"{declared.role}-{plan.label}-{safe(host)}-{url.port}"
@@ -192,7 +175,7 @@ def _judged_host(listener: DeclaredListener, declaration: Declaration) -> str:
         return listener.url.host
     roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
     urls = (url for role in roles for url in advertised(declaration, role))
-    return next((url.host for url in urls if not (url.is_wildcard or url.is_socket)), _LOOPBACK)
+    return next((url.host for url in urls if not (url.is_wildcard or url.is_socket)), LOOPBACK)
 
 
 class ReplayedEtcd:
@@ -226,130 +209,56 @@ class ReplayedEtcd:
         """
         self.failure: StartFailure | None = None
         self._plan = plan
-        self._source = source
-        self._keep = keep
+        self._what = f"etcd {source.version} ({source.location}) with {plan.declaration.source}"
         self._seconds = seconds
-        self._claim: PortClaim | None = None
-        self._server: EtcdProcess | EtcdContainer | None = None
-        try:
-            self._home = GuardedDirectory(directory)
-        except OSError as error:
-            raise ClusterStartError(f"the directory of the replay cannot be made: {error}") from error
+        self._server: Server | None = None
+        self._home = Home(source, directory, keep=keep)
         self.directory = self._home.path
-        self._backend = _backend(source, self._home, keep=keep)
-        try:
-            self._come_up()
-        except (OSError, ValueError) as error:  # ValueError: a value with a NUL, in a command line or a path
-            self._remove()
-            raise ClusterStartError(f"{self._what} could not be tried: {error}") from error
-        except BaseException:
-            self._remove()
-            raise
-        if keep and not self.failure:
-            self._home.watchdog.dismiss()
-
-    @property
-    def _what(self) -> str:
-        source = self._source
-        return f"etcd {source.version} ({source.location}) with {self._plan.declaration.source}"
-
-    @property
-    def _pki(self) -> Path:
-        return self.directory / "pki"
-
-    def _come_up(self) -> None:
-        write_files(self._pki, self._plan.files.contents)
-        for attempt in range(_ATTEMPTS):
-            self._backend.prepare()
+        with self._home.coming_up(self._what):
+            write_files(self._home.pki, plan.files.contents)
             try:
-                self._try(attempt)
-                return
-            except PortTakenError:
-                if attempt == _ATTEMPTS - 1:
+                self._home.start(max(1, len(self._addresses)), self._start)
+            except EtcdFailedError as error:
+                if isinstance(error.__cause__, OSError):  # it is not about the declaration
                     raise
-                self._backend.discard()
-                self._release()
+                self.failure = StartFailure(member=plan.label, reason=error.reason, log=error.log)
+                self._home.keep = False
+                self._home.discard()
 
-    def _try(self, attempt: int) -> None:
-        declaration = self._plan.declaration
-        addresses = list(
-            dict.fromkeys(url.address for urls in moved_urls(declaration).values() for url in urls)
-        )
-        self._claim = claim_ports(max(1, len(addresses)), _LOOPBACK, skip=attempt)
-        self._ports = dict(zip(addresses, self._claim.ports, strict=False))
-        paths, contained = self._backend.paths(_MEMBER), self._source.kind == "container"
+    @property
+    def _addresses(self) -> list[str]:
+        urls = (url for listed in moved_urls(self._plan.declaration).values() for url in listed)
+        return list(dict.fromkeys(url.address for url in urls))
+
+    def _start(self, ports: Sequence[int]) -> None:
+        declaration, etcd = self._plan.declaration, self._home.etcd
+        self._ports = dict(zip(self._addresses, ports, strict=False))
         place = Place(
-            listen=_EVERYWHERE if contained else _LOOPBACK,
+            listen=_EVERYWHERE if etcd.kind == "container" else LOOPBACK,
             ports=self._ports,
-            pki=paths.pki,
-            data=paths.data,
-            config_file=paths.config_file,
+            paths=self._home.backend.paths(MEMBER),
         )
         # For a fast start and a log that can be read, where the declaration does not say otherwise.
         additions = {} if _TIMING.keys() & declaration.settings.keys() else dict(_TIMING)
-        if "log-outputs" in self._backend.flags():
+        if "log-outputs" in etcd.flags():
             additions["log-outputs"] = "stderr"
-        relocated = relocate(declaration, place, additions=additions)
-        (self.directory / _MEMBER).mkdir(mode=0o700, exist_ok=True)
-        config_file = None
-        if relocated.configuration is not None:
-            config_file = self.directory / _MEMBER / "etcd.conf.yml"
-            write_files(
-                config_file.parent, {PurePosixPath(config_file.name): relocated.configuration.encode()}
-            )
-        self._server = self._backend.server(
-            MemberAddresses(
-                name=_MEMBER, listen_client=(), advertise_client=(), listen_peer=(), advertise_peer=()
-            ),
-            (self._backend.program, *relocated.arguments),
-            relocated.variables,
-            config_file,
-            tuple(self._ports.values()),
-        )
-        self._server.start()
-        self._await(self._server, self._served(place))
-
-    def _served(self, place: Place) -> frozenset[Served]:
-        """Return the client listeners that etcd logs: those that this version reads from the declaration."""
-        moved = moved_urls(in_force(self._plan.declaration, self._source.version))
-        roles = (FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
-        return Served.from_urls(place.url(url) for flag in roles for url in moved[flag])
-
-    def _await(self, server: EtcdProcess | EtcdContainer, served: frozenset[Served]) -> None:
-        deadline = time.monotonic() + self._seconds
-        readiness = ReadinessLog(served)
-        while True:
-            ended = not server.running  # before the log is read, so that its last lines are
-            readiness.feed(server.new_lines())
-            if readiness.address_in_use:
-                raise PortTakenError(f"{self._what}: one of its ports is taken")
-            if ended:
-                self._fail(f"it ended with status {server.exit_status}")
-                return
-            if readiness.ready if served else readiness.serves_peers:
-                return
-            if time.monotonic() > deadline:
-                self._fail(f"it does not serve clients after {self._seconds:g} s")
-                return
-            server.wait(_GLANCE_SECONDS)
-
-    def _fail(self, happened: str) -> None:
-        reason, log = why_not_started(happened, self._log())
-        self.failure = StartFailure(member=self._plan.label, reason=reason, log=log)
-        self._backend.discard()
+        launch = relocate(declaration, etcd.version, place, additions=additions)
+        self._server = self._home.server(launch)
+        Start(self._what, self._seconds).run([self._server])
 
     def target(self, outline: Target) -> Target:
         """Return the target that it is, from :meth:`ReplayPlan.outline`."""
-        host = self._host
+        # The loopback address of the engine's host would be unreachable.
+        host = (self._home.etcd.kind == "container" and published_host()) or LOOPBACK
         listeners = tuple(
             replace(listener, connect_to=(host, self._ports[one.url.address]))
             for listener, one in zip(
-                outline.listeners, _judged(self._plan.declaration, self._source.version), strict=True
+                outline.listeners, _judged(self._plan.declaration, self._home.etcd.version), strict=True
             )
         )
         declared = self._plan.declared
         if self._plan.files.generated:
-            declared = declared_member(self._plan.declaration, self._pki)
+            declared = declared_member(self._plan.declaration, self._home.pki)
         log = OwnLog(f"the log of {self._plan.label}", self._log)
         return replace(
             outline,
@@ -376,14 +285,6 @@ class ReplayedEtcd:
                 if same is not None and not url.is_socket:
                     yield _to(url, host, self._ports[same.address])
 
-    @property
-    def _host(self) -> str:
-        if self._source.kind == "process":
-            return _LOOPBACK
-        from pytest_etcdtls.cluster.container import published_host
-
-        return published_host() or _LOOPBACK
-
     def _log(self) -> str:
         return self._server.log() if self._server is not None else ""
 
@@ -392,7 +293,7 @@ class ReplayedEtcd:
         if not self._plan.files.generated:
             return held
 
-        directory = self._pki / CLIENTS
+        directory = self._home.pki / CLIENTS
         return replace(held, identities=tuple(with_files(one, directory.joinpath) for one in held.identities))
 
     def ended(self) -> str:
@@ -406,36 +307,18 @@ class ReplayedEtcd:
 
     def keep_message(self) -> str:
         """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
-        ports = ", ".join(f"{address} at {_LOOPBACK}:{port}" for address, port in self._ports.items())
-        stop = f"{self._backend.stop_command()}; rm -rf {shell_word(str(self.directory))}"
-        return f"{self._what} is left standing in {self.directory}:\n  {ports}\n  stop it:\n    {stop}"
+        ports = ", ".join(f"{address} at {LOOPBACK}:{port}" for address, port in self._ports.items())
+        return "\n".join(
+            [
+                f"{self._what} is left standing in {self.directory}:",
+                *(f"  {ports}", "  stop it:", f"    {self._home.stop_command()}"),
+            ]
+        )
 
     def stop(self) -> None:
         """Stop it and remove its files; do nothing to a kept one. It may be called repeatedly."""
-        if self._keep and not self.failure:
-            self._backend.abandon()
-            self._release()
-        else:
-            self._remove()
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
-
-    def _remove(self) -> None:
-        self._backend.discard()
-        self._release()
-        self._home.remove()
+        self._home.stop()
 
 
 def _to(url: DeclaredURL, host: str, port: int) -> ConnectTo:
     return ConnectTo(text="the replay", host=url.host, port=url.port, to_host=host, to_port=port)
-
-
-def _backend(source: EtcdSource, home: GuardedDirectory, *, keep: bool) -> ProcessBackend | ContainerBackend:
-    if source.kind == "process":
-        return ProcessBackend(source.location, home)
-    # Imported here: the container libraries are slow to import, and processes do not need them.
-    from pytest_etcdtls.cluster.container import ContainerBackend
-
-    return ContainerBackend(source.location, source.version, home, address=_LOOPBACK, keep=keep)

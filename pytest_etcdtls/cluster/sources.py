@@ -1,29 +1,24 @@
-"""Selects the etcd to start: the requested one, else an available one.
-
-:class:`ClusterRequest` is what a test or an option requests: which etcd, which preset, what is changed.
-"""
+"""Selects the etcd to start: the requested one, else an available one."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 from msgspec import Struct, structs
 
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet, printed_version
+from pytest_etcdtls.cluster.engine import engine_problem, image_flags, image_present, image_version, pull
+from pytest_etcdtls.cluster.etcd_flags import FlagSet, printed_version
 from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.declared.declaration import minor_line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
-from pytest_etcdtls.pki.profile import KeyType
 
 Announce = Callable[[str], None]
 
@@ -46,8 +41,6 @@ _HOW_TO_GET_ONE = (
 _SECONDS = 20.0
 """Seconds that ``etcd --version`` or ``etcd --help`` may take."""
 
-_CHOICES = ("version", "binary", "image", "preset", "key_type")
-
 
 class EtcdSource(Struct, frozen=True, kw_only=True):
     """An available etcd.
@@ -63,6 +56,16 @@ class EtcdSource(Struct, frozen=True, kw_only=True):
     location: str
     version: str
     why: str
+
+    def flags(self) -> FlagSet:
+        """Return the flags that ``etcd --help`` lists.
+
+        Raises:
+            UsageError: if the etcd is no longer available.
+        """
+        if self.kind == "container":
+            return image_flags(self.location, self.version)
+        return binary_flags(Path(self.location))
 
 
 def named_binary(name: str | Path) -> Path:
@@ -119,11 +122,7 @@ def binary_version(binary: Path) -> str:
 
 
 def binary_flags(binary: Path) -> FlagSet:
-    """Return the flags that ``etcd --help`` lists.
-
-    Raises:
-        UsageError: as :func:`binary_version`.
-    """
+    """Return the flags that ``etcd --help`` lists. It raises as :func:`binary_version`."""
     return FlagSet.from_help(*_ask(binary))
 
 
@@ -187,7 +186,6 @@ def find_etcd(
         UsageError: if the requested etcd is not available, the arguments contradict each other, or no etcd is
             available. The message lists what was tried and how to get each.
     """
-    pull = _Pull(announce or _silently, pulls)
     if image is not None and binary is not None:
         raise UsageError("an image and a binary make two targets: find each by itself")
     if image is not None:
@@ -195,7 +193,7 @@ def find_etcd(
             raise UsageError(
                 f"--etcd-image={image} means a container, --etcd-backend=process does not allow it"
             )
-        return _image(image, "--etcd-image", pull)
+        return _image(image, "--etcd-image", announce, pulls=pulls)
     if binary is not None:
         if backend == "container":
             raise UsageError(
@@ -204,11 +202,13 @@ def find_etcd(
         return _process(named_binary(binary), "--etcd-binary")
     match backend:
         case "container":
-            return _image(DEFAULT_IMAGE, "--etcd-backend=container, the default image", pull)
+            why = "--etcd-backend=container, the default image"
+            return _image(DEFAULT_IMAGE, why, announce, pulls=pulls)
         case "process":
             return _first([_on_path, _in_cache, _embedded])
         case "auto":
-            image_of = functools.partial(_image, DEFAULT_IMAGE, "a container engine answers", pull)
+            why = "a container engine answers"
+            image_of = functools.partial(_image, DEFAULT_IMAGE, why, announce, pulls=pulls)
             return _first([image_of, _on_path, _in_cache, _embedded])
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
 
@@ -232,7 +232,7 @@ def find_version(version: str) -> EtcdSource:
     if fitting:
         return max(fitting, key=lambda one: version_key(one.version))
     if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
-        return _image(image, f"version {version}", _Pull(_silently, allowed=False))
+        return _image(image, f"version {version}", pulls=False)
     at_hand = sorted({*cached, *(one.version for one in sources)}, key=version_key)
     raise UsageError(
         f"there is no etcd {version} to start: those at hand are {', '.join(at_hand) or 'none'}; name one "
@@ -245,20 +245,9 @@ def _is_of(version: str, line: str) -> bool:
 
 
 def _is_there(image: str) -> bool:
-    from pytest_etcdtls.cluster.container import engine_problem, image_present
-
-    if engine_problem():
-        return False
     with suppress(UsageError):
         return image_present(image)
     return False
-
-
-class _Pull(Struct, frozen=True):
-    """Whether a missing image may be pulled, and the function to call before."""
-
-    announce: Announce
-    allowed: bool
 
 
 def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
@@ -274,48 +263,32 @@ def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
     raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
 
-def _silently(_message: str) -> None:
-    pass
-
-
-def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
-    """Return an image that the engine has; pull it once if it is missing.
+def _image(image: str, why: str, announce: Announce | None = None, *, pulls: bool = True) -> EtcdSource:
+    """Return an image; the arguments are those of :func:`find_etcd`.
 
     Raises:
-        UsageError: if no engine answers, the pull is refused or times out, or the image contains no etcd.
+        UsageError: if no engine answers, the image contains no etcd, or it is missing and cannot be pulled.
+            The tag of one that shall not be pulled must be a version.
     """
-    # Imported here: the container libraries are slow to import, and processes do not need them.
-    from pytest_etcdtls.cluster.container import engine_problem, image_present, image_version, pull
-
     if problem := engine_problem():
         raise UsageError(problem)
+    version = None
     try:
         if image_present(image):
             why = f"{why}; the image was there"
-        elif not wanted.allowed:
-            return _unpulled(image, why)
-        else:
-            wanted.announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
+        elif pulls:
+            if announce:
+                announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
             pull(image, PULL_SECONDS)
             why = f"{why}; the image was pulled"
-        version = image_version(image)
+        elif version := tag_version(image):
+            why = f"{why}; the image is not there yet"
+        else:
+            raise UsageError("it is not there, and nothing is pulled as long as nothing is judged")
+        version = version or image_version(image)
     except UsageError as error:
         raise UsageError(f"the image {image} is not available: {error}") from error
     return EtcdSource(kind="container", location=image, version=version, why=why)
-
-
-def _unpulled(image: str, why: str) -> EtcdSource:
-    """Return an image that the engine does not have, with the version from its tag.
-
-    Raises:
-        UsageError: if its tag is not a version.
-    """
-    version = tag_version(image)
-    if version is None:
-        raise UsageError("it is not there, and nothing is pulled as long as nothing is judged")
-    return EtcdSource(
-        kind="container", location=image, version=version, why=f"{why}; the image is not there yet"
-    )
 
 
 def _on_path() -> EtcdSource:
@@ -344,102 +317,3 @@ def _process(path: Path, why: str) -> EtcdSource:
     if version == "3.5.1":
         why = f"{why}: {EMBEDDED_NOTE}"
     return EtcdSource(kind="process", location=str(path), version=version, why=why)
-
-
-class ClusterRequest(Struct, frozen=True, kw_only=True):
-    """A cluster that a test requests.
-
-    Attributes:
-        version: ``3.6`` or ``3.6.16``, one that is at hand.
-        binary: path of an etcd, or a name on ``PATH``.
-        image: name of a container image.
-        preset: name of a preset, for ``base``.
-        base: the configuration that the changes apply to; ``None`` for that of the options.
-        key_type: type of all keys.
-        changes: fields of :class:`ClusterConfig`.
-    """
-
-    version: str | None = None
-    binary: str | Path | None = None
-    image: str | None = None
-    preset: str | None = None
-    base: ClusterConfig | None = None
-    key_type: str | KeyType | None = None
-    changes: Mapping[str, Any] = {}
-
-    @classmethod
-    def of(cls, wanted: object) -> Self:
-        """Return the request for a version or a preset by name, a configuration, or keyword arguments.
-
-        Raises:
-            UsageError: if it is none of them.
-        """
-        match wanted:
-            case cls():
-                return wanted
-            case ClusterConfig():
-                return cls(base=wanted)
-            case str():
-                return cls(preset=wanted) if wanted in PRESETS else cls(version=wanted)
-            case Mapping():
-                return cls.read(None, wanted)
-        raise UsageError(
-            f"{wanted!r} names no cluster: give a version of etcd, a preset, a ClusterConfig, or a dict of "
-            f"its fields and {', '.join(_CHOICES)}"
-        )
-
-    @classmethod
-    def read(cls, base: ClusterConfig | None, arguments: Mapping[str, Any]) -> Self:
-        """Return the request for keyword arguments.
-
-        Raises:
-            UsageError: for an unknown one.
-        """
-        fields = {found.name for found in dataclasses.fields(ClusterConfig)}
-        if unknown := sorted(set(map(str, arguments)) - fields - set(_CHOICES)):
-            raise UsageError(
-                f"ClusterConfig has no field {unknown[0]!r}; besides its fields there are "
-                f"{', '.join(_CHOICES)}"
-            )
-        chosen = {name: value for name, value in arguments.items() if name in _CHOICES}
-        return cls(base=base, changes={n: v for n, v in arguments.items() if n in fields}, **chosen)
-
-    @property
-    def names_etcd(self) -> bool:
-        """Whether it names the etcd to start."""
-        return (self.version, self.binary, self.image) != (None, None, None)
-
-    def source(self, default: Callable[[], EtcdSource]) -> EtcdSource:
-        """Return the etcd to start, which ``default`` returns if the request does not name one.
-
-        Raises:
-            UsageError: if the etcd is not at hand, or two are named.
-        """
-        if [self.version, self.binary, self.image].count(None) < 2:
-            raise UsageError("version, binary and image each name an etcd: give one of them")
-        if self.version is not None:
-            return find_version(self.version)
-        if self.names_etcd:
-            return find_etcd(image=self.image, binary=self.binary)
-        return default()
-
-    def config(self, default: ClusterConfig) -> ClusterConfig:
-        """Return the configuration. The changes apply to the default if the request does not name one.
-
-        Raises:
-            UsageError: for an unknown preset or key type, or a value that no cluster can be started with.
-        """
-        base = self.base or default
-        if self.preset is not None:
-            if self.preset not in PRESETS:
-                raise UsageError(f"there is no preset {self.preset!r}: {', '.join(PRESETS)}")
-            base = PRESETS[self.preset].config
-        config = replace(base, **self.changes)
-        if self.key_type is None:
-            return config
-        try:
-            key_type = KeyType(self.key_type)
-        except ValueError:
-            known = ", ".join(KeyType)
-            raise UsageError(f"there is no key type {str(self.key_type)!r}: {known}") from None
-        return replace(config, pki=replace(config.pki, key_type=key_type))

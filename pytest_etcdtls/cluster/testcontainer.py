@@ -5,31 +5,17 @@ from __future__ import annotations
 import ssl
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
-from pytest_etcdtls.cluster.cluster import START_SECONDS, Launch, build_member
-from pytest_etcdtls.cluster.config import (
-    ClusterConfig,
-    PortClaim,
-    claim_ports,
-    loopback_addresses,
-    ports_needed,
-    write_pki,
-)
-from pytest_etcdtls.cluster.container import (
-    ContainerBackend,
-    cleanup_command,
-    image_present,
-    image_version,
-    published_host,
-    pull,
-)
-from pytest_etcdtls.cluster.member import Member, build_target
-from pytest_etcdtls.cluster.sources import PULL_SECONDS
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.cluster.config import ClusterConfig, loopback_addresses, ports_needed, write_pki
+from pytest_etcdtls.cluster.container import HOME, EtcdContainer
+from pytest_etcdtls.cluster.engine import image_present, image_version, published_host, pull
+from pytest_etcdtls.cluster.home import START_SECONDS, Home, Start
+from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
+from pytest_etcdtls.cluster.sources import PULL_SECONDS, EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
@@ -39,6 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
 _NAME = "m0"
+_PRIVATE = 0o600
 
 
 class ServesClients(WaitStrategy):
@@ -56,10 +43,12 @@ class ServesClients(WaitStrategy):
         """
         if not isinstance(container, EtcdTLSContainer):
             raise TypeError("this strategy waits for an EtcdTLSContainer")
-        launch = Launch(f"etcd {container.version} ({container.source})", self._startup_timeout)
-        launch.await_served(container.members)
+        container.adopt()
+        start = Start(f"etcd {container.version} ({container.source})", self._startup_timeout)
+        servers = {member.server: member.gateway().health for member in container.members}
+        start.await_served([*servers])
         if container.config.expects_health:
-            launch.await_health(container.members)
+            start.await_health(servers)
 
 
 class EtcdTLSContainer(DockerContainer):
@@ -81,8 +70,6 @@ class EtcdTLSContainer(DockerContainer):
         members: the one member, from the start on.
     """
 
-    origin: Literal["process", "container"] = "container"
-    user: tuple[str, str] | None = None
     pki: ClusterPKI
 
     def __init__(
@@ -114,8 +101,7 @@ class EtcdTLSContainer(DockerContainer):
         self.version = ""
         self.members: tuple[Member, ...] = ()
         self._hosts = hosts
-        self._home: GuardedDirectory | None = None
-        self._claim: PortClaim | None = None
+        self._home: Home | None = None
         self.waiting_for(ServesClients())
 
     def with_config(self, **changes: Any) -> Self:  # noqa: ANN401
@@ -141,16 +127,21 @@ class EtcdTLSContainer(DockerContainer):
         except BaseException:
             self.stop()
             raise
+        self.adopt()
         return self
+
+    def adopt(self) -> None:
+        """Let the member know the container that testcontainers has created."""
+        self._server.container = self.get_wrapped_container()
 
     def stop(self, force: bool = True, delete_volume: bool = True) -> None:
         """Remove the container and all files of it on this host. It may be called repeatedly."""
+        if self._home is not None:
+            self._home.abandon()  # the log is remembered
         try:
             super().stop(force, delete_volume)
             self._container = None
         finally:
-            if self._claim is not None:
-                self._claim.release()
             if self._home is not None:
                 self._home.remove()
 
@@ -187,7 +178,17 @@ class EtcdTLSContainer(DockerContainer):
 
     def target(self, label: str | None = None) -> Target:
         """Return it as a target, to observe and judge it. The label defaults to ``etcd-VERSION``."""
-        return build_target(self, label)
+        return OwnedMembers(etcd=self._etcd, config=self.config, pki=self.pki, members=self.members).target(
+            label
+        )
+
+    @property
+    def _etcd(self) -> EtcdSource:
+        return EtcdSource(kind="container", location=self.source, version=self.version, why="the caller's")
+
+    @property
+    def _server(self) -> EtcdContainer:
+        return cast("EtcdContainer", self._member.server)
 
     @property
     def _member(self) -> Member:
@@ -204,26 +205,28 @@ class EtcdTLSContainer(DockerContainer):
         if not image_present(self.source):
             pull(self.source, PULL_SECONDS)
         self.version = image_version(self.source)
-        self._home = home = GuardedDirectory()
-        home.watchdog.guard_command(cleanup_command(home.token))
-        backend = ContainerBackend(
-            self.source, self.version, home, address=self.config.host, keep=False, outer=self
-        )
-        flags = backend.flags()
-
+        self._home = home = Home(self._etcd, address=self.config.host)
         named = (self._name, self._kwargs.get("hostname"), *(self._network_aliases or ()), published_host())
         hosts = (*MemberNames(_NAME).hosts, _NAME, *filter(None, named), *self._hosts)
-        member = MemberNames(_NAME, tuple(dict.fromkeys(hosts)))
         try:
-            self.pki = ClusterPKI.generate(self.config.pki, [member])
+            names = MemberNames(_NAME, tuple(dict.fromkeys(hosts)))
+            self.pki = ClusterPKI.generate(self.config.pki, [names])
         except ValueError as error:
             raise UsageError(f"the PKI of the container cannot be generated: {error}") from error
-        write_pki(self.pki, self.config, home.path / "pki", with_ca_keys=True)
+        write_pki(self.pki, self.config, home.pki, with_ca_keys=True)
 
-        self._claim = claim_ports(ports_needed(self.config), self.config.host)
-        outside = backend.reached_at(loopback_addresses(self.config, _NAME, iter(self._claim.ports)))
+        flags = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
+        config = replace(self.config, extra_flags=(*self.config.extra_flags, *flags))
+        ports = iter(home.claim(ports_needed(config)))
+        addresses = home.backend.reached_at(loopback_addresses(config, _NAME, ports))
+        self.members = (build_member(home, config, self.pki, [addresses], 0, alone=True),)
+
+        created = dict(self._server.settings)
+        self.with_command(created.pop("command")).with_envs(**created.pop("environment"))
+        # testcontainers publishes on all addresses; docker-py, which gets these values, also accepts a pair.
+        self.ports.update(created.pop("ports"))
+        self.with_copy_into_container(home.pki, str(HOME), _PRIVATE)
+        del created["image"]
+        labels = {**self._kwargs.get("labels", {}), **created.pop("labels")}
         # Alone on its network or on one of the user's, etcd has to resolve its own name.
-        self._kwargs = {"extra_hosts": {_NAME: "127.0.0.1"}, **self._kwargs}
-        flags_of_command = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
-        config = replace(self.config, extra_flags=(*self.config.extra_flags, *flags_of_command))
-        self.members = (build_member(backend, config, flags, self.pki, [outside], 0, home=home, alone=True),)
+        self._kwargs = {"extra_hosts": {_NAME: "127.0.0.1"}, **created, **self._kwargs, "labels": labels}

@@ -1,4 +1,4 @@
-"""Cleans up after a killed owner: kills its processes, runs its commands, removes its directories.
+"""Cleans up after a killed owner: kills its processes, removes its directories, runs its commands.
 
 This file contains the owner's side (:class:`Watchdog`, :class:`GuardedDirectory`). Run as a script with the
 standard library only, it is the watchdog process. The process has its own session, so that Ctrl-C in a
@@ -112,7 +112,7 @@ class Watchdog:
         self._send(group=group)
 
     def guard_command(self, argv: Sequence[str]) -> None:
-        """Run a command if the owner dies, after the processes are killed."""
+        """Run a command if the owner dies, after everything else."""
         self._send(command=list(argv))
 
     def dismiss(self) -> None:
@@ -159,7 +159,7 @@ class GuardedDirectory:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
         except OSError:
-            self.remove()
+            self.watchdog.dismiss()
             raise
 
     def remove(self) -> None:
@@ -193,10 +193,10 @@ def watch(pipe: int, token: str, owner: int) -> None:
         if sweep >= _SWEEPS and not any(_is_starting(group) for group in groups):
             break
         select.select([], [], [], _PAUSE_SECONDS)
-    for command in commands:
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
+    for command in commands:
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
 
 
 def _orders(pipe: int, owner: int, timeout: int | None) -> Iterator[bytes]:

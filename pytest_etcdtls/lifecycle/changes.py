@@ -11,7 +11,6 @@ import http.client
 import json
 import re
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.cluster.admin import Gateway, gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, call
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnreadableJSONError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
@@ -415,26 +414,26 @@ def turn_on(gateway: Gateway) -> str:
     gateway used this identity for a client without a name, that client could do everything.
 
     Raises:
-        InconclusiveError: if etcd refuses a request.
+        ClusterStartError: if etcd refuses a request.
     """
     password = secrets.token_urlsafe(18)
-    _call(gateway, "user/add", {"name": "root", "password": password})
-    _call(gateway, "role/add", {"name": "root"})
-    _call(gateway, "user/grant", {"user": "root", "role": "root"})
+    call(gateway, "auth/user/add", {"name": "root", "password": password})
+    call(gateway, "auth/role/add", {"name": "root"})
+    call(gateway, "auth/user/grant", {"user": "root", "role": "root"})
     for name in (READER, str(SERVER.common_name)):
-        _call(gateway, "user/add", {"name": name, "options": {"no_password": True}})
-    _call(gateway, "user/grant", {"user": SERVER.common_name, "role": "root"})
-    _call(gateway, "role/add", {"name": "readers"})
+        call(gateway, "auth/user/add", {"name": name, "options": {"no_password": True}})
+    call(gateway, "auth/user/grant", {"user": SERVER.common_name, "role": "root"})
+    call(gateway, "auth/role/add", {"name": "readers"})
     permission = {"permType": "READ", "key": _base64(_GRANTED)}
-    _call(gateway, "role/grant", {"name": "readers", "perm": permission})
-    _call(gateway, "user/grant", {"user": READER, "role": "readers"})
-    _call(gateway, "enable", {})
+    call(gateway, "auth/role/grant", {"name": "readers", "perm": permission})
+    call(gateway, "auth/user/grant", {"user": READER, "role": "readers"})
+    call(gateway, "auth/enable", {})
     return password
 
 
 def users(lab: Lab) -> Experiment:
     """Make requests as several users, over gRPC and over the gateway."""
-    password = turn_on(gateway_of(lab.member))
+    password = turn_on(lab.member.gateway())
     issuer = lab.cluster.pki.authorities.client_issuer
     reader = issue(issuer, CLIENT, "reader", common_name=READER)
     other = issue(issuer, CLIENT, "other", common_name="other")
@@ -509,15 +508,6 @@ def _token(lab: Lab, identity: Identity, password: str) -> str:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _call(gateway: Gateway, method: str, message: dict[str, object]) -> None:
-    try:
-        status, answer = gateway.post(f"/v3/auth/{method}", message)
-    except (OSError, http.client.HTTPException) as error:
-        raise InconclusiveError(f"authentication cannot be set up: {method}: {error}") from error
-    if status != http.HTTPStatus.OK:
-        raise InconclusiveError(f"authentication cannot be set up: {method}: status {status}, {answer}")
 
 
 RENEWALS = 5
@@ -694,15 +684,9 @@ class _OpenConnection:
     """A client that makes all requests on one connection, and opens another only if that breaks."""
 
     def __init__(self, lab: Lab) -> None:
-        listener = lab.listener(Role.CLIENT)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(lab.member.file("client.crt"), lab.member.file("client.key"))
         # http.client reconnects automatically after the connection is closed.
-        self._connection = http.client.HTTPSConnection(
-            listener.host, listener.port, timeout=lab.seconds, context=context
-        )
+        self._connection = lab.member.gateway().connection()
+        self._connection.timeout = lab.seconds
 
     def request(self) -> bytes:
         """Make the next request.

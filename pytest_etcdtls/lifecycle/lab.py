@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig, UnknownFlagError
+from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
+from pytest_etcdtls.cluster.etcd_flags import UnknownFlagError
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import (

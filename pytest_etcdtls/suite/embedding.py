@@ -15,7 +15,7 @@ from msgspec import Struct
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import outline_listeners
-from pytest_etcdtls.cluster.sources import ClusterRequest
+from pytest_etcdtls.cluster.request import ClusterRequest
 from pytest_etcdtls.credentials import client_of, trusting_context
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener

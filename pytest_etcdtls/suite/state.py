@@ -44,7 +44,8 @@ from pytest_etcdtls.untrusted import error_text, printable
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
     from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.sources import ClusterRequest, EtcdSource
+    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.cluster.sources import EtcdSource
 
 _LISTENERS = "etcdtls_listeners"
 _SHARE = "etcdtls_share"
@@ -388,7 +389,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
         label: label of the target that all fixtures of the test refer to.
         parameter: the cluster that the test names; ``None`` for that of the options.
     """
-    from pytest_etcdtls.cluster.sources import ClusterRequest
+    from pytest_etcdtls.cluster.request import ClusterRequest
 
     try:
         run = run_of(config)
@@ -407,7 +408,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
 @contextmanager
 def private(config: pytest.Config, label: str | None, parameter: object = None) -> Iterator[Cluster]:
     """Start a cluster for the context, and stop it at its end. The arguments are those of :func:`owned`."""
-    from pytest_etcdtls.cluster.sources import ClusterRequest
+    from pytest_etcdtls.cluster.request import ClusterRequest
 
     try:
         run = run_of(config)

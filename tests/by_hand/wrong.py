@@ -16,7 +16,8 @@ from by_hand.ours import judged
 from by_hand.shell import Shell
 from by_hand.walk import Walk, environment, run_steps
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.pki.bundle import KUBEADM_NODE
 from pytest_etcdtls.results import CheckResult, Outcome
 

@@ -13,14 +13,14 @@ from pytest_etcdtls.cluster.config import (
     ClusterConfig,
     FileNames,
     Flag,
-    FlagSet,
-    MemberPaths,
     command_line,
     loopback_addresses,
     member_flags,
     ports_needed,
     render,
 )
+from pytest_etcdtls.cluster.etcd_flags import FlagSet
+from pytest_etcdtls.cluster.launch import MemberPaths
 from pytest_etcdtls.errors import UsageError
 
 GOOD = ClusterConfig()
@@ -101,8 +101,8 @@ def test_a_field_without_flag_in_this_version_is_a_usage_error() -> None:
 
 def test_the_command_line_ends_with_the_extra_flags() -> None:
     config = replace(GOOD, extra_flags=("--wal-dir={pki}/wal",), config_file=True)
-    argv = command_line("/bin/etcd", _flags(config), config, PLACE)
-    assert argv[:3] == ("/bin/etcd", "--config-file=/etcd.conf.yml", "--name=m0")
+    argv = command_line(_flags(config), config, PLACE)
+    assert argv[:2] == ("--config-file=/etcd.conf.yml", "--name=m0")
     assert argv[-1] == "--wal-dir=/pki/wal"
 
 

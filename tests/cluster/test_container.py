@@ -27,12 +27,12 @@ from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
-from pytest_etcdtls.cluster import cluster as cluster_module
-from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster import home
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig, PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.container import engine
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.engine import engine
 from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
@@ -113,7 +113,7 @@ def test_a_member_serves_its_own_clients_and_refuses_others(start: Start, etcd_i
 
 def test_the_urls_are_valid_on_this_host(start: Start, etcd_image: str) -> None:
     (member,) = start(GOOD, etcd_image).members
-    status, answer = gateway_of(member).post("/v3/cluster/member/list", {})
+    status, answer = member.gateway().post("/v3/cluster/member/list", {})
     assert status == OK
     assert answer["members"][0]["clientURLs"] == [member.client_url]
     assert urlsplit(member.client_url).hostname == "127.0.0.1"
@@ -126,7 +126,7 @@ def test_the_urls_are_valid_on_this_host(start: Start, etcd_image: str) -> None:
 def test_three_members_form_one_cluster_by_their_names(start: Start, etcd_image: str) -> None:
     cluster = start(replace(GOOD, size=3), etcd_image)
     assert [member.name for member in cluster.members] == ["m0", "m1", "m2"]
-    status, answer = gateway_of(cluster.members[2]).post("/v3/cluster/member/list", {})
+    status, answer = cluster.members[2].gateway().post("/v3/cluster/member/list", {})
     assert status == OK
     assert {(m["name"], *m["peerURLs"]) for m in answer["members"]} == {
         (f"m{index}", f"https://m{index}:2380") for index in range(3)
@@ -306,15 +306,15 @@ def test_members_stop_and_start_with_data_and_log(start: Start, etcd_image: str)
     assert [member.running for member in cluster.members] == [True, False, True]
     assert refused(second.client_url, second, "client")
     key = {"key": "a2V5", "value": "dmFsdWU="}
-    assert gateway_of(first).post("/v3/kv/put", key)[0] == OK
+    assert first.gateway().post("/v3/kv/put", key)[0] == OK
     before = second.log()
     cluster.start_member(1)
     assert second.running
     assert second.log().startswith(before)
-    answer = gateway_of(second).post("/v3/kv/range", {"key": "a2V5"})[1]
+    answer = second.gateway().post("/v3/kv/range", {"key": "a2V5"})[1]
     assert answer["kvs"][0]["value"] == "dmFsdWU="
     cluster.restart()
-    assert gateway_of(second).post("/v3/kv/range", {"key": "a2V5"})[1]["kvs"][0]["value"] == "dmFsdWU="
+    assert second.gateway().post("/v3/kv/range", {"key": "a2V5"})[1]["kvs"][0]["value"] == "dmFsdWU="
 
 
 def test_a_replaced_pair_is_served_at_the_next_handshake(start: Start, newest_image: str) -> None:
@@ -370,7 +370,7 @@ def test_a_port_that_is_taken_during_the_start_is_replaced(
             claims.append(claim)
             return claim
 
-        monkeypatch.setattr(cluster_module, "claim_ports", claim_and_lose)
+        monkeypatch.setattr(home, "claim_ports", claim_and_lose)
         (member,) = start(GOOD, newest_image).members
         assert len(claims) == times + 1
         assert int(member.client_url.rpartition(":")[2]) == claims[-1].ports[0]
@@ -383,7 +383,7 @@ def test_ports_that_are_always_taken_are_a_start_error(
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         claim = PortClaim((taken, taken), None)
-        monkeypatch.setattr(cluster_module, "claim_ports", lambda *_, **__: claim)
+        monkeypatch.setattr(home, "claim_ports", lambda *_, **__: claim)
         with pytest.raises(PortTakenError, match=rf"the container engine refuses a port: .*{taken}"):
             start_image(GOOD, newest_image, tmp_path)
     assert list(tmp_path.iterdir()) == []

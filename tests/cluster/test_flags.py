@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig, FlagSet
+from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
+from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.sources import binary_flags, binary_version
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError

@@ -17,7 +17,7 @@ from pytest_etcdtls import (
     UsageError,
     run_checks,
 )
-from pytest_etcdtls.cluster.admin import Gateway, add_learner, gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, add_learner
 
 KEY = {"key": "Zm9v"}
 
@@ -32,7 +32,7 @@ def _members(cluster: Cluster) -> set[str]:
 def _value(cluster: Cluster) -> str:
     """Return what the last member has stored under the key."""
     for _ in range(100):
-        _, answer = gateway_of(cluster.members[-1]).post("/v3/kv/range", KEY)
+        _, answer = cluster.members[-1].gateway().post("/v3/kv/range", KEY)
         if answer.get("code") != 14:  # the leader has just changed
             break
         cluster.members[-1].server.wait(0.05)
@@ -41,7 +41,7 @@ def _value(cluster: Cluster) -> str:
 
 
 def _grow(cluster: Cluster, size: int) -> None:
-    assert gateway_of(cluster.members[0]).post("/v3/kv/put", {**KEY, "value": "YmFy"})[0] == 200
+    assert cluster.members[0].gateway().post("/v3/kv/put", {**KEY, "value": "YmFy"})[0] == 200
     for number in range(1, size):
         added = cluster.add_member()
         assert added is cluster.members[-1]
@@ -133,9 +133,9 @@ def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
     monkeypatch.setattr(Gateway, "post", noted)
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         first = cluster.members[0]
-        gateway = gateway_of(first)
+        gateway = first.gateway()
         decided = gateway.cluster_version
         monkeypatch.setattr(Gateway, "cluster_version", lambda _: next(answers, None) or decided())
-        add_learner(first, gateway, ["https://127.0.0.1:1"], 60)
+        add_learner(gateway, ["https://127.0.0.1:1"], 60)
     assert posted[:4] == [*["/v3/cluster/member/list"] * 3, "/v3/cluster/member/add"]
     assert next(answers, None) is None

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from pytest_etcdtls import PRESETS, Cluster, ClusterConfig, Observer, UsageError, run_checks, start_cluster
-from pytest_etcdtls.cluster.sources import ClusterRequest, find_etcd, find_version
+from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.cluster.sources import find_etcd, find_version
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import config
-from pytest_etcdtls.cluster.config import claim_ports
+from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.errors import ClusterStartError
 
 CLAIM = """
 import json, sys
-from pytest_etcdtls.cluster import config
-config.os.getpid = lambda: 7  # all begin at the same block
-claim = config.claim_ports(25, "127.0.0.1")
+from pytest_etcdtls.cluster import ports
+ports.os.getpid = lambda: 7  # all begin at the same block
+claim = ports.claim_ports(25, "127.0.0.1")
 print(json.dumps(claim.ports), flush=True)
 sys.stdin.read()
 """
@@ -79,8 +79,8 @@ def test_claims_are_below_the_ephemeral_range() -> None:
 
 
 def test_blocks_are_skipped_after_a_failure() -> None:
-    own, following, *_ = config._blocks(0)
-    assert next(config._blocks(1)) == following
+    own, following, *_ = ports._blocks(0)
+    assert next(ports._blocks(1)) == following
     claim = claim_ports(1, "127.0.0.1", skip=1)
     # Others may have taken some of its ports, or the whole of it.
     assert claim.ports[0] not in range(own, own + 33)
@@ -112,7 +112,7 @@ def test_the_default_ephemeral_range_is_used_if_it_cannot_be_read(
     file = tmp_path / "ip_local_port_range"
     if setting is not None:
         file.write_text(setting)
-    monkeypatch.setattr("pytest_etcdtls.cluster.config._EPHEMERAL", file)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
     claim = claim_ports(32, "127.0.0.1")
     claim.release()
     assert max(claim.ports) < 32768

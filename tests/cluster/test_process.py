@@ -15,8 +15,9 @@ import pytest
 
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start, process_of
-from pytest_etcdtls.cluster import config
-from pytest_etcdtls.cluster.config import ClusterConfig, claim_ports
+from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -167,11 +168,11 @@ def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etc
 
 def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program takes a port between the claim and the start of etcd."""
-    look = config._is_free
+    look = ports._is_free
     claim = claim_ports(1, "127.0.0.1")
     claim.release()
     taken = claim.ports[0]
-    monkeypatch.setattr(config, "_is_free", lambda host, port: port == taken or look(host, port))
+    monkeypatch.setattr(ports, "_is_free", lambda host, port: port == taken or look(host, port))
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", taken))
@@ -185,7 +186,7 @@ def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: 
 def test_the_start_fails_after_five_attempts_with_taken_ports(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.config._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
     with ExitStack() as stack:
         for attempt in range(5):
             other = stack.enter_context(socket.socket())
@@ -223,15 +224,6 @@ def _wrapper(path: Path, line: str) -> Path:
     path.write_text(f"#!/bin/sh\n{line}\n")
     path.chmod(0o700)
     return path
-
-
-def test_a_system_without_pidfd_is_supported(
-    start: Start, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr("os.pidfd_open")
-    cluster = start(replace(GOOD, size=3), newest_etcd)
-    cluster.stop()
-    assert not any(member.running for member in cluster.members)
 
 
 def test_etcd_variables_of_the_user_do_not_reach_etcd(

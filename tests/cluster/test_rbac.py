@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.conftest import Start
-from pytest_etcdtls.cluster.admin import Gateway, enable_authentication, gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, enable_authentication
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError
@@ -28,7 +28,7 @@ def _login(cluster: Cluster) -> dict[str, str]:
 
 def test_authentication_is_on(start: Start, etcd_binary: Path) -> None:
     cluster = start(NAMELESS, etcd_binary)
-    gateway = gateway_of(cluster.members[0])
+    gateway = cluster.members[0].gateway()
     status, answer = gateway.post("/v3/auth/authenticate", _login(cluster))
     assert status == 200
     assert answer["token"]
@@ -52,7 +52,7 @@ def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_
 def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> None:
     cluster = start(replace(NAMELESS, size=3), newest_etcd)
     cluster.restart()
-    assert gateway_of(cluster.members[0]).post("/v3/auth/authenticate", _login(cluster))[0] == 200
+    assert cluster.members[0].gateway().post("/v3/auth/authenticate", _login(cluster))[0] == 200
 
 
 def test_an_unreachable_gateway_cannot_enable_authentication(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_unreachable_gateway_cannot_enable_authentication(tmp_path: Path) -> 
 
 
 def test_responses_that_are_not_json_are_text(start: Start, newest_etcd: Path) -> None:
-    gateway = gateway_of(start(ClusterConfig(), newest_etcd).members[0])
+    gateway = start(ClusterConfig(), newest_etcd).members[0].gateway()
     assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\\n"})
 
 

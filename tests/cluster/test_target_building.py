@@ -146,7 +146,7 @@ def test_a_ca_key_is_on_disk_only_where_the_cluster_is_kept(start: Start, newest
         key = load_pem_private_key(Path(key_file).read_bytes(), None)
         assert key.public_key() == kept.pki.client_ca.certificate.public_key()
     finally:
-        kept._keep = False
+        kept._home.keep = False
 
 
 def _key_file(target: Target) -> str | None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.cluster import admin
-from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import claim_ports
+from pytest_etcdtls.cluster.ports import claim_ports
 
 _SECONDS = 60.0
 _READY = "serving client traffic securely"
@@ -30,7 +29,7 @@ class Learner:
 def add_learner(cluster: Cluster, peer_url: str) -> None:
     """Add a learner to the cluster without starting it."""
     first = cluster.members[0]
-    admin.add_learner(first, gateway_of(first), [peer_url], _SECONDS)
+    admin.add_learner(first.gateway(), [peer_url], _SECONDS)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +15,12 @@ from pathlib import Path
 
 import yaml
 
-from pytest_etcdtls.cluster.config import claim_ports
-from pytest_etcdtls.cluster.member import ReadinessLog, Served
-from pytest_etcdtls.cluster.process import EtcdProcess, stop_all
+from pytest_etcdtls.cluster.home import Start, stop_all
+from pytest_etcdtls.cluster.launch import Launch, Served
+from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.process import EtcdProcess
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.cluster.watchdog import Watchdog, child_environment
+from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.declared.flags import flag_known
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
@@ -113,23 +113,16 @@ class Cluster:
 
     def start(self, *nodes: Node, changes: Mapping[str, str | None] | None = None) -> None:
         """Start etcd on nodes, and wait until each logs that it serves its clients."""
-        logs = []
+        started = []
         for node in nodes or self.nodes:
-            log = node.root / "etcd.log"
-            argv = [*self._prefix, str(self.binary), *node.command(changes)]
-            process = EtcdProcess(argv, child_environment(), log, self._watchdog)
-            process.start()
+            words = (*self._prefix, str(self.binary), *node.command(changes))
+            [urls] = [word.partition("=")[2] for word in words if word.startswith("--listen-client-urls=")]
+            serves = Served.from_urls(urls.split(","))
+            launch = Launch(name=node.name, label=node.name, arguments=words[1:], serves=serves)
+            process = EtcdProcess(words[0], launch, node.root / "etcd.log", self._watchdog)
             self._processes[node.name] = process
-            [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]
-            logs.append((process, ReadinessLog(Served.from_urls(urls.split(","))), log))
-        deadline = time.monotonic() + DEADLINE
-        while pending := [found for found in logs if not found[1].ready]:
-            process, progress, log = pending[0]
-            ended = not process.running
-            progress.feed(process.new_lines())
-            assert progress.ready or not ended, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            process.wait(0.01)
+            started.append(process)
+        Start(f"etcd {self.version}", DEADLINE).run(started)
 
     def stop(self, *nodes: Node) -> None:
         """Stop etcd on nodes."""

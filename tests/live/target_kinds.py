@@ -14,7 +14,9 @@ from discovery.discovering import named
 from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, UnknownFlagError
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.etcd_flags import UnknownFlagError
+from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import Check, select

@@ -12,7 +12,6 @@ from pathlib import Path
 from hostile.child_run import ChildRun
 from starting import start_process
 
-from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
@@ -41,7 +40,7 @@ class State:
 
 def _state(cluster: Cluster) -> State:
     # Maintenance/Status itself reads without a raft entry.
-    status, answer = gateway_of(cluster.members[0]).post("/v3/maintenance/status", {})
+    status, answer = cluster.members[0].gateway().post("/v3/maintenance/status", {})
     assert status == 200, answer
     return State(int(answer["header"]["revision"]), int(answer["raftIndex"]))
 

@@ -10,7 +10,8 @@ from accounting import AccountingObserver, beyond_the_plan
 from connections import counted_connections
 from live.target_kinds import CHECKS, EACH_KIND, Kind, beyond, live, start
 
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.presets import PRESETS, Preset
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.plan import ADVERTISED, plan_of, planned
 from pytest_etcdtls.registry import select

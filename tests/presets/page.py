@@ -8,7 +8,7 @@ from presets.known import KNOWN
 from presets.model import Expectation, Known
 from zoo import baseline
 
-from pytest_etcdtls.cluster.config import PRESETS
+from pytest_etcdtls.cluster.presets import PRESETS
 
 VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
 """Those that the presets are judged on."""

@@ -12,7 +12,7 @@ from presets.known import KNOWN
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.cluster.config import PRESETS, Preset
+from pytest_etcdtls.cluster.presets import PRESETS, Preset
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer

@@ -11,7 +11,8 @@ from types import MappingProxyType
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, KeyType, PKIPlan

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from declared.declaring import GOOD, flags, written
 
-from pytest_etcdtls.cluster.relocation import Place, Relocated, moved_urls, relocate, replacements
+from pytest_etcdtls.cluster.launch import Launch, MemberPaths
+from pytest_etcdtls.cluster.relocation import Place, moved_urls, relocate, replacements
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.reading import from_command_line, read_declaration
 
@@ -16,16 +17,18 @@ SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
 CLUSTER = "a=https://10.0.0.11:2380,b=https://10.0.0.12:2380"
 
 
-def moved(declaration: Declaration, **additions: str) -> Relocated:
+def moved(declaration: Declaration, **additions: str) -> Launch:
     addresses = [url.address for urls in moved_urls(declaration).values() for url in urls]
     place = Place(
         listen="127.0.0.1",
         ports={address: number for number, address in enumerate(dict.fromkeys(addresses), 20001)},
-        pki=PurePosixPath("/owned/pki"),
-        data=PurePosixPath("/owned/data"),
-        config_file=PurePosixPath("/owned/etcd.conf.yml"),
+        paths=MemberPaths(
+            pki=PurePosixPath("/owned/pki"),
+            data=PurePosixPath("/owned/data"),
+            config_file=PurePosixPath("/owned/etcd.conf.yml"),
+        ),
     )
-    return relocate(declaration, place, additions=additions)
+    return relocate(declaration, "3.7.3", place, additions=additions)
 
 
 def test_ports_and_paths_are_moved_and_the_rest_is_kept_in_its_order() -> None:
@@ -50,7 +53,7 @@ def test_ports_and_paths_are_moved_and_the_rest_is_kept_in_its_order() -> None:
         "--initial-cluster=a=https://10.0.0.11:2380",
         "--data-dir=/owned/data",
     )
-    assert (done.variables, done.configuration) == ({}, None)
+    assert (done.environment, done.config_file) == ({}, None)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_an_overridden_list_is_not_changed() -> None:
         "--listen-peer-urls=https://10.0.0.1:1",
         "--listen-peer-urls=https://127.0.0.1:20002",
     )
-    assert done.variables == {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"}
+    assert done.environment == {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"}
 
 
 def test_a_list_of_sockets_only_is_replaced(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_variables_stay_variables() -> None:
     environment = {"ETCD_CERT_FILE": "/a.crt", "ETCD_OTHER": "x", "GODEBUG": "tlsrsakex=1", "HOME": "/root"}
     done = moved(from_command_line(["etcd", "--cert-file=/b.crt"], environment))
     assert "--cert-file=/owned/pki/b.crt" in done.arguments
-    assert done.variables == {
+    assert done.environment == {
         "ETCD_CERT_FILE": "/owned/pki/a.crt",
         "ETCD_OTHER": "x",
         "GODEBUG": "tlsrsakex=1",
@@ -143,7 +146,7 @@ def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> Non
         from_command_line(["etcd", f"--config-file={config}", "--trusted-ca-file=/pki/ca.crt"]), foo="7"
     )
     assert done.arguments == ("--config-file=/owned/etcd.conf.yml", "--trusted-ca-file=/owned/pki/pki/ca.crt")
-    assert yaml.safe_load(done.configuration or "") == {
+    assert yaml.safe_load(done.config_file or "") == {
         "name": "a",
         "data-dir": "/owned/data",
         "listen-client-urls": "https://127.0.0.1:20001",
@@ -161,7 +164,7 @@ def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> Non
 
 def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path: Path) -> None:
     text = "name: a\nname: b\n"
-    assert yaml.safe_load(moved(written(tmp_path, text)).configuration or "")["name"] == "b"
+    assert yaml.safe_load(moved(written(tmp_path, text)).config_file or "")["name"] == "b"
 
 
 def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: Path) -> None:
@@ -181,8 +184,8 @@ def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
     )
     declaration = read_declaration(tmp_path / "start.sh")
     done = moved(declaration)
-    assert "ETCD_INITIAL_CLUSTER" not in done.variables
-    assert done.variables["ETCD_INITIAL_CLUSTER_STATE"] == "new"
+    assert "ETCD_INITIAL_CLUSTER" not in done.environment
+    assert done.environment["ETCD_INITIAL_CLUSTER_STATE"] == "new"
     said = list(replacements(declaration))
     assert said[:2] == [
         "ETCD_INITIAL_CLUSTER_STATE: new",

@@ -10,7 +10,7 @@ from starting import start_process
 from zoo.judging import judge_member
 from zoo.members import ZOO
 
-from pytest_etcdtls.cluster.config import PRESETS
+from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer

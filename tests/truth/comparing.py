@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from model.comparing import running
 
-from pytest_etcdtls.cluster.config import FlagSet
+from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.pki.profile import Identity

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 from cryptography import x509
 
-from pytest_etcdtls.cluster.config import FlagSet, claim_ports
+from pytest_etcdtls.cluster.etcd_flags import FlagSet
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
