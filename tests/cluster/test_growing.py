@@ -137,5 +137,7 @@ def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
         decided = gateway.cluster_version
         monkeypatch.setattr(Gateway, "cluster_version", lambda _: next(answers, None) or decided())
         add_learner(gateway, ["https://127.0.0.1:1"], 60)
-    assert posted[:4] == [*["/v3/cluster/member/list"] * 3, "/v3/cluster/member/add"]
+    lists = posted.index("/v3/cluster/member/add")
+    assert lists >= 3
+    assert set(posted[:lists]) == {"/v3/cluster/member/list"}
     assert next(answers, None) is None
