@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.engine import (
     LABEL,
+    WORK_SECONDS,
     connect,
     engine,
     published_host,
@@ -110,7 +111,7 @@ class EtcdContainer:
         self._readiness = ReadinessLog(self.launch.serves)
         with _refusals():
             if self.container is None:
-                self._client = connect()
+                self._client = connect(WORK_SECONDS)
                 self.container = self._client.containers.create(**self.settings)
                 if self._data:
                     self._copy({_DATA: None})
@@ -335,7 +336,7 @@ class ContainerBackend:
         try:
             # In a thread, so that an interruption waits for the response: a network that is created later
             # would not be removed.
-            with engine() as client, ThreadPoolExecutor(max_workers=1) as pool:
+            with engine(WORK_SECONDS) as client, ThreadPoolExecutor(max_workers=1) as pool:
                 pool.submit(client.networks.create, token, driver="bridge", labels={LABEL: token}).result()
         except UsageError as error:
             raise ClusterStartError(f"the members' network cannot be created: {error}") from error

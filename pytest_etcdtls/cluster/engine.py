@@ -33,7 +33,10 @@ LABEL = "pytest-etcdtls"
 """Label of all containers and networks that are created here. Its value identifies their owner."""
 
 _REQUEST_SECONDS = 10
-"""Seconds that one request to a healthy engine may take."""
+"""Seconds that a question to a healthy engine may take."""
+
+WORK_SECONDS = 60
+"""Seconds in which a healthy engine makes, starts or stops a container; docker-py's default too."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
@@ -42,8 +45,11 @@ _REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's sock
 _EMPTY_ROUNDS, _MOST_ROUNDS, _PAUSE_SECONDS = 3, 60, 0.75
 
 
-def connect() -> docker.DockerClient:
+def connect(seconds: int = _REQUEST_SECONDS) -> docker.DockerClient:
     """Return a client of the container engine. The caller closes it.
+
+    Args:
+        seconds: that one request may take.
 
     Raises:
         UsageError: if there is no engine, or it does not answer.
@@ -59,7 +65,7 @@ def connect() -> docker.DockerClient:
                 probe.settimeout(_REQUEST_SECONDS)
                 probe.connect(host.removeprefix("unix://"))
         return docker.from_env(
-            timeout=_REQUEST_SECONDS,
+            timeout=seconds,
             environment={**os.environ, "DOCKER_HOST": host},
             use_ssh_client=host.startswith("ssh://"),
         )
@@ -68,8 +74,11 @@ def connect() -> docker.DockerClient:
 
 
 @contextmanager
-def engine() -> Iterator[docker.DockerClient]:
+def engine(seconds: int = _REQUEST_SECONDS) -> Iterator[docker.DockerClient]:
     """Yield a client of the container engine and close it at the end.
+
+    Args:
+        seconds: that one request may take.
 
     Raises:
         UsageError: if there is no engine, if it does not answer, or if it refuses a request.
@@ -77,7 +86,7 @@ def engine() -> Iterator[docker.DockerClient]:
     import docker.errors
     import requests
 
-    client = connect()
+    client = connect(seconds)
     try:
         yield client
     except (docker.errors.DockerException, requests.RequestException) as error:
@@ -206,14 +215,14 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
     watchdog = Watchdog(token)  # the container is removed even if this process is killed
     try:
         watchdog.guard_command(command(remove_abandoned, token))
-        with engine() as client:
+        with engine(WORK_SECONDS) as client:
             # Run the binary itself instead of the image's entry point, which may be a script.
             container = client.containers.create(
                 image, entrypoint=["etcd"], command=[argument], network_mode="none", labels={LABEL: token}
             )
             try:
                 container.start()
-                container.wait(timeout=_REQUEST_SECONDS)
+                container.wait(timeout=WORK_SECONDS)
                 return container.logs().decode(errors="replace")
             except docker.errors.APIError as error:
                 raise UsageError(f"etcd cannot be run in {image}: {reason(error)}") from error
