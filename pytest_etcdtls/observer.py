@@ -114,11 +114,12 @@ class Network:
 
 
 class _Maker:
-    """Holds ``done`` while it makes an observation."""
+    """The thread that makes an observation. It holds ``done`` meanwhile."""
 
-    __slots__ = ("done",)
+    __slots__ = ("done", "thread")
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.done = threading.Lock()
         self.done.acquire()
 
@@ -208,7 +209,8 @@ class Observer:
         finally:
             with self._lock:
                 self._makers.pop(place, None)
-            maker.done.release()
+            if maker.done.locked():
+                maker.done.release()
             context.finish()
         if type_ is FirstContact and listener is not None and listener.discovered:
             self._contact_discovered()
@@ -225,6 +227,9 @@ class Observer:
                 if other is None:
                     maker = self._makers[place] = _Maker()
                     return maker
+                if other.thread == threading.get_ident():
+                    # It was interrupted before, or facts need each other, which ends in a RecursionError.
+                    return other
             # Those who wait for an observation wake at its end alone, not at that of any other.
             with other.done:
                 pass

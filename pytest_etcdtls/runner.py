@@ -551,7 +551,7 @@ class Run:
 
     def keep_messages(self) -> list[str]:
         """Return for each cluster that is kept the message how to connect to it."""
-        return [cluster.keep_message() for cluster in self._clusters if self.settings.owned.keep]
+        return [cluster.keep_message() for cluster in self._clusters if cluster.is_kept]
 
     def select(self, selected: frozenset[tuple[str, str, str]]) -> None:
         """Set the target, listener and check of the items that are run."""

@@ -167,7 +167,8 @@ class Cluster:
         """
         self._condition.close()
         for index, member in enumerate(self.members):
-            if member.name in self._paused:  # an engine does not stop a paused container
+            # An engine does not stop a paused container.
+            if member.name in self._paused and not self._home.keep:
                 with suppress(OSError):
                     self.resume_member(index)
         self._home.stop()
@@ -383,6 +384,11 @@ class Cluster:
     def client(self, index: int = 0) -> httpx.Client:
         """Return an HTTP client of one member with the client certificate. The caller closes it."""
         return self.members[index].client()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is left running at the end."""
+        return self._home.keep
 
     def keep_message(self) -> str:
         """Return the commands to use a kept cluster and to stop it, as lines to paste."""

@@ -94,9 +94,10 @@ class EtcdContainer:
 
     def take_over(self, before: EtcdContainer) -> None:
         """Begin with the log and the data of a stopped container, which is removed."""
-        if before.container is None:
-            return
         self._earlier_log = before.log()
+        if before.container is None:
+            self._data = before._data  # it was never created, and may have the data of one before it
+            return
         with _refusals():
             chunks, _ = before.container.get_archive(str(_PATHS.data))
             self._data = b"".join(chunks)  # the engine serves no other request until all is read
@@ -109,13 +110,15 @@ class EtcdContainer:
             PortTakenError: if the host refuses one of the ports.
         """
         self._readiness = ReadinessLog(self.launch.serves)
+        self._position = len(self._output())
         with _refusals():
             if self.container is None:
                 self._client = connect(WORK_SECONDS)
                 self.container = self._client.containers.create(**self.settings)
-                if self._data:
-                    self._copy({_DATA: None})
-                    self.container.put_archive(str(_DATA), self._data)
+            if self._data:
+                self._copy({_DATA: None})
+                self.container.put_archive(str(_DATA), self._data)
+                self._data = b""
             self.copy_files()
             self.container.start()
 
@@ -154,7 +157,7 @@ class EtcdContainer:
     def terminate(self) -> None:
         """Begin to stop etcd."""
         if self.container is not None and self.running:
-            with _refusals():
+            with suppress(OSError), _refusals():  # it may have ended by now, which stop accepts
                 self.container.kill("SIGTERM")
 
     def stop(self, seconds: float) -> None:
@@ -355,6 +358,8 @@ class ContainerBackend:
             "environment": dict(launch.environment),
             "ports": {f"{inside}/tcp": (address, outside) for inside, outside in launch.ports.items()},
             "labels": {LABEL: token},
+            # Variables of a list of names, no others; and etcd would ask the proxy for its peers.
+            "use_config_proxy": False,
         }
         if self._prepared:
             settings |= {"name": f"{token}-{name}", "hostname": name, "network": token}

@@ -218,7 +218,12 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
         with engine(WORK_SECONDS) as client:
             # Run the binary itself instead of the image's entry point, which may be a script.
             container = client.containers.create(
-                image, entrypoint=["etcd"], command=[argument], network_mode="none", labels={LABEL: token}
+                image,
+                entrypoint=["etcd"],
+                command=[argument],
+                network_mode="none",
+                labels={LABEL: token},
+                use_config_proxy=False,
             )
             try:
                 container.start()

@@ -305,6 +305,11 @@ class ReplayedEtcd:
         except OSError as error:
             return f"{self._what} cannot be found: {error}"
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is left running at the end."""
+        return self._home.keep
+
     def keep_message(self) -> str:
         """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
         ports = ", ".join(f"{address} at {LOOPBACK}:{port}" for address, port in self._ports.items())

@@ -12,7 +12,7 @@ from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
 from pytest_etcdtls.cluster.config import ClusterConfig, loopback_addresses, ports_needed, write_pki
 from pytest_etcdtls.cluster.container import HOME, EtcdContainer
-from pytest_etcdtls.cluster.engine import image_present, image_version, published_host, pull
+from pytest_etcdtls.cluster.engine import image_present, image_version, published_host, pull, remove_all
 from pytest_etcdtls.cluster.home import START_SECONDS, Home, Start
 from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.sources import PULL_SECONDS, EtcdSource
@@ -143,6 +143,7 @@ class EtcdTLSContainer(DockerContainer):
             self._container = None
         finally:
             if self._home is not None:
+                remove_all(self._home.token)  # if it fails, the watchdog goes on, and removes them at the end
                 self._home.remove()
 
     @property

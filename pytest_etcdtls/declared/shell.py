@@ -172,7 +172,6 @@ _REFERENCE = re.compile(
 )
 _NOT_READ = (
     (re.compile("\0"), "a NUL character"),
-    (re.compile(r"'.*[$`]|[$`].*'", re.DOTALL), "single quotation marks beside a $"),
     (re.compile(r"\\[$`]"), "an escaped $"),
     (re.compile(r"\$(?![A-Za-z_{(\d@*#?!$-])", re.ASCII), "a $ that stands for itself"),
     (re.compile(r"\\\\\n"), "an escaped backslash at the end of a line"),
@@ -186,10 +185,16 @@ def split_script(script: Word, variables: Mapping[str, Variable], expansion: Exp
     Raises:
         UsageError: if it is more than that.
     """
-    for pattern, what in _NOT_READ:
-        if pattern.search(script.text):
-            raise not_read(script.place, what)
+    if script.unresolved:
+        raise not_read(
+            script.place, f"a script with {', '.join(script.unresolved)}, which is not in this file,"
+        )
     text = _IDLE.sub("", script.text).rstrip()
+    for pattern, what in _NOT_READ:
+        if pattern.search(text):
+            raise not_read(script.place, what)
+    if "'" in text and ("$" in text or "`" in text):
+        raise not_read(script.place, "single quotation marks beside a $")
     line = text.count("\n") - text.lstrip().count("\n")
     for piece in _BETWEEN_WORDS.split(text.lstrip()):
         command, place = piece.replace("\\\n", ""), script.place.below(line)
@@ -198,7 +203,10 @@ def split_script(script: Word, variables: Mapping[str, Variable], expansion: Exp
             raise not_read(place, "a script of several commands or lines")
         # A NUL keeps the place of each reference while shlex splits.
         references = _REFERENCE.finditer(command)
-        for word in split_line(_REFERENCE.sub("\0", command), place, _OPERATORS):
+        marked = _REFERENCE.sub("\0", command)
+        if "$" in marked or "`" in marked:
+            raise not_read(place, "an expansion within another one, or arithmetic,")
+        for word in split_line(marked, place, _OPERATORS):
             if word.startswith("#") or (word and not set(word).difference(_OPERATORS)):
                 raise not_read(place, f"{word[:2]!r} in the command of a shell")
             literals, missing = word.split("\0"), []
@@ -216,6 +224,8 @@ def split_script(script: Word, variables: Mapping[str, Variable], expansion: Exp
                 expanded.append(literal)
             if missing not in (["$@"], ["$*"]):
                 yield Word("".join(expanded), place, tuple(missing))
+            elif "".join(expanded):
+                raise not_read(place, f"{missing[0]} within a word")
 
 
 _PREFIXES = frozenset({"exec", "env"})
@@ -303,6 +313,9 @@ def _in_container(command: Sequence[Word], inherited: Sequence[Variable]) -> Pro
     environment: list[Variable] = []
     files: list[Word] = []
     options = iter(command[:start])
+    for word in command[: start - 1]:
+        if word.unresolved and not word.text.strip("\"'"):
+            raise not_read(word.place, f"{command[0].program} with options in {', '.join(word.unresolved)}")
     for word in options:
         if _OPTION_NOT_READ.match(word.text):
             raise not_read(word.place, f"{command[0].program}'s {word.text.partition('=')[0]}")
