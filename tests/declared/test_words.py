@@ -116,6 +116,10 @@ def _of_a_real_shell(script: str) -> list[str]:
         ("etcdctl get a", "another command than etcd itself"),
         ("sh -c 'etcd \"$@\"' sh --a", r"single quotation marks beside a \$"),
         ('sh -c "etcd --b" sh --a', "a script and its arguments"),
+        ('etcd --quota="$((8*1024))"', "an expansion within another one, or arithmetic,"),
+        ("etcd --client-cert-auth=${CCA:-${NAME}}", "an expansion within another one, or arithmetic,"),
+        ("etcd --name=$@ --b", r"\$@ within a word"),
+        ("docker run $OPTIONS image:1 etcd --a", "docker with options in OPTIONS"),
     ],
 )
 def test_other_scripts_are_refused(script: str, what: str) -> None:
@@ -188,6 +192,17 @@ def test_systemd_ignores_lines_that_are_not_assignments() -> None:
 def test_an_unclosed_quote_in_a_unit_is_refused(quote: str) -> None:
     with pytest.raises(UsageError, match=r"f:1: a quotation mark is not closed"):
         split_words(f"{quote}b", HERE)
+
+
+def test_a_script_with_a_part_that_is_not_in_the_file_is_refused() -> None:
+    script = Word("etcd --client-cert-auth=", HERE, ("AUTH",))
+    with pytest.raises(UsageError, match="a script with AUTH, which is not in this file, is not read"):
+        find_in_script(script, [], Expansion())
+
+
+def test_many_quotation_marks_take_linear_time() -> None:
+    with pytest.raises(UsageError, match="the command is longer than"):
+        find_in_script(Word("etcd --a=" + "''" * 500_000, HERE), [], Expansion())
 
 
 def test_an_unclosed_quote_in_a_script_is_refused() -> None:
