@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from dataclasses import replace
+
 from timing import Timed, alternate
 
 from pytest_etcdtls.cluster.cluster import start_cluster

@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from msgspec.structs import replace
 from timing import Timed, alternate, command
 
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster

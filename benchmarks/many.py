@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
 from judging import judging_command
-from msgspec.structs import replace
 from timing import Timed, alternate
 
 from pytest_etcdtls.cluster.cluster import start_cluster

@@ -82,7 +82,17 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
     assert "where 11 = len('of the user')" in ran.stdout
     lines = [line.split() for line in ran.stdout.splitlines()]
     rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
-    own = "_version", "dataclass", "errors", "fixtures", "hooks", "options", "plugin", "untrusted"
+    own = (
+        "_version",
+        "errors",
+        "fixtures",
+        "hooks",
+        "options",
+        "plugin",
+        "suite",
+        "suite.following",
+        "untrusted",
+    )
     assert rewritten <= {f"pytest_etcdtls.{name}" for name in own}
     assert "SourceFileLoader pytest_etcdtls.runner" in ran.stdout
 

@@ -502,8 +502,9 @@ def _no_line(log: LogComparison) -> CannotJudge:
         return CannotJudge(
             Outcome.NOT_VERIFIED,
             f"{log.source} has {log.unattributed} rejected connections of this time, and none from an "
-            "address of this run: pass the log that this member is writing now, or NAT, a proxy or a "
-            "published port has changed the addresses, and ours cannot be told from those of others",
+            "address of this run: NAT, a proxy or a published port has changed the addresses, so ours and "
+            "those of other clients cannot be told apart, or it is not the log that this member is writing "
+            "now",
         )
     if not log.file:
         reason = f"none of the clients that this port refused is in {log.source}: "
