@@ -294,7 +294,7 @@ class Each(_Later[T]):
             return None
 
     def __iter__(self) -> Iterator[tuple[Listener, T]]:
-        """Yield the listeners of the target, in their order, whose fact can be had."""
+        """Yield each listener that has the fact, together with the fact, in the order of the target."""
         for listener in self._facts.target.listeners:
             fact_there = self.known(listener)
             if fact_there is not None:

@@ -189,7 +189,7 @@ def _next_is(reader: Reader, tag: int) -> bool:
 
 
 def _header(reader: Reader) -> tuple[int, int]:
-    """Return the offset of the next element's content and its length, which is not compared with the data."""
+    """Return the offset and length of the next element's content. The length may exceed the data."""
     data, begin = reader.rest, 1
     if data[0] & 0x1F == 0x1F:  # a tag above 30 takes several octets, in base 128
         while begin < len(data) and data[begin] & 0x80:

@@ -606,7 +606,7 @@ class Conversation(Struct, frozen=True):
         first: the attempt of the first request, as without the others.
         further: those of the requests after it, as far as they were made.
         trusted: every request was made, and the connection took the course that HTTP prescribes; if not,
-            ``more`` must not be judged.
+            ``further`` must not be judged.
     """
 
     first: Attempt

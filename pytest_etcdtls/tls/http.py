@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -224,7 +224,7 @@ class Http2:
                     answer.take(event, http)
             stream.write(http.data_to_send())
 
-    def _built(self, request: Request) -> tuple[list[tuple[str, str] | tuple[bytes, bytes]], bytes]:
+    def _built(self, request: Request) -> tuple[Sequence[tuple[str, str] | tuple[bytes, bytes]], bytes]:
         """Return the headers and the data of a request; of a gRPC call, its message with the prefix."""
         listener = self._listener
         pseudo = [(":scheme", listener.scheme), (":authority", listener.authority)]
@@ -233,7 +233,7 @@ class Http2:
             pseudo += [(":method", "POST"), (":path", request.path)]
             fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
             headers = [*pseudo, *{**fixed, **request.headers}.items()]
-            return [*headers], b"\0" + len(message).to_bytes(4, "big") + message
+            return headers, b"\0" + len(message).to_bytes(4, "big") + message
         built = _build(listener, request)
         pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
         left_out = (b"host", b"transfer-encoding")
