@@ -481,6 +481,11 @@ class Fault(Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(result.listener for result in self.results))
 
     @property
+    def diff(self) -> str | None:
+        """The change of the declared files that cures it, each file once; ``None`` if there is none."""
+        return "\n".join(dict.fromkeys(one.diff for one in self.results if one.diff)) or None
+
+    @property
     def size(self) -> int:
         """The number of violations of the fault: its own, and those that follow from it."""
         return len(self.results) + len(self.consequences)

@@ -151,6 +151,7 @@ def _fault(fault: Fault) -> dict[str, Any]:
         "listeners": list(fault.listeners),
         "message": first.message,
         "remediation": first.remediation,
+        "diff": fault.diff,
         "consequences": [
             {"check": result.check, "listener": result.listener} for result in fault.consequences
         ],
