@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-SECONDS = 5
+SECONDS = 30
 Exchange = Callable[[str], str]
 """Puts that value, gets it, and returns what came back."""
 
