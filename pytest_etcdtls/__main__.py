@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pytest_etcdtls.baseline import WrongReportError
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.report import write_file
 from pytest_etcdtls.report.cluster_reports import RENDERERS
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
-    Document,
     FleetReport,
     fleet_summary,
     read_documents,
@@ -73,17 +71,14 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
     started = datetime.now(UTC)
     for path in reports:
         for cluster in read_documents(path):
-            try:
-                verdict = verdict_of(cluster)
-            except WrongReportError as error:
-                raise UsageError(f"{path}: {error}. It was not written by --etcd-report.") from error
+            verdict = verdict_of(cluster)
             label, (_, before) = verdict.label, verdicts.get(verdict.label, (verdict, path))
             if label in verdicts:
                 raise UsageError(
                     f"cluster {label!r} is in {before} and in {path}: pass one report of each part"
                 )
             verdicts[label] = verdict, path
-            started = min(started, _started(cluster, started))
+            started = min(started, datetime.fromisoformat(cluster.started_at))
     judged = [verdict for verdict, _ in verdicts.values()]
     known = {(verdict.place.clusters, verdict.place.shard.partition("/")[2]) for verdict in judged}
     if len(known) > 1:
@@ -126,13 +121,6 @@ def _missing(verdicts: Sequence[ClusterVerdict], total: int, parts: int) -> Iter
             f"{total - len(verdicts)} of {total} clusters are in no report:{none} a part that was killed has "
             "fewer than it should. Run it again."
         )
-
-
-def _started(document: Document, default: datetime) -> datetime:
-    try:
-        return datetime.fromisoformat(document["started_at"])
-    except (KeyError, TypeError, ValueError):
-        return default
 
 
 if __name__ == "__main__":

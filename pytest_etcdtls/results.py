@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from pytest_etcdtls.untrusted import printable, printable_lines
@@ -152,32 +152,3 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "reason", printable_lines(self.reason))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON-compatible values, in the format of the report.
-
-        Level, remediation and concerns of single findings are left out: the result has the first two, and the
-        causes show the third.
-        """
-        value: dict[str, Any] = to_builtins(self)
-        for finding in value["findings"]:
-            del finding["level"], finding["remediation"], finding["concerns"]
-        return value
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Rebuild a result from :meth:`to_json` (used to carry results between processes).
-
-        Raises:
-            KeyError, TypeError, ValueError: if the value was not made by :meth:`to_json`.
-        """
-        fields = dict(value)
-        fields["level"] = Level(fields["level"])
-        fields["severity"] = Severity(fields["severity"])
-        fields["outcome"] = Outcome(fields["outcome"])
-        fields["references"] = tuple(fields["references"])
-        fields["cause"] = Ancestor(**fields["cause"]) if fields["cause"] else None
-        fields["findings"] = tuple(
-            Finding(**{**finding, "reproduce": tuple(finding["reproduce"])}) for finding in fields["findings"]
-        )
-        return cls(**fields)

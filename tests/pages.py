@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from options_page import options_page
 from presets.page import presets_page
 from profiles_page import profiles_page
 
+from pytest_etcdtls.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,7 @@ def generated() -> dict[str, str]:
         "docs/presets.md": presets_page(),
         "docs/profiles.md": profiles_page(),
         "docs/reliability.md": reliability_page(faults()),
+        f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",
     }
 
 

@@ -17,8 +17,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.baseline import BUILD, SEPARATOR, Behaviour, CheckOutcome, Snapshot
+from pytest_etcdtls.baseline import BUILD, CheckOutcome, Snapshot
 from pytest_etcdtls.declared.declaration import FLAGS, Setting
+from pytest_etcdtls.document import SEPARATOR, Behaviour
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix

@@ -6,39 +6,32 @@ clusters is made from a file with these lines, one at a time.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from pytest_etcdtls.report.cluster_verdicts import (
-    OF_TARGETS,
-    Document,
-    FleetPlace,
-    FleetReport,
-    fleet_place,
-    full_text,
-    number_of,
-)
+from msgspec.structs import asdict, replace
+
+from pytest_etcdtls.document import SCHEMA_VERSION, ClusterEntry, Document, Fleet, Summary
+from pytest_etcdtls.report.cluster_verdicts import FleetPlace, FleetReport, fleet_of, full_text
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, plural
 from pytest_etcdtls.report.text import utc
-from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.untrusted import some
 
 
 def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
     """Return the report of one cluster, without single observations and connections."""
-    verdict = {
-        "label": label,
-        "verdict": conclusion(report, report.problems),
-        "seconds": round(report.seconds, 3),
-        "problems": list(report.problems),
-    }
-    fleet = {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}
-    return {**document(report, evidence=False), "fleet": fleet}
+    verdict = ClusterEntry(
+        label=label,
+        verdict=conclusion(report, report.problems),
+        seconds=round(report.seconds, 3),
+        problems=tuple(report.problems),
+    )
+    fleet = Fleet(clusters=place.clusters, shard=place.shard, verdicts=(verdict,))
+    return replace(document(report, evidence=False), fleet=fleet)
 
 
 def without_verdict(label: str, reason: str, place: FleetPlace) -> Document:
@@ -101,7 +94,7 @@ def json_lines(report: FleetReport) -> Iterator[str]:
 def json_report(report: FleetReport) -> Iterator[str]:
     """Yield the parts of one JSON report of all clusters; one cluster is in memory at a time."""
     head = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "tool": tool(),
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
@@ -111,29 +104,28 @@ def json_report(report: FleetReport) -> Iterator[str]:
         "connections": [],
     }
     yield encoded(head, indent=None)[:-1]
-    summary: Counter[str] = Counter()
-    verdicts: list[dict[str, Any]] = []
-    places: dict[FleetPlace, None] = {}
+    summary: Counter[str] = Counter(dict.fromkeys(Summary.__struct_fields__, 0))
+    verdicts: list[ClusterEntry] = []
+    places: dict[tuple[int, str], None] = {}
     for cluster in report.documents():
-        places[fleet_place(cluster)] = None
-        counted = {name: number_of(value) for name, value in cluster["summary"].items()}
-        summary.update(counted)
-        (verdict,) = cluster["fleet"]["verdicts"]
+        fleet = fleet_of(cluster)
+        places[fleet.clusters, fleet.shard] = None
+        summary.update(asdict(cluster.summary))
+        (verdict,) = fleet.verdicts
+        counted = cluster.summary
         verdicts.append(
-            {**verdict, **{name: counted.get(name, 0) for name in ("connections", "not-collected")}}
+            replace(verdict, connections=counted.connections, not_collected=counted.not_collected)
         )
-    for name in ("targets", *OF_TARGETS):
+    for name in ("targets", "results", "faults"):
         yield f', "{name}": ['
-        entries = (entry for cluster in report.documents() for entry in cluster[name])
+        entries = (entry for cluster in report.documents() for entry in getattr(cluster, name))
         for number, entry in enumerate(entries):
             yield (",\n" if number else "\n") + encoded(entry, indent=None)
         yield "]"
-    place = next(iter(places), FleetPlace(clusters=max(1, report.expected), shard=report.shard or "1/1"))
-    shard = place.shard if len(places) == 1 else "1/1"
-    fleet = {"clusters": place.clusters, "shard": shard, "verdicts": verdicts}
-    names = ("faults", *map(str, Outcome), "not-collected", "connections")
-    every = {**dict.fromkeys(names, 0), **summary}
-    yield f', "summary": {json.dumps(every)}, "fleet": {encoded(fleet, indent=None)}}}\n'
+    clusters, shard = next(iter(places), (max(1, report.expected), report.shard or "1/1"))
+    whole = Fleet(clusters=clusters, shard=shard if len(places) == 1 else "1/1", verdicts=tuple(verdicts))
+    yield f', "summary": {encoded(Summary(**summary), indent=None)}'
+    yield f', "fleet": {encoded(whole, indent=None)}}}\n'
 
 
 RENDERERS: Final = {".jsonl": json_lines, ".json": json_report, ".html": html, ".xml": junit}

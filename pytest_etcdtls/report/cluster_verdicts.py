@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
+from msgspec.structs import replace
 
-from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
+from pytest_etcdtls.document import (
+    MAXIMUM_SIZE,
+    Document,
+    FaultEntry,
+    Fleet,
+    ResultEntry,
+    Summary,
+    as_document,
+)
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, plural
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import Outcome, Severity
 from pytest_etcdtls.untrusted import open_regular, printable, read_json, read_regular, some
 
-Document = dict[str, Any]
-"""The report of one cluster, as JSON."""
+OfTarget = TypeVar("OfTarget", ResultEntry, FaultEntry)
 
-_LONG: Final = 64 * 1024
 _MOST_FAULTS: Final = 200
 """Faults of a cluster that are kept; its report has all."""
-_MOST_METADATA: Final = 50
 _SHOWN: Final = 10
 """Maximum number of clusters that the summary shows each."""
 _SHOWN_FAULTS: Final = 6
@@ -126,91 +131,59 @@ class ClusterVerdict(Struct, frozen=True, kw_only=True):
 
 
 def verdict_of(cluster: Document) -> ClusterVerdict:
-    """Return the verdict in the report of one cluster.
-
-    Raises:
-        WrongReportError: if it is no such report.
-    """
-    place = fleet_place(cluster)
-    ((at, verdict),) = tables_of(cluster["fleet"], "verdicts", "fleet.verdicts")
-    every = [
-        (_fault(table, where), text_of(table, "outcome", where))
-        for where, table in tables_of(cluster, "faults", "faults")
-    ]
+    """Return the verdict in the report of one cluster."""
+    fleet = fleet_of(cluster)
+    (verdict,) = fleet.verdicts
     failing = sorted(
-        (fault for fault, outcome in every if outcome == Outcome.VIOLATES),
+        (_fault(entry) for entry in cluster.faults if entry.outcome == Outcome.VIOLATES),
         key=lambda fault: (_severity_rank(fault), fault.check),
     )
-    targets = [target for _, target in tables_of(cluster, "targets", "targets")]
-    versions = (target.get("etcd_version") for target in targets)
-    version = next((version for version in versions if isinstance(version, str)), None)
-    listeners = (target.get("listeners") for target in targets)
+    version = next((target.etcd_version for target in cluster.targets if target.etcd_version), None)
     undecided = (
-        _text(table, "reason", where)
-        for where, table in tables_of(cluster, "results", "results")
-        if table.get("outcome") in (Outcome.INCONCLUSIVE, Outcome.BROKEN)
+        _line(result.reason)
+        for result in cluster.results
+        if result.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)
     )
-    summary = cluster.get("summary")
-    problems = verdict.get("problems", [])
     return ClusterVerdict(
-        label=printable(text_of(verdict, "label", at), 100),
-        verdict=_text(verdict, "verdict", at),
+        label=printable(verdict.label, 100),
+        verdict=_line(verdict.verdict),
         etcd_version=printable(version, 64) if version else None,
-        listeners=sum(len(of_target) for of_target in listeners if isinstance(of_target, list)),
+        listeners=sum(len(target.listeners) for target in cluster.targets),
         faults=tuple(failing[:_MOST_FAULTS]),
-        warnings=len(every) - len(failing),
-        connections=number_of(summary.get("connections") if isinstance(summary, dict) else None),
-        seconds=number_of(verdict.get("seconds")),
-        problems=tuple(printable(str(problem), 1024) for problem in problems[:20])
-        if isinstance(problems, list)
-        else (),
+        warnings=len(cluster.faults) - len(failing),
+        connections=cluster.summary.connections,
+        seconds=verdict.seconds,
+        problems=tuple(printable(problem, 1024) for problem in verdict.problems[:20]),
         silent=next(undecided, ""),
-        place=place,
-        metadata=_metadata(cluster.get("metadata")),
+        place=FleetPlace(clusters=fleet.clusters, shard=fleet.shard),
+        metadata={printable(key, 64): printable(text, 1024) for key, text in cluster.metadata.items()},
     )
 
 
-def _fault(table: Any, at: str) -> ClusterFault:  # noqa: ANN401 - an object of JSON
-    listeners, consequences = table.get("listeners"), table.get("consequences")
+def _fault(entry: FaultEntry) -> ClusterFault:
     return ClusterFault(
-        check=text_of(table, "check", at),
-        severity=text_of(table, "severity", at),
-        message=_text(table, "message", at),
-        remediation=_text(table, "remediation", at),
-        listeners=tuple(printable(str(one)) for one in listeners[:20]) if isinstance(listeners, list) else (),
-        consequences=len(consequences) if isinstance(consequences, list) else 0,
+        check=printable(entry.check),
+        severity=entry.severity,
+        message=_line(entry.message),
+        remediation=_line(entry.remediation),
+        listeners=tuple(map(printable, entry.listeners[:20])),
+        consequences=len(entry.consequences),
     )
 
 
-def _text(table: Any, name: str, at: str) -> str:  # noqa: ANN401 - an object of JSON
-    return printable(" ".join(text_of(table, name, at, _LONG).split()), 1024)
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()), 1024)
 
 
-def _metadata(value: object) -> Mapping[str, str]:
-    pairs = list(value.items())[:_MOST_METADATA] if isinstance(value, dict) else []
-    return {printable(key, 64): printable(text, 1024) for key, text in pairs if isinstance(text, str)}
-
-
-def number_of(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as it is in the report
-    """Return a number of a report, 0 if it is none."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0
-
-
-def fleet_place(cluster: Document) -> FleetPlace:
+def fleet_of(cluster: Document) -> Fleet:
     """Return the part of the list that a report is about.
 
     Raises:
-        WrongReportError: if it is no report of a run with ``--etcd-clusters``.
+        UsageError: if it is no report of a run with ``--etcd-clusters``.
     """
-    fleet = cluster.get("fleet")
-    if not isinstance(fleet, dict):
-        raise WrongReportError("it is the report of a run without --etcd-clusters")
-    clusters = fleet.get("clusters")
-    if not isinstance(clusters, int) or isinstance(clusters, bool) or clusters < 1:
-        raise WrongReportError("fleet.clusters is no number of clusters")
-    if not re.fullmatch(r"\d{1,6}/\d{1,6}", shard := text_of(fleet, "shard", "fleet", 32)):
-        raise WrongReportError("fleet.shard is no part, as 3/10")
-    return FleetPlace(clusters=clusters, shard=shard)
+    if isinstance(cluster.fleet, UnsetType):
+        raise UsageError("it is the report of a run without --etcd-clusters")
+    return cluster.fleet
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -228,11 +201,9 @@ def read_documents(path: Path) -> Iterator[Document]:
                     line = file.readline(MAXIMUM_SIZE + 1)
                     if not line:
                         return
-                    at = f"{path}, line {number}"
-                    yield from _divided(_checked(line, at), at)
+                    yield from _divided(_checked(line, f"{path}, line {number}"))
         else:
-            whole = _checked(read_regular(path, MAXIMUM_SIZE), str(path))
-            yield from _divided(whole, str(path))
+            yield from _divided(_checked(read_regular(path, MAXIMUM_SIZE), str(path)))
     except UnreadableFileError as error:
         raise UsageError(f"{path} {error}") from error
     except OSError as error:
@@ -244,54 +215,53 @@ _ADVICE: Final = "Pass reports that --etcd-clusters with --etcd-report=NAME.json
 
 def _checked(data: bytes, at: str) -> Document:
     try:
-        cluster = our_document(read_json(data, size=MAXIMUM_SIZE, raw=True))
-        fleet_place(cluster)
-        text_of(cluster, "started_at", "report", 64)
-        if not isinstance(cluster.get("summary"), dict):
-            raise WrongReportError("summary is no object")
+        value = read_json(data, size=MAXIMUM_SIZE, raw=True)
     except UnreadableJSONError as error:
         cut = "; the run that wrote it was killed, or the disk was full" if not data.endswith(b"\n") else ""
         raise UsageError(f"{at}: {error}{cut}. {_ADVICE}") from error
-    except WrongReportError as error:
+    try:
+        cluster = as_document(value, at)
+    except UsageError as error:
+        raise UsageError(f"{error}. {_ADVICE}") from error
+    try:
+        fleet_of(cluster)
+    except UsageError as error:
         raise UsageError(f"{at}: {error}. {_ADVICE}") from error
     return cluster
 
 
-OF_TARGETS: Final = ("results", "faults")
-
-
-def _divided(whole: Document, at: str) -> Iterator[Document]:
+def _divided(whole: Document) -> Iterator[Document]:
     """Yield the report of each cluster in a report of several; a report of one cluster as it is."""
-    fleet = whole["fleet"]
-    try:
-        verdicts = list(tables_of(fleet, "verdicts", "fleet.verdicts"))
-        if len(verdicts) == 1:
-            yield whole
-            return
-        parts: dict[str, dict[str, list[Any]]] = {}
-        for name in ("targets", *OF_TARGETS):
-            for where, entry in tables_of(whole, name, name):
-                label = text_of(entry, "label" if name == "targets" else "target", where)
-                parts.setdefault(label, {}).setdefault(name, []).append(entry)
-        for where, verdict in verdicts:
-            label = text_of(verdict, "label", where)
-            own = {name: parts.get(label, {}).get(name, []) for name in ("targets", *OF_TARGETS)}
-            counted = Counter(entry.get("outcome") for entry in own["results"])
-            summary = {
-                "faults": sum(fault.get("outcome") == Outcome.VIOLATES for fault in own["faults"]),
-                **{str(outcome): counted[outcome] for outcome in Outcome},
-                "not-collected": number_of(verdict.get("not-collected")),
-                "connections": number_of(verdict.get("connections")),
-            }
-            yield {
-                **whole,
-                **own,
-                "seconds": verdict.get("seconds"),
-                "summary": summary,
-                "fleet": {**fleet, "verdicts": [verdict]},
-            }
-    except WrongReportError as error:
-        raise UsageError(f"{at}: {error}. {_ADVICE}") from error
+    fleet = fleet_of(whole)
+    if len(fleet.verdicts) == 1:
+        yield whole
+        return
+    all_results, all_faults = _by_target(whole.results), _by_target(whole.faults)
+    for verdict in fleet.verdicts:
+        results = tuple(all_results.get(verdict.label, ()))
+        faults = tuple(all_faults.get(verdict.label, ()))
+        counted = Counter(result.outcome for result in results)
+        yield replace(
+            whole,
+            targets=tuple(target for target in whole.targets if target.label == verdict.label),
+            results=results,
+            faults=faults,
+            seconds=verdict.seconds,
+            summary=Summary(
+                faults=sum(fault.outcome == Outcome.VIOLATES for fault in faults),
+                **{outcome.name.lower(): counted[outcome] for outcome in Outcome},
+                not_collected=verdict.not_collected or 0,
+                connections=verdict.connections or 0,
+            ),
+            fleet=replace(fleet, verdicts=(verdict,)),
+        )
+
+
+def _by_target(entries: Iterable[OfTarget]) -> Mapping[str, Sequence[OfTarget]]:
+    divided: dict[str, list[OfTarget]] = {}
+    for entry in entries:
+        divided.setdefault(entry.target, []).append(entry)
+    return divided
 
 
 class FleetReport(Struct, frozen=True, kw_only=True, dict=True):

@@ -1,16 +1,32 @@
-"""The report as JSON, version 1. Its schema is ``schema-v1.json`` in this directory."""
+"""The report as JSON, and as the document that it is written from."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.resources import files
 from typing import Any, TypeVar
 
-from msgspec.structs import asdict
+from msgspec import to_builtins
 
-from pytest_etcdtls.baseline import SCHEMA_VERSION
+from pytest_etcdtls.document import (
+    SCHEMA_VERSION,
+    BenchmarkEntry,
+    ConnectionEntry,
+    DeclarationEntry,
+    DeclaredListenerEntry,
+    DifferenceEntry,
+    Document,
+    FaultEntry,
+    ListenerEntry,
+    ProfileEntry,
+    ProfileSection,
+    ResultEntry,
+    Summary,
+    TargetEntry,
+    TrapEntry,
+    UnreachedListener,
+)
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
@@ -20,20 +36,21 @@ from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import Comparison, compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
-from pytest_etcdtls.report.model import Report, fields, jsonable, kind, tool, version_of
+from pytest_etcdtls.report.model import Report, fields, kind, tool, version_of
 from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.report.text import utc
-from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.results import Ancestor
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
 from pytest_etcdtls.untrusted import error_text
 
 Part = TypeVar("Part")
+Encoded = TypeVar("Encoded")
 
 
-def document(report: Report, lost: list[str] | None = None, *, evidence: bool = True) -> dict[str, Any]:
-    """Return the report as a document that conforms to its schema.
+def document(report: Report, lost: list[str] | None = None, *, evidence: bool = True) -> Document:
+    """Return the report as a document.
 
     Args:
         report: the report.
@@ -42,13 +59,11 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
     """
     lost = [] if lost is None else lost
 
-    def parts(
-        name: str, made: Iterable[Part], encode: Callable[[Part], dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        return list(kept(name, made, encode, lost))
+    def parts(name: str, made: Iterable[Part], encode: Callable[[Part], Encoded]) -> tuple[Encoded, ...]:
+        return tuple(kept(name, made, encode, lost))
 
     targets = parts("target", report.seen, lambda seen: _target(report, seen))
-    results = parts("result", report.results, CheckResult.to_json)
+    results = parts("result", report.results, ResultEntry.of)
     faults = parts("fault", [*report.faults, *report.warnings], _fault)
     observations = parts(
         "observation",
@@ -60,49 +75,44 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         [attempt for seen in report.seen if evidence for attempt in seen.connections],
         _connection,
     )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "tool": tool(),
-        "started_at": utc(report.started_at),
-        "seconds": round(report.seconds, 3),
-        "partial": report.partial or bool(lost),
-        "verdict": conclusion(report, report.problems),
-        "metadata": dict(report.metadata),
-        "targets": targets,
-        "results": results,
-        "faults": faults,
-        "differences": parts(
-            "difference",
-            [(one, difference) for one in report.comparisons for difference in one.differences],
-            lambda entry: _difference(*entry),
+    differences = parts(
+        "difference",
+        [(one, difference) for one in report.comparisons for difference in one.differences],
+        lambda entry: _difference(*entry),
+    )
+    profiles = parts("profile", report.profiles.profiles, lambda profile: _profile(report, profile))
+    return Document(
+        schema_version=SCHEMA_VERSION,
+        tool=tool(),
+        started_at=utc(report.started_at),
+        seconds=round(report.seconds, 3),
+        partial=report.partial or bool(lost),
+        verdict=conclusion(report, report.problems),
+        metadata=dict(report.metadata),
+        targets=targets,
+        results=results,
+        faults=faults,
+        differences=differences,
+        profiles=profiles,
+        observations=observations,
+        connections=connections,
+        summary=Summary(
+            faults=len(report.faults),
+            **{outcome.name.lower(): number for outcome, number in report.counts.items()},
+            not_collected=sum(report.left_out.values()),
+            connections=report.connections,
         ),
-        "profiles": parts("profile", report.profiles.profiles, lambda profile: _profile(report, profile)),
-        "observations": observations,
-        "connections": connections,
-        "summary": {
-            "faults": len(report.faults),
-            **report.counts,
-            "not-collected": sum(report.left_out.values()),
-            "connections": report.connections,
-        },
-    }
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the report."""
-    text = (files("pytest_etcdtls.report") / f"schema-v{SCHEMA_VERSION}.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    )
 
 
 def kept(
-    name: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield the parts as JSON values; one that cannot be encoded is omitted and named in ``lost``."""
+    name: str, parts: Iterable[Part], encode: Callable[[Part], Encoded], lost: list[str]
+) -> Iterator[Encoded]:
+    """Yield the entries of the parts; one that JSON cannot have is omitted and named in ``lost``."""
     for number, part in enumerate(parts, 1):
         try:
             entry = encode(part)
-            json.dumps(entry, allow_nan=False)
+            json.dumps(to_builtins(entry), allow_nan=False)
         except Exception as error:
             lost.append(f"{name} {number}: {error_text(error)}")
         else:
@@ -119,10 +129,12 @@ def encoded(value: object, indent: int | None = 2) -> str:
     surrogates, which UTF-8 does not have, become U+FFFD.
 
     Args:
-        value: the value.
+        value: the value; a Struct has the members of its fields.
         indent: spaces of each level; ``None`` for one line.
     """
-    return _UNPRINTABLE.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
+    return _UNPRINTABLE.sub(
+        _escape, json.dumps(to_builtins(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    )
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -141,117 +153,117 @@ def render(report: Report, lost: list[str]) -> str:
     return encoded(document(report, lost)) + "\n"
 
 
-def _fault(fault: Fault) -> dict[str, Any]:
+def _fault(fault: Fault) -> FaultEntry:
     first = fault.first
-    return {
-        "check": first.check,
-        "target": first.target,
-        "outcome": str(first.outcome),
-        "severity": str(first.severity),
-        "listeners": list(fault.listeners),
-        "message": first.message,
-        "remediation": first.remediation,
-        "diff": fault.diff,
-        "consequences": [
-            {"check": result.check, "listener": result.listener} for result in fault.consequences
-        ],
-    }
+    return FaultEntry(
+        check=first.check,
+        target=first.target,
+        outcome=first.outcome,
+        severity=first.severity,
+        listeners=fault.listeners,
+        message=first.message,
+        remediation=first.remediation,
+        diff=fault.diff,
+        consequences=tuple(Ancestor(result.check, result.listener) for result in fault.consequences),
+    )
 
 
-def _difference(compared: ComparedTargets, difference: TargetDifference) -> dict[str, Any]:
-    return {
-        "between": list(compared.labels),
-        "baseline": compared.baseline,
-        "topic": difference.topic,
-        "subject": difference.about,
-        "subjects": list(difference.subjects),
-        "details": [detail for detail in difference.details if detail],
-        "listeners": list(difference.listeners),
-        "before": difference.before,
-        "after": difference.after,
-        "judgement": str(difference.direction),
-        "follows": difference.follows,
-        "meaning": difference.meaning,
-        "source": difference.source,
-    }
+def _difference(compared: ComparedTargets, difference: TargetDifference) -> DifferenceEntry:
+    return DifferenceEntry(
+        between=compared.labels,
+        baseline=compared.baseline,
+        topic=difference.topic,
+        subject=difference.about,
+        subjects=difference.subjects,
+        details=tuple(filter(None, difference.details)),
+        listeners=difference.listeners,
+        before=difference.before,
+        after=difference.after,
+        judgement=difference.direction.value,
+        follows=difference.follows,
+        meaning=difference.meaning,
+        source=difference.source,
+    )
 
 
-def _profile(report: Report, profile: Guideline) -> dict[str, Any]:
-    return {
-        "name": profile.name,
-        "title": profile.title,
-        "sections": [
-            {
-                "section": section.section,
-                "title": section.title,
-                "outcome": outcome_of(section, report.results),
-                "checks": list(section.checks),
-                "not_judged": section.not_judged,
-            }
+def _profile(report: Report, profile: Guideline) -> ProfileEntry:
+    return ProfileEntry(
+        name=profile.name,
+        title=profile.title,
+        sections=tuple(
+            ProfileSection(
+                section=section.section,
+                title=section.title,
+                outcome=outcome_of(section, report.results),
+                checks=tuple(section.checks),
+                not_judged=section.not_judged,
+            )
             for section in profile.sections
-        ],
-    }
+        ),
+    )
 
 
-def _target(report: Report, seen: Recording) -> dict[str, Any]:
+def _target(report: Report, seen: Recording) -> TargetEntry:
     target = seen.target
-    return {
-        "label": target.label,
-        "origin": target.origin,
-        "etcd_version": version_of(seen),
-        "source": target.source,
-        "listeners": jsonable(target.listeners),
-        "declared": [_member(member, rows) for member, rows in members(seen)],
-        "unreached": [
-            {"member": one.member, "role": str(one.role), "url": one.url, "reason": one.reason}
+    return TargetEntry(
+        label=target.label,
+        origin=target.origin,
+        etcd_version=version_of(seen),
+        source=target.source,
+        listeners=tuple(
+            ListenerEntry(role=str(one.role), url=one.url, label=one.label) for one in target.listeners
+        ),
+        declared=tuple(_member(member, rows) for member, rows in members(seen)),
+        unreached=tuple(
+            UnreachedListener(member=one.member, role=str(one.role), url=one.url, reason=one.reason)
             for one in target.unreached
-        ],
-        "benchmark": [_comparison(comparison) for comparison in compare(report, seen)],
-        "behaviour": [
-            asdict(one)
+        ),
+        benchmark=tuple(_comparison(comparison) for comparison in compare(report, seen)),
+        behaviour=tuple(
+            one
             for snapshot in report.snapshots
             if snapshot.label == target.label
             for one in snapshot.behaviour
-        ],
-    }
+        ),
+    )
 
 
-def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> dict[str, Any]:
+def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> DeclarationEntry:
     declaration = member.declared.declaration
-    return {
-        "member": member.label,
-        "source": declaration.source,
-        "form": str(declaration.form),
-        "etcd_version": member.version or declaration.version,
-        "listeners": [
-            {
-                "label": row.listener.label,
-                "url": row.listener.url,
-                "declared": [str(setting) for setting in row.declared],
-                "effective": row.effective,
-                "observed": row.observed,
-            }
+    return DeclarationEntry(
+        member=member.label,
+        source=declaration.source,
+        form=str(declaration.form),
+        etcd_version=member.version or declaration.version,
+        listeners=tuple(
+            DeclaredListenerEntry(
+                label=row.listener.label,
+                url=row.listener.url,
+                declared=tuple(map(str, row.declared)),
+                effective=row.effective,
+                observed=row.observed,
+            )
             for row in rows
-        ],
-        "unknown": [str(setting) for setting in declaration.unknown],
-        "hidden": [str(setting) for setting in declaration.hidden],
-        "traps": [{"id": trap.id, "summary": trap.summary} for trap in member.traps],
-        "notes": list(declaration.notes),
-    }
+        ),
+        unknown=tuple(map(str, declaration.unknown)),
+        hidden=tuple(map(str, declaration.hidden)),
+        traps=tuple(TrapEntry(id=trap.id, summary=trap.summary) for trap in member.traps),
+        notes=tuple(declaration.notes),
+    )
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "source": "CIS Kubernetes Benchmark",
-        "item": comparison.flags.item,
-        "member": comparison.member,
-        "title": comparison.flags.title,
-        "reads": list(comparison.flags.reads),
-        "flags_say": "pass" if comparison.flags.passes else "fail",
-        "wire_says": str(comparison.wire) if comparison.wire else None,
-        "checks": list(comparison.checks),
-        "differs": comparison.differs,
-    }
+def _comparison(comparison: Comparison) -> BenchmarkEntry:
+    return BenchmarkEntry(
+        source="CIS Kubernetes Benchmark",
+        item=comparison.flags.item,
+        member=comparison.member,
+        title=comparison.flags.title,
+        reads=tuple(comparison.flags.reads),
+        flags_say="pass" if comparison.flags.passes else "fail",
+        wire_says=str(comparison.wire) if comparison.wire else None,
+        checks=tuple(comparison.checks),
+        differs=comparison.differs,
+    )
 
 
 def _observation(seen: Recording, listener: Listener | None, key: str | None, fact: Any) -> dict[str, Any]:  # noqa: ANN401 - any fact
@@ -266,32 +278,27 @@ def _observation(seen: Recording, listener: Listener | None, key: str | None, fa
     return {**fields(fact), **place}
 
 
-def _connection(attempt: Connection) -> dict[str, Any]:
+def _connection(attempt: Connection) -> ConnectionEntry:
     if isinstance(attempt, HelloExchange):
-        return _exchange(attempt)
-    return {
-        "url": attempt.url,
-        "purpose": attempt.purpose,
-        "identity": attempt.identity,
-        "tls": attempt.version or (str(attempt.offered_version) if attempt.offered_version else None),
-        "alpn": attempt.alpn,
-        "outcome": str(attempt.ending),
-        "alert": attempt.alert,
-        "milliseconds": round(attempt.milliseconds, 3),
-        "reused": attempt.reused,
-    }
-
-
-def _exchange(exchange: HelloExchange) -> dict[str, Any]:
-    hello = exchange.server_hello
-    return {
-        "url": exchange.url,
-        "purpose": exchange.purpose,
-        "identity": NO_CERTIFICATE.name,
-        "tls": exchange.offered or None,
-        "alpn": hello.alpn if hello else "",
-        "outcome": exchange.outcome,
-        "alert": exchange.alert,
-        "milliseconds": round(exchange.milliseconds, 3),
-        "reused": False,
-    }
+        hello = attempt.server_hello
+        return ConnectionEntry(
+            url=attempt.url,
+            purpose=attempt.purpose,
+            identity=NO_CERTIFICATE.name,
+            tls=attempt.offered or None,
+            alpn=hello.alpn if hello else "",
+            outcome=attempt.outcome,  # type: ignore[arg-type] # one of these words
+            alert=attempt.alert,
+            milliseconds=round(attempt.milliseconds, 3),
+        )
+    return ConnectionEntry(
+        url=attempt.url,
+        purpose=attempt.purpose,
+        identity=attempt.identity,
+        tls=attempt.version or (str(attempt.offered_version) if attempt.offered_version else None),
+        alpn=attempt.alpn,
+        outcome=attempt.ending.value,
+        alert=attempt.alert,
+        milliseconds=round(attempt.milliseconds, 3),
+        reused=attempt.reused,
+    )

@@ -100,7 +100,7 @@ def _head(report: Report) -> Iterator[str]:
     yield (
         f"{exit_reason(report, report.problems, report.status)}. "
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
-        f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made['name']} {made['version']}.  \n{counts}."
+        f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.  \n{counts}."
         + ("  \n**The run ended before every check was judged.**" if report.partial else "")
     )
     for problem in report.problems[:_ROWS]:

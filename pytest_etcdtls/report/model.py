@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.baseline import Snapshot
+from pytest_etcdtls.document import Tool
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -231,14 +232,14 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         return sum(map(connected, self.seen))
 
 
-def tool() -> dict[str, str]:
+def tool() -> Tool:
     """Return the name and version of the tool that made the report."""
-    return {
-        "name": "pytest-etcdtls",
-        "version": __version__,
-        "python": platform.python_version(),
-        "openssl": openssl_version(),
-    }
+    return Tool(
+        name="pytest-etcdtls",
+        version=__version__,
+        python=platform.python_version(),
+        openssl=openssl_version(),
+    )
 
 
 def openssl_version() -> str:

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from msgspec import to_builtins
+
+from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue, why
 from pytest_etcdtls.report.differences import Direction
@@ -60,8 +63,8 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
             {
                 "tool": {
                     "driver": {
-                        "name": made["name"],
-                        "version": made["version"],
+                        "name": made.name,
+                        "version": made.version,
                         "rules": list(kept("rule", rules, _rule, lost)),
                     }
                 },
@@ -122,7 +125,9 @@ def _result(
             "requirementLevel": first.level,
             "target": first.target,
             "listeners": list(dict.fromkeys(result.listener for result in results)),
-            "findings": [finding for result in results for finding in result.to_json()["findings"]],
+            "findings": [
+                to_builtins(finding) for result in results for finding in ResultEntry.of(result).findings
+            ],
         },
     }
     if consequences:

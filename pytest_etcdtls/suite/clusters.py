@@ -7,7 +7,6 @@ at once. Its report is written as a line when it arrives, and only the verdict s
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections import deque
@@ -20,7 +19,9 @@ from queue import Empty, SimpleQueue
 from typing import IO, Final
 
 import pytest
+from msgspec.json import Decoder
 
+from pytest_etcdtls.document import Document, ResultEntry
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.registry import catalogue
@@ -28,7 +29,6 @@ from pytest_etcdtls.report import private, write_file
 from pytest_etcdtls.report.cluster_reports import RENDERERS, as_line, cluster_document, without_verdict
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
-    Document,
     FleetPlace,
     FleetReport,
     cluster_line,
@@ -264,7 +264,7 @@ class ClusterLedger:
                 self.unwritten[path] = not_written(f"report {path}", error)
                 del self._files[path]
         for waiver in self.run.settings.waivers:
-            for result in map(CheckResult.from_json, document["results"]):
+            for result in map(ResultEntry.result, document.results):
                 if waiver.names(result):
                     self._waived.setdefault((waiver.source, result.outcome), result)
 
@@ -310,7 +310,7 @@ class ClusterLedger:
     def _documents(self) -> Iterator[Document]:
         lines = next(file for path, file in self._files.items() if path.suffix == ".json")
         lines.seek(0)
-        yield from map(json.loads, lines)
+        yield from map(Decoder(Document).decode, lines)
 
     def close(self) -> None:
         """Close the files to which reports are appended."""

@@ -15,13 +15,13 @@ from typing import Any, Protocol, Self
 import pytest
 from msgspec import Struct
 
+from pytest_etcdtls.document import Document
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import FOUND, Check, catalogue
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
-    Document,
     full_text,
     verdict_of,
 )

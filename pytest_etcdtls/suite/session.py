@@ -11,18 +11,19 @@ and limits on connections. The clusters of a list are spread over the workers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import convert, to_builtins
 
 from pytest_etcdtls._version import __version__
+from pytest_etcdtls.document import Document, ResultEntry
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import ROOT, Invocation, is_dry
 from pytest_etcdtls.report import write_document
-from pytest_etcdtls.report.cluster_verdicts import Document, FleetReport, fleet_summary
+from pytest_etcdtls.report.cluster_verdicts import FleetReport, fleet_summary
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
@@ -245,8 +246,8 @@ class Items:
         carried = _carried(report)
         if data is None or carried is None:
             return data
-        encoded = carried.to_json() if isinstance(carried, CheckResult) else json.dumps(carried)
-        return {**data, ATTRIBUTE: encoded}
+        entry = ResultEntry.of(carried) if isinstance(carried, CheckResult) else carried
+        return {**data, ATTRIBUTE: to_builtins(entry)}
 
 
 class SuiteSession:
@@ -364,7 +365,8 @@ class SuiteSession:
         encoded = data.get(ATTRIBUTE)
         report = yield
         if report is not None and encoded is not None:
-            carried = json.loads(encoded) if isinstance(encoded, str) else CheckResult.from_json(encoded)
+            is_result = "check" in encoded
+            carried = convert(encoded, ResultEntry).result() if is_result else convert(encoded, Document)
             setattr(report, ATTRIBUTE, carried)
         return report
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
+from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
@@ -33,7 +36,7 @@ class Ours:
 
     def outcomes(self, check: str) -> set[str]:
         """Return the outcomes of a check on every https listener that it judges, or on the whole target."""
-        results = [CheckResult.from_json(value) for value in self._document["results"]]
+        results = [convert(value, ResultEntry) for value in self._document["results"]]
         return {
             str(result.outcome)
             for result in results

@@ -15,12 +15,14 @@ import pytest
 from discovery.discovering import judged, live, named, observer_of
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Node, running
+from msgspec import convert
 from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.watchdog import child_environment
+from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
@@ -147,7 +149,7 @@ class Ran:
     @property
     def result(self) -> CheckResult:
         [found] = [one for one in self.report["results"] if one["check"] == ID]
-        return CheckResult.from_json(found)
+        return convert(found, ResultEntry).result()
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def test_each_member_has_its_own_log(newest_etcd: Path) -> None:
         observer = Observer(replace(target, origin="live", logs=logs))
         _all_agree(observer)
         read = observer.get(EtcdLogs).logs
-        # Read from here on: a port of the first run may be used again within the seconds that clocks may differ.
+        # From here on: a port of the first run may be used again within the time that clocks may differ.
         swapped = Observer(replace(target, origin="live", logs={"m0": FileLog.of(files[1].path)}))
         of_another = Judge(swapped).result(CHECK, target.listeners[0])
     assert [log.members for log in read] == [("m0",), ("m1",), ("m2",)]

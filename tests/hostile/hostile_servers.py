@@ -24,9 +24,9 @@ import pytest
 from impostors.impostor import Answer, answers, impostor
 from servers import Handler, ThreadedServer
 
+from pytest_etcdtls.document import schema
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan, Profile
-from pytest_etcdtls.report.json import schema
 
 FORGED = "149 passed, 0 failed"
 """A line that a hostile server wants to stand in the terminal."""

@@ -294,7 +294,7 @@ def test_hooks_of_other_plugins_find_the_attributes_of_a_test_function(run: Runn
 
         def pytest_runtest_logreport(report):
             if report.when == "setup":
-                json.dumps(report.etcdtls.to_json())
+                report.etcdtls.message
 
         def pytest_sessionfinish():
             print("\\nSEEN", json.dumps(SEEN))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from conforming import refused, sample, served
 
-from pytest_etcdtls.baseline import Behaviour
+from pytest_etcdtls.document import Behaviour
 from pytest_etcdtls.facts.access import Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange

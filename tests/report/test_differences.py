@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import product
@@ -10,7 +11,8 @@ import jsonschema
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.baseline import Baseline, Behaviour, CheckOutcome, Snapshot
+from pytest_etcdtls.baseline import Baseline, CheckOutcome, Snapshot
+from pytest_etcdtls.document import Behaviour, schema
 from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.differences import (
     MEANINGS,
@@ -21,7 +23,7 @@ from pytest_etcdtls.report.differences import (
     comparisons,
     direction,
 )
-from pytest_etcdtls.report.json import document, schema
+from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.results import Outcome
@@ -274,8 +276,8 @@ def test_hostile_texts_in_differences_break_no_format() -> None:
         for value, outcome_ in (("none", GOOD), (hostile, CheckOutcome(Outcome.VIOLATES, message=hostile)))
     )
     made = report(compare(before, after))
-    jsonschema.validate(document(made), schema())
-    assert {one["judgement"] for one in document(made)["differences"]} == {"worse", "changed"}
+    jsonschema.validate(json.loads(encoded(document(made))), schema())
+    assert {one.judgement for one in document(made).differences} == {"worse", "changed"}
     for suffix in FORMATS:
         lost: list[str] = []
         text = render(made, suffix, lost)

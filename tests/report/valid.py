@@ -14,7 +14,7 @@ import jsonschema
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from pytest_etcdtls.report.json import schema
+from pytest_etcdtls.document import schema
 
 _SARIF = json.loads((Path(__file__).parent / "sarif_schema" / "sarif-2.1.0-rtm.5.json").read_text())
 _VOID = {"meta", "br", "line", "rect"}

@@ -11,19 +11,29 @@ from typing import Any
 import pytest
 
 from pytest_etcdtls import baseline
-from pytest_etcdtls.baseline import Behaviour, CheckOutcome, Snapshot, paired_labels, pairs, read_baseline
+from pytest_etcdtls.baseline import CheckOutcome, Snapshot, paired_labels, pairs, read_baseline
+from pytest_etcdtls.document import Behaviour
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.results import Outcome
 
 REPORT: dict[str, Any] = {
     "schema_version": 1,
-    "tool": {"name": "pytest-etcdtls", "version": "0.1.0"},
+    "tool": {"name": "pytest-etcdtls", "version": "0.1.0", "python": "3.11.7", "openssl": "OpenSSL 3.5.0"},
+    "started_at": "2030-01-01T00:00:00Z",
+    "seconds": 1.5,
     "partial": False,
     "targets": [
         {
             "label": "live",
+            "origin": "live",
             "etcd_version": "3.5.33",
-            "listeners": [{"role": "client", "label": "client-10.0.0.11-2379"}],
+            "source": None,
+            "listeners": [
+                {"role": "client", "url": "https://10.0.0.11:2379", "label": "client-10.0.0.11-2379"}
+            ],
+            "declared": [],
+            "unreached": [],
+            "benchmark": [],
             "behaviour": [
                 {
                     "listener": "client-10.0.0.11-2379",
@@ -38,12 +48,30 @@ REPORT: dict[str, Any] = {
     "results": [
         {
             "check": "mtls.no-certificate",
+            "level": "MUST",
+            "severity": "critical",
             "target": "live",
             "listener": "client-10.0.0.11-2379",
+            "role": "client",
+            "url": "https://10.0.0.11:2379",
             "outcome": "conforms",
+            "reason": "",
+            "findings": [],
+            "remediation": "",
+            "references": [],
+            "seconds": 0.0,
             "cause": None,
         }
     ],
+    "faults": [],
+    "observations": [],
+    "connections": [],
+    "summary": {
+        **{str(outcome): 0 for outcome in Outcome},
+        "conforms": 1,
+        "faults": 0,
+        "connections": 0,
+    },
 }
 
 
@@ -97,12 +125,12 @@ def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> 
         (changed(schema_version=None), "it has schema version None"),
         (changed(targets=[]), "it has no target"),
         (changed(targets=REPORT["targets"] * 2), "two of its targets have one label"),
-        (changed(targets=None), "targets is no list"),
-        (changed(results={}), "results is no list"),
-        (changed(results=[3]), "results[0] is no object"),
-        (changed(results=[{"listener": 3}]), "results[0].listener is no text"),
-        (changed(results=[{**REPORT["results"][0], "outcome": "fine"}]), "results[0].outcome is 'fine'"),
-        (changed(results=[{**REPORT["results"][0], "check": "a" * 600}]), "has more than 512 characters"),
+        (changed(targets=None), "targets: a list is expected"),
+        (changed(results={}), "results: a list is expected"),
+        (changed(results=[3]), "results[0]: a table is expected"),
+        (changed(results=[{**REPORT["results"][0], "listener": 3}]), "results[0].listener: a text"),
+        (changed(results=[{**REPORT["results"][0], "outcome": "fine"}]), "results[0].outcome: unknown value"),
+        (changed(results=[{**REPORT["results"][0], "target": "a" * 600}]), "results[0].target: "),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: object, said: str) -> None:
@@ -118,8 +146,6 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(baseline, "MAXIMUM_SIZE", 1024 * 1024)
     with pytest.raises(UsageError, match="is larger than 1 MiB"):
         read_baseline(write(tmp_path, b" " * (1024 * 1024 + 1)))
-    with pytest.raises(UsageError, match="results has more than 50000 entries"):
-        read_baseline(write(tmp_path, changed(results=[{}] * 50_001)))
 
 
 def _with_something_else(value: Any) -> Iterator[Any]:
