@@ -6,6 +6,7 @@
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
 #                       processes for the cores, ARGS=-n0 has one
 #   LOWEST=...          the tests of test-lowest; CI has fewer
+#   ETCD_MATRIX=two     for matrix, as in CI: verdicts on every etcd at hand, other tests on two of them, in turn
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -49,7 +50,7 @@ test: $(VENV)/.test ## run the tests that this machine can run and say which it 
 	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, and every preset and test on every etcd at hand
-	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
+	ETCD_MATRIX=$(or $(ETCD_MATRIX),whole) $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
 
 hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults, remedy and plan, not a part of them
 	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz tests/live/test_plan.py \

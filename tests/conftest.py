@@ -121,13 +121,25 @@ def pytest_collection_finish() -> None:
 
 
 def _whole_matrix() -> bool:
-    return os.environ.get("ETCD_MATRIX") == "whole"
+    return os.environ.get("ETCD_MATRIX") in ("whole", "two")
+
+
+_VERDICTS = ("zoo", "presets", "truth", "certificates", "lifecycle")
+"""The directories whose tests run on each etcd also with ``ETCD_MATRIX=two``."""
+
+
+def _number_of_etcds(item: pytest.Item, versions: Sequence[str]) -> int:
+    """Return on how many of these versions a test runs."""
+    matrix = os.environ.get("ETCD_MATRIX")
+    every = matrix == "whole" or (matrix == "two" and item.path.parent.name in _VERDICTS)
+    return len(versions) if every else min(len(versions), 2 if matrix == "two" else 1)
 
 
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    part = "every test on each" if _whole_matrix() else "every test on one of them, in turn"
+    parts = {"whole": "every test on each", "two": "verdicts on each, other tests on two of them, in turn"}
+    part = parts.get(os.environ.get("ETCD_MATRIX", ""), "every test on one of them, in turn")
     return [
         f"matrix of etcds: {part}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
@@ -166,20 +178,20 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
 
 
 def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each test that is for every etcd on one of them, unless the whole is asked for.
+    """Keep each test that is for every etcd on one of them, or on as many as ``ETCD_MATRIX`` says.
 
     It goes round from test to test, so that every version has its share.
     """
-    if _whole_matrix():
-        return
     placed = {item: place for item in items if (place := _place(item)) is not None}
     turns = {test: turn for turn, test in enumerate(sorted({place.test for place in placed.values()}))}
-    dropped = [
-        item
-        for item, place in placed.items()
-        if place.version != place.versions[turns[place.test] % len(place.versions)]
-    ]
-    dropped += [item for item in items if _is_walk_with_an_older_etcd(item)]
+    dropped = []
+    for item, place in placed.items():
+        number = _number_of_etcds(item, place.versions)
+        turn = turns[place.test] + place.versions.index(place.version)
+        if turn * number % len(place.versions) >= number:
+            dropped.append(item)
+    if not _whole_matrix():
+        dropped += [item for item in items if _is_walk_with_an_older_etcd(item)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         left_out = set(dropped)
