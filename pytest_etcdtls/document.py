@@ -161,8 +161,8 @@ SEPARATOR: Final = "; "
 Diff = Annotated[
     str | None,
     Meta(
-        description="The change of the declared files that cures it, a unified diff with remarks in front, for "
-        "patch -p1; null if there is none."
+        description="The change of the declared files that cures it, a unified diff with remarks in front, "
+        "for patch -p1; null if there is none."
     ),
 ]
 
