@@ -13,10 +13,12 @@ quoted by itself, in ``$'...'`` if it is not printable (``shell_word``). So no w
 command is one line. Only ``begins`` and ``ends`` are code of a shell, which this package writes.
 
 *Comments.* What to look for is a line of its own, since an interactive zsh takes a comment behind a command
-for arguments. Its line breaks are escaped.
+for arguments. Its line breaks are escaped. A command that says nothing to look for belongs to the next one,
+as the first of two outputs that are compared does. They are one text to paste.
 
 *Identities.* A command names its identity as the run does. The shell knows the files of one that has files,
-and the recipe of one that the run has made in memory, which is pasted in front.
+and the recipe of one that the run has made in memory, which is pasted in front. Of one that has neither (a
+key from a pipe, an identity that a test has made) a comment says which files to write first.
 
 *Addresses.* The rules of ``--etcd-connect-to`` are followed. curl has the same option. ``openssl s_client``
 connects to the other address, and is told the server name of the URL. etcdctl can do neither, so its endpoint
@@ -25,7 +27,8 @@ is the other address. The zone of an IPv6 address is written as it is, and in et
 
 *Variables.* etcdctl reads each flag from a variable too. It ends with an error if both are there
 (``SetPflagsFromEnv`` in etcd's pkg/flags), and a command without a certificate would present that of
-``ETCDCTL_CERT``. ``env -u`` takes exported variables away.
+``ETCDCTL_CERT``. ``env -u`` takes exported variables away. curl and etcdctl connect through the proxy that
+``https_proxy`` and the like name, which the run does not.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import escaped
@@ -48,11 +52,14 @@ GOOD_CLIENT: Final = ""
 
 STATUS: Final = "the HTTP status and the body"
 ANNOUNCED: Final = '"Acceptable client certificate CA names", or "No client certificate CA names sent"'
+SERVED_KEYS: Final = '"a:PKEY" and "sigalg" of each certificate that is served'
+"""As ``openssl s_client`` prints since OpenSSL 3."""
 IN_PLAINTEXT: Final = 'an HTTP status line: plaintext is answered; "Empty reply" or "reset": it is not'
 GROUP: Final = '"Server Temp Key", "Peer Temp Key" or "Negotiated TLS1.3 group"; "alert": refused'
-_SERVED = 'an HTTP status line: this client is accepted; "alert" or "Empty reply": it is refused'
+ACCEPTED_OR_NOT: Final = (
+    'an HTTP status line: this client is accepted; "alert" or "Empty reply": it is refused'
+)
 _NEGOTIATED = '"Cipher is" and the name of a suite: accepted; "(NONE)" and "alert": refused'
-_VALIDITY = '"Not Before" and "Not After"'
 
 GET_VERSION: Final = r"printf 'GET /version HTTP/1.0\r\n\r\n'"
 """A shell command that prints a request."""
@@ -63,6 +70,37 @@ _CURL_VERSIONS = {
 }
 S_CLIENT_VERSIONS: Final = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
 """The options of ``openssl s_client`` that offer one TLS version alone."""
+
+
+class CertificatePart(Struct, frozen=True):
+    """A part of a certificate that ``openssl x509`` prints.
+
+    Attributes:
+        options: of ``openssl x509``.
+        look: what to look for in the output.
+        then: a command that the output is piped into.
+    """
+
+    options: tuple[str, ...]
+    look: str
+    then: str = ""
+
+
+DATES: Final = CertificatePart(("-dates",), '"notBefore" and "notAfter"')
+NAMES: Final = CertificatePart(
+    ("-ext", "subjectAltName"), '"Subject Alternative Name"; "No extensions": there is none'
+)
+USAGES: Final = CertificatePart(("-ext", "keyUsage,extendedKeyUsage"), '"Key Usage" and "Extended Key Usage"')
+IS_CA: Final = CertificatePart(("-ext", "basicConstraints"), '"CA:TRUE"')
+SERIAL: Final = CertificatePart(("-serial",), '"serial="')
+ISSUER: Final = CertificatePart(("-subject", "-issuer"), '"subject" and "issuer"')
+KEY: Final = CertificatePart(("-pubkey",), '"Public-Key" and the size', "openssl pkey -pubin -noout -text")
+HASHED_KEY: Final = CertificatePart(("-pubkey",), "the hash of the public key", "openssl sha256")
+SIGNATURE: Final = CertificatePart(
+    ("-text",), '"Signature Algorithm"', "grep -e 'Signature Algorithm' -e 'Hash Algorithm'"
+)
+DIFFERENT: Final = '"Fingerprint": two values, so two certificates'
+FINGERPRINT: Final = CertificatePart(("-subject", "-fingerprint", "-sha256"), '"Fingerprint"')
 
 
 class Program(StrEnum):
@@ -82,22 +120,48 @@ class Shell(Struct, frozen=True):
         target: the cluster, with its listeners, rules and credentials.
         identity: returns the identity that was presented to a listener under a name, ``None`` if none was.
         exported: names of the environment variables.
+        has_file: returns whether a file that a command reads is there.
     """
 
     target: Target
     identity: Callable[[Listener, str], Identity | None] = lambda _, __: None
     exported: tuple[str, ...] = ()
+    has_file: Callable[[str], bool] = lambda _: True
 
-    def lines(self, commands: Iterable[Command | str]) -> tuple[str, ...]:
-        """Return what is pasted here, with the recipes of identities in front; text as it is."""
-        lines: list[str] = []
+    def texts(self, commands: Iterable[Command | str]) -> tuple[str, ...]:
+        """Return the texts to paste here, each with what to look for at its end; a ``str`` as it is.
+
+        The recipe of an identity is in front of the first command that presents it. A text that reads a file
+        which is not there is left out.
+        """
+        texts: list[str] = []
+        made: dict[str, None] = {}
+        together: list[Command] = []
         for command in commands:
             if isinstance(command, str):
-                lines.append(command)
-            else:
-                recipe = self.client(command).recipe
-                lines += [*(line for line in recipe if line not in lines), command.render(self)]
-        return tuple(lines)
+                texts.append(command)
+                continue
+            together.append(command)
+            if not command.looks_for(self):
+                continue
+            if all(self.has_file(path) for one in together for path in one.reads):
+                lines: list[str] = []
+                for one in together:
+                    recipe = self._recipe(self.client(one))
+                    lines += [*(line for line in recipe if line not in made), one.render(self)]
+                    made |= dict.fromkeys(recipe)
+                texts.append("\n".join(lines))
+            together = []
+        return tuple(texts)
+
+    def _recipe(self, client: Identity) -> tuple[str, ...]:
+        files = _files(client)
+        if client.recipe or files in ((), (client.certificate_file, client.key_file)):
+            return client.recipe
+        certificate, key = files
+        return (
+            f"# write the certificate {escaped(client.name)} and its key to {certificate} and {key} first",
+        )
 
     def client(self, command: Command) -> Identity:
         """Return the identity that the command presents, for its files and the recipe of them."""
@@ -115,6 +179,11 @@ class Shell(Struct, frozen=True):
         """Return the role of the listener that the command contacts."""
         listener = self.listener(command.url)
         return listener.role if listener else command.role
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The exported variables that name a proxy, which curl and etcdctl use and the run does not."""
+        return tuple(name for name in self.exported if name.lower() in _PROXIES)
 
     def redirected(self, url: str) -> tuple[str, int] | None:
         """Return host and port to connect to instead, ``None`` for those of the URL."""
@@ -153,7 +222,9 @@ class Command(Struct, frozen=True, kw_only=True):
         words: the last words, before the URL of curl.
         begins: shell code in front of the words.
         ends: shell code behind them.
-        look: what to look for in the output; empty for what the program prints by itself, or nothing.
+        look: what to look for in the output; empty for whether etcdctl is accepted, or if the next command
+            says it.
+        reads: paths of files, besides those of the client.
     """
 
     program: Program
@@ -167,34 +238,48 @@ class Command(Struct, frozen=True, kw_only=True):
     begins: str = ""
     ends: str = ""
     look: str = ""
+    reads: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.render(ANY_SHELL)
+
+    def looks_for(self, shell: Shell) -> str:
+        """Return what to look for in the output, empty if the next command says it."""
+        if self.program is Program.ETCDCTL and not self.look:
+            return _of_status(self._etcdctls_url(self.connect_to or shell.redirected(self.url)))
+        return self.look
 
     def render(self, shell: Shell) -> str:
         """Return the line to paste there, and a comment that says what to look for."""
         there = self.connect_to or shell.redirected(self.url)
         files = _files(shell.client(self))
-        look = self.look
+        proxies = shell.proxies if self.url else ()
         match self.program:
             case Program.CURL:
                 usual = "/health" if shell.role(self) == Role.METRICS else "/version"
-                words = self._curl(there, files, usual if self.path is None else self.path)
+                direct = ("--noproxy", "*") if proxies else ()
+                words = self._curl(there, files, usual if self.path is None else self.path, direct)
             case Program.S_CLIENT:
                 words = self._s_client(there, files)
             case Program.ETCDCTL:
-                url = self._etcdctls_url(there)
-                words = (*without_variables(shell.exported), *self._etcdctl(url, files))
-                look = look or _of_status(url)
+                variables = without_variables(shell.exported, proxies)
+                words = (*variables, *self._etcdctl(self._etcdctls_url(there), files))
             case Program.ANY:
                 words = self.options
         line = f"{self.begins}{' '.join(map(shell_word, words))}{self.ends}"
+        look = self.looks_for(shell)
         return f"{line}\n# look for {escaped(look)}" if look else line
 
-    def _curl(self, there: tuple[str, int] | None, files: tuple[str, ...], path: str) -> tuple[str, ...]:
+    def _curl(
+        self,
+        there: tuple[str, int] | None,
+        files: tuple[str, ...],
+        path: str,
+        direct: tuple[str, ...],
+    ) -> tuple[str, ...]:
         connect = ("--connect-to", f"::{authority(*there)}") if there else ()
         presented = ("--cert", files[0], "--key", files[1]) if files else ()
-        return ("curl", *self.options, *connect, *presented, *self.words, f"{self.url}{path}")
+        return ("curl", *self.options, *direct, *connect, *presented, *self.words, f"{self.url}{path}")
 
     def _s_client(self, there: tuple[str, int] | None, files: tuple[str, ...]) -> tuple[str, ...]:
         name: tuple[str, ...] = ()
@@ -228,18 +313,30 @@ def _host_and_port(url: str) -> tuple[str, int]:
     return host.strip("[]"), int(port) if port.isdecimal() else 0
 
 
+_NOT_A_FILE = ("/dev/", "/proc/")
+"""Beginnings of the paths of pipes, which cannot be read again."""
+
+
 def _files(client: Identity) -> tuple[str, ...]:
     """Return the paths of certificate and key, or the names that a recipe writes; empty for none."""
     if client is NO_CERTIFICATE:
         return ()
-    return client.certificate_file or f"{client.name}.crt", client.key_file or f"{client.name}.key"
+    given = ((client.certificate_file, "crt"), (client.key_file, "key"))
+    return tuple(
+        path if path and not path.startswith(_NOT_A_FILE) else f"{client.name}.{suffix}"
+        for path, suffix in given
+    )
 
 
-def without_variables(exported: Iterable[str]) -> tuple[str, ...]:
-    """Return the words in front of etcdctl that take exported variables away, empty if there are none."""
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
+
+def without_variables(exported: Iterable[str], others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the words in front of etcdctl that take its exported variables away, and others; often none."""
     # ETCDCTL_API is no flag: etcdctl up to 3.3 needs it.
-    names = sorted(one for one in exported if one.startswith("ETCDCTL_") and one != "ETCDCTL_API")
-    return ("env", *(word for name in names for word in ("-u", name))) if names else ()
+    names = {one for one in exported if one.startswith("ETCDCTL_") and one != "ETCDCTL_API"}
+    taken = sorted(names | {*others})
+    return ("env", *(word for name in taken for word in ("-u", name))) if taken else ()
 
 
 def _of_status(url: str) -> str:
@@ -288,7 +385,7 @@ def curl(
         client=client,
         words=("-d", body) if gateway else (),
         ends=f" | {then}" if then else "",
-        look=look or _SERVED,
+        look=look or ACCEPTED_OR_NOT,
     )
 
 
@@ -339,9 +436,10 @@ def s_client(
     )
 
 
-def local(*words: str, look: str = "", then: str = "") -> Command:
-    """Return a program that contacts no listener, its output piped into ``then``."""
-    return Command(program=Program.ANY, options=words, ends=f" | {then}" if then else "", look=look)
+def local(*words: str, reads: tuple[str, ...] = (), look: str = "", then: str = "") -> Command:
+    """Return a program that contacts no listener and reads these files, its output piped into ``then``."""
+    ends = f" | {then}" if then else ""
+    return Command(program=Program.ANY, options=words, ends=ends, look=look, reads=reads)
 
 
 def send_nothing(url: str, look: str) -> Command:
@@ -367,21 +465,38 @@ def show_chain(url: str, look: str = "") -> Command:
     return s_client(url, options="-showcerts", look=look)
 
 
-def show_file(path: str, look: str = "") -> Command:
-    """Return a command that prints the first certificate of a file."""
-    return local("openssl", "x509", "-in", path, "-noout", "-text", look=look or _VALIDITY)
+def show_file(path: str, part: CertificatePart = DATES) -> Command:
+    """Return a command that prints a part of the first certificate of a file."""
+    words = ("openssl", "x509", "-in", path, "-noout", *part.options)
+    return local(*words, reads=(path,), look=part.look, then=part.then)
 
 
-def show_leaf(url: str, look: str = "") -> Command:
-    """Return a command that prints the served leaf."""
-    return _leaf(url, "-noout -text", look or _VALIDITY)
+def show_files_certificates(path: str) -> Command:
+    """Return a command that prints the names and dates of every certificate of a file."""
+    words = ("openssl", "storeutl", "-noout", "-text", "-certs", path)
+    look = '"Subject:" and "Not After"'
+    then = "grep -e Subject: -e 'Not Before' -e 'Not After'"
+    return local(*words, reads=(path,), then=then, look=look)
+
+
+def show_leaf(url: str, part: CertificatePart = DATES) -> Command:
+    """Return a command that prints a part of the served leaf."""
+    words = ("openssl", "x509", "-noout", *part.options)
+    return _leaf(url, " | ".join([" ".join(words), *filter(None, [part.then])]), part.look)
+
+
+def compare(*commands: Command, look: str) -> tuple[Command, ...]:
+    """Return commands whose outputs are compared, as one text to paste."""
+    *first, last = commands
+    return (*(replace(command, look="") for command in first), replace(last, look=look))
 
 
 def compare_leaf(url: str, path: str) -> Command:
     """Return a command that compares the served leaf with a file that has one certificate."""
-    return _leaf(url, f"| diff - {shell_word(path)} && echo same", '"same": it serves that file')
+    then = f"openssl x509 | diff - {shell_word(path)} && echo same"
+    return replace(_leaf(url, then, '"same": it serves that file'), reads=(path,))
 
 
 def _leaf(url: str, then: str, look: str) -> Command:
-    ends = f" </dev/null 2>/dev/null | openssl x509 {then}"
+    ends = f" </dev/null 2>/dev/null | {then}"
     return Command(program=Program.S_CLIENT, url=url, ends=ends, look=look)

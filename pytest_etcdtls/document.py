@@ -188,7 +188,10 @@ class FindingEntry(Struct, frozen=True, kw_only=True):
     expected: str
     observed: str
     evidence: dict[str, str]
-    reproduce: Annotated[tuple[str, ...], Meta(description="Shell lines.")]
+    reproduce: Annotated[
+        tuple[str, ...],
+        Meta(description="Texts to paste into a shell; the last line of each says what to look for."),
+    ]
 
 
 class ResultEntry(Struct, frozen=True, kw_only=True):

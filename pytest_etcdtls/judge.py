@@ -177,8 +177,8 @@ class Judge:
         started = time.monotonic()
         outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
         if findings:
-            shell = Shell(self.observer.target, self._identity, tuple(os.environ))
-            findings = tuple(replace(one, reproduce=shell.lines(one.reproduce)) for one in findings)
+            shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
+            findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,

@@ -12,7 +12,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_valid_now, state_of
-from pytest_etcdtls.command import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
+from pytest_etcdtls.command import (
+    ANNOUNCED,
+    DIFFERENT,
+    FINGERPRINT,
+    HASHED_KEY,
+    Command,
+    compare,
+    compare_leaf,
+    s_client,
+    show_chain,
+    show_file,
+    show_files_certificates,
+    show_leaf,
+)
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
 from pytest_etcdtls.facts.certificates import (
@@ -265,7 +278,12 @@ def the_expected_certificate_is_served(
             message="another certificate is served than the expected one",
             expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
             observed=shown_in_full(chain.leaf),
-            reproduce=(show_leaf(here.url, '"Serial Number"'),),
+            reproduce=(
+                *compare(
+                    show_file(expected.source, FINGERPRINT), show_leaf(here.url, FINGERPRINT), look=DIFFERENT
+                ),
+                show_leaf(here.url, FINGERPRINT),
+            ),
         )
 
 
@@ -305,9 +323,10 @@ def each_port_serves_its_own_certificate(
             expected="a certificate and key of its own on each port",
             observed=shown_in_full(peer.leaf),
             evidence={"client port": client_port.url, "peer port": here.url},
-            reproduce=(
-                show_leaf(client_port.url, '"Serial Number" and the public key'),
-                show_leaf(here.url, '"Serial Number" and the public key'),
+            reproduce=compare(
+                show_leaf(client_port.url, HASHED_KEY),
+                show_leaf(here.url, HASHED_KEY),
+                look="the same hash from both: one key",
             ),
         )
 
@@ -366,8 +385,9 @@ def the_certificates_of_the_ports_are_not_swapped(
             observed="on each port the certificate that belongs to the other",
             evidence={port.url: shown_in_full(chain.leaf) for port, chain in zip(ports, served, strict=True)},
             reproduce=tuple(
-                compare_leaf(port.url, other) if by_file else show_chain(port.url)
+                command
                 for port, other in zip(ports, reversed(sources), strict=True)
+                for command in ((compare_leaf(port.url, other),) if by_file else ()) + (show_chain(port.url),)
             ),
             concerns=tuple(port.label for port in ports),
         )
@@ -536,7 +556,7 @@ def _ca_expired(issuers: Issuers, chain: ServedChain, **_: object) -> Mapping[st
 
 @check("cert.ca-valid-now", on=EVERY_LISTENER, counterexample=_ca_expired)
 def the_issuers_are_valid_now(
-    here: Listener, issuers: Issuers, chain: ServedChain, clock: MemberClock
+    here: Listener, issuers: Issuers, chain: ServedChain, clock: MemberClock, path: PathToTrust | None
 ) -> Iterator[Statement]:
     """Every CA above the served certificate is valid at the time of the handshake.
 
@@ -551,7 +571,8 @@ def the_issuers_are_valid_now(
     """
     for issuer in issuers.certificates:
         times = clock.times(chain.observed_at)
-        yield from not_valid_now(issuer, f"the CA {shown(issuer)}", times, show_chain(here.url))
+        show = show_issuer(here, issuer, chain, path)
+        yield from not_valid_now(issuer, f"the CA {shown(issuer)}", times, show)
 
 
 def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, **_: object) -> Mapping[str, Any]:
@@ -561,7 +582,12 @@ def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, **_: object) -> Mappin
 
 @check("cert.ca-expires-soon", on=EVERY_LISTENER, counterexample=_ca_has_an_hour)
 def the_issuers_do_not_expire_soon(
-    here: Listener, issuers: Issuers, chain: ServedChain, policy: Policy, clock: MemberClock
+    here: Listener,
+    issuers: Issuers,
+    chain: ServedChain,
+    policy: Policy,
+    clock: MemberClock,
+    path: PathToTrust | None,
 ) -> Iterator[Statement]:
     """Every CA of the served certificate is valid for longer than --etcd-expiry-days.
 
@@ -584,4 +610,14 @@ def the_issuers_do_not_expire_soon(
         )
         return
     for issuer in issuers.certificates:
-        yield from ends_soon(issuer, f"the CA {shown(issuer)}", times, policy, show_chain(here.url))
+        show = show_issuer(here, issuer, chain, path)
+        yield from ends_soon(issuer, f"the CA {shown(issuer)}", times, policy, show)
+
+
+def show_issuer(
+    here: Listener, issuer: x509.Certificate, chain: ServedChain, path: PathToTrust | None
+) -> Command:
+    """Return a command that shows the dates of a CA: where it is served, else in the file that has it."""
+    if path is None or issuer not in path.anchors or issuer in chain.certificates:
+        return show_chain(here.url, '"NotBefore" and "NotAfter" of each certificate that is served')
+    return show_files_certificates(path.source)

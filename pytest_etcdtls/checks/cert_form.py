@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import Command, show_chain, show_leaf
+from pytest_etcdtls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
 from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.listener import Policy
@@ -241,7 +241,7 @@ def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Sta
                 + (f"{octets} octets long" if serial else "zero"),
                 expected="a positive number of at most 20 octets",
                 observed=f"{serial:#x}",
-                reproduce=(show_leaf(here.url, '"Serial Number"'),),
+                reproduce=(show_leaf(here.url, SERIAL),),
             )
 
 
@@ -446,14 +446,14 @@ def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Ite
             message="the key of the certificate is weak, or of a type that clients do not accept",
             expected=STRONG,
             observed=describe_key(key),
-            reproduce=(show_leaf(here.url, '"Public-Key"'),),
+            reproduce=(show_leaf(here.url, KEY),),
         )
     elif not is_allowed(key, thresholds := policy.of("cert.key-strength")):
         yield Finding(
             message="the key of the certificate is none that the profile allows",
             expected=allowed_keys(thresholds),
             observed=describe_key(key),
-            reproduce=(show_leaf(here.url, '"Public-Key"'),),
+            reproduce=(show_leaf(here.url, KEY),),
             remediation="renew --{peer}cert-file and --{peer}key-file with a key that the profile allows",
         )
 
@@ -489,14 +489,14 @@ def the_issuers_keys_are_strong(
                 message=f"the key of the CA {shown(issuer)} is weak, or of a type that clients do not accept",
                 expected=STRONG,
                 observed=describe_key(key),
-                reproduce=(show_chain(here.url),),
+                reproduce=(show_chain(here.url, SERVED_KEYS),),
             )
         elif issuer in issuers.certificates and not is_allowed(key, thresholds):
             yield Finding(
                 message=f"the key of the CA {shown(issuer)} is none that the profile allows",
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
-                reproduce=(show_chain(here.url),),
+                reproduce=(show_chain(here.url, SERVED_KEYS),),
             )
 
 
@@ -529,14 +529,14 @@ def signatures_use_sha2(here: Listener, path: CertificationPath, policy: Policy)
                 message=f"{shown(certificate)} is signed with {problem}",
                 expected="SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519",
                 observed=f"{problem}, by {name_text(certificate.issuer)}",
-                reproduce=(show_chain(here.url),),
+                reproduce=(show_chain(here.url, SERVED_KEYS),),
             )
         elif hashes is not None and name is not None and name not in hashes:
             yield Finding(
                 message=f"{shown(certificate)} is signed with {name}, which the profile does not allow",
                 expected=f"{', '.join(sorted(hashes))}{thresholds.source('signature_hashes')}",
                 observed=f"{name}, by {name_text(certificate.issuer)}",
-                reproduce=(show_chain(here.url),),
+                reproduce=(show_chain(here.url, SERVED_KEYS),),
                 remediation="issue a new certificate for --{peer}cert-file, signed with a hash that the "
                 "profile allows",
             )

@@ -9,7 +9,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
-from pytest_etcdtls.command import show_leaf
+from pytest_etcdtls.command import NAMES, show_leaf
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.authority import specimen
@@ -61,7 +61,7 @@ def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> I
             message=f"the certificate does not cover {here.host}",
             expected=f"{here.host} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
         )
 
 
@@ -88,7 +88,7 @@ def the_certificate_has_names(here: Listener, chain: ServedChain) -> Iterator[St
             message="the certificate has no subjectAltName",
             expected="a subjectAltName with the member's names and addresses",
             observed=f"no subjectAltName; subject {name_text(chain.leaf.subject) or '(empty)'}",
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
         )
 
 
@@ -116,7 +116,7 @@ def addresses_are_no_dns_names(here: Listener, chain: ServedChain) -> Iterator[S
             message=f"the address {address} is present as a DNS name, which never matches",
             expected=f"IP:{address}",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
             level=None if address == here.host else Level.SHOULD,
         )
 
@@ -151,7 +151,7 @@ def no_name_is_a_wildcard(here: Listener, chain: ServedChain) -> Iterator[Statem
             message="the certificate is valid for a whole domain",
             expected="the member's own names",
             observed=", ".join(wide),
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
         )
 
 
@@ -194,7 +194,7 @@ def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Itera
             message=f"the certificate does not cover {' and '.join(missing)}",
             expected=f"localhost and {address} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
         )
 
 
@@ -233,5 +233,5 @@ def the_certificate_covers_advertised_hosts(
             expected=f"the hosts of {', '.join(own.advertised)} in the subjectAltName",
             observed=named(chain.leaf),
             evidence={"member": own.member},
-            reproduce=(show_leaf(here.url, '"Subject Alternative Name"'),),
+            reproduce=(show_leaf(here.url, NAMES),),
         )

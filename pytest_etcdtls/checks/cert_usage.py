@@ -9,7 +9,18 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import STATUS, Command, curl, show_chain, show_leaf
+from pytest_etcdtls.command import (
+    HASHED_KEY,
+    IS_CA,
+    ISSUER,
+    STATUS,
+    USAGES,
+    Command,
+    compare,
+    curl,
+    show_chain,
+    show_leaf,
+)
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
 from pytest_etcdtls.judgement import with_attempts
@@ -67,7 +78,7 @@ def the_certificate_is_for_servers(here: Listener, chain: ServedChain) -> Iterat
             message="the certificate is not for servers",
             expected="extendedKeyUsage with serverAuth, or none",
             observed=_extended(chain),
-            reproduce=(show_leaf(here.url, '"Extended Key Usage"'),),
+            reproduce=(show_leaf(here.url, USAGES),),
         )
 
 
@@ -97,7 +108,7 @@ def the_key_may_sign(here: Listener, chain: ServedChain) -> Iterator[Statement]:
             message="the key usage does not allow signatures",
             expected="keyUsage with digitalSignature, or none",
             observed=f"keyUsage {', '.join(sorted(usages)) or '(empty)'}",
-            reproduce=(show_leaf(here.url, '"Key Usage"'),),
+            reproduce=(show_leaf(here.url, USAGES),),
         )
 
 
@@ -153,9 +164,7 @@ def the_certificate_is_for_clients_too(
             "pass --etcd-config",
         )
     else:
-        yield _not_for_clients(
-            chain, "members cannot dial each other with it", show_leaf(here.url, '"Extended Key Usage"')
-        )
+        yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(here.url, USAGES))
 
 
 def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
@@ -386,7 +395,7 @@ def the_certificate_is_not_generated(here: Listener, chain: ServedChain) -> Iter
             message="etcd generated this certificate for itself (auto-tls)",
             expected="a certificate of your CA",
             observed=f"subject and issuer {shown(chain.leaf)}",
-            reproduce=(show_leaf(here.url, '"Issuer" and "Subject": O = etcd in both'),),
+            reproduce=(show_leaf(here.url, ISSUER),),
         )
 
 
@@ -417,7 +426,7 @@ def the_certificate_is_not_a_ca(here: Listener, chain: ServedChain) -> Iterator[
         expected="basicConstraints CA:FALSE, or none",
         observed="CA:TRUE"
         + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
-        reproduce=(show_leaf(here.url, '"Basic Constraints": CA:TRUE'),),
+        reproduce=(show_leaf(here.url, IS_CA),),
     )
 
 
@@ -454,7 +463,10 @@ def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statem
                 expected="a key of its own for each member",
                 observed=", ".join(listener.url for listener in users),
                 evidence={"SHA-256 of the public key": fingerprint},
-                reproduce=tuple(show_leaf(listener.url, '"pub:": the same key') for listener in users[:2]),
+                reproduce=compare(
+                    *(show_leaf(listener.url, HASHED_KEY) for listener in users[:2]),
+                    look="the same hash from both: one key",
+                ),
             )
 
 

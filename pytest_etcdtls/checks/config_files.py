@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
-from pytest_etcdtls.command import Command, local, show_file, show_leaf
+from pytest_etcdtls.command import DIFFERENT, FINGERPRINT, Command, compare, local, show_file, show_leaf
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -263,6 +263,7 @@ def _no_chain(
         reproduce=(
             local(
                 *("openssl", "verify", "-partial_chain", "-CAfile", trusted, "-untrusted", path, path),
+                reads=(trusted, path),
                 look='"OK" or "error"',
             ),
         ),
@@ -511,5 +512,7 @@ def _judge_served(here: Listener, chain: ServedChain, declared: DeclaredLeaf) ->
             expected=f"{shown_in_full(declared.certificate)} ({declared.source})",
             observed=shown_in_full(chain.leaf),
             evidence={"declared": declared.said},
-            reproduce=(show_file(declared.source), show_leaf(here.url)),
+            reproduce=compare(
+                show_file(declared.source, FINGERPRINT), show_leaf(here.url, FINGERPRINT), look=DIFFERENT
+            ),
         )

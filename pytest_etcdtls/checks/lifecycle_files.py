@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import Command, curl, s_client
+from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
 from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad
 from pytest_etcdtls.facts.release import Release
 from pytest_etcdtls.judgement import (
@@ -152,8 +152,8 @@ def a_mismatched_pair_is_refused(
         experiment,
         expectations,
         (
-            "cp new.crt server.crt\n# its key is not there yet",
-            s_client(_AT_HOME, look='"alert internal error"'),
+            local("cp", "new.crt", "server.crt"),
+            s_client(_AT_HOME, look='"alert internal error": the key of new.crt is not there yet'),
         ),
     )
     yield from _served_from_disk(experiment, "whole")
@@ -315,8 +315,12 @@ def a_new_revocation_list_is_in_force_at_once(
             Expected("taken off", _NAMED, ACCEPTED),
         ],
         (
-            "openssl crl -in list.pem -outform DER -out crl.der\n# etcd runs with --client-crl-file=crl.der",
-            curl(_AT_HOME, client="revoked"),
+            local("openssl", "crl", "-in", "list.pem", "-outform", "DER", "-out", "crl.der"),
+            curl(
+                _AT_HOME,
+                client="revoked",
+                look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.der)",
+            ),
         ),
     )
 
@@ -340,8 +344,8 @@ def an_unreadable_list_refuses_every_client(
         etcd.
     """
     reproduce = (
-        "openssl crl -inform DER -in crl.der -out crl.pem\n# etcd runs with --client-crl-file=crl.pem",
-        curl(_AT_HOME, client="client"),
+        local("openssl", "crl", "-inform", "DER", "-in", "crl.der", "-out", "crl.pem"),
+        curl(_AT_HOME, client="client", look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.pem)"),
     )
     yield from judge_steps(
         experiment,

@@ -15,7 +15,16 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
-from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, show_file
+from pytest_etcdtls.command import (
+    GET_VERSION,
+    GOOD_CLIENT,
+    KEY,
+    SIGNATURE,
+    Command,
+    compare,
+    s_client,
+    show_file,
+)
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.declared_files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
@@ -255,10 +264,10 @@ def a_session_of_the_other_port_is_refused(here: Listener, foreign: ForeignSessi
 
 def _resume(issuer: str, presented_to: str, version: TLSVersion, client: str) -> tuple[Command, ...]:
     again = client if issuer == presented_to else NO_CERTIFICATE.name
-    kept, reused = '"HTTP": a session is kept', '"Reused" and "HTTP"'
-    return (
-        s_client(issuer, version, "-sess_out session.pem", client, GET_VERSION, look=kept),
-        s_client(presented_to, version, "-sess_in session.pem", again, GET_VERSION, look=reused),
+    return compare(
+        s_client(issuer, version, "-sess_out session.pem", client, GET_VERSION),
+        s_client(presented_to, version, "-sess_in session.pem", again, GET_VERSION),
+        look='"Reused" and "HTTP" in the second output: accepted with a session',
     )
 
 
@@ -328,7 +337,7 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
                 expected=STRONG,
                 observed=describe_key(key),
                 evidence=_evidence(given),
-                reproduce=(show_file(given.source),),
+                reproduce=(show_file(given.source, KEY),),
             )
         elif not is_allowed(key, thresholds):
             yield Finding(
@@ -336,7 +345,7 @@ def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Findi
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
                 evidence=_evidence(given),
-                reproduce=(show_file(given.source),),
+                reproduce=(show_file(given.source, KEY),),
             )
 
 
@@ -372,7 +381,7 @@ def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statem
                 expected=expected,
                 observed=f"{problem}, by {name_text(given.certificate.issuer)}",
                 evidence=_evidence(given),
-                reproduce=(show_file(given.source),),
+                reproduce=(show_file(given.source, SIGNATURE),),
             )
 
 

@@ -382,7 +382,6 @@ def early_data_is_not_accepted(here: Listener, tickets: SessionTickets) -> Itera
                     GET_VERSION,
                     look='"Max Early Data": 0 means that none is allowed',
                 ),
-                "openssl sess_id -in session.pem -noout -text | grep 'Max Early Data'",
             ),
         )
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, escaped
 from pytest_etcdtls.facts.certificates import ClientTrust, ServedChain
 from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import (
@@ -29,11 +29,11 @@ from pytest_etcdtls.facts.good_identities import (
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import is_for, purposes
+from pytest_etcdtls.pki.certificate import is_for, purposes, shown
 from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle
 from pytest_etcdtls.untrusted import printable
 
 NOT_ISSUED = (
@@ -92,14 +92,24 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
         # On peer and metrics listeners etcd compares the SANs, if there are any, with our address.
         hosts = {local_host(attempt) for attempt in contact.get().tls if attempt.local_address}
         names = (credentials.allowed_hostname[0], *sorted(hosts))
-    return IssuedIdentities(
-        identities.issue_identities(
-            CertificateAuthority.from_key(signing.certificate, signing.key),
-            common_name=credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME,
-            subject_alt_names=names,
-            ca_files=signing.files,
-        )
+    issued = identities.issue_identities(
+        CertificateAuthority.from_key(signing.certificate, signing.key),
+        common_name=credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME,
+        subject_alt_names=names,
+        ca_files=signing.files,
     )
+    return IssuedIdentities({name: _made_with(signing, identity) for name, identity in issued.items()})
+
+
+def _made_with(signing: SigningKey, identity: Identity) -> Identity:
+    """Return the identity with a recipe that says which files it needs, if the CA is in none."""
+    if signing.certificate_file and signing.key_file:
+        return identity
+    certificate, key = signing.files
+    wanted = (
+        f"# write the CA {escaped(shown(signing.certificate))} and its key to {certificate} and {key} first"
+    )
+    return replace(identity, recipe=(wanted, *identity.recipe))
 
 
 class ClientIdentity(Struct, frozen=True):
@@ -248,11 +258,12 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
             f"needs a certificate that {crl.found} revokes: pass --etcd-{here.role.prefix}ca-key, the "
             f"key of a CA that etcd trusts{issuer}"
         )
-    return identities.revoked(
+    identity = identities.revoked(
         CertificateAuthority.from_key(signing.certificate, signing.key),
         serial=min(crl.up_to_3_5.serial_numbers or crl.serial_numbers),
         ca_files=signing.files,
     )
+    return _made_with(signing, identity)
 
 
 def _client_certificate(target: Target) -> Identity:

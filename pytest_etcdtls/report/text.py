@@ -128,21 +128,26 @@ def section(make: Section) -> Section:
 
 @section
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield the full description of a result; without findings, outcome and reason."""
+    """Yield the full description of a result with one command; without findings, outcome and reason."""
     if not result.findings:
         yield from wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED, "red")
         return
     if result.cause is not None:
         yield from wrapped(follows_from(result.cause), width)
+    commands = [text for finding in result.findings for text in finding.commands]
+    first = next((finding for finding in result.findings if finding.commands), None)
     for finding in result.findings:
         yield from wrapped(finding.message, width, "", _CONTINUED, "red")
         yield from _labelled([("expected", finding.expected), ("observed", finding.observed)], width)
         for name, value in finding.evidence.items():
             yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
-        if finding.reproduce:
+        if finding is first:
             yield Line("  reproduce:")
-        for text in finding.commands:  # to paste, so it is not wrapped
-            yield from (Line(f"    {line}") for line in text.splitlines())
+            # To paste, so it is not wrapped.
+            yield from (Line(f"    {line}") for line in commands[0].splitlines())
+            if further := len(commands) - 1:
+                more = f"{further} more command{'' if further == 1 else 's'}"
+                yield from wrapped(f"{more} in the reports that --etcd-report writes", width, "    ")
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
     explained += [("note", result.reason), *(("see", reference) for reference in result.references)]
     yield from _labelled([(label, text) for label, text in explained if text], width)

@@ -94,7 +94,7 @@ def _lines(check: Check) -> Iterator[str]:
     changed = check.counterexample(**observations)
     for found in check.function(**(observations | dict(changed))):
         if isinstance(found, Finding):
-            yield from _shell(*FILES).lines(found.reproduce)
+            yield from _shell(*FILES).texts(found.reproduce)
 
 
 def _elsewhere(value: Any) -> Any:

@@ -29,7 +29,7 @@ def result(*findings: Finding, check: str = "cert.trusted") -> CheckResult:
     )
 
 
-FINDING = Finding(LONG, LONG, LONG, {"alert": "48 unknown_ca"}, (PASTE, PASTE + " \\\n  --http1.1"))
+FINDING = Finding(LONG, LONG, LONG, {"alert": "48 unknown_ca"}, (f"{PASTE}\n  --http1.1", PASTE, PASTE))
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -38,6 +38,8 @@ def test_no_line_but_a_command_is_wider(width: int) -> None:
     assert all(len(line) <= width for line in lines if "curl" not in line)
     assert f"    {PASTE}" in lines
     assert "      --http1.1" in lines
+    assert lines.count(f"    {PASTE}") == 1
+    assert "    2 more commands in the reports that" in "\n".join(lines)
 
 
 def test_a_result_is_shown_in_order() -> None:

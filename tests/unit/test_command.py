@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +13,17 @@ from msgspec.structs import replace
 from pytest_etcdtls.command import (
     ANY_SHELL,
     GOOD_CLIENT,
+    HASHED_KEY,
     Command,
     Shell,
+    compare,
     compare_leaf,
     curl,
     etcdctl,
     in_plaintext,
     s_client,
     send_nothing,
+    show_file,
     show_leaf,
 )
 from pytest_etcdtls.pki.profile import Identity
@@ -109,7 +114,7 @@ _CURL = "curl -sS -i -k --http1.1"
             show_leaf(NAME),
             TUNNEL,
             "openssl s_client -connect 127.0.0.1:12379 -servername etcd.example </dev/null 2>/dev/null | "
-            "openssl x509 -noout -text",
+            "openssl x509 -noout -dates",
         ),
         (
             compare_leaf(ADDRESS, "a b.crt"),
@@ -175,9 +180,37 @@ def test_an_identity_without_files_is_made_first() -> None:
     command = s_client("https://h:2379", client="expired")
     shown, again = command.render(shell), curl("https://h:2379", client="expired").render(shell)
     assert "-cert expired.crt -key expired.key" in shown
-    assert shell.lines([command, "true", replace(command), curl("https://h:2379", client="expired")]) == (
-        *(*recipe, shown, "true", shown, again),
+    first = "\n".join([*recipe, shown])
+    assert shell.texts([command, "true", replace(command), curl("https://h:2379", client="expired")]) == (
+        *(first, "true", shown, again),
     )
+
+
+@pytest.mark.parametrize("path", [None, "/dev/fd/63", "/proc/self/fd/63"])
+def test_a_comment_says_which_files_to_write_of_an_identity_that_has_none(path: str | None) -> None:
+    client = Identity(name="client", certificate_file="client.pem", key_file=path)
+    shell = Shell(_target(_listener("h", 2379)), lambda _, __: client)
+    [text] = shell.texts([curl("https://h:2379", client="client")])
+    first, line, _ = text.splitlines()
+    assert first == "# write the certificate client and its key to client.pem and client.key first"
+    assert "--cert client.pem --key client.key" in line
+
+
+def test_commands_whose_outputs_are_compared_are_one_text() -> None:
+    pair = compare(show_leaf(NAME, HASHED_KEY), show_leaf(ADDRESS, HASHED_KEY), look="the same hash")
+    [text] = ANY_SHELL.texts(pair)
+    first, second, look = text.splitlines()
+    assert "etcd.example" in first
+    assert "10.0.0.11" in second
+    assert look == "# look for the same hash"
+
+
+def test_a_text_that_reads_a_file_that_is_not_there_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "server.crt").touch()
+    shell = Shell(_target(), has_file=os.path.exists)
+    there, gone = str(tmp_path / "server.crt"), str(tmp_path / "gone.crt")
+    assert len(shell.texts([show_file(there), show_file(gone), compare_leaf(NAME, gone)])) == 1
+    assert len(shell.texts(compare(show_file(gone), show_leaf(NAME), look="two dates"))) == 0
 
 
 @pytest.mark.parametrize("command", [curl(NAME), etcdctl(NAME), s_client(NAME)])
@@ -199,9 +232,16 @@ def test_exported_variables_do_not_change_what_etcdctl_does() -> None:
     assert _first_line(curl(NAME), shell) == _first_line(curl(NAME))
 
 
+def test_an_exported_proxy_is_not_used() -> None:
+    shell = Shell(_target(), exported=("HTTPS_PROXY", "https_proxy", "no_proxy", "PATH"))
+    assert _first_line(curl(NAME), shell) == f"{_CURL} --noproxy '*' https://etcd.example:2379/version"
+    assert _first_line(etcdctl(NAME), shell).startswith("env -u HTTPS_PROXY -u https_proxy etcdctl ")
+    assert _first_line(s_client(NAME), shell) == _first_line(s_client(NAME))
+
+
 def test_text_is_taken_as_it_is() -> None:
     text = "curl --cert client.crt --key client.key https://etcd.example:2379  # $HOME"
-    assert TUNNEL.lines([text]) == (text,)
+    assert TUNNEL.texts([text]) == (text,)
 
 
 def test_a_comment_is_one_line() -> None:

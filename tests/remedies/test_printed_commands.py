@@ -1,0 +1,123 @@
+"""The commands of findings show what they say, where they are pasted: in a shell that exports credentials."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from remedies.test_remedies import ids
+from starting import start_process
+from zoo.members import ZOO
+from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.role import Role
+
+SOME = (
+    *("client-no-auth", "peer-auto-tls", "client-no-names", "same-key-on-both-ports", "server-ca-expired"),
+    *("http-beside-https", "client-certificate-sha1", "one-pair-for-all-members", "crl-of-two-lists"),
+)
+"""What is tried on the newest etcd; ``make matrix`` tries every misconfigured cluster."""
+
+WRONG_HERE = {"client-certificate-sha1": "ca md too weak"}
+"""What curl itself refuses, by name of the misconfigured cluster."""
+
+
+@pytest.mark.parametrize("member", ids([one for one in ZOO if one.name in SOME]))
+def test_commands_show_the_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
+    _each_command_shows_it(member, newest_etcd, tmp_path)
+
+
+def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path) -> None:
+    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
+        target = cluster.target()
+        elsewhere = tuple(
+            dataclasses.replace(one, host="etcd.invalid", connect_to=("127.0.0.1", one.port))
+            for one in target.listeners
+        )
+        observer = Observer(dataclasses.replace(target, listeners=elsewhere))
+        checks = select(["mtls.no-certificate", "cert.covers-endpoint"])
+        texts = [
+            text for one in run_checks(observer, checks) for found in one.findings for text in found.commands
+        ]
+        assert any("etcdctl" in text for text in texts)
+        assert any("s_client" in text for text in texts)
+        for text in texts:
+            shown = _pasted(text, tmp_path)
+            assert _is_seen(text, shown), f"{text}\n\n{shown}"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("member", ids([one for one in ZOO if one.name not in SOME]))
+def test_every_command_shows_its_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
+    _each_command_shows_it(member, newest_etcd, tmp_path)
+
+
+def _each_command_shows_it(member: Misconfigured, binary: Path, directory: Path) -> None:
+    if member.checks != ALL_BUT_LIFECYCLE:
+        pytest.skip("experiments are not made by hand")
+    try:
+        cluster = start_process(member.config, member.etcd(binary, directory) if member.etcd else binary)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    with pytest.MonkeyPatch.context() as patch, cluster:
+        patch.setenv("https_proxy", "http://127.0.0.1:9")
+        for name in ("CERT", "KEY"):
+            patch.setenv(f"ETCDCTL_{name}", str(cluster.directory / "pki" / f"client.{name.lower()[:3]}"))
+        if member.after_start is not None:
+            member.after_start(cluster)
+        tried = 0
+        for result in run_checks(Observer(cluster.target()), select(member.checks)):
+            place = directory / f"{result.check}-{result.listener}"
+            place.mkdir()
+            _write_authority(cluster, result.role, place)
+            for text in (text for finding in result.findings for text in finding.commands):
+                shown = _pasted(text, place)
+                tried += 1
+                refused_by_curl = member.name in WRONG_HERE and WRONG_HERE[member.name] in shown
+                assert refused_by_curl or _is_seen(text, shown), f"{result.check}:\n{text}\n\n{shown}"
+        assert tried
+
+
+def _write_authority(cluster: Cluster, role: str, directory: Path) -> None:
+    """Write what a comment says to write: the CA that has issued the identities of the run in memory."""
+    signing = cluster.target().credentials(Role.PEER if role == Role.PEER else Role.CLIENT).signing_key
+    if signing is not None:
+        (directory / "ca.crt").write_bytes(encode_certificates((signing.certificate,)))
+        (directory / "ca.key").write_bytes(encode_key(signing.key))
+
+
+def _pasted(text: str, directory: Path) -> str:
+    """Return what a text prints that is pasted into a shell."""
+    ran = subprocess.run(
+        ["/bin/bash", "-c", text],
+        cwd=directory,
+        env={**os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=60,
+    )
+    return ran.stdout.decode(errors="replace")
+
+
+def _is_seen(text: str, shown: str) -> bool:
+    """Return whether the output has what the last line of a text says to look for."""
+    look = text.rpartition("\n# look for ")[2]
+    if "No such file" in shown:
+        return False
+    if "HTTP status" in look and "HTTP/" in shown:
+        return True
+    phrases = re.findall(r'"([^"]+)"', look)
+    return any(phrase in shown for phrase in phrases) or (not phrases and bool(shown.strip()))
