@@ -48,7 +48,7 @@ from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.registry import Check, catalogue, select, with_causes
+from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -62,9 +62,6 @@ from pytest_etcdtls.results import (
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.workers import is_abandoned
-
-GATES = ("listener.answers", "listener.is-etcd")
-"""Checks that run before all others of a listener, in this order."""
 
 STARTS = "config.starts"
 """The check that an etcd which the run starts serves its clients. It counts whatever is selected."""
@@ -140,7 +137,8 @@ class Judge:
 
     def after_collecting(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result as :meth:`result`; what concerns all connections is judged after them."""
-        if self.collector is not None and (listener is None or comes_last(check)):
+        of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
+        if self.collector is not None and (of_all or comes_last(check)):
             self.collector.wait()
         return self.result(check, listener)
 
@@ -410,10 +408,10 @@ def comes_last(check: Check) -> bool:
 def assert_conforms(
     subject: Target | Observer, *patterns: str, strict: bool = False, bounds: Bounds | None = None
 ) -> list[CheckResult]:
-    """Judge a target, and raise an error with every finding unless it conforms. Return the results.
+    """Judge a target, and raise an error with every fault unless it conforms. Return the results.
 
-    Warnings are allowed without ``strict``, and what does not apply or cannot be verified, as long as one of
-    the checks comes to a verdict.
+    What follows from a fault is one line below it. Warnings are allowed without ``strict``, and what does not
+    apply or cannot be verified, as long as one of the checks comes to a verdict.
 
     Args:
         subject: the target, or its observer, which makes no observation twice.
@@ -425,16 +423,32 @@ def assert_conforms(
         AssertionError: on a violation, on a check without evidence, and if no check comes to a verdict.
         UsageError: if a pattern matches nothing.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
     results = run_checks(observer, list(patterns) or None, strict=strict)
     failed = [result for result in results if result.outcome in FAILED]
     if failed:
-        texts = ["\n".join(line.text for line in full_result(result)) for result in failed]
-        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *texts]))
+        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *_texts(failed)]))
     if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
         reasons = "; ".join(dict.fromkeys(result.reason for result in results))
         raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
     return results
+
+
+def _texts(failed: Sequence[CheckResult]) -> Iterator[str]:
+    """Yield the faults in full, each with its consequences in a line, then what has no evidence."""
+    for fault in faults(failed):
+        for result in fault.results:
+            where = f"{result.check} on {result.listener} of {result.target} {result.outcome}"
+            yield "\n".join([where, *(line.text for line in full_result(result))])
+        if fault.consequences:
+            names = ", ".join(dict.fromkeys(result.check for result in fault.consequences))
+            yield f"{len(fault.consequences)} more results follow from {fault.first.check}: {names}"
+    for result in failed:
+        if result.outcome is not Outcome.VIOLATES:
+            yield "\n".join(
+                [f"{result.check} on {result.listener}", *(line.text for line in full_result(result))]
+            )
 
 
 def _first_url(observer: Observer) -> str:

@@ -140,6 +140,8 @@ class Observer:
         self.bounds = bounds or Bounds()
         self._network = network or Network()
         self.used: Counter[str] = Counter()
+        self.open: Counter[str] = Counter()
+        """The number of open connections, by label of the listener."""
         self._makers: dict[Place, _Maker] = {}
         """Who makes an observation now."""
         self._slots: dict[str, threading.BoundedSemaphore] = {}
@@ -548,7 +550,15 @@ class Observer:
             first = self._first.setdefault(label, threading.Lock())
         with slot, nullcontext() if is_address(host) or label in self._reached else first:
             address = self._reached.get(label)
-            yield listener if address is None else replace(listener, connect_to=(address, port))
+            self._count(label, 1)
+            try:
+                yield listener if address is None else replace(listener, connect_to=(address, port))
+            finally:
+                self._count(label, -1)
+
+    def _count(self, label: str, number: int) -> None:
+        with self._lock:
+            self.open[label] += number
 
     def _claim(self, listener: Listener, *, label: str = "") -> None:
         label = label or listener.label

@@ -180,6 +180,11 @@ _LIVE = (
         "judge the client and peer listeners that they advertise.",
         kind=Kind.FLAG,
     ),
+    Option(
+        "--etcd-label",
+        "name of the cluster in node ids, the last line and reports (default live).",
+        "NAME",
+    ),
 )
 
 _FLEET = (
@@ -404,6 +409,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys((option.flag for option in LIVE), _FILES),
     **dict.fromkeys(("--etcd-connect-to", "--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
+    "--etcd-label": frozenset({Part.LIVE, Part.LIVE_TESTS}),
     **dict.fromkeys(("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file"), _FILES),
     **dict.fromkeys(("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key"), _FILES),
     **dict.fromkeys(("--etcd-trusted-ca", "--etcd-peer-trusted-ca"), _FILES),
@@ -681,7 +687,7 @@ def _refuse_without_effect(config: pytest.Config, words: Sequence[str], parts: f
 def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]) -> str:
     """Return why an option has no effect, and what to do."""
     acts, flag = PARTS[option.flag], option.flag
-    if acts == _LIVE_CLUSTER and Part.REPLAY in parts:
+    if acts <= _LIVE_CLUSTER and Part.REPLAY in parts:
         return (
             "it is about a live cluster, and --etcd-config with an etcd to start (--etcd-binary, "
             "--etcd-image) replays the declaration on it: omit one of them"
@@ -706,7 +712,7 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
 
 
 _OF_ONE_CLUSTER = (
-    *("etcd_binary", "etcd_image"),
+    *("etcd_binary", "etcd_image", "etcd_label"),
     *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers"),
 )
 

@@ -14,12 +14,12 @@ from typing import Any
 from pytest_etcdtls.collector import AT_ONCE
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
 from pytest_etcdtls.facts.fact import ListenerObservation, Observation, Planned, Reading
-from pytest_etcdtls.judge import GATES, subjects
+from pytest_etcdtls.judge import subjects
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
 from pytest_etcdtls.observer import Observer, find_fact, with_needs
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
-from pytest_etcdtls.registry import Check, catalogue
+from pytest_etcdtls.registry import GATES, Check, catalogue
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target

@@ -105,9 +105,14 @@ class Guideline(Struct, frozen=True, kw_only=True):
 
 
 class Profiles(Struct, frozen=True, dict=True):
-    """The profiles of a run. Of several the strictest level and threshold counts."""
+    """The profiles of a run. Of several the strictest level and threshold counts.
+
+    Attributes:
+        applied: why they are applied, if the user did not name them; else empty.
+    """
 
     profiles: tuple[Guideline, ...] = ()
+    applied: str = ""
 
     def level(self, check: Check, role: Role | None) -> Strength | None:
         """Return the level that the profiles give a check on a role; ``None`` if they leave it as it is.

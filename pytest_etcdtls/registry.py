@@ -42,6 +42,9 @@ from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import read_regular
 
+GATES = ("listener.answers", "listener.is-etcd")
+"""Checks that run before all others of a listener, in this order."""
+
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 

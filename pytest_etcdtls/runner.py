@@ -43,6 +43,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
 from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
+from pytest_etcdtls.untrusted import some
 from pytest_etcdtls.waivers import waive
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 
     Start = Callable[[ClusterConfig, EtcdSource], Cluster]
     StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
+
+_AWAITED = 3
+"""Maximum number of listeners that are named as awaited."""
 
 Wanted = Sequence[tuple[str, Sequence[Check]]]
 """Labels of listeners, each with checks."""
@@ -104,6 +108,7 @@ class TargetRun:
         self._experiments: Experiments | None = None
         self._experimenting = False
         self._has_told = False
+        self._starting = False
         self._ended = False
         self._replayed_etcd: ReplayedEtcd | None = None
         self.wanted: Callable[[], Wanted] | None = None
@@ -152,11 +157,14 @@ class TargetRun:
         """Keep the error of a start, and raise it instead of starting again."""
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else its traceback grows with each item
+        self._starting = True
         try:
             yield
         except (ClusterStartError, UsageError) as error:
             self._failure = error
             raise
+        finally:
+            self._starting = False
 
     @property
     def is_ours(self) -> bool:
@@ -258,6 +266,25 @@ class TargetRun:
     def seen(self) -> Observer | None:
         """The observer if it was used, else ``None``, so that a report does not start a cluster."""
         return self.__dict__.get("observer")
+
+    @property
+    def awaited(self) -> str:
+        """What its checks wait for now, in words; empty if nothing is known."""
+        if self._starting:
+            return f"waiting for {self.outline.label} to start"
+        observer = self._observers[-1] if self._observers else None
+        if observer is None:
+            return ""
+        urls = {listener.label: listener.url for listener in observer.target.listeners}
+        waiting = [urls.get(label, label) for label, number in observer.open.copy().items() if number]
+        if waiting:
+            return f"waiting for {some(waiting, _AWAITED)}"
+        return "waiting for experiments on clusters of their own" if self._experiments else ""
+
+    @property
+    def connected(self) -> int:
+        """The number of connections made."""
+        return sum(observer.used.total() for observer in self._observers)
 
     @property
     def reported(self) -> Observer | None:
@@ -552,6 +579,16 @@ class Run:
     def keep_messages(self) -> list[str]:
         """Return for each cluster that is kept the message how to connect to it."""
         return [cluster.keep_message() for cluster in self._clusters if cluster.is_kept]
+
+    @property
+    def awaited(self) -> str:
+        """What the checks of its targets wait for now, in words; empty if nothing is known."""
+        return next(filter(None, (target.awaited for target in self.known_targets)), "")
+
+    @property
+    def connected(self) -> int:
+        """The number of connections made so far."""
+        return sum(target.connected for target in self.known_targets)
 
     def select(self, selected: frozenset[tuple[str, str, str]]) -> None:
         """Set the target, listener and check of the items that are run."""

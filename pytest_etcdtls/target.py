@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 from msgspec import Struct
@@ -88,6 +88,18 @@ class Listener:
 def safe(text: str) -> str:
     """Return a text safe in node ids: all but letters, digits, ``.`` and ``_`` become hyphens."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+LIVE: Final = "live"
+"""The label of a live cluster that the user does not name."""
+
+LABEL: Final = "letters, digits, '.', '_' and '-', at most 100 characters"
+"""What a label of the user's consists of."""
+
+
+def is_label(text: str) -> bool:
+    """Return whether a text can be the label of a target, which is part of node ids."""
+    return bool(text) and safe(text) == text and len(text) <= 100
 
 
 def unique(label: str, taken: Container[str]) -> str:

@@ -76,8 +76,10 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
             )
             return
         last = attempts[0] if attempts else plaintext
-        stream_end = last.describe() if last else "no attempt was made"
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {stream_end}")
+        why = (last.detail or last.describe()) if last else "no attempt was made"
+        is_closed = last is not None and last.phase is Phase.CONNECT
+        advice = "; start etcd there, or name the URL at which it listens" if is_closed else ""
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {why}{advice}")
 
 
 def _nothing_in_common(here: Listener, answer: FirstContact, key: ServedKey) -> Statement:

@@ -20,10 +20,13 @@ from pytest_etcdtls.report.overview import (
     Cell,
     Mark,
     access,
+    access_in_words,
     certificates,
     conclusion,
     exit_reason,
+    judged,
     plural,
+    profile_notes,
     undecided,
 )
 from pytest_etcdtls.report.text import days_left
@@ -96,7 +99,9 @@ def _head(report: Report) -> Iterator[str]:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
     made = tool()
     sign = {CLEAN: "✅", FROM_OUTSIDE: "⚠️"}.get(verdict.partition(":")[0], "❌")
-    yield f"# etcd TLS: {sign} {prose(verdict)}"
+    of = judged(report)
+    subject = f" ({prose(of)})" if of and of not in verdict else ""
+    yield f"# etcd TLS: {sign} {prose(verdict)}{subject}"
     yield (
         f"{exit_reason(report, report.problems, report.status)}. "
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
@@ -120,6 +125,11 @@ def _matrix(report: Report, seen: Recording) -> Iterator[str]:
     if not matrix.rows:
         return
     yield f"## Who is accepted: {code(seen.target.label)}"
+    yield _bounded(
+        f"- {code(one.label)} {prose(text)}"
+        for one in seen.target.listeners
+        for text in access_in_words(report, seen, one)
+    )
     # Labels and names of identities have no pipe, which would end a cell: they are safe for node ids.
     columns = [f"{code(one.label)} {version.replace('v', ' ')}" for one, version in matrix.columns[:_ROWS]]
     lines = [f"| client | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
@@ -210,6 +220,12 @@ def _profiles(report: Report) -> Iterator[str]:
         yield _bounded(
             f"- {code(section.section)} {prose(section.title)}: {outcome_of(section, report.results)}"
             for section in profile.sections
+        )
+    notes = undecided(profile_notes(report))
+    if notes:
+        yield "### Notes of profiles"
+        yield _bounded(
+            f"- {prose(one.reason)}: {_some([*one.checks])} on {_some(one.listeners)}" for one in notes
         )
 
 

@@ -160,9 +160,14 @@ def connected(recording: Recording) -> int:
 
 def version_of(recording: Recording) -> str | None:
     """Return the version known before the run, else that of the first listener that answered ``/version``."""
+    return next(iter(versions_of(recording)), None)
+
+
+def versions_of(recording: Recording) -> list[str]:
+    """Return the version known before the run, else those with which listeners answered ``/version``."""
     if recording.target.etcd_version is not None:
-        return recording.target.etcd_version
-    return next((text for _, _, fact in recording.facts if (text := _version(fact)) is not None), None)
+        return [recording.target.etcd_version]
+    return list(dict.fromkeys(text for _, _, fact in recording.facts if (text := _version(fact)) is not None))
 
 
 class Report(Struct, frozen=True, kw_only=True, dict=True):

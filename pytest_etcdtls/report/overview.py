@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -14,20 +14,32 @@ from msgspec import Struct
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
 from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.profiles import KUBEADM, Strength
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.registry import GATES, Fault, catalogue
 from pytest_etcdtls.report.behaviour import members
-from pytest_etcdtls.report.model import Report, served_chain
+from pytest_etcdtls.report.model import Report, served_chain, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.role import TLSVersion
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
+from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Ending, alert_text
+from pytest_etcdtls.untrusted import some
 
 WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
 """Outcomes without a verdict. A run with one of them is not clean."""
+
+_INTERRUPTED = 2
+"""pytest's exit code of a run that a signal ended."""
+_NAMED = 5
+"""Maximum number of targets or versions that are named in a line."""
+_MEMBERS = 3
+"""Maximum number of members that are named of the listeners of a fault."""
 
 CLEAN = "CLEAN"
 FROM_OUTSIDE = "NO FAULT FOUND FROM OUTSIDE"
@@ -53,14 +65,14 @@ def conclusion(report: Report, problems: Sequence[str]) -> str:
     It begins with CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN, NOT AS BEFORE or NO VERDICT.
     """
     faults, counts = report.faults, report.counts
+    early = _ended_early(report)
     if faults:
         checks = sum(fault.size for fault in faults)
-        return f"NOT CLEAN: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
-    undecided = [f"{counts[outcome]} {outcome}" for outcome in WITHOUT_VERDICT if counts[outcome]]
+        found = f"NOT CLEAN: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
+        return f"{found}, {early}" if early else found
     others = [problem for problem in problems if problem not in report.not_as_before]
-    if undecided or others or report.partial:
-        reason = ", ".join(undecided) or ("the run was interrupted" if report.partial else others[0])
-        return f"NO VERDICT: {reason}"
+    if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
+        return f"NO VERDICT: {', '.join(reasons)}"
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
         return "NO VERDICT: nothing was judged"
     if report.not_as_before:
@@ -71,6 +83,67 @@ def conclusion(report: Report, problems: Sequence[str]) -> str:
     unverified = counts[Outcome.NOT_VERIFIED]
     rest = f", {plural(unverified, 'result')} not verified" if unverified else ""
     return f"{FROM_OUTSIDE}: no client certificate was given{rest}"
+
+
+def _without_evidence(report: Report) -> str:
+    """Return which checks have no evidence, in a few words; empty if all have it."""
+    found = [one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
+    if len(found) == 1 and found[0].check == GATES[0]:
+        return re.split(r": |; ", found[0].message)[0]
+    if found and all(one.check == GATES[0] for one in found):
+        return f"{len(found)} listeners do not answer"
+    return ", ".join(f"{report.counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if report.counts[one])
+
+
+def _ended_early(report: Report) -> str:
+    """Return that the run ended before every check was judged; empty if it did not."""
+    left = report.counts[Outcome.NOT_RUN]
+    if not report.partial and not left:
+        return ""
+    ended = "interrupted" if report.status == _INTERRUPTED else "stopped early"
+    return f"{ended}, {plural(left, 'check')} not run" if left else ended
+
+
+def judged(report: Report) -> str:
+    """Return of what the verdict is: the label that the user gave, members, first endpoint and version."""
+    if len(report.seen) != 1:
+        return some([seen.target.label for seen in report.seen], _NAMED)
+    (seen,) = report.seen
+    target = seen.target
+    etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
+    number = len({listener.member for listener in target.listeners})
+    of_members = f"{number} members of " if number > 1 else ""
+    if not target.live:
+        started = "that replays the declaration" if target.replay else "that this run started"
+        return f"{of_members}{etcd} {started}"
+    clients = [listener for listener in target.listeners if listener.role is Role.CLIENT]
+    # That of a kubeadm node on loopback is the same on every node.
+    listeners = sorted(clients or target.listeners, key=lambda listener: is_loopback(listener.host))
+    parts = [f"{of_members}{listener.url}" for listener in listeners[:1]]
+    parts += [etcd] if versions_of(seen) else []
+    label = f"{target.label}: " if target.label != LIVE else ""
+    return f"{label}{', '.join(parts)}"
+
+
+def places(fault: Fault, seen: Sequence[Recording]) -> str:
+    """Return the listeners of a fault by role and member, which is shorter than their labels."""
+    known = {
+        listener.label: listener
+        for recording in seen
+        if recording.target.label == fault.first.target
+        for listener in recording.target.listeners
+    }
+    members: dict[Role, list[str]] = {}
+    for label in fault.listeners:
+        if label in known:
+            members.setdefault(known[label].role, []).append(known[label].member)
+    parts = [label for label in fault.listeners if label not in known]
+    for role, names in members.items():
+        *others, last = dict.fromkeys(names)
+        few = f"{', '.join(others)} and {last}" if others else last
+        different = few if len(others) < _MEMBERS else some([*others, last], _MEMBERS)
+        parts.append(f"{plural(len(names), f'{role} port')} of {different}")
+    return ", ".join(parts)
 
 
 def _is_outside(target: Target) -> bool:
@@ -240,6 +313,92 @@ def _mark(ending: Ending, outcome: Outcome | None) -> Mark:
     return Mark.UNDECIDED
 
 
+_IN_ORDER = (*NOT_ISSUED, *ISSUED_NAMES)
+"""The bad identities in the order in which they are named."""
+_CALLED = {"none": "clients without a certificate"}
+"""Identities whose name would read as something else after "accepts"."""
+_OF_OTHER_ROLES = {
+    "client-certificate": "the client certificate",
+    "peer-certificate": "the peer certificate",
+    "server-certificate": "the served certificate",
+}
+"""The keys of the good identities that are tried on a listener of another role."""
+
+
+def access_in_words(report: Report, seen: Recording, listener: Listener) -> Iterator[str]:
+    """Yield who is accepted and refused by a listener, in a few sentences without a full stop."""
+    contact = seen.known(FirstContact, label=listener.label)
+    if contact is not None and contact.plaintext is not None and contact.plaintext.ending is Ending.SERVED:
+        yield "answers plain HTTP: accepts every client"
+        return
+    accepted = seen.known(AcceptedClient, label=listener.label)
+    if accepted is None:
+        return
+    facts = seen.facts_of.get(listener.label, ())
+    tried = {key or fact.identity: fact for key, fact in facts if isinstance(fact, AccessMatrix)}
+    tried = {key: tried[key] for key in sorted(tried, key=_rank) if _is_tried(tried[key])}
+    bad = {key: fact for key, fact in tried.items() if key not in _OF_OTHER_ROLES}
+    numbers = " and ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
+    versions = f"TLS {numbers}" if numbers else ""
+    yield "; ".join(filter(None, [_good_in_words(accepted), *_bad_in_words(bad.values()), versions]))
+    if not any(key == NO_CERTIFICATE.name and fact.cases.accepted for key, fact in bad.items()):
+        others = {key: fact for key, fact in tried.items() if key in _OF_OTHER_ROLES}
+        yield from _others_in_words(report, listener, others)
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return (_IN_ORDER.index(key) if key in _IN_ORDER else len(_IN_ORDER)), key
+
+
+def _is_tried(matrix: AccessMatrix) -> bool:
+    return bool(matrix.cases) and not matrix.instead_of
+
+
+def _good_in_words(accepted: AcceptedClient) -> str:
+    if accepted.accepted is not None:
+        return f"accepts {accepted.accepted.identity}"
+    if not accepted.candidates:
+        return "no client certificate was given"
+    return f"refuses the given {some([one.identity for one in accepted.candidates], _NAMED)}"
+
+
+def _bad_in_words(matrices: Collection[AccessMatrix]) -> Iterator[str]:
+    by_ending: dict[str, list[str]] = {"refuses": [], "accepts": [], "unclear": []}
+    for matrix in matrices:
+        endings = matrix.cases.endings
+        text = "accepts" if Ending.SERVED in endings else "refuses" if endings <= _REFUSED else "unclear"
+        by_ending[text].append(_CALLED.get(matrix.identity, matrix.identity))
+    number = len(by_ending["refuses"])
+    if matrices:
+        if number == len(matrices):
+            yield f"refuses all {number} bad identities" if number > 1 else "refuses 1 bad identity"
+        else:
+            yield f"refuses {number} of {len(matrices)} bad identities"
+    for text in ("accepts", "unclear"):
+        if by_ending[text]:
+            yield f"{text} {some(by_ending[text], _NAMED)}"
+
+
+def _others_in_words(
+    report: Report, listener: Listener, matrices: Mapping[str, AccessMatrix]
+) -> Iterator[str]:
+    """Yield whether the good clients of another role are accepted, and what that means."""
+    named = {key: f"{_OF_OTHER_ROLES[key]} ({matrix.identity})" for key, matrix in matrices.items()}
+    accepted = [text for key, text in named.items() if matrices[key].cases.accepted]
+    refused = [text for key, text in named.items() if matrices[key].cases.endings <= _REFUSED]
+    if refused:
+        yield f"refuses {' and '.join(refused)}"
+    if accepted:
+        is_peer = listener.role is Role.PEER
+        meaning = ": clients of its CA are accepted as peers" if is_peer else ""
+        if any(profile.name == KUBEADM for profile in report.profiles.profiles):
+            meaning += f"{', ' if is_peer else ': '}one CA for both ports, as kubeadm makes it"
+        yield f"accepts {' and '.join(accepted)} too{meaning}"
+
+
+_REFUSED = {Ending.REFUSED, Ending.CLOSED}
+
+
 class Validity(StrEnum):
     """The state of a certificate at the start of the run."""
 
@@ -378,6 +537,22 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
         for reason, checks in groups.items()
     ]
     return sorted(by_reason, key=lambda group: -sum(map(len, group.checks.values())))
+
+
+def profile_notes(report: Report) -> list[CheckResult]:
+    """Return the results of which a profile makes a note, with the note as the reason."""
+    return [
+        result
+        for result in report.results
+        if result.outcome is Outcome.CONFORMS
+        and result.reason
+        and (check := catalogue().get(result.check)) is not None
+        and report.profiles.level(check, _role(result)) is Strength.NOTE
+    ]
+
+
+def _role(result: CheckResult) -> Role | None:
+    return None if result.role == CLUSTER else Role(result.role)
 
 
 def options_in(reason: str) -> tuple[str, ...]:

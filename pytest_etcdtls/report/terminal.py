@@ -10,16 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LoggedRun, ReadLog, RejectedOthers
-from pytest_etcdtls.judgement import REFUSED_OR_CLOSED
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import Fault
+from pytest_etcdtls.registry import GATES
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
@@ -29,10 +26,14 @@ from pytest_etcdtls.report.overview import (
     FROM_OUTSIDE,
     WITHOUT_VERDICT,
     Undecided,
+    access_in_words,
     conclusion,
     exit_reason,
+    judged,
     options_in,
+    places,
     plural,
+    profile_notes,
     undecided,
 )
 from pytest_etcdtls.report.text import (
@@ -49,7 +50,6 @@ from pytest_etcdtls.report.text import (
 )
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, is_reused, is_served
 from pytest_etcdtls.untrusted import some
 from pytest_etcdtls.waivers import Review, Waiver
@@ -91,6 +91,7 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         yield from headed(coloured("warnings", "yellow"), _warnings(results, width))
         yield from _waived(_of(report, Outcome.WAIVED), width)
         yield from _waivers(bold("unused waivers"), review.unused, width)
+        yield from _grouped("notes of profiles", profile_notes(report), width)
         if verbosity > 0:
             yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
             yield from _consequences(report, width)
@@ -359,6 +360,12 @@ _TARGETS = 8
 """Maximum number of targets that are shown each."""
 _FAULTS = 6
 """Maximum number of faults of which the remedy is shown."""
+_LINES = 2
+"""Usual number of lines of a fault, and of its remedy."""
+_FAULT_LINES = 5
+"""Maximum number of lines of what is wrong: a message may quote a file or a server."""
+_UNDECIDED = 4
+"""Maximum number of reasons that are shown why checks have no evidence."""
 _NAMED = 5
 """Maximum number of checks that are named in a line."""
 _REASONS = 3
@@ -369,16 +376,16 @@ _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
 """Hexadecimal digits of a fingerprint."""
-_CALLED = {"none": "clients without a certificate"}
-"""Identities whose name would read as something else after "accepts"."""
 _SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 
 def headline(report: Report, problems: Sequence[str]) -> Line:
-    """Return the verdict in one line, as :func:`conclusion` has it."""
-    text = conclusion(report, problems)
+    """Return the verdict in one line, as :func:`conclusion` has it, and of what it is."""
+    text, of = conclusion(report, problems), judged(report)
+    # Of a listener that does not answer, the URL is all that is known.
+    subject = f" ({of})" if of and of not in text else ""
     colour = {CLEAN: "green", FROM_OUTSIDE: "yellow"}.get(text.partition(":")[0], "red")
-    return Line(f"etcd TLS: {text}", {colour: True, "bold": True})
+    return Line(f"etcd TLS: {text}{subject}", {colour: True, "bold": True})
 
 
 @section
@@ -396,7 +403,8 @@ def verdict(
     """
     if not quiet:
         yield from _rows(report, width)
-    yield from _faults(report.faults, width)
+    yield from _faults(report, width)
+    yield from _without_evidence(report, width)
     yield from _warnings_in_verdict(report, width)
     yield from _profiles(report, width)
     yield from _not_verified(report, width)
@@ -410,7 +418,10 @@ def verdict(
 
 
 def _rows(report: Report, width: int) -> Iterator[Line]:
-    """Yield the listeners of each target; of many listeners those with faults, and a line for each target."""
+    """Yield the listeners of each target; of many listeners those with faults, and a line for each target.
+
+    Listeners of which the same is known share their row, such as two URLs of one port.
+    """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
     left = _ROWS
     every = sum(len(seen.target.listeners) for seen in report.seen) <= _ROWS
@@ -421,8 +432,14 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
         version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
         yield bold(f"{label} ({seen.target.origin}{version}){counts}")
+        rows: dict[str, list[Listener]] = {}
         for listener in shown:
-            yield from _row(report, seen, listener, width)
+            row = "\n".join(line.text for line in _row(report, seen, listener, width))
+            rows.setdefault(row, []).append(listener)
+        for row, alike in rows.items():
+            names = ", ".join(f"{one.label} {one.url}" for one in alike)
+            yield from wrapped(names, width, "  ", "    ")
+            yield from map(Line, row.split("\n") if row else ())
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
 
@@ -438,16 +455,9 @@ def _faults_of(report: Report, target: str) -> str:
 
 
 def _row(report: Report, seen: Recording, listener: Listener, width: int) -> Iterator[Line]:
-    yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
-    accepted = seen.known(AcceptedClient, label=listener.label)
-    if accepted is not None:
-        none = "accepts no good client" if accepted.candidates else "no client certificate was given"
-        good = f"accepts {accepted.accepted.identity}" if accepted.accepted else none
-        versions = " ".join(str(version).replace("TLSv", "TLS ") for version in accepted.versions)
-        identities = _identities(
-            fact for _, fact in seen.facts_of[listener.label] if isinstance(fact, AccessMatrix)
-        )
-        yield from wrapped("; ".join(part for part in (good, identities, versions) if part), width, "    ")
+    """Yield what is known of a listener; nothing if it did not answer."""
+    for text in access_in_words(report, seen, listener):
+        yield from wrapped(text, width, "    ")
     served = served_chain(seen, listener.label)
     if served is not None:
         name = _served_file(report, seen, listener)
@@ -459,26 +469,6 @@ def _row(report: Report, seen: Recording, listener: Listener, width: int) -> Ite
             width,
             "    ",
         )
-
-
-def _identities(matrices: Iterable[AccessMatrix]) -> str:
-    """Return one mark for each bad identity, and the names of those that are not refused."""
-    marks: dict[str, str] = {}
-    for matrix in matrices:
-        if matrix.cases and not matrix.instead_of and matrix.identity not in marks:
-            endings = matrix.cases.endings
-            marks[matrix.identity] = (
-                "!" if Ending.SERVED in endings else "." if endings <= REFUSED_OR_CLOSED else "?"
-            )
-    if not marks:
-        return ""
-    counted = Counter(marks.values())
-    parts = [f"refuses {counted['.']} of {len(marks)} bad identities {''.join(marks.values())}"]
-    for mark, verb in (("!", "accepts"), ("?", "unclear")):
-        names = [_CALLED.get(name, name) for name, found in marks.items() if found == mark]
-        if names:
-            parts.append(f"{verb} {some(names, _NAMED)}")
-    return ", ".join(parts)
 
 
 def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
@@ -496,19 +486,37 @@ def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
     return f"{setting.value.rpartition('/')[2]}, " if setting else ""
 
 
-def _faults(faults: Sequence[Fault], width: int) -> Iterator[Line]:
+def _faults(report: Report, width: int) -> Iterator[Line]:
     """Yield each fault in a line with its remedy below; only the line if there are many."""
-    for number, fault in enumerate(faults, 1):
+    for number, fault in enumerate(report.faults, 1):
         first = fault.first
         following = len(fault.consequences)
         verb = "follows" if following == 1 else "follow"
         others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
         begin = f"{number}. "
-        where = f"{first.check} ({first.severity}) on {some(fault.listeners, _NAMED)}"
-        text = f"{where}: {first.message}{others}"
-        yield from _at_most(text, width, begin, 2, "red")
+        lines = []
+        # What is wrong is never cut: the listeners are, and then the remedy.
+        for where in (some(fault.listeners, _NAMED), places(fault, report.seen)):
+            text = f"{first.check} ({first.severity}) on {where}: {first.message}{others}"
+            lines = list(_at_most(text, width, begin, _FAULT_LINES, "red"))
+            if len(lines) <= _LINES:
+                break
+        yield from lines
         if number <= _FAULTS and first.remediation:
-            yield from _at_most(first.remediation, width, f"{' ' * len(begin)}remedy: ", 2)
+            left = max(1, 2 * _LINES - len(lines))
+            yield from _at_most(first.remediation, width, f"{' ' * len(begin)}remedy: ", left)
+
+
+def _without_evidence(report: Report, width: int) -> Iterator[Line]:
+    """Yield why checks have no evidence, each reason once."""
+    groups = undecided(one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
+    groups.sort(key=lambda group: GATES[0] not in group.checks)
+    for group in groups[:_UNDECIDED]:
+        lines = _FAULT_LINES if GATES[0] in group.checks else _LINES
+        where = f"{some([*group.checks], _NAMED)} on {some(group.listeners, _NAMED)}"
+        yield from _at_most(f"{where}: {group.reason}", width, "? ", lines, "red")
+    if (left := len(groups) - _UNDECIDED) > 0:
+        yield coloured(f"? and {plural(left, 'more reason')} why checks have no evidence", "red")
 
 
 def _at_most(text: str, width: int, begin: str, lines: int, colour: str = "") -> Iterator[Line]:
@@ -520,7 +528,8 @@ def _at_most(text: str, width: int, begin: str, lines: int, colour: str = "") ->
     yield from whole[: lines - 1]
     last = f"{whole[lines - 1].text} {whole[lines].text.strip()}"
     shortened = textwrap.shorten(last, width - len(begin) - 4, placeholder="")
-    yield Line(f"{' ' * len(begin)}{shortened} ...", whole[0].markup)
+    indent = begin if lines == 1 else " " * len(begin)
+    yield Line(f"{indent}{shortened.removeprefix(indent.strip()).strip()} ...", whole[0].markup)
 
 
 def _warnings_in_verdict(report: Report, width: int) -> Iterator[Line]:
@@ -554,15 +563,19 @@ def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Li
 def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator[Line]:
     """Yield as many differences as fit into so many lines, with the meaning of some if there is room."""
     differences = [difference for difference in targets.differences if not difference.follows]
-    most -= bool(targets.remarks or len(differences) > most)
-    room = most - len(differences)
-    for difference in differences[: max(most, 0)]:
-        lines = list(_difference(difference, width))
-        if len(lines) - 1 > room:
-            lines = lines[:1]
-        room -= len(lines) - 1
+    sentences = [list(_sentence(difference, width)) for difference in differences]
+    most -= bool(targets.remarks or sum(map(len, sentences)) > most)
+    shown, room = 0, max(most, 0)
+    while shown < len(sentences) and len(sentences[shown]) <= room:
+        room -= len(sentences[shown])
+        shown += 1
+    for difference, lines in zip(differences[:shown], sentences, strict=False):
         yield from lines
-    left = len(differences) - max(most, 0)
+        meaning = list(_at_most(difference.meaning, width, "    ", _LINES)) if difference.meaning else []
+        if len(meaning) <= room:
+            room -= len(meaning)
+            yield from meaning
+    left = len(differences) - shown
     rest = [f"{left} more: see the report"] if left > 0 else []
     if rest or targets.remarks:
         yield from _at_most("; ".join([*rest, *targets.remarks]), width, "  ", 1)
@@ -571,19 +584,34 @@ def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator
 _COLOURS = {Direction.WORSE: "red", Direction.BETTER: "green"}
 
 
-def _difference(difference: TargetDifference, width: int) -> Iterator[Line]:
+def _sentence(difference: TargetDifference, width: int) -> Iterator[Line]:
+    """Yield where, what and how; what has changed is not cut, the listeners are."""
     direction = difference.direction
-    text = difference.sentence if direction is Direction.CHANGED else f"{direction}: {difference.sentence}"
-    yield from _at_most(text, width, "  ", 1, _COLOURS.get(direction, ""))
-    if difference.meaning:
-        yield from _at_most(difference.meaning, width, "    ", 2)
+    kind = "" if direction is Direction.CHANGED else f"{direction}: "
+    colour = _COLOURS.get(direction, "")
+    whole = list(wrapped(f"{kind}{difference.sentence}", width, "  ", "    ", colour))
+    if len(whole) > _LINES and difference.where:
+        where = f"on {plural(len(difference.listeners), 'listener')}"
+        text = f"{kind}{where}: {difference.about}: {difference.change}"
+        whole = list(_at_most(text, width, "  ", _FAULT_LINES, colour))
+    yield from whole
 
 
 def _not_verified(report: Report, width: int) -> Iterator[Line]:
     unverified = [result for result in report.results if result.outcome is Outcome.NOT_VERIFIED]
     if not unverified:
         return
-    options = Counter(option for result in unverified for option in options_in(result.reason))
+    # What a gate says is above, with what to do about it.
+    gated = [one for one in unverified if one.reason.startswith(_AFTER_GATES)]
+    options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
     missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
-    advice = f"pass {missing}; -v says why" if missing else "-v says why"
-    yield from wrapped(f"{plural(len(unverified), 'result')} not verified: {advice}", width, rest="  ")
+    advice = [f"pass {missing}"] if missing else []
+    if gated:
+        labels = list(dict.fromkeys(one.listener for one in gated))
+        advice.insert(0, f"{len(gated)} need an etcd that answers on {some(labels, _NAMED)}")
+    text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
+    yield from wrapped(text, width, rest="  ")
+
+
+_AFTER_GATES = tuple(f"{gate} {outcome}" for gate in GATES for outcome in sorted(FAILED))
+"""How the reason of a result begins whose listener did not pass a gate."""

@@ -29,7 +29,7 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_settings
-from pytest_etcdtls.target import safe
+from pytest_etcdtls.target import LABEL, is_label
 from pytest_etcdtls.toml_files import parse_toml
 from pytest_etcdtls.untrusted import printable, read_regular
 
@@ -266,10 +266,8 @@ def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
     for number, table in enumerate(_tables(where, text, suffix), 1):
         label = table.get(_LABEL)
         at = f"{where}, cluster {number}" + (f" ({printable(label)!r})" if isinstance(label, str) else "")
-        if not isinstance(label, str) or not label or safe(label) != label or len(label) > 100:
-            raise UsageError(
-                f"{at}: it needs a label of letters, digits, '.', '_' and '-', at most 100 characters"
-            )
+        if not isinstance(label, str) or not is_label(label):
+            raise UsageError(f"{at}: it needs a label of {LABEL}")
         if label in known:
             raise UsageError(f"{at}: another cluster has that label: each has its own")
         known.add(label)

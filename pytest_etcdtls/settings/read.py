@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace as replace_fields
 
 from pytest_etcdtls.baseline import Baseline, read_baseline
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -21,7 +22,7 @@ from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, Profiles, read_profiles
+from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
@@ -34,7 +35,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
     split_host,
 )
-from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
 from pytest_etcdtls.untrusted import is_there, printable
 from pytest_etcdtls.waivers import Waiver, read_waivers
 
@@ -137,9 +138,6 @@ REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif")
 FLEET_SUFFIXES = (".jsonl", ".json", ".html")
 """Those that it accepts for the clusters of ``--etcd-clusters``."""
 
-LIVE = "live"
-"""The label of the live target."""
-
 _GENTLE_PAUSE = 0.25
 _BACKENDS = ("auto", "container", "process")
 
@@ -227,7 +225,7 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
     client, peer = read_credentials(source, environment, known.defaults, ask)
     listeners = known.listeners
     return Target(
-        label=LIVE,
+        label=_label(source),
         origin="live",
         listeners=listeners,
         client=client,
@@ -245,6 +243,20 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         connect_to=read_connect_to(source),
         discover=source.flag("etcd_discover"),
     )
+
+
+def _label(source: Source) -> str:
+    """Return the name of the live cluster.
+
+    Raises:
+        UsageError: if it cannot be part of a node id.
+    """
+    label = source.text("etcd_label")
+    if label is None:
+        return LIVE
+    if not is_label(label):
+        raise UsageError(f"--etcd-label {printable(label)!r}: a label has {LABEL}")
+    return label
 
 
 def _why_withheld(source: Source, environment: Mapping[str, str], known: KnownTarget) -> str:
@@ -274,8 +286,10 @@ def _why_withheld(source: Source, environment: Mapping[str, str], known: KnownTa
 def _profiles(source: Source, declared: Sequence[DeclaredMember]) -> Profiles:
     """Return the named profiles; kubeadm's if none is named and a declaration has kubeadm's layout."""
     names = source.texts("etcd_profile", commas=True)
-    if not names and any(map(is_kubeadm, declared)):
-        names = (KUBEADM,)
+    manifests = [member.declaration.source for member in declared if is_kubeadm(member)]
+    if not names and manifests:
+        applied = f"{manifests[0]} has kubeadm's layout; --etcd-profile={NONE} applies none"
+        return replace_fields(read_profiles((KUBEADM,), Path), applied=applied)
     return read_profiles(names, lambda name: source.resolve("etcd_profile", name))
 
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any, Final, Self, TextIO, cast
 
@@ -117,6 +117,11 @@ class Interruption:
         raise KeyboardInterrupt(self.received.name)
 
 
+_BELOW: Final = "\x1bD\x1b[A\x1b7\x1b[B\r{}\x1b[K\x1b8"
+"""Index and up (which makes room), save the cursor, down, the text, erase the rest of the line, restore."""
+_ERASE_BELOW: Final = "\x1b7\x1b[B\r\x1b[K\x1b8"
+
+
 class LossyOutput:
     """A text file that no longer writes, and raises nothing, once writing to it has failed.
 
@@ -127,9 +132,50 @@ class LossyOutput:
     def __init__(self, file: IO[str] | None) -> None:
         self._file = file
         self.lost = file is None
+        self.written_at = time.monotonic()
+        """When pytest wrote last."""
+        self._is_below = False
+        """Whether a line is below the cursor."""
+        self._descriptor = -1
+        """A copy of the file's descriptor, which pytest does not capture."""
+        self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
-        """Write the text, or lose it."""
+        """Write the text, or lose it. A line below the cursor is erased."""
+        with self._lock:
+            self.written_at = time.monotonic()
+            if self._is_below:
+                self._is_below = False
+                self._write(_ERASE_BELOW)
+            return self._write(text)
+
+    def open_below(self) -> None:
+        """Prepare for lines below the cursor. It must be called while pytest captures nothing."""
+        if self._file is not None:
+            self._descriptor = os.dup(self._file.fileno())
+
+    def close_below(self) -> None:
+        """Write no more lines below the cursor."""
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def write_below(self, text: str, *, moves: bool) -> None:
+        """Write a line below the cursor, which stays where it is until more is written.
+
+        Args:
+            text: the line, shorter than the width of the terminal.
+            moves: the terminal can move its cursor. One that cannot gets a line that stays.
+        """
+        with self._lock:
+            if self._descriptor < 0 or self.lost:
+                return
+            with suppress(OSError):
+                os.write(self._descriptor, (_BELOW.format(text) if moves else f"\n{text}").encode())
+            self._is_below = moves
+
+    def _write(self, text: str) -> int:
         try:
             if self._file is not None and not self.lost:
                 return self._file.write(text)

@@ -19,7 +19,7 @@ from pytest_etcdtls.document import Document
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
-from pytest_etcdtls.registry import FOUND, Check, catalogue
+from pytest_etcdtls.registry import FOUND, GATES, Check, ancestors, catalogue
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
     full_text,
@@ -27,6 +27,7 @@ from pytest_etcdtls.report.cluster_verdicts import (
 )
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun
 
 
@@ -269,6 +270,38 @@ class ListenerNode(pytest.Collector):
             if self.parent.parent.selects(item.nodeid):
                 item.bind(check, self.parent.target, self.parent.parent.run)
                 yield item
+
+
+def causes_first(items: Sequence[CheckItem]) -> list[CheckItem]:
+    """Return the items in their order, except that each comes after those from which it may follow.
+
+    So a run that ends at the first failure ends at the fault. The gates of a listener come before its other
+    checks. Of checks that name each other as causes, the first in the given order comes first.
+    """
+    checks = catalogue()
+    above = functools.cache(lambda id_: ancestors(checks[id_], checks))
+    by_place = {(item.target, item.label, item.check.id): item for item in items}
+    labels: dict[TargetRun, dict[str, None]] = {}
+    for item in items:
+        labels.setdefault(item.target, {})[item.label] = None
+    ordered: dict[CheckItem, None] = {}
+    visited: set[CheckItem] = set()
+
+    def visit(item: CheckItem) -> None:
+        if item in visited:
+            return
+        visited.add(item)
+        places = labels[item.target] if item.label == CLUSTER else (item.label, CLUSTER)
+        before = [(label, id_) for id_ in above(item.check.id) for label in places]
+        for label, id_ in (*((item.label, gate) for gate in GATES), *before):
+            cause = by_place.get((item.target, label, id_))
+            if cause is not None:
+                visit(cause)
+        ordered[item] = None
+
+    for item in items:
+        visit(item)
+    return list(ordered)
 
 
 _PROPERTIES = ["check", "target", "listener", "outcome", "level", "severity", "url", "reason", "remediation"]

@@ -28,7 +28,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import ROOT, Invocation
 from pytest_etcdtls.profiles import FAILED
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import Check, catalogue
+from pytest_etcdtls.registry import GATES, Check, catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
@@ -206,6 +206,8 @@ class Ledger:
                 results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
+                if any(result.check in GATES and result.outcome in FAILED for result in results):
+                    continue  # this fails the run, with the reason
                 about_tls = [result for result in results if result.check.startswith("mtls.")]
                 applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable

@@ -39,12 +39,14 @@ from pytest_etcdtls.suite.items import (
     CheckItem,
     ClusterItem,
     Suite,
+    causes_first,
     refuse_unknown_ids,
     result_repr,
     run_item,
 )
 from pytest_etcdtls.suite.ledger import Ledger
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, keep_in_one_process, run_of
+from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import write_proposal
@@ -71,6 +73,11 @@ def header(run: Run, *, every: bool) -> Iterator[str]:
             yield f"  {outline.label}: {source.kind} of {source.location}, {source.why}"
         else:
             yield from _live(outline, every=every)
+    profiles = run.settings.profiles
+    if profiles.profiles:
+        names = ", ".join(profile.name for profile in profiles.profiles)
+        why = f", as {profiles.applied}" if profiles.applied else ""
+        yield f"  profile {names}{why}"
     if (plan := run.settings.replay) is not None:
         yield f"  replayed on each: member {plan.label} as {plan.declaration.source} declares it"
         yield from (f"  replayed otherwise: {note}" for note in plan.notes)
@@ -217,6 +224,14 @@ class Items:
             others = [] if self._alone else report.result
             report.result = [*others, self.suite(collector)]
         return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
+        """Run causes before what follows from them, in whatever order other plugins have put the items."""
+        changed = yield
+        ours = iter(causes_first([item for item in items if isinstance(item, CheckItem)]))
+        items[:] = [next(ours) if isinstance(item, CheckItem) else item for item in items]
+        return changed
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -572,6 +587,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     interruption = Interruption.register(config)
     run = run_of(config)
     refuse_unknown_ids(run, invocation.ids)
+    Waiting.register(config, run)
     items = Items(run, None, invocation.ids, alone=False)
     session = SuiteSession(config, invocation, Ledger(run), interruption)
     config.pluginmanager.register(items, "etcdtls-items")
@@ -597,6 +613,7 @@ def _activate_list(config: pytest.Config, invocation: Invocation) -> None:
     ordered = interruption is not None and not is_dry(config) and not is_distributed(config)
     config.pluginmanager.register(Contacting(judges, ordered=ordered), "etcdtls-contacting")
     if interruption is not None:
+        Waiting.register(config, run)
         _refuse_unusable(clusters, run, invocation.ids)
         session = SuiteSession(config, invocation, ClusterLedger(clusters, run), interruption, text)
         config.pluginmanager.register(session, "etcdtls-session")

@@ -10,10 +10,10 @@ from conforming import refused
 from oracle.chains import Case
 
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.judge import GATES, Judge
+from pytest_etcdtls.judge import Judge
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
-from pytest_etcdtls.registry import Check, catalogue, select
+from pytest_etcdtls.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle

@@ -52,6 +52,11 @@ class Ran:
         return self.result.stdout.str()
 
     @property
+    def verdict(self) -> str:
+        """What the run says last, without its line breaks."""
+        return " ".join(self.out[self.out.rindex("etcd TLS: ") :].split())
+
+    @property
     def err(self) -> str:
         return self.result.stderr.str()
 

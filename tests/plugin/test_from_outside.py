@@ -24,8 +24,10 @@ def _without_etcdctl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(text: str) -> str:
-    """Return the last line of a run on one line."""
-    return " ".join(text.rpartition("etcd TLS: ")[2].split())
+    """Return the last line of a run on one line, without what it is about."""
+    return re.sub(
+        r" \(http\S+, etcd \S+\)$| \(http\S+\)$", "", " ".join(text.rpartition("etcd TLS: ")[2].split())
+    )
 
 
 def test_every_report_says_so(run: Runner, live: Live) -> None:
@@ -38,7 +40,7 @@ def test_every_report_says_so(run: Runner, live: Live) -> None:
     assert said(ran.out) == verdict
     assert "accepts no good client" not in ran.out
     assert ran.report["verdict"] == verdict
-    assert f"# etcd TLS: ⚠️ {verdict}\n" in (run.directory / "r.md").read_text()
+    assert f"# etcd TLS: ⚠️ {verdict} (`{live.client}`" in (run.directory / "r.md").read_text()
     assert f"<title>etcd TLS: {verdict}</title>" in (run.directory / "r.html").read_text()
     sarif = json.loads((run.directory / "r.sarif").read_text())
     assert sarif["runs"][0]["properties"]["conclusion"] == verdict

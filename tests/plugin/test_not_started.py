@@ -34,14 +34,10 @@ def broken(newest_etcd: Path, tmp_path: Path) -> Path:
     return changed_flags(listen_metrics_urls="nonsense")(newest_etcd, tmp_path)
 
 
-def last_line(ran: Ran) -> str:
-    return [line for line in ran.out.splitlines() if line.strip()][-1]
-
-
 def assert_not_started(ran: Ran, targets: int = 1) -> None:
     """The start is the only fault of one target, with etcd's own words."""
     assert ran.exit_code == 1
-    assert last_line(ran) == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
+    assert ran.verdict.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check)")
     [fault] = ran.report["faults"]
     assert fault["check"] == "config.starts"
     assert re.match(r"m0 does not start: it ended with status \d: .*; with etcd ", fault["message"])
@@ -89,7 +85,7 @@ def test_a_declaration_that_is_refused(
     config = (f"--etcd-config={kubernetes / 'etcd.yaml'}", f"--etcd-pki-dir={kubernetes / 'pki'}")
     ran = run(*config, f"--etcd-binary={newest_etcd}", *selection)
     assert ran.exit_code == 1
-    assert last_line(ran).startswith("etcd TLS: NOT CLEAN: ")
+    assert ran.verdict.startswith("etcd TLS: NOT CLEAN: ")
     assert "config.starts" in {one["check"] for one in ran.report["results"] if one["outcome"] == "violates"}
 
 
@@ -122,7 +118,7 @@ def test_an_etcd_that_ends_during_the_run(run: Runner, newest_etcd: Path, tmp_pa
     etcd = killed("t provide a certificate")(newest_etcd, tmp_path)
     ran = run(*OWNED, f"--etcd-binary={etcd}", "--etcd-check=mtls.no-certificate,cert.trusted")
     assert ran.exit_code == 1
-    assert last_line(ran).startswith("etcd TLS: NO VERDICT: ")
+    assert ran.verdict.startswith("etcd TLS: NO VERDICT: ")
     assert "member m0 ended with status 3; its log ends: rejected connection" in " ".join(ran.out.split())
 
 

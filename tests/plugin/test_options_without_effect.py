@@ -20,7 +20,7 @@ VALUES = {
 
 OF_LIVE_ALONE = {
     *("--etcd-connect-to", "--etcd-expect-cert", "--etcd-expect-peer-cert"),
-    *("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"),
+    *("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file", "--etcd-label"),
 }
 OF_FILES = {
     *("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file", "--etcd-pki-dir"),
@@ -42,7 +42,7 @@ LIVE = {"--etcd-endpoint", "--etcd-peer-endpoint", "--etcd-metrics-endpoint", "-
 SUITE_ALONE = ("--pyargs", "pytest_etcdtls")
 ENDPOINT = "--etcd-endpoint=https://10.0.0.11:2379"
 REPLAY = ("--etcd-config=etcd.yaml", "--etcd-binary=/usr/bin/etcd")
-ONE_CLUSTER = {"--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"}
+ONE_CLUSTER = {"--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers", "--etcd-label"}
 
 REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "fixtures": ((), OF_LIVE_ALONE | OF_FILES | OF_THE_SUITE | OF_A_LIST),

@@ -12,6 +12,11 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
+from pytest_etcdtls.cluster.cluster import start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import find_etcd
+from pytest_etcdtls.registry import GATES, ancestors, catalogue
+
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 
 
@@ -99,6 +104,44 @@ def test_checks_after_a_user_failure_that_stops_the_run_are_not_run(run: Runner,
     assert "none of its checks ran" not in ran.out
 
 
+@pytest.mark.parametrize("order", [["-p", "no:randomly"], ["--randomly-seed=1"], ["--randomly-seed=2"]])
+def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
+    run: Runner, newest_etcd: Path, tmp_path: Path, order: list[str]
+) -> None:
+    config = ClusterConfig(client_cert_auth=False, trusted_ca_file=None)
+    with start_cluster(
+        config, find_etcd("process", binary=newest_etcd), directory=tmp_path / "etcd"
+    ) as open_etcd:
+        [member] = open_etcd.members
+        files = open_etcd.pki_directory
+        ran = run(
+            f"--etcd-endpoint={member.client_url}",
+            f"--etcd-cacert={files / 'server-ca.crt'}",
+            f"--etcd-cert={files / 'client.crt'}",
+            f"--etcd-key={files / 'client.key'}",
+            "-x",
+            *order,
+        )
+    assert ran.exit_code == 1
+    [violates] = [one["check"] for one in ran.report["results"] if one["outcome"] == "violates"]
+    assert violates == "mtls.no-certificate"
+    left = ran.counts["not-run"]
+    assert left > 1
+    assert f"NOT CLEAN: 1 fault (1 check), stopped early, {left} checks not run (" in ran.verdict
+
+
+def test_gates_and_causes_come_before_other_checks(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--randomly-seed=3")
+    places = [place.split("::") for place in ran.outcomes]
+    at = {(label, check): number for number, (label, check) in enumerate(places)}
+    checks = catalogue()
+    for label, check in at:
+        for cause in (*GATES, *ancestors(checks[check], checks)):
+            cycle = check in ancestors(checks[cause], checks) or (cause in GATES and check in GATES)
+            if (label, cause) in at and cause != check and not cycle:
+                assert at[label, cause] < at[label, check], (label, cause, check)
+
+
 class Interrupted:
     """A run that is interrupted in the middle of a check, after the check has reported its begin."""
 
@@ -154,6 +197,8 @@ def test_ctrl_c_ends_with_2_and_a_partial_report(
         "house.warns": "not-run",
     }
     assert "house is on fire" in output
+    said = " ".join(output[output.rindex("etcd TLS: ") :].split())
+    assert said.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 2 checks not run (")
 
 
 def test_ctrl_c_stops_an_owned_cluster(

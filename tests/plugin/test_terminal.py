@@ -48,14 +48,14 @@ def test_quiet_shows_counts_and_failures(run: Runner, live: Live) -> None:
     assert "expected:" in ran.out
     assert "SHA-256" not in text
     assert "not verified\n" not in text
-    assert text.rstrip().endswith("etcd TLS: NOT CLEAN: 1 fault (1 check)")
+    assert ran.verdict.startswith(f"etcd TLS: NOT CLEAN: 1 fault (1 check) ({live.client}")
 
 
 def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, live: Live) -> None:
     ran = run(*live.wrong_anchor)
     assert ran.out.count("expected: a certificate with a path to") == 1
     last = ran.out.rstrip().splitlines()[-24:]
-    assert last[-1] == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
+    assert ran.verdict.startswith(f"etcd TLS: NOT CLEAN: 1 fault (1 check) ({live.client}, etcd 3.")
     assert any(line.startswith("live (live, etcd ") for line in last)
     assert any("exit code 1: 1 fault" in line for line in last)
 
@@ -63,7 +63,25 @@ def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, liv
 def test_the_verdict_on_a_clean_cluster_is_clean(run: Runner, live: Live) -> None:
     ran = run(*live.options)
     assert ran.exit_code == 0
-    assert ran.out.rstrip().splitlines()[-1] == "etcd TLS: CLEAN"
+    assert ran.verdict.startswith(f"etcd TLS: CLEAN ({live.client}, etcd 3.")
+
+
+def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
+    check = f"etcdtls::prod-1::{live.client_label}::mtls.no-certificate"
+    ran = run(*live.options, "--etcd-label=prod-1", check, "-v", "--etcd-report=r.md")
+    assert ran.exit_code == 0
+    assert f"{check} PASSED" in ran.out
+    assert ran.verdict.startswith(f"etcd TLS: CLEAN (prod-1: {live.client}, etcd 3.")
+    assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
+    title = (run.directory / "r.md").read_text().splitlines()[0]
+    assert f"CLEAN (`prod-1`: `{live.client}`" in title
+
+
+@pytest.mark.parametrize("label", ["", "a::b", "a/b", "x" * 101])
+def test_a_label_that_cannot_be_in_a_node_id_is_refused(run: Runner, live: Live, label: str) -> None:
+    ran = run(*live.options, f"--etcd-label={label}", report=False)
+    assert ran.exit_code == 4
+    assert "a label has letters, digits" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -74,7 +92,7 @@ def test_a_fault_is_shown_with_any_option(run: Runner, live: Live, arguments: li
     assert ran.exit_code == 1
     if "no:terminalreporter" not in arguments:
         assert "1. cert.trusted (high) on client-" in ran.out
-        assert ran.out.rstrip().splitlines()[-1] == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
+        assert ran.verdict.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check) (https")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,14 @@ FOLLOWS = result(
         ((result(Outcome.CONFORMS), result(Outcome.INCONCLUSIVE)), (), False, "NO VERDICT: 1 inconclusive"),
         ((result(Outcome.CONFORMS), result(Outcome.BROKEN)), (), False, "NO VERDICT: 1 broken"),
         ((result(Outcome.CONFORMS),), ("1 stale waiver: remove it.",), False, "NO VERDICT: 1 stale waiver"),
-        ((result(Outcome.CONFORMS),), (), True, "NO VERDICT: the run was interrupted"),
+        ((result(Outcome.CONFORMS),), (), True, "NO VERDICT: stopped early"),
+        ((result(Outcome.NOT_RUN),), (), True, "NO VERDICT: stopped early, 1 check not run"),
+        (
+            (result(Outcome.VIOLATES), result(Outcome.NOT_RUN, check="a.b")),
+            (),
+            True,
+            "NOT CLEAN: 1 fault (1 check), stopped early, 1 check not run",
+        ),
         ((result(Outcome.NOT_VERIFIED),), (), False, "NO VERDICT: nothing was judged"),
         ((), (), False, "NO VERDICT: nothing was judged"),
     ],
@@ -100,14 +107,91 @@ def test_the_verdict_in_one_line(
 def test_without_a_client_certificate_it_is_not_clean(unverified: int, said: str) -> None:
     results = [result(Outcome.CONFORMS), *[result(Outcome.NOT_VERIFIED, check="mtls.expired")] * unverified]
     shown = headline(report(*results, client=PortCredentials()), ()).text
-    assert shown == f"etcd TLS: NO FAULT FOUND FROM OUTSIDE: {said}"
+    assert shown == f"etcd TLS: NO FAULT FOUND FROM OUTSIDE: {said} (https://127.0.0.1:2379)"
 
 
 def test_it_is_the_last_line() -> None:
     assert lines(report(result(Outcome.CONFORMS)), status=0)[-2:] == [
         "0 connections in 1.0 s; exit code 0: no fault",
-        "etcd TLS: CLEAN",
+        "etcd TLS: CLEAN (https://127.0.0.1:2379)",
     ]
+
+
+def test_the_last_line_says_that_the_run_was_interrupted() -> None:
+    left = [result(Outcome.NOT_RUN, check=f"a.b{number}") for number in range(3)]
+    found = replace(report(result(Outcome.VIOLATES), *left, partial=True), status=2)
+    assert headline(found, ()).text.startswith(
+        "etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 3 checks not run ("
+    )
+    nothing = replace(report(result(Outcome.CONFORMS), *left, partial=True), status=2)
+    assert headline(nothing, ()).text.startswith("etcd TLS: NO VERDICT: interrupted, 3 checks not run (")
+
+
+def test_the_last_line_says_of_what_it_is() -> None:
+    def of(*targets: Recording) -> str:
+        return headline(replace(report(result(Outcome.VIOLATES)), seen=targets), ()).text.partition(") ")[2]
+
+    assert of(members("live", 3)) == "(3 members of https://127.0.0.1:2379)"
+    assert of(members("prod-1", 1)) == "(prod-1: https://127.0.0.1:2379)"
+    assert of(members("a", 1), members("b", 1)) == "(a, b)"
+    started = Target(label="etcd-3.6.16", origin="process", listeners=LISTENERS, etcd_version="3.6.16")
+    assert of(Recording(target=started)) == "(etcd 3.6.16 that this run started)"
+    # Its URL on loopback is the same on every node.
+    outside = dataclasses.replace(LISTENERS[0], host="10.0.0.11", label="client-10.0.0.11-2379")
+    node = Target(label="live", origin="live", listeners=(*LISTENERS, outside))
+    assert of(Recording(target=node)) == "(https://10.0.0.11:2379)"
+
+
+CLOSED = "https://127.0.0.1:2379 does not answer: no TCP connection: Connection refused; start etcd there"
+
+
+def test_no_verdict_says_why_once() -> None:
+    gate = result(Outcome.INCONCLUSIVE, check="listener.answers", reason=CLOSED)
+    after = [
+        result(
+            Outcome.NOT_VERIFIED,
+            check=f"a.b{number}",
+            reason=f"listener.answers inconclusive: {CLOSED}, or raise --etcd-timeout",
+        )
+        for number in range(95)
+    ]
+    text = lines(report(gate, *after))
+    assert text[-1] == "etcd TLS: NO VERDICT: https://127.0.0.1:2379 does not answer"
+    at = text.index("? listener.answers on client-m0: https://127.0.0.1:2379 does not answer: no TCP")
+    assert text[at + 1] == "  connection: Connection refused; start etcd there"
+    assert "95 results not verified: 95 need an etcd that answers on client-m0; -v says why" in text
+    assert "--etcd-timeout" not in "\n".join(text)
+
+
+def test_what_is_wrong_is_never_cut() -> None:
+    """The listeners are named by their roles and members, and the remedy is cut."""
+    wrong = "--client-cert-auth=true of /etc/kubernetes/manifests/etcd.yaml is not in force there"
+    addresses = ["10.0.0.11", "10.0.0.12"]
+    listeners = tuple(
+        dataclasses.replace(LISTENERS[0], host=host, member=f"m{number}", label=f"client-{host}-2379")
+        for number, host in enumerate(addresses)
+    )
+    results = [
+        result(
+            Outcome.VIOLATES,
+            check="config.client-auth-in-force",
+            listener=listener.label,
+            findings=(Finding(message=wrong, expected="", observed=""),),
+            remediation="remedy " * 100,
+        )
+        for listener in listeners
+    ]
+    made = report(*results)
+    target = dataclasses.replace(made.seen[0].target, listeners=listeners)
+    text = lines(replace(made, seen=(Recording(target=target),)))
+    at = text.index("1. config.client-auth-in-force (critical) on 2 client ports of m0 and m1:")
+    assert " ".join(line.strip() for line in text[at + 1 : at + 3]) == wrong
+    assert text[at + 3].startswith("   remedy: ")
+    assert text[at + 3].endswith(" ...")
+
+
+def test_urls_of_which_the_same_is_known_share_a_row() -> None:
+    assert "  client-m0 https://127.0.0.1:2379, peer-m0 https://127.0.0.1:2380" in lines(report())
 
 
 def test_a_fault_has_its_remedy_and_its_consequences_are_counted() -> None:

@@ -24,9 +24,9 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
-from pytest_etcdtls.judge import GATES, Judge, run_checks
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import GATES, Check
 from pytest_etcdtls.results import (
     CannotJudge,
     CheckResult,
