@@ -51,7 +51,7 @@ def main() -> None:
             check=False,
         )
     port = url.rpartition(":")[2]
-    shown = ended.stdout.replace(f"127.0.0.1-{port}", "10.0.0.11").replace(
+    shown = ended.stdout.replace(f"127.0.0.1-{port}", "10.0.0.11-2379").replace(
         f"127.0.0.1:{port}", "10.0.0.11:2379"
     )
     IMAGE.parent.mkdir(exist_ok=True)

@@ -373,7 +373,7 @@ def _bad_in_words(matrices: Collection[AccessMatrix]) -> Iterator[str]:
         if number == len(matrices):
             yield f"refuses all {number} bad identities" if number > 1 else "refuses 1 bad identity"
         else:
-            yield f"refuses {number} of {len(matrices)} bad identities"
+            yield f"refuses {number or 'none'} of {len(matrices)} bad identities"
     for text in ("accepts", "unclear"):
         if by_ending[text]:
             yield f"{text} {some(by_ending[text], _NAMED)}"

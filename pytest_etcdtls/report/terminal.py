@@ -437,8 +437,8 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
             row = "\n".join(line.text for line in _row(report, seen, listener, width))
             rows.setdefault(row, []).append(listener)
         for row, alike in rows.items():
-            names = ", ".join(f"{one.label} {one.url}" for one in alike)
-            yield from wrapped(names, width, "  ", "    ")
+            for listener in alike:
+                yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
             yield from map(Line, row.split("\n") if row else ())
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")

@@ -244,6 +244,32 @@ def test_assert_conforms_judges_in_one_line(run: Runner, binary: str) -> None:
     ran.result.assert_outcomes(passed=3)
 
 
+def test_assert_conforms_shows_the_fault_first_and_none_of_its_own_lines(run: Runner, binary: str) -> None:
+    run.write(
+        test_user="""
+        from pytest_etcdtls import assert_conforms
+
+        def test_bad(etcd_cluster_factory):
+            open_ = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
+            with etcd_cluster_factory(**open_) as cluster:
+                assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")
+        """
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(failed=1)
+    assert "judge.py" not in ran.out
+    ran.result.stdout.fnmatch_lines(
+        [
+            '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
+            "E * of * results fail",
+            "E *mtls.no-certificate on client-m0 of * violates",
+            "E *a client without a certificate is accepted",
+            "E *remedy:   set --client-cert-auth=true *",
+            "E * more results follow from mtls.no-certificate: *api.debug-vars*mtls.self-signed",
+        ]
+    )
+
+
 # Owned clusters.
 
 
