@@ -7,6 +7,7 @@ somebody else, so the escapes of untrusted text are here too, below :mod:`pytest
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _ACTS = re.compile(
     # Printable for Python, and without a glyph (Default_Ignorable_Code_Point of the Unicode Character
@@ -34,6 +35,14 @@ def escaped_line(text: str) -> str:
     """
     text = escaped(text)
     return text.replace("::", r"\x3a:", 1) if text.lstrip().startswith("::") else text
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Return a question for the end of a message, what a mistyped text resembles most; empty for nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text.lower(), list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _escape(character: str) -> str:

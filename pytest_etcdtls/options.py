@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 import pytest
 from msgspec import Struct
 
-from pytest_etcdtls.errors import UnreadableFileError
+from pytest_etcdtls.errors import UnreadableFileError, did_you_mean
 from pytest_etcdtls.untrusted import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
@@ -40,6 +40,7 @@ class Option(Struct, frozen=True):
         ini: whether there is an ini option: the flag without leading dashes, underscores for dashes.
         stored_as: the attribute of ``config.option``, if not :attr:`name`.
         const: the value that an option without value stores.
+        plural: another spelling, with the s of etcdctl's --endpoints; empty if there is none.
     """
 
     flag: str
@@ -49,6 +50,12 @@ class Option(Struct, frozen=True):
     ini: bool = True
     stored_as: str | None = None
     const: bool | str = True
+    plural: str = ""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The option as it may be written on the command line."""
+        return (self.flag, self.plural) if self.plural else (self.flag,)
 
     @property
     def name(self) -> str:
@@ -69,19 +76,28 @@ ENDPOINTS = (
         "client listener of a live cluster, as in etcdctl's --endpoints: https://10.0.0.11:2379. " + _ALSO,
         "URL",
         Kind.LIST,
+        plural="--etcd-endpoints",
     ),
-    Option("--etcd-peer-endpoint", "peer listener: https://10.0.0.11:2380. " + _ALSO, "URL", Kind.LIST),
+    Option(
+        "--etcd-peer-endpoint",
+        "peer listener: https://10.0.0.11:2380. " + _ALSO,
+        "URL",
+        Kind.LIST,
+        plural="--etcd-peer-endpoints",
+    ),
     Option(
         "--etcd-metrics-endpoint",
         "listener of etcd's --listen-metrics-urls. " + _ALSO,
         "URL",
         Kind.LIST,
+        plural="--etcd-metrics-endpoints",
     ),
     Option(
         "--etcd-client-http-endpoint",
         "listener of etcd's --listen-client-http-urls. " + _ALSO,
         "URL",
         Kind.LIST,
+        plural="--etcd-client-http-endpoints",
     ),
 )
 """The options that name live listeners. They have no environment variables."""
@@ -511,7 +527,10 @@ def scope_named(name: object, where: str) -> Scope:
         pytest.UsageError: if there is no such scope.
     """
     if name not in get_args(Scope):
-        raise pytest.UsageError(f"{where}: {name!r} is no scope: use session, module, class or function")
+        meant = did_you_mean(str(name), get_args(Scope))
+        raise pytest.UsageError(
+            f"{where}: {name!r} is no scope: use session, module, class or function{meant}"
+        )
     return cast("Scope", name)
 
 
@@ -670,7 +689,7 @@ def _refuse_without_effect(config: pytest.Config, words: Sequence[str], parts: f
     """
     values = Values(config)
     for option in OPTIONS:
-        if not _count(option.flag, words) or PARTS.get(option.flag, _EVERYWHERE) & parts:
+        if not _count(option, words) or PARTS.get(option.flag, _EVERYWHERE) & parts:
             continue
         raise pytest.UsageError(f"{option.flag} has no effect here: {_why_no_effect(config, option, parts)}")
     if _count("--etcd-metadata", words) and not values.texts("etcd_report"):
@@ -743,7 +762,7 @@ def _live(
     config: pytest.Config, words: Sequence[str], here: bool, conformance: bool | None
 ) -> Literal["command line", "ini"] | None:
     given = [option for option in LIVE if config.getoption(option.dest) is not None]
-    foreign = [option for option in given if len(config.getoption(option.dest)) > _count(option.flag, words)]
+    foreign = [option for option in given if len(config.getoption(option.dest)) > _count(option, words)]
     if foreign and not here:
         raise pytest.UsageError(_refusal(foreign[0].flag, "addopts, PYTEST_ADDOPTS or a plugin"))
     if given:
@@ -787,8 +806,9 @@ def _refusal(value: str, where: str) -> str:
     )
 
 
-def _count(flag: str, words: Sequence[str]) -> int:
-    return sum(word == flag or word.startswith(f"{flag}=") for word in words)
+def _count(option: Option | str, words: Sequence[str]) -> int:
+    spellings = (option,) if isinstance(option, str) else option.spellings
+    return sum(word.partition("=")[0] in spellings for word in words)
 
 
 def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
@@ -835,7 +855,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Register every option and its ini option."""
     group = parser.getgroup("etcdtls", GROUP)
     for option in OPTIONS:
-        group.addoption(option.flag, help=option.help, **_arguments(option))
+        group.addoption(*option.spellings, help=option.help, **_arguments(option))
         if option.ini:
             parser.addini(
                 option.name, f"{GROUP}: as {option.flag}", type=_INI_TYPES[option.kind], default=None

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
@@ -307,6 +307,7 @@ def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
     if not name.endswith(_SUFFIX) and not is_there(path):
         raise UsageError(
             f"{where}: there is no such profile and no such file; there are {', '.join(builtin())}"
+            f"{did_you_mean(name, builtin())}"
         )
     return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where, MAXIMUM_SIZE))
 
@@ -382,6 +383,7 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
         if not matched:
             raise UsageError(
                 f"{where}: key checks: {pattern!r} matches no check; --etcd-list-checks shows them all"
+                f"{did_you_mean(pattern, catalogue())}"
             )
         ids |= dict.fromkeys(matched)
     return tuple(ids)
@@ -399,6 +401,7 @@ def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Seque
         if name not in TAKEN_BY:
             raise UsageError(
                 f"{where}: key thresholds: unknown key {printable(name)!r}; there are {', '.join(TAKEN_BY)}"
+                f"{did_you_mean(name, TAKEN_BY)}"
             )
         place = f"{where}: key thresholds.{name}"
         if not TAKEN_BY[name] & {*checks}:
@@ -422,7 +425,8 @@ def _list(where: str, name: str, value: object) -> frozenset[str]:
     for text in texts:
         if text not in _VALUES[name]:
             known = sorted(_VALUES[name])
-            raise UsageError(f"{where}: {text!r} is not known here; there are {some(known, 12)}")
+            meant = did_you_mean(text, known)
+            raise UsageError(f"{where}: {text!r} is not known here; there are {some(known, 12)}{meant}")
     if not texts:
         raise UsageError(f"{where}: the list is empty, and something must be allowed")
     return frozenset(texts)

@@ -27,7 +27,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError
+from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
 from pytest_etcdtls.results import (
     Ancestor,
@@ -428,9 +428,10 @@ def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
             check for check in checks if any(_is_from(pattern.lower(), line) for line in check.references)
         ]
     if not matched:
+        meant = did_you_mean(pattern, {name for check in checks for name in (check.id, check.family)})
         raise UsageError(
             f"--etcd-check {pattern!r} matches no check: use an id, a glob, a family or a source "
-            f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all"
+            f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all{meant}"
         )
     return matched
 

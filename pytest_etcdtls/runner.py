@@ -473,6 +473,16 @@ class Run:
             if one.source is not None
         )
 
+    def named_etcds(self) -> list[EtcdSource]:
+        """Return the etcds that ``--etcd-binary`` and ``--etcd-image`` name.
+
+        Raises:
+            UsageError: if one of them cannot be started.
+        """
+        if not self.settings.owned.binaries and not self.settings.owned.images:
+            return []
+        return [one.source for one in self.owned if one.source is not None]
+
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:
         """The owned targets, not started, also if a live target is judged.

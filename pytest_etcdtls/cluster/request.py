@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.presets import PRESETS
-from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version, is_of_line
+from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.profile import KeyType
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
@@ -53,7 +54,8 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
             case ClusterConfig():
                 return cls(base=wanted)
             case str():
-                return cls(preset=wanted) if wanted in PRESETS else cls(version=wanted)
+                # No release of etcd begins with a letter, and no preset with a digit.
+                return cls(version=wanted) if wanted[:1].isdecimal() else cls(preset=wanted)
             case Mapping():
                 return cls.read(None, wanted)
         raise UsageError(
@@ -70,9 +72,10 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         """
         fields = {found.name for found in dataclasses.fields(ClusterConfig)}
         if unknown := sorted(set(map(str, arguments)) - fields - set(_CHOICES)):
+            meant = did_you_mean(unknown[0], (*fields, *_CHOICES))
             raise UsageError(
                 f"ClusterConfig has no field {unknown[0]!r}; besides its fields there are "
-                f"{', '.join(_CHOICES)}"
+                f"{', '.join(_CHOICES)}{meant}"
             )
         chosen = {name: value for name, value in arguments.items() if name in _CHOICES}
         return cls(base=base, changes={n: v for n, v in arguments.items() if n in fields}, **chosen)
@@ -82,8 +85,14 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         """Whether it names the etcd to start."""
         return (self.version, self.binary, self.image) != (None, None, None)
 
-    def source(self, default: Callable[[], EtcdSource]) -> EtcdSource:
+    def source(
+        self, default: Callable[[], EtcdSource], given: Callable[[], Sequence[EtcdSource]] = tuple
+    ) -> EtcdSource:
         """Return the etcd to start, which ``default`` returns if the request does not name one.
+
+        Args:
+            default: finds an etcd.
+            given: returns the etcds that options name; a version is looked for among these first.
 
         Raises:
             UsageError: if the etcd is not at hand, or two are named.
@@ -91,7 +100,10 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         if [self.version, self.binary, self.image].count(None) < 2:
             raise UsageError("version, binary and image each name an etcd: give one of them")
         if self.version is not None:
-            return find_version(self.version)
+            fitting = [source for source in given() if is_of_line(source.version, self.version)]
+            return max(fitting, key=lambda one: version_key(one.version), default=None) or find_version(
+                self.version
+            )
         if self.names_etcd:
             return find_etcd(image=self.image, binary=self.binary)
         return default()
@@ -105,7 +117,8 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         base = self.base or default
         if self.preset is not None:
             if self.preset not in PRESETS:
-                raise UsageError(f"there is no preset {self.preset!r}: {', '.join(PRESETS)}")
+                known, meant = ", ".join(PRESETS), did_you_mean(self.preset, PRESETS)
+                raise UsageError(f"there is no preset {self.preset!r}: {known}{meant}")
             base = PRESETS[self.preset].config
         config = replace(base, **self.changes)
         if self.key_type is None:
@@ -113,6 +126,7 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         try:
             key_type = KeyType(self.key_type)
         except ValueError:
+            meant = did_you_mean(str(self.key_type), KeyType)
             known = ", ".join(KeyType)
-            raise UsageError(f"there is no key type {str(self.key_type)!r}: {known}") from None
+            raise UsageError(f"there is no key type {str(self.key_type)!r}: {known}{meant}") from None
         return replace(config, pki=replace(config.pki, key_type=key_type))

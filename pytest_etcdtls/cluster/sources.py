@@ -223,12 +223,12 @@ def find_version(version: str) -> EtcdSource:
         UsageError: if there is none. The message lists those at hand. Nothing is pulled.
     """
     cached = {path.parent.name: path for path in cached_binaries()[1]}
-    built = [path for known, path in cached.items() if _is_of(known, version)]
+    built = [path for known, path in cached.items() if is_of_line(known, version)]
     sources: list[EtcdSource] = []
     for binary in built or filter(None, (path_binary(), embedded_binary())):
         with suppress(UsageError):
             sources.append(_process(binary, f"version {version}"))
-    fitting = [one for one in sources if _is_of(one.version, version)]
+    fitting = [one for one in sources if is_of_line(one.version, version)]
     if fitting:
         return max(fitting, key=lambda one: version_key(one.version))
     if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
@@ -240,7 +240,8 @@ def find_version(version: str) -> EtcdSource:
     )
 
 
-def _is_of(version: str, line: str) -> bool:
+def is_of_line(version: str, line: str) -> bool:
+    """Return whether a version is that one, or of that line: ``3.6.16`` is of ``3.6``."""
     return version == line or version.startswith(f"{line}.")
 
 

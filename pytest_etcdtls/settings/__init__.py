@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UsageError, did_you_mean
 
 
 class Source(Protocol):
@@ -95,5 +95,6 @@ def choice(source: Source, name: str, default: str, choices: Sequence[str]) -> s
     if text is None:
         return default
     if text not in choices:
-        raise UsageError(f"{option(name)} {text!r}: one of {', '.join(choices)}")
+        meant = did_you_mean(text, choices)
+        raise UsageError(f"{option(name)} {text!r}: one of {', '.join(choices)}{meant}")
     return text

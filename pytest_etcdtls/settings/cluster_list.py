@@ -13,7 +13,6 @@ so these files must be under the directory of the list.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_settings
@@ -325,8 +324,7 @@ def _values(at: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
         if name == _LABEL or value is None:
             continue
         if name not in (*_LISTS, *_TEXTS, *_FLAGS):
-            near = difflib.get_close_matches(key, KEYS, 1)
-            meant = f": {near[0]!r} is meant?" if near else f"; there are {', '.join(KEYS)}"
+            meant = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
             raise UsageError(f"{at}: unknown key {printable(key)!r}{meant}")
         yield f"etcd_{name.replace('-', '_')}", _value(f"{at}, {key}", name, value)
 

@@ -574,13 +574,13 @@ class KnownTarget(Struct, frozen=True, kw_only=True):
     remarks: tuple[str, ...] = ()
 
 
-def read_known(source: Source) -> KnownTarget:
+def read_known(source: Source, environment: Mapping[str, str]) -> KnownTarget:
     """Return the target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
 
     Raises:
         UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
     """
-    named, members = read_named(source), read_members(source)
+    named, members = read_named(source, environment), read_members(source)
     if not members:
         return _undeclared(source, complete(source, named))
     usable, unreached = add_declared(named, members)

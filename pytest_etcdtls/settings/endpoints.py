@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal, cast
@@ -27,20 +27,41 @@ ROLES = {
 }
 """The role of the listeners that each option names."""
 
+_TLS_MATERIAL = (
+    *("etcd_cacert", "etcd_cert", "etcd_peer_cacert", "etcd_peer_cert"),
+    *("etcd_trusted_ca", "etcd_peer_trusted_ca", "etcd_pki_dir"),
+)
+_TLS_VARIABLES = ("ETCDCTL_CACERT", "ETCDCTL_CERT")
+
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
 
-def read_named(source: Source) -> list[Listener]:
+def read_named(source: Source, environment: Mapping[str, str]) -> list[Listener]:
     """Return the listeners that options name, in the order of roles and then of the command line.
+
+    A client or peer endpoint without a scheme is https if TLS credentials are given, as etcdctl takes it.
 
     Raises:
         UsageError: if a URL cannot be used.
     """
-    return [
-        parse_endpoint(name, text, role)
-        for name, role in ROLES.items()
-        for text in source.texts(name, commas=True)
-    ]
+    with_tls = any(source.text(name) for name in _TLS_MATERIAL) or any(map(environment.get, _TLS_VARIABLES))
+    listeners = []
+    for name, role in ROLES.items():
+        for text in source.texts(name, commas=True):
+            completed = with_tls and role in (Role.CLIENT, Role.PEER) and _lacks_scheme(text)
+            listeners.append(parse_endpoint(name, f"https://{text}" if completed else text, role))
+    return listeners
+
+
+def without_scheme(source: Source) -> Iterator[str]:
+    """Yield how each endpoint without a scheme is read, for the header of a run that judges them."""
+    for name in ROLES:
+        for text in filter(_lacks_scheme, source.texts(name, commas=True)):
+            yield f"{text} is read as https://{text}, as etcdctl does with TLS credentials"
+
+
+def _lacks_scheme(text: str) -> bool:
+    return bool(text) and "://" not in text
 
 
 def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, ...]:
@@ -85,8 +106,11 @@ def parse_endpoint(name: str, text: str, role: Role) -> Listener:
 
 
 def _split(where: str, text: str) -> SplitResult:
-    if "://" not in text:
-        raise UsageError(f"{where} has no scheme: {_EXAMPLE}")
+    if _lacks_scheme(text):
+        flag = where.partition(" ")[0]
+        raise UsageError(f"{where} has no scheme: pass {flag}=https://{text}, or {flag}=http://{text}")
+    if not text:
+        raise UsageError(f"{where} is empty: {_EXAMPLE}")
     try:
         parts = urlsplit(text)
     except ValueError as error:

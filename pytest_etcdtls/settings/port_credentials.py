@@ -237,14 +237,21 @@ def _identity(
     environment: Mapping[str, str],
     passphrases: Passphrases,
 ) -> Identity | None:
-    if any(source.path(one) is not None for one in options):
-        environment = {}  # certificate and key must come from one source
-    (cert, cert_named_by), (key, key_named_by) = (_path(source, one, environment) for one in options)
+    named = any(source.path(one) is not None for one in options)
+    # Certificate and key must come from one source.
+    used = {} if named else environment
+    (cert, cert_named_by), (key, key_named_by) = (_path(source, one, used) for one in options)
     if cert is None and key is None:
         return None
     if cert is None or key is None:
         given, missing = (cert_named_by, key_named_by) if key is None else (key_named_by, cert_named_by)
-        raise UsageError(f"{given} is given without {missing}: a client needs both")
+        variable = ENVIRONMENT.get(missing.removeprefix("--").replace("-", "_"), "")
+        advice = (
+            f"; {variable} is set, and is used only if neither option is given: pass {missing}=${variable}"
+            if named and environment.get(variable)
+            else ""
+        )
+        raise UsageError(f"{given} is given without {missing}: a client needs both{advice}")
     return load_identity(cert, key, name, options=(cert_named_by, key_named_by), passphrases=passphrases)
 
 

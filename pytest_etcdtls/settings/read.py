@@ -221,7 +221,7 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    known = read_known(source)
+    known = read_known(source, environment)
     client, peer = read_credentials(source, environment, known.defaults, ask)
     listeners = known.listeners
     return Target(

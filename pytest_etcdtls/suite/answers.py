@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
-from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.errors import EtcdTLSError, did_you_mean
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.plan import plan_lines
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
@@ -88,6 +88,7 @@ def _find(identifier: str) -> Check:
     except KeyError:
         raise pytest.UsageError(
             f"--etcd-explain {identifier!r}: there is no check of that id; --etcd-list-checks shows them all"
+            f"{did_you_mean(identifier, catalogue())}"
         ) from None
 
 

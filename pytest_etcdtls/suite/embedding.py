@@ -109,7 +109,7 @@ class ClusterFactory:
         run = run_of(self._config)
         request = ClusterRequest.read(config, changes)
         try:
-            source = request.source(lambda: default_source(run, self._label))
+            source = request.source(lambda: default_source(run, self._label), run.named_etcds)
         except NoEtcdError as error:
             raise cluster_failure(self._config, error) from None
         cluster = run.start(request.config(run.settings.owned.config), source)

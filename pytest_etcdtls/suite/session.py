@@ -21,7 +21,7 @@ from msgspec import convert, to_builtins
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.document import Document, ResultEntry
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.options import ROOT, Invocation, is_dry
+from pytest_etcdtls.options import ROOT, Invocation, Values, is_dry
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.cluster_verdicts import FleetReport, fleet_summary
 from pytest_etcdtls.report.model import Report, openssl_version
@@ -29,6 +29,7 @@ from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
     not_written,
@@ -406,6 +407,8 @@ class SuiteSession:
         if not isinstance(self.ledger, Ledger):
             return [*lines, f"  {self.ledger.header()}"]
         lines += header(self._run, every=self._config.get_verbosity() > 0)
+        if self._run.settings.live is not None:
+            lines += (f"  {text}" for text in without_scheme(Values(self._config)))
         width = self._config.get_terminal_writer().fullwidth
         indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
         return [line.text for indent, text in indented for line in wrapped(text, width, indent, "    ")]

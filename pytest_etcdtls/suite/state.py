@@ -413,7 +413,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
     try:
         run = run_of(config)
         request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
-        source = request.source(lambda: default_source(run, label))
+        source = request.source(lambda: default_source(run, label), run.named_etcds)
         started = run.start(request.config(run.settings.owned.config), source)
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
         raise cluster_failure(config, error) from None
@@ -422,7 +422,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
 
 
 def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
-    source = request.source(lambda: default_source(run, label))
+    source = request.source(lambda: default_source(run, label), run.named_etcds)
     wanted = request.config(run.settings.owned.config)
     named = sharing_of(config).named
     key = f"{source.location} {wanted!r} {sorted(wanted.extra_files.items())!r}"

@@ -46,7 +46,7 @@ class Given:
 
 
 def listeners(given: Given) -> tuple[Listener, ...]:
-    return complete(given, read_named(given))
+    return complete(given, read_named(given, {}))
 
 
 def test_a_rule_may_be_for_a_discovered_listener(tmp_path: Path) -> None:

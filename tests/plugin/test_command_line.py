@@ -47,6 +47,8 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ([URL, "--etcd-cacert=missing.crt"], "missing.crt"),
         ([URL, "--etcd-cert=missing.crt"], "--etcd-key"),
         ([URL, "--etcd-check=typo"], "matches no check"),
+        ([URL, "--etcd-check=mtls.no-certificat"], "did you mean 'mtls.no-certificate'?"),
+        (["--etcd-explain=cert.trustd"], "did you mean 'cert.trusted'?"),
         ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
         ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
         ([URL, "--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "and --etcd-endpoint names a live one"),
@@ -133,6 +135,13 @@ def test_endpoints_of_the_command_line_replace_those_of_the_ini_file(run: Runner
     run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
     ran = run(f"--etcd-endpoint={live.client}", "--etcd-conformance", "--etcd-check=cert.valid-now")
     assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+
+
+def test_endpoints_are_given_as_to_etcdctl(run: Runner, live: Live) -> None:
+    place = live.client.partition("://")[2]
+    ran = run(f"--etcd-endpoints={place}", *live.credentials, "--etcd-check=listener.answers")
+    assert ran.exit_code == 0
+    assert f"{place} is read as https://{place}" in " ".join(ran.out.split())
 
 
 def test_an_endpoint_in_a_file_of_arguments_is_on_the_command_line(run: Runner, live: Live) -> None:

@@ -231,7 +231,7 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     ("arguments", "said"),
     [
         (["--etcd-clusters=none.toml"], "none.toml does not exist"),
-        (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits': 'endpoints' is meant?"),
+        (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits'; did you mean 'endpoints'?"),
         (
             ["--etcd-clusters=y.toml", "--etcd-endpoint=https://10.0.0.1:2379"],
             "--etcd-endpoint is about one cluster",

@@ -219,6 +219,29 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
         assert f"test_endpoint[{listener}-" in ran.out
 
 
+def test_a_version_is_looked_for_among_the_etcds_that_options_name(run: Runner, newest_etcd: Path) -> None:
+    elsewhere = run.pytester.path / "elsewhere"
+    elsewhere.symlink_to(newest_etcd)
+    line = newest_etcd.parent.name.rpartition(".")[0]
+    run.write(
+        test_user=f"""
+        import pytest
+
+        @pytest.mark.parametrize("etcd_cluster", [{line!r}], indirect=True)
+        def test_version(etcd_cluster):
+            assert etcd_cluster.members[0].argv[0] == {str(elsewhere)!r}
+
+        @pytest.mark.parametrize("etcd_cluster", ["metrics-over-http"], indirect=True)
+        def test_mistyped(etcd_cluster):
+            pass
+        """
+    )
+    ran = run(f"--etcd-binary={elsewhere}", report=False)
+    ran.result.assert_outcomes(passed=1, errors=1)
+    assert "there is no preset 'metrics-over-http'" in ran.out
+    assert "did you mean 'metrics-over-https'?" in ran.out
+
+
 def test_a_damaged_cluster_is_replaced_before_the_next_test(run: Runner, binary: str) -> None:
     run.write(
         conftest="""

@@ -115,9 +115,9 @@ def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
     [
         (
             '[[cluster]]\nlabel = "a"\nendpoint-s = ""',
-            "cluster 1 .*unknown key 'endpoint-s': 'endpoints' is meant",
+            "cluster 1 .*unknown key 'endpoint-s'; did you mean 'endpoints'",
         ),
-        ('[[cluster]]\nlabel = "a"\npeer-cacrt = ""', "unknown key 'peer-cacrt': 'peer-cacert' is meant"),
+        ('[[cluster]]\nlabel = "a"\npeer-cacrt = ""', "unknown key 'peer-cacrt'; did you mean 'peer-cacert'"),
         ('[[cluster]]\nlabel = "a"\nreport = "x.json"', "unknown key 'report'"),
         ('[[cluster]]\nendpoints = ""', "cluster 1: it needs a label"),
         ('[[cluster]]\nlabel = "a/b"', "cluster 1 .*it needs a label of letters"),

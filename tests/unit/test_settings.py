@@ -13,7 +13,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.endpoints import parse_endpoint
+from pytest_etcdtls.settings.endpoints import parse_endpoint, without_scheme
 from pytest_etcdtls.settings.read import Settings, read_settings
 from pytest_etcdtls.target import Listener, Target
 
@@ -123,7 +123,7 @@ def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None
     ("url", "says"),
     [
         ("10.0.0.11:2379", "no scheme"),
-        ("", "no scheme"),
+        ("", "is empty"),
         ("unix:///run/etcd.sock", "https or http"),
         ("https://10.0.0.11", "no port"),
         ("https://10.0.0.11:0", "no port"),
@@ -146,6 +146,47 @@ def test_a_url_that_cannot_be_used_is_one_message(url: str, says: str) -> None:
     with pytest.raises(UsageError, match="--etcd-endpoint") as caught:
         parse_endpoint("etcd_endpoint", url, Role.CLIENT)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "environment"),
+    [({"etcd_cacert": "server-ca.crt"}, {}), ({}, {"ETCDCTL_CACERT": "server-ca.crt"})],
+)
+def test_an_endpoint_without_a_scheme_is_https_with_tls_credentials(
+    files: Path, values: dict[str, Any], environment: dict[str, str]
+) -> None:
+    environment = {name: str(files / file) for name, file in environment.items()}
+    read = settings(
+        files, environment, etcd_endpoint="10.0.0.11:2379", etcd_peer_endpoint="[fd00::11]:2380", **values
+    )
+    assert read.live is not None
+    assert [one.url for one in read.live.listeners] == ["https://10.0.0.11:2379", "https://[fd00::11]:2380"]
+    source = Given(files, etcd_endpoint=[ENDPOINT, "10.0.0.12:2379"])
+    assert [text.partition(",")[0] for text in without_scheme(source)] == [
+        "10.0.0.12:2379 is read as https://10.0.0.12:2379"
+    ]
+
+
+@pytest.mark.parametrize("values", [{}, {"etcd_cacert": "server-ca.crt"}])
+def test_an_endpoint_without_a_scheme_is_refused_with_both_options(
+    files: Path, values: dict[str, Any]
+) -> None:
+    metrics = {"etcd_endpoint": ENDPOINT, "etcd_metrics_endpoint": "10.0.0.11:2381"}
+    given: dict[str, Any] = metrics if values else {"etcd_endpoint": "10.0.0.11:2379"}
+    flag = "--etcd-metrics-endpoint" if values else "--etcd-endpoint"
+    with pytest.raises(UsageError) as caught:
+        settings(files, **(values | given))
+    place = "10.0.0.11:2381" if values else "10.0.0.11:2379"
+    assert f"pass {flag}=https://{place}, or {flag}=http://{place}" in str(caught.value)
+
+
+def test_a_certificate_without_its_key_names_the_variable_that_is_set(files: Path) -> None:
+    environment = {"ETCDCTL_KEY": str(files / "client.key")}
+    with pytest.raises(UsageError, match=r"--etcd-cert is given without --etcd-key.*ETCDCTL_KEY is set"):
+        settings(files, environment, etcd_endpoint=ENDPOINT, etcd_cert="client.crt")
+    with pytest.raises(UsageError) as caught:
+        settings(files, {}, etcd_endpoint=ENDPOINT, etcd_cert="client.crt")
+    assert "ETCDCTL_KEY" not in str(caught.value)
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
@@ -406,6 +447,8 @@ def test_an_expected_certificate_that_cannot_be_used_is_refused(
         ({"etcd_size": "many"}, "--etcd-size"),
         ({"etcd_key_type": "dsa"}, "--etcd-key-type 'dsa': one of ecdsa-p256"),
         ({"etcd_backend": "vm"}, "--etcd-backend"),
+        ({"etcd_backend": "proces"}, "did you mean 'process'?"),
+        ({"etcd_profile": ["kubeadmn"]}, "did you mean 'kubeadm'?"),
         ({"etcd_backend": "process", "etcd_image": "etcd:1"}, "--etcd-image"),
         ({"etcd_backend": "container", "etcd_binary": "/etcd"}, "--etcd-binary"),
         ({"etcd_timeout": "soon"}, "--etcd-timeout"),
