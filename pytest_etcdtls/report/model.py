@@ -186,6 +186,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         comparisons: the differences between targets, and with the baseline.
         not_as_before: the problems that are differences.
         metadata: of the run, from the user, by key.
+        not_read: the variable that names another cluster than the one that the run started; empty if none.
     """
 
     started_at: datetime
@@ -201,6 +202,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     comparisons: tuple[ComparedTargets, ...] = ()
     not_as_before: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}
+    not_read: str = ""
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

@@ -106,8 +106,9 @@ def _ended_early(report: Report) -> str:
 
 def judged(report: Report) -> str:
     """Return of what the verdict is: the label that the user gave, members, first endpoint and version."""
+    instead = f", not that of {report.not_read}" if report.not_read else ""
     if len(report.seen) != 1:
-        return some([seen.target.label for seen in report.seen], _NAMED)
+        return some([seen.target.label for seen in report.seen], _NAMED) + instead
     (seen,) = report.seen
     target = seen.target
     etcd = " ".join(["etcd", *versions_of(seen)[:_NAMED]])
@@ -115,7 +116,7 @@ def judged(report: Report) -> str:
     of_members = f"{number} members of " if number > 1 else ""
     if not target.live:
         started = "that replays the declaration" if target.replay else "that this run started"
-        return f"{of_members}{etcd} {started}"
+        return f"{of_members}{etcd} {started}{instead}"
     clients = [listener for listener in target.listeners if listener.role is Role.CLIENT]
     # That of a kubeadm node on loopback is the same on every node.
     listeners = sorted(clients or target.listeners, key=lambda listener: is_loopback(listener.host))

@@ -81,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
         metadata: what they say about the run, by key: printable and bounded.
+        not_read: the variable that names another cluster than the owned ones; empty if none does.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
     """
@@ -99,6 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
     metadata: Mapping[str, str] = {}
+    not_read: str = ""
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
 
@@ -137,6 +139,9 @@ REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif")
 """The file name suffixes that ``--etcd-report`` accepts."""
 FLEET_SUFFIXES = (".jsonl", ".json", ".html")
 """Those that it accepts for the clusters of ``--etcd-clusters``."""
+
+ENDPOINTS_VARIABLE = "ETCDCTL_ENDPOINTS"
+"""etcdctl's variable with endpoints, which a run does not read: nobody judges a cluster by accident."""
 
 _GENTLE_PAUSE = 0.25
 _BACKENDS = ("auto", "container", "process")
@@ -210,6 +215,7 @@ def read_settings(
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
         metadata=_metadata(source),
+        not_read=ENDPOINTS_VARIABLE if known is None and environment.get(ENDPOINTS_VARIABLE) else "",
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )

@@ -181,6 +181,7 @@ class Ledger:
             comparisons=compared,
             not_as_before=tuple(not_as_before),
             metadata=run.settings.metadata,
+            not_read=run.settings.not_read,
         )
 
     def unverified(self) -> list[Unverified]:

@@ -97,6 +97,16 @@ def test_an_endpoint_in_the_environment_is_refused(
     assert nobody_came(listening)
 
 
+def test_the_last_line_says_that_the_endpoints_of_etcdctl_are_not_read(
+    run: Runner, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", url_of(listening))
+    ran = run("--etcd-conformance", "--etcd-check=listener.answers", "--etcd-allow-unverified", report=False)
+    *_, last = re.split(r"\n(?=etcd TLS: )", ran.out.strip())
+    assert "that this run started, not that of ETCDCTL_ENDPOINTS" in " ".join(last.split())
+    assert nobody_came(listening)
+
+
 def test_an_endpoint_in_addopts_is_refused_also_beside_another_endpoint(
     run: Runner, listening: socket.socket
 ) -> None:
