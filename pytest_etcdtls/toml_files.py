@@ -1,4 +1,4 @@
-"""TOML files of users, as typed values.
+"""TOML files of users, and what is read from TOML and JSON as typed values.
 
 A mistake is one message with the file, the place in it and what belongs there. msgspec decodes the tables.
 Its messages are for programmers, and :data:`_IN_WORDS` has them as an operator says it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Iterable
 from enum import EnumType
 from pathlib import Path
@@ -55,6 +54,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises:
         UsageError: if it is not TOML, or nested too deeply.
     """
+    import tomllib  # for a run with such a file
+
     if _DEEP_KEY.search(text):
         raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")
     try:

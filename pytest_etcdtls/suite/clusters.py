@@ -108,13 +108,16 @@ class ClusterJudge:
         try:
             return self._judge(place)
         except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+            self.abandon()
             return without_verdict(self._cluster.label, f"Stopped before a verdict: {stopped}", place)
+        finally:
+            self._run = None
 
     def _judge(self, place: FleetPlace) -> Document:
         self.contact()
         if self._thread is not None:
             self._thread.join()
-        run, self._run = self._run, None
+        run = self._run
         if run is None:
             return without_verdict(self._cluster.label, self._problem, place)
         ledger = Ledger(run)

@@ -95,7 +95,7 @@ def broken_image(etcd_images: dict[str, str]) -> Iterator[str]:
     image = f"pytest-etcdtls/broken:{os.getpid()}"
     client = docker.from_env()
     recipe = f"FROM {list(etcd_images.values())[-1]}\nENV ETCD_LISTEN_METRICS_URLS=nonsense\n"
-    client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=image)
+    client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=image, rm=True)
     yield image
     client.images.remove(image)
     client.close()
