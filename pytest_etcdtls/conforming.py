@@ -30,7 +30,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -54,7 +54,6 @@ from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd, Ticket
-from pytest_etcdtls.tls.connection import Conversation
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, Reply, ServerHello, version_name
 from pytest_etcdtls.unrecorded import unrecorded
 
@@ -265,10 +264,6 @@ class Replay(Network):
             started_at=self._cluster.now,
             **known,
         )
-
-    def attempts(self, there: Listener, requests: Sequence[Request], timeout: float) -> Conversation:
-        """Return the attempt of the first alone: each request was recorded on a connection of its own."""
-        return Conversation(self.attempt(there, requests[0], timeout))
 
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Return the recorded reply."""

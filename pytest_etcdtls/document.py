@@ -312,10 +312,6 @@ class ConnectionEntry(Struct, frozen=True, kw_only=True):
     outcome: Literal["served", "answered", "refused", "other", "closed", "unclear"]
     alert: Annotated[int, Meta(ge=0, le=255)] | None
     milliseconds: Seconds
-    reused: Annotated[
-        bool,
-        Meta(description="A further request on a connection of this list; the summary does not count it."),
-    ] = False
 
 
 class Summary(Struct, frozen=True, kw_only=True, rename="kebab"):

@@ -375,14 +375,6 @@ def run_checks(
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
-    observer.expect(
-        lambda: [
-            observation
-            for check in chosen
-            for listener in subjects(check, observer.target)
-            for observation in check.reads(observer.target, listener)
-        ]
-    )
     places = [(check, listener) for check in chosen for listener in subjects(check, observer.target)]
     by_label: defaultdict[str, list[Check]] = defaultdict(list)
     for check, listener in places:

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
@@ -29,7 +29,6 @@ from pytest_etcdtls.facts.fact import (
     Observation,
     Planned,
     Reading,
-    SharedAttempts,
     fact_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
@@ -38,7 +37,7 @@ from pytest_etcdtls.role import CLUSTER, Protocol
 from pytest_etcdtls.target import Bounds, Listener, Target, is_address
 from pytest_etcdtls.timeouts import TimeoutBudget
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
-from pytest_etcdtls.tls.connection import Conversation, make_attempt, make_attempts
+from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import (
     ClientHello,
     Connection,
@@ -100,10 +99,6 @@ class Network:
         """Make a request on a connection of its own: :func:`~pytest_etcdtls.tls.connection.make_attempt`."""
         return make_attempt(there, request, timeout)
 
-    def attempts(self, there: Listener, requests: Sequence[Request], timeout: float) -> Conversation:
-        """Make several on one: :func:`~pytest_etcdtls.tls.connection.make_attempts`."""
-        return make_attempts(there, requests, timeout, lambda: not is_abandoned())
-
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Send a ClientHello: :func:`~pytest_etcdtls.tls.hello.exchange_hello`."""
         return exchange_hello(there, hello, timeout)
@@ -153,8 +148,6 @@ class Observer:
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
-        self._expected: Callable[[], Iterable[ListenerObservation]] = tuple
-        self._shared: tuple[Target, dict[str, dict[Observation, Request]]] | None = None
         self.processor_is_busy = False
         """Whether a further thread would wait for the processor, not for the network."""
         self.ended = False
@@ -307,42 +300,6 @@ class Observer:
             self._budget.check(listener)
         return self._each(lambda request: self._attempts(listener, request, before_proof), requests)
 
-    def attempt_shared(
-        self, listener: Listener, sequences: Sequence[Sequence[Request]]
-    ) -> list[SharedAttempts]:
-        """Make a connection for each sequence of requests, as :meth:`Wire.attempt_shared`.
-
-        The first request of each is made again if it ends unclear. Those after it present the same client.
-        """
-        firsts = self._for_proved(listener, [requests[0] for requests in sequences])
-        sequences = [(first, *requests[1:]) for first, requests in zip(firsts, sequences, strict=True)]
-        return self._each(lambda requests: self._attempt_on_one(listener, requests), sequences)
-
-    def shared_requests(self, listener: Listener) -> dict[Observation, Request]:
-        """Return the requests that can share a connection, as :meth:`Wire.shared_requests`."""
-        if self._shared is None or self._shared[0] is not self.target:
-            by_label: dict[str, dict[Observation, Request]] = {}
-            for other, type_, key in with_needs(self.target, self._expected()):
-                if other is None:
-                    continue
-                request = find_fact(type_).shared_request(Planned(self.target, other, key))
-                if request is not None:
-                    by_label.setdefault(other.label, {})[type_, key] = request
-
-            def reading_first(observed: tuple[Observation, Request]) -> tuple[bool, str]:
-                _, request = observed
-                return request.body is not None, request.purpose
-
-            self._shared = (
-                self.target,
-                {label: dict(sorted(of.items(), key=reading_first)) for label, of in by_label.items()},
-            )
-        return self._shared[1].get(listener.label, {})
-
-    def expect(self, expected: Callable[[], Iterable[ListenerObservation]]) -> None:
-        """Set the function that returns the observations that the checks of the run need."""
-        self._expected, self._shared = expected, None
-
     def attempt_elsewhere(self, requests: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
         """Connect once to each address, as :meth:`Wire.attempt_elsewhere`.
 
@@ -434,31 +391,8 @@ class Observer:
         number = max(1, min(workers or self.bounds.concurrency, len(pending)))
         return [*results, *in_threads(make, tuple(pending), number)]
 
-    def _attempt_on_one(self, listener: Listener, requests: Sequence[Request]) -> SharedAttempts:
-        request = requests[0]
-        if len(requests) == 1:
-            return SharedAttempts(self._attempts(listener, request, before_proof=False))
-        self._budget.check(listener)
-        with self._slot(listener) as there:
-            self._claim(listener)
-            made = self._network.attempts(there, requests, self.bounds.timeout)
-            for attempt in (made.first, *made.further):
-                self._record(attempt, listener)
-        first = made.first
-        self._note(listener, first, request)
-        if made.trusted:
-            return SharedAttempts((first,), made.further)
-        if made.further and request.keep is not None:
-            request.keep.forget()
-        unclear = first.ending is Ending.UNCLEAR and not first.local
-        if unclear or (first.response is None and first.is_http):
-            # Alone on a connection, the request asks the server to close it.
-            return SharedAttempts(self._attempts(listener, request, before_proof=False, tries=(first,)))
-        return SharedAttempts((first,))
-
-    def _attempts(
-        self, listener: Listener, request: Request, before_proof: bool, tries: tuple[Attempt, ...] = ()
-    ) -> tuple[Attempt, ...]:
+    def _attempts(self, listener: Listener, request: Request, before_proof: bool) -> tuple[Attempt, ...]:
+        tries: tuple[Attempt, ...] = ()
         # Plain HTTP at an address that only a member list names is sent once.
         most = 1 if listener.discovered and request.plaintext else self.RETRIES + 1
         while len(tries) < most:
@@ -623,12 +557,6 @@ class _ObserverContext:
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
         return self._observer.attempt(self._here(), requests, before_proof=self._before_proof)
-
-    def attempt_shared(self, *sequences: Sequence[Request]) -> list[SharedAttempts]:
-        return self._observer.attempt_shared(self._here(), sequences)
-
-    def shared_requests(self) -> Mapping[Observation, Request]:
-        return self._observer.shared_requests(self._here())
 
     def send_hellos(self, *hellos: ClientHello) -> list[HelloExchange]:
         return self._observer.send_hellos(self._here(), hellos, before_proof=self._before_proof)

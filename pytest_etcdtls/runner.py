@@ -21,7 +21,6 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.experiments import is_of_experiment
-from pytest_etcdtls.facts.fact import ListenerObservation
 from pytest_etcdtls.judge import (
     STARTS,
     Judge,
@@ -216,21 +215,12 @@ class TargetRun:
             )
         observer = Observer(target, self.settings.bounds)
         observer.recording.connections = self._connections
-        observer.expect(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.discovers:
             with suppress(Exception):  # the check about the members discovers again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
-
-    def _foreseen(self, target: Target) -> Iterator[ListenerObservation]:
-        wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.discovers else ())))
-        for label, checks in wanted():
-            listener = find_listener(target, label)
-            if listener is not None or label == CLUSTER:
-                for check in checks:
-                    yield from check.reads(target, listener)
 
     def _replayed(self) -> Target | None:
         """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""

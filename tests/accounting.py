@@ -50,7 +50,7 @@ class AccountingObserver(Observer):
 
             setattr(context, method, counted)
 
-        for method in ("attempt", "attempt_shared", "send_hellos", "keep_silent", "attempt_at"):
+        for method in ("attempt", "send_hellos", "keep_silent", "attempt_at"):
             counting(method, "connections", label, here)
         counting("attempt_elsewhere", "elsewhere", CLUSTER, elsewhere)
         return context

@@ -38,7 +38,6 @@ from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
-from pytest_etcdtls.tls.connection import Conversation
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange
 
 VERSION = "3.6.16"
@@ -79,10 +78,6 @@ class Recorder(Network):
             answer["tickets"] = [asdict(ticket) for ticket in request.keep.tickets]
         self._note(there, request_key(there, request), answer)
         return attempt
-
-    def attempts(self, there: Listener, requests: Sequence[Request], timeout: float) -> Conversation:
-        """Make the first request alone."""
-        return Conversation(self.attempt(there, requests[0], timeout))
 
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Send the hello and note the reply."""

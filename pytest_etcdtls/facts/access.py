@@ -18,7 +18,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.errors import NotVerifiedError
-from pytest_etcdtls.facts.fact import Observation, Planned, Wire, fact
+from pytest_etcdtls.facts.fact import Planned, Wire, fact
 from pytest_etcdtls.facts.good_identities import (
     ISSUED,
     AcceptedIdentity,
@@ -291,16 +291,14 @@ class PresentedClient(Struct, frozen=True):
 
 
 class AcceptedConnections(Struct, frozen=True):
-    """The accepted client, and the attempts that followed on the connections on which it was accepted.
+    """The accepted client, and what is kept of the connections on which it was accepted.
 
     Attributes:
         sessions: by TLS version, in the listener's first protocol only; they hold secrets.
-        further: the attempts of further requests on the connections, by the observation that they are for.
     """
 
     client: AcceptedClient
     sessions: Mapping[Combination, SessionSlot]
-    further: Mapping[Observation, Attempt]
 
 
 def _accepted_cost(planned: Planned) -> int:
@@ -337,12 +335,11 @@ def accepted_connections(
     credentials = target.credentials(here.role)
     candidates: list[Candidate] = []
     accepted: Candidate | None = None
-    kept: tuple[Mapping[Combination, SessionSlot], Mapping[Observation, Attempt]] = ({}, {})
+    sessions: Mapping[Combination, SessionSlot] = {}
     for identity in good.identities:
-        trial = Trial(wire, here, identity, f"good identity {identity.name}", good=True)
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
-        known, further = trial.shared(versions, protocols, slots, wire.shared_requests())
-        cases = trial.cases(versions, protocols, known)
+        trial = Trial(wire, here, identity, f"good identity {identity.name}", good=True, slots=slots)
+        cases = trial.cases(versions, protocols)
         served = cases.where(lambda case: case.attempt.response is not None).protocols
         cases = trial.again(cases, cases.over(*(served or protocols)).ended(Ending.CLOSED))
         candidate = replace(
@@ -353,7 +350,7 @@ def accepted_connections(
         )
         candidates.append(candidate)
         if candidate.served and (accepted is None or candidate.of_etcd):
-            accepted, kept = candidate, (slots, further)
+            accepted, sessions = candidate, slots
         if accepted is not None and accepted.of_etcd:
             break
     client = AcceptedClient(
@@ -362,7 +359,7 @@ def accepted_connections(
         san_rule=here.role in SAN_RULE_ROLES,
         versions=versions,
     )
-    return AcceptedConnections(client, *kept)
+    return AcceptedConnections(client, sessions)
 
 
 @fact(reported=False)
@@ -451,8 +448,7 @@ def valid_counterpart(
             return tried
     protocols = served_protocols(here, good)
     trial = Trial(wire, here, identity, f"valid counterpart {identity.name}", good=True)
-    known, _ = trial.shared(good.versions, protocols)
-    cases = trial.cases(good.versions, protocols, known)
+    cases = trial.cases(good.versions, protocols)
     cases = trial.again(cases, cases.ended(Ending.CLOSED))
     return _candidate(here, target, identity, cases, issued=True)
 
@@ -472,17 +468,19 @@ def has_names(identity: Identity) -> bool:
 
 
 class Trial(Struct, frozen=True):
-    """An identity that is presented to a listener, for a purpose."""
+    """An identity that is presented to a listener; a slot keeps the session of a connection."""
 
     wire: Wire
     here: Listener
     identity: Identity
     purpose: str
     good: bool = False
+    slots: Mapping[Combination, SessionSlot] = MappingProxyType({})
 
     def request(self, version: TLSVersion, protocol: Protocol) -> Request:
         """Return the request in that version and protocol."""
-        return status_request(self.here, self.identity, version, protocol, self.purpose)
+        request = status_request(self.here, self.identity, version, protocol, self.purpose)
+        return dataclasses.replace(request, keep=self.slots.get((version, protocol)))
 
     def tries(self, combinations: Sequence[Combination]) -> dict[Combination, tuple[Attempt, ...]]:
         """Make the tries of each version and protocol, on connections of their own."""
@@ -513,55 +511,6 @@ class Trial(Struct, frozen=True):
 
     def again(self, cases: Access, closed: Access) -> Access:
         """Repeat the tries where a close was seen, since an etcd that is stopping closes everything."""
-        repeated = replace(self, purpose=f"{self.purpose}, again after a close")
+        repeated = replace(self, purpose=f"{self.purpose}, again after a close", slots={})
         tries = repeated.tries([case.combination for case in closed])
         return Access(replace(case, tries=case.tries + tries.get(case.combination, ())) for case in cases)
-
-    def shared(
-        self,
-        versions: Sequence[TLSVersion],
-        protocols: Sequence[Protocol],
-        slots: Mapping[Combination, SessionSlot] = MappingProxyType({}),
-        other_requests: Mapping[Observation, Request] = MappingProxyType({}),
-    ) -> tuple[dict[Combination, tuple[Attempt, ...]], dict[Observation, Attempt]]:
-        """Try a good identity, with one connection for HTTP/1.1 and one for gRPC in each version.
-
-        The gateway's request is sent on the first, and in the highest version the requests of other
-        observations are sent on both; a slot keeps the session of a connection.
-
-        Returns:
-            The tries by version and protocol, without those that need a connection of their own; and the
-            attempts for other observations.
-        """
-        conversations: list[dict[Combination | Observation, Request]] = []
-        for version, on in itertools.product(versions, (_OVER_HTTP1, (Protocol.GRPC,))):
-            conversation: dict[Combination | Observation, Request] = {
-                (version, protocol): dataclasses.replace(
-                    self.request(version, protocol), keep=slots.get((version, protocol))
-                )
-                for protocol in protocols
-                if protocol in on
-            }
-            if conversation and version is versions[-1]:
-                conversation |= {
-                    observation: dataclasses.replace(request, identity=self.identity, version=version)
-                    for observation, request in other_requests.items()
-                    if request.protocol in on
-                }
-            if conversation:
-                conversations.append(conversation)
-        known: dict[Combination, tuple[Attempt, ...]] = {}
-        others: dict[Observation, Attempt] = {}
-        made = self.wire.attempt_shared(*(tuple(conversation.values()) for conversation in conversations))
-        for conversation, attempts in zip(conversations, made, strict=True):
-            first, *further = conversation
-            known[cast("Combination", first)] = attempts.tries
-            for key, attempt in zip(further, attempts.further, strict=False):
-                if key[0] in versions:
-                    known[cast("Combination", key)] = (attempt,)
-                else:
-                    others[cast("Observation", key)] = attempt
-        return known, others
-
-
-_OVER_HTTP1 = (Protocol.HTTP1, Protocol.GATEWAY)

@@ -4,9 +4,7 @@ A client port serves gRPC, the JSON gateway and HTTP endpoints. etcd takes a req
 with gRPC's content type (``grpcHandlerFunc`` in server/embed/serve.go). With ``--listen-client-http-urls``
 the HTTP part is a listener of its own. A peer port serves HTTP/1.1 (server/etcdserver/api/etcdhttp/peer.go).
 
-A request that only reads is sent on the connection on which the listener accepted the client, where it is
-known by then that the run needs it (:class:`~pytest_etcdtls.facts.access.AcceptedConnections`). Otherwise it
-has a connection of its own. Where TLS refuses a client at its first contact, no request of it is tried.
+Where TLS refuses a client at its first contact, no request of it is tried.
 """
 
 from __future__ import annotations
@@ -23,12 +21,11 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.facts.access import (
     AcceptedClient,
-    AcceptedConnections,
     Candidate,
     PresentedClient,
     ServedClient,
 )
-from pytest_etcdtls.facts.fact import Lazy, Observation, Planned, Wire, fact
+from pytest_etcdtls.facts.fact import Lazy, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, Tried, version_path
 from pytest_etcdtls.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
@@ -121,23 +118,12 @@ class OtherPort(Struct, frozen=True, kw_only=True):
     attempt: Attempt | None = None
 
 
-def _shared_with_key(planned: Planned) -> Request | None:
-    """Return the request if it reads, presents nothing of its own, and is not that of the first contact."""
-    role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
-    request = request_of(key)
-    own = request.headers or request.body is not None or request.method not in ("GET", "HEAD")
-    # The facts about the release request /metrics of every port, and the peer port does not serve it.
-    nothing = role is Role.PEER and request.path == "/metrics"
-    return None if own or nothing or request.path == version_path(role) else request
-
-
-@fact(connections=1, shared_request=_shared_with_key)
+@fact(connections=1)
 def client_exchange(
     here: Listener,
     key: str,
     contact: FirstContact,
     presented: Lazy[PresentedClient],
-    connections: Lazy[AcceptedConnections],
     wire: Wire,
 ) -> ClientExchange:
     """Send the request of the key, unless the client was tried with it."""
@@ -153,21 +139,13 @@ def client_exchange(
         if key in (path := version_path(here.role), f"GET {path}"):
             tries = client.candidate.served_over(Protocol.HTTP1)[:1]
         request = replace(request, identity=client.identity)
-        tries = tries or on_its_connection(connections.get(), (ClientExchange, key), request, wire)
+        tries = tries or wire.attempt(request)[0]
     return ClientExchange(path=request.path, method=request.method, tries=tries)
 
 
 def _needs_http1(accepted: Candidate, url: str) -> None:
     if Protocol.HTTP1 not in accepted.served_protocols:
         raise NotApplicableError(f"{url} serves gRPC only; HTTP is on the split-off listener")
-
-
-def on_its_connection(
-    connections: AcceptedConnections, wanted: Observation, request: Request, wire: Wire
-) -> tuple[Attempt, ...]:
-    """Return the attempt of a request on the connection of the accepted client, else the tries on its own."""
-    made = connections.further.get(wanted)
-    return (made,) if made else wire.attempt(request)[0]
 
 
 @fact(connections=1)
@@ -223,13 +201,10 @@ _OVER_HTTP1 = Request(
 )
 
 
-@fact(connections=1, shared_request=lambda _: _OVER_HTTP1)
-def grpc_over_http1(
-    here: Listener, presented: PresentedClient, connections: AcceptedConnections, wire: Wire
-) -> GRPCOverHTTP1:
+@fact(connections=1)
+def grpc_over_http1(here: Listener, presented: PresentedClient, wire: Wire) -> GRPCOverHTTP1:
     """Send a gRPC call over HTTP/1.1."""
-    request = replace(_OVER_HTTP1, identity=presented.identity)
-    return GRPCOverHTTP1(tries=on_its_connection(connections, (GRPCOverHTTP1, None), request, wire))
+    return GRPCOverHTTP1(tries=wire.attempt(replace(_OVER_HTTP1, identity=presented.identity))[0])
 
 
 @fact(connections=1)

@@ -23,14 +23,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UsageError
-from pytest_etcdtls.facts.access import AcceptedConnections, PresentedClient, ServedClient
-from pytest_etcdtls.facts.api import on_its_connection
+from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import Tried
 from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.pki.go_verify import names_host
-from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
@@ -188,15 +187,11 @@ DENIED = frozenset({3, 7, 16})
 Unauthenticated (``google.golang.org/grpc/codes``)."""
 
 
-@fact(
-    connections=lambda planned: 1 if planned.target.user is None else 2,
-    shared_request=lambda _: _range_request(NO_CERTIFICATE, {}),
-)
+@fact(connections=lambda planned: 1 if planned.target.user is None else 2)
 def range_answer(
     here: Listener,
     target: Target,
     presented: PresentedClient,
-    connections: AcceptedConnections,
     token: Lazy[UserToken],
     leaf: Lazy[TrustedLeaf],
     wire: Wire,
@@ -204,8 +199,7 @@ def range_answer(
     """Count one key, again as the user where etcd requires one."""
     if Protocol.GRPC not in presented.candidate.served_protocols:
         raise NotApplicableError(f"{here.url} does not serve gRPC to the good client")
-    request = _range_request(presented.identity, {})
-    tries = on_its_connection(connections, (RangeAnswer, None), request, wire)
+    tries = wire.attempt(_range_request(presented.identity, {}))[0]
     answer = _answer(tries)
     if target.user is None or answer.status not in DENIED:
         return answer

@@ -53,7 +53,6 @@ from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.role import Protocol, Side, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
-from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import printable
 
 
@@ -269,11 +268,7 @@ def match_log(
     endpoints = _endpoints(target, source)
     listeners = {listener.url for listener in target.listeners}
     # An address that is no listener may be this member's.
-    connections = [
-        one
-        for one in recording.connections
-        if (one.url in endpoints or one.url not in listeners) and not is_reused(one)
-    ]
+    connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
     slack = CLOCKS_APART if target.origin == "live" else timedelta()
     clock = compare_clocks(connections, (new or log).rejections, slack)
     version = go_version or log.startup.go_version

@@ -31,7 +31,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum, auto
 from types import MappingProxyType
@@ -55,19 +55,6 @@ Observation = tuple[type[Any], str | None]
 
 ListenerObservation = tuple[Listener | None, type[Any], str | None]
 """A listener, ``None`` for the whole target; the type of a fact of it; its key."""
-
-
-class SharedAttempts(Struct, frozen=True):
-    """The attempts of requests that may share a connection.
-
-    Attributes:
-        tries: of the first request, as :meth:`Wire.attempt` returns them.
-        further: the attempts of all others on the same connection; empty if its course was unusual, so that
-            each needs a connection of its own.
-    """
-
-    tries: tuple[Attempt, ...]
-    further: tuple[Attempt, ...] = ()
 
 
 class Work(typing.Protocol):
@@ -103,22 +90,6 @@ class Wire(typing.Protocol):
             InconclusiveError: if the cap on connections would be exceeded.
             NotVerifiedError: if the listener stopped answering, or is a discovered one whose server has not
                 proved who it is.
-        """
-        ...
-
-    def attempt_shared(self, *sequences: Sequence[Request]) -> list[SharedAttempts]:
-        """Make a connection for each sequence of requests, concurrently, and return the attempts.
-
-        Raises:
-            InconclusiveError, NotVerifiedError: as for :meth:`attempt`.
-        """
-        ...
-
-    def shared_requests(self) -> Mapping[Observation, Request]:
-        """Return the requests that can be sent on the connection of an accepted client, by observation.
-
-        They are those of the observations of this listener that the run needs: see
-        :attr:`Fact.shared_request`.
         """
         ...
 
@@ -433,12 +404,6 @@ _GIVEN: Mapping[Any, _Reader] = {
 Keyed = Literal["none", "optional", "needed"]
 """Whether there are several facts of a type, and whether a key is needed."""
 
-SharedRequest = Callable[[Planned], Request | None]
-
-
-def _not_shared(_planned: Planned) -> Request | None:
-    return None
-
 
 class Fact:
     """A type of fact, and the function that gets it.
@@ -454,8 +419,6 @@ class Fact:
         reported: reports may show the fact; false if it holds keys or tokens, or has another form there.
         before_proof: it may connect to a discovered listener whose server has not proved who it is. Its
             requests hold no credential.
-        shared_request: returns the request of the fact if it can be sent on the connection on which the
-            listener accepted the client; else ``None``.
     """
 
     def __init__(
@@ -463,7 +426,6 @@ class Fact:
         function: Callable[..., Any],
         connections: Callable[[Planned], int] | int | None,
         elsewhere: Callable[[Target], int] | None,
-        shared_request: SharedRequest,
         *,
         reported: bool,
         before_proof: bool,
@@ -476,7 +438,6 @@ class Fact:
         self.elsewhere = elsewhere
         self.reported = reported
         self.before_proof = before_proof
-        self.shared_request = shared_request
 
     @property
     def module(self) -> str:
@@ -559,7 +520,6 @@ def fact(
     elsewhere: Callable[[Target], int] | None = ...,
     reported: bool = ...,
     before_proof: bool = ...,
-    shared_request: SharedRequest = ...,
 ) -> Callable[[F], F]: ...
 def fact(
     function: F | None = None,
@@ -569,7 +529,6 @@ def fact(
     elsewhere: Callable[[Target], int] | None = None,
     reported: bool = True,
     before_proof: bool = False,
-    shared_request: SharedRequest = _not_shared,
 ) -> F | Callable[[F], F]:
     """Register the function that makes a fact, the type that it returns.
 
@@ -579,7 +538,6 @@ def fact(
         elsewhere: how many connections to addresses that are no listeners of the target.
         reported: the fact may be in the report: it holds neither keys nor tokens.
         before_proof: it may connect to a discovered listener whose server has not proved who it is.
-        shared_request: returns the request that can share the connection of the accepted client.
 
     Raises:
         RegistrationError: if the type has a function already.
@@ -590,7 +548,6 @@ def fact(
             function,
             connections,
             elsewhere,
-            shared_request,
             reported=reported,
             before_proof=before_proof,
         )

@@ -24,7 +24,7 @@ from pytest_etcdtls.errors import (
     UnreadableJSONError,
     escaped,
 )
-from pytest_etcdtls.facts.access import AcceptedConnections, PresentedClient, ServedClient
+from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import TLSContact
@@ -280,22 +280,16 @@ def _listing_cost(planned: Planned) -> int:
     return int(listener.role is Role.CLIENT)
 
 
-def _shared_request(planned: Planned) -> Request | None:
-    by_grpc = planned.listener is not None and planned.listener.role is Role.CLIENT and planned.key is None
-    return _BY_GRPC if by_grpc else None
-
-
 def _from_members(planned: Planned) -> tuple[str, ...]:
     return ("/members",) if planned.listener and planned.listener.role is Role.PEER else ()
 
 
-@fact(connections=_listing_cost, shared_request=_shared_request)
+@fact(connections=_listing_cost)
 def member_listing(
     here: Listener,
     key: str | None,
     by_peer: Lazy[Annotated[ClientExchange, _from_members]],
     presented: Lazy[PresentedClient],
-    accepted: Lazy[AcceptedConnections],
     wire: Wire,
 ) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
@@ -313,8 +307,7 @@ def member_listing(
             raise NotVerifiedError(
                 f"{here.url} does not answer the good client by {_API_NAMES[request.protocol]}"
             )
-        made = accepted.get().further.get((MemberListing, key))
-        attempt = made or wire.attempt(replace(request, identity=client.identity))[0][-1]
+        attempt = wire.attempt(replace(request, identity=client.identity))[0][-1]
     call = f"{here.url}{_GATEWAY_LIST}" if key == BY_GATEWAY else f"{here.url}: MemberList"
     response = attempt.response
     if response is None:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
-from pytest_etcdtls.report.model import Report, connected, tool, version_of
+from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     WORST_FIRST,
     SeenCertificate,
@@ -94,7 +94,7 @@ def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
-    made.globals |= {"connected": connected, "version_of": version_of}
+    made.globals |= {"version_of": version_of}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)

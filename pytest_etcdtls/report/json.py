@@ -300,5 +300,4 @@ def _connection(attempt: Connection) -> ConnectionEntry:
         outcome=attempt.ending.value,
         alert=attempt.alert,
         milliseconds=round(attempt.milliseconds, 3),
-        reused=attempt.reused,
     )

@@ -32,7 +32,6 @@ from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.tls.hello import is_reused
 from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -153,11 +152,6 @@ def served_chain(recording: Recording, label: str) -> ServedChain | None:
     return recording.known(ServedChain, label=label)
 
 
-def connected(recording: Recording) -> int:
-    """Return the number of connections, each counted once."""
-    return sum(not is_reused(connection) for connection in recording.connections)
-
-
 def version_of(recording: Recording) -> str | None:
     """Return the version known before the run, else that of the first listener that answered ``/version``."""
     return next(iter(versions_of(recording)), None)
@@ -236,7 +230,7 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     @property
     def connections(self) -> int:
         """The number of connections made."""
-        return sum(map(connected, self.seen))
+        return sum(len(seen.connections) for seen in self.seen)
 
 
 def tool() -> Tool:

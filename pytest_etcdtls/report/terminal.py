@@ -50,7 +50,7 @@ from pytest_etcdtls.report.text import (
 )
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.hello import Connection, is_reused, is_served
+from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
 from pytest_etcdtls.waivers import Review, Waiver
 
@@ -327,7 +327,7 @@ def _rejected(group: RejectedOthers) -> str:
 
 
 def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
-    ended = [one for one in connections if one.local_address and not (is_served(one) or is_reused(one))]
+    ended = [one for one in connections if one.local_address and not is_served(one)]
     if not ended:
         return
     hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})

@@ -206,7 +206,6 @@ class Attempt(Struct, frozen=True, kw_only=True):
         resumed: the handshake finished without the server's certificate: a session was resumed.
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
-        reused: the request was sent on the connection of an earlier attempt.
         first_bytes: the first application data, at most 64 octets; :attr:`first_text` shows them.
         key_proved: the server proved that it holds the key of its certificate, by a signature over the
             handshake or by finishing it.
@@ -240,7 +239,6 @@ class Attempt(Struct, frozen=True, kw_only=True):
     resumed: bool = False
     ticket: bool = False
     renegotiated: bool = False
-    reused: bool = False
     key_proved: bool = False
     first_bytes: bytes = b""
     response: Response | None = None
@@ -340,10 +338,6 @@ class SessionSlot:
         if self._secret and suite is not None:
             self.tickets = read_tickets(received, self._secret, suite)
         self._secret, self._watching = b"", False
-
-    def forget(self) -> None:
-        """Drop the session, which may not be resumable after data that was received later."""
-        self.session, self.tickets, self._connection = None, (), None
 
     def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
         label, _, rest = line.partition(b" ")

@@ -29,13 +29,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import httpcore
 from msgspec import Struct
-from msgspec.structs import replace
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.declared.declaration import authority
@@ -53,7 +52,7 @@ from pytest_etcdtls.tls.attempt import (
     StreamEnd,
     alert_text,
 )
-from pytest_etcdtls.tls.http import Http1, Http2, begin_http
+from pytest_etcdtls.tls.http import make_request
 from pytest_etcdtls.untrusted import printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
@@ -91,11 +90,6 @@ _ALPN: dict[Protocol, tuple[str, ...]] = {
     Protocol.HTTP2: ("h2",),
     Protocol.GRPC: ("h2",),
 }
-
-_ABOUT_THE_CONNECTION = frozenset({400, 408, 421, 425, 429})
-"""Status codes with which a server may answer for the connection and not for the request (RFC 9110)."""
-_CLOSE_SECONDS = 0.05
-"""Seconds for which anything behind the last response, or the server's close, is waited for."""
 
 _ANOTHER = "another certificate than before is served; nothing was sent"
 _VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
@@ -472,13 +466,6 @@ class WireStream(httpcore.NetworkStream):
                 self._flush()
         self._socket.close()
 
-    def begin_request(self, deadline: float) -> None:
-        """Begin another request on the connection, with a new trace that keeps the facts of the handshake."""
-        self._deadline = deadline
-        self.trace = replace(
-            self.trace, phase=Phase.REQUEST, first_bytes=b"", stream_end=StreamEnd.OPEN, detail=""
-        )
-
     # -- reading on --------------------------------------------------------------------------
 
     def read_to_the_end(self) -> None:
@@ -596,94 +583,25 @@ def _reason(error: SSL.Error) -> str:
 
 def make_attempt(listener: Listener, request: Request, timeout: float) -> Attempt:
     """Make one connection to the listener, for at most this many seconds, and return the attempt."""
-    return make_attempts(listener, (request,), timeout).first
-
-
-class Conversation(Struct, frozen=True):
-    """The attempts of requests on one connection.
-
-    Attributes:
-        first: the attempt of the first request, as without the others.
-        further: those of the requests after it, as far as they were made.
-        trusted: every request was made, and the connection took the course that HTTP prescribes; if not,
-            ``further`` must not be judged.
-    """
-
-    first: Attempt
-    further: tuple[Attempt, ...] = ()
-    trusted: bool = False
-
-
-def make_attempts(
-    listener: Listener,
-    requests: Sequence[Request],
-    timeout: float,
-    goes_on: Callable[[], bool] = lambda: True,
-) -> Conversation:
-    """Make one connection to the listener, send one request after the other on it, and return the attempts.
-
-    Args:
-        listener: where to.
-        requests: what to do. Those after the first are of its identity and version, and name nothing that
-            concerns the connection.
-        timeout: seconds for each request, of the first for the connection as well.
-        goes_on: returns whether another request may be sent.
-    """
-    request, *others = requests
     started_at, started = datetime.now(UTC), time.monotonic()
     trace = Trace()
     alpn = request.alpn if request.alpn is not None else _ALPN[request.protocol]
     stream: WireStream | None = None
     response: Response | None = None
-    http: Http1 | Http2 | None = None
-    further: list[Attempt] = []
-    trusted = False
     try:
         try:
             stream = WireStream(dial(listener, started + timeout), started + timeout, trace)
         except DialError as error:
             trace.end(error.stream_end, str(error))
         else:
-            http = begin_http(stream, listener, request.protocol, len(requests))
-            response = _converse(stream, listener, request, alpn, http)
+            response = _converse(stream, listener, request, alpn)
             if request.keep is not None and stream.tls is not None and trace.handshake_done:
                 request.keep.fill(stream.tls, bytes(stream.received or b""))
                 stream.received = None
-        first = _attempt(listener, request, alpn, stream, trace, response, started_at, started)
-        if others and stream is not None and http is not None and response is not None:
-            further, trusted = _further_attempts(stream, listener, others, http, first, timeout, goes_on)
+        return _attempt(listener, request, alpn, stream, trace, response, started_at, started)
     finally:
         if stream is not None:
             stream.close()
-    return Conversation(first, tuple(further), trusted)
-
-
-def _further_attempts(
-    stream: WireStream,
-    listener: Listener,
-    requests: Sequence[Request],
-    http: Http1 | Http2,
-    first: Attempt,
-    timeout: float,
-    goes_on: Callable[[], bool],
-) -> tuple[list[Attempt], bool]:
-    """Make the other requests of a connection, as long as nothing is unusual; return whether nothing was."""
-    made: list[Attempt] = []
-    response = first.response
-    for request in requests:
-        if not http.ready or not goes_on():
-            return made, False
-        started_at, started = datetime.now(UTC), time.monotonic()
-        stream.begin_request(started + timeout)
-        response = _exchange(stream, request, http)
-        attempt = _attempt(
-            listener, request, first.offered_alpn, stream, stream.trace, response, started_at, started
-        )
-        made.append(replace(attempt, reused=True))
-        if response is None or response.status in _ABOUT_THE_CONNECTION or response.status >= 500:
-            return made, False
-    stream.begin_request(time.monotonic() + _CLOSE_SECONDS)
-    return made, response is not None and http.ended_well(response)
 
 
 def _attempt(
@@ -730,7 +648,6 @@ def _converse(
     listener: Listener,
     request: Request,
     alpn: tuple[str, ...],
-    http: Http1 | Http2,
 ) -> Response | None:
     if not request.plaintext:
         if not _shake_hands(stream, listener, request, alpn):
@@ -740,14 +657,10 @@ def _converse(
             if leaf is None or request.only_to != _der(leaf):
                 stream.trace.end(StreamEnd.FAILED, _ANOTHER)
                 return None
-    return _exchange(stream, request, http)
-
-
-def _exchange(stream: WireStream, request: Request, http: Http1 | Http2) -> Response | None:
     stream.trace.phase = Phase.REQUEST
     response = None
     try:
-        response = http.make(request)
+        response = make_request(stream, listener, request)
     except (
         httpcore.NetworkError,
         httpcore.ProtocolError,

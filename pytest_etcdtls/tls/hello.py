@@ -211,11 +211,6 @@ def is_served(connection: Connection) -> bool:
     return isinstance(connection, Attempt) and connection.ending is Ending.SERVED
 
 
-def is_reused(connection: Connection) -> bool:
-    """Return whether it is a further request on a connection that was made before."""
-    return isinstance(connection, Attempt) and connection.reused
-
-
 def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
     """Send a ClientHello on a connection of its own and return the reply within that many seconds."""
     record = client_hello(hello, sni(listener.host))

@@ -1,11 +1,7 @@
 """One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them.
 
-The libraries for one connection are used, h11 for HTTP/1.1 and h2 for HTTP/2, as httpx and httpcore cannot
-carry the requests of this package on a stream that exists:
-
-- httpcore drops the trailers of HTTP/2, which have the status of a gRPC call.
-- It does not tell whether bytes follow a response, which may be the answer to an earlier request. So several
-  requests on one connection cannot be judged.
+The libraries for one connection are used, h11 for HTTP/1.1 and h2 for HTTP/2, since httpcore, and so httpx,
+drops the trailers of HTTP/2, which have the status of a gRPC call.
 
 httpx builds the requests: it checks headers and encodes the path.
 
@@ -155,55 +151,47 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     raise ValueError("a varint is cut short or too long")
 
 
-class Http2:
-    """Requests over HTTP/2, also unary gRPC calls, one after the other on a stream.
+def make_request(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
+    """Send a request on a stream that is connected, TLS included, and return the response.
+
+    Bodies are as they were sent, cut at 64 KiB.
+
+    Raises:
+        httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
+            parsed; the trace of the stream decides how the attempt ended.
+        ValueError: the same, for a value that a library does not expect.
+    """
+    if request.protocol in (Protocol.HTTP2, Protocol.GRPC):
+        return over_http2(stream, listener, request)
+    try:
+        return _over_http1(stream, listener, request)
+    except h11.RemoteProtocolError as error:
+        raise httpcore.RemoteProtocolError(str(error)) from error
+    except h11.LocalProtocolError as error:
+        raise httpcore.LocalProtocolError(str(error)) from error
+
+
+def over_http2(
+    stream: httpcore.NetworkStream, listener: Listener, request: Request, *, limit: int = BODY_LIMIT
+) -> Response:
+    """Send a request over HTTP/2, or make a unary gRPC call; return headers with trailers, and the body.
 
     Args:
         stream: connected, TLS included.
         listener: that is connected to.
-        limit: of a response body, in octets.
+        request: the request.
+        limit: of the body, in octets.
 
-    Attributes:
-        ready: the last response is complete, and the connection can take another request.
+    Raises:
+        httpcore.NetworkError, httpcore.TimeoutException: from the stream.
+        httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the stream without a
+            response.
     """
-
-    def __init__(
-        self, stream: httpcore.NetworkStream, listener: Listener, *, limit: int = BODY_LIMIT
-    ) -> None:
-        self._stream = stream
-        self._listener = listener
-        self._limit = limit
-        self._http: H2Connection | None = None
-        self.ready = False
-
-    def make(self, request: Request) -> Response:
-        """Send the request and return the response: headers with trailers, the body cut at the limit.
-
-        Raises:
-            httpcore.NetworkError, httpcore.TimeoutException: from the stream.
-            httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the stream without a
-                response.
-        """
-        self.ready = False
-        answer = _Answer(self._limit)
-        try:
-            self._make(answer, request)
-        except ProtocolError as error:
-            raise httpcore.RemoteProtocolError(f"no HTTP/2: {error}") from error
-        self.ready = answer.ended
-        return answer.response()
-
-    def ended_well(self, _last: Response) -> bool:
-        """Return whether the last response is complete; each request has the number of its stream."""
-        return self.ready
-
-    def _make(self, answer: _Answer, request: Request) -> None:
-        http, stream, head = self._http, self._stream, b""
-        if http is None:
-            self._http = http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
-            http.initiate_connection()
-        identifier = http.get_next_available_stream_id()
-        headers, data = self._built(request)
+    answer, http = _Answer(limit), H2Connection(H2Configuration(client_side=True, header_encoding=None))
+    try:
+        http.initiate_connection()
+        identifier, head = http.get_next_available_stream_id(), b""
+        headers, data = _built(listener, request)
         http.send_headers(identifier, headers, end_stream=not data)
         if data:
             http.send_data(identifier, data, end_stream=True)
@@ -212,8 +200,7 @@ class Http2:
             data = stream.read(_CHUNK)
             if not data:
                 raise httpcore.RemoteProtocolError("the connection ended before the answer was complete")
-            if identifier == 1:
-                head += data[: 3 - len(head)]
+            head += data[: 3 - len(head)]
             # h2 waits for the whole of a frame before it refuses its length, and "HTT" is one of 4.7 MB.
             if len(head) == 3 and int.from_bytes(head, "big") > _LONGEST_FRAME:
                 raise httpcore.RemoteProtocolError(
@@ -223,22 +210,27 @@ class Http2:
                 if getattr(event, "stream_id", None) in (None, identifier):
                     answer.take(event, http)
             stream.write(http.data_to_send())
+    except ProtocolError as error:
+        raise httpcore.RemoteProtocolError(f"no HTTP/2: {error}") from error
+    return answer.response()
 
-    def _built(self, request: Request) -> tuple[Sequence[tuple[str, str] | tuple[bytes, bytes]], bytes]:
-        """Return the headers and the data of a request; of a gRPC call, its message with the prefix."""
-        listener = self._listener
-        pseudo = [(":scheme", listener.scheme), (":authority", listener.authority)]
-        if request.protocol is Protocol.GRPC:
-            message = request.body or b""
-            pseudo += [(":method", "POST"), (":path", request.path)]
-            fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
-            headers = [*pseudo, *{**fixed, **request.headers}.items()]
-            return headers, b"\0" + len(message).to_bytes(4, "big") + message
-        built = _build(listener, request)
-        pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
-        left_out = (b"host", b"transfer-encoding")
-        others = [(name.lower(), value) for name, value in built.headers.raw if name.lower() not in left_out]
-        return [*pseudo, *others], built.read()
+
+def _built(
+    listener: Listener, request: Request
+) -> tuple[Sequence[tuple[str, str] | tuple[bytes, bytes]], bytes]:
+    """Return the headers and the data of a request; of a gRPC call, its message with the prefix."""
+    pseudo = [(":scheme", listener.scheme), (":authority", listener.authority)]
+    if request.protocol is Protocol.GRPC:
+        message = request.body or b""
+        pseudo += [(":method", "POST"), (":path", request.path)]
+        fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
+        headers = [*pseudo, *{**fixed, **request.headers}.items()]
+        return headers, b"\0" + len(message).to_bytes(4, "big") + message
+    built = _build(listener, request)
+    pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
+    left_out = (b"host", b"transfer-encoding")
+    others = [(name.lower(), value) for name, value in built.headers.raw if name.lower() not in left_out]
+    return [*pseudo, *others], built.read()
 
 
 class _Answer:
@@ -249,8 +241,6 @@ class _Answer:
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self.complete = False
-        self.ended = False
-        """The server ended the stream itself, after the whole response."""
 
     def take(self, event: Event, http: H2Connection) -> None:
         match event:
@@ -261,7 +251,6 @@ class _Answer:
                 self.complete = len(self._body) >= self._limit
                 http.acknowledge_received_data(length or 0, identifier or 0)
             case StreamEnded():
-                self.ended = not self.complete
                 self.complete = True
             case StreamReset(error_code=code) | ConnectionTerminated(error_code=code):
                 self._end(code)
@@ -270,7 +259,7 @@ class _Answer:
         # grpc-go resets a stream with NO_ERROR after a complete response if it has not read the request.
         if code != ErrorCodes.NO_ERROR or ":status" not in self._headers:
             raise httpcore.RemoteProtocolError(f"the server ended the HTTP/2 stream with error {code}")
-        self.complete, self.ended = True, False
+        self.complete = True
 
     def response(self) -> Response:
         """Return the response.
@@ -298,102 +287,39 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-class Http1:
-    """Requests over HTTP/1.1 one after the other on a stream, as long as the server keeps the connection.
-
-    Args:
-        stream: connected, TLS included.
-        listener: that is connected to.
-        requests: number of them. The last asks the server to close the connection.
-
-    Attributes:
-        ready: the last response is complete, no data follows it, and neither side closes.
-    """
-
-    def __init__(self, stream: httpcore.NetworkStream, listener: Listener, requests: int) -> None:
-        self._stream = stream
-        self._listener = listener
-        self._left = requests
-        self._http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
-        self.ready = False
-
-    def make(self, request: Request) -> Response:
-        """Send the request and return the response, its body as it was sent, cut at 64 KiB.
-
-        Raises:
-            httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
-                parsed; the trace of the stream decides how the attempt ended.
-            ValueError: the same, for a value that a library does not expect.
-        """
-        self.ready = False
-        try:
-            response = self._make(request)
-            http = self._http
-            if http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]:
-                http.start_next_cycle()
-                self.ready = True
-        except h11.RemoteProtocolError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from error
-        except h11.LocalProtocolError as error:
-            raise httpcore.LocalProtocolError(str(error)) from error
-        return response
-
-    def ended_well(self, last: Response) -> bool:
-        """Return whether nothing comes behind the last response, which announces that the server closes.
-
-        A server that is out of step, with a response too many before, announces it one response later.
-        """
-        if self._http.trailing_data[0] or last.headers.get("connection", "").lower() != "close":
-            return False
-        try:
-            return not self._stream.read(_CHUNK)
-        except httpcore.TimeoutException:
-            # NOTE: etcd's peer port often closes after 5 seconds only, when its own read ends.
-            return True
-        except httpcore.NetworkError:
-            return False
-
-    def _make(self, request: Request) -> Response:
-        self._left -= 1
-        built, http = _build(self._listener, request), self._http
-        headers = [*built.headers.raw, *([] if self._left else [(b"Connection", b"close")])]
-        sent = http.send(h11.Request(method=built.method, target=built.url.raw_path, headers=headers))
-        sent = (sent or b"") + (http.send(h11.Data(data=built.read())) or b"")
-        # A server may answer before it has read the request, and close.
-        with contextlib.suppress(httpcore.WriteError):
-            self._stream.write(sent + (http.send(h11.EndOfMessage()) or b""))
-        head: h11.Response | h11.InformationalResponse | None = None
-        # Not decoded: a few octets with nested content encodings become gigabytes.
-        body = bytearray()
-        while len(body) < BODY_LIMIT or self._left:
-            event = self._next_event()
-            if isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
-                break
-            if isinstance(event, h11.Data):
-                body += event.data[: BODY_LIMIT - len(body)]
-            elif isinstance(event, h11.Response) or event.status_code == _SWITCHING_PROTOCOLS:
-                head = event
-        if head is None:
-            raise httpcore.RemoteProtocolError("the response has no head")
-        bounded = _bounded(httpx.Headers(head.headers.raw_items()).items())
-        return Response(status=head.status_code, headers=bounded, body=bytes(body))
-
-    def _next_event(self) -> Any:  # noqa: ANN401 - of h11's many
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            data = self._stream.read(_CHUNK)
-            if not data and self._http.their_state is h11.SEND_RESPONSE:
-                raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
-            self._http.receive_data(data)
-        return event
+def _over_http1(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
+    built = _build(listener, request)
+    http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
+    headers = [*built.headers.raw, (b"Connection", b"close")]
+    sent = http.send(h11.Request(method=built.method, target=built.url.raw_path, headers=headers))
+    sent = (sent or b"") + (http.send(h11.Data(data=built.read())) or b"")
+    # A server may answer before it has read the request, and close.
+    with contextlib.suppress(httpcore.WriteError):
+        stream.write(sent + (http.send(h11.EndOfMessage()) or b""))
+    head: h11.Response | h11.InformationalResponse | None = None
+    # Not decoded: a few octets with nested content encodings become gigabytes.
+    body = bytearray()
+    while len(body) < BODY_LIMIT:
+        event = _next_event(http, stream)
+        if isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
+            break
+        if isinstance(event, h11.Data):
+            body += event.data[: BODY_LIMIT - len(body)]
+        elif isinstance(event, h11.Response) or event.status_code == _SWITCHING_PROTOCOLS:
+            head = event
+    if head is None:
+        raise httpcore.RemoteProtocolError("the response has no head")
+    bounded = _bounded(httpx.Headers(head.headers.raw_items()).items())
+    return Response(status=head.status_code, headers=bounded, body=bytes(body))
 
 
-def begin_http(
-    stream: httpcore.NetworkStream, listener: Listener, protocol: Protocol, requests: int = 1
-) -> Http1 | Http2:
-    """Return what makes requests of that protocol on a stream; the number of them is at most ``requests``."""
-    if protocol in (Protocol.HTTP2, Protocol.GRPC):
-        return Http2(stream, listener)
-    return Http1(stream, listener, requests)
+def _next_event(http: h11.Connection, stream: httpcore.NetworkStream) -> Any:  # noqa: ANN401 - of h11's many
+    while (event := http.next_event()) is h11.NEED_DATA:
+        data = stream.read(_CHUNK)
+        if not data and http.their_state is h11.SEND_RESPONSE:
+            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+        http.receive_data(data)
+    return event
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:

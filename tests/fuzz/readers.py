@@ -85,7 +85,7 @@ class _Script(httpcore.NetworkStream):
 
 def _sent(protocol: Protocol) -> Read:
     request = Request(purpose="fuzz", protocol=protocol, path="/version")
-    return lambda data: http.begin_http(_Script(data), _LISTENER, request.protocol).make(request)
+    return lambda data: http.make_request(_Script(data), _LISTENER, request)
 
 
 def _certificate(data: bytes) -> None:

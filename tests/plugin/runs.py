@@ -82,7 +82,7 @@ class Ran:
 
     @property
     def connections(self) -> int:
-        return sum(not one["reused"] for one in self.report["connections"])
+        return len(self.report["connections"])
 
     def result_of(self, check: str, listener: str | None = None) -> dict[str, Any]:
         """Return the only result of a check (on that listener)."""

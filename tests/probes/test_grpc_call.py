@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Request
-from pytest_etcdtls.tls.http import Http2, encode, fields
+from pytest_etcdtls.tls.http import encode, fields, over_http2
 
 REQUEST = Request(
     purpose="range",
@@ -56,55 +56,17 @@ def _whole(http: H2Connection) -> None:
 
 def test_headers_and_trailers_together() -> None:
     wire = Wire(_whole)
-    response = Http2(wire, LISTENER).make(REQUEST)
+    response = over_http2(wire, LISTENER, REQUEST)
     assert (response.status, response.body) == (200, b"\0\0\0\0\2\x08\x01")
     assert response.headers["grpc-status"] == "0"
     assert (wire.request[":path"], wire.request["token"]) == ("/etcdserverpb.KV/Range", "t")
-
-
-def test_calls_one_after_the_other() -> None:
-    def second(http: H2Connection) -> None:
-        http.send_headers(3, [*OK, ("grpc-status", "7")], end_stream=True)
-
-    wire = Wire(_whole)
-    calls = Http2(wire, LISTENER)
-    assert calls.make(REQUEST).headers["grpc-status"] == "0"
-    assert calls.ready
-    wire.peer = second
-    assert calls.make(REQUEST).headers["grpc-status"] == "7"
-    assert calls.ready
-
-
-def _of_the_first(http: H2Connection) -> None:
-    http.close_connection(last_stream_id=1)
-
-
-@pytest.mark.parametrize("second", [_of_the_first, lambda http: http.data_to_send()])
-def test_a_second_call_that_gets_no_answer_leaves_the_connection_unusable(second: Peer) -> None:
-    wire = Wire(_whole)
-    calls = Http2(wire, LISTENER)
-    calls.make(REQUEST)
-    wire.peer = second
-    with pytest.raises(httpcore.RemoteProtocolError):
-        calls.make(REQUEST)
-    assert not calls.ready
-
-
-def test_a_call_whose_body_is_cut_is_the_last() -> None:
-    def peer(http: H2Connection) -> None:
-        http.send_headers(1, OK)
-        http.send_data(1, b"x" * 4096, end_stream=True)
-
-    calls = Http2(Wire(peer), LISTENER, limit=100)
-    calls.make(REQUEST)
-    assert not calls.ready
 
 
 def test_trailers_only() -> None:
     def peer(http: H2Connection) -> None:
         http.send_headers(1, [*OK, ("grpc-status", "7"), ("grpc-message", "denied")], end_stream=True)
 
-    response = Http2(Wire(peer), LISTENER).make(REQUEST)
+    response = over_http2(Wire(peer), LISTENER, REQUEST)
     assert (response.headers["grpc-status"], response.headers["grpc-message"]) == ("7", "denied")
     assert response.body == b""
 
@@ -114,7 +76,7 @@ def test_a_long_body_is_cut() -> None:
         http.send_headers(1, OK)
         http.send_data(1, b"x" * 4096)
 
-    assert Http2(Wire(peer), LISTENER, limit=100).make(REQUEST).body == b"x" * 100
+    assert over_http2(Wire(peer), LISTENER, REQUEST, limit=100).body == b"x" * 100
 
 
 def _reset(http: H2Connection) -> None:
@@ -132,7 +94,7 @@ def _says_nothing(http: H2Connection) -> None:
 @pytest.mark.parametrize("peer", [_reset, _goes_away, _says_nothing])
 def test_no_answer(peer: Peer) -> None:
     with pytest.raises(httpcore.RemoteProtocolError):
-        Http2(Wire(peer), LISTENER).make(REQUEST)
+        over_http2(Wire(peer), LISTENER, REQUEST)
 
 
 def test_a_server_that_answers_http1() -> None:
@@ -146,7 +108,7 @@ def test_a_server_that_answers_http1() -> None:
 
     reads: list[int] = []
     with pytest.raises(httpcore.RemoteProtocolError, match="no HTTP/2"):
-        Http2(Http1(), LISTENER).make(REQUEST)
+        over_http2(Http1(), LISTENER, REQUEST)
     # A server that keeps the connection open is not waited for.
     assert len(reads) == 2
 

@@ -190,7 +190,7 @@ def _of_report(document: Mapping[str, Any]) -> Values:
 
 _COUNTED = {"results", "connections", "observations"}
 _OF_RUN = {"tool", "started_at", "seconds"}
-_OF_CONNECTION = ("url", "purpose", "identity", "tls", "alpn", "outcome", "alert", "reused")
+_OF_CONNECTION = ("url", "purpose", "identity", "tls", "alpn", "outcome", "alert")
 
 
 def _counted(entries: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> Values:
