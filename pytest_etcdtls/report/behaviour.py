@@ -121,7 +121,7 @@ def _identities(facts: Sequence[object]) -> Iterator[str]:
     tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cases]
     served = [fact.identity for fact in tried if fact.cases.accepted]
     refused = [fact.identity for fact in tried if fact.cases.endings <= {Ending.REFUSED, Ending.CLOSED}]
-    clients = list(dict.fromkeys([*([accepted.identity] if accepted else []), *served]))
+    clients = list(dict.fromkeys([*([accepted.identity] if accepted else []), *sorted(served)]))
     if clients:
         yield f"accepts {', '.join(clients)}"
     if refused:

@@ -121,6 +121,8 @@ class ClusterVerdict(Struct, frozen=True, kw_only=True):
         if self.passes:
             return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
         why = self.silent or (self.problems[0] if self.problems else "")
+        if why.startswith(self.verdict.partition(": ")[2]):
+            return f"{self.kind}: {why}"
         return self.verdict if not why or why in self.verdict else f"{self.verdict}: {why}"
 
     @property

@@ -460,15 +460,16 @@ def _row(report: Report, seen: Recording, listener: Listener, width: int) -> Ite
         yield from wrapped(text, width, "    ")
     served = served_chain(seen, listener.label)
     if served is not None:
-        name = _served_file(report, seen, listener)
         leaf = served.leaf
-        until = leaf.not_valid_after_utc
-        yield from wrapped(
-            f"serves {name}{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 "
-            f"{fingerprint(leaf)[:_SHORT]}, until {until:%Y-%m-%d} ({days_left(leaf, report.started_at)})",
-            width,
-            "    ",
+        file = _served_file(report, seen, listener)
+        # The declared file is what is served: its fingerprint says nothing more.
+        of = (
+            f"{file}, {shown(leaf)} by {shown_name(leaf.issuer)}"
+            if file
+            else (f"{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 {fingerprint(leaf)[:_SHORT]}")
         )
+        until = f"{leaf.not_valid_after_utc:%Y-%m-%d} ({days_left(leaf, report.started_at)})"
+        yield from wrapped(f"serves {of}, until {until}", width, "    ")
 
 
 def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
@@ -483,7 +484,7 @@ def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
         return ""
     flag = "peer-cert-file" if listener.role == "peer" else "cert-file"
     setting = declared.declaration.settings.get(flag)
-    return f"{setting.value.rpartition('/')[2]}, " if setting else ""
+    return setting.value.rpartition("/")[2] if setting else ""
 
 
 def _faults(report: Report, width: int) -> Iterator[Line]:
@@ -494,16 +495,18 @@ def _faults(report: Report, width: int) -> Iterator[Line]:
         verb = "follows" if following == 1 else "follow"
         others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
         begin = f"{number}. "
-        lines = []
-        # What is wrong is never cut: the listeners are, and then the remedy.
+        lines: list[Line] = []
         for where in (some(fault.listeners, _NAMED), places(fault, report.seen)):
-            text = f"{first.check} ({first.severity}) on {where}: {first.message}{others}"
-            lines = list(_at_most(text, width, begin, _FAULT_LINES, "red"))
+            what = f"{first.check} ({first.severity}) on {where}: "
+            # What is wrong is said in full, before its first colon: the listeners are cut, and the remedy.
+            clause = len([*wrapped(f"{what}{first.message.partition(': ')[0]}: ...", width, begin)])
+            text = f"{what}{first.message}{others}"
+            lines = [*_at_most(text, width, begin, min(max(_LINES + 1, clause), _FAULT_LINES), "red")]
             if len(lines) <= _LINES:
                 break
         yield from lines
         if number <= _FAULTS and first.remediation:
-            left = max(1, 2 * _LINES - len(lines))
+            left = _LINES if len(lines) <= _LINES + 1 else 1
             yield from _at_most(first.remediation, width, f"{' ' * len(begin)}remedy: ", left)
 
 

@@ -616,9 +616,10 @@ def _activate_list(config: pytest.Config, invocation: Invocation) -> None:
     ordered = interruption is not None and not is_dry(config) and not is_distributed(config)
     config.pluginmanager.register(Contacting(judges, ordered=ordered), "etcdtls-contacting")
     if interruption is not None:
-        Waiting.register(config, run)
         _refuse_unusable(clusters, run, invocation.ids)
-        session = SuiteSession(config, invocation, ClusterLedger(clusters, run), interruption, text)
+        ledger = ClusterLedger(clusters, run)
+        Waiting.register(config, run, lambda: f"{len(ledger.verdicts)} of {len(judges)} clusters judged")
+        session = SuiteSession(config, invocation, ledger, interruption, text)
         config.pluginmanager.register(session, "etcdtls-session")
 
 

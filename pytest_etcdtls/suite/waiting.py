@@ -37,19 +37,21 @@ class Waiting:
     Args:
         config: pytest's configuration.
         run: the run.
+        everything: what is awaited while no item runs in this process; ``None`` for nothing.
     """
 
-    def __init__(self, config: pytest.Config, run: Run) -> None:
+    def __init__(self, config: pytest.Config, run: Run, everything: Callable[[], str] | None) -> None:
         self._config = config
         self._run = run
+        self._everything = everything
         self._awaited: list[Callable[[], str]] = []
         self._ended = threading.Event()
         self._output: LossyOutput | None = None
 
     @classmethod
-    def register(cls, config: pytest.Config, run: Run) -> None:
+    def register(cls, config: pytest.Config, run: Run, everything: Callable[[], str] | None = None) -> None:
         """Register the plugin."""
-        waiting = cls(config, run)
+        waiting = cls(config, run, everything)
         config.add_cleanup(waiting._end)
         config.pluginmanager.register(waiting, "etcdtls-waiting")
 
@@ -83,13 +85,14 @@ class Waiting:
         moves = writer.hasmarkup or os.environ.get("TERM", "dumb") != "dumb"
         shown_at = 0.0
         while not self._ended.wait(_LOOK):
-            now, awaited = time.monotonic(), next(iter(self._awaited[-1:]), None)
-            if awaited is None or now - max(output.written_at, shown_at) < _QUIET:
+            now = time.monotonic()
+            awaited = "".join(describe() for describe in self._awaited[-1:])
+            if not awaited or now - max(output.written_at, shown_at) < _QUIET:
                 continue
             shown_at = now
             made = self._run.connected
             count = f", {plural(made, 'connection')} so far" if made else ""
-            text = f"etcd TLS: {awaited()} ({now - output.written_at:.0f} s{count})"
+            text = f"etcd TLS: {awaited} ({now - output.written_at:.0f} s{count})"
             output.write_below(text[: writer.fullwidth - 1], moves=moves)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -99,11 +102,18 @@ class Waiting:
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Show that clusters of a list are contacted, or judged by workers of pytest-xdist."""
+        if self._everything is None:
+            return (yield)
+        with self._during(self._everything):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Show for what an item of the suite waits."""
-        if not item.nodeid.startswith(f"{ROOT}::"):
-            return (yield)
-        with self._during(lambda: self._run.awaited or f"judging {item.name}"):
+        is_ours = item.nodeid.startswith(f"{ROOT}::")
+        with self._during(lambda: self._run.awaited or f"judging {item.name}" if is_ours else ""):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

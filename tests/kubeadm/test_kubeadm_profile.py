@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from plugin.runs import Runner
 
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Given, found
@@ -75,3 +76,25 @@ def test_a_manifest_with_two_cas_is_not_recognised_as_kubeadm(tmp_path: Path) ->
         )
     )
     assert not is_kubeadm(declared_member(read_declaration(path)))
+
+
+def test_a_run_says_which_profile_it_applies_and_its_notes(control_plane: Cluster, run: Runner) -> None:
+    node = control_plane.nodes[0]
+    options = (f"--etcd-config={node.manifest}", f"--etcd-pki-dir={node.root}")
+    ran = run(*options, f"--etcd-check={','.join(sorted(CHECKS))}", "--etcd-report=r.md")
+    said = " ".join(ran.out.split())
+    assert (
+        f"profile kubeadm, as {node.manifest} has kubeadm's layout; --etcd-profile=none applies none" in said
+    )
+    note = "a client's certificate on the peer port is accepted: a note by profile kubeadm, etcd-ca"
+    assert note in said.partition("notes of profiles")[2]
+    row = (
+        "accepts the client certificate (healthcheck-client) too: clients of its CA are accepted as peers, "
+        "one CA for both ports, as kubeadm makes it"
+    )
+    assert row in said.rpartition("live (live, etcd ")[2]
+    markdown = (run.directory / "r.md").read_text()
+    assert "### Notes of profiles" in markdown
+    assert row in markdown
+    named = run(*options, "--etcd-profile=kubeadm", "--etcd-check=listener", report=False)
+    assert "  profile kubeadm\n" in named.out
