@@ -176,7 +176,7 @@ $(VENV)-oldest/.oldest: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		pytest==8.2.0 pytest-xdist==3.6.1 pytest-randomly==3.16.0 pytest-rerunfailures==15.0 pytest-timeout==2.3.1 \
-		jsonschema markdown-it-py 'coverage[toml]'
+		jsonschema markdown-it-py prometheus-client 'coverage[toml]'
 	@touch $@
 
 # Dependency groups need pip 25.1.

@@ -346,8 +346,8 @@ _JUDGING = (
     Option(
         "--etcd-report",
         "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
-        ".md for a ticket or a job's summary, .sarif for code scanning. With --etcd-clusters: .jsonl (one "
-        "line for each cluster as it ends), .json and .html. Repeatable.",
+        ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus. With "
+        "--etcd-clusters: .jsonl (one line for each cluster as it ends), .json, .html and .prom. Repeatable.",
         "PATH",
         Kind.LIST,
     ),

@@ -18,7 +18,13 @@ from pytest_etcdtls.report.model import Report
 Render = Callable[[Report, list[str]], str]
 """Returns the text of a file, and appends to a list the parts that could not be written."""
 
-FORMATS: Mapping[str, str] = {".json": "json", ".html": "html", ".md": "markdown", ".sarif": "sarif"}
+FORMATS: Mapping[str, str] = {
+    ".json": "json",
+    ".html": "html",
+    ".md": "markdown",
+    ".sarif": "sarif",
+    ".prom": "openmetrics",
+}
 """The module of each format by suffix. Jinja2 is imported for a format that needs it only."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict, replace
 
@@ -20,6 +20,9 @@ from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, plural
 from pytest_etcdtls.report.text import utc
 from pytest_etcdtls.untrusted import some
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.report.openmetrics import Sample
 
 
 def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
@@ -128,5 +131,23 @@ def json_report(report: FleetReport) -> Iterator[str]:
     yield f', "fleet": {encoded(whole, indent=None)}}}\n'
 
 
-RENDERERS: Final = {".jsonl": json_lines, ".json": json_report, ".html": html, ".xml": junit}
+def metrics(report: FleetReport) -> Iterator[str]:
+    """Yield the metrics of all clusters; certificates and clients are in a run on one cluster alone."""
+    from pytest_etcdtls.report.openmetrics import lines, samples_of  # for this format only
+
+    def samples() -> Iterator[Sample]:
+        for cluster in report.documents():
+            (verdict,) = fleet_of(cluster).verdicts
+            yield from samples_of(cluster, verdict.label)
+
+    yield from lines(samples())
+
+
+RENDERERS: Final = {
+    ".jsonl": json_lines,
+    ".json": json_report,
+    ".html": html,
+    ".xml": junit,
+    ".prom": metrics,
+}
 """What yields the text of a report of several clusters, by the suffix of the file."""

@@ -135,9 +135,9 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     )
 
 
-REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif")
+REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom")
 """The file name suffixes that ``--etcd-report`` accepts."""
-FLEET_SUFFIXES = (".jsonl", ".json", ".html")
+FLEET_SUFFIXES = (".jsonl", ".json", ".html", ".prom")
 """Those that it accepts for the clusters of ``--etcd-clusters``."""
 
 ENDPOINTS_VARIABLE = "ETCDCTL_ENDPOINTS"

@@ -140,6 +140,10 @@ def place_in(clusters: ClusterList) -> FleetPlace:
     return FleetPlace(clusters=clusters.total, shard=str(clusters.shard))
 
 
+_OF_DOCUMENTS = (".json", ".prom")
+"""The suffixes of reports that are made, at the end, of the documents of all clusters."""
+
+
 class Contacting:
     """The hooks by which clusters are contacted ahead.
 
@@ -232,7 +236,7 @@ class ClusterLedger:
         for path in self.run.settings.reports:
             if path.suffix == ".jsonl":
                 self._files[path] = open(path, "w", encoding="utf-8", opener=private)  # noqa: SIM115 - until the run ends
-            elif path.suffix == ".json":
+            elif path.suffix in _OF_DOCUMENTS:
                 self._files[path] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as above
 
     def header(self) -> str:
@@ -311,7 +315,7 @@ class ClusterLedger:
         )
 
     def _documents(self) -> Iterator[Document]:
-        lines = next(file for path, file in self._files.items() if path.suffix == ".json")
+        lines = next(file for path, file in self._files.items() if path.suffix in _OF_DOCUMENTS)
         lines.seek(0)
         yield from map(Decoder(Document).decode, lines)
 

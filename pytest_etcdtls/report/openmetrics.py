@@ -1,0 +1,125 @@
+"""The report as metrics, for the textfile collector of Prometheus' node_exporter.
+
+The text is both OpenMetrics 1.0 and the older text format of Prometheus, which node_exporter reads: every
+metric is a gauge. ``examples/prometheus`` has alert rules and a dashboard for these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from pytest_etcdtls.document import Document
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.report.json import document
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.report.overview import CLEAN, access, certificates
+from pytest_etcdtls.report.text import fingerprint
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.untrusted import printable
+
+HELP: Final[Mapping[str, str]] = {
+    "etcdtls_clean": "1 if the verdict is CLEAN, else 0.",
+    "etcdtls_faults": "1 for each fault on a listener: a violation that follows from no other one.",
+    "etcdtls_warnings": "1 for each fault on a listener that only warns.",
+    "etcdtls_results": "Number of results by outcome.",
+    "etcdtls_certificate_not_after_timestamp_seconds": "End of validity of a certificate that is served, "
+    "held or trusted.",
+    "etcdtls_client_accepted": "1 if a listener accepts the client in that TLS version, 0 if it refuses it.",
+    "etcdtls_connections": "Number of connections that the run made.",
+    "etcdtls_run_seconds": "Duration of the run.",
+    "etcdtls_run_timestamp_seconds": "Time when the run started.",
+    "etcdtls_build_info": "1. Versions of the tool and of etcd.",
+}
+"""The metrics, and what each is."""
+
+_LONGEST: Final = 256
+"""Characters of the value of a label."""
+
+Sample = tuple[str, dict[str, str], float]
+"""A metric, its labels and its value."""
+
+
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
+    samples = [*samples_of(document(report, lost, evidence=False))]
+    for seen in report.seen:
+        samples += _certificates(seen)
+        samples += _clients(report, seen)
+    return "".join(lines(samples))
+
+
+def lines(samples: Iterable[Sample]) -> Iterator[str]:
+    """Yield the text of samples, those of a metric together."""
+    by_metric: dict[str, dict[str, float]] = {name: {} for name in HELP}
+    for name, labels, value in samples:
+        by_metric[name][",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())] = value
+    for name, values in by_metric.items():
+        if values:
+            yield f"# HELP {name} {HELP[name]}\n# TYPE {name} gauge\n"
+        for text, value in values.items():
+            yield f"{name}{{{text}}} {value:.15g}\n"
+    yield "# EOF\n"
+
+
+def _escaped(text: str) -> str:
+    return printable(text, _LONGEST).replace("\\", r"\\").replace('"', r"\"")
+
+
+def samples_of(run: Document, label: str | None = None) -> Iterator[Sample]:
+    """Yield what the JSON report of a run has.
+
+    Args:
+        run: the report.
+        label: of the cluster of a list; else each target has its own.
+    """
+    for target in run.targets:
+        version = target.etcd_version or ""
+        yield "etcdtls_build_info", {"target": target.label, "version": run.tool.version, "etcd": version}, 1
+    labels = [label] if label is not None else [target.label for target in run.targets]
+    outcomes = {(name, outcome): 0 for name in labels for outcome in Outcome}
+    for result in run.results:
+        place = (label or result.target, result.outcome)
+        outcomes[place] = outcomes.get(place, 0) + 1
+    for (name, outcome), number in outcomes.items():
+        yield "etcdtls_results", {"target": name, "outcome": outcome}, number
+    for fault in run.faults:
+        metric = "etcdtls_faults" if fault.outcome is Outcome.VIOLATES else "etcdtls_warnings"
+        for listener in fault.listeners:
+            where = {"target": label or fault.target, "listener": listener}
+            yield metric, {**where, "check": fault.check, "severity": fault.severity}, 1
+    of_run = {"target": label if label is not None else "+".join(labels)}
+    yield "etcdtls_clean", of_run, str(run.verdict).partition(":")[0] == CLEAN
+    yield "etcdtls_connections", of_run, run.summary.connections
+    yield "etcdtls_run_seconds", of_run, run.seconds
+    yield "etcdtls_run_timestamp_seconds", of_run, datetime.fromisoformat(run.started_at).timestamp()
+
+
+def _certificates(seen: Recording) -> Iterator[Sample]:
+    for one in certificates([seen]):
+        for where in one.where:
+            labels = {
+                "target": seen.target.label,
+                "where": where,
+                "subject": one.subject,
+                "fingerprint": fingerprint(one.certificate),
+            }
+            end = one.certificate.not_valid_after_utc.timestamp()
+            yield "etcdtls_certificate_not_after_timestamp_seconds", labels, end
+
+
+def _clients(report: Report, seen: Recording) -> Iterator[Sample]:
+    table = access(report, seen)
+    for identity, cells in table.rows:
+        for (listener, version), cell in zip(table.columns, cells, strict=True):
+            if cell is not None and cell.ending is not Ending.UNCLEAR:
+                labels = {
+                    "target": seen.target.label,
+                    "listener": listener.label,
+                    "client": identity,
+                    "tls": version,
+                    "judged": cell.mark,
+                }
+                yield "etcdtls_client_accepted", labels, cell.ending is Ending.SERVED
