@@ -43,7 +43,7 @@ from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
 from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
 from pytest_etcdtls.untrusted import some
-from pytest_etcdtls.waivers import waive
+from pytest_etcdtls.waivers import waive, waived_with
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.
@@ -517,11 +517,46 @@ class Run:
     def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
         """Return the result of the check on that subject, with waivers applied, and its cause.
 
-        A cause is looked for among the selected checks, which are judged for it if they were not yet.
+        A waiver accepts a fault with what follows from it. A cause is looked for among the selected checks,
+        which are judged for it if they were not yet.
         """
-        result = self._waived(target, check, label)
-        if result.outcome not in FOUND or not check.follows or check.id not in self._by_id:
+        result = self._accepted(target, check, label)
+        if not self._may_follow(result):
             return result
+        cause = self._cause(target, result, lambda one, where: self._accepted(target, one, where))
+        return structs.replace(result, cause=cause)
+
+    def _accepted(
+        self, target: TargetRun, check: Check, label: str, above: tuple[tuple[str, str], ...] = ()
+    ) -> CheckResult:
+        """Return the result, waived also if it follows from a waived fault and from no other one.
+
+        ``above`` has the results for which it is looked at: checks may name each other as causes.
+        """
+        result = waive(target.result(check, label), self.settings.waivers, self.started_at.date())
+        place = (check.id, label)
+        if not self.settings.waivers or not self._may_follow(result) or place in above:
+            return result
+
+        def accepted(one: Check, where: str) -> CheckResult:
+            return self._accepted(target, one, where, (*above, place))
+
+        if self._cause(target, result, accepted) is not None:
+            return result
+        cause = self._cause(target, result, lambda one, where: target.result(one, where))
+        if cause is None:
+            return result
+        fault = accepted(self._by_id[cause.check], cause.listener)
+        return waived_with(result, fault) if fault.outcome is Outcome.WAIVED else result
+
+    def _may_follow(self, result: CheckResult) -> bool:
+        check = self._by_id.get(result.check)
+        return result.outcome in FOUND and check is not None and bool(check.follows)
+
+    def _cause(
+        self, target: TargetRun, result: CheckResult, judged: Callable[[Check, str], CheckResult]
+    ) -> Ancestor | None:
+        """Return the violation from which a result follows, among those that ``judged`` returns."""
         observer = target.seen
         known = observer.target if observer else target.outline
 
@@ -532,9 +567,9 @@ class Run:
                 return None
             if self.selected is not None and (target.outline.label, label, id_) not in self.selected:
                 return None
-            return self._waived(target, ancestor, label)
+            return judged(ancestor, label)
 
-        return structs.replace(result, cause=cause_of(result, self._by_id, known.listeners, lookup))
+        return cause_of(result, self._by_id, known.listeners, lookup)
 
     def fault_of(self, target: TargetRun, result: CheckResult) -> Ancestor:
         """Return the fault from which a violation follows in the end; itself if it is a fault."""
@@ -547,9 +582,6 @@ class Run:
     @cached_property
     def _by_id(self) -> dict[str, Check]:
         return {check.id: check for check in self.checks}
-
-    def _waived(self, target: TargetRun, check: Check, label: str) -> CheckResult:
-        return waive(target.result(check, label), self.settings.waivers, self.started_at.date())
 
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
         """Start a cluster that is stopped at the end of the run at the latest.

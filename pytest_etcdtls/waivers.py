@@ -1,7 +1,8 @@
 """Waivers: accepted findings, each with a reason and an expiry date, in a TOML file.
 
-A waiver must not outlive its reason. So one that has expired, or whose check conforms by now, fails the run.
-One whose check was not judged is only listed: nothing shows that it is no longer needed.
+A waiver accepts a fault, and with it what follows from that fault alone. It must not outlive its reason. So
+one that has expired, or whose check conforms by now, fails the run. One whose check was not judged is only
+listed: nothing shows that it is no longer needed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from pytest_etcdtls.registry import Fault
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.toml_files import Text, read_toml, typed
 from pytest_etcdtls.untrusted import printable
 
@@ -89,25 +90,22 @@ PROPOSED_DAYS: Final = 90
 
 
 def proposal(faults: Sequence[Fault], today: dt.date) -> str:
-    """Return a file of waivers for all violations of the faults that fail a run, without reasons.
-
-    The consequences of a fault have waivers of their own: a waived violation is not the cause of another one.
-    """
+    """Return a file of waivers for the faults that fail a run, without reasons."""
     expires = today + dt.timedelta(days=PROPOSED_DAYS)
     lines = [
         "# Proposed from the faults of a run. Give each waiver that you accept a reason, and delete",
-        "# the others: --etcd-waivers refuses the file while a reason is empty.",
+        "# the others: --etcd-waivers refuses the file while a reason is empty. What follows from a",
+        "# fault is accepted with it.",
     ]
     known: set[tuple[str, str]] = set()
     for fault in faults:
-        for result in (*fault.results, *fault.consequences):
+        for result in fault.results:
             if (place := (result.check, result.listener)) in known:
                 continue  # the same on another target, which a waiver does not name
             known.add(place)
-            follows = "" if result in fault.results else f", follows from {fault.first.check}"
             lines += [
                 "",
-                f"# {result.severity}{follows}: {printable(result.message)}",
+                f"# {result.severity}: {printable(result.message)}",
                 "[[waiver]]",
                 f"check = {_quoted(result.check)}",
                 f"listener = {_quoted(_literally(result.listener))}",
@@ -147,6 +145,15 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
             reason = f"{waiver.reason} (waived until {waiver.expires}, found {result.outcome})"
             return replace(result, outcome=Outcome.WAIVED, reason=reason)
     return result
+
+
+def waived_with(result: CheckResult, fault: CheckResult) -> CheckResult:
+    """Return a violation as waived with the waived fault from which it follows."""
+    cause = fault.cause or Ancestor(fault.check, fault.listener)
+    reason = (
+        fault.reason if fault.cause else f"follows from {fault.check} on {fault.listener}: {fault.reason}"
+    )
+    return replace(result, outcome=Outcome.WAIVED, reason=reason, cause=cause)
 
 
 def review(

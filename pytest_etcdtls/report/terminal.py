@@ -48,7 +48,7 @@ from pytest_etcdtls.report.text import (
     shown_name,
     wrapped,
 )
-from pytest_etcdtls.results import CheckResult, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
@@ -176,7 +176,13 @@ def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 @section
 def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
-    texts = (f"{one.check} on {one.listener} of {one.target}: {one.reason}" for one in results)
+    following = Counter((one.target, one.cause) for one in results if one.cause is not None)
+    texts = []
+    for fault in (one for one in results if one.cause is None):
+        number = following[fault.target, Ancestor(fault.check, fault.listener)]
+        verb = "follows" if number == 1 else "follow"
+        more = f"; so {_are(number)} {plural(number, 'result')} that {verb} from it" if number else ""
+        texts.append(f"{fault.check} on {fault.listener} of {fault.target}: {fault.reason}{more}")
     yield from headed(bold("waived"), _entries(texts, width))
 
 

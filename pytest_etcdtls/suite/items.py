@@ -29,6 +29,7 @@ from pytest_etcdtls.report.text import Line, follows_from, full_result, result_l
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.suite.junit import CAUSE
 
 
 class NotCleanError(Exception):
@@ -442,7 +443,7 @@ class CheckItem(SuiteItem):
             if value := getattr(self.result, name):
                 self.user_properties.append(_property(name, str(value)))
         if cause := self.result.cause:
-            self.user_properties.append(("etcdtls.cause", f"{cause.check} on {cause.listener}"))
+            self.user_properties.append((CAUSE, f"{cause.check} on {cause.listener}"))
         if self.result.outcome in FOUND:
             fault = self.run.fault_of(self.target, self.result)
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))

@@ -11,8 +11,10 @@ and limits on connections. The clusters of a list are spread over the workers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +47,7 @@ from pytest_etcdtls.suite.items import (
     result_repr,
     run_item,
 )
+from pytest_etcdtls.suite.junit import skip_consequences
 from pytest_etcdtls.suite.ledger import Ledger
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.suite.waiting import Waiting
@@ -456,6 +459,10 @@ class SuiteSession:
         with self._interruption.held():
             self._finish(session)
         yield
+        if junit := self._config.getoption("xmlpath", None):
+            skip_consequences(
+                self._config.invocation_params.dir / Path(os.path.expandvars(junit)).expanduser()
+            )
         terminal = summary_reporter(self._config)
         with self._interruption.held():
             if terminal is None:
