@@ -293,8 +293,10 @@ def causes_first(items: Sequence[CheckItem]) -> list[CheckItem]:
             return
         visited.add(item)
         places = labels[item.target] if item.label == CLUSTER else (item.label, CLUSTER)
-        before = [(label, id_) for id_ in above(item.check.id) for label in places]
-        for label, id_ in (*((item.label, gate) for gate in GATES), *before):
+        id_ = item.check.id
+        gates = GATES[: GATES.index(id_)] if id_ in GATES else GATES
+        before = [(label, cause) for cause in above(id_) for label in places]
+        for label, id_ in (*((item.label, gate) for gate in gates), *before):
             cause = by_place.get((item.target, label, id_))
             if cause is not None:
                 visit(cause)

@@ -20,6 +20,7 @@ from typing import Final
 
 import pytest
 
+from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.runner import Run
@@ -93,7 +94,7 @@ class Waiting:
             made = self._run.connected
             count = f", {plural(made, 'connection')} so far" if made else ""
             text = f"etcd TLS: {awaited} ({now - output.written_at:.0f} s{count})"
-            output.write_below(text[: writer.fullwidth - 1], moves=moves)
+            output.write_below(escaped_line(text)[: writer.fullwidth - 1], moves=moves)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:

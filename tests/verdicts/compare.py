@@ -83,23 +83,18 @@ def _by_few_connections(_: str, difference: Difference) -> bool:
     return few and re.sub(pattern, "", difference.old) == re.sub(pattern, "", difference.new)
 
 
-_UNORDERED = re.compile(r"bad identities|accepts |refuses |valid, \d|^\d+/\d+ |^=== .*clean")
+_UNORDERED = re.compile(r"valid, \d|^\d+/\d+ |^=== .*clean")
 """Lines and values of which the order is that in which threads have ended."""
 
 
 def _by_order(_: str, difference: Difference) -> bool:
-    """Whether all that differs is the order of identities, certificates, or clusters of a list."""
+    """Whether all that differs is the order of certificates, or of clusters of a list."""
     old, new = difference.old, difference.new
     return difference.kind == MOVED or (bool(_UNORDERED.search(old)) and _canonical(old) == _canonical(new))
 
 
 def _canonical(text: str) -> str:
-    """Return the words of a text in an order of its own; the marks of identities are sorted too.
-
-    Of a list that is cut, as in ``accepts a, b and 4 more``, the number is left.
-    """
-    text = re.sub(r"(?<=bad identities )[.!?x-]+", lambda found: "".join(sorted(found[0])), text)
-    text = re.sub(r"\baccepts [^;]*(?= and \d+ more)", "accepts", text)
+    """Return the words of a text in an order of its own."""
     return " ".join(sorted(re.findall(r"[^\s,;]+", text)))
 
 
