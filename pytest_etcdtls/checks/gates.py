@@ -78,7 +78,7 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         last = attempts[0] if attempts else plaintext
         why = (last.detail or last.describe()) if last else "no attempt was made"
         is_closed = last is not None and last.phase is Phase.CONNECT
-        advice = "; start etcd there, or name the URL at which it listens" if is_closed else ""
+        advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {why}{advice}")
 
 

@@ -231,10 +231,14 @@ class Items:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
-        """Run causes before what follows from them, in whatever order other plugins have put the items."""
+        """Run causes before what follows from them.
+
+        The items are put in this order before other plugins see them, since --stepwise leaves out what comes
+        before the last failure, and again afterwards, since others shuffle them.
+        """
+        _order(items)
         changed = yield
-        ours = iter(causes_first([item for item in items if isinstance(item, CheckItem)]))
-        items[:] = [next(ours) if isinstance(item, CheckItem) else item for item in items]
+        _order(items)
         return changed
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -267,6 +271,12 @@ class Items:
             return data
         entry = ResultEntry.of(carried) if isinstance(carried, CheckResult) else carried
         return {**data, ATTRIBUTE: to_builtins(entry)}
+
+
+def _order(items: list[pytest.Item]) -> None:
+    """Put causes before what follows from them, in the places that our items have."""
+    ours = iter(causes_first([item for item in items if isinstance(item, CheckItem)]))
+    items[:] = [next(ours) if isinstance(item, CheckItem) else item for item in items]
 
 
 class SuiteSession:

@@ -128,6 +128,15 @@ def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
     assert f"NOT CLEAN: 1 fault (1 check), stopped early, {left} checks not run (" in ran.verdict
 
 
+def test_stepwise_leaves_out_no_check_that_was_not_run(run: Runner, live: Live) -> None:
+    options = (*live.wrong_anchor, SOME, "-p", "no:randomly", "--stepwise")
+    first = run(*options)
+    second = run(*options)
+    ended = {place for place, outcome in first.outcomes.items() if outcome not in ("violates", "not-run")}
+    assert ended
+    assert first.outcomes.keys() - ended == second.outcomes.keys()
+
+
 def test_gates_and_causes_come_before_other_checks(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--randomly-seed=3")
     places = [place.split("::") for place in ran.outcomes]
