@@ -246,8 +246,14 @@ def client_of(
     """Return an HTTP client of a listener. The caller closes it.
 
     Raises:
+        UsageError: if a process carries the connections of the listener, which httpx cannot use.
         httpx.InvalidURL: if httpx does not take the host of the listener.
     """
+    if listener.via:
+        raise UsageError(
+            f"{listener.url} is reached by --etcd-via, which etcd_client cannot use: forward a port, and "
+            "name it with --etcd-connect-to"
+        )
     transport = ReadOnlyTransport(listener, context, allow_writes)
     return httpx.Client(base_url=listener.url, transport=transport, timeout=timeout)
 

@@ -482,7 +482,7 @@ class Observer:
         with self._lock:
             slot = self._slots.setdefault(label, threading.BoundedSemaphore(self.bounds.concurrency))
             first = self._first.setdefault(label, threading.Lock())
-        with slot, nullcontext() if is_address(host) or label in self._reached else first:
+        with slot, nullcontext() if listener.via or is_address(host) or label in self._reached else first:
             address = self._reached.get(label)
             self._count(label, 1)
             try:

@@ -126,6 +126,12 @@ _LIVE = (
         Kind.LIST,
     ),
     Option(
+        "--etcd-via",
+        "start this command for each connection, with {host} and {port} replaced; its standard input and "
+        "output carry the bytes, as ssh's ProxyCommand: 'ssh -W {host}:{port} cp1'.",
+        "COMMAND",
+    ),
+    Option(
         "--etcd-cacert",
         "PEM bundle with the CAs of the served certificates; else ETCDCTL_CACERT.",
         "FILE",
@@ -423,7 +429,8 @@ _EVERYWHERE = frozenset(Part)
 
 PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys((option.flag for option in LIVE), _FILES),
-    **dict.fromkeys(("--etcd-connect-to", "--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
+    **dict.fromkeys(("--etcd-connect-to", "--etcd-via"), _LIVE_CLUSTER),
+    **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
     "--etcd-label": frozenset({Part.LIVE, Part.LIVE_TESTS}),
     **dict.fromkeys(("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file"), _FILES),

@@ -54,6 +54,8 @@ class Listener:
         member: label of the member; without discovery, listeners of one member have equal hosts.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
+        via: the command of which a process carries each connection, with ``{host}`` and ``{port}``; may be
+            empty.
         discovered: a member list advertises it, and the user did not name it. It gets no credential before
             its server has proved who it is.
         may_be_local: a discovered host name may lead to this machine.
@@ -66,6 +68,7 @@ class Listener:
     member: str
     label: str
     connect_to: tuple[str, int] | None = None
+    via: str = ""
     discovered: bool = False
     may_be_local: bool = False
 
@@ -83,6 +86,11 @@ class Listener:
     def address(self) -> tuple[str, int]:
         """Host and port to connect to."""
         return self.connect_to or (self.host, self.port)
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether something carries the connections, so that etcd sees another client address than ours."""
+        return self.connect_to is not None or bool(self.via)
 
 
 def safe(text: str) -> str:
@@ -269,6 +277,7 @@ class Target:
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
+        via: the command for listeners that are not known yet, as :attr:`Listener.via`.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
         logs: logs of members, by their label or host; under the empty string, the log of all others
@@ -297,6 +306,7 @@ class Target:
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()
+    via: str = ""
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
     replay: str | None = None

@@ -158,7 +158,7 @@ def _seen(
         tls=contact.serves_tls or contact.needs_tls,
         plaintext=plain.answers_plaintext,
         said="; ".join(said),
-        refused=listener.connect_to is None
+        refused=not listener.is_forwarded
         and all(attempt.stream_end is StreamEnd.CONNECTION_REFUSED for attempt in attempts),
     )
 

@@ -413,7 +413,7 @@ def san_rule_of(here: Listener, target: Target, identity: Identity, cases: Acces
         return SANRule.CLOSES  # nothing else closes a connection without an alert, whatever address etcd sees
     # What forwards a connection (a published port of a container, a tunnel, a load balancer) connects from an
     # address of its own.
-    forwarded = target.origin == "container" or (target.live and here.connect_to is not None)
+    forwarded = target.origin == "container" or (target.live and here.is_forwarded)
     rules = {san_rule(leaf, "" if forwarded else local_host(attempt)) for attempt in closed}
     # One close that the rule does not explain has another cause, and so may the rest.
     order = (SANRule.ACCEPTS, SANRule.MAY_CLOSE, SANRule.CLOSES)

@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls.command import S_CLIENT_VERSIONS
 from pytest_etcdtls.declared.declaration import authority
-from pytest_etcdtls.errors import NotApplicableError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsable_names
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path
@@ -308,7 +308,7 @@ def _certified(leaf: x509.Certificate) -> Iterator[str]:
 
 def _addresses_cost(planned: Planned) -> int:
     listener = planned.listener
-    if listener is None or listener.scheme == "http" or is_address(listener.address[0]):
+    if listener is None or listener.scheme == "http" or listener.via or is_address(listener.address[0]):
         return 0
     return _MOST_ADDRESSES * (len(TLSVersion) + 1)
 
@@ -323,6 +323,10 @@ def server_addresses(here: Listener, contact: TLSContact, work: Work, wire: Wire
     host = here.address[0]
     if is_address(host):
         raise NotApplicableError(f"{host} is one address")
+    if here.via:
+        raise NotVerifiedError(
+            f"the command of --etcd-via resolves {host}, with addresses that are not known here"
+        )
     judged = next(attempt.server_address for attempt in contact.tls if attempt.server_address)
     others = [address for address in in_order(addresses_of(host, work.timeout)) if address != judged]
     if here.discovered:

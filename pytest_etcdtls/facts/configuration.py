@@ -261,7 +261,7 @@ def listener_declaration(
     target: Target, listener: Listener, member: MemberDeclaration
 ) -> ListenerDeclaration:
     """Return the declaration of a listener, from the declaration of its member."""
-    elsewhere = target.origin == "container" or listener.connect_to is not None
+    elsewhere = target.origin == "container" or listener.is_forwarded
     declared = _declared_as(listener, member.effective.at(listener.role), elsewhere=elsewhere)
     return ListenerDeclaration(here=listener, member=member, listener=declared)
 

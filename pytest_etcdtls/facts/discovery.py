@@ -236,6 +236,7 @@ class URLResolver:
         self.listeners: list[Listener] = list(named)
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
+        self._via = next((listener.via for listener in named), "")
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}
@@ -283,7 +284,7 @@ class URLResolver:
             why = "it is advertised to clients and to peers, and judged as a client listener"
             return _not_judged(url, role, Reachability.LEFT_OUT, why)
         candidate = self._candidate(role, endpoint, member)
-        if is_loopback(endpoint.host) and not (self._on_loopback or candidate.connect_to):
+        if is_loopback(endpoint.host) and not (self._on_loopback or candidate.is_forwarded):
             why = "it leads back to the client, and the given endpoints are elsewhere"
             return _not_judged(url, role, Reachability.LOCAL, why)
         return self._add(identifier, url, endpoint, candidate)
@@ -329,6 +330,7 @@ class URLResolver:
             member=member,
             label=unique(label, taken),
             connect_to=next(filter(None, redirects), None),
+            via=self._via,
             discovered=True,
             may_be_local=self._on_loopback or endpoint.host in self._hosts,
         )
@@ -739,10 +741,11 @@ def _why_not(
         addresses: of the host.
         here: the member's listeners on loopback are on this machine.
     """
-    if any(listener.connect_to for listener in listeners) or any(
+    if any(listener.is_forwarded for listener in listeners) or any(
         rule.redirected(host, port) for rule in target.connect_to
     ):
-        return f"no other address of {host} was tried, since --etcd-connect-to says how it is reached"
+        how = "--etcd-via" if target.via else "--etcd-connect-to"
+        return f"no other address of {host} was tried, since {how} says how it is reached"
     if not addresses:
         return f"no other address of {host} was tried, since its name was not resolved"
     if any(is_loopback(address) for address in addresses) and not here:

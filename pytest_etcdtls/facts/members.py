@@ -228,6 +228,7 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
         member=endpoint.host,
         label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
         connect_to=connect_to,
+        via=target.via,
         discovered=True,
         may_be_local=True,
     )

@@ -54,6 +54,7 @@ from pytest_etcdtls.settings.endpoints import (
     listeners_from_here,
     own_hosts,
     read_named,
+    read_via,
     runs_here,
 )
 from pytest_etcdtls.settings.port_credentials import (
@@ -203,6 +204,8 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     _refuse_unrelated_directory(directory, declared)
     own = own_hosts(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
+    # The command of --etcd-via connects where the one member runs.
+    reaches_loopback = bool(read_via(source)) and len(declarations) == 1
     declared = [
         structs.replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
         for one, is_here in zip(declared, here, strict=True)
@@ -212,7 +215,7 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
             label=label,
             declared=one,
             here=is_here,
-            listeners=listeners_from_here(label, one.declaration, here=is_here),
+            listeners=listeners_from_here(label, one.declaration, here=is_here or reaches_loopback),
         )
         for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ConnectTo, Listener, Unreached, safe, unique
+from pytest_etcdtls.tls.via import words_of
 from pytest_etcdtls.untrusted import is_host, printable
 
 ROLES = {
@@ -72,8 +74,32 @@ def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, .
             no others can be discovered.
     """
     _refuse_duplicates(listeners)
-    rules = read_connect_to(source)
-    return tuple(_connect_to(_label(listeners), rules, may_grow=source.flag("etcd_discover")))
+    rules, via = read_connect_to(source), read_via(source)
+    connected = _connect_to(_label(listeners), rules, may_grow=source.flag("etcd_discover"))
+    return tuple(replace(listener, via=via) for listener in connected)
+
+
+def read_via(source: Source) -> str:
+    """Return the command of ``--etcd-via``, empty if there is none.
+
+    Raises:
+        UsageError: if it is no command, names no host and port, or its program is not there.
+    """
+    command = source.text("etcd_via") or ""
+    if not command:
+        return ""
+    where = f"--etcd-via {printable(command, 200)!r}"
+    try:
+        words = words_of(command, "{host}", 0)
+    except ValueError as error:
+        raise UsageError(f"{where} is no command ({error}): quote it as for a shell") from error
+    if not words or "{host}" not in command or "{port}" not in command:
+        raise UsageError(
+            f"{where} does not name {{host}} and {{port}}, as in --etcd-via='ssh -W {{host}}:{{port}} cp1'"
+        )
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"{where}: there is no program {words[0]}")
+    return command
 
 
 def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:

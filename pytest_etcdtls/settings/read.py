@@ -25,7 +25,7 @@ from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
-from pytest_etcdtls.settings.endpoints import read_connect_to
+from pytest_etcdtls.settings.endpoints import read_connect_to, read_via
 from pytest_etcdtls.settings.port_credentials import (
     ENVIRONMENT,
     Ask,
@@ -247,6 +247,7 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         unreached=known.unreached,
         remarks=known.remarks,
         connect_to=read_connect_to(source),
+        via=read_via(source),
         discover=source.flag("etcd_discover"),
     )
 

@@ -53,6 +53,7 @@ from pytest_etcdtls.tls.attempt import (
     alert_text,
 )
 from pytest_etcdtls.tls.http import make_request
+from pytest_etcdtls.tls.via import CarriedSocket
 from pytest_etcdtls.untrusted import printable
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
@@ -209,6 +210,11 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
         DialError: if there is no connection by then.
     """
     host, port = listener.address
+    if listener.via:
+        if listener.discovered and not is_address(host):
+            text = f"{host} was not contacted: --etcd-via resolves it where that cannot be checked; name it"
+            raise DialError(StreamEnd.FAILED, text)
+        return _carried(listener.via, host, port)
     if is_address(host):
         addresses = [host]
     elif listener.discovered and listener.connect_to is None:
@@ -218,6 +224,20 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
     connected = _connect_to_any(host, addresses, port, deadline)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
+
+
+def _carried(command: str, host: str, port: int) -> CarriedSocket:
+    try:
+        return CarriedSocket(command, host, port)
+    except OSError as error:
+        text = f"the command of --etcd-via cannot be started: {error.strerror}"
+        raise DialError(StreamEnd.FAILED, text) from error
+
+
+def why_carrier_ended(sock: socket.socket) -> str:
+    """Return what is known of the process that carried a connection, to put behind how it ended."""
+    why = sock.why_ended() if isinstance(sock, CarriedSocket) else ""
+    return f"; {why}" if why else ""
 
 
 def _until(deadline: float) -> float:
@@ -308,9 +328,19 @@ def addresses_of(host: str, seconds: float) -> frozenset[str]:
 
 
 def local_address(sock: socket.socket) -> str:
-    """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``."""
+    """Return the local address of a connection as Go writes it in a log: ``host:port``, ``[host]:port``.
+
+    It is empty for a connection that a process carries.
+    """
+    if isinstance(sock, CarriedSocket):
+        return ""
     host, port, *_ = sock.getsockname()
     return authority(host, port)
+
+
+def server_address(sock: socket.socket) -> str:
+    """Return the address that a connection leads to; empty if a process carries it."""
+    return "" if isinstance(sock, CarriedSocket) else str(sock.getpeername()[0])
 
 
 def sni(host: str) -> str | None:
@@ -350,7 +380,7 @@ class WireStream(httpcore.NetworkStream):
         self.trace = trace
         self.tls: SSL.Connection | None = None
         self.local_address = local_address(sock)
-        self.server_address = str(sock.getpeername()[0])
+        self.server_address = server_address(sock)
         self.received: bytearray | None = None
         """All received bytes, if a caller sets a bytearray here beforehand."""
 
@@ -422,7 +452,7 @@ class WireStream(httpcore.NetworkStream):
         # A server may send its first line octet by octet.
         self.trace.first_bytes += data[: _FIRST_BYTES - len(self.trace.first_bytes)]
         if not data:
-            self.trace.end(StreamEnd.EOF, "end of stream")
+            self.trace.end(StreamEnd.EOF, f"end of stream{why_carrier_ended(self._socket)}")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -544,7 +574,8 @@ class WireStream(httpcore.NetworkStream):
         if not data:
             self._eof = True
             if self.tls is not None:
-                self._socket_end = (StreamEnd.EOF, "end of stream without close_notify")
+                text = f"end of stream without close_notify{why_carrier_ended(self._socket)}"
+                self._socket_end = (StreamEnd.EOF, text)
         self._count += len(data)
         if self.received is not None:
             self.received += data

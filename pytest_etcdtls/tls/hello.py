@@ -31,7 +31,14 @@ from pytest_etcdtls.tls.attempt import (
     extensions,
     handshake_messages,
 )
-from pytest_etcdtls.tls.connection import DialError, dial, local_address, sni
+from pytest_etcdtls.tls.connection import (
+    DialError,
+    dial,
+    local_address,
+    server_address,
+    sni,
+    why_carrier_ended,
+)
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
 
@@ -241,7 +248,7 @@ def _exchange(
     started_at, started = datetime.now(UTC), time.monotonic()
     deadline = started + timeout
     answer: ServerHello | int | None = None
-    address = server_address = ""
+    address = server = ""
     try:
         connected = dial(listener, deadline)
     except DialError as error:
@@ -250,7 +257,7 @@ def _exchange(
     else:
         with connected:
             address = local_address(connected)
-            server_address = str(connected.getpeername()[0])
+            server = server_address(connected)
             with contextlib.suppress(OSError):  # a failure shows in the reply
                 connected.sendall(record)
             reply, detail, answer = _read_reply(connected, deadline, to_key_exchange=to_key_exchange)
@@ -266,7 +273,7 @@ def _exchange(
         alert=answer if isinstance(answer, int) else None,
         detail=detail,
         local_address=address,
-        server_address=server_address,
+        server_address=server,
         milliseconds=round((ended - started) * 1000, 3),
     )
 
@@ -291,7 +298,8 @@ def _read_reply(
         except OSError as error:
             return Reply.ENDED, f"connection reset ({error.strerror})", None
         if not chunk:
-            return Reply.ENDED, "the connection was closed without an answer", None
+            why = why_carrier_ended(connected)
+            return Reply.ENDED, f"the connection was closed without an answer{why}", None
         data += chunk
     return Reply.OTHER, f"no answer of TLS in {_LIMIT} octets", None
 

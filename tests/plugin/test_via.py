@@ -1,0 +1,106 @@
+"""Connections that a process carries: the same verdicts, and a reason where the process fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from plugin.runs import Ran, Runner
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.presets import PRESETS
+
+CARRY = Path(__file__).with_name("carry.py")
+VIA = f"--etcd-via={shlex.join([sys.executable, str(CARRY), '{host}', '{port}'])}"
+
+
+@pytest.fixture(scope="module", params=["right", "open"])
+def cluster(request: pytest.FixtureRequest, newest_etcd: Path) -> Iterator[Cluster]:
+    config = PRESETS["kubeadm"].config
+    if request.param == "open":
+        config = replace(config, client_cert_auth=False, trusted_ca_file=None)
+    with start_process(config, newest_etcd) as started:
+        yield started
+
+
+def _judged(run: Runner, cluster: Cluster, *options: str) -> Ran:
+    named = [f"{listener.role.option}={listener.url}" for listener in cluster.target().listeners]
+    pki = cluster.members[0].file("server.crt").parent
+    return run("--pyargs", "pytest_etcdtls", *named, f"--etcd-pki-dir={pki}", "--etcd-timeout=30", *options)
+
+
+def test_verdicts_are_those_of_direct_connections(run: Runner, cluster: Cluster) -> None:
+    direct, carried = (_judged(run, cluster, *options) for options in ((), (VIA,)))
+    assert carried.outcomes == direct.outcomes
+    assert carried.exit_code == direct.exit_code
+    assert f"via {VIA.partition('=')[2]}" in " ".join(carried.out.split())
+    assert _carriers() == []
+
+
+def _carriers() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(CARRY) in words:
+            found.append(path.parent.name)
+    return found
+
+
+def test_a_process_that_fails_is_the_reason(run: Runner, cluster: Cluster) -> None:
+    failing = "--etcd-via=sh -c 'echo no pod etcd-$0-$1 >&2; exit 3' {host} {port}"
+    ran = _judged(run, cluster, failing, "--etcd-check=listener,mtls.no-certificate")
+    assert ran.exit_code == 1
+    results = [one for one in ran.report["results"] if one["check"] == "listener.answers"]
+    assert {one["outcome"] for one in results} == {"inconclusive"}
+    [reason, *_] = [one["reason"] for one in results]
+    assert re.search(r"the command of --etcd-via ended with status 3: no pod etcd-127\.0\.0\.1-\d+", reason)
+    assert "NO VERDICT" in ran.out
+
+
+def test_a_process_that_waits_is_killed(run: Runner, cluster: Cluster) -> None:
+    ran = _judged(
+        run,
+        cluster,
+        "--etcd-via=sh -c 'exec sleep 12345' {host} {port}",
+        "--etcd-timeout=0.5",
+        "--etcd-check=listener.answers",
+    )
+    assert ran.exit_code == 1
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_sleeping(path)]
+
+
+def _is_sleeping(path: Path) -> bool:
+    try:
+        return path.read_bytes().split(b"\0")[:2] == [b"sleep", b"12345"]
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("nc {host}", "does not name {host} and {port}, as in"),
+        ("no-such-program {host} {port}", "there is no program no-such-program"),
+        ("sh -c 'x {host} {port}", "is no command (No closing quotation)"),
+    ],
+)
+def test_a_command_that_cannot_be_used_is_refused(run: Runner, command: str, message: str) -> None:
+    ran = run(
+        "--pyargs",
+        "pytest_etcdtls",
+        "--etcd-endpoint=https://127.0.0.1:1",
+        f"--etcd-via={command}",
+        report=False,
+    )
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert message in " ".join(ran.err.split())
