@@ -2,37 +2,49 @@
 
 Every text that a server sent is a value of a template with autoescape. Before that it is made printable and
 bounded.
+
+A page with a diff has one script, which copies the diff. Its Content Security Policy allows a script of that
+hash alone.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import groupby
 from typing import Final
 
 from cryptography import x509
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     WORST_FIRST,
+    AccessTable,
+    Cell,
+    Mark,
     SeenCertificate,
     access,
     certificates,
     conclusion,
     exit_reason,
+    judged,
     listener_summary,
     plural,
     undecided,
 )
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
@@ -51,7 +63,7 @@ SUBJECTS: Mapping[str, str] = {
 
 
 _SECTIONS: Final = (
-    *("verdict", "matrix", "timeline", "listeners", "faults", "differences", "unknown", "warnings"),
+    *("verdict", "faults", "unknown", "matrix", "listeners", "timeline", "differences", "warnings"),
     *("profiles", "unverified", "waived", "results", "catalogue"),
 )
 """The macros of ``sections.html.j2``, in their order on the page."""
@@ -94,7 +106,7 @@ def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
-    made.globals |= {"version_of": version_of}
+    made.globals |= {"version_of": version_of, "text_limit": _TEXT_LIMIT}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
@@ -105,7 +117,9 @@ def render(report: Report, lost: list[str]) -> str:
         except Exception as error:  # costs this section
             lost.append(f"the section {name}: {error_text(error)}")
             parts[name] = Markup("<p role=note>The section {} could not be shown.</p>").format(name)
-    return made.get_template("page.html.j2").render(page=page, parts=parts)
+    script = made.get_template("copy.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return made.get_template("page.html.j2").render(page=page, parts=parts, script_digest=digest)
 
 
 def _shown(value: object) -> object:
@@ -113,6 +127,81 @@ def _shown(value: object) -> object:
     return (
         printable_lines(value, _TEXT_LIMIT) if type(value) is not Markup and isinstance(value, str) else value
     )
+
+
+class AccessCell(Struct, frozen=True):
+    """How one identity ended on one listener.
+
+    Attributes:
+        versions: the TLS versions that ended alike; empty for all of them.
+        cell: how they ended, with the alerts of each.
+    """
+
+    versions: str
+    cell: Cell
+
+
+class AccessRow(Struct, frozen=True):
+    """One listener of the access matrix: for each identity its cells, none if it was not tried."""
+
+    listener: Listener
+    versions: str
+    cells: tuple[tuple[AccessCell, ...], ...]
+
+
+class AccessByListener(Struct, frozen=True):
+    """The access matrix with a row for each listener, which is as wide for a hundred members as for one."""
+
+    identities: tuple[str, ...]
+    rows: tuple[AccessRow, ...]
+    alerts: tuple[str, ...]
+
+
+def by_listener(table: AccessTable) -> AccessByListener:
+    """Return the matrix with a row for each listener, equal TLS versions merged."""
+    rows = []
+    places = enumerate(table.columns)
+    for _, columns in groupby(places, key=lambda place: place[1][0].label):
+        ours = list(columns)
+        versions = [version for _, (_, version) in ours]
+        cells = tuple(
+            _merged([(version, cells[place]) for place, (_, version) in ours]) for _, cells in table.rows
+        )
+        rows.append(AccessRow(ours[0][1][0], _versions(versions), cells))
+    alerts = {
+        alert
+        for _, cells in table.rows
+        for cell in cells
+        if cell is not None and cell.alert
+        for alert in cell.alert.split(", ")
+    }
+    return AccessByListener(
+        identities=tuple(name for name, _ in table.rows),
+        rows=tuple(rows),
+        alerts=tuple(sorted(alerts, key=lambda alert: int(alert.split()[0]))),
+    )
+
+
+def _merged(found: Sequence[tuple[TLSVersion, Cell | None]]) -> tuple[AccessCell, ...]:
+    """Return the cells of one identity on one listener: one for the versions that end alike."""
+    alike: dict[tuple[str, Mark], list[tuple[TLSVersion, Cell]]] = {}
+    for version, cell in found:
+        if cell is not None:
+            alike.setdefault((cell.text, cell.mark), []).append((version, cell))
+    whole = len(alike) == 1 and sum(map(len, alike.values())) == len(found)
+    return tuple(
+        AccessCell(
+            "" if whole else _versions([version for version, _ in group]),
+            structs.replace(
+                group[0][1], alert=", ".join(dict.fromkeys(cell.alert for _, cell in group if cell.alert))
+            ),
+        )
+        for group in alike.values()
+    )
+
+
+def _versions(versions: Sequence[TLSVersion]) -> str:
+    return " and ".join(version.removeprefix("TLSv") for version in versions)
 
 
 class Bar(Struct, frozen=True):
@@ -142,6 +231,16 @@ class _Page:
         word, _, rest = conclusion(self.report, self.report.problems).partition(": ")
         return {"CLEAN": "good", "NOT CLEAN": "bad"}.get(word, "open"), word, rest
 
+    @cached_property
+    def judged(self) -> str:
+        """Of what the verdict is: a label or endpoints, and the version of etcd."""
+        return judged(self.report)
+
+    @property
+    def copies(self) -> bool:
+        """Whether a fault has a diff that a script copies."""
+        return any(fault.diff for fault in self.report.faults)
+
     @property
     def exit(self) -> str:
         """The exit code and its reason."""
@@ -153,11 +252,11 @@ class _Page:
         return [(one, self.report.counts[one]) for one in WORST_FIRST if self.report.counts[one]]
 
     @property
-    def matrices(self) -> Iterator[tuple[object, object]]:
+    def matrices(self) -> Iterator[tuple[object, AccessByListener]]:
         """Targets with their access matrix."""
         for seen in self.report.seen:
             if (matrix := access(self.report, seen)).rows:
-                yield seen, matrix
+                yield seen, by_listener(matrix)
 
     @cached_property
     def certificates(self) -> list[SeenCertificate]:

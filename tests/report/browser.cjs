@@ -1,6 +1,7 @@
 // Opens pages in Chromium with scripts allowed and prints what was seen, as JSON. One browser for all pages.
 //
 //   NODE_PATH=.../node_modules node browser.cjs CHROMIUM PAGE...            look at pages, run axe-core
+//   NODE_PATH=.../node_modules node browser.cjs CHROMIUM --copy PAGE        press the first copy button, print what it copied
 //   NODE_PATH=.../node_modules node browser.cjs CHROMIUM --picture PAGE OUT take a picture at 1280 pixels
 "use strict";
 
@@ -8,7 +9,7 @@ const { chromium } = require("playwright-core");
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
-const VIEWS = [[1280, "light"], [390, "dark"]];
+const VIEWS = [[1280, "light"], [1280, "dark"], [768, "light"], [390, "dark"]];
 
 async function open(browser, file, width, colorScheme) {
   // The page's own policy would stop a script that got into it, and hide that it did.
@@ -34,10 +35,12 @@ async function look(browser, file) {
     await page.addScriptTag({ path: require.resolve("axe-core/axe.min.js") });
     const found = await page.evaluate(() => axe.run());
     await page.evaluate(() => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+    const hidden = await page.evaluate(() => [...document.querySelectorAll(".scroll")]
+      .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.getAttribute("aria-label")));
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     const owned = await page.evaluate(() => window.owned === undefined ? null : String(window.owned));
     views.push({
-      width, scheme, first, focus, script, overflow, owned, dialogs: seen.dialogs, errors: seen.errors,
+      width, scheme, first, focus, script, overflow, hidden, owned, dialogs: seen.dialogs, errors: seen.errors,
       requests: seen.requests.filter((url) => url !== `file://${file}`),
       passes: found.passes.length,
       violations: found.violations.map((one) => `${one.impact} ${one.id}: ${one.nodes[0].html.slice(0, 200)}`),
@@ -47,6 +50,17 @@ async function look(browser, file) {
   return views;
 }
 
+async function copied(browser, file) {
+  // With the page's own policy, which allows its script alone.
+  const context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"] });
+  const page = await context.newPage();
+  await page.goto(`file://${file}`);
+  await page.click("button.copy");
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  await context.close();
+  return text;
+}
+
 (async () => {
   const [executablePath, ...files] = process.argv.slice(2);
   const browser = await chromium.launch({ executablePath, args: FLAGS });
@@ -54,6 +68,8 @@ async function look(browser, file) {
     if (files[0] === "--picture") {
       const [page] = await open(browser, files[1], 1280, "light");
       await page.screenshot({ path: files[2], fullPage: true, clip: { x: 0, y: 0, width: 1280, height: Number(files[3] || 1000) } });
+    } else if (files[0] === "--copy") {
+      process.stdout.write(await copied(browser, files[1]));
     } else {
       const seen = {};
       for (const file of files) seen[file] = await look(browser, file);

@@ -41,6 +41,6 @@ def browse(*arguments: str | Path) -> str:
 
 
 def look(*pages: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the results for each page, wide and light, narrow and dark."""
+    """Return the results for each page, in three widths, light and dark."""
     seen: dict[str, list[dict[str, Any]]] = json.loads(browse(*pages))
     return {Path(page).stem: views for page, views in seen.items()}

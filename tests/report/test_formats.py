@@ -59,7 +59,7 @@ def test_a_clean_cluster(run: Runner, live: Live) -> None:
     code, found = judge(run, *live.options, SOME)
     assert code == 0
     agree(found)
-    assert "etcd TLS CLEAN" in found[".html"]
+    assert "CLEAN · etcd TLS of " in found[".html"]
     assert found[".html"].count("✗") == 1  # in the legend
     assert "CLEAN" in found[".md"]
     assert found[".sarif"]["invocations"][0]["executionSuccessful"] is True
@@ -86,7 +86,7 @@ def test_a_broken_cluster_and_its_consequences(run: Runner, newest_etcd: Path) -
     url = cluster.members[0].client_url
     assert place["description"]["text"] == url
     assert place["uri"] == f"live/client-127.0.0.1-{url.rpartition(':')[2]}"
-    assert "none ✗ accepted" in found[".html"]
+    assert "✗ accepted (not as expected)" in found[".html"]
 
 
 def test_the_sections_of_a_profile(run: Runner, live: Live) -> None:
