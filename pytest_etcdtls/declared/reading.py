@@ -508,7 +508,11 @@ MAXIMUM_SIZE: Final = 1024 * 1024
 
 
 def read_declaration(
-    path: Path, *, pki_dir: Path | None = None, option: str = "--etcd-config"
+    path: Path,
+    *,
+    pki_dir: Path | None = None,
+    option: str = "--etcd-config",
+    changed: Mapping[str, str] = MappingProxyType({}),
 ) -> Declaration:
     """Return the declaration in a file.
 
@@ -516,20 +520,24 @@ def read_declaration(
         path: the file. Its kind is recognised by its content.
         pki_dir: ``--etcd-pki-dir``, where the files that it refers to are searched for first.
         option: the option that named it, for messages.
+        changed: texts that stand for those of files, by path.
 
     Raises:
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
     try:
-        return _read_declaration(path, pki_dir, option)
+        return _read_declaration(path, pki_dir, option, changed)
     except RecursionError as error:
         raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
 
 
-def _read_declaration(path: Path, pki_dir: Path | None, option: str) -> Declaration:
-    text = _read(path, option)
+def _read_declaration(
+    path: Path, pki_dir: Path | None, option: str, changed: Mapping[str, str]
+) -> Declaration:
+    text = _read(path, option, changed)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
-    files = _Files(path, text, pki_dir, root_of(path) if form is Form.UNIT else Path("/"))
+    root = root_of(path) if form is Form.UNIT else Path("/")
+    files = _Files(declaration=path, text=text, pki_dir=pki_dir, root=root, changed=changed)
     if form is Form.MANIFEST:
         started, files.mounts = read_manifest(text, str(path))
     else:
@@ -546,7 +554,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
-    texts = [(file, text), *((str(drop_in), _read(drop_in, option)) for drop_in in drop_ins(path))]
+    texts = [(file, text), *((str(one), _read(one, option, files.changed)) for one in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
@@ -557,6 +565,7 @@ class _Files(Struct):
     text: str
     pki_dir: Path | None
     root: Path
+    changed: Mapping[str, str]
     mounts: tuple[Mount, ...] = ()
     _left: int = 4 * MAXIMUM_SIZE
 
@@ -572,7 +581,8 @@ class _Files(Struct):
             return self._counted(path, self.text, named_at)
         for candidate in self._candidates(path):
             if exists(candidate):
-                return self._counted(str(candidate), _read(candidate, f"{named_at}:"), named_at)
+                text = _read(candidate, f"{named_at}:", self.changed)
+                return self._counted(str(candidate), text, named_at)
         return None
 
     def _counted(self, path: str, text: str, named_at: SourceLine) -> tuple[str, str]:
@@ -594,12 +604,14 @@ class _Files(Struct):
             yield named
 
 
-def _read(path: Path, option: str) -> str:
-    """Return the text of a file.
+def _read(path: Path, option: str, changed: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the text of a file, or the one that stands for it.
 
     Raises:
         UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
+    if str(path) in changed:
+        return changed[str(path)].removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
