@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pytest_etcdtls.collector import Collector
 from pytest_etcdtls.command import GOOD_CLIENT, Shell
+from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -49,6 +50,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
+from pytest_etcdtls.remedies import FILE, PLACEHOLDER, Case, Cure, Remedy, remedy
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -59,8 +61,9 @@ from pytest_etcdtls.results import (
     Outcome,
     Statement,
 )
-from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.role import CLUSTER, Role, Side
 from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.workers import is_abandoned
 
 STARTS = "config.starts"
@@ -178,6 +181,8 @@ class Judge:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
         role = listener.role if listener else None
+        cured = self._remedy(check, listener, findings)
+        texts = [check.remedy(role, one.remediation) for one in findings]
         return CheckResult(
             check=check.id,
             level=self._level(check, role, findings),
@@ -189,10 +194,20 @@ class Judge:
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation="; ".join(dict.fromkeys(check.remedy(role, one.remediation) for one in findings)),
+            remediation="; ".join(dict.fromkeys([*texts, *(() if cured.diff else cured.remarks)])),
+            diff=cured.diff or None,
             references=(*check.sources(role), *self._sections(check, role)),
             seconds=round(time.monotonic() - started, 6),
         )
+
+    def _remedy(self, check: Check, listener: Listener | None, findings: Sequence[Finding]) -> Remedy:
+        """Return what to change in the declarations so that the fault goes."""
+        if not findings or check.cure is None or not self.observer.target.configured_by_user:
+            return Remedy()
+        try:
+            return remedy([(check.cure, case) for case in cases(self.observer, check, listener, findings)])
+        except Exception as error:  # a file of the user's, which costs no result
+            return Remedy(remarks=(f"no change of the declaration could be made: {error_text(error)}",))
 
     def _identity(self, listener: Listener, name: str) -> Identity | None:
         """Return the identity of that name that was presented to the listener."""
@@ -505,6 +520,62 @@ def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
 def see_start(target: Target) -> str:
     """Return the reason of every check that needs an etcd that does not start."""
     return f"etcd {target.etcd_version} does not start: see {STARTS}"
+
+
+def cases(
+    observer: Observer, check: Check, listener: Listener | None, findings: Sequence[Finding]
+) -> Iterator[Case]:
+    """Yield the declared members that findings of a check concern, with the sides."""
+    target, declarations = observer.target, observer.known(Declarations)
+    versions = {one.label: one.version for one in declarations.members} if declarations else {}
+    for label, declared in target.declared.items():
+        if listener is not None and listener.member != label:
+            continue
+        sides = (listener.role.side,) if listener else _sides(label, findings)
+        if sides:
+            yield Case(
+                check=check.id,
+                target=target,
+                label=label,
+                member=declared,
+                version=versions.get(label, target.etcd_version),
+                sides=sides,
+            )
+
+
+def fix(judged: Iterable[tuple[Observer, Iterable[CheckResult]]], saved_as: str = FILE) -> Remedy:
+    """Return what to change in the declarations so that all faults go.
+
+    Warnings are cured too if that needs no file which does not exist.
+
+    Args:
+        judged: the observers of targets, and the results of each with their causes.
+        saved_as: the file of the diff.
+    """
+    checks = catalogue()
+    cures: list[tuple[Cure, Case]] = []
+    for observer, results in judged:
+        known = list(results)
+        for outcome in (Outcome.WARNS, Outcome.VIOLATES):  # of two cures that disagree, the last one counts
+            for fault in reversed(faults(known, outcome)):
+                for result in fault.results:
+                    cure = checks[result.check].cure if result.check in checks else None
+                    unknown = PLACEHOLDER in (result.diff or PLACEHOLDER)
+                    if cure is None or (outcome is Outcome.WARNS and unknown):
+                        continue
+                    listener = find_listener(observer.target, result.listener)
+                    found = cases(observer, checks[result.check], listener, result.findings)
+                    cures += [(cure, case) for case in found]
+    return remedy(cures, saved_as)
+
+
+def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
+    """Return the sides of a member that findings about the whole target concern."""
+    names = [name for finding in findings for name in finding.concerns]
+    if not all(finding.concerns for finding in findings):
+        return SIDES
+    concerned = {role.side for role in Role for name in names if name in (role, f"{role}-{label}")}
+    return tuple(side for side in SIDES if side in concerned)
 
 
 def find_listener(target: Target, label: str) -> Listener | None:

@@ -339,6 +339,13 @@ _JUDGING = (
         ini=False,
     ),
     Option(
+        "--etcd-fix",
+        "write the remedies of this run to this file: a unified diff of the files of --etcd-config, for "
+        "patch -p1, and what is to be done before a restart. The declaration itself is not changed.",
+        "FILE",
+        ini=False,
+    ),
+    Option(
         "--etcd-baseline",
         "JSON report of an earlier run to compare with: what is worse fails the run, any other difference "
         "is shown.",
@@ -452,6 +459,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     "--etcd-allow-unverified": _SUITE,
     **dict.fromkeys(("--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"), _OF_A_TARGET),
     **dict.fromkeys(("--etcd-report", "--etcd-metadata", "--etcd-plan"), _SUITE),
+    "--etcd-fix": _OF_A_TARGET,
     # No run takes place: one of these may be added to any command.
     **dict.fromkeys(("--etcd-list-checks", "--etcd-explain"), _EVERYWHERE),
     **dict.fromkeys(("--etcd-timeout", "--etcd-concurrency", "--etcd-gentle"), _EVERYWHERE),
@@ -739,7 +747,7 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
 
 _OF_ONE_CLUSTER = (
     *("etcd_binary", "etcd_image", "etcd_label"),
-    *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers"),
+    *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers", "etcd_fix"),
 )
 
 

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
+from pytest_etcdtls.remedies import Cure
 from pytest_etcdtls.results import (
     Ancestor,
     CheckResult,
@@ -76,6 +77,7 @@ class Check(Struct, frozen=True, kw_only=True):
         roles: roles of the listeners that it judges, empty if it judges the whole target.
         needs: parameter name to fact.
         given: names of the parameters that take the ``Listener`` or the ``Target``.
+        cure: what to change in a declaration, where that removes the fault.
         function: the generator.
         counterexample: turns conforming observations into violating ones, by parameter name.
         conforming: turns the recorded observations into those of a conforming subject; ``None`` if they are.
@@ -101,6 +103,7 @@ class Check(Struct, frozen=True, kw_only=True):
     lowers: bool = False
     follows: tuple[str, ...] = ()
     given: Mapping[str, type[Any]] = {}
+    cure: Cure | None = None
 
     @property
     def family(self) -> str:
@@ -157,6 +160,7 @@ def check(
     counterexample: Counterexample,
     conforming: Counterexample | None = None,
     opt_in: bool = False,
+    cure: Cure | None = None,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check.
 
@@ -169,6 +173,7 @@ def check(
             not recorded, and returns replacements with which the check is silent; needed only for what the
             recorded etcds do not answer (:mod:`pytest_etcdtls.conforming`).
         opt_in: run the check only if it is selected by name.
+        cure: what to change in a declaration (:mod:`pytest_etcdtls.remedies`).
 
     Raises:
         RegistrationError: if the id is taken or a prefix of another, the function is not a generator,
@@ -185,7 +190,7 @@ def check(
         built = _build(id_, frozenset(on), function, counterexample)
         global _in_order
         _in_order = {}
-        _CHECKS[id_] = replace(built, conforming=conforming, opt_in=opt_in)
+        _CHECKS[id_] = replace(built, conforming=conforming, opt_in=opt_in, cure=cure)
         return function
 
     return register

@@ -15,6 +15,7 @@ from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.judgement import SERVED
 from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.remedies import client_certificates, https_metrics, no_profiles, without
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_loopback
@@ -25,7 +26,7 @@ def _there(exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b"{}"))}
 
 
-@check("api.v2-disabled", on=CLIENT_PORTS, counterexample=_there)
+@check("api.v2-disabled", on=CLIENT_PORTS, counterexample=_there, cure=without("enable-v2"))
 def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterator[Statement]:
     """The v2 API is not served.
 
@@ -40,7 +41,7 @@ def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterat
     yield from _absent(exchange, "the v2 API is served")
 
 
-@check("api.pprof-hidden", on=CLIENT_PORTS, counterexample=_there)
+@check("api.pprof-hidden", on=CLIENT_PORTS, counterexample=_there, cure=no_profiles)
 def profiles_are_off(exchange: Annotated[ClientExchange, "/debug/pprof/"]) -> Iterator[Statement]:
     """Profiles (pprof) are not served.
 
@@ -112,7 +113,7 @@ def _from_outside(answer: FirstContact, here: Listener) -> Mapping[str, Any]:
     }
 
 
-@check("api.metrics-exposed", on={Role.METRICS}, counterexample=_from_outside)
+@check("api.metrics-exposed", on={Role.METRICS}, counterexample=_from_outside, cure=https_metrics)
 def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iterator[Statement]:
     """A metrics listener without TLS listens on loopback only.
 
@@ -145,7 +146,12 @@ def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
     return {"unauthenticated": replace(unauthenticated, tries=(answer,))}
 
 
-@check("api.health-needs-certificate", on=CLIENT_PORTS_AND_METRICS, counterexample=_answered)
+@check(
+    "api.health-needs-certificate",
+    on=CLIENT_PORTS_AND_METRICS,
+    counterexample=_answered,
+    cure=client_certificates,
+)
 def health_needs_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/health"],
 ) -> Iterator[Statement]:
@@ -163,7 +169,12 @@ def health_needs_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.metrics-needs-certificate", on=CLIENT_PORTS_AND_METRICS, counterexample=_answered)
+@check(
+    "api.metrics-needs-certificate",
+    on=CLIENT_PORTS_AND_METRICS,
+    counterexample=_answered,
+    cure=client_certificates,
+)
 def metrics_need_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/metrics"],
 ) -> Iterator[Statement]:
@@ -181,7 +192,7 @@ def metrics_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.debug-vars", on=CLIENT_PORTS, counterexample=_answered)
+@check("api.debug-vars", on=CLIENT_PORTS, counterexample=_answered, cure=client_certificates)
 def debug_variables_need_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/debug/vars"],
 ) -> Iterator[Statement]:
@@ -199,7 +210,9 @@ def debug_variables_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.gateway-needs-certificate", on=CLIENT_PORTS, counterexample=as_if_accepted)
+@check(
+    "api.gateway-needs-certificate", on=CLIENT_PORTS, counterexample=as_if_accepted, cure=client_certificates
+)
 def the_gateway_needs_a_certificate(
     here: Listener, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -216,7 +229,9 @@ def the_gateway_needs_a_certificate(
     yield from _judge_cases(here, matrix, Protocol.GATEWAY, "the JSON gateway")
 
 
-@check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted)
+@check(
+    "api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted, cure=client_certificates
+)
 def grpc_needs_a_certificate(here: Listener, matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """No gRPC call is answered without a certificate.
 

@@ -67,6 +67,7 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.remedies import exchanged_pairs, own_pair_of_peers
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -291,7 +292,9 @@ def _shared(here: Listener, chains: Each[ServedChain], **_: object) -> Mapping[s
     return {"chains": Each.of({listener: chains.at(here) for listener, _ in chains})}
 
 
-@check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
+@check(
+    "cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared, cure=own_pair_of_peers
+)
 def each_port_serves_its_own_certificate(
     here: Listener, target: Target, chains: Each[ServedChain]
 ) -> Iterator[Statement]:
@@ -336,7 +339,7 @@ def _swapped(target: Target, chains: Each[ServedChain], **_: object) -> Mapping[
     return {"chains": Each.of(dict(chains) | {client: chains.at(peer), peer: chains.at(client)})}
 
 
-@check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped)
+@check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped, cure=exchanged_pairs)
 def the_certificates_of_the_ports_are_not_swapped(
     target: Target,
     chains: Each[ServedChain],

@@ -45,6 +45,7 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.remedies import renewed
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.thresholds import LIFETIME_OF_THE_CHECKS
@@ -78,7 +79,7 @@ def _a_day_late(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc + timedelta(days=1))}
 
 
-@check("cert.valid-now", on=EVERY_LISTENER, counterexample=_a_day_late)
+@check("cert.valid-now", on=EVERY_LISTENER, counterexample=_a_day_late, cure=renewed)
 def the_certificate_is_valid_now(
     here: Listener, chain: ServedChain, clock: MemberClock
 ) -> Iterator[Statement]:
@@ -118,7 +119,7 @@ def _an_hour_left(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc - timedelta(hours=1))}
 
 
-@check("cert.expires-soon", on=EVERY_LISTENER, counterexample=_an_hour_left)
+@check("cert.expires-soon", on=EVERY_LISTENER, counterexample=_an_hour_left, cure=renewed)
 def the_certificate_does_not_expire_soon(
     here: Listener, chain: ServedChain, policy: Policy, clock: MemberClock
 ) -> Iterator[Statement]:

@@ -17,6 +17,7 @@ from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.remedies import reissued
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, is_address, is_loopback
@@ -37,7 +38,7 @@ def _elsewhere(here: Listener, **_: object) -> Mapping[str, Any]:
     return {"here": dataclasses.replace(here, host="elsewhere.invalid")}
 
 
-@check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere)
+@check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere, cure=reissued)
 def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The subjectAltName covers the host of the endpoint.
 
@@ -69,7 +70,7 @@ def _nameless(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, subject_alt_names=())))}
 
 
-@check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless)
+@check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless, cure=reissued)
 def the_certificate_has_names(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate has a subjectAltName.
 
@@ -97,7 +98,7 @@ def _address_as_name(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=leaf)}
 
 
-@check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name)
+@check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name, cure=reissued)
 def addresses_are_no_dns_names(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """No address appears only as a dNSName.
 
@@ -160,7 +161,7 @@ def _not_here(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=leaf)}
 
 
-@check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here)
+@check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here, cure=reissued)
 def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """For a loopback listener the certificate covers localhost and the address.
 
@@ -202,7 +203,7 @@ def _advertised_elsewhere(own: OwnURLs, **_: object) -> Mapping[str, Any]:
     return {"own": replace(own, advertised=("https://elsewhere.invalid:2379",))}
 
 
-@check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere)
+@check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere, cure=reissued)
 def the_certificate_covers_advertised_hosts(
     here: Listener, own: OwnURLs, chain: ServedChain
 ) -> Iterator[Statement]:

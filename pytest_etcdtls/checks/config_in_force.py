@@ -31,6 +31,7 @@ from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.judgement import commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
+from pytest_etcdtls.remedies import restarted
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
@@ -39,7 +40,7 @@ from pytest_etcdtls.tls.suites import SUITES
 _REFUSED = "a client without a certificate is refused"
 
 
-@check("config.client-auth-in-force", on=CLIENT_PORTS, counterexample=as_if_accepted)
+@check("config.client-auth-in-force", on=CLIENT_PORTS, counterexample=as_if_accepted, cure=restarted)
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -61,7 +62,7 @@ def declared_client_authentication_is_in_force(
     yield from _judge_client_auth(declaration, matrix)
 
 
-@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=as_if_accepted)
+@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=as_if_accepted, cure=restarted)
 def declared_peer_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -84,7 +85,7 @@ def declared_peer_authentication_is_in_force(
     yield from _judge_client_auth(declaration, matrix)
 
 
-@check("config.metrics-as-declared", on={Role.METRICS}, counterexample=as_if_accepted)
+@check("config.metrics-as-declared", on={Role.METRICS}, counterexample=as_if_accepted, cure=restarted)
 def declared_metrics_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -162,7 +163,7 @@ def _another(bundle: DeclaredBundle, announced: AnnouncedCAs, **_: object) -> Ma
     }
 
 
-@check("config.trusted-ca-in-force", on=CLIENT_PORTS_AND_METRICS, counterexample=_another)
+@check("config.trusted-ca-in-force", on=CLIENT_PORTS_AND_METRICS, counterexample=_another, cure=restarted)
 def the_declared_bundle_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:
@@ -186,7 +187,7 @@ def the_declared_bundle_is_trusted(
     yield from _judge_announced(declaration, bundle, announced)
 
 
-@check("config.peer-trusted-ca-in-force", on={Role.PEER}, counterexample=_another)
+@check("config.peer-trusted-ca-in-force", on={Role.PEER}, counterexample=_another, cure=restarted)
 def the_declared_bundle_of_peers_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:

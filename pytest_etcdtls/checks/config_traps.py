@@ -21,12 +21,29 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
+from pytest_etcdtls.remedies import (
+    SAN_CHECK_OFF,
+    Cure,
+    all_as_flags,
+    client_certificates,
+    gateway_named,
+    hidden_into_file,
+    https,
+    known_names,
+    names_of_next_version,
+    one_name,
+    one_of_two,
+    suites,
+    without,
+)
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Ending
 
 
-def trap_check(id_: str) -> Callable[[Callable[[Declarations], None]], CheckFunction]:
+def trap_check(
+    id_: str, cure: Cure | None = None
+) -> Callable[[Callable[[Declarations], None]], CheckFunction]:
     """Register the check of a trap, on the whole target; its id is ``config.`` plus the trap's id.
 
     The decorated function has a docstring and no code. The check has a finding for each trap of that id, and
@@ -41,7 +58,7 @@ def trap_check(id_: str) -> Callable[[Callable[[Declarations], None]], CheckFunc
                     if trap.id == id_:
                         yield _statement(member, trap)
 
-        return check(f"config.{id_}", on=set(), counterexample=_trapped(id_))(judge)
+        return check(f"config.{id_}", on=set(), counterexample=_trapped(id_), cure=cure)(judge)
 
     return register
 
@@ -112,7 +129,7 @@ def _sides_of(setting: str) -> tuple[Side, ...]:
     return ("client",) if setting.startswith(_OF_CLIENTS) else SIDES
 
 
-@trap_check("auto-tls-drops-client-auth")
+@trap_check("auto-tls-drops-client-auth", client_certificates)
 def auto_tls_keeps_client_authentication(declarations: Declarations) -> None:
     """--auto-tls does not disable declared client authentication.
 
@@ -129,7 +146,7 @@ def auto_tls_keeps_client_authentication(declarations: Declarations) -> None:
     """
 
 
-@trap_check("auto-tls-ignored")
+@trap_check("auto-tls-ignored", without("auto-tls", "peer-auto-tls"))
 def auto_tls_is_not_ignored(declarations: Declarations) -> None:
     """--auto-tls is not declared together with a certificate.
 
@@ -143,7 +160,7 @@ def auto_tls_is_not_ignored(declarations: Declarations) -> None:
     """
 
 
-@trap_check("client-auth-without-ca")
+@trap_check("client-auth-without-ca", client_certificates)
 def client_authentication_has_a_bundle(declarations: Declarations) -> None:
     """Client authentication is declared together with a CA for clients.
 
@@ -160,7 +177,7 @@ def client_authentication_has_a_bundle(declarations: Declarations) -> None:
     """
 
 
-@trap_check("trusted-ca-alone")
+@trap_check("trusted-ca-alone", client_certificates)
 def a_bundle_has_client_authentication(declarations: Declarations) -> None:
     """A trusted CA is declared together with client authentication.
 
@@ -175,7 +192,7 @@ def a_bundle_has_client_authentication(declarations: Declarations) -> None:
     """
 
 
-@trap_check("http-listener-beside-tls")
+@trap_check("http-listener-beside-tls", https)
 def no_http_listener_is_declared_with_tls(declarations: Declarations) -> None:
     """No http listener is declared together with TLS settings for the same side.
 
@@ -193,7 +210,7 @@ def no_http_listener_is_declared_with_tls(declarations: Declarations) -> None:
     """
 
 
-@trap_check("allowed-names-without-client-auth")
+@trap_check("allowed-names-without-client-auth", client_certificates)
 def allowed_names_have_client_authentication(declarations: Declarations) -> None:
     """Allowed names are declared together with client authentication.
 
@@ -208,7 +225,7 @@ def allowed_names_have_client_authentication(declarations: Declarations) -> None
     """
 
 
-@trap_check("allowed-names-as-one")
+@trap_check("allowed-names-as-one", one_name)
 def a_list_of_names_is_read_as_one(declarations: Declarations) -> None:
     """A list of allowed names is declared only for an etcd that supports lists.
 
@@ -222,7 +239,7 @@ def a_list_of_names_is_read_as_one(declarations: Declarations) -> None:
     """
 
 
-@trap_check("san-check-off")
+@trap_check("san-check-off", without(*SAN_CHECK_OFF))
 def the_san_rule_is_not_switched_off(declarations: Declarations) -> None:
     """Verification of peer certificate SANs is not disabled.
 
@@ -238,7 +255,7 @@ def the_san_rule_is_not_switched_off(declarations: Declarations) -> None:
     """
 
 
-@trap_check("crl-without-client-auth")
+@trap_check("crl-without-client-auth", client_certificates)
 def a_revocation_list_has_client_authentication(declarations: Declarations) -> None:
     """A revocation list is declared together with client authentication.
 
@@ -358,7 +375,7 @@ def the_revocation_list_exists(
             )
 
 
-@trap_check("config-file-hides-flags")
+@trap_check("config-file-hides-flags", hidden_into_file)
 def no_configuration_file_hides_flags(declarations: Declarations) -> None:
     """No TLS flag or variable differs from the configuration file.
 
@@ -375,7 +392,7 @@ def no_configuration_file_hides_flags(declarations: Declarations) -> None:
     """
 
 
-@trap_check("unknown-key")
+@trap_check("unknown-key", known_names)
 def every_key_is_known(declarations: Declarations) -> None:
     """The configuration file contains no key that is unknown to this etcd.
 
@@ -393,7 +410,7 @@ def every_key_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("undocumented-key")
+@trap_check("undocumented-key", all_as_flags)
 def every_key_is_documented(declarations: Declarations) -> None:
     """The configuration file contains no undocumented key.
 
@@ -407,7 +424,7 @@ def every_key_is_documented(declarations: Declarations) -> None:
     """
 
 
-@trap_check("unknown-variable")
+@trap_check("unknown-variable", known_names)
 def every_variable_is_known(declarations: Declarations) -> None:
     """Every environment variable that looks like a TLS setting is known to this etcd.
 
@@ -422,7 +439,7 @@ def every_variable_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("flag-unknown-to-version")
+@trap_check("flag-unknown-to-version", known_names)
 def every_flag_is_known(declarations: Declarations) -> None:
     """Every declared flag exists in the running version of etcd.
 
@@ -436,7 +453,7 @@ def every_flag_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("variable-beside-flag")
+@trap_check("variable-beside-flag", one_of_two)
 def no_setting_is_declared_twice(declarations: Declarations) -> None:
     """No setting is given both as a flag and as an environment variable.
 
@@ -449,7 +466,7 @@ def no_setting_is_declared_twice(declarations: Declarations) -> None:
     """
 
 
-@trap_check("gateway-off-in-config-file")
+@trap_check("gateway-off-in-config-file", gateway_named)
 def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
     """A JSON gateway that is disabled is declared as disabled.
 
@@ -463,7 +480,7 @@ def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
     """
 
 
-@trap_check("does-not-start")
+@trap_check("does-not-start", suites)
 def etcd_starts_with_the_declaration(declarations: Declarations) -> None:
     """The declaration is one with which etcd starts.
 
@@ -518,7 +535,7 @@ def _with_a_flag_that_goes(declarations: Declarations) -> Mapping[str, Any]:
     return {"declarations": Declarations((member, *others))}
 
 
-@check("config.next-version", on=set(), counterexample=_with_a_flag_that_goes)
+@check("config.next-version", on=set(), counterexample=_with_a_flag_that_goes, cure=names_of_next_version)
 def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iterator[Statement]:
     """The next minor versions of etcd do the same with this declaration.
 

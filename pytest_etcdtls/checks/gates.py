@@ -14,6 +14,7 @@ from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
 from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.remedies import handshakes
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -31,7 +32,7 @@ def _without_a_pair(answer: FirstContact, **_: object) -> Mapping[str, Any]:
     return {"answer": replace(answer, tls=failed)}
 
 
-@check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair)
+@check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair, cure=handshakes)
 def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -> Iterator[Statement]:
     """The listener answers, in TLS or in plaintext.
 

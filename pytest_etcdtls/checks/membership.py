@@ -34,6 +34,7 @@ from pytest_etcdtls.facts.members import (
 from pytest_etcdtls.facts.release import EtcdReleases, Release
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.remedies import advertised, https_clients, https_peers
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
@@ -311,7 +312,7 @@ def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
-@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients)
+@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients, cure=https_clients)
 def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every client URL that a member advertises is https.
 
@@ -333,7 +334,7 @@ def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, peer_urls=("http://10.0.0.1:2380",)))
 
 
-@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers)
+@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers, cure=https_peers)
 def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every peer URL of every member is https.
 
@@ -381,7 +382,7 @@ def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
     return {"advertised": replace(advertised, urls=(changed, *others))}
 
 
-@check("cluster.advertised-reachable", on=frozenset(), counterexample=_unreachable)
+@check("cluster.advertised-reachable", on=frozenset(), counterexample=_unreachable, cure=advertised)
 def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
     """Every client URL that a member advertises answers.
 

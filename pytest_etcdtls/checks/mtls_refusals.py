@@ -12,6 +12,7 @@ from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.judgement import SERVED, commands_for, judge
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.remedies import SAN_CHECK_OFF, client_certificates, without
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -23,7 +24,7 @@ def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
     return {"matrix": replace(matrix, cases=matrix.cases.with_attempts(**SERVED))}
 
 
-@check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
+@check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
 def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
@@ -45,7 +46,7 @@ def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "n
     yield from judge(matrix, "a client without a certificate")
 
 
-@check("mtls.self-signed", on=EVERY_LISTENER, counterexample=as_if_accepted)
+@check("mtls.self-signed", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
 def a_self_signed_certificate_is_refused(
     matrix: Annotated[AccessMatrix, "self-signed"],
 ) -> Iterator[Statement]:
@@ -64,7 +65,7 @@ def a_self_signed_certificate_is_refused(
     yield from judge(matrix, "a self-signed client certificate")
 
 
-@check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=as_if_accepted)
+@check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=as_if_accepted, cure=client_certificates)
 def a_certificate_of_a_foreign_ca_is_refused(
     matrix: Annotated[AccessMatrix, "foreign-ca"],
 ) -> Iterator[Statement]:
@@ -307,7 +308,12 @@ def a_peer_with_another_common_name_is_refused(
     yield from judge(matrix, "a peer with another common name than the allowed one")
 
 
-@check("mtls.wrong-san", on={Role.PEER, Role.METRICS}, counterexample=as_if_accepted)
+@check(
+    "mtls.wrong-san",
+    on={Role.PEER, Role.METRICS},
+    counterexample=as_if_accepted,
+    cure=without(*SAN_CHECK_OFF),
+)
 def a_certificate_for_another_address_is_refused(
     matrix: Annotated[AccessMatrix, "wrong-san"],
 ) -> Iterator[Statement]:

@@ -25,6 +25,7 @@ from pytest_etcdtls.judgement import SERVED, commands_for, observed_in, with_att
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.remedies import client_certificates, https, trusted_ca
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -39,7 +40,7 @@ def _empty(announced: AnnouncedCAs, **_: object) -> Mapping[str, Any]:
     return {"announced": replace(announced, names=names)}
 
 
-@check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty)
+@check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty, cure=client_certificates)
 def the_listener_announces_its_cas(here: Listener, announced: AnnouncedCAs) -> Iterator[Statement]:
     """The listener requests a client certificate and announces at least one CA.
 
@@ -82,7 +83,7 @@ def _one_more(announced: AnnouncedCAs, trust: ClientTrust, **_: object) -> Mappi
     return {"announced": replace(announced, names=names)}
 
 
-@check("mtls.announced-ca-expected", on=EVERY_LISTENER, counterexample=_one_more)
+@check("mtls.announced-ca-expected", on=EVERY_LISTENER, counterexample=_one_more, cure=trusted_ca)
 def the_listener_trusts_the_expected_cas(
     here: Listener, announced: AnnouncedCAs, trust: ClientTrust
 ) -> Iterator[Statement]:
@@ -196,7 +197,7 @@ def _answered(plaintext: Plaintext, **_: object) -> Mapping[str, Any]:
     return {"plaintext": replace(plaintext, tries=(served,))}
 
 
-@check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered)
+@check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered, cure=https)
 def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Statement]:
     """Plain HTTP requests get no answer.
 
@@ -256,7 +257,7 @@ def _refused(client: AcceptedClient, **_: object) -> Mapping[str, Any]:
     return {"client": replace(client, accepted=None, candidates=candidates)}
 
 
-@check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused)
+@check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused, cure=trusted_ca)
 def a_trusted_client_is_accepted(
     here: Listener,
     client: AcceptedClient,

@@ -11,6 +11,7 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
 from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.remedies import suites
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
@@ -46,6 +47,7 @@ def _weak_suites(here: Listener, support: SuiteSupport, weakness: Weakness, kind
     "tls.broken-suites",
     on=EVERY_LISTENER,
     counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
+    cure=suites,
 )
 def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No broken, unauthenticated or unencrypted cipher suite is accepted.
@@ -68,6 +70,7 @@ def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterat
     "tls.triple-des",
     on=EVERY_LISTENER,
     counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
+    cure=suites,
 )
 def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite with triple DES is accepted.
@@ -90,6 +93,7 @@ def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) 
     "tls.rsa-key-exchange",
     on=EVERY_LISTENER,
     counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+    cure=suites,
 )
 def no_suite_without_forward_secrecy_is_accepted(
     here: Listener, support: SuiteSupport
@@ -115,6 +119,7 @@ def no_suite_without_forward_secrecy_is_accepted(
     "tls.cbc-suites",
     on=EVERY_LISTENER,
     counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
+    cure=suites,
 )
 def no_suite_in_cbc_mode_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite in CBC mode is accepted.
@@ -138,7 +143,7 @@ def _static_only(support: SuiteSupport, **_: object) -> Mapping[str, Any]:
     return _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256")
 
 
-@check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_static_only)
+@check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_static_only, cure=suites)
 def a_suite_with_forward_secrecy_is_accepted(
     here: Listener, support: SuiteSupport, key: ServedKey
 ) -> Iterator[Statement]:

@@ -18,6 +18,7 @@ from pytest_etcdtls.facts.protocol import (
 )
 from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.remedies import without
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -109,7 +110,7 @@ def _tls13_refused(contact: TLSContact, **_: object) -> Mapping[str, Any]:
     return {"contact": replace(contact, tls=(tls12, tls13))}
 
 
-@check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_tls13_refused)
+@check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_tls13_refused, cure=without("tls-max-version"))
 def tls13_is_offered(here: Listener, contact: TLSContact) -> Iterator[Statement]:
     """TLS 1.3 is supported.
 

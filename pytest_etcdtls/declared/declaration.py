@@ -279,6 +279,20 @@ class Setting:
         return f"{self.written} ({self.place})"
 
 
+class Change(Struct, frozen=True):
+    """A change of a declaration.
+
+    Attributes:
+        name: of the flag, as :attr:`Setting.name`.
+        value: the new value; ``None`` removes the setting.
+        via: change or remove it only where it is given so; ``None`` for any.
+    """
+
+    name: str
+    value: str | None
+    via: Via | None = None
+
+
 class Mistake(Struct, frozen=True, kw_only=True):
     """An error in a declaration with which no version of etcd starts.
 
@@ -355,6 +369,12 @@ class Declaration:
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()
     started_with: StartedWith = StartedWith()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it was read from: its own, and those in which settings are."""
+        every = (*self.settings.values(), *self.overridden, *self.hidden, *self.unknown)
+        return tuple(dict.fromkeys((self.source, *(one.place.file for one in every))))
 
     def text(self, name: str) -> str | None:
         """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""

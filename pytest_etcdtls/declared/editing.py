@@ -19,36 +19,18 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import yaml
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import TRUE, Declaration, Form, Setting, Via, masked
+from pytest_etcdtls.declared.declaration import TRUE, Change, Declaration, Form, Setting, Via, masked
 from pytest_etcdtls.declared.flags import FLAG_OF, LISTS, SECTIONS, SWITCHES, top_level_flag, variable_of
 from pytest_etcdtls.declared.reading import MAXIMUM_SIZE, read_declaration
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.errors import NotEditableError, UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted import read_regular
-
-
-class NotEditableError(Exception):
-    """The text of a declaration cannot be changed as wanted; the message says why."""
-
-
-class Change(Struct, frozen=True):
-    """One change of a setting.
-
-    Attributes:
-        name: of the flag, as :attr:`Setting.name`.
-        value: the new value; ``None`` removes the setting.
-        via: change or remove it only where it is given so; ``None`` for any.
-    """
-
-    name: str
-    value: str | None
-    via: Via | None = None
 
 
 class Edited(Struct, frozen=True):
@@ -139,13 +121,17 @@ def _quoted(name: str) -> str:
     return f'"{escaped}"'
 
 
-_PAIR = re.compile(r"(?<![\w.-])-*([A-Za-z][\w.-]*)(?=(?:\s*[=:]\s*|\s+)[\"']?([^\s\"']+))")
+_PAIR = re.compile(
+    r"(?<![\w./-])(?:-*(?P<n>[A-Za-z][\w.-]*)(?=\s*[=:]\s*[\"']?(?P<v>[^\s\"']+))"
+    r"|--?(?P<flag>[A-Za-z][\w.-]*)(?=[ \t]+[\"']?(?P<word>[^\s\"']+)))"
+)
 
 
 def _may_have_a_secret(line: str) -> bool:
     if "PRIVATE KEY" in line or re.search(r"[A-Za-z0-9+/=]{64}", line):
         return True
-    return any(masked(FLAG_OF.get(name, name), value) != value for name, value in _PAIR.findall(line))
+    pairs = ((one["n"] or one["flag"], one["v"] or one["word"]) for one in _PAIR.finditer(line))
+    return any(masked(FLAG_OF.get(name, name), value) != value for name, value in pairs)
 
 
 def _differs(change: Change, declaration: Declaration) -> bool:
@@ -153,7 +139,7 @@ def _differs(change: Change, declaration: Declaration) -> bool:
     if change.value is None:
         return bool(given)
     setting = declaration.settings.get(change.name)
-    return setting is None or not _equal(setting.value, change.value)
+    return setting is None or not _equal(setting.value, change.value) or change.via not in (None, setting.via)
 
 
 def _equal(one: str, other: str) -> bool:
@@ -162,12 +148,15 @@ def _equal(one: str, other: str) -> bool:
 
 def _given(declaration: Declaration, change: Change) -> list[Setting]:
     """Return every place in which a setting is given, also where it has no effect."""
+    started = declaration.started_with
     every = (
         *declaration.settings.values(),
         *declaration.overridden,
         *declaration.shadowed,
         *declaration.hidden,
         *declaration.unknown,
+        *(one for one in started.arguments if isinstance(one, Setting) and one.name == "config-file"),
+        *(one for one in started.variables if one.name == "config-file"),
     )
     return [one for one in every if one.name == change.name and change.via in (None, one.via)]
 
@@ -227,6 +216,16 @@ class _Draft:
     def __setitem__(self, number: int, line: str) -> None:
         ending = self.lines[number][0][len(self.lines[number][0].rstrip("\r\n")) :]
         self.lines[number][0] = line + ending
+
+    def end_of(self, number: int) -> str:
+        """Return the last line in the place of a line."""
+        return self.lines[number][-1] if self.lines[number] else ""
+
+    def append_to(self, number: int, text: str) -> None:
+        """Append a text to the last line in the place of a line."""
+        line = self.lines[number][-1]
+        stripped = line.rstrip()
+        self.lines[number][-1] = stripped + text + (line[len(line.rstrip("\r\n")) :])
 
     def remove(self, number: int) -> None:
         del self.lines[number][:1]
@@ -480,9 +479,10 @@ def _add_flag(draft: _Draft, number: int, anchor: Setting, name: str, value: str
     word = _rewritten(match, added, value, form)
     before, after = line[: match.start()], line[match.end() :]
     if not before.strip() and after.strip() in ("", "\\"):
-        if after.strip() == "":
-            draft[number] = f"{line.rstrip()} \\"
-        draft.insert_below(number, f"{before}{word}{after if after.strip() else ''}")
+        goes_on = draft.end_of(number).rstrip().endswith("\\")
+        if not goes_on:
+            draft.append_to(number, " \\")
+        draft.insert_below(number, before + word + " \\" * goes_on)
     else:
         comma = "," if "[" in before and "]" in after else ""
         draft[number] = f"{line[: match.end()]}{comma} {word}{after}"
@@ -617,8 +617,3 @@ def _add_key(draft: _Draft, number: int, name: str, value: str) -> None:
             return
     indent = draft.indent(inner[0]) if inner else "  "
     draft.insert_below(inner[-1] if inner else line, f"{indent}{text}")
-
-
-def lines_of(text: str) -> Iterator[str]:
-    """Yield a text as remarks in front of a diff, which ``patch`` ignores."""
-    yield from (f"# {line}".rstrip() for line in text.splitlines())

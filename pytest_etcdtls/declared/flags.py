@@ -379,6 +379,16 @@ def successor(setting: Setting, version: str | None) -> str | None:
     return f"--{new}" if new != name and flag_known(new.partition("=")[0], version) else None
 
 
+def predecessors(setting: Setting, version: str | None) -> tuple[tuple[str, str], ...]:
+    """Return names and values to give in a version that is too old for the setting; empty if it has none."""
+    gates = {gate: flag for flag, gate in _GATE_OF.items() if flag_known(flag, version)}
+    if setting.name == "feature-gates":
+        pairs = (word.partition("=") for word in setting.value.split(","))
+        return tuple((gates[gate], value) for gate, _, value in pairs if gate in gates)
+    old = next((old for old, new in _NEW_NAME.items() if new == setting.name), f"experimental-{setting.name}")
+    return ((old, setting.value),) if flag_known(old, version) else ()
+
+
 def refused_values(declaration: Declaration, version: str | None) -> Iterator[Problem]:
     """Yield the values in a declaration with which this version does not start."""
     for look_for in (_numbers, _proxy, _suites, _logger, _v2_deprecation, _feature_gates, _lease_checkpoint):

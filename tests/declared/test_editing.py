@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.declared.declaration import Via
-from pytest_etcdtls.declared.editing import Change, NotEditableError, edit, unified_diff
+from pytest_etcdtls.declared.declaration import Change, Via
+from pytest_etcdtls.declared.editing import edit, unified_diff
 from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.errors import NotEditableError
 
 CA = Change("trusted-ca-file", "/pki/ca.crt")
 AUTH = Change("client-cert-auth", "true")
