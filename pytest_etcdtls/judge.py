@@ -50,7 +50,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
-from pytest_etcdtls.remedies import FILE, PLACEHOLDER, Case, Cure, Remedy, remedy
+from pytest_etcdtls.remedies import FILE, PLACEHOLDER, Cure, FaultyMember, Remedy, remedy
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -524,7 +524,7 @@ def see_start(target: Target) -> str:
 
 def cases(
     observer: Observer, check: Check, listener: Listener | None, findings: Sequence[Finding]
-) -> Iterator[Case]:
+) -> Iterator[FaultyMember]:
     """Yield the declared members that findings of a check concern, with the sides."""
     target, declarations = observer.target, observer.known(Declarations)
     versions = {one.label: one.version for one in declarations.members} if declarations else {}
@@ -533,7 +533,7 @@ def cases(
             continue
         sides = (listener.role.side,) if listener else _sides(label, findings)
         if sides:
-            yield Case(
+            yield FaultyMember(
                 check=check.id,
                 target=target,
                 label=label,
@@ -553,7 +553,7 @@ def fix(judged: Iterable[tuple[Observer, Iterable[CheckResult]]], saved_as: str 
         saved_as: the file of the diff.
     """
     checks = catalogue()
-    cures: list[tuple[Cure, Case]] = []
+    cures: list[tuple[Cure, FaultyMember]] = []
     for observer, results in judged:
         known = list(results)
         for outcome in (Outcome.WARNS, Outcome.VIOLATES):  # of two cures that disagree, the last one counts

@@ -63,7 +63,7 @@ FIX_BEGINS: Final = "# pytest-etcdtls: "
 """How the file of ``--etcd-fix`` begins. No other file is replaced by one."""
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class FaultyMember(Struct, frozen=True, kw_only=True):
     """One member, and where the fault is.
 
     Attributes:
@@ -118,16 +118,16 @@ class Remark(Struct, frozen=True):
     text: str
 
 
-Cure = Callable[[Case], Iterator[Change | Remark]]
+Cure = Callable[[FaultyMember], Iterator[Change | Remark]]
 
 
-def client_certificates(case: Case) -> Iterator[Change | Remark]:
+def client_certificates(case: FaultyMember) -> Iterator[Change | Remark]:
     """Require certificates of clients: a pair, the trusted CA and the switch, and nothing generated."""
     for side in case.sides:
         yield from _mutual_tls(case, side)
 
 
-def _mutual_tls(case: Case, side: Side) -> Iterator[Change | Remark]:
+def _mutual_tls(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
     declaration, p = case.declaration, prefix(side)
     if f"{p}auto-tls" in declaration.settings:
         yield Change(f"{p}auto-tls", None)
@@ -137,7 +137,7 @@ def _mutual_tls(case: Case, side: Side) -> Iterator[Change | Remark]:
     yield from _trusted_ca(case, side)
 
 
-def _pair(case: Case, side: Side) -> Iterator[Change | Remark]:
+def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
     p, other = prefix(side), prefix("client" if side == "peer" else "peer")
     pairs = list(pairs_for(case.member, side, case.hosts(side)))
     used = case.declaration.text(f"{other}cert-file")
@@ -161,7 +161,7 @@ def _pair(case: Case, side: Side) -> Iterator[Change | Remark]:
         )
 
 
-def _trusted_ca(case: Case, side: Side) -> Iterator[Change | Remark]:
+def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
     """Yield the bundle that has signed the clients, unless the declared one has."""
     name = f"{prefix(side)}trusted-ca-file"
     declared, chains = case.member.file(name), list(case.chains(side))
@@ -186,7 +186,7 @@ def _trusted_ca(case: Case, side: Side) -> Iterator[Change | Remark]:
         )
 
 
-def _are_exchanged(case: Case, peers: Sequence[x509.Certificate]) -> bool:
+def _are_exchanged(case: FaultyMember, peers: Sequence[x509.Certificate]) -> bool:
     """Return whether the CA of peers has signed the pair that clients get."""
     path = case.declaration.text("cert-file")
     return any(has_signed(peers, chain) for chain in (_chains_of(case.member, path) if path else ()))
@@ -208,7 +208,7 @@ def _known_bundles(target: Target, side: Side) -> list[Path]:
     return [path for path in dict.fromkeys(paths) if exists(path)]
 
 
-def trusted_ca(case: Case) -> Iterator[Change | Remark]:
+def trusted_ca(case: FaultyMember) -> Iterator[Change | Remark]:
     """Trust the CA that has signed the clients which must be accepted."""
     for side in case.sides:
         if case.chains(side):
@@ -221,7 +221,7 @@ _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
 }
 
 
-def https(case: Case) -> Iterator[Change | Remark]:
+def https(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve and advertise https alone, with all that a side needs for it."""
     for side in case.sides:
         changes = [one for name in _URLS[side] for one in _secured(case, name)]
@@ -236,7 +236,7 @@ def https(case: Case) -> Iterator[Change | Remark]:
             )
 
 
-def _secured(case: Case, name: str) -> Iterator[Change]:
+def _secured(case: FaultyMember, name: str) -> Iterator[Change]:
     setting = case.declaration.settings.get(name)
     if setting is None or not setting.value:
         return
@@ -248,7 +248,7 @@ def _secured(case: Case, name: str) -> Iterator[Change]:
         yield Change(name, ",".join(words))
 
 
-def _advertisable(case: Case, urls: list[str]) -> list[str]:
+def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
     """Return the URLs without addresses at which the member does not listen."""
     listen = case.declaration.urls("listen-client-urls")
     if not listen or any(url.is_wildcard or url.is_socket for url in listen):
@@ -262,22 +262,22 @@ def _is_elsewhere(url: DeclaredURL, listening: set[str]) -> bool:
     return not is_address(url.host) or url.address in listening
 
 
-def https_clients(case: Case) -> Iterator[Change | Remark]:
+def https_clients(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve and advertise https alone to clients."""
     yield from https(replace(case, sides=("client",)))
 
 
-def https_peers(case: Case) -> Iterator[Change | Remark]:
+def https_peers(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve and advertise https alone to peers."""
     yield from https(replace(case, sides=("peer",)))
 
 
-def advertised(case: Case) -> Iterator[Change | Remark]:
+def advertised(case: FaultyMember) -> Iterator[Change | Remark]:
     """Advertise the URLs on which the member listens."""
     yield from _secured(case, "advertise-client-urls")
 
 
-def https_metrics(case: Case) -> Iterator[Change | Remark]:
+def https_metrics(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve metrics by https, with the client authentication of the client port."""
     yield from _secured(case, "listen-metrics-urls")
 
@@ -285,7 +285,7 @@ def https_metrics(case: Case) -> Iterator[Change | Remark]:
 def without(*names: str) -> Cure:
     """Return the cure that removes flags."""
 
-    def cure(case: Case) -> Iterator[Change | Remark]:
+    def cure(case: FaultyMember) -> Iterator[Change | Remark]:
         for name in names:
             if name in case.declaration.settings:
                 yield Change(name, None)
@@ -300,14 +300,14 @@ SAN_CHECK_OFF: Final = (
 """The flags that switch the SAN rule off."""
 
 
-def no_profiles(case: Case) -> Iterator[Change | Remark]:
+def no_profiles(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve no profiles: neither by the switch nor by the log level."""
     yield from without("enable-pprof", "debug")(case)
     if case.declaration.text("log-level") == "debug":
         yield Change("log-level", "info")
 
 
-def suites(case: Case) -> Iterator[Change | Remark]:
+def suites(case: FaultyMember) -> Iterator[Change | Remark]:
     """Name the suites with ECDHE and AEAD that fit the served keys, those first that were named."""
     if not case.declaration.words("cipher-suites"):
         return
@@ -333,14 +333,14 @@ def suites(case: Case) -> Iterator[Change | Remark]:
         yield Change("cipher-suites", ",".join(dict.fromkeys([*good, *fitting])))
 
 
-def handshakes(case: Case) -> Iterator[Change | Remark]:
+def handshakes(case: FaultyMember) -> Iterator[Change | Remark]:
     """Offer what clients and the served keys have in common: fitting suites, and TLS 1.3."""
     yield from suites(case)
     if case.declaration.text("tls-max-version") == "TLS1.2":
         yield Change("tls-max-version", None)
 
 
-def _key_kind(case: Case, side: Side) -> str:
+def _key_kind(case: FaultyMember, side: Side) -> str:
     """Return what the names of suites call the key of a side: RSA, or ECDSA, also for Ed25519."""
     path = case.declaration.text(f"{prefix(side)}cert-file")
     for chain in _chains_of(case.member, path) if path else []:
@@ -348,7 +348,7 @@ def _key_kind(case: Case, side: Side) -> str:
     return ""
 
 
-def exchanged_pairs(case: Case) -> Iterator[Change | Remark]:
+def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
     """Exchange the pairs of the two ports."""
     for end in ("cert-file", "key-file"):
         client, peer = case.declaration.text(end), case.declaration.text(f"peer-{end}")
@@ -357,7 +357,7 @@ def exchanged_pairs(case: Case) -> Iterator[Change | Remark]:
             yield Change(f"peer-{end}", client)
 
 
-def own_pair_of_peers(case: Case) -> Iterator[Change | Remark]:
+def own_pair_of_peers(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve another pair to peers, if one is at hand."""
     used = case.declaration.text("cert-file")
     for pair in pairs_for(case.member, "peer", case.hosts("peer")):
@@ -367,7 +367,7 @@ def own_pair_of_peers(case: Case) -> Iterator[Change | Remark]:
             return
 
 
-def known_names(case: Case) -> Iterator[Change | Remark]:
+def known_names(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give flags, variables and keys by the names that this version has, and remove those without one."""
     given = case.declaration.settings
     for setting in dict.fromkeys(setting for trap in case.traps for setting in trap.settings):
@@ -397,7 +397,7 @@ def _names_now(setting: Setting, version: str | None) -> list[tuple[str, str]]:
     return [(close[0], setting.value)] if close else []
 
 
-def names_of_next_version(case: Case) -> Iterator[Change | Remark]:
+def names_of_next_version(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give settings by the names that they keep, as far as the version that runs has these."""
     prospects = look_ahead(case.member, case.version) if case.version else ()
     for setting in dict.fromkeys(setting for one in prospects for setting in one.settings):
@@ -407,13 +407,13 @@ def names_of_next_version(case: Case) -> Iterator[Change | Remark]:
             yield Change(name, value or setting.value, setting.via)
 
 
-def one_of_two(case: Case) -> Iterator[Change | Remark]:
+def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:
     """Remove the variable beside a flag."""
     for setting in case.declaration.shadowed:
         yield Change(setting.name, None, Via.VARIABLE)
 
 
-def hidden_into_file(case: Case) -> Iterator[Change | Remark]:
+def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
     """Write into the configuration file what it hides; without keys for all of it, give all as flags."""
     hidden = [setting for trap in case.traps for setting in trap.settings]
     if any("crl" in one.name for one in hidden):
@@ -422,7 +422,7 @@ def hidden_into_file(case: Case) -> Iterator[Change | Remark]:
         yield from (Change(one.name, one.value, Via.KEY) for one in hidden)
 
 
-def all_as_flags(case: Case) -> Iterator[Change | Remark]:
+def all_as_flags(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give every setting as a flag, without the configuration file."""
     declaration = case.declaration
     if declaration.form is Form.YAML:
@@ -434,12 +434,12 @@ def all_as_flags(case: Case) -> Iterator[Change | Remark]:
             yield Change(setting.name, setting.value, Via.FLAG)
 
 
-def gateway_named(case: Case) -> Iterator[Change | Remark]:
+def gateway_named(case: FaultyMember) -> Iterator[Change | Remark]:
     """Write down that the gateway is off, as it is."""
     yield Change("enable-grpc-gateway", "false")
 
 
-def one_name(case: Case) -> Iterator[Change | Remark]:
+def one_name(case: FaultyMember) -> Iterator[Change | Remark]:
     """Allow one name, that of the members' own certificates if it is among them."""
     for trap in case.traps:
         for setting in trap.settings:
@@ -456,18 +456,18 @@ def one_name(case: Case) -> Iterator[Change | Remark]:
 _COMMON_NAME: Final = x509.oid.NameOID.COMMON_NAME
 
 
-def renewed(case: Case) -> Iterator[Change | Remark]:
+def renewed(case: FaultyMember) -> Iterator[Change | Remark]:
     """Renew the certificate by the program that has made it."""
     yield from _by_kubeadm(case, "kubeadm certs renew etcd-{name}")
 
 
-def reissued(case: Case) -> Iterator[Change | Remark]:
+def reissued(case: FaultyMember) -> Iterator[Change | Remark]:
     """Issue the certificate again by the program that has made it, since a renewal keeps what is in it."""
     remove = "rm {directory}/{name}.crt {directory}/{name}.key"
     yield from _by_kubeadm(case, f"{remove} && kubeadm init phase certs etcd-{{name}}")
 
 
-def _by_kubeadm(case: Case, command: str) -> Iterator[Remark]:
+def _by_kubeadm(case: FaultyMember, command: str) -> Iterator[Remark]:
     directory = _kubeadm_directory(case.declaration)
     for side in case.sides if directory else ():
         name = "peer" if side == "peer" else "server"
@@ -491,7 +491,7 @@ def _kubeadm_directory(declaration: Declaration) -> str:
 _KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
 
 
-def restarted(case: Case) -> Iterator[Change | Remark]:
+def restarted(case: FaultyMember) -> Iterator[Change | Remark]:
     """Start etcd again with the declaration as it is, after a look at the clients that it will refuse."""
     for side in case.sides:
         yield from _clients_after_restart(case.target, case.member, case.version, side)
@@ -554,7 +554,7 @@ class Remedy(Struct, frozen=True, kw_only=True):
     command: str = ""
 
 
-def remedy(cures: Sequence[tuple[Cure, Case]], saved_as: str = FILE) -> Remedy:
+def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> Remedy:
     """Return what the cures come to, all of a member's together. Of two that disagree, the last counts."""
     # Imported here: most runs need no YAML.
     from pytest_etcdtls.declared.editing import patch_directory, unified_diff
@@ -594,14 +594,14 @@ def remedy(cures: Sequence[tuple[Cure, Case]], saved_as: str = FILE) -> Remedy:
     )
 
 
-def _by_member(cures: Sequence[tuple[Cure, Case]]) -> list[list[tuple[Cure, Case]]]:
-    members: dict[str, list[tuple[Cure, Case]]] = {}
+def _by_member(cures: Sequence[tuple[Cure, FaultyMember]]) -> list[list[tuple[Cure, FaultyMember]]]:
+    members: dict[str, list[tuple[Cure, FaultyMember]]] = {}
     for cure, case in cures:
         members.setdefault(case.label, []).append((cure, case))
     return list(members.values())
 
 
-def _edited(case: Case, changes: Iterable[Change]) -> Edited | None:
+def _edited(case: FaultyMember, changes: Iterable[Change]) -> Edited | None:
     """Return the changed declaration; ``None`` if nothing is to be changed.
 
     Raises:
@@ -622,7 +622,7 @@ def _edited(case: Case, changes: Iterable[Change]) -> Edited | None:
     return edited
 
 
-def _in_words(case: Case, changes: Sequence[Change], why: str) -> Iterator[str]:
+def _in_words(case: FaultyMember, changes: Sequence[Change], why: str) -> Iterator[str]:
     given = [f"--{one.name}={one.value}" for one in changes if one.value is not None]
     gone = [f"--{one.name}" for one in changes if one.value is None]
     parts = [f"set {' '.join(given)}"] * bool(given) + [f"remove {' '.join(gone)}"] * bool(gone)
@@ -630,7 +630,7 @@ def _in_words(case: Case, changes: Sequence[Change], why: str) -> Iterator[str]:
         yield f"in {case.declaration.source} {' and '.join(parts)} (no diff: {why})"
 
 
-def _about(case: Case, after: Declaration) -> Iterator[str]:
+def _about(case: FaultyMember, after: Declaration) -> Iterator[str]:
     """Yield what comes with a changed declaration: who is refused, and who writes the file again."""
     from pytest_etcdtls.declared.reading import declared_member
 

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -23,7 +24,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.judge import fix, run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.results import CheckResult, Outcome
 
 FORMS = ("manifest", "unit", "script", "environment", "yaml")
 
@@ -125,34 +126,39 @@ def started(binary: Path, declaration: Declaration) -> Iterator[None]:
         process.wait()
 
 
+@dataclass(frozen=True)
 class Patched:
-    """What was found before and after the diff was applied."""
+    """What was found before and after the diff was applied; without a diff, nothing after it."""
 
-    def __init__(
-        self, diff: str, before: list[CheckResult], after: list[CheckResult], remarks: tuple[str, ...]
-    ) -> None:
-        self.diff = diff
-        self.remarks = remarks
-        self.before, self.after = before, after
+    version: str
+    diff: str
+    before: list[CheckResult]
+    after: list[CheckResult]
 
     @property
-    def findings(self) -> tuple[set[str], set[str]]:
-        """The ids of the checks with findings, before and after."""
-        return tuple(  # type: ignore[return-value]
-            {
-                id_
-                for outcome in ("violates", "warns")
-                for ids in found(results)[outcome].values()
-                for id_ in ids
-            }
-            for results in (self.before, self.after)
-        )
+    def before_ids(self) -> set[str]:
+        """The ids of the checks with findings before."""
+        return _found(self.before)
+
+    @property
+    def after_ids(self) -> set[str]:
+        """The ids of the checks with findings after it."""
+        return _found(self.after)
+
+    @property
+    def faults(self) -> set[str]:
+        """The ids of the checks that failed the run."""
+        return {one.check for one in self.before if one.outcome is Outcome.VIOLATES}
 
     @property
     def failed(self) -> dict[str, dict[str, set[str]]]:
         """What fails the run after the diff was applied."""
         seen = found(self.after)
         return {name: seen[name] for name in ("violates", "inconclusive", "broken") if seen[name]}
+
+
+def _found(results: list[CheckResult]) -> set[str]:
+    return {one.check for one in results if one.outcome in (Outcome.VIOLATES, Outcome.WARNS)}
 
 
 def patched(zoo: Misconfigured, binary: Path, form: str, directory: Path) -> Patched:
@@ -173,7 +179,7 @@ def patched(zoo: Misconfigured, binary: Path, form: str, directory: Path) -> Pat
         observer, before = judged(options(member, path))
         remedy = fix([(observer, before)])
         if not remedy.diff:
-            return Patched("", before, [], remedy.remarks)
+            return Patched(version, "", before, [])
         subprocess.run(
             ["patch", "-p1", "-d", "/", "--no-backup-if-mismatch"],
             input=remedy.diff,
@@ -185,4 +191,4 @@ def patched(zoo: Misconfigured, binary: Path, form: str, directory: Path) -> Pat
         member.server.stop(5)
         with started(binary, read_declaration(path)):
             _, after = judged(options(member, path))
-    return Patched(remedy.diff, before, after, remedy.remarks)
+    return Patched(version, remedy.diff, before, after)
