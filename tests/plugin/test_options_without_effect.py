@@ -42,7 +42,13 @@ LIVE = {"--etcd-endpoint", "--etcd-peer-endpoint", "--etcd-metrics-endpoint", "-
 SUITE_ALONE = ("--pyargs", "pytest_etcdtls")
 ENDPOINT = "--etcd-endpoint=https://10.0.0.11:2379"
 REPLAY = ("--etcd-config=etcd.yaml", "--etcd-binary=/usr/bin/etcd")
-ONE_CLUSTER = {"--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers", "--etcd-label", "--etcd-fix"}
+ONE_CLUSTER = {
+    "--etcd-baseline",
+    "--etcd-fail-on-difference",
+    "--etcd-write-waivers",
+    "--etcd-label",
+    "--etcd-fix",
+}
 
 REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "fixtures": ((), OF_LIVE_ALONE | OF_FILES | OF_THE_SUITE | OF_A_LIST),

@@ -139,8 +139,7 @@ def test_a_declaration_is_needed(pytester: pytest.Pytester) -> None:
 
 
 def test_a_declaration_from_a_pipe_has_no_file_to_change(pytester: pytest.Pytester) -> None:
-    start = f"printf %s {shlex.quote(DECLARATION)} | {shlex.quote(sys.executable)} -m pytest"
-    words = "--pyargs pytest_etcdtls --etcd-config=/dev/stdin --etcd-fix=fix.diff"
-    ran = pytester.run("bash", "-c", f"{start} {words}")
+    start = f"{shlex.quote(sys.executable)} -m pytest --pyargs pytest_etcdtls --etcd-fix=fix.diff"
+    ran = pytester.run("bash", "-c", f"{start} --etcd-config=<(printf %s {shlex.quote(DECLARATION)})")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stderr.fnmatch_lines(["*write the declaration to a file*"])
