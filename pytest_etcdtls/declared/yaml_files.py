@@ -390,7 +390,7 @@ def _environment(node: Node, pod: Node, file: str, expansion: Expansion) -> Iter
         source = node_at(item, "valueFrom")
         if name is None:
             continue
-        field = text_of(node_at(pod, *(text_of(node_at(source, "fieldRef", "fieldPath")) or "").split(".")))
+        field = _field_of_pod(pod, text_of(node_at(source, "fieldRef", "fieldPath")) or "")
         if field is not None:
             variable = Variable(name, field, place)
         elif source is not None:
@@ -404,6 +404,34 @@ def _environment(node: Node, pod: Node, file: str, expansion: Expansion) -> Iter
         yield variable
 
 
+def _field_of_pod(root: Node, path: str) -> str | None:
+    """Return a field of the pod (``fieldRef``), ``None`` if the manifest does not have it.
+
+    Of a pod from a template, the manifest has the namespace alone, and a StatefulSet the names: those of its
+    pods have ordinals behind the set's (pkg/controller/statefulset/stateful_set_utils.go, getPodName).
+    """
+    if node_at(root, "spec", "template") is None:
+        return text_of(node_at(root, *path.split(".")))
+    if path == "metadata.namespace":
+        return text_of(node_at(root, "metadata", "namespace"))
+    name = text_of(node_at(root, "metadata", "name"))
+    if path == "metadata.name" and name and text_of(node_at(root, "kind")) == _STATEFUL_SET:
+        return f"{name}-{text_of(node_at(root, 'spec', 'ordinals', 'start')) or 0}"
+    return None
+
+
+def _refuse_replicas(root: Node, file: str) -> None:
+    replicas = text_of(node_at(root, "spec", "replicas"))
+    if text_of(node_at(root, "kind")) == _STATEFUL_SET and replicas not in (None, "1"):
+        name = printable(text_of(node_at(root, "metadata", "name")) or "NAME", 100)
+        number = printable(str(replicas), 20)
+        raise UsageError(
+            f"{file} is a StatefulSet of {number} members: pass the pod of each, as from "
+            f"kubectl get pod {name}-0 -o yaml"
+        )
+
+
+_STATEFUL_SET = "StatefulSet"
 _LISTS = frozenset({"List", "PodList"})
 
 
@@ -439,6 +467,7 @@ def read_manifest(text: str, file: str) -> tuple[ProgramStart, tuple[Mount, ...]
     if not starts:
         raise UsageError(_no_etcd(objects, containers, file))
     container, started = starts[0]
+    _refuse_replicas(container.root, file)
     image = text_of(node_at(container.node, "image"))
     return replace(started, image=image), tuple(_mounts(container.spec, container.node))
 

@@ -241,3 +241,40 @@ def test_the_configuration_file_under_the_pki_dir(tmp_path: Path) -> None:
     pod = tmp_path / "etcd.yaml"
     pod.write_text(yaml.safe_dump(_pod(_container(command=["etcd", "--config-file=/srv/db/etcd/config"]))))
     assert read_declaration(pod, pki_dir=copies).text("name") == "a"
+
+
+NAMED = _container(
+    command=["etcd", "--name=$(POD)", "--listen-client-urls=https://$(POD).etcd.$(NS).svc:2379"],
+    env=[
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{field}"}}}
+        for name, field in (("POD", "name"), ("NS", "namespace"))
+    ],
+)
+
+
+@pytest.mark.parametrize(("ordinals", "name"), [({}, "etcd-0"), ({"ordinals": {"start": 1}}, "etcd-1")])
+def test_pods_of_a_stateful_set_have_ordinals_behind_its_name(
+    tmp_path: Path, ordinals: dict[str, Any], name: str
+) -> None:
+    manifest = _pod(NAMED, kind="StatefulSet")
+    manifest["metadata"]["namespace"] = "db"
+    manifest["spec"] |= {"replicas": 1, **ordinals}
+    declaration = written(tmp_path, yaml.safe_dump(manifest))
+    assert declaration.text("name") == name
+    assert str(declaration.urls("listen-client-urls")[0]) == f"https://{name}.etcd.db.svc:2379"
+
+
+def test_a_stateful_set_of_several_members_is_refused(tmp_path: Path) -> None:
+    manifest = _pod(NAMED, kind="StatefulSet")
+    manifest["spec"]["replicas"] = 3
+    with pytest.raises(UsageError, match="a StatefulSet of 3 members: pass the pod of each"):
+        written(tmp_path, yaml.safe_dump(manifest))
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_the_name_of_a_pod_that_a_controller_chooses_is_not_guessed(tmp_path: Path, kind: str) -> None:
+    manifest = _pod(NAMED, kind=kind)
+    with pytest.raises(
+        UsageError, match=r"the value of --listen-client-urls is not in this file \(POD, NS\)"
+    ):
+        written(tmp_path, yaml.safe_dump(manifest))
