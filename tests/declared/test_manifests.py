@@ -275,6 +275,6 @@ def test_a_stateful_set_of_several_members_is_refused(tmp_path: Path) -> None:
 def test_the_name_of_a_pod_that_a_controller_chooses_is_not_guessed(tmp_path: Path, kind: str) -> None:
     manifest = _pod(NAMED, kind=kind)
     with pytest.raises(
-        UsageError, match=r"the value of --listen-client-urls is not in this file \(POD, NS\)"
+        UsageError, match=r"--listen-client-urls is not in this file \(POD, NS\)"
     ):
         written(tmp_path, yaml.safe_dump(manifest))
