@@ -274,7 +274,5 @@ def test_a_stateful_set_of_several_members_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
 def test_the_name_of_a_pod_that_a_controller_chooses_is_not_guessed(tmp_path: Path, kind: str) -> None:
     manifest = _pod(NAMED, kind=kind)
-    with pytest.raises(
-        UsageError, match=r"--listen-client-urls is not in this file \(POD, NS\)"
-    ):
+    with pytest.raises(UsageError, match=r"--listen-client-urls is not in this file \(POD, NS\)"):
         written(tmp_path, yaml.safe_dump(manifest))
