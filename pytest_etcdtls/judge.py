@@ -488,7 +488,7 @@ def left_out(check: Check, target: Target) -> str:
     if target.live and not target.declared and needs & _DECLARED:
         return "there is no declaration: pass --etcd-config"
     if target.live and check.family == "lifecycle":
-        return "experiments are made on owned clusters only"
+        return "needs an etcd that the run starts"
     if target.live and not target.discover and needs & _SEARCHED:
         return "no search was asked for: pass --etcd-discover"
     if target.live and DeclaredStart in needs:

@@ -68,7 +68,7 @@ _COUNTED = {
 """Outcomes in the order of the summary, worst first."""
 
 _SEVERITIES = list(Severity)
-_NOT_LOOKED_FOR = "Other listeners of the cluster were not looked for: pass --etcd-discover."
+_NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."
 
 
 def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:
@@ -339,13 +339,9 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
     hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
     first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
     when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
-    yield from wrapped(
-        f'etcd will have logged up to {len(ended)} connections of ours as "rejected connection", from '
-        f"{', '.join(hosts)} at {when} UTC; --etcd-log compares them, and explains all others",
-        width,
-        "  ",
-        "    ",
-    )
+    lines = plural(len(ended), '"rejected connection" line')
+    text = f"Expect up to {lines} from this run in etcd's log ({', '.join(hosts)}, {when} UTC)"
+    yield from wrapped(f"{text}; --etcd-log matches them.", width, "  ", "    ")
 
 
 def _are(number: int) -> str:

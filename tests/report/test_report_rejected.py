@@ -124,7 +124,7 @@ def test_without_a_log_the_expected_lines_are_described() -> None:
         local_address="10.0.0.5:40001",
     )
     text = " ".join(" ".join(lines(connections=(ATTEMPT, served, exchange))).split())
-    assert text.startswith("etcd's log etcd will have logged up to 2 connections of ours")
-    assert "from 10.0.0.5 at 2030-01-01 12:00:00 to 12:00:03 UTC; --etcd-log compares them" in text
+    assert text.startswith('etcd\'s log Expect up to 2 "rejected connection" lines from this run')
+    assert "(10.0.0.5, 2030-01-01 12:00:00 to 12:00:03 UTC); --etcd-log matches them." in text
     assert lines(connections=(served,)) == []
     assert lines() == []

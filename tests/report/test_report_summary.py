@@ -97,7 +97,7 @@ def test_results_that_the_options_exclude_are_counted_and_explained_with_v() -> 
 
 
 def test_a_missing_search_for_members_is_one_line() -> None:
-    said = "  Other listeners of the cluster were not looked for: pass --etcd-discover."
+    said = "  Only the named listeners were judged; --etcd-discover judges every member."
     assert lines().count(said) == 1
 
 
