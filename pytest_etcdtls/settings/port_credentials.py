@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     Passphrases,
+    is_for,
     load_certificates,
     load_identity,
     load_key,
@@ -429,6 +430,7 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         peer: ``peer.crt`` and its key, served on peer ports and presented by members that dial.
         healthcheck: the health check client without subjectAltName, which peer ports accept from any address.
         apiserver: the API server's client, in the parent of etcd's directory.
+        secret: ``tls.crt`` and ``tls.key``, as in a Secret of the type kubernetes.io/tls; for clients.
         kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
     """
 
@@ -437,6 +439,7 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
     peer: Identity | None
     healthcheck: Identity | None
     apiserver: Identity | None
+    secret: Identity | None
     kubernetes_ca: TrustBundle | None
 
     @classmethod
@@ -444,8 +447,8 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         """Read ``/etc/kubernetes/pki/etcd``, its parent, or a copy of one of them.
 
         Raises:
-            UsageError: if there is no ``ca.crt``, a certificate has no key, or a file's content does not fit
-                its name.
+            UsageError: if there is no ``ca.crt``, a certificate has no key, a file's content does not fit its
+                name, or ``tls.crt`` is for servers alone.
         """
         # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
         etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
@@ -453,7 +456,8 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         if not exists(etcd / "ca.crt"):
             raise UsageError(
                 f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
-                "names of files are looked for, as in /etc/kubernetes/pki/etcd"
+                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and those of a Secret, ca.crt, "
+                "tls.crt and tls.key"
             )
         return cls(
             ca=_bundle(etcd / "ca.crt"),
@@ -461,14 +465,15 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
             peer=_pair(etcd, "peer", "peer-pair"),
             healthcheck=_pair(etcd, HEALTHCHECK),
             apiserver=_pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER),
+            secret=_client_of_secret(etcd),
             kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
         )
 
     def defaults(self) -> tuple[PortDefaults, PortDefaults]:
         """Return the default credentials for client ports and for peer ports."""
         return (
-            self._defaults((self.healthcheck, self.apiserver), self.server),
-            self._defaults((self.healthcheck, self.peer), self.peer),
+            self._defaults((self.healthcheck, self.apiserver, self.secret), self.server),
+            self._defaults((self.healthcheck, self.peer, self.secret), self.peer),
         )
 
     def _defaults(self, good: Sequence[Identity | None], served: Identity | None) -> PortDefaults:
@@ -499,6 +504,18 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
                     host=listener.host,
                     port=listener.port,
                 )
+
+
+def _client_of_secret(directory: Path) -> Identity | None:
+    """Return the client in a directory with the files of a Secret, as cert-manager writes it."""
+    pair = _pair(directory, "tls", "client")
+    if pair is not None and not is_for(pair.chain[0], "clientAuth"):
+        raise UsageError(
+            f"{_OPTION} {directory}: tls.crt is no certificate for clients (extendedKeyUsage). Pass the "
+            f"directory of a client's Secret, or --etcd-cacert={directory / 'ca.crt'} with --etcd-cert and "
+            f"--etcd-key, and --etcd-expect-cert={directory / 'tls.crt'} if it must be served"
+        )
+    return pair
 
 
 def _bundle(path: Path) -> TrustBundle:

@@ -13,8 +13,9 @@ from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
 from pytest_etcdtls.declared.files import read_crl, require_directory
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan, Profile
 from pytest_etcdtls.settings.port_credentials import KubeadmDirectory
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -122,6 +123,27 @@ def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path:
         require_directory(tmp_path / "file", "--etcd-pki-dir")
     shutil.copy(kubeadm / "etcd" / "ca.crt", tmp_path)
     with pytest.raises(UsageError, match=r"server.crt has no server.key beside it"):
+        KubeadmDirectory.read(tmp_path)
+
+
+def test_the_files_of_a_secret_are_a_client(kubeadm: Path, tmp_path: Path) -> None:
+    etcd = kubeadm / "etcd"
+    shutil.copy(etcd / "ca.crt", tmp_path)
+    for suffix in ("crt", "key"):
+        shutil.copy(etcd / f"healthcheck-client.{suffix}", tmp_path / f"tls.{suffix}")
+    for side in KubeadmDirectory.read(tmp_path).defaults():
+        [client] = side.identities
+        assert (client.name, client.certificate_file) == ("client", str(tmp_path / "tls.crt"))
+
+
+def test_a_secret_of_a_server_is_refused(tmp_path: Path) -> None:
+    authority = CertificateAuthority.create("etcd")
+    issued = authority.issue(Profile(common_name="etcd", extended_key_usage=("serverAuth",)), name="server")
+    assert issued.key is not None
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
+    (tmp_path / "tls.crt").write_bytes(encode_certificates(issued.chain))
+    (tmp_path / "tls.key").write_bytes(encode_key(issued.key))
+    with pytest.raises(UsageError, match=r"tls.crt is no certificate for clients \(extendedKeyUsage\)"):
         KubeadmDirectory.read(tmp_path)
 
 
