@@ -456,7 +456,7 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         if not exists(etcd / "ca.crt"):
             raise UsageError(
                 f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
-                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and those of a Secret, ca.crt, "
+                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and a Secret: ca.crt, "
                 "tls.crt and tls.key"
             )
         return cls(
