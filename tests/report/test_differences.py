@@ -282,7 +282,7 @@ def test_hostile_texts_in_differences_break_no_format() -> None:
         lost: list[str] = []
         text = render(made, suffix, lost)
         assert lost == []
-        assert "announced CAs" in text
+        assert "announced CAs" in text or suffix == ".prom"  # which has no differences
         if suffix == ".html":
             assert "<script" not in text
         if suffix == ".md":

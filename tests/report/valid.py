@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pytest_etcdtls.document import schema
 
@@ -202,17 +203,27 @@ def _printable(text: str) -> None:
     assert unprintable == set()
 
 
+def metrics(text: str) -> str:
+    """Parse OpenMetrics, and return the values of its labels."""
+    families = list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    assert families
+    return "\n".join(
+        value for family in families for sample in family.samples for value in sample.labels.values()
+    )
+
+
 VALID: Mapping[str, Callable[[str], Any]] = {
     ".json": document,
     ".html": html,
     ".md": markdown,
     ".sarif": sarif,
+    ".prom": metrics,
 }
 """The parser of each format by suffix."""
 
 
 def read(directory: Path, stem: str = "report") -> dict[str, Any]:
-    """Return what each parser makes of the files of a directory; all four formats must be there."""
+    """Return what each parser makes of the files of a directory; every format must be there."""
     return {suffix: parse((directory / f"{stem}{suffix}").read_text()) for suffix, parse in VALID.items()}
 
 
