@@ -9,16 +9,18 @@ import ipaddress
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import DeclaredMember, authority
+from pytest_etcdtls.declared.declaration import DeclaredMember, authority, exists
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
 from pytest_etcdtls.thresholds import Thresholds
+from pytest_etcdtls.untrusted import shell_word
 
 if TYPE_CHECKING:
     from pytest_etcdtls.etcd_log.parse import LogSource
@@ -156,6 +158,20 @@ class TrustBundle:
     source: str
     inferred: bool = False
     remark: str = ""
+
+
+def key_beside(bundle: TrustBundle | None) -> str:
+    """Return ``=FILE`` for the key of a CA that lies beside its bundle, for advice; else an empty text.
+
+    Whether it is that CA's key is for the reader: it is not opened.
+    """
+    if bundle is None:
+        return ""
+    path = Path(bundle.source)
+    for name in (f"{path.stem}.key", f"{path.stem}-key{path.suffix}"):
+        if exists(path.with_name(name)):
+            return f"={shell_word(str(path.with_name(name)))}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

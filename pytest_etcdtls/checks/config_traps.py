@@ -103,7 +103,14 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
         observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
         level=Level.SHOULD if trap.harmless else None,
+        remediation=_of_version(trap) if trap.id == "flag-unknown-to-version" else "",
     )
+
+
+def _of_version(trap: Trap) -> str:
+    """Return the remedy that names what to write; a remediation is a format."""
+    remedy = trap.remedy.replace("{", "{{").replace("}", "}}")
+    return f"use the flags of this version: {remedy}; then restart etcd"
 
 
 def concerned(

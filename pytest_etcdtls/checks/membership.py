@@ -323,7 +323,8 @@ def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[State
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
     Level: MUST
-    Remediation: use only https URLs in --advertise-client-urls.
+    Remediation: use only https URLs in --advertise-client-urls; where the port itself is http, in
+        --listen-client-urls too, with --cert-file, --key-file, --client-cert-auth=true and --trusted-ca-file.
     """
     urls = ((url, member) for member in listings.members for url in member.client_urls)
     yield from _without_tls(listings, urls, "advertise client URLs without TLS")
@@ -344,8 +345,9 @@ def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Severity: critical
     Level: MUST
-    Remediation: change it with etcdctl member update ID --peer-urls=https://..., and
-        --listen-peer-urls with it.
+    Remediation: change it with etcdctl member update ID --peer-urls=https://..., and --listen-peer-urls with
+        it, --initial-advertise-peer-urls and --initial-cluster; give --peer-cert-file, --peer-key-file and
+        --peer-trusted-ca-file, and set --peer-client-cert-auth=true, all before the restart.
     """
     urls = ((url, member) for member in listings.members for url in member.peer_urls)
     yield from _without_tls(listings, urls, "have peer URLs without TLS", (str(Role.PEER),))

@@ -41,7 +41,7 @@ def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "n
     Severity: critical
     Level: MUST
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give
-        --{peer}cert-file explicitly (auto-tls disables both).
+        --{peer}cert-file and --{peer}key-file explicitly (auto-tls disables both).
     """
     yield from judge(matrix, "a client without a certificate")
 

@@ -211,7 +211,8 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
     Follows: config.http-listener-beside-tls, config.listeners-as-declared, cluster.peer-urls-https
     Severity: critical
     Level: MUST
-    Remediation: name https URLs only in --listen-{side}-urls.
+    Remediation: name https URLs only in --listen-{side}-urls, with --{peer}cert-file, --{peer}key-file,
+        --{peer}client-cert-auth=true and --{peer}trusted-ca-file.
     """
     if here.role is Role.METRICS and here.scheme == "http":
         yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may use plain HTTP")

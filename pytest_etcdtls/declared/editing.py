@@ -60,7 +60,8 @@ def edit(declaration: Declaration, changes: Iterable[Change], pki_dir: Path | No
         one for one in {(one.name, one.via): one for one in changes}.values() if _differs(one, declaration)
     ]
     editor = _Editor(declaration, frozenset(one.name for one in wanted if one.value is None))
-    for change in sorted(wanted, key=lambda one: one.value is None):  # what is removed may be a place before
+    # What is removed may be the place of what is added.
+    for change in sorted(wanted, key=lambda one: (one.value is None, one.name if editor.sorted else "")):
         editor.apply(change)
     texts = {file: (draft.before, draft.text) for file, draft in editor.drafts.items() if draft.changed}
     changed = {file: after for file, (_, after) in texts.items()}
@@ -276,7 +277,7 @@ class _Editor:
         self.declaration = declaration
         self.removed = removed
         self.drafts: dict[str, _Draft] = {}
-        self._sorted = _is_sorted(declaration)
+        self.sorted = _is_sorted(declaration)
 
     def draft(self, file: str) -> _Draft:
         if file not in self.drafts:
@@ -341,7 +342,7 @@ class _Editor:
         given = [one for one in given if one.name not in self.removed] or given
         if not given:
             raise NotEditableError(f"no setting is given beside which --{name} can be")
-        if self._sorted and via is not Via.KEY:
+        if self.sorted and via is not Via.KEY:
             smaller = [one for one in given if one.name < name and one.via is Via.FLAG]
             if smaller:
                 return max(smaller, key=lambda one: one.place.line or 0)

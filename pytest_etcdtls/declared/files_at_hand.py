@@ -105,10 +105,11 @@ def bundle_for(
     fitting = []
     for number, file in enumerate((*_files(member), *first)):
         bundle, path = trusted_by(file), path_on_member(member, file)
-        if path and bundle and chains and all(accepts(bundle, chain) for chain in chains):
-            if b"PRIVATE KEY" in read_regular(file, _SIZE):
-                continue
-            fitting.append((len(bundle), not _is_ca(bundle[0]), number, path))
+        # Go also trusts a leaf that is in the bundle itself: that is no CA of clients.
+        if path and bundle and chains and all(map(_is_ca, bundle)):
+            has_key = b"PRIVATE KEY" in read_regular(file, _SIZE)
+            if not has_key and all(accepts(bundle, chain) for chain in chains):
+                fitting.append((len(bundle), number, path))
     return min(fitting)[-1] if fitting else None
 
 

@@ -59,6 +59,7 @@ from pytest_etcdtls.declared.flags import (
     ignored_settings,
     in_force,
     known_to,
+    predecessors,
     refused_values,
     successor,
     top_level_known,
@@ -563,7 +564,7 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
         lines = flag_lines(setting.name)
         close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
         known = f"it is a flag of {lines}" if lines else "no version has it"
-        new = successor(setting, context.version)
+        new = successor(setting, context.version) or _older(setting, context.version)
         yield Trap(
             id="flag-unknown-to-version",
             summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
@@ -576,6 +577,11 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
             starts=False,
             certain=_names_are_known(context),
         )
+
+
+def _older(setting: Setting, version: str | None) -> str:
+    """Return the flags to give in a version that does not have a newer one; empty if there are none."""
+    return " ".join(f"--{name}={value}" for name, value in predecessors(setting, version))
 
 
 def _variables_beside_flags(context: TrapContext) -> Iterator[Trap]:

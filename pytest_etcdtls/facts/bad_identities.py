@@ -33,7 +33,7 @@ from pytest_etcdtls.pki.certificate import is_for, purposes, shown
 from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle
+from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target, TrustBundle, key_beside
 from pytest_etcdtls.untrusted import printable
 
 NOT_ISSUED = (
@@ -86,6 +86,7 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     if signing is None:
         raise NotVerifiedError(
             f"needs the key of the CA that signs its clients: pass --etcd-{here.role.prefix}ca-key"
+            f"{key_beside(credentials.client_trust)}"
         )
     names: tuple[str, ...] = ()
     if credentials.allowed_hostname:
@@ -255,7 +256,8 @@ def _revoked(here: Listener, target: Target, held: Callable[[], Iterator[Identit
     if signing is None:
         issuer = f", such as {printable(crl.issuer)}" if crl.issuer else ""
         raise NotVerifiedError(
-            f"needs a certificate that {crl.found} revokes: pass --etcd-{here.role.prefix}ca-key, the "
+            f"needs a certificate that {crl.found} revokes: pass --etcd-{here.role.prefix}ca-key"
+            f"{key_beside(credentials.client_trust)}, the "
             f"key of a CA that etcd trusts{issuer}"
         )
     identity = identities.revoked(

@@ -10,13 +10,16 @@ Both match lines with the connections made before, so they come last.
 
 from __future__ import annotations
 
+import glob
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -310,6 +313,16 @@ class MemberLog(Struct, frozen=True):
     source: LogSource
 
 
+POD_LOGS: Final = "/var/log/pods/kube-system_etcd-*/etcd/*.log"
+"""Where the kubelet keeps the log of kubeadm's etcd."""
+
+
+def _pod_log(target: Target) -> str:
+    """Return ``=GLOB`` of the log on a node of kubeadm's, for advice; elsewhere an empty text."""
+    declared = any(one.declaration.form is Form.MANIFEST for one in target.declared.values())
+    return f"='{POD_LOGS}'" if declared and glob.glob(POD_LOGS) else ""
+
+
 @fact(reported=False)
 def member_log(here: Listener, target: Target) -> MemberLog:
     """Return the log of the listener's member.
@@ -321,7 +334,9 @@ def member_log(here: Listener, target: Target) -> MemberLog:
     require_tls(here)
     source = target.log_of(here)
     if source is None:
-        raise NotVerifiedError("needs etcd's own log, with the connections that it rejected: pass --etcd-log")
+        raise NotVerifiedError(
+            f"needs etcd's own log, with the connections that it rejected: pass --etcd-log{_pod_log(target)}"
+        )
     return MemberLog(source)
 
 

@@ -520,18 +520,36 @@ def _shared_bundle(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
 def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> TrustBundle | None:
     """Return the bundles that a member's own certificate chains to.
 
-    The CA that a member trusts may differ from the CA that issued its own certificate.
+    The CA that a member trusts may differ from the CA that issued its own certificate, or not be declared.
+    Then it is looked for beside that certificate.
     """
     bundles: dict[TrustBundle, None] = {}
     for member in members:
         bundle = _bundle(member.declared, side, files)
         name = f"{prefix(side)}cert-file"
         chain = files.chain(member.declared.file(name), named_by(member.declared, name))
-        if bundle and chain and chains_to(chain, bundle.certificates):
+        if chain and not (bundle and chains_to(chain, bundle.certificates)):
+            bundle = _issuer_beside(member.declared, name, chain, files)
+        if bundle and chain:
             bundles[bundle] = None
     certificates = dict.fromkeys(found for bundle in bundles for found in bundle.certificates)
     sources = dict.fromkeys(bundle.source for bundle in bundles)
     return TrustBundle(tuple(certificates), ", ".join(sources)) if bundles else None
+
+
+def _issuer_beside(
+    declared: DeclaredMember, name: str, chain: tuple[x509.Certificate, ...], files: FoundFiles
+) -> TrustBundle | None:
+    """Return the bundle beside a declared certificate, or in ``--etcd-pki-dir``, that it chains to."""
+    file = declared.file(name)
+    directories = [file.parent, file.parent.parent] if file else []
+    directories += [declared.paths.pki_dir] if declared.paths.pki_dir else []
+    names = ("peer-ca.crt", "ca.crt", "ca.pem") if name.startswith("peer-") else ("ca.crt", "ca.pem")
+    for path in dict.fromkeys(directory / one for directory in directories for one in names):
+        bundle = files.bundle(path, str(path))
+        if bundle and chains_to(chain, bundle.certificates):
+            return bundle
+    return None
 
 
 def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:

@@ -7,6 +7,7 @@ an ini file or the environment again.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -456,6 +457,29 @@ def _writable(flag: str, text: str, path: Path) -> Path:
 _NAME = "etcd_log"
 
 
+_IN_A_DIRECTORY = ("*.log", "etcd/*.log", "kube-system_etcd-*/etcd/*.log")
+"""Where the log is in a directory: itself, that of a pod below ``/var/log/pods``, or ``/var/log/pods``."""
+
+
+def _newest(path: Path, text: str) -> Path:
+    """Return the log of a value of ``--etcd-log``: the file, or the newest one of a directory or a glob.
+
+    Raises:
+        UsageError: if no file is there.
+    """
+    if is_there(path) and not path.is_dir():
+        return path
+    patterns = [str(path / one) for one in _IN_A_DIRECTORY] if path.is_dir() else [str(path)]
+    found = next(filter(None, ([*filter(os.path.isfile, glob.glob(one))] for one in patterns)), [])
+    if found:
+        return Path(max(found, key=lambda one: (os.path.getmtime(one), one)))
+    if path.is_dir():
+        raise UsageError(f"{option(_NAME)} {text!r} is a directory without a file *.log: name etcd's log")
+    if glob.has_magic(str(path)):
+        raise UsageError(f"{option(_NAME)} {text!r} matches no file that this user may see")
+    return path  # whose absence is reported with the other problems of files
+
+
 def read_logs(
     source: Source, listeners: Sequence[Listener], *, may_grow: bool = False
 ) -> Mapping[str, LogSource]:
@@ -486,5 +510,5 @@ def read_logs(
                     "HOST=FILE"
                 )
         claimed[host or ""] = text
-        logs[host or ""] = FileLog.of(path, option=option(_NAME))
+        logs[host or ""] = FileLog.of(_newest(path, text), option=option(_NAME))
     return logs

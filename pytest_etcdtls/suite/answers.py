@@ -76,10 +76,13 @@ def explain(check: Check, profiles: Profiles = NO_PROFILES) -> Iterator[str]:
         yield f"  runs:        only when asked for, with --etcd-check={check.id}"
     if difference := _difference(check, profiles):
         yield from _lines(difference, width, "  profile:     ")
-    for reference in check.references:
+    sides = [*dict.fromkeys(role.prefix for role in check.roles)] or [""]
+    roles_shown = [Role.PEER if prefix else Role.CLIENT for prefix in sorted(sides)]
+    # With the flags of each side, as a run on it has them.
+    for reference in dict.fromkeys(one for role in roles_shown for one in check.sources(role)):
         yield from _lines(reference, width, "  reference:   ")
-    role = Role.PEER if check.roles == {Role.PEER} else None
-    yield from _lines(check.remedy(role), width, "  remediation: ")
+    for text in dict.fromkeys(check.remedy(role) for role in roles_shown):
+        yield from _lines(text, width, "  remedy:      ")
 
 
 def _find(identifier: str) -> Check:

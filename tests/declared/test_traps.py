@@ -469,3 +469,22 @@ def test_client_cert_file_is_what_etcd_dials_with() -> None:
 )
 def test_profiles(flag: str, version: str | None, served: bool) -> None:
     assert effective(flags(flag), version).pprof is served
+
+
+@pytest.mark.parametrize(
+    ("flag", "version", "remedy"),
+    [
+        (
+            "--feature-gates=InitialCorruptCheck=true,LeaseCheckpoint=false",
+            "3.5.33",
+            "give --experimental-initial-corrupt-check=true --experimental-enable-lease-checkpoint=false",
+        ),
+        ("--corrupt-check-time=1m", "3.5.33", "give --experimental-corrupt-check-time=1m"),
+        ("--experimental-corrupt-check-time=1m", "3.7.3", "give --corrupt-check-time"),
+    ],
+)
+def test_the_remedy_of_an_unknown_flag_is_the_flag_of_that_version(
+    flag: str, version: str, remedy: str
+) -> None:
+    [trap] = [one for one in find_traps(flags(*GOOD, flag), version) if one.id == "flag-unknown-to-version"]
+    assert trap.remedy.startswith(remedy)

@@ -78,6 +78,35 @@ def test_members_of_a_log(files: Path, values: list[str], logs: dict[str, str]) 
     assert {host: Path(log.name).name for host, log in found.items()} == logs
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("pods", "pods/kube-system_etcd-m0_uid-2/etcd/1.log"),
+        ("pods/kube-system_etcd-*/etcd/*.log", "pods/kube-system_etcd-m0_uid-2/etcd/1.log"),
+        ("pods/kube-system_etcd-m0_uid-1", "pods/kube-system_etcd-m0_uid-1/etcd/0.log"),
+        (".", "b.log"),
+        ("10.0.0.1=[a-b].log", "b.log"),
+    ],
+)
+def test_the_newest_log_of_a_directory_or_a_glob(files: Path, value: str, found: str) -> None:
+    pods = [files / "pods" / f"kube-system_etcd-m0_uid-{one}" / "etcd" for one in (1, 2)]
+    for number, (directory, name) in enumerate([(pods[0], "0.log"), (pods[1], "0.log"), (pods[1], "1.log")]):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(SHAPE.read_text())
+        os.utime(directory / name, (number, number))
+    os.utime(files / "a.log", (1, 1))
+    os.utime(files / "odd=name.log", (1, 1))
+    [log] = read_logs(Given(files, [value]), LISTENERS).values()
+    assert log.name == str(files / found)
+
+
+@pytest.mark.parametrize("value", ["empty", "*.txt"])
+def test_a_directory_or_a_glob_without_a_log(files: Path, value: str) -> None:
+    (files / "empty").mkdir()
+    with pytest.raises(UsageError, match="--etcd-log"):
+        read_logs(Given(files, [value]), LISTENERS)
+
+
 def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
     assert set(read_logs(Given(files, ["10.0.0.9=a.log"]), LISTENERS, may_grow=True)) == {"10.0.0.9"}
 

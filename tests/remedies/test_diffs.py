@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kubeadm.judging import Given
 from remedies.patching import FORMS, options, patched, write
 from starting import start_process
 from zoo import baseline
@@ -22,6 +23,7 @@ from zoo.model import Misconfigured, explain
 
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.settings.read import read_settings
 
 CURED = (
     *("client-no-auth", "peers-without-tls", "client-auth-hidden", "rc4", "client-auto-tls", "peer-no-auth"),
@@ -107,10 +109,9 @@ def test_the_file_of_a_run_is_applied_as_it_says(newest_etcd: Path, pytester: py
 
 
 @pytest.mark.parametrize("kind", ["itself", "link", "hard link", "another file", "earlier one"])
-def test_no_file_is_overwritten_but_an_earlier_one(kind: str, pytester: pytest.Pytester) -> None:
-    declaration = pytester.path / "etcd.conf"
+def test_no_file_is_overwritten_but_an_earlier_one(kind: str, tmp_path: Path) -> None:
+    declaration, fix = tmp_path / "etcd.conf", tmp_path / "fix.diff"
     declaration.write_text(DECLARATION)
-    fix = pytester.path / "fix.diff"
     match kind:
         case "itself":
             fix = declaration
@@ -122,20 +123,18 @@ def test_no_file_is_overwritten_but_an_earlier_one(kind: str, pytester: pytest.P
             fix.write_text("a file of mine\n")
         case _:
             fix.write_text("# pytest-etcdtls: remedies of this run\n")
-    before = fix.read_text()
-    ran = pytester.runpytest_inprocess(f"--etcd-config={declaration}", f"--etcd-fix={fix}", "--etcd-plan")
+    given = Given(etcd_config=declaration, etcd_fix=fix)
     if kind == "earlier one":
-        assert ran.ret == 0
+        assert read_settings(given, {}, live=True).fix == fix
     else:
-        assert ran.ret == pytest.ExitCode.USAGE_ERROR
-        ran.stderr.fnmatch_lines(["*--etcd-fix*is not overwritten: name another file*"])
-    assert fix.read_text() == before
+        with pytest.raises(UsageError, match=r"--etcd-fix .* is not overwritten: name another file"):
+            read_settings(given, {}, live=True)
 
 
-def test_a_declaration_is_needed(pytester: pytest.Pytester) -> None:
-    ran = pytester.runpytest_inprocess("--etcd-endpoint=https://127.0.0.1:1", "--etcd-fix=fix.diff")
-    assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["*--etcd-fix*--etcd-config*"])
+def test_a_declaration_is_needed(tmp_path: Path) -> None:
+    given = Given(etcd_endpoint="https://10.0.0.11:2379", etcd_fix=tmp_path / "fix.diff")
+    with pytest.raises(UsageError, match=r"--etcd-fix .*--etcd-config"):
+        read_settings(given, {}, live=True)
 
 
 def test_a_declaration_from_a_pipe_has_no_file_to_change(pytester: pytest.Pytester) -> None:

@@ -399,3 +399,16 @@ def test_addresses_of_this_machine() -> None:
     assert not is_own("192.0.2.1")
     assert not is_own("localhost")
     assert own_hosts(["192.0.2.1", "node.example", socket.gethostname()]) == {socket.gethostname()}
+
+
+def test_the_ca_of_the_served_certificate_is_beside_it(manifest: Any, pki: Path) -> None:
+    """Where no trusted CA is declared, the directory still has the CA that verifies the server."""
+    ca = "/etc/kubernetes/pki/etcd/ca.crt"
+    file = manifest(
+        "cp1", (f"    - --trusted-ca-file={ca}\n", ""), (f"    - --peer-trusted-ca-file={ca}\n", "")
+    )
+    live = target(etcd_config=file, etcd_pki_dir=pki)
+    for held in (live.client, live.peer):
+        assert held.server_ca is not None
+        assert held.server_ca.source == str(pki / "etcd" / "ca.crt")
+        assert held.client_trust is None

@@ -1,0 +1,116 @@
+"""What a cure writes into kubeadm's manifest, and says beside it, with copies of the node's files at hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from kubeadm.judging import target
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
+from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
+from pytest_etcdtls.remedies import (
+    PLACEHOLDER,
+    Cure,
+    FaultyMember,
+    Remedy,
+    client_certificates,
+    https_peers,
+    remedy,
+    renewed,
+    restarted,
+)
+from pytest_etcdtls.role import Side
+
+MANIFEST = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm" / "v1.34.yaml"
+ETCD = "/etc/kubernetes/pki/etcd"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> ClusterPKI:
+    plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
+    return ClusterPKI.generate(plan, [MemberNames("cp1", ("10.0.0.11",))])
+
+
+@pytest.fixture
+def pki(nodes: ClusterPKI, tmp_path: Path) -> Path:
+    """What is ``/etc/kubernetes/pki``."""
+    nodes.write(tmp_path / "pki")
+    return tmp_path / "pki" / "cp1"
+
+
+def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "") -> Remedy:
+    """Return the remedy for the manifest without the lines that match a pattern."""
+    text = text or MANIFEST.read_text()
+    if without:
+        text = "".join(line for line in text.splitlines(keepends=True) if not re.search(without, line))
+    file = pki.parent / "etcd.yaml"
+    file.write_text(text)
+    live = target(etcd_config=file, etcd_pki_dir=pki)
+    [(label, member)] = live.declared.items()
+    here = FaultyMember(
+        check="", target=live, label=label, member=member, version="3.6.4", sides=sides or ("client",)
+    )
+    return remedy([(cure, here)])
+
+
+def added(remedy: Remedy) -> list[str]:
+    return [line[1:].strip(" -") for line in remedy.diff.splitlines() if re.match(r"\+ ", line)]
+
+
+def test_peers_get_the_whole_of_tls(pki: Path) -> None:
+    text = MANIFEST.read_text().replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
+    done = cured(https_peers, pki, "peer", without="--peer-(cert|key|client|trusted)", text=text)
+    assert added(done) == [
+        "initial-advertise-peer-urls=https://10.0.0.11:2380",
+        "initial-cluster=cp1=https://10.0.0.11:2380",
+        "listen-peer-urls=https://10.0.0.11:2380",
+        f"peer-cert-file={ETCD}/peer.crt",
+        "peer-client-cert-auth=true",
+        f"peer-key-file={ETCD}/peer.key",
+        f"peer-trusted-ca-file={ETCD}/ca.crt",
+    ]
+    assert any("etcdctl member update ID --peer-urls=https://" in one for one in done.remarks)
+    assert any("etcd.local.extraArgs" in one for one in done.remarks)
+
+
+def test_a_pair_that_does_not_exist_yet_is_made_by_kubeadm(pki: Path) -> None:
+    (pki / "etcd" / "peer.crt").unlink()
+    text = MANIFEST.read_text().replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
+    done = cured(https_peers, pki, "peer", without="--peer-(cert|key)", text=text)
+    assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
+    assert any(one.endswith("kubeadm init phase certs etcd-peer") for one in done.remarks)
+
+
+def test_an_unknown_ca_is_a_placeholder(pki: Path) -> None:
+    (pki / "etcd" / "ca.crt").unlink()
+    done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)")
+    assert f"trusted-ca-file={PLACEHOLDER}/ca.crt" in added(done)
+    assert any(f"{PLACEHOLDER}/ca.crt stands for a file" in one for one in done.remarks)
+
+
+def test_who_is_locked_out_by_a_restart_is_said_before_it(pki: Path) -> None:
+    other = CertificateAuthority.create("the next CA", KeyType.ECDSA_P256)
+    (pki / "etcd" / "ca.crt").write_bytes(encode_certificates([other.certificate]))
+    done = cured(restarted, pki)
+    assert done.diff == ""
+    [refused] = done.remarks
+    assert "refuses healthcheck-client (" in refused
+    assert "apiserver-etcd-client (" in refused
+    assert "Before the restart" in refused
+
+
+def test_who_is_accepted_after_a_restart(pki: Path) -> None:
+    [accepted] = cured(restarted, pki).remarks
+    assert accepted.startswith("after the restart the client port accepts healthcheck-client (")
+    assert "apiserver-etcd-client (" in accepted
+
+
+def test_kubeadms_own_command_renews(pki: Path) -> None:
+    done = cured(renewed, pki, "client", "peer")
+    assert done.remarks == (
+        "kubeadm made it: kubeadm certs renew etcd-server",
+        "kubeadm made it: kubeadm certs renew etcd-peer",
+    )
