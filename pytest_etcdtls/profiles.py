@@ -172,10 +172,11 @@ def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
     return by_check
 
 
-_WORST_FIRST = (
+WORST_OF_SECTION = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.WARNS, Outcome.WAIVED),
     *(Outcome.NOT_RUN, Outcome.NOT_VERIFIED, Outcome.CONFORMS, Outcome.NOT_APPLICABLE),
 )
+"""The order in which the outcomes of its checks decide a section: one that is not verified leaves it open."""
 
 
 def outcome_of(section: Section, results: Iterable[CheckResult]) -> str:
@@ -189,7 +190,7 @@ def outcome_of(section: Section, results: Iterable[CheckResult]) -> str:
     outcomes = {result.outcome for result in judged}
     if {*section.checks} - {result.check for result in judged}:
         outcomes.add(Outcome.NOT_RUN)
-    worst = next(outcome for outcome in _WORST_FIRST if outcome in outcomes)
+    worst = next(outcome for outcome in WORST_OF_SECTION if outcome in outcomes)
     return str(Outcome.NOT_VERIFIED if worst is Outcome.NOT_RUN else worst)
 
 

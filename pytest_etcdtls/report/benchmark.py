@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
+from pytest_etcdtls.profiles import WORST_OF_SECTION
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -78,10 +79,6 @@ def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:
 
 
 _SOURCE = "CIS Kubernetes "
-_WORST_FIRST = (
-    *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.WARNS, Outcome.WAIVED),
-    *(Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_RUN, Outcome.NOT_APPLICABLE),
-)
 _WRONG = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 
 
@@ -107,6 +104,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
             return self.wire in _WRONG
         return self.wire is Outcome.CONFORMS
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the wire agrees with the flags or contradicts them."""
+        return self.wire is Outcome.CONFORMS or self.wire in _WRONG
+
 
 def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
     """Return the comparison for every declared member of a target, item by item."""
@@ -127,7 +129,7 @@ def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
 def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
     counterparts = [result for result in results if _is_about(result, item)]
     wire = next(
-        (worst for worst in _WORST_FIRST if any(result.outcome is worst for result in counterparts)), None
+        (worst for worst in WORST_OF_SECTION if any(result.outcome is worst for result in counterparts)), None
     )
     checks = {result.check for result in counterparts if result.outcome is wire}
     return Comparison(member=member, flags=item, wire=wire, checks=tuple(sorted(checks)))

@@ -238,7 +238,10 @@ def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> I
         return
     passed = sum(comparison.flags.passes for comparison in judged)
     differing = [comparison for comparison in judged if comparison.differs]
-    wire = f"disagrees with {len(differing)} of them" if differing else "agrees with every item"
+    decided = sum(comparison.is_decided for comparison in judged)
+    wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {decided} of them"
+    if left := len(judged) - decided:
+        wire += f" and leaves {left} not verified"
     yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")

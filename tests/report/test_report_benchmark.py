@@ -113,3 +113,18 @@ def test_the_summary_shows_declared_effective_and_observed_settings(newest_etcd:
     assert "2.2 client certificates are requested, of m0: the flags pass" in " ".join(text.split())
     quiet = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=0))
     assert "    declared:  " not in quiet
+
+
+def test_an_item_of_which_a_check_is_not_verified_is_not_verified(newest_etcd: Path) -> None:
+    """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        report = _report(cluster)
+    found = {one.flags.item: one for one in compare(report, report.seen[0])}
+    assert (found["2.7"].wire, found["2.7"].checks) == (
+        Outcome.NOT_VERIFIED,
+        ("cert.ca-not-shared-with-kubernetes",),
+    )
+    nothing = Review(used=(), stale=(), unused=())
+    text = " ".join(line.text.strip() for line in summary(report, nothing, width=80, verbosity=0))
+    undecided = sum(not one.is_decided for one in found.values())
+    assert f"the wire agrees with {7 - undecided} of them and leaves {undecided} not verified" in text
