@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from starting import start_process
@@ -46,8 +47,8 @@ def test_a_flag_reader_ignores_the_configuration_file(tmp_path: Path) -> None:
     assert "2.2" in _passes(f"--config-file={file}", "--client-cert-auth")
 
 
-def _report(cluster: Cluster) -> Report:
-    observer = Observer(cluster.target())
+def _report(cluster: Cluster, origin: Literal["live", "process"] = "process") -> Report:
+    observer = Observer(replace(cluster.target(), origin=origin))
     results = run_checks(observer, select(["cis", "!lifecycle"]))
     seen = observer.recording
     return Report(
@@ -118,7 +119,7 @@ def test_the_summary_shows_declared_effective_and_observed_settings(newest_etcd:
 def test_an_item_of_which_a_check_is_not_verified_is_not_verified(newest_etcd: Path) -> None:
     """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        report = _report(cluster)
+        report = _report(cluster, "live")
     found = {one.flags.item: one for one in compare(report, report.seen[0])}
     assert (found["2.7"].wire, found["2.7"].checks) == (
         Outcome.NOT_VERIFIED,
