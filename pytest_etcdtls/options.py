@@ -320,7 +320,7 @@ _JUDGING = (
     Option(
         "--etcd-allow-unverified",
         "do not fail for a TLS listener on which no check about mutual TLS came to a verdict, or that "
-        "accepts no good client.",
+        "accepts none of the client certificates at hand.",
         kind=Kind.FLAG,
     ),
     Option(

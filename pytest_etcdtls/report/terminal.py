@@ -242,7 +242,7 @@ def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> I
     wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {decided} of them"
     if left := len(judged) - decided:
         wire += f" and leaves {left} not verified"
-    yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
+    yield from (Line(), bold(f"CIS Kubernetes Benchmark, section 2, of {seen.target.label}"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")
     for comparison in judged if every else differing:

@@ -448,7 +448,8 @@ def _metadata(source: Source) -> Mapping[str, str]:
 
 def _writable(flag: str, text: str, path: Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{flag} {text!r}: {path.parent} must be a directory, and no directory of that name")
+        what = "is not a directory" if is_there(path.parent) else "does not exist"
+        raise UsageError(f"{flag} {text!r}: {path.parent} {what}")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{flag} {text!r}: {path.parent} cannot be written to")
     return path

@@ -233,7 +233,7 @@ def _who_is_refused(observer: Observer, listener: Listener, results: Iterable[Ch
     if client is None or not client.candidates or decided:
         return ""
     if client.accepted is None:
-        return "no good client is accepted"
+        return "none of the client certificates at hand is accepted"
     # The SAN rule says nothing about the listener; a declared rule about names excludes the client for good.
     named = (found for found in client.candidates if found.named and found.excluded and not found.served)
     return next((f"the client {found.identity} is refused" for found in named), "")

@@ -176,7 +176,7 @@ def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
     return whole
 
 
-CONSEQUENCE = "consequences"
+CONSEQUENCE = "consequent"
 """Category of failed items whose violation follows from another one, in the counts of pytest's last line."""
 
 ATTRIBUTE = "etcdtls"

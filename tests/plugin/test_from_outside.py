@@ -41,7 +41,7 @@ def test_every_report_says_so(run: Runner, live: Live) -> None:
     assert "accepts no good client" not in ran.out
     assert ran.report["verdict"] == verdict
     assert f"# etcd TLS: ⚠️ {verdict} (`{live.client}`" in (run.directory / "r.md").read_text()
-    assert f"<title>etcd TLS: {verdict}</title>" in (run.directory / "r.html").read_text()
+    assert f"<title>{verdict} · etcd TLS of {live.client}" in (run.directory / "r.html").read_text()
     sarif = json.loads((run.directory / "r.sarif").read_text())
     assert sarif["runs"][0]["properties"]["conclusion"] == verdict
     assert ran.result_of("mtls.no-certificate", live.client_label)["outcome"] == "conforms"

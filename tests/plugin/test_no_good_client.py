@@ -58,7 +58,7 @@ def test_the_san_rule_excuses_no_clean_run(run: Runner, cluster: Cluster, tmp_pa
         "mtls.plaintext-refused": "conforms",
     }
     assert ran.exit_code == 1
-    assert "no good client is accepted" in " ".join(ran.out.split())
+    assert "none of the client certificates at hand is accepted" in " ".join(ran.out.split())
     assert "etcd TLS: NO VERDICT" in ran.out
     allowed = run(*_credentials(cluster), *peer, "--etcd-allow-unverified")
     assert (allowed.exit_code, "etcd TLS: CLEAN" in allowed.out) == (0, True)
@@ -68,7 +68,10 @@ def test_the_certificate_of_the_client_port_is_no_good_peer(run: Runner, cluster
     ran = run(*_credentials(cluster))
     assert "violates" not in ran.counts
     assert ran.exit_code == 1
-    assert f"{cluster.members[0].peer_url} of live: no good client is accepted" in " ".join(ran.out.split())
+    assert (
+        f"{cluster.members[0].peer_url} of live: none of the client certificates at hand is accepted"
+        in " ".join(ran.out.split())
+    )
 
 
 def test_a_waiver_accepts_it(run: Runner, cluster: Cluster, tmp_path: Path) -> None:

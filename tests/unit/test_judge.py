@@ -259,6 +259,16 @@ def test_a_listener_that_stops_answering_in_a_gate_is_judged_by_earlier_observat
     assert judge.result(_check(_says()), LISTENER).outcome is outcome
 
 
+def test_the_reason_why_a_listener_is_given_up_stands_once(gates: dict[str, Check]) -> None:
+    known = CannotJudge(Outcome.NOT_VERIFIED, f"no facts: {LISTENER.label} was given up")
+    gates[GATES[0]] = replace(
+        gates[GATES[0]], needs={"facts": Need(FirstContact)}, function=lambda facts: iter(())
+    )
+    gates[GATES[1]] = _check(_says(known), id_=GATES[1])
+    result = Judge(cast("Observer", _FallsSilent())).result(gates[GATES[1]], LISTENER)
+    assert (result.outcome, result.reason) == (Outcome.INCONCLUSIVE, known.reason)
+
+
 @pytest.mark.usefixtures("gates")
 def test_a_verdict_is_kept() -> None:
     said = [_says(FINDING), _says()]
