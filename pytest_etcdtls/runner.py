@@ -269,7 +269,7 @@ class TargetRun:
         waiting = [urls.get(label, label) for label, number in observer.open.copy().items() if number]
         if waiting:
             return f"waiting for {some(waiting, _AWAITED)}"
-        return "waiting for experiments on clusters of their own" if self._experiments else ""
+        return "waiting for experiments of the family lifecycle" if self._experiments else ""
 
     @property
     def connected(self) -> int:
