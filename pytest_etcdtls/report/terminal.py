@@ -418,8 +418,7 @@ def verdict(
         yield from wrapped(problem, width, "  ", colour="red")
     cost = f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s"
     yield from wrapped(f"{cost}; {exit_reason(report, problems, status)}", width, rest="  ")
-    last = headline(report, problems)
-    yield from (Line(line.text, last.markup) for line in wrapped(last.text, width, rest="  "))
+    yield headline(report, problems)  # one line, however long, for whoever reads the last line of a file
 
 
 def _rows(report: Report, width: int) -> Iterator[Line]:
