@@ -183,6 +183,8 @@ class Judge:
         role = listener.role if listener else None
         cured = self._remedy(check, listener, findings)
         texts = [check.remedy(role, one.remediation) for one in findings]
+        if not cured.diff:  # it has these itself; who is locked out comes before what does it
+            texts = [*cured.warnings, *texts, *cured.remarks]
         return CheckResult(
             check=check.id,
             level=self._level(check, role, findings),
@@ -194,7 +196,7 @@ class Judge:
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation="; ".join(dict.fromkeys([*texts, *(() if cured.diff else cured.remarks)])),
+            remediation="; ".join(dict.fromkeys(texts)),
             diff=cured.diff or None,
             references=(*check.sources(role), *self._sections(check, role)),
             seconds=round(time.monotonic() - started, 6),

@@ -20,7 +20,7 @@ import difflib
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -36,6 +36,7 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     Via,
     exists,
+    masked,
     parse_urls,
 )
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
@@ -113,9 +114,14 @@ class FaultyMember(Struct, frozen=True, kw_only=True):
 
 
 class Remark(Struct, frozen=True):
-    """A sentence that comes with the changes: how to make a file, what to do before the restart."""
+    """A sentence that comes with the changes: how to make a file, what to do before the restart.
+
+    Attributes:
+        warns: somebody is locked out if it is not read before.
+    """
 
     text: str
+    warns: bool = False
 
 
 Cure = Callable[[FaultyMember], Iterator[Change | Remark]]
@@ -515,7 +521,8 @@ def _clients_after_restart(
         yield Remark(
             f"after the restart {port} refuses {', '.join(refused)}: not signed by a CA in {tls.trusted_ca}, "
             "or not valid now. Before the restart, issue it a certificate of that CA, or add its CA to the "
-            "file"
+            "file",
+            warns=True,
         )
 
 
@@ -545,11 +552,13 @@ class Remedy(Struct, frozen=True, kw_only=True):
 
     Attributes:
         diff: remarks and a unified diff; empty if no file changes.
-        remarks: the sentences, without a diff those that add to the check's remediation.
+        warnings: who is locked out if nothing is done before a restart.
+        remarks: the other sentences. Without a diff they add to the check's remediation, as the warnings do.
         command: the line that applies the diff.
     """
 
     diff: str = ""
+    warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     command: str = ""
 
@@ -560,45 +569,64 @@ def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> 
     from pytest_etcdtls.declared.editing import patch_directory, unified_diff
 
     texts: dict[str, tuple[str, str]] = {}
-    remarks: dict[str, None] = {}
-    after: dict[str, None] = {}
-    for cases in _by_member(cures):
-        case = cases[0][1]
-        steps = [step for cure, one in cases for step in cure(one)]
-        changes = [step for step in steps if isinstance(step, Change)]
-        try:
-            edited = _edited(case, changes)
-        except NotEditableError as error:
-            remarks |= dict.fromkeys(_in_words(case, changes, str(error)))
-            edited = None
-        remarks |= dict.fromkeys(step.text for step in steps if isinstance(step, Remark))
+    said: list[Remark] = []
+    for member, steps in _by_member(cures):
+        edited, problems = _all_that_can_be(member, [[*filter(_is_change, group)] for group in steps])
+        said += [Remark(problem) for problem in problems]
+        said += [step for group in steps for step in group if isinstance(step, Remark)]
         if edited is not None and edited.texts:
             texts |= edited.texts
-            after |= dict.fromkeys(_about(case, edited.declaration))
-    if not texts:
-        return Remedy(remarks=tuple(remarks))
+            said += _about(member, edited.declaration)
     try:
         diff = unified_diff(texts)
     except NotEditableError as error:
-        return Remedy(remarks=(*remarks, *after, str(error)))
+        said.append(Remark(str(error)))
+        diff = ""
+    warnings = tuple(dict.fromkeys(one.text for one in said if one.warns))
+    remarks = tuple(dict.fromkeys(one.text for one in said if not one.warns))
+    if not diff:
+        return Remedy(warnings=warnings, remarks=remarks)
     command = f"patch -d {patch_directory(texts)} -p1 --no-backup-if-mismatch < {shell_word(saved_as)}"
-    heading = [
-        f"{'saved as FILE, ' * (saved_as == FILE)}it is applied by: {command}",
-        *remarks,
-        *after,
-    ]
-    return Remedy(
-        diff="".join(f"# {escaped(line)}\n" for line in heading) + diff,
-        remarks=tuple(heading[1:]),
-        command=command,
-    )
+    applied = f"{'saved as FILE, ' * (saved_as == FILE)}it is applied by: {command}"
+    heading = "".join(f"# {escaped(line)}\n" for line in (applied, *warnings, *remarks))
+    return Remedy(diff=heading + diff, warnings=warnings, remarks=remarks, command=command)
 
 
-def _by_member(cures: Sequence[tuple[Cure, FaultyMember]]) -> list[list[tuple[Cure, FaultyMember]]]:
-    members: dict[str, list[tuple[Cure, FaultyMember]]] = {}
-    for cure, case in cures:
-        members.setdefault(case.label, []).append((cure, case))
-    return list(members.values())
+Steps = list[Change | Remark]
+
+
+def _is_change(step: Change | Remark) -> TypeGuard[Change]:
+    return isinstance(step, Change)
+
+
+def _by_member(cures: Sequence[tuple[Cure, FaultyMember]]) -> Iterator[tuple[FaultyMember, list[Steps]]]:
+    """Yield each member with the steps of each of its cures."""
+    members: dict[str, tuple[FaultyMember, list[Steps]]] = {}
+    for cure, member in cures:
+        members.setdefault(member.label, (member, []))[1].append(list(cure(member)))
+    yield from members.values()
+
+
+def _all_that_can_be(
+    member: FaultyMember, groups: Sequence[Sequence[Change]]
+) -> tuple[Edited | None, list[str]]:
+    """Return the declaration with all changes; where that fails, without the groups that cannot be made.
+
+    Those are returned in words.
+    """
+    try:
+        return _edited(member, [change for group in groups for change in group]), []
+    except NotEditableError as error:
+        if len(groups) == 1:
+            return None, list(_in_words(member, groups[0], str(error)))
+    edited, made, problems = None, list[Change](), list[str]()
+    for group in reversed(groups):  # the last one counts
+        try:
+            edited = _edited(member, [*group, *made]) or edited
+            made = [*group, *made]
+        except NotEditableError as error:
+            problems += _in_words(member, group, str(error))
+    return edited, problems
 
 
 def _edited(case: FaultyMember, changes: Iterable[Change]) -> Edited | None:
@@ -623,14 +651,14 @@ def _edited(case: FaultyMember, changes: Iterable[Change]) -> Edited | None:
 
 
 def _in_words(case: FaultyMember, changes: Sequence[Change], why: str) -> Iterator[str]:
-    given = [f"--{one.name}={one.value}" for one in changes if one.value is not None]
+    given = [f"--{one.name}={masked(one.name, one.value)}" for one in changes if one.value is not None]
     gone = [f"--{one.name}" for one in changes if one.value is None]
     parts = [f"set {' '.join(given)}"] * bool(given) + [f"remove {' '.join(gone)}"] * bool(gone)
     if parts:
         yield f"in {case.declaration.source} {' and '.join(parts)} (no diff: {why})"
 
 
-def _about(case: FaultyMember, after: Declaration) -> Iterator[str]:
+def _about(case: FaultyMember, after: Declaration) -> Iterator[Remark]:
     """Yield what comes with a changed declaration: who is refused, and who writes the file again."""
     from pytest_etcdtls.declared.reading import declared_member
 
@@ -638,9 +666,9 @@ def _about(case: FaultyMember, after: Declaration) -> Iterator[str]:
     for side in SIDES:
         before, now = (effective_of(one, case.version).sides[side] for one in (case.member, member))
         if (before.trusted_ca, before.client_auth) != (now.trusted_ca, now.client_auth):
-            yield from (one.text for one in _clients_after_restart(case.target, member, case.version, side))
+            yield from _clients_after_restart(case.target, member, case.version, side)
     if _kubeadm_directory(after):
-        yield (
+        yield Remark(
             "kubeadm upgrade writes this manifest anew: give the same flags in etcd.local.extraArgs of its "
             "ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
         )

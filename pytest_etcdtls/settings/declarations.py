@@ -483,9 +483,9 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
 def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     """Return the CA of the Kubernetes cluster, ``ca.crt`` in the parent of kubeadm's etcd directory."""
     for member in members:
-        ca = member.declared.file("trusted-ca-file")
-        if ca is not None and ca.parent.name == "etcd":
-            bundle = files.bundle(ca.parent.parent / "ca.crt", "the CA of Kubernetes")
+        file = member.declared.file("trusted-ca-file") or member.declared.file("cert-file")
+        if file is not None and file.parent.name == "etcd":
+            bundle = files.bundle(file.parent.parent / "ca.crt", "the CA of Kubernetes")
             if bundle is not None:
                 return bundle
     return None

@@ -558,7 +558,7 @@ def _carried(report: object) -> Any:  # noqa: ANN401 - a CheckResult, or a docum
 
 
 def _unchanged(remedy: Remedy) -> str:
-    lines = ["no change of the declaration cures a fault of this run", *remedy.remarks]
+    lines = ["no change of the declaration cures a fault of this run", *remedy.warnings, *remedy.remarks]
     return "".join(f"# {line}\n" for line in lines)
 
 

@@ -32,7 +32,7 @@ def _ids(directory: Path, pattern: str, called: str) -> list[str]:
     return [
         value.value
         for call in calls
-        for value in (*call.args[-1:], *(word.value for word in call.keywords if word.arg == "id"))
+        for value in (*call.args[:1], *(word.value for word in call.keywords if word.arg == "id"))
         if isinstance(value, ast.Constant) and isinstance(value.value, str)
     ]
 

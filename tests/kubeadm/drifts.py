@@ -157,13 +157,7 @@ def _old_list(cluster: Cluster, node: Node, pki: Path) -> None:
 
 
 _NOT_TRUSTED = {"client": {"cert.complete", "cert.trusted"}}
-_NO_BUNDLE = {
-    "client": {
-        *("cert.ca-not-shared-with-kubernetes", "cert.complete", "cert.trusted"),
-        "mtls.announced-ca-expected",
-    },
-    "peer": {"cert.ca-not-shared-with-kubernetes"},
-}
+_NO_BUNDLE = {"client": {"mtls.announced-ca-expected"}}
 _AUTO = {"client": {"cert.complete", "cert.trusted", "mtls.announced-ca-expected"}}
 _OF_THE_CA = {
     *("cert.ca-expires-soon", "cert.ca-valid-now", "cert.complete", "cert.issuer-is-ca"),

@@ -96,7 +96,7 @@ def test_who_is_locked_out_by_a_restart_is_said_before_it(pki: Path) -> None:
     (pki / "etcd" / "ca.crt").write_bytes(encode_certificates([other.certificate]))
     done = cured(restarted, pki)
     assert done.diff == ""
-    [refused] = done.remarks
+    [refused] = done.warnings
     assert "refuses healthcheck-client (" in refused
     assert "apiserver-etcd-client (" in refused
     assert "Before the restart" in refused
