@@ -42,7 +42,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, has_signed, pairs_for, trusted_by
-from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, flag_known, predecessors, successor
+from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, flag_known, has_key, predecessors, successor
 from pytest_etcdtls.declared.traps import Trap, look_ahead, traps_of
 from pytest_etcdtls.errors import NotEditableError, UsageError, escaped
 from pytest_etcdtls.pki.certificate import load_certificates, public_key
@@ -422,7 +422,7 @@ def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:
 def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
     """Write into the configuration file what it hides; without keys for all of it, give all as flags."""
     hidden = [setting for trap in case.traps for setting in trap.settings]
-    if any("crl" in one.name for one in hidden):
+    if not all(has_key(one.name, case.version) for one in hidden):
         yield from all_as_flags(case)
     else:
         yield from (Change(one.name, one.value, Via.KEY) for one in hidden)

@@ -393,9 +393,10 @@ def _edit_word(draft: _Draft, number: int, setting: Setting, value: str | None, 
         else:
             draft[number] = f"{item['indent']}- {_plain_yaml(f'--{setting.name}={value}', item['quote'])}"
         return
-    match = _word(setting).search(line)
-    if match is None:
+    matches = list(_word(setting).finditer(line))
+    if not matches:
         raise NotEditableError(f"{setting.place}: {setting.spelled} is not a word of that line")
+    match = matches[-1]  # of several, the last one counts
     if value is not None:
         draft[number] = line[: match.start()] + _rewritten(match, setting, value, form) + line[match.end() :]
         return
@@ -414,8 +415,8 @@ def _edit_word(draft: _Draft, number: int, setting: Setting, value: str | None, 
 def _end_above(draft: _Draft, number: int) -> None:
     """End the command in the line above, since its last line goes."""
     above = next((one for one in range(number - 1, -1, -1) if draft.lines[one]), None)
-    if above is not None and draft[above].rstrip().endswith("\\"):
-        draft[above] = draft[above].rstrip()[:-1].rstrip()
+    if above is not None and (line := draft.end_of(above)).rstrip().endswith("\\"):
+        draft.lines[above][-1] = line.rstrip()[:-1].rstrip() + line[len(line.rstrip("\r\n")) :]
 
 
 def _find(draft: _Draft, number: int, setting: Setting) -> int:

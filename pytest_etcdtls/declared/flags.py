@@ -305,6 +305,15 @@ def section_key_known(key: str, version: str | None) -> bool:
     return key in _SAME_NAME
 
 
+def has_key(name: str, version: str | None) -> bool:
+    """Return whether a version has a key of the configuration file for a flag."""
+    for keys in SECTIONS.values():
+        for key, flag in keys.items():
+            if flag == name:
+                return section_key_known(key, version)
+    return top_level_known(name, version)
+
+
 def known_to(setting: Setting, version: str | None) -> bool:
     """Return whether a version of etcd reads the setting as it is spelled."""
     if setting.via is not Via.KEY:

@@ -122,6 +122,17 @@ def lines(text: str, *, removed: tuple[str, ...] = (), below: str = "", added: t
         ),
         (SHELL, [CERT], SHELL.replace("old.crt", "new.crt")),
         (SHELL, [NO_AUTO_TLS], SHELL.replace(" \\\n  --auto-tls", "")),
+        (
+            SHELL.replace("  --listen-client-urls https://10.0.0.11:2379,https://127.0.0.1:2379 \\\n", ""),
+            [NO_AUTO_TLS, CA],
+            '#!/bin/sh\nexec etcd \\\n  --name m0 \\\n  --cert-file="/pki/old.crt" \\\n'
+            '  --trusted-ca-file="/pki/ca.crt"\n',
+        ),
+        (
+            "etcd --name=m0 --cert-file=/a --cert-file=/b\n",
+            [CERT],
+            "etcd --name=m0 --cert-file=/a --cert-file=/pki/new.crt\n",
+        ),
         (SHELL, [CA], SHELL.replace('old.crt" \\', 'old.crt" \\\n  --trusted-ca-file="/pki/ca.crt" \\')),
         (
             SHELL,

@@ -47,6 +47,8 @@ BROUGHT_ABOUT = {
     # A rule that is in force again, and that etcd applies to its own gateway, which cannot satisfy it.
     "client-hostname-not-in-force": {"api.gateway-works"},
 }
+NOT_YET = {"flag-gone-in-3-7": "3.6", "key-gone-in-3-7": "3.6"}
+"""The line of etcd that has the name by which the setting goes on."""
 DECLARATION = (
     "ETCD_LISTEN_CLIENT_URLS=https://10.0.0.11:2379\nETCD_ADVERTISE_CLIENT_URLS=https://10.0.0.11:2379\n"
 )
@@ -54,6 +56,8 @@ DECLARATION = (
 
 def assert_cured(name: str, form: str, etcd: Path, directory: Path) -> None:
     [member] = [one for one in ZOO if one.name == name]
+    if binary_version(etcd) < NOT_YET.get(name, ""):
+        pytest.skip("this version has the old name alone")
     try:
         done = patched(member, etcd, form, directory)
     except UsageError as error:
