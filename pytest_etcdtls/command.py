@@ -57,7 +57,8 @@ SERVED_KEYS: Final = '"a:PKEY" and "sigalg" of each certificate that is served'
 IN_PLAINTEXT: Final = 'an HTTP status line: plaintext is answered; "Empty reply" or "reset": it is not'
 GROUP: Final = '"Server Temp Key", "Peer Temp Key" or "Negotiated TLS1.3 group"; "alert": refused'
 ACCEPTED_OR_NOT: Final = (
-    'an HTTP status line: this client is accepted; "alert" or "Empty reply": it is refused'
+    "an HTTP status line: this client is accepted; "
+    'an error of curl, as "alert" or "Empty reply": it is refused'
 )
 _NEGOTIATED = '"Cipher is" and the name of a suite: accepted; "(NONE)" and "alert": refused'
 

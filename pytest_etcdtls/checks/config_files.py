@@ -173,7 +173,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         reproduce=(
             local(
                 *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", str(file.path)),
-                look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, each a whole line',
+                look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, in whole lines; no output: no PEM',
             ),
         ),
     )
