@@ -234,7 +234,7 @@ def test_the_header_counts_the_checks_as_the_list_does(run: Runner, patterns: tu
 def test_a_check_is_explained(run: Runner) -> None:
     ran = run("--etcd-explain=cert.trusted", report=False)
     assert ran.exit_code == 0
-    for words in ("cert.trusted", "MUST", "RFC 5280", "remediation:", "client, peer"):
+    for words in ("cert.trusted", "MUST", "RFC 5280", "remedy: ", "client, peer"):
         assert words in ran.out
 
 
