@@ -236,6 +236,9 @@ def test_a_check_is_explained(run: Runner) -> None:
     assert ran.exit_code == 0
     for words in ("cert.trusted", "MUST", "RFC 5280", "remedy: ", "client, peer"):
         assert words in ran.out
+    assert "--cert-file" in ran.out, "with the flags of each side, as runs on it print them"
+    assert "--peer-cert-file" in ran.out
+    assert "{peer}" not in ran.out
 
 
 def test_the_plan_makes_no_connection(run: Runner, listening: socket.socket) -> None:
