@@ -18,6 +18,7 @@ from connections import counted_connections
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
+from unit.test_baseline import REPORT
 
 from pytest_etcdtls.__main__ import main
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -269,11 +270,11 @@ def test_an_unusable_list_is_refused_before_any_connection(
         ("{", "line 1: no JSON: "),
         ('{"a": 1}\n', "it is JSON, and no report of pytest-etcdtls"),
         ("[" * 100_000, "nested deeper"),
-        ('{"tool": {"name": "pytest-etcdtls"}, "schema_version": 1}\n', "of a run without --etcd-clusters"),
+        ('{"tool": {"name": "pytest-etcdtls"}, "schema_version": 1}\n', "tool: the key 'version' is missing"),
+        (json.dumps(REPORT), "of a run without --etcd-clusters"),
         (
-            '{"tool": {"name": "pytest-etcdtls"}, "schema_version": 1, '
-            '"fleet": {"clusters": 1, "shard": "1/x"}}\n',
-            "fleet.shard is no part",
+            json.dumps({**REPORT, "fleet": {"clusters": 1, "shard": "1/x", "verdicts": []}}),
+            "fleet.shard: a text that matches ",
         ),
     ],
 )
