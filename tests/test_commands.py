@@ -84,6 +84,7 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         )
         _write_files(one, directory)
         _write_files(one, directory / "docker" / "pki")
+        write_manifest(one.members[0], directory / "etcd.yaml")
         [node] = kubeadm.members
         (directory / "kubeadm").mkdir()
         write_manifest(node, directory / "kubeadm" / "etcd.yaml")
