@@ -156,7 +156,6 @@ def _old_list(cluster: Cluster, node: Node, pki: Path) -> None:
     (pki / "etcd" / "crl.der").write_bytes(cluster.pki.client_ca.crl(valid_for=timedelta(minutes=1)))
 
 
-_NOT_TRUSTED = {"client": {"cert.complete", "cert.trusted"}}
 _NO_BUNDLE = {"client": {"mtls.announced-ca-expected"}}
 _AUTO = {"client": {"cert.complete", "cert.trusted", "mtls.announced-ca-expected"}}
 _OF_THE_CA = {
@@ -188,14 +187,13 @@ DRIFTS: Mapping[str, Drift] = {
     "another CA of clients": Drift(
         flags={"trusted-ca-file": f"{ETCD}/other.crt"},
         files=_another_bundle,
-        found={"violates": {"client": {"config.trusted-ca-in-force"}}, "not-verified": _NOT_TRUSTED},
+        found={"violates": {"client": {"config.trusted-ca-in-force"}}},
     ),
     "another CA of peers": Drift(
         flags={"peer-trusted-ca-file": f"{ETCD}/other.crt"},
         files=_another_bundle,
         found={
             "violates": {"peer": {"config.peer-trusted-ca-in-force"}, "cluster": {"config.chain-closes"}},
-            "not-verified": {"peer": {"cert.complete", "cert.trusted"}},
         },
     ),
     "a CA made anew": Drift(
