@@ -253,6 +253,8 @@ _EVERY = {
 
 ``make matrix`` runs three times as many, and ``make hostile`` all.
 """
+_EVERY_WHOLE = {"remedies/test_diffs.py": 10, "remedies/test_printed_commands.py": 12}
+"""The same for tests that ``make test`` does not run."""
 
 
 def _sample(items: Sequence[pytest.Item]) -> None:
@@ -263,8 +265,11 @@ def _sample(items: Sequence[pytest.Item]) -> None:
     seen: Counter[str] = Counter()
     for item in sorted(items, key=lambda item: item.nodeid):
         name = "/".join(item.path.parts[-2:])
-        if name in _EVERY:
-            if seen[name] % max(1, _EVERY[name] // more):
+        every = max(1, _EVERY[name] // more) if name in _EVERY else None
+        if item.get_closest_marker("whole") is not None:
+            every = _EVERY_WHOLE.get(name, every)
+        if every is not None:
+            if seen[name] % every:
                 item.add_marker(pytest.mark.skip(reason=f"{_NEEDS}HOSTILE=whole: run make hostile"))
             seen[name] += 1
 
