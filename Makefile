@@ -97,8 +97,7 @@ kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured clu
 	$(BIN)/python tests/pages.py
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
-	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py \
-		--ignore=tests/report/test_browser.py $(ARGS)
+	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report/test_formats.py tests/test_startup.py $(ARGS)
 
 test-lowest: $(VENV)-lowest/.lowest ## test a selection with the lowest supported version of each runtime dependency
 	$(VENV)-lowest/bin/pytest $(PARALLEL) $(LOWEST) --ignore=tests/report/test_browser.py $(ARGS)

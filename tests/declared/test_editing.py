@@ -239,6 +239,7 @@ def test_a_file_of_another_one_is_changed_there(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.program("patch")
 def test_no_secret_is_in_a_diff(tmp_path: Path) -> None:
     path = tmp_path / "etcd.env"
     path.write_text("ETCDCTL_PASSWORD=hunter2\nETCD_CERT_FILE=/a\nETCD_DISCOVERY_PASSWORD=hunter3\n")
@@ -270,6 +271,7 @@ def test_a_form_that_is_not_edited_is_refused(text: str, tmp_path: Path) -> None
         edit(read_declaration(path), [CERT])
 
 
+@pytest.mark.program("patch")
 def test_a_link_is_patched_where_it_leads(tmp_path: Path) -> None:
     real, link = tmp_path / "a name\twith tab", tmp_path / "link"
     real.write_text("ETCD_CERT_FILE=/a\n")

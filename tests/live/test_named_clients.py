@@ -86,7 +86,7 @@ def test_another_client_excuses_no_refusal(cluster: Cluster, profile: Profile, w
     for role in ROLES:
         result = _beside_a_good_one(cluster, role, profile)
         assert result.outcome is Outcome.VIOLATES, (role, result.reason)
-        assert result.findings[0].message.startswith("the good client named ")
+        assert result.findings[0].message.startswith("your client certificate named ")
         assert words in result.findings[0].message
 
 

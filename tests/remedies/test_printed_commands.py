@@ -24,6 +24,8 @@ from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.role import Role
 
+pytestmark = pytest.mark.program("openssl", "curl")
+
 SOME = (
     *("client-no-auth", "peer-auto-tls", "client-no-names", "same-key-on-both-ports", "server-ca-expired"),
     *("http-beside-https", "client-certificate-sha1", "one-pair-for-all-members", "crl-of-two-lists"),
