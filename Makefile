@@ -6,7 +6,7 @@
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
 #                       processes for the cores, ARGS=-n0 has one
 #   LOWEST=...          the tests of test-lowest; CI has fewer
-#   ETCD_MATRIX=two     for matrix, as in CI: verdicts on every etcd at hand, other tests on two of them, in turn
+#   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on every etcd at hand, other tests on one, in turn
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -121,24 +121,27 @@ def pytest_collection_finish() -> None:
 
 
 def _whole_matrix() -> bool:
-    return os.environ.get("ETCD_MATRIX") in ("whole", "two")
+    return os.environ.get("ETCD_MATRIX") in ("whole", "verdicts")
 
 
 _VERDICTS = ("zoo", "presets", "truth", "certificates", "lifecycle")
-"""The directories whose tests run on each etcd also with ``ETCD_MATRIX=two``."""
+"""The directories whose tests run on each etcd also with ``ETCD_MATRIX=verdicts``."""
 
 
 def _number_of_etcds(item: pytest.Item, versions: Sequence[str]) -> int:
     """Return on how many of these versions a test runs."""
     matrix = os.environ.get("ETCD_MATRIX")
-    every = matrix == "whole" or (matrix == "two" and item.path.parent.name in _VERDICTS)
-    return len(versions) if every else min(len(versions), 2 if matrix == "two" else 1)
+    every = matrix == "whole" or (matrix == "verdicts" and item.path.parent.name in _VERDICTS)
+    return len(versions) if every else 1
 
 
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    parts = {"whole": "every test on each", "two": "verdicts on each, other tests on two of them, in turn"}
+    parts = {
+        "whole": "every test on each",
+        "verdicts": "verdicts on each, other tests on one of them, in turn",
+    }
     part = parts.get(os.environ.get("ETCD_MATRIX", ""), "every test on one of them, in turn")
     return [
         f"matrix of etcds: {part}",
@@ -178,7 +181,7 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
 
 
 def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each test that is for every etcd on one of them, or on as many as ``ETCD_MATRIX`` says.
+    """Keep each test that is for every etcd on one of them, unless ``ETCD_MATRIX`` says otherwise.
 
     It goes round from test to test, so that every version has its share.
     """
@@ -187,8 +190,7 @@ def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     dropped = []
     for item, place in placed.items():
         number = _number_of_etcds(item, place.versions)
-        turn = turns[place.test] + place.versions.index(place.version)
-        if turn * number % len(place.versions) >= number:
+        if number == 1 and place.version != place.versions[turns[place.test] % len(place.versions)]:
             dropped.append(item)
     if not _whole_matrix():
         dropped += [item for item in items if _is_walk_with_an_older_etcd(item)]
