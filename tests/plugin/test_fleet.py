@@ -240,7 +240,7 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
         (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
         (
             ["--etcd-clusters=y.toml", "--etcd-report=x.md"],
-            "the format: .jsonl, .json, .html for --etcd-clusters",
+            "the format: .jsonl, .json, .html, .prom for --etcd-clusters",
         ),
         (["--etcd-clusters=y.toml", "--etcd-shard=5/4"], "there is no part 5 of 4"),
         (["--etcd-clusters=y.toml", "etcdtls::b"], "has that label"),
