@@ -6,6 +6,7 @@ version with more members can be read. A member with a default was added later, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
@@ -119,7 +120,7 @@ class UnreachedListener(Struct, frozen=True, kw_only=True):
 
 
 class BenchmarkEntry(Struct, frozen=True, kw_only=True):
-    """The result of a flag reader and that of the wire, for one item of a benchmark."""
+    """An item of a benchmark: the result of a reader of flags, and what was observed on the wire."""
 
     source: str
     item: str
@@ -329,6 +330,16 @@ class Summary(Struct, frozen=True, kw_only=True, rename="kebab"):
     not_run: Count
     not_collected: Count = 0
     connections: Count
+
+    @classmethod
+    def of(cls, counts: Mapping[Outcome, int], *, faults: int, not_collected: int, connections: int) -> Self:
+        """Return the summary of results that are counted by outcome."""
+        return cls(
+            faults=faults,
+            **{outcome.name.lower(): counts[outcome] for outcome in Outcome},
+            not_collected=not_collected,
+            connections=connections,
+        )
 
 
 class ClusterEntry(Struct, frozen=True, kw_only=True, rename="kebab"):

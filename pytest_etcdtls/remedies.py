@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 PLACEHOLDER: Final = "/REPLACE-WITH"
 """The directory of the files that do not exist yet. etcd does not start without them."""
 
-
 FILE: Final = "FILE"
 """Where a diff is, for the command that applies it, until somebody saves it."""
 FIX_BEGINS: Final = "# pytest-etcdtls: "
@@ -307,7 +306,7 @@ SAN_CHECK_OFF: Final = (
 
 
 def no_profiles(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Serve no profiles: neither by the switch nor by the log level."""
+    """Turn profiling off: its flags, and the log level debug, which also turns it on."""
     yield from without("enable-pprof", "debug")(case)
     if case.declaration.text("log-level") == "debug":
         yield Change("log-level", "info")
@@ -388,9 +387,8 @@ def known_names(case: FaultyMember) -> Iterator[Change | Remark]:
 
 def _names_now(setting: Setting, version: str | None) -> list[tuple[str, str]]:
     """Return name and value of what a setting is called in a version; empty if it has no such thing."""
-    if new := successor(setting, version) or "":
-        name, _, value = new.removeprefix("--").partition("=")
-        return [(name, value or setting.value)]
+    if new := _succeeding(setting, version):
+        return [new]
     if old := predecessors(setting, version):
         return list(old)
     if setting.via is Via.VARIABLE:
@@ -403,14 +401,19 @@ def _names_now(setting: Setting, version: str | None) -> list[tuple[str, str]]:
     return [(close[0], setting.value)] if close else []
 
 
+def _succeeding(setting: Setting, version: str | None) -> tuple[str, str] | None:
+    """Return name and value of the flag that takes the place of a setting; ``None`` if none does."""
+    name, _, value = (successor(setting, version) or "").removeprefix("--").partition("=")
+    return (name, value or setting.value) if name else None
+
+
 def names_of_next_version(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give settings by the names that they keep, as far as the version that runs has these."""
     prospects = look_ahead(case.member, case.version) if case.version else ()
     for setting in dict.fromkeys(setting for one in prospects for setting in one.settings):
-        if new := successor(setting, case.version):
-            name, _, value = new.removeprefix("--").partition("=")
+        if new := _succeeding(setting, case.version):
             yield Change(setting.name, None, setting.via)
-            yield Change(name, value or setting.value, setting.via)
+            yield Change(*new, setting.via)
 
 
 def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:
@@ -498,7 +501,7 @@ _KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
 
 
 def restarted(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Start etcd again with the declaration as it is, after a look at the clients that it will refuse."""
+    """Restart etcd with the declaration as it is; say first which clients it will accept and refuse."""
     for side in case.sides:
         yield from _clients_after_restart(case.target, case.member, case.version, side)
 

@@ -366,7 +366,7 @@ def _is_sorted(declaration: Declaration) -> bool:
 
 
 def _plain_yaml(text: str, quote: str = "") -> str:
-    """Return a text as a YAML scalar, in these quotation marks; without, in single ones if it needs some."""
+    """Return a text as a YAML scalar in these quotation marks, or in single ones where it needs some."""
     if quote == '"':
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if not quote:
@@ -583,11 +583,15 @@ def _drop_empty_section(draft: _Draft, number: int) -> None:
         line = _section_line(draft, section)
         if line is None or not line < number:
             continue
-        inner = [
-            one for one in draft.block(line) if draft[one].strip() and not draft[one].lstrip().startswith("#")
-        ]
-        if not inner:
+        if not _inner_lines(draft, line):
             draft.remove(line)
+
+
+def _inner_lines(draft: _Draft, section: int) -> list[int]:
+    """Return the lines of a section without blank ones and comments."""
+    return [
+        one for one in draft.block(section) if draft[one].strip() and not draft[one].lstrip().startswith("#")
+    ]
 
 
 def _add_key(draft: _Draft, number: int, name: str, value: str) -> None:
@@ -610,9 +614,7 @@ def _add_key(draft: _Draft, number: int, name: str, value: str) -> None:
     if line is None:
         draft.insert_below(len(draft.lines) - 1, f"{section}:", f"  {text}")
         return
-    inner = [
-        one for one in draft.block(line) if draft[one].strip() and not draft[one].lstrip().startswith("#")
-    ]
+    inner = _inner_lines(draft, line)
     for one in inner:
         if re.match(rf"\s+{key}:\s*(#.*)?$", draft[one]):  # a key without a value, which etcd ignores
             draft[one] = f"{draft.indent(one)}{text}"

@@ -249,9 +249,9 @@ def _divided(whole: Document) -> Iterator[Document]:
             results=results,
             faults=faults,
             seconds=verdict.seconds,
-            summary=Summary(
+            summary=Summary.of(
+                counted,
                 faults=sum(fault.outcome == Outcome.VIOLATES for fault in faults),
-                **{outcome.name.lower(): counted[outcome] for outcome in Outcome},
                 not_collected=verdict.not_collected or 0,
                 connections=verdict.connections or 0,
             ),

@@ -96,9 +96,9 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         profiles=profiles,
         observations=observations,
         connections=connections,
-        summary=Summary(
+        summary=Summary.of(
+            report.counts,
             faults=len(report.faults),
-            **{outcome.name.lower(): number for outcome, number in report.counts.items()},
             not_collected=sum(report.left_out.values()),
             connections=report.connections,
         ),
