@@ -569,7 +569,7 @@ class Remedy(Struct, frozen=True, kw_only=True):
 def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> Remedy:
     """Return what the cures come to, all of a member's together. Of two that disagree, the last counts."""
     # Imported here: most runs need no YAML.
-    from pytest_etcdtls.declared.editing import patch_directory, unified_diff
+    from pytest_etcdtls.declared.editing import merged, patch_directory, unified_diff
 
     texts: dict[str, tuple[str, str]] = {}
     said: list[Remark] = []
@@ -578,8 +578,13 @@ def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> 
         said += [Remark(problem) for problem in problems]
         said += [step for group in steps for step in group if isinstance(step, Remark)]
         if edited is not None and edited.texts:
-            texts |= edited.texts
             said += _about(member, edited.declaration)
+            for file, (before, after) in edited.texts.items():
+                try:
+                    after = merged(before, after, texts[file][1]) if file in texts else after
+                    texts[file] = (before, after)
+                except NotEditableError as error:
+                    said.append(Remark(f"the change of {member.label} is not in the diff: {error}"))
     try:
         diff = unified_diff(texts)
     except NotEditableError as error:

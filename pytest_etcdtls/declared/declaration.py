@@ -337,6 +337,7 @@ class Declaration:
     Attributes:
         form: the kind of file that it was read from.
         source: the path as the user named it, or a description.
+        pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
         settings: the settings in force, by flag name, merged as etcd merges them.
         overridden: settings that a later one of the same kind replaces.
         shadowed: environment variables whose flag is also given.
@@ -368,6 +369,7 @@ class Declaration:
     go_environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()
+    pod: str = ""
     started_with: StartedWith = StartedWith()
 
     @property

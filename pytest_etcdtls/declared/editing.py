@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import TRUE, Change, Declaration, Form, Setting, Via, masked
 from pytest_etcdtls.declared.flags import FLAG_OF, LISTS, SECTIONS, SWITCHES, top_level_flag, variable_of
-from pytest_etcdtls.declared.reading import MAXIMUM_SIZE, read_declaration
+from pytest_etcdtls.declared.reading import MAXIMUM_SIZE, read_declarations
 from pytest_etcdtls.errors import NotEditableError, UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted import read_regular
 
@@ -65,12 +65,19 @@ def edit(declaration: Declaration, changes: Iterable[Change], pki_dir: Path | No
         editor.apply(change)
     texts = {file: (draft.before, draft.text) for file, draft in editor.drafts.items() if draft.changed}
     changed = {file: after for file, (_, after) in texts.items()}
+    path = Path(declaration.source)
     try:
-        read = read_declaration(Path(declaration.source), pki_dir=pki_dir, changed=changed)
+        after = {one.pod: one for one in read_declarations(path, pki_dir=pki_dir, changed=changed)}
+        before = read_declarations(path, pki_dir=pki_dir) if len(after) > 1 else (declaration,)
     except UsageError as error:
         raise NotEditableError(f"the changed text cannot be read: {error}") from error
-    _confirm(declaration, read, wanted)
-    return Edited(read, texts)
+    if [*after] != [one.pod for one in before]:
+        raise NotEditableError("another pod changed with it")
+    _confirm(declaration, after[declaration.pod], wanted)
+    for other in before:
+        if other.pod != declaration.pod:
+            _confirm_other(other, after[other.pod], declaration, wanted)
+    return Edited(after[declaration.pod], texts)
 
 
 def unified_diff(texts: Mapping[str, tuple[str, str]]) -> str:
@@ -185,6 +192,51 @@ def _confirm(before: Declaration, after: Declaration, changes: Sequence[Change])
         raise NotEditableError("another setting changed with it")
     if len(after.mistakes) > len(before.mistakes):
         raise NotEditableError(after.mistakes[-1].text)
+
+
+def _values(declaration: Declaration) -> list[tuple[str, str]]:
+    every = (*declaration.settings.values(), *declaration.hidden, *declaration.shadowed, *declaration.unknown)
+    return sorted((one.spelled, one.value) for one in (*every, *declaration.overridden))
+
+
+def _confirm_other(
+    before: Declaration, after: Declaration, edited: Declaration, changes: Sequence[Change]
+) -> None:
+    """Check that a change of one pod is right for another one in the file, which has the same lines or none.
+
+    Raises:
+        NotEditableError: if it is not, as where a StatefulSet has the URL of each pod in one line.
+    """
+    if _values(before) == _values(after):
+        return
+    for change in changes:
+        of_both = [one.text(change.name) for one in (before, edited)]
+        names_one = edited.pod.rpartition("/")[2] in (change.value or "") and change.name != "initial-cluster"
+        if of_both[0] != of_both[1] or names_one:
+            raise NotEditableError(f"{before.pod} has the same line, and another value of {change.name}")
+    _confirm(before, after, changes)
+
+
+def merged(before: str, first: str, second: str) -> str:
+    """Return a text with the changes of two changed copies of it.
+
+    Raises:
+        NotEditableError: if they change the same lines in different ways.
+    """
+    lines = _lines(before)
+    hunks: dict[tuple[int, int], list[str]] = {}
+    for changed in (_lines(first), _lines(second)):
+        matcher = difflib.SequenceMatcher(None, lines, changed, autojunk=False)
+        for tag, start, end, begin, stop in matcher.get_opcodes():
+            if tag != "equal" and hunks.setdefault((start, end), changed[begin:stop]) != changed[begin:stop]:
+                raise NotEditableError("two members need different changes of one line")
+    result, position = list[str](), 0
+    for (start, end), replacement in sorted(hunks.items()):
+        if start < position:
+            raise NotEditableError("two members need different changes of one line")
+        result += [*lines[position:start], *replacement]
+        position = end
+    return "".join([*result, *lines[position:]])
 
 
 def _lines(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Reads a declaration from a file of any supported kind.
 
 A file of any kind says how a process is started: arguments, environment variables, perhaps a configuration
-file that they name. ``declared.shell``, ``systemd`` and ``yaml_files`` find that start in it
-(:class:`ProgramStart`); this module makes settings of it in three steps, as etcd does
-(server/etcdmain/config.go, config.parse):
+file that they name. ``declared.shell``, ``systemd`` and ``manifests`` find that start in it
+(:class:`ProgramStart`), a manifest that of each member; this module makes settings of it in three steps, as
+etcd does (server/etcdmain/config.go, config.parse):
 
 - Arguments are parsed as Go's package flag does: ``-name`` and ``--name`` are the same, a boolean flag takes
   no following word, and the first word that is no flag ends the flags, with which etcd stops. What comes
@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import (
     Declaration,
@@ -47,6 +47,7 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
+from pytest_etcdtls.declared.manifests import is_manifest, read_manifest
 from pytest_etcdtls.declared.shell import (
     Expansion,
     ProgramStart,
@@ -69,12 +70,10 @@ from pytest_etcdtls.declared.systemd import (
 from pytest_etcdtls.declared.yaml_files import (
     YAMLConfiguration,
     documents,
-    is_manifest,
     items,
     looks_like_configuration,
     place_of,
     read_configuration,
-    read_manifest,
     text_of,
 )
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
@@ -216,10 +215,10 @@ class Merger(Struct):
             if not variable.name.startswith("ETCD_") or variable.name in NO_FLAGS:
                 continue
             setting = _of_variable(variable)
-            if variable.unresolved:
-                self.leave_out(setting, variable.unresolved)
-            elif variable.name not in FLAG_OF:
+            if variable.name not in FLAG_OF:
                 self.unknown.append(setting)
+            elif variable.unresolved:
+                self.leave_out(setting, variable.unresolved)
             else:
                 self._put(setting)
         of_environment, self.settings = self.settings, {}
@@ -507,14 +506,14 @@ MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a declaration in bytes. Real ones have a few kilobytes."""
 
 
-def read_declaration(
+def read_declarations(
     path: Path,
     *,
     pki_dir: Path | None = None,
     option: str = "--etcd-config",
     changed: Mapping[str, str] = MappingProxyType({}),
-) -> Declaration:
-    """Return the declaration in a file.
+) -> tuple[Declaration, ...]:
+    """Return the declarations in a file: one, or that of each pod of a manifest that runs etcd.
 
     Args:
         path: the file. Its kind is recognised by its content.
@@ -526,23 +525,43 @@ def read_declaration(
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
     try:
-        return _read_declaration(path, pki_dir, option, changed)
+        return tuple(_read_declarations(path, pki_dir, option, changed))
     except RecursionError as error:
         raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
 
 
-def _read_declaration(
-    path: Path, pki_dir: Path | None, option: str, changed: Mapping[str, str]
+def read_declaration(
+    path: Path, *, pki_dir: Path | None = None, option: str = "--etcd-config"
 ) -> Declaration:
+    """Return the declaration in a file of one member, as :func:`read_declarations` does.
+
+    Raises:
+        UsageError: if the file cannot be read, is not a declaration of etcd, or declares several members.
+    """
+    declarations = read_declarations(path, pki_dir=pki_dir, option=option)
+    if len(declarations) > 1:
+        pods = printable(", ".join(one.pod for one in declarations))
+        raise UsageError(f"{option} {path} declares {len(declarations)} members ({pods}), and one is wanted")
+    return declarations[0]
+
+
+def _read_declarations(
+    path: Path, pki_dir: Path | None, option: str, changed: Mapping[str, str]
+) -> Iterator[Declaration]:
     text = _read(path, option, changed)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     root = root_of(path) if form is Form.UNIT else Path("/")
     files = _Files(declaration=path, text=text, pki_dir=pki_dir, root=root, changed=changed)
-    if form is Form.MANIFEST:
-        started, files.mounts = read_manifest(text, str(path))
-    else:
+    if form is not Form.MANIFEST:
         started = _started(form, path, text, files, option)
-    return assemble(started, form=form, source=str(path), open_file=files.open, mounts=files.mounts)
+        yield assemble(started, form=form, source=str(path), open_file=files.open)
+        return
+    for pod in read_manifest(text, str(path)):
+        of_pod = structs.replace(files, mounts=pod.mounts, mounted=pod.files)
+        declaration = assemble(
+            pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
+        )
+        yield replace(declaration, pod=pod.name)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:
@@ -567,18 +586,22 @@ class _Files(Struct):
     root: Path
     changed: Mapping[str, str]
     mounts: tuple[Mount, ...] = ()
+    mounted: Mapping[str, tuple[str, str]] = {}
     _left: int = 4 * MAXIMUM_SIZE
 
     def open(self, path: str, named_at: SourceLine) -> tuple[str, str] | None:
         """Return path and text of a file.
 
-        It is searched for in ``--etcd-pki-dir``, in the declaration's directory, and at the path as named.
+        It is that of a ConfigMap in the declaration, or it is searched for in ``--etcd-pki-dir``, in the
+        declaration's directory, and at the path as named.
 
         Raises:
             UsageError: if it cannot be read, or all files together are larger than a declaration needs.
         """
         if path == str(self.declaration):
             return self._counted(path, self.text, named_at)
+        if path in self.mounted:
+            return self._counted(*self.mounted[path], named_at)
         for candidate in self._candidates(path):
             if exists(candidate):
                 text = _read(candidate, f"{named_at}:", self.changed)

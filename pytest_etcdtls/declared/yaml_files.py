@@ -1,6 +1,4 @@
-"""YAML: nodes with line numbers, etcd's configuration file, and Kubernetes manifests.
-
-Of a manifest: the container that runs etcd, its command, arguments and variables.
+"""YAML: nodes with line numbers, and etcd's configuration file.
 
 Nodes are composed, not loaded: a message needs the line of a value, and what a value means is decided by its
 reader, not by YAML. etcd reads its file with sigs.k8s.io/yaml, which makes JSON of YAML 1.1 and decodes that
@@ -10,17 +8,15 @@ than the Go field's keeps etcd from starting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 import yaml
 from msgspec import Struct
-from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pytest_etcdtls.declared.declaration import Mistake, Mount, Setting, SourceLine, Via, parse_urls
+from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, parse_urls
 from pytest_etcdtls.declared.flags import (
     DURATIONS,
     GO_FIELDS,
@@ -34,9 +30,7 @@ from pytest_etcdtls.declared.flags import (
     names,
     top_level_flag,
 )
-from pytest_etcdtls.declared.shell import Expansion, ProgramStart, Variable, Word, find_etcd, is_proxy
 from pytest_etcdtls.errors import UsageError, escaped
-from pytest_etcdtls.untrusted import printable
 
 _PREFIX = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -320,196 +314,3 @@ def looks_like_configuration(text: str, file: str) -> bool:
         entry.key.lower() in SECTIONS or top_level_flag(entry.key.lower())
         for entry in entries(roots[0], file)
     )
-
-
-_REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
-_IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
-
-
-def container_invocation(node: Node, pod: Node, file: str) -> ProgramStart | None:
-    """Return how a container starts etcd; ``None`` if it runs something else.
-
-    Args:
-        node: the container.
-        pod: the object that it belongs to. A pod printed by the API server also has its addresses.
-        file: the path of the manifest, for line references.
-
-    Raises:
-        UsageError: if an argument or a variable of etcd has a value that is not in the manifest.
-    """
-    expansion = Expansion()
-    environment = tuple(_environment(node, pod, file, expansion))
-    variables = {variable.name: variable for variable in environment}
-    words = [
-        _expanded(one, file, variables, expansion)
-        for key in ("command", "args")
-        for one in items(node_at(node, key))
-    ]
-    if _has_own_program(node) and words and words[0].text.startswith("-"):
-        words.insert(0, Word("etcd", words[0].place))
-    started = find_etcd(words, environment, expansion)
-    sources = items(node_at(node, "envFrom"))
-    if started is not None and sources:
-        raise UsageError(
-            f"{place_of(sources[0], file)}: etcd takes variables from elsewhere (envFrom), and they may set "
-            "anything: pass a copy of the manifest that has them under env, with their values"
-        )
-    return started
-
-
-def _has_own_program(node: Node) -> bool:
-    image = text_of(node_at(node, "image")) or ""
-    return node_at(node, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
-
-
-def _expanded(node: Node, file: str, variables: dict[str, Variable], expansion: Expansion) -> Word:
-    """Return an argument with ``$(NAME)`` expanded as the kubelet does."""
-    missing: list[str] = []
-
-    def value(match: re.Match[str]) -> str:
-        if match[1]:  # $$(NAME) is $(NAME), and an unknown name stays as it is
-            return match[0][1:]
-        variable = variables.get(match[2])
-        if variable is None:
-            return match[0]
-        if variable.unresolved:
-            missing.append(variable.name)
-        return expansion.value(variable)
-
-    text = _REFERENCE.sub(value, text_of(node) or "")
-    place = place_of(node, file)
-    if isinstance(node, ScalarNode) and node.style in ("|", ">"):
-        place = place.below(1)  # the text begins on the line after the indicator
-    return Word(text, place, tuple(missing))
-
-
-def _environment(node: Node, pod: Node, file: str, expansion: Expansion) -> Iterator[Variable]:
-    known: dict[str, Variable] = {}
-    for item in items(node_at(node, "env")):
-        name, place = text_of(node_at(item, "name")), place_of(item, file)
-        source = node_at(item, "valueFrom")
-        if name is None:
-            continue
-        field = _field_of_pod(pod, text_of(node_at(source, "fieldRef", "fieldPath")) or "")
-        if field is not None:
-            variable = Variable(name, field, place)
-        elif source is not None:
-            kind = next((entry.key for entry in entries(source, file)), "elsewhere")
-            variable = Variable(name, "", place, f"its value comes from a {kind.removesuffix('Ref')}")
-        else:
-            value = node_at(item, "value")
-            word = _expanded(value, file, known, expansion) if value is not None else Word("", place)
-            variable = Variable(name, word.text, place, ", ".join(word.unresolved))
-        known[name] = variable
-        yield variable
-
-
-def _field_of_pod(root: Node, path: str) -> str | None:
-    """Return a field of the pod (``fieldRef``), ``None`` if the manifest does not have it.
-
-    Of a pod from a template, the manifest has the namespace alone, and a StatefulSet the names: those of its
-    pods have ordinals behind the set's (pkg/controller/statefulset/stateful_set_utils.go, getPodName).
-    """
-    if node_at(root, "spec", "template") is None:
-        return text_of(node_at(root, *path.split(".")))
-    if path == "metadata.namespace":
-        return text_of(node_at(root, "metadata", "namespace"))
-    name = text_of(node_at(root, "metadata", "name"))
-    if path == "metadata.name" and name and text_of(node_at(root, "kind")) == _STATEFUL_SET:
-        return f"{name}-{text_of(node_at(root, 'spec', 'ordinals', 'start')) or 0}"
-    return None
-
-
-def _refuse_replicas(root: Node, file: str) -> None:
-    replicas = text_of(node_at(root, "spec", "replicas"))
-    if text_of(node_at(root, "kind")) == _STATEFUL_SET and replicas not in (None, "1"):
-        name = printable(text_of(node_at(root, "metadata", "name")) or "NAME", 100)
-        number = printable(str(replicas), 20)
-        raise UsageError(
-            f"{file} is a StatefulSet of {number} members: pass the pod of each, as from "
-            f"kubectl get pod {name}-0 -o yaml"
-        )
-
-
-_STATEFUL_SET = "StatefulSet"
-_LISTS = frozenset({"List", "PodList"})
-
-
-class _Container(Struct, frozen=True):
-    root: Node
-    pod: str
-    spec: Node
-    node: Node
-    name: str
-
-
-def read_manifest(text: str, file: str) -> tuple[ProgramStart, tuple[Mount, ...]]:
-    """Return how the container of a manifest that runs etcd starts it, and the mounts of that container.
-
-    Raises:
-        UsageError: if the text is not YAML, if no container or several run etcd, or if an argument or a
-            variable of etcd has a value that is not in the manifest.
-    """
-    objects = [one for root in documents(text, file) for one in _objects(root)]
-    containers = [container for one in objects for container in _containers(one, file)]
-    starts = [
-        (container, started)
-        for container in containers
-        if (started := container_invocation(container.node, container.root, file)) is not None
-    ]
-    # A proxy beside a member serves its metrics.
-    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
-    if len(starts) > 1:
-        runs = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in starts))
-        raise UsageError(
-            f"{file} runs etcd {len(starts)} times ({runs}): put one member's manifest in a file"
-        )
-    if not starts:
-        raise UsageError(_no_etcd(objects, containers, file))
-    container, started = starts[0]
-    _refuse_replicas(container.root, file)
-    image = text_of(node_at(container.node, "image"))
-    return replace(started, image=image), tuple(_mounts(container.spec, container.node))
-
-
-def _objects(root: Node) -> list[Node]:
-    return items(node_at(root, "items")) if text_of(node_at(root, "kind")) in _LISTS else [root]
-
-
-def _containers(root: Node, file: str) -> Iterator[_Container]:
-    spec = node_at(root, "spec", "template", "spec") or node_at(root, "spec")
-    pod = text_of(node_at(root, "metadata", "name")) or "(no name)"
-    for node in items(node_at(spec, "containers")):
-        if spec is not None:
-            name = text_of(node_at(node, "name")) or str(place_of(node, file))
-            yield _Container(root, pod, spec, node, name)
-
-
-def _mounts(spec: Node, node: Node) -> Iterator[Mount]:
-    paths = {
-        text_of(node_at(volume, "name")): text_of(node_at(volume, "hostPath", "path"))
-        for volume in items(node_at(spec, "volumes"))
-    }
-    for mount in items(node_at(node, "volumeMounts")):
-        outside, inside = paths.get(text_of(node_at(mount, "name"))), text_of(node_at(mount, "mountPath"))
-        below = text_of(node_at(mount, "subPath"))
-        if outside and inside:
-            yield Mount(inside.rstrip("/"), outside.rstrip("/") + (f"/{below}" if below else ""))
-
-
-def _no_etcd(objects: list[Node], containers: list[_Container], file: str) -> str:
-    kinds = [text_of(node_at(one, "kind")) or "an object without kind" for one in objects]
-    if not containers:
-        described = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
-        return (
-            f"{file} is a manifest of {described}, not of a pod that runs etcd: kubeadm writes that to "
-            "/etc/kubernetes/manifests/etcd.yaml"
-        )
-    runs = printable(", ".join(dict.fromkeys(container.name for container in containers)))
-    hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
-    return f"{file} runs {runs}, and none of these is etcd{hint}"
-
-
-def is_manifest(text: str) -> bool:
-    """Return whether a text looks like a Kubernetes object, in YAML or JSON."""
-    return bool(re.search(r'^[ \t{,]*"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))

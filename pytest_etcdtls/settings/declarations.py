@@ -183,7 +183,7 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
 
 
 def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
-    """Return the declared members in the order in which they were named.
+    """Return the declared members in the order of the files, and of the pods in each.
 
     Raises:
         UsageError: if a declaration cannot be read, two declare the same member, or ``--etcd-pki-dir``
@@ -194,9 +194,10 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     if not texts:
         return ()
     # The readers, and YAML, are imported where there is something to read.
-    from pytest_etcdtls.declared.reading import declared_member, read_declaration
+    from pytest_etcdtls.declared.reading import declared_member, read_declarations
 
-    declarations = [read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in texts]
+    files = [source.resolve(CONFIG, text) for text in texts]
+    declarations = [one for file in files for one in read_declarations(file, pki_dir=directory)]
     _refuse_duplicates(declarations)
     for declaration in declarations:
         _refuse_no_hosts(declaration)
@@ -271,6 +272,12 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
         for url in sorted({str(url) for role in Role for url in advertised(declaration, role)}):
             first = seen.setdefault(url, declaration)
             if first is not declaration:
+                if first.source == declaration.source:
+                    pods = printable(f"{first.pod} and {declaration.pod}", 200)
+                    raise UsageError(
+                        f"--etcd-config {first.source}: the pods {pods} both advertise {url}, and a URL is "
+                        "one member's: leave one of them, or name the endpoints"
+                    )
                 raise UsageError(
                     f"--etcd-config {first.source} and {declaration.source} both advertise {url}, so they "
                     "are of one member: name one file for each member"
@@ -634,8 +641,8 @@ def read_replay(
     members = read_members(source)
     if len(members) != 1:
         raise UsageError(
-            f"--etcd-config is given {len(members)} times, and an etcd that is started replays one member's "
-            "declaration: pass one of them, and run once for each"
+            f"--etcd-config declares {len(members)} members, and an etcd that is started replays the "
+            "declaration of one: pass one of them, and run once for each"
         )
     files = FoundFiles()
     client, peer = read_credentials(source, environment, declared_defaults(members, files), ask)

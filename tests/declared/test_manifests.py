@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 from declared.declaring import written
-from pytest_etcdtls.declared.reading import read_declaration
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.declared.declaration import Change, Declaration
+from pytest_etcdtls.declared.editing import edit, merged
+from pytest_etcdtls.declared.reading import read_declaration, read_declarations
+from pytest_etcdtls.errors import NotEditableError, UsageError
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -39,6 +42,7 @@ exec nice -n -19 etcd \\
 """
 """As OpenShift's operator writes it, in short."""
 
+KEY = {"name": "x", "key": "cert"}
 OTHER = {
     "name": "backup",
     "image": "x",
@@ -175,16 +179,17 @@ def test_mounts(tmp_path: Path) -> None:
         ({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": "none"}}, "a manifest of Pod, not"),
         (
             _pod(_container(command=["etcd"], envFrom=[{"configMapRef": {"name": "x"}}])),
-            r"declaration:\d+: etcd takes",
+            r"declaration:\d+: etcd takes variables from the ConfigMap x, which is not in this file",
         ),
         (
             _pod(
                 _container(
                     command=["etcd"],
-                    env=[{"name": "ETCD_CERT_FILE", "valueFrom": {"configMapKeyRef": {"name": "x"}}}],
+                    env=[{"name": "ETCD_CERT_FILE", "valueFrom": {"configMapKeyRef": KEY}}],
                 )
             ),
-            r"declaration:\d+: the value of ETCD_CERT_FILE is not in this file .*comes from a configMapKey",
+            r"declaration:\d+: the value of ETCD_CERT_FILE is not in this file \(key cert of the ConfigMap "
+            r"x: pod etcd, container etcd\)",
         ),
         (
             _pod(
@@ -193,7 +198,7 @@ def test_mounts(tmp_path: Path) -> None:
                     env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                 )
             ),
-            r"declaration:\d+: the value of --listen-client-urls is not in this file \(IP\)",
+            r"declaration:\d+: the value of --listen-client-urls is not in this file \(IP, status.podIP: pod",
         ),
         (
             _pod(_container(command=["etcd", "--config-file=/etc/gone.yml"])),
@@ -264,15 +269,194 @@ def test_pods_of_a_stateful_set_have_ordinals_behind_its_name(
     assert str(declaration.urls("listen-client-urls")[0]) == f"https://{name}.etcd.db.svc:2379"
 
 
-def test_a_stateful_set_of_several_members_is_refused(tmp_path: Path) -> None:
-    manifest = _pod(NAMED, kind="StatefulSet")
-    manifest["spec"]["replicas"] = 3
-    with pytest.raises(UsageError, match="a StatefulSet of 3 members: pass the pod of each"):
-        written(tmp_path, yaml.safe_dump(manifest))
+def _declared(directory: Path, *objects: dict[str, Any]) -> dict[str, Declaration]:
+    path = directory / "declaration"
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+    return {one.pod: one for one in read_declarations(path)}
+
+
+def _set(replicas: int, container: dict[str, Any], **more: Any) -> dict[str, Any]:
+    manifest = _pod(container, kind="StatefulSet")
+    manifest["metadata"]["namespace"] = "db"
+    manifest["spec"] |= {"replicas": replicas, "serviceName": "etcd", **more}
+    return manifest
+
+
+def _live(name: str, container: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """Return a pod as the API server has it."""
+    pod = _pod(container, status={"phase": "Running", "podIP": "10.1.2.3", "hostIP": "10.0.0.1"})
+    pod["metadata"] = {"name": name, "namespace": "db", **metadata}
+    return pod
+
+
+def test_every_pod_of_a_list_that_runs_etcd_is_a_member(tmp_path: Path) -> None:
+    pods = [
+        _live(f"etcd-cp{number}", _container(command=["etcd", f"--name=cp{number}"])) for number in (1, 2)
+    ]
+    declared = _declared(tmp_path, _live("backup", OTHER), *pods)
+    assert {pod: one.text("name") for pod, one in declared.items()} == {
+        "db/etcd-cp1": "cp1",
+        "db/etcd-cp2": "cp2",
+    }
+    with pytest.raises(UsageError, match=r"declares 2 members \(db/etcd-cp1, db/etcd-cp2\)"):
+        read_declaration(tmp_path / "declaration")
+    assert [*_declared(tmp_path, pods[0])] == ["db/etcd-cp1"]
+    with pytest.raises(UsageError, match="has the pod db/etcd-cp1 twice"):
+        _declared(tmp_path, pods[0], pods[0])
+
+
+def test_every_replica_of_a_stateful_set_is_a_member(tmp_path: Path) -> None:
+    declared = _declared(tmp_path, _set(3, NAMED, ordinals={"start": 5}))
+    assert [str(one.urls("listen-client-urls")[0]) for one in declared.values()] == [
+        f"https://etcd-{number}.etcd.db.svc:2379" for number in (5, 6, 7)
+    ]
+    for wrong in (0, 100, "many"):
+        with pytest.raises(UsageError, match=r"members|not a number of pods"):
+            _declared(tmp_path, _set(wrong, NAMED))  # type: ignore[arg-type]
+
+
+def test_pods_stand_for_their_stateful_set(tmp_path: Path) -> None:
+    owner = {"kind": "StatefulSet", "name": "etcd", "controller": True}
+    pod = _live("etcd-0", NAMED, ownerReferences=[owner])
+    assert [*_declared(tmp_path, _set(3, NAMED), pod)] == ["db/etcd-0"]
+
+
+def test_the_hostname_in_a_script_is_that_of_the_pod(tmp_path: Path) -> None:
+    script = _container(command=["sh", "-c", "exec etcd --name=${HOSTNAME} --cert-file=/pki/${HOSTNAME}.crt"])
+    first, second = _declared(tmp_path, _set(2, script)).values()
+    assert [first.text("name"), second.text("cert-file")] == ["etcd-0", "/pki/etcd-1.crt"]
+    literal = _container(command=["etcd", "--name=$(HOSTNAME)"])
+    assert [one.text("name") for one in _declared(tmp_path, _set(1, literal)).values()] == ["$(HOSTNAME)"]
+    on_the_node = _set(1, script)
+    on_the_node["spec"]["template"]["spec"]["hostNetwork"] = True
+    with pytest.raises(UsageError, match=r"--cert-file is not in this file \(HOSTNAME\)"):
+        _declared(tmp_path, on_the_node)
+
+
+def test_labels_and_addresses_of_a_live_pod(tmp_path: Path) -> None:
+    paths = {"A": "metadata.labels['app/x']", "B": "status.hostIP", "C": "metadata.namespace"}
+    env = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in paths.items()]
+    pod = _live(
+        "etcd-0", _container(command=["etcd", "--name=$(A)-$(B)-$(C)"], env=env), labels={"app/x": "l"}
+    )
+    assert _declared(tmp_path, pod)["db/etcd-0"].text("name") == "l-10.0.0.1-db"
+
+
+def test_the_name_of_a_static_pod_is_not_that_of_its_file(tmp_path: Path) -> None:
+    """The kubelet appends the node's name. A mirror pod, which the API server has, is called so."""
+    pod = _pod(NAMED, status={})
+    pod["metadata"]["namespace"] = "db"
+    with pytest.raises(UsageError, match=r"not in this file \(POD, metadata.name"):
+        _declared(tmp_path, pod)
+    mirror = _live("etcd-cp1", NAMED, annotations={"kubernetes.io/config.mirror": "hash"})
+    assert _declared(tmp_path, mirror)["db/etcd-cp1"].text("name") == "etcd-cp1"
+
+
+def test_variables_of_an_image_of_etcd_without_a_command(tmp_path: Path) -> None:
+    """What only the image's script reads matters to nobody here."""
+    env = [
+        {"name": "MY_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "ETCD_ROOT_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "ETCD_LISTEN_CLIENT_URLS", "value": "https://0.0.0.0:2379"},
+    ]
+    container = {"name": "etcd", "image": "docker.io/bitnami/etcd:3.6.4-debian-12-r0", "env": env}
+    [declared] = _declared(tmp_path, _set(1, container)).values()
+    assert (declared.version, [*declared.settings]) == ("3.6.4", ["listen-client-urls"])
+    assert not declared.notes
+    env[2] = {"name": "ETCD_LISTEN_CLIENT_URLS", "value": "https://$(MY_IP):2379"}
+    with pytest.raises(
+        UsageError, match=r"declaration:\d+: the value of ETCD_LISTEN_CLIENT_URLS .*status.podIP"
+    ):
+        _declared(tmp_path, _set(1, container))
+    assert _declared(tmp_path, _live("etcd-0", container))
+
+
+def _config_map(name: str, **data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "db"},
+        "data": data,
+    }
+
+
+def test_variables_from_config_maps_in_the_file(tmp_path: Path) -> None:
+    """env comes before envFrom, and $(NAME) in a value stands for variables of env only."""
+    container = _container(
+        command=["etcd", "--initial-cluster=$(ETCD_INITIAL_CLUSTER_TOKEN)"],
+        envFrom=[{"configMapRef": {"name": "state"}}],
+        env=[
+            {"name": "ETCD_CERT_FILE", "valueFrom": {"configMapKeyRef": {"name": "files", "key": "cert"}}},
+            {"name": "ETCD_NAME", "value": "$(ETCD_INITIAL_CLUSTER_TOKEN)"},
+            {
+                "name": "ETCD_KEY_FILE",
+                "valueFrom": {"configMapKeyRef": {"name": "files", "key": "no", "optional": True}},
+            },
+        ],
+    )
+    maps = [
+        _config_map("state", ETCD_INITIAL_CLUSTER_TOKEN="t", ETCD_CERT_FILE="/other"),
+        _config_map("files", cert="/pki/server.crt"),
+    ]
+    [declared] = _declared(tmp_path, *maps, _set(1, container)).values()
+    assert {name: one.value for name, one in declared.settings.items()} == {
+        "initial-cluster-token": "t",
+        "cert-file": "/pki/server.crt",
+        "name": "$(ETCD_INITIAL_CLUSTER_TOKEN)",
+        "initial-cluster": "t",
+    }
+    with pytest.raises(UsageError, match="variables from the ConfigMap state, which is not in this file"):
+        _declared(tmp_path, maps[1], _set(1, container))
+
+
+def test_a_configuration_file_in_a_config_map(tmp_path: Path) -> None:
+    """Its settings have the lines of the manifest, where it is a literal block."""
+    container = _container(
+        command=["etcd", "--config-file=/conf/etcd.yaml"],
+        volumeMounts=[{"name": "conf", "mountPath": "/conf/"}],
+    )
+    pod = _pod(container)
+    volume = {"name": "conf", "configMap": {"name": "c", "items": [{"key": "k", "path": "etcd.yaml"}]}}
+    pod["spec"]["volumes"] = [volume]
+    text = (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  k: |\n    name: a\n"
+        "    client-transport-security:\n      cert-file: /pki/server.crt\n---\n" + yaml.safe_dump(pod)
+    )
+    declared = written(tmp_path, text)
+    assert {one.name: one.place.line for one in declared.settings.values()} == {"name": 7, "cert-file": 9}
+    after = edit(declared, [Change("cert-file", "/pki/new.crt")])
+    [(before, now)] = after.texts.values()
+    assert now == before.replace("/pki/server.crt", "/pki/new.crt")
+    quoted = json.dumps([_config_map("c", k="name: a\n"), pod])
+    declared = written(tmp_path, f'{{"apiVersion": "v1", "kind": "List", "items": {quoted}}}')
+    assert declared.settings["name"].place.file.endswith("declaration: k of the ConfigMap c")
+
+
+def test_a_change_of_one_pod_is_right_for_the_others(tmp_path: Path) -> None:
+    """A StatefulSet has one line for all of its pods, a List has lines for each."""
+    first, second, _ = _declared(tmp_path, _set(3, NAMED)).values()
+    both = [edit(one, [Change("client-cert-auth", "true")]).texts for one in (first, second)]
+    [(path, (before, after))] = both[0].items()
+    assert merged(before, after, both[1][path][1]) == after
+    with pytest.raises(
+        NotEditableError, match="db/etcd-1 has the same line, and another value of listen-client"
+    ):
+        edit(first, [Change("listen-client-urls", "https://etcd-0.etcd.db.svc:3379")])
+    pods = [_live(f"etcd-{number}", copy.deepcopy(NAMED)) for number in (0, 1)]
+    first, second = _declared(tmp_path, *pods).values()
+    texts = [
+        edit(one, [Change("listen-client-urls", f"https://new-{one.text('name')}:2379")]).texts
+        for one in (first, second)
+    ]
+    [(path, (before, after))] = texts[0].items()
+    text = merged(before, after, texts[1][path][1])
+    assert [text.count(f"https://new-etcd-{number}:2379") for number in (0, 1)] == [1, 1]
+    with pytest.raises(NotEditableError, match="different changes of one line"):
+        merged("a\n", "b\n", "c\n")
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
 def test_the_name_of_a_pod_that_a_controller_chooses_is_not_guessed(tmp_path: Path, kind: str) -> None:
     manifest = _pod(NAMED, kind=kind)
-    with pytest.raises(UsageError, match=r"--listen-client-urls is not in this file \(POD, NS\)"):
+    with pytest.raises(UsageError, match=r"not in this file \(POD, metadata.name: .*, NS, metadata.name"):
         written(tmp_path, yaml.safe_dump(manifest))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from plugin.runs import Runner
 from zoo.baseline import warned
 
@@ -164,6 +166,26 @@ def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
     )
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, *FAMILIES)
+    assert found(results) == {}, explain(results)
+    served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
+    assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_three_nodes_in_the_list_that_kubectl_prints(form: str, three_nodes: Cluster, tmp_path: Path) -> None:
+    """kubectl get pod -l component=etcd -n kube-system: mirror pods, each as its node's manifest."""
+    pods = []
+    for node in three_nodes.nodes:
+        pod = yaml.safe_load(node.text)
+        pod["metadata"]["name"] = f"etcd-{node.name}"
+        pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "hash"
+        pods.append({**pod, "status": {"phase": "Running", "podIP": node.address, "hostIP": node.address}})
+    listed = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": pods}
+    path = tmp_path / f"pods.{form}"
+    path.write_text(yaml.safe_dump(listed) if form == "yaml" else json.dumps(listed, indent=4))
+    live = target(etcd_config=path, etcd_pki_dir=three_nodes.nodes[0].root.parent)
+    assert set(live.declared) == {"cp1", "cp2", "cp3"}
+    results = judged(live, "config", "cluster", "mtls.trusted-client")
     assert found(results) == {}, explain(results)
     served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
     assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6

@@ -108,7 +108,7 @@ def test_two_declarations_are_refused(run: Runner, newest_etcd: Path, tmp_path: 
     other = (second / "etcd.yaml").read_text().replace("10.0.0.11", "10.0.0.12")
     (second / "etcd.yaml").write_text(other)
     ran = run(*options(first, newest_etcd), f"--etcd-config={second / 'etcd.yaml'}", report=False)
-    assert "--etcd-config is given 2 times" in refused(ran)
+    assert "--etcd-config declares 2 members" in refused(ran)
 
 
 def test_an_etcd_in_the_ini_file_replays_nothing(

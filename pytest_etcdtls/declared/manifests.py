@@ -1,0 +1,398 @@
+"""Kubernetes manifests: the pods that run etcd, and how each starts it.
+
+A manifest is what an operator has of a pod: the file of a static pod, the output of ``kubectl get -o yaml``
+or ``-o json``, of ``helm template``, or several of these in one file. So it is a set of objects, in documents
+and in lists, and every pod in it that runs etcd is a member. A StatefulSet stands for its pods, unless these
+are in the file as well. ConfigMaps in the file are what its pods take variables and files from.
+
+The kubelet makes the environment and the arguments of a container from it (pkg/kubelet/kubelet_pods.go,
+makeEnvironmentVariables): ``envFrom`` first, then ``env``, in which ``$(NAME)`` stands for earlier entries of
+``env``; in ``command`` and ``args`` it stands for every variable. What a pod gets only when it runs (its
+address, a name that a controller chooses) is known if the file is from the API server, which adds ``status``.
+Everything else is *unresolved*: an error with its place where etcd reads it, and of no interest elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from pytest_etcdtls.declared.declaration import Mount, SourceLine
+from pytest_etcdtls.declared.shell import Expansion, ProgramStart, Variable, Word, find_etcd, is_proxy
+from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
+
+
+def is_manifest(text: str) -> bool:
+    """Return whether a text looks like a Kubernetes object, in YAML or JSON."""
+    return bool(re.search(r'^[ \t{,]*"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
+
+
+class DeclaredPod(Struct, frozen=True, kw_only=True):
+    """A pod of a manifest that runs etcd.
+
+    Attributes:
+        name: its name, behind its namespace if that is known; unique in the file.
+        started: how etcd is started in it.
+        mounts: directories and files of the node that the container sees.
+        files: files of ConfigMaps that it sees: name of the source and text, by path in the container.
+    """
+
+    name: str
+    started: ProgramStart
+    mounts: tuple[Mount, ...] = ()
+    files: Mapping[str, tuple[str, str]] = {}
+
+
+_LISTS: Final = frozenset({"List", "PodList", "StatefulSetList", "ConfigMapList"})
+_MOST_REPLICAS: Final = 99
+
+
+def read_manifest(text: str, file: str) -> list[DeclaredPod]:
+    """Return the pods of a manifest that run etcd, in the order of the file.
+
+    Raises:
+        UsageError: if the text is not YAML, if no container or several containers of a pod run etcd, or if an
+            argument or a variable of etcd has a value that is not in the manifest.
+    """
+    objects = [one for root in documents(text, file) for one in _objects(root)]
+    maps = _ConfigMaps(objects, file)
+    pods = [pod for one in _without_owners(objects) for pod in _pods(one, file)]
+    members = [member for pod in pods for member in _member(pod, maps, file)]
+    if not members:
+        raise UsageError(_no_etcd(objects, pods, file))
+    for number, member in enumerate(members):
+        if any(member.name == other.name for other in members[:number]):
+            raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: leave one of them")
+    return members
+
+
+def _objects(root: Node) -> list[Node]:
+    if text_of(node_at(root, "kind")) not in _LISTS:
+        return [root]
+    return [one for item in items(node_at(root, "items")) for one in _objects(item)]
+
+
+def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
+    """Yield the objects without the controllers of pods that are in the file themselves."""
+    owners = {
+        (_text(reference, "kind"), _text(reference, "name"), _text(one, "metadata", "namespace"))
+        for one in objects
+        for reference in items(node_at(one, "metadata", "ownerReferences"))
+    }
+    for one in objects:
+        name, namespace = (_text(one, "metadata", key) for key in ("name", "namespace"))
+        if (_text(one, "kind"), name, namespace) not in owners:
+            yield one
+
+
+def _text(node: Node | None, *keys: str) -> str:
+    return text_of(node_at(node, *keys)) or ""
+
+
+class _Pod(Struct, frozen=True, kw_only=True):
+    """A pod as far as its manifest has it.
+
+    Attributes:
+        name: its name in the cluster; empty if that is not known.
+        shown: a name for messages.
+        fields: the object whose metadata and fields are its own: the pod, or the template of its pods.
+        lives: whether the manifest is from the API server, and has its status.
+    """
+
+    name: str
+    shown: str
+    namespace: str
+    fields: Node
+    spec: Node
+    lives: bool = False
+
+    def field(self, path: str) -> str | None:
+        """Return a field (``fieldRef``); ``None`` if the manifest does not have it."""
+        if path == "metadata.name":
+            return self.name or None
+        if path == "metadata.namespace":
+            return self.namespace or None
+        keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
+        if keyed:
+            return text_of(node_at(self.fields, "metadata", keyed[1], keyed[2]))
+        return text_of(node_at(self.fields, *path.split("."))) if self.lives else None
+
+
+def _pods(root: Node, file: str) -> Iterator[_Pod]:
+    """Yield the pods of an object, one for each replica of a StatefulSet."""
+    name, namespace = (_text(root, "metadata", key) for key in ("name", "namespace"))
+    template = node_at(root, "spec", "template")
+    fields = template if template is not None else root
+    spec = node_at(fields, "spec")
+    if spec is None or not items(node_at(spec, "containers")):
+        return
+    pod = _Pod(name="", shown=name or "(no name)", namespace=namespace, fields=fields, spec=spec)
+    if template is None:
+        # The kubelet appends the node's name to that of a static pod (pkg/kubelet/config/common.go).
+        status = node_at(root, "status")
+        lives = isinstance(status, MappingNode) and bool(status.value)
+        yield replace(pod, name=name if lives else "", lives=lives)
+    elif _text(root, "kind") != "StatefulSet" or not name:
+        yield pod
+    else:
+        # pkg/controller/statefulset/stateful_set_utils.go, getPodName
+        first = _number(node_at(root, "spec", "ordinals", "start"), 0, file)
+        replicas = _number(node_at(root, "spec", "replicas"), 1, file)
+        if not 0 < replicas <= _MOST_REPLICAS:
+            raise UsageError(f"{file}: the StatefulSet {printable(name, 100)} has {replicas} members")
+        for ordinal in range(first, first + replicas):
+            yield replace(pod, name=f"{name}-{ordinal}", shown=f"{name}-{ordinal}")
+
+
+def _number(node: Node | None, default: int, file: str) -> int:
+    text = text_of(node)
+    if node is None or text is None:
+        return default
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise UsageError(f"{place_of(node, file)}: {printable(text, 20)!r} is not a number of pods")
+    return int(text)
+
+
+class _ConfigMaps:
+    """The ConfigMaps of a file. One without a namespace is in that of its pod."""
+
+    def __init__(self, objects: Iterable[Node], file: str) -> None:
+        self._file = file
+        self._maps = [one for one in objects if _text(one, "kind") == "ConfigMap"]
+
+    def data(self, name: str, pod: _Pod) -> Node | None:
+        """Return the data of a ConfigMap; ``None`` if it is not in the file."""
+        for one in self._maps:
+            namespace = _text(one, "metadata", "namespace")
+            if _text(one, "metadata", "name") == name and (
+                not namespace or not pod.namespace or namespace == pod.namespace
+            ):
+                return node_at(one, "data") or MappingNode("tag:yaml.org,2002:map", [])
+        return None
+
+    def text(self, node: Node, name: str, key: str) -> tuple[str, str]:
+        """Return source and text of a value that is a file. Lines of a literal block keep their numbers."""
+        text = text_of(node) or ""
+        if isinstance(node, ScalarNode) and node.style == "|":
+            return self._file, "\n" * (node.start_mark.line + 1) + text
+        return f"{self._file}: {printable(key, 100)} of the ConfigMap {printable(name, 100)}", text
+
+
+def _member(pod: _Pod, maps: _ConfigMaps, file: str) -> Iterator[DeclaredPod]:
+    """Yield the member that runs in a pod, if any.
+
+    Raises:
+        UsageError: if several containers run etcd, or in a way that is not read.
+    """
+    starts = [
+        (container, started)
+        for container in items(node_at(pod.spec, "containers"))
+        if (started := _started(container, pod, maps, file)) is not None
+    ]
+    # A proxy beside a member serves its metrics.
+    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
+    if len(starts) > 1:
+        runs = printable(", ".join(_text(container, "name") or "(no name)" for container, _ in starts))
+        raise UsageError(
+            f"{file}: the pod {printable(pod.shown, 100)} runs etcd {len(starts)} times ({runs}): leave the "
+            "container of one member"
+        )
+    for container, started in starts:
+        image = text_of(node_at(container, "image"))
+        yield DeclaredPod(
+            name=f"{pod.namespace}/{pod.shown}" if pod.namespace else pod.shown,
+            started=replace(started, image=image),
+            mounts=tuple(_mounts(pod.spec, container)),
+            files=dict(_mounted_files(pod, container, maps)),
+        )
+
+
+_IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
+
+
+def _started(container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> ProgramStart | None:
+    """Return how a container starts etcd; ``None`` if it runs something else.
+
+    Raises:
+        UsageError: if etcd is started in a way that is not read, or takes variables from elsewhere.
+    """
+    environment = _Environment(container, pod, maps, file)
+    words = [
+        environment.expanded(one) for key in ("command", "args") for one in items(node_at(container, key))
+    ]
+    image = _text(container, "image")
+    # An image of etcd starts it by itself, configured by variables, as Bitnami's.
+    own = node_at(container, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
+    if own and (not words or words[0].text.startswith("-")):
+        words.insert(0, Word("etcd", place_of(container, file)))
+    started = find_etcd(words, (*environment.of_runtime(), *environment.variables), environment.expansion)
+    if started is not None:
+        environment.refuse_unknown_sources()
+    return started
+
+
+class _Environment:
+    """The variables of a container."""
+
+    def __init__(self, container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> None:
+        self._pod, self._maps, self._file = pod, maps, file
+        self._where = printable(f"pod {pod.shown}, container {_text(container, 'name') or '(no name)'}", 200)
+        self._unknown_sources: list[tuple[SourceLine, str]] = []
+        self.expansion = Expansion()
+        from_sources = [
+            variable for one in items(node_at(container, "envFrom")) for variable in self._of_source(one)
+        ]
+        self._known: dict[str, Variable] = {}
+        own = [variable for one in items(node_at(container, "env")) for variable in self._of_entry(one)]
+        self.variables = tuple({variable.name: variable for variable in (*from_sources, *own)}.values())
+        self._known = {variable.name: variable for variable in self.variables}
+
+    def of_runtime(self) -> Iterator[Variable]:
+        """Yield ``HOSTNAME``, which the runtime adds, and no ``$(HOSTNAME)`` stands for."""
+        if self._pod.name and not any(node_at(self._pod.spec, key) for key in ("hostname", "hostNetwork")):
+            yield Variable("HOSTNAME", self._pod.name, place_of(self._pod.spec, self._file))
+
+    def refuse_unknown_sources(self) -> None:
+        """Refuse variables of etcd from an object that is not in the file.
+
+        Raises:
+            UsageError: if there are any.
+        """
+        for place, source in self._unknown_sources:
+            raise UsageError(
+                f"{place}: etcd takes variables from the {source}, which is not in this file, and they may "
+                "set anything: add it (kubectl get statefulset,configmap -o yaml), or write them under env"
+            )
+
+    def expanded(self, node: Node) -> Word:
+        """Return an argument or a value with ``$(NAME)`` expanded as the kubelet does."""
+        missing: list[str] = []
+
+        def value(match: re.Match[str]) -> str:
+            if match[1]:  # $$(NAME) is $(NAME), and an unknown name stays as it is
+                return match[0][1:]
+            variable = self._known.get(match[2])
+            if variable is None:
+                if _OF_SERVICES.search(match[2]):
+                    missing.append(f"{match[2]}, of a Service: {self._where}")
+                return match[0]
+            if variable.unresolved:
+                missing.append(f"{variable.name}, {variable.unresolved}")
+            return self.expansion.value(variable)
+
+        text = _REFERENCE.sub(value, text_of(node) or "")
+        place = place_of(node, self._file)
+        if isinstance(node, ScalarNode) and node.style in ("|", ">"):
+            place = place.below(1)  # the text begins on the line after the indicator
+        return Word(text, place, tuple(missing))
+
+    def _of_source(self, source: Node) -> Iterator[Variable]:
+        """Yield the variables of an entry of ``envFrom``."""
+        for kind, key in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
+            if node_at(source, key) is None:
+                continue
+            name = _text(source, key, "name")
+            data = self._maps.data(name, self._pod) if kind == "ConfigMap" else None
+            if data is None:
+                shown = f"{kind} {printable(name, 100)}"
+                self._unknown_sources.append((place_of(source, self._file), shown))
+            for entry in entries(data, self._file):
+                value = text_of(entry.value) or ""
+                yield Variable(_text(source, "prefix") + entry.key, value, entry.place)
+
+    def _of_entry(self, node: Node) -> Iterator[Variable]:
+        """Yield the variable of an entry of ``env``, none if its optional source does not have it."""
+        name, place, source = _text(node, "name"), place_of(node, self._file), node_at(node, "valueFrom")
+        if not name:
+            return
+        if source is None:
+            value = node_at(node, "value")
+            word = self.expanded(value) if value is not None else Word("", place)
+            variable = Variable(name, word.text, place, ", ".join(word.unresolved))
+        else:
+            found = self._of_reference(source)
+            if found is None:
+                return
+            value_of_source, unresolved = found
+            variable = Variable(name, value_of_source, place, unresolved)
+        self._known[name] = variable
+        yield variable
+
+    def _of_reference(self, source: Node) -> tuple[str, str] | None:
+        """Return value, or why it is not known, of ``valueFrom``; ``None`` if it is not set."""
+        if path := _text(source, "fieldRef", "fieldPath"):
+            value = self._pod.field(path)
+            return (value, "") if value is not None else ("", f"{printable(path, 100)}: {self._where}")
+        name, key = (_text(source, "configMapKeyRef", one) for one in ("name", "key"))
+        data = self._maps.data(name, self._pod) if name else None
+        if data is not None:
+            value = text_of(node_at(data, key))
+            if value is not None:
+                return value, ""
+            if _text(source, "configMapKeyRef", "optional") == "true":
+                return None
+        kind = next((entry.key for entry in entries(source, self._file)), "valueFrom")
+        name, key = (_text(source, kind, one) for one in ("name", "key"))
+        described = f"key {key} of the {_KINDS[kind]} {name}" if kind in _KINDS else kind
+        return "", f"{printable(described, 200)}: {self._where}"
+
+
+_KINDS: Final = {"configMapKeyRef": "ConfigMap", "secretKeyRef": "Secret"}
+_REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+_OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT)")
+"""Variables that the kubelet makes of Services (enableServiceLinks)."""
+
+
+def _mounts(spec: Node, container: Node) -> Iterator[Mount]:
+    paths = {
+        text_of(node_at(volume, "name")): text_of(node_at(volume, "hostPath", "path"))
+        for volume in items(node_at(spec, "volumes"))
+    }
+    for mount in items(node_at(container, "volumeMounts")):
+        outside, inside = paths.get(text_of(node_at(mount, "name"))), text_of(node_at(mount, "mountPath"))
+        below = text_of(node_at(mount, "subPath"))
+        if outside and inside:
+            yield Mount(inside.rstrip("/"), outside.rstrip("/") + (f"/{below}" if below else ""))
+
+
+def _mounted_files(pod: _Pod, container: Node, maps: _ConfigMaps) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield path, source and text of each file of a ConfigMap that a container sees."""
+    volumes = {_text(volume, "name"): volume for volume in items(node_at(pod.spec, "volumes"))}
+    for mount in items(node_at(container, "volumeMounts")):
+        volume = volumes.get(_text(mount, "name"))
+        inside, below = _text(mount, "mountPath").rstrip("/"), _text(mount, "subPath")
+        sources = [volume, *items(node_at(volume, "projected", "sources"))]
+        for source in (node_at(one, "configMap") for one in sources):
+            name = _text(source, "name")
+            data = maps.data(name, pod) if name else None
+            paths = {_text(one, "key"): _text(one, "path") for one in items(node_at(source, "items"))}
+            for entry in entries(data, ""):
+                path = paths.get(entry.key, "") if paths else entry.key
+                if path and below in ("", path):
+                    whole = inside if below else f"{inside}/{path}"
+                    yield whole, maps.text(entry.value, name, entry.key)
+
+
+def _no_etcd(objects: Sequence[Node], pods: Sequence[_Pod], file: str) -> str:
+    kinds = [text_of(node_at(one, "kind")) or "an object without kind" for one in objects]
+    if not pods:
+        described = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
+        return (
+            f"{file} is a manifest of {described}, not of a pod that runs etcd: kubeadm writes that to "
+            "/etc/kubernetes/manifests/etcd.yaml"
+        )
+    names = [
+        _text(one, "name") or str(place_of(one, file))
+        for pod in pods
+        for one in items(node_at(pod.spec, "containers"))
+    ]
+    runs = printable(", ".join(dict.fromkeys(names)))
+    hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
+    return f"{file} runs {runs}, and none of these is etcd{hint}"
