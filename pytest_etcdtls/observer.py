@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
+from msgspec.structs import replace as with_values
+
 import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
@@ -145,6 +147,8 @@ class Observer:
         """The address that is judged, by the label of a listener whose host is a name."""
         self._lock = threading.Lock()
         self._contacting = threading.Lock()
+        self._accepted: set[str] = set()
+        """Labels of the listeners that accepted a TCP connection."""
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
@@ -466,10 +470,25 @@ class Observer:
 
     def _record(self, connection: C, listener: Listener | None = None) -> C:
         with self._lock:
+            if listener is not None and self._is_closed(listener, connection):
+                connection = with_values(connection, detail=f"{connection.detail}; {CLOSED_DURING_RUN}")
             self.recording.connections.append(connection)
             if listener is not None and connection.server_address and not is_address(listener.address[0]):
                 self._reached.setdefault(listener.label, connection.server_address)
         return connection
+
+    def _is_closed(self, listener: Listener, connection: Connection) -> bool:
+        """Return whether a listener that accepted connections refused this one.
+
+        What carries connections to a listener may end without it.
+        """
+        if isinstance(connection, Attempt):
+            refused = connection.stream_end is StreamEnd.CONNECTION_REFUSED
+        else:
+            refused = connection.refused
+        if connection.server_address:
+            self._accepted.add(listener.label)
+        return refused and listener.label in self._accepted and not listener.is_forwarded
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[Listener]:
@@ -512,6 +531,8 @@ class Observer:
         if self.bounds.pause and not first:
             threading.Event().wait(self.bounds.pause)
 
+
+CLOSED_DURING_RUN: Final = "the listener closed during the run; etcd is stopping or restarting: run again"
 
 MOST_AT_ONCE = 40
 """Maximum number of addresses of different hosts that are contacted at once."""

@@ -20,12 +20,12 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, refuses_connections
+from pytest_etcdtls.facts.stopping import MemberChange
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.attempt import StreamEnd
 
 
 class _SeenListener(Struct, frozen=True, kw_only=True):
@@ -73,11 +73,14 @@ def listeners_are_as_declared(
     contacts: Each[FirstContact],
     plaintexts: Each[Plaintext],
     elsewhere: LoopbackElsewhere,
+    changes: Each[MemberChange],
 ) -> Iterator[Statement]:
     """Every listener is declared, answers as declared, and on no other address.
 
     An undeclared listener belongs to another program, or etcd was started with another declaration. The
-    latter also holds where a declared listener refuses connections while others of the member answer. A
+    latter also holds where a declared listener refuses connections while others of the member answer. That
+    looks as an etcd that is stopping, which closes its client listeners first and its peer listeners last, so
+    the check waits as long as etcd takes for that: five seconds and two election timeouts. A
     listener that is declared on loopback is tried once, in plain HTTP, at the addresses that its member
     advertises: on all addresses it would be open to the network. Declared listeners that cannot be reached
     from here are not verified.
@@ -103,6 +106,10 @@ def listeners_are_as_declared(
         here, declared = seen.declaration.here, seen.declaration.listener
         others = [other for other in judged if other.answers and other.member == seen.member]
         if seen.refused and declared is not None and others:
+            change = changes.known(here)
+            if change is not None and change.why:
+                yield CannotJudge(Outcome.INCONCLUSIVE, change.why)
+                continue
             answering = ", ".join(other.declaration.here.url for other in others)
             yield _of_listener(
                 seen,
@@ -158,8 +165,7 @@ def _seen(
         tls=contact.serves_tls or contact.needs_tls,
         plaintext=plain.answers_plaintext,
         said="; ".join(said),
-        refused=not listener.is_forwarded
-        and all(attempt.stream_end is StreamEnd.CONNECTION_REFUSED for attempt in attempts),
+        refused=not listener.is_forwarded and refuses_connections(contact),
     )
 
 

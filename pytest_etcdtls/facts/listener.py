@@ -16,7 +16,7 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
-from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request
+from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request, StreamEnd
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
 
 PROTOCOL_VERSION = 70
@@ -129,6 +129,12 @@ class FirstContact(Struct, frozen=True, kw_only=True):
     def needs_tls(self) -> bool:
         """Whether the listener of an ``http`` URL serves TLS only."""
         return self.tls_instead is not None and self.tls_instead.ending is not Ending.UNCLEAR
+
+
+def refuses_connections(contact: FirstContact) -> bool:
+    """Return whether every TCP connection of the first contact was refused."""
+    attempts = (*contact.tls, *filter(None, [contact.plaintext]))
+    return all(attempt.stream_end is StreamEnd.CONNECTION_REFUSED for attempt in attempts)
 
 
 class Plaintext(Tried, frozen=True, kw_only=True):

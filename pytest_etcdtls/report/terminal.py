@@ -520,7 +520,9 @@ def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     groups.sort(key=lambda group: GATES[0] not in group.checks)
     for group in groups[:_UNDECIDED]:
         lines = _FAULT_LINES if GATES[0] in group.checks else _LINES
-        where = f"{some([*group.checks], _NAMED)} on {some(group.listeners, _NAMED)}"
+        # Of many checks one is named, so that the reason is not cut.
+        checks = some([*group.checks], _NAMED if len(group.checks) <= _NAMED else 1)
+        where = f"{checks} on {some(group.listeners, _NAMED)}"
         yield from _at_most(f"{where}: {group.reason}", width, "? ", lines, "red")
     if (left := len(groups) - _UNDECIDED) > 0:
         yield coloured(f"? and {plural(left, 'more reason')} why checks have no evidence", "red")

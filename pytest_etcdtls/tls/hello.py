@@ -176,6 +176,7 @@ class HelloExchange(Struct, frozen=True, kw_only=True):
         server_address: the IP address that was connected to, empty without a connection.
         started_at: aware UTC.
         milliseconds: from the first SYN to the answer.
+        refused: every address of the host refused the TCP connection.
     """
 
     url: str
@@ -189,6 +190,7 @@ class HelloExchange(Struct, frozen=True, kw_only=True):
     local_address: str = ""
     server_address: str = ""
     milliseconds: float = 0.0
+    refused: bool = False
 
     @property
     def answered(self) -> bool:
@@ -249,9 +251,11 @@ def _exchange(
     deadline = started + timeout
     answer: ServerHello | int | None = None
     address = server = ""
+    refused = False
     try:
         connected = dial(listener, deadline)
     except DialError as error:
+        refused = error.stream_end is StreamEnd.CONNECTION_REFUSED
         reply = Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED
         detail, ended = str(error), time.monotonic()
     else:
@@ -275,6 +279,7 @@ def _exchange(
         local_address=address,
         server_address=server,
         milliseconds=round((ended - started) * 1000, 3),
+        refused=refused,
     )
 
 

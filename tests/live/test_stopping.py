@@ -1,0 +1,172 @@
+"""An etcd that is stopping: its ports close one after the other, which is no fault of its configuration."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import CLOSED_DURING_RUN, Network, Observer
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.hello import HelloExchange
+
+CHECK = "config.listeners-as-declared"
+
+
+@pytest.fixture
+def cluster(newest_etcd: Path) -> Iterator[Cluster]:
+    with start_process(PRESETS["kubeadm"].config, newest_etcd) as running:
+        yield running
+
+
+@contextmanager
+def _watch(member: Member) -> Iterator[Callable[[], None]]:
+    """Hold a watch, as an API server does; yield what ends it."""
+    url = httpx.URL(member.client_url)
+    connection = http.client.HTTPSConnection(url.host, url.port, context=member.ssl_context())
+    connection.request("POST", "/v3/watch", '{"create_request": {"key": "eA=="}}')
+    response = connection.getresponse()
+    assert b"created" in response.readline()
+    stream = connection.sock
+    with closing(response), closing(connection):
+        yield lambda: stream.shutdown(socket.SHUT_RDWR)
+
+
+class _AtSilence(Network):
+    """Calls a function when a connection is held, which then takes a moment only."""
+
+    def __init__(self, then: Callable[[], object] = bool, seconds: float = 30) -> None:
+        self.held: list[tuple[Listener, float]] = []
+        self._then, self._seconds = then, seconds
+
+    def silence(self, there: Listener, purpose: str, seconds: float) -> HelloExchange:
+        self.held.append((there, seconds))
+        self._then()
+        return super().silence(there, purpose, min(seconds, self._seconds))
+
+
+class _AtAttempt(Network):
+    """Calls a function before the attempt of that number."""
+
+    def __init__(self, number: int, then: Callable[[], object]) -> None:
+        self._left, self._then = number, then
+
+    def attempt(self, there: Listener, request: Request, timeout: float) -> Attempt:
+        self._left -= 1
+        if not self._left:
+            self._then()
+        return super().attempt(there, request, timeout)
+
+
+def _is_closed(listener: Listener) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(listener.address) != 0
+
+
+def _of(target: Target, role: Role) -> Listener:
+    return next(listener for listener in target.listeners if listener.role is role)
+
+
+needs_a_stop_that_waits = pytest.mark.etcd_version("3.6", "3.7")
+"""etcd 3.4 and early releases of 3.5 close all ports at once."""
+
+
+@needs_a_stop_that_waits
+def test_a_run_that_begins_while_etcd_waits_for_its_watches(cluster: Cluster) -> None:
+    [member] = cluster.members
+    target = cluster.target()
+    with _watch(member) as end_watch:
+        member.server.terminate()
+        while not _is_closed(_of(target, Role.CLIENT)):
+            pass
+        network = _AtSilence(end_watch)
+        [result] = run_checks(Observer(target, network=network), [CHECK])
+    assert [listener.role for listener, _ in network.held] == [Role.PEER]
+    assert result.outcome is Outcome.INCONCLUSIVE, result
+    client, peer = (_of(target, role).url for role in (Role.CLIENT, Role.PEER))
+    assert result.reason.startswith(f"{client} refused TCP connections, and ")
+    assert f"{peer} closed during the run; etcd is stopping or restarting: run again" in result.reason
+
+
+def test_a_client_port_that_stays_closed_is_a_fault(cluster: Cluster) -> None:
+    target = _with_another(cluster, "listen-client-urls", Role.CLIENT, "https")
+    network = _AtSilence(seconds=0.1)
+    [result] = run_checks(Observer(target, network=network), [CHECK])
+    assert result.outcome is Outcome.VIOLATES
+    # Five seconds, two election timeouts of 25 milliseconds, and a margin.
+    assert [(listener.role, seconds) for listener, seconds in network.held] == [(Role.PEER, 7.05)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "role", "scheme"),
+    [("listen-metrics-urls", Role.METRICS, "http"), ("listen-peer-urls", Role.PEER, "https")],
+)
+def test_what_etcd_closes_later_is_not_waited_for(
+    cluster: Cluster, flag: str, role: Role, scheme: str
+) -> None:
+    network = _AtSilence()
+    target = _with_another(cluster, flag, role, scheme)
+    [result] = run_checks(Observer(target, network=network), [CHECK])
+    assert (result.outcome, network.held) == (Outcome.VIOLATES, [])
+
+
+def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Target:
+    """Return the cluster with one more listener that is declared and judged; nothing listens there."""
+    [member] = cluster.members
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    url = f"{scheme}://127.0.0.1:{port}"
+    argv = [f"{one},{url}" if one.startswith(f"--{flag}=") else one for one in member.argv]
+    target = cluster.target()
+    listener = replace(_of(target, role), port=port, label=f"{role}-closed")
+    declared = {member.name: declared_member(from_command_line(argv))}
+    return replace(target, listeners=(*target.listeners, listener), declared=declared)
+
+
+@needs_a_stop_that_waits
+def test_a_port_that_opens_again(cluster: Cluster) -> None:
+    [member] = cluster.members
+    target = cluster.target()
+    with _watch(member) as end_watch:
+        member.server.terminate()
+        while not _is_closed(_of(target, Role.CLIENT)):
+            pass
+
+        def restart() -> None:
+            end_watch()
+            cluster.restart_member(0)
+
+        [result] = run_checks(Observer(target, network=_AtSilence(restart, 0.1)), [CHECK])
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "accepts them now: etcd was restarting; run again" in result.reason
+
+
+@pytest.mark.parametrize("number", [12, 40])
+def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) -> None:
+    [member] = cluster.members
+
+    def kill() -> None:
+        member.server.stop(0)
+
+    target = cluster.target()
+    observer = Observer(target, network=_AtAttempt(number, kill))
+    results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
+    undecided = [one for one in results if one.outcome is Outcome.INCONCLUSIVE]
+    assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
+    assert CLOSED_DURING_RUN in {one.reason for one in undecided}
