@@ -6,6 +6,7 @@
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
 #                       processes for the cores, ARGS=-n0 has one
 #   LOWEST=...          the tests of test-lowest; CI has fewer
+#   KUBERNETES_VERSION=...  for kubernetes, the release of Kubernetes
 #   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on every etcd at hand, other tests on one, in turn
 
 PYTHON ?= python3
@@ -19,6 +20,7 @@ PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
 # the matrix, which has the containers.
 ONE_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 TWO_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+KUBERNETES_VERSION ?= 1.34.2
 LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
 	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
 	tests/packaging/test_supply_chain.py
@@ -29,7 +31,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours kubernetes zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,7 +69,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	run $(BIN)/ruff check; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
-	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/ci/*.sh; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/ci/*.sh tests/kubernetes/*.sh; \
 	else echo "shellcheck is not installed: scripts are not checked"; fi; \
 	exit $$status
 
@@ -110,6 +112,10 @@ neighbours: $(VENV)-neighbours/.neighbours ## try client libraries of etcd, plug
 		NEIGHBOURS=1 ETCD_MATRIX=whole PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
 		$(VENV)-neighbours/bin/pytest -p etcdtls -p xdist -p timeout $(PARALLEL) tests/neighbours \
 		'tests/plugin/test_consumer.py::test_a_type_checker_sees_the_names_and_a_typo[pyright]' $(ARGS)
+
+kubernetes: $(VENV)/.test ## judge the etcd of a kubeadm cluster that is brought up here: root, containerd, once ten minutes of Go
+	@KUBERNETES_VERSION=$(KUBERNETES_VERSION) tests/kubernetes/build.sh
+	KUBERNETES_VERSION=$(KUBERNETES_VERSION) $(BIN)/pytest --timeout=600 tests/kubernetes $(ARGS)
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)

@@ -1,0 +1,49 @@
+"""Runs of pytest on a machine of the cluster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes.machines import Machine
+
+ON_THE_NODE = ("--etcd-config=/etc/kubernetes/manifests/etcd.yaml", "--etcd-pki-dir=/etc/kubernetes/pki/etcd")
+"""The two options of the README."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The result of a run.
+
+    Attributes:
+        exit_code: of pytest.
+        text: what it printed.
+        report: its JSON report.
+    """
+
+    exit_code: int
+    text: str
+    report: dict[str, Any]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """The outcomes, by URL and check."""
+        return {f"{one['url']} {one['check']}": one["outcome"] for one in self.report["results"]}
+
+    def reasons(self, outcome: str) -> set[str]:
+        """Return the reasons of results with that outcome."""
+        return {one["reason"] for one in self.report["results"] if one["outcome"] == outcome}
+
+
+def judge(machine: Machine, *options: str) -> Judged:
+    """Run pytest with these options and a JSON report."""
+    report = machine.directory / "report.json"
+    report.unlink(missing_ok=True)
+    ran = machine.run(
+        *("pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls", f"--etcd-report={report}"),
+        *options,
+        check=False,
+    )
+    assert report.exists(), ran.stdout + ran.stderr
+    return Judged(ran.returncode, ran.stdout, json.loads(report.read_text()))
