@@ -34,6 +34,7 @@ from pytest_etcdtls.facts.fact import (
     fact_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
+from pytest_etcdtls.forwards import Forwards
 from pytest_etcdtls.recording import Place, Recording
 from pytest_etcdtls.role import CLUSTER, Protocol
 from pytest_etcdtls.target import Bounds, Listener, Target, is_address
@@ -95,19 +96,26 @@ def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterato
 
 
 class Network:
-    """Makes connections. In :mod:`pytest_etcdtls.conforming` a file answers instead."""
+    """Makes connections. In :mod:`pytest_etcdtls.conforming` a file answers instead.
+
+    Args:
+        lost: is called with each connection that is not returned, because another was made instead.
+    """
+
+    def __init__(self, lost: Callable[[Connection], object]) -> None:
+        self._forwards = Forwards(lost)
 
     def attempt(self, there: Listener, request: Request, timeout: float) -> Attempt:
         """Make a request on a connection of its own: :func:`~pytest_etcdtls.tls.connection.make_attempt`."""
-        return make_attempt(there, request, timeout)
+        return self._forwards.connect(there, timeout, lambda: make_attempt(there, request, timeout))
 
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Send a ClientHello: :func:`~pytest_etcdtls.tls.hello.exchange_hello`."""
-        return exchange_hello(there, hello, timeout)
+        return self._forwards.connect(there, timeout, lambda: exchange_hello(there, hello, timeout))
 
     def silence(self, there: Listener, purpose: str, seconds: float) -> HelloExchange:
         """Connect and send nothing: :func:`~pytest_etcdtls.tls.hello.keep_silent`."""
-        return keep_silent(there, purpose, seconds)
+        return self._forwards.connect(there, seconds, lambda: keep_silent(there, purpose, seconds))
 
 
 class _Maker:
@@ -135,7 +143,7 @@ class Observer:
     def __init__(self, target: Target, bounds: Bounds | None = None, network: Network | None = None) -> None:
         self.recording = Recording(with_distinct_names(target))
         self.bounds = bounds or Bounds()
-        self._network = network or Network()
+        self._network = network or Network(self.recording.connections.append)
         self.used: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         """The number of open connections, by label of the listener."""

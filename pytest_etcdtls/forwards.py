@@ -1,0 +1,103 @@
+"""Forwards on this machine that end and are started again, such as ``kubectl port-forward`` in a loop.
+
+kubectl ends its forward, for all ports, at the first reset that a server sends on any connection. etcd resets
+the connections of clients that it refuses, so every run ends the forward. A listener may be such a forward if
+its address is of loopback and no process carries its connections. The sign that it is one: it answered
+before, and now it refuses a connection. From the sign on,
+
+- a refused connection is attempted again until the time limit, also to listeners that have not answered yet;
+- one connection is open at a time, since every other would be lost with the forward;
+- a connection that is cut is made once more, since the one before may have ended the forward.
+
+An etcd on this machine that restarts is waited for in the same way. A listener that does not return within
+the time limit is not waited for again, so one that stopped, or was closed, costs one time limit. Without the
+sign nothing is waited for: a listener that is closed from the start is judged at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Final, TypeVar
+
+from pytest_etcdtls.target import Listener, is_loopback
+from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
+from pytest_etcdtls.tls.hello import HelloExchange, Reply
+from pytest_etcdtls.workers import is_abandoned
+
+C = TypeVar("C", Attempt, HelloExchange)
+
+_EVERY_SECONDS: Final = 0.1
+
+
+class Forwards:
+    """Makes connections, and waits for forwards that ended.
+
+    Args:
+        lost: is called with each connection that was cut and made once more.
+    """
+
+    def __init__(self, lost: Callable[[Attempt | HelloExchange], object]) -> None:
+        self._lost = lost
+        self._answered: set[str] = set()
+        """The labels of the listeners that did."""
+        self._gone: set[str] = set()
+        """The labels of those that did not return."""
+        self._one_ended = False
+        self._turn = threading.Lock()
+
+    def connect(self, listener: Listener, timeout: float, make: Callable[[], C]) -> C:
+        """Make a connection; while it is refused and the listener may return, make it again.
+
+        Args:
+            listener: to which the connection is made.
+            timeout: seconds to wait for the listener.
+            make: makes the connection.
+        """
+        if listener.via or not is_loopback(listener.address[0]):
+            return make()
+        with self._turn if self._one_ended else nullcontext():
+            connection = self._until_accepted(listener, timeout, make)
+            if self._one_ended and _is_cut(connection):
+                self._lost(connection)
+                connection = self._until_accepted(listener, timeout, make)
+        if _is_answered(connection):
+            self._answered.add(listener.label)
+        return connection
+
+    def _until_accepted(self, listener: Listener, timeout: float, make: Callable[[], C]) -> C:
+        connection = make()
+        deadline = time.monotonic() + timeout
+        while _is_refused(connection) and self._may_return(listener) and not is_abandoned():
+            if time.monotonic() > deadline:
+                self._gone.add(listener.label)
+                break
+            time.sleep(_EVERY_SECONDS)
+            connection = make()
+        return connection
+
+    def _may_return(self, listener: Listener) -> bool:
+        self._one_ended |= listener.label in self._answered
+        return self._one_ended and listener.label not in self._gone
+
+
+def _is_answered(connection: Attempt | HelloExchange) -> bool:
+    if isinstance(connection, Attempt):
+        return connection.ending is not Ending.UNCLEAR
+    return connection.answered
+
+
+def _is_cut(connection: Attempt | HelloExchange) -> bool:
+    """Return whether a connection ended without an answer, before the time limit."""
+    if isinstance(connection, Attempt):
+        ended = connection.stream_end in (StreamEnd.EOF, StreamEnd.RESET)
+        return ended and connection.ending is Ending.UNCLEAR
+    return connection.reply is Reply.ENDED and bool(connection.server_address)
+
+
+def _is_refused(connection: Attempt | HelloExchange) -> bool:
+    if isinstance(connection, Attempt):
+        return connection.stream_end is StreamEnd.CONNECTION_REFUSED
+    return connection.reply is Reply.ENDED and not connection.server_address

@@ -1,0 +1,102 @@
+"""Which refused connections are attempted again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from pytest_etcdtls.forwards import Forwards
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
+
+CLIENT = Listener(role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="m0", label="client")
+METRICS = replace(CLIENT, role=Role.METRICS, port=2381, label="metrics")
+ELSEWHERE = replace(CLIENT, host="192.0.2.1")
+CARRIED = replace(CLIENT, via="nc {host} {port}")
+IN_VAIN = 0.01
+
+
+def _attempt(ending: Ending, stream_end: StreamEnd) -> Attempt:
+    return Attempt(
+        url=CLIENT.url,
+        purpose="",
+        identity="none",
+        protocol=Protocol.HTTP1,
+        ending=ending,
+        phase=Phase.READ,
+        started_at=datetime.now(UTC),
+        stream_end=stream_end,
+    )
+
+
+SERVED = _attempt(Ending.SERVED, StreamEnd.OPEN)
+REFUSED = _attempt(Ending.UNCLEAR, StreamEnd.CONNECTION_REFUSED)
+CUT = _attempt(Ending.UNCLEAR, StreamEnd.RESET)
+
+
+class Made:
+    """Ends connections as listed; the last one stands for all that follow."""
+
+    def __init__(self) -> None:
+        self.lost: list[object] = []
+        self.forwards = Forwards(self.lost.append)
+        self.number = 0
+
+    def connect(self, listener: Listener, *ends: Attempt, timeout: float = 60) -> Attempt:
+        self.number = 0
+
+        def make() -> Attempt:
+            self.number += 1
+            return ends[min(self.number, len(ends)) - 1]
+
+        return self.forwards.connect(listener, timeout, make)
+
+
+@pytest.fixture
+def made() -> Made:
+    return Made()
+
+
+def test_one_that_answered_is_waited_for(made: Made) -> None:
+    made.connect(CLIENT, SERVED)
+    assert made.connect(CLIENT, REFUSED, REFUSED, SERVED) is SERVED
+    assert made.lost == []
+
+
+def test_one_that_never_answered_is_not(made: Made) -> None:
+    assert made.connect(CLIENT, REFUSED, SERVED) is REFUSED
+    made.connect(METRICS, SERVED)
+    assert made.connect(CLIENT, REFUSED, SERVED) is REFUSED
+    assert made.number == 1
+
+
+@pytest.mark.parametrize("listener", [ELSEWHERE, CARRIED], ids=["elsewhere", "carried"])
+def test_what_is_no_forward_is_not_waited_for(listener: Listener, made: Made) -> None:
+    made.connect(listener, SERVED)
+    assert made.connect(listener, REFUSED, SERVED) is REFUSED
+
+
+def test_other_ports_of_a_forward_that_ended_are_waited_for(made: Made) -> None:
+    made.connect(CLIENT, SERVED)
+    made.connect(CLIENT, REFUSED, SERVED)
+    assert made.connect(METRICS, REFUSED, SERVED) is SERVED
+
+
+def test_one_that_does_not_return_is_waited_for_once(made: Made) -> None:
+    made.connect(CLIENT, SERVED)
+    assert made.connect(CLIENT, REFUSED, timeout=IN_VAIN) is REFUSED
+    assert made.connect(CLIENT, REFUSED) is REFUSED
+    assert made.number == 1
+
+
+def test_a_cut_connection_is_repeated_once_a_forward_ended(made: Made) -> None:
+    made.connect(CLIENT, SERVED)
+    assert made.connect(CLIENT, CUT, SERVED) is CUT
+    made.connect(CLIENT, REFUSED, SERVED)
+    assert made.connect(CLIENT, CUT, REFUSED, SERVED) is SERVED
+    assert made.lost == [CUT]
+    assert made.connect(CLIENT, CUT) is CUT
+    assert made.number == 2
