@@ -511,7 +511,7 @@ class Run:
 
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
-        for target in self.targets:
+        for target in self.targets if self.settings.live is not None else ():
             target.discover()
 
     def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:

@@ -176,6 +176,7 @@ def find_etcd(
 
     Args:
         backend: ``auto``, ``container`` or ``process``. ``container`` never falls back to a process.
+            ``auto`` pulls an image only if no other etcd is at hand.
         image: use this image only.
         binary: use this binary only: a path, or a name that is looked up on ``PATH``.
         announce: is called with a message before an image is pulled, which takes a while.
@@ -207,9 +208,9 @@ def find_etcd(
         case "process":
             return _first([_on_path, _in_cache, _embedded])
         case "auto":
-            why = "a container engine answers"
+            why = "a container engine answers, and there is no other etcd"
             image_of = functools.partial(_image, DEFAULT_IMAGE, why, announce, pulls=pulls)
-            return _first([image_of, _on_path, _in_cache, _embedded])
+            return _first([_present_image, _on_path, _in_cache, _embedded, image_of])
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
 
 
@@ -259,8 +260,8 @@ def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
         except UsageError as error:
             tried.append(str(error))
         else:
-            return structs.replace(source, why="; ".join([source.why, *tried]))
-    report = [f"  tried: {text}" for text in tried] + [f"  to get one: {way}" for way in _HOW_TO_GET_ONE]
+            return structs.replace(source, why="; ".join(dict.fromkeys([source.why, *tried])))
+    report = [f"  tried: {text}" for text in dict.fromkeys(tried)] + [f"  to get one: {way}" for way in _HOW_TO_GET_ONE]
     raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
 
@@ -290,6 +291,15 @@ def _image(image: str, why: str, announce: Announce | None = None, *, pulls: boo
     except UsageError as error:
         raise UsageError(f"the image {image} is not available: {error}") from error
     return EtcdSource(kind="container", location=image, version=version, why=why)
+
+
+def _present_image() -> EtcdSource:
+    """Return the default image if it need not be pulled."""
+    if problem := engine_problem():
+        raise UsageError(problem)
+    if not image_present(DEFAULT_IMAGE):
+        raise UsageError(f"the image {DEFAULT_IMAGE} is not there")
+    return _image(DEFAULT_IMAGE, "a container engine answers")
 
 
 def _on_path() -> EtcdSource:

@@ -63,6 +63,11 @@ class Owned(Struct, frozen=True, kw_only=True):
     config: ClusterConfig = field(default_factory=ClusterConfig)
     keep: bool = False
 
+    @property
+    def names_several(self) -> bool:
+        """Whether options name several etcds."""
+        return len(self.images) + len(self.binaries) > 1
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one run.

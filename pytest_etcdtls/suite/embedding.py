@@ -16,6 +16,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import outline_listeners
 from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.cluster.sources import named_binary
 from pytest_etcdtls.credentials import client_of, trusting_context
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener
@@ -296,14 +297,17 @@ class _Subjects(Struct, frozen=True):
     def of(cls, metafunc: pytest.Metafunc, run: Run) -> Self:
         """Return the targets of a test.
 
+        No etcd is looked for: a fixture does that when it is set up. Only where options name several are
+        their versions read, since they are in the ids of the tests.
+
         Raises:
-            UsageError: if there is no etcd to start, or a parameter names no cluster.
+            UsageError: if a parameter names no cluster, or one of several etcds is not at hand.
         """
         live = run.settings.live is not None or run.settings.replay is not None
         overrides = {name for name in (CLUSTER, TARGET) if overridden(metafunc.definition, name)}
         guessed = TARGET in overrides or (CLUSTER in overrides and not live)
         requests = [] if CLUSTER in overrides else list(_requests(metafunc))
-        if live or not (guessed or requests):
+        if live:
             return cls({target.outline.label: target for target in run.targets}, guessed)
         default = run.settings.owned.config
         listeners = {
@@ -312,8 +316,10 @@ class _Subjects(Struct, frozen=True):
             for listener in outline_listeners(config)
         }
         outline = Target(label="", origin="process", listeners=tuple(listeners.values()))
+        for binary in () if guessed else run.settings.owned.binaries:
+            named_binary(binary)  # that it is not there is one message, not one for each listener and check
         labels = [""]
-        if not requests or not all(request.names_etcd for request in requests):
+        if run.settings.owned.names_several and not (requests and all(one.names_etcd for one in requests)):
             with suppress(UsageError) if guessed else nullcontext():  # the override may start another etcd
                 labels = [target.outline.label for target in run.owned]
         target = TargetRun(outline, run.settings, run.start)

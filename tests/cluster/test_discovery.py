@@ -182,17 +182,22 @@ def test_the_default_image_comes_first(
 
 
 @pytest.mark.container
-def test_an_image_that_cannot_be_pulled_is_tried_once(
+def test_an_image_is_pulled_only_if_no_other_etcd_is_at_hand(
     bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v0")
-    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    on_path = bare / "bin" / "etcd"
+    on_path.symlink_to(newest_etcd)
     announced: list[str] = []
     source = find_etcd(announce=announced.append)
     assert source.kind == "process"
+    assert announced == []
+    assert "the image localhost:1/nothing/etcd:v0 is not there" in source.why
+    on_path.unlink()
+    with pytest.raises(UsageError, match="tried: the image localhost:1/nothing/etcd:v0 is not available"):
+        find_etcd(announce=announced.append)
     assert announced == ["pulling localhost:1/nothing/etcd:v0, at most 60 s"]
-    assert "the image localhost:1/nothing/etcd:v0 is not available" in source.why
     with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not available"):
         find_etcd("container")
 
@@ -207,7 +212,7 @@ def test_nothing_is_pulled_without_a_judgement(
     announced: list[str] = []
     source = find_etcd(backend, announce=announced.append, pulls=False)
     assert (source.kind, source.version) == ("container", "3.6.16")
-    assert source.why.endswith("the image is not there yet")
+    assert "; the image is not there yet" in source.why
     assert announced == []
     with pytest.raises(UsageError, match="nothing is pulled as long as nothing is judged"):
         find_etcd(image="localhost:1/nothing/etcd:newest", announce=announced.append, pulls=False)

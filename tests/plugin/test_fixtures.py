@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -330,6 +332,38 @@ def test_owned_fixtures_are_never_the_live_cluster(run: Runner, live: Live, bina
     ran.result.assert_outcomes(passed=1)
 
 
+def test_collection_looks_for_no_etcd(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    programs = tmp_path_factory.mktemp("programs")
+    was_run = programs / "was-run"
+    (programs / "etcd").write_text(f"#!/bin/sh\n: >{was_run}\n")
+    (programs / "etcd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    run.write(
+        test_user="""
+        import pytest
+
+        def test_deselected(etcd_cluster, etcd_endpoint, etcd_check): pass
+
+        @pytest.mark.parametrize("etcd_cluster", [{"binary": "etcd", "size": 3}], indirect=True)
+        def test_that_names_its_etcd(etcd_cluster, etcd_endpoint): pass
+
+        def test_without(): pass
+        """
+    )
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        engine.settimeout(0)
+        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:%d" % engine.getsockname()[1])
+        ran = run("--no-etcd-conformance", "-k", "test_without", report=False)
+        assert "1 passed" in ran.out
+        collected = run("--no-etcd-conformance", "--collect-only", "-q", report=False)
+        with pytest.raises(BlockingIOError):
+            engine.accept()
+    assert "test_that_names_its_etcd[peer-m2-etcd_cluster0]" in collected.out
+    assert not was_run.exists()
+
+
 def test_no_etcd_is_one_message(run: Runner) -> None:
     run.write(test_user="def test_a(etcd_cluster): pass\ndef test_b(etcd_check): pass")
     ran = run("--etcd-binary=/nonexistent/etcd", report=False)
@@ -418,9 +452,9 @@ def test_the_lack_of_an_etcd_is_explained_once(run: Runner, monkeypatch: pytest.
         """
     )
     ran = run("--etcd-backend=process", "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(errors=4, failed=1)
+    ran.result.assert_outcomes(errors=5, failed=1)  # test_three is collected for each listener
     assert ran.out.count("tried: no etcd on PATH") == 1
-    assert ran.out.count("the end of the run says what was tried and how to get one") == 5
+    assert ran.out.count("the end of the run says what was tried and how to get one") == 6
     assert ran.out.index("= no etcd =") > ran.out.index("ERROR at setup of test_five")
     assert "Traceback" not in ran.out
 
