@@ -277,6 +277,11 @@ _OWNED = (
         "TYPE",
     ),
     Option(
+        "--etcd-start-timeout",
+        "time that the start of an owned cluster may take (default 30 s).",
+        "SECONDS",
+    ),
+    Option(
         "--etcd-cluster-scope",
         "scope of the fixture etcd_cluster and of the fixtures that follow it: session (default), module, "
         "class or function. The marker etcd_cluster_scope has precedence.",
@@ -452,7 +457,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     ),
     **dict.fromkeys(("--etcd-conformance", "--no-etcd-conformance"), _EVERYWHERE),
     **dict.fromkeys(("--etcd-backend", "--etcd-image", "--etcd-binary"), _STARTED),
-    **dict.fromkeys(("--etcd-key-type", "--etcd-keep"), _STARTED),
+    **dict.fromkeys(("--etcd-key-type", "--etcd-keep", "--etcd-start-timeout"), _STARTED),
     "--etcd-size": _STARTED - {Part.REPLAY},
     "--etcd-cluster-scope": frozenset({Part.TESTS}),
     # The fixture etcd_check judges with these, too.

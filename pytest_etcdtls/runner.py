@@ -592,7 +592,9 @@ class Run:
         """
         from pytest_etcdtls.cluster.cluster import start_cluster
 
-        cluster = start_cluster(self._prepare(config, source), source, keep=self.settings.owned.keep)
+        owned = self.settings.owned
+        prepared = self._prepare(config, source)
+        cluster = start_cluster(prepared, source, keep=owned.keep, seconds=owned.start_seconds)
         self._clusters.append(cluster)
         return cluster
 
@@ -604,7 +606,8 @@ class Run:
         """
         from pytest_etcdtls.cluster.replay import ReplayedEtcd
 
-        etcd = ReplayedEtcd(plan, source, keep=self.settings.owned.keep)
+        owned = self.settings.owned
+        etcd = ReplayedEtcd(plan, source, keep=owned.keep, seconds=owned.start_seconds)
         self._clusters.append(etcd)
         return etcd
 

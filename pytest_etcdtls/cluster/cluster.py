@@ -22,8 +22,14 @@ from pytest_etcdtls.cluster.admin import (
     promote_member,
     remove_member,
 )
-from pytest_etcdtls.cluster.config import ClusterConfig, loopback_addresses, ports_needed, write_pki
-from pytest_etcdtls.cluster.home import START_SECONDS, Home, Start
+from pytest_etcdtls.cluster.config import (
+    START_SECONDS,
+    ClusterConfig,
+    loopback_addresses,
+    ports_needed,
+    write_pki,
+)
+from pytest_etcdtls.cluster.home import Home, Start
 from pytest_etcdtls.cluster.launch import MemberAddresses, with_last_line
 from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.sources import EtcdSource

@@ -22,6 +22,9 @@ from pytest_etcdtls.pki.profile import PKIPlan
 
 Scheme = Literal["https", "http"]
 
+START_SECONDS = 30.0
+"""Seconds that a start may take on a busy machine."""
+
 SIZES = (1, 3, 5)
 
 _CLIENT_FIELDS = (

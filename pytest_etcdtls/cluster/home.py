@@ -11,9 +11,11 @@ A cluster, a replay of the user's declaration and a container of testcontainers 
 from __future__ import annotations
 
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -29,9 +31,6 @@ from pytest_etcdtls.untrusted import shell_word
 
 Server: TypeAlias = EtcdProcess | EtcdContainer
 
-START_SECONDS = 30.0
-"""Seconds that a start may take on a busy machine."""
-
 LOOPBACK = "127.0.0.1"
 
 _ATTEMPTS = 5
@@ -43,6 +42,9 @@ _STOP_SECONDS = 0.5
 _GLANCE_SECONDS = 0.005
 _HEALTH_GLANCE_SECONDS = 0.05
 _LOG_LINES = 40
+_CLOCK_TOLERANCE = 60.0
+_REJECTED = "rejected connection"
+"""What etcd logs of each connection that its listener closes (server/embed/config_logging.go)."""
 
 
 class Home(GuardedDirectory):
@@ -199,6 +201,21 @@ def stop_all(servers: Iterable[Server]) -> None:
         server.stop(max(0.0, deadline - time.monotonic()))
 
 
+def _clock() -> float:
+    """Return seconds of a clock that goes on where a test has stopped that of Python (freezegun)."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def _clock_problem() -> str:
+    """Return what a refusal has to do with the clock of this process, empty if that is the system's."""
+    if abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < _CLOCK_TOLERANCE:
+        return ""
+    return (
+        f"; the time of this process is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, and certificates are issued "
+        "in it, but etcd has the time of the system: start the cluster before a test stops or moves the clock"
+    )
+
+
 class Start:
     """One start of one or more etcds.
 
@@ -212,7 +229,7 @@ class Start:
         self._what = what
         self._seconds = seconds
         self._is_given_up = is_given_up
-        self._deadline = time.monotonic() + seconds
+        self._deadline = _clock() + seconds
 
     def run(self, servers: Sequence[Server], *, one_by_one: bool = False) -> None:
         """Start etcds and wait until etcd's own log says that they serve clients.
@@ -246,10 +263,23 @@ class Start:
         """Wait until every etcd reports itself healthy: the function returns no problem.
 
         Raises:
-            EtcdFailedError: if one ends, or the deadline passes.
+            EtcdFailedError: if one ends, the deadline passes, or the function raises an error with which
+                etcd refuses the client. It serves with the files that it keeps, so the next handshake would
+                end alike.
         """
         for server, problem_of in health.items():
-            while (problem := problem_of()) is not None:
+            while True:
+                try:
+                    problem = problem_of()
+                except (ssl.SSLError, ConnectionResetError) as error:
+                    problem = f"{type(error).__name__}: {error}"
+                    # Revocation lists and allowed names are compared after the handshake, without an alert.
+                    if isinstance(error, ssl.SSLError) or _REJECTED in server.log():
+                        happened = f"it refuses the client of this cluster ({problem})"
+                        advice = _clock_problem() or "; expects_health=False starts it nevertheless"
+                        raise self._failure(server, happened + advice) from error
+                if problem is None:
+                    break
                 if self._is_over():
                     raise self._failure(server, f"not healthy after {self._seconds:g} s: {problem}")
                 if server.wait(_HEALTH_GLANCE_SECONDS):
@@ -266,7 +296,7 @@ class Start:
             pending[0].wait(_GLANCE_SECONDS)
 
     def _is_over(self) -> bool:
-        return time.monotonic() > self._deadline or self._is_given_up()
+        return _clock() > self._deadline or self._is_given_up()
 
     def _reached(self, server: Server, reached: Callable[[ReadinessLog], bool]) -> bool:
         # In this order, so that the last lines of an etcd that has ended are read.

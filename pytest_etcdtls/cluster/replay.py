@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from pytest_etcdtls.cluster.config import START_SECONDS
 from pytest_etcdtls.cluster.engine import published_host
-from pytest_etcdtls.cluster.home import LOOPBACK, START_SECONDS, Home, Server, Start
+from pytest_etcdtls.cluster.home import LOOPBACK, Home, Server, Start
 from pytest_etcdtls.cluster.launch import with_last_line
 from pytest_etcdtls.cluster.member import with_files
 from pytest_etcdtls.cluster.relocation import MEMBER, Place, moved_urls, relocate, replacements

@@ -261,7 +261,9 @@ def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
             tried.append(str(error))
         else:
             return structs.replace(source, why="; ".join(dict.fromkeys([source.why, *tried])))
-    report = [f"  tried: {text}" for text in dict.fromkeys(tried)] + [f"  to get one: {way}" for way in _HOW_TO_GET_ONE]
+    report = [f"  tried: {text}" for text in dict.fromkeys(tried)] + [
+        f"  to get one: {way}" for way in _HOW_TO_GET_ONE
+    ]
     raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
 

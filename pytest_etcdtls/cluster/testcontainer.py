@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
-from pytest_etcdtls.cluster.config import ClusterConfig, loopback_addresses, ports_needed, write_pki
+from pytest_etcdtls.cluster.config import (
+    START_SECONDS,
+    ClusterConfig,
+    loopback_addresses,
+    ports_needed,
+    write_pki,
+)
 from pytest_etcdtls.cluster.container import HOME, EtcdContainer
 from pytest_etcdtls.cluster.engine import image_present, image_version, published_host, pull, remove_all
-from pytest_etcdtls.cluster.home import START_SECONDS, Home, Start
+from pytest_etcdtls.cluster.home import Home, Start
 from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.sources import PULL_SECONDS, EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace as replace_fields
 
 from pytest_etcdtls.baseline import Baseline, read_baseline
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.config import START_SECONDS, ClusterConfig
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form, exists
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
@@ -55,6 +55,7 @@ class Owned(Struct, frozen=True, kw_only=True):
         binaries: paths, or names to look up on ``PATH``; one cluster from each, after those of the images.
         config: the configuration of the clusters.
         keep: whether they keep running after the run.
+        start_seconds: time that the start of one may take.
     """
 
     backend: str = "auto"
@@ -62,6 +63,7 @@ class Owned(Struct, frozen=True, kw_only=True):
     binaries: tuple[str, ...] = ()
     config: ClusterConfig = field(default_factory=ClusterConfig)
     keep: bool = False
+    start_seconds: float = START_SECONDS
 
     @property
     def names_several(self) -> bool:
@@ -344,6 +346,7 @@ def _owned(source: Source) -> Owned:
         binaries=binaries,
         config=_config(source),
         keep=source.flag("etcd_keep"),
+        start_seconds=seconds(source, "etcd_start_timeout", START_SECONDS),
     )
 
 

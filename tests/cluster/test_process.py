@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import socket
 import stat
 import subprocess
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start, process_of
 from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster.admin import Gateway
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
@@ -154,16 +157,42 @@ def test_the_start_error_ends_with_the_log_of_etcd(start: Start, etcd_binary: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cluster_without_leader_is_given_up(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stops_time", [False, True], ids=["", "in a test that stops time"])
+def test_a_cluster_without_leader_is_given_up(
+    start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stops_time: bool
+) -> None:
+    if stops_time:
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     config = replace(GOOD, size=3, peer_trusted_ca_file="client-ca.crt", expects_health=False)
     with pytest.raises(ClusterStartError, match=r"m0 at .*: it does not serve clients after 2 s"):
         start(config, newest_etcd, seconds=2)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etcd: Path) -> None:
-    with pytest.raises(ClusterStartError, match="not healthy after 2 s: "):
-        start(replace(GOOD, trusted_ca_file="peer-ca.crt"), newest_etcd, seconds=2)
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(GOOD, trusted_ca_file="peer-ca.crt"),
+        replace(GOOD, client_crl_file="missing.der"),
+    ],
+    ids=["another CA", "no CRL where one should be"],
+)
+def test_an_etcd_that_refuses_the_client_of_its_cluster_is_given_up_at_once(
+    start: Start, etcd_binary: Path, config: ClusterConfig
+) -> None:
+    with pytest.raises(
+        ClusterStartError, match=r"m0 at .* it refuses the client of this cluster .*expects_health"
+    ):
+        start(config, etcd_binary, seconds=math.inf)
+
+
+def test_certificates_of_a_moved_clock_are_explained(
+    start: Start, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    refuses = replace(GOOD, trusted_ca_file="peer-ca.crt")
+    with pytest.raises(ClusterStartError, match="etcd has the time of the system: start the cluster before"):
+        start(refuses, newest_etcd)
 
 
 def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +242,14 @@ def test_a_binary_that_is_no_longer_executable_is_a_start_error(
 
 
 def test_an_etcd_that_ends_before_it_is_healthy_is_a_start_error(
-    start: Start, newest_etcd: Path, tmp_path: Path
+    start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrapper = _wrapper(tmp_path / "etcd", f'exec timeout 2 {newest_etcd} "$@"')
-    with pytest.raises(ClusterStartError, match=r"it has ended; last answer: \w+: "):
-        start(replace(GOOD, trusted_ca_file="peer-ca.crt"), wrapper)
+    monkeypatch.setattr(Gateway, "health", lambda _: "HTTP status 503, {}")
+    wrapper = _wrapper(tmp_path / "etcd", f'exec timeout 1 {newest_etcd} "$@"')
+    with pytest.raises(ClusterStartError, match="it has ended; last answer: HTTP status 503"):
+        start(GOOD, wrapper)
+    with pytest.raises(ClusterStartError, match="not healthy after 1 s: HTTP status 503"):
+        start(GOOD, newest_etcd, seconds=1)
 
 
 def _wrapper(path: Path, line: str) -> Path:

@@ -354,7 +354,7 @@ def test_collection_looks_for_no_etcd(
     )
     with socket.create_server(("127.0.0.1", 0)) as engine:
         engine.settimeout(0)
-        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:%d" % engine.getsockname()[1])
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.getsockname()[1]}")
         ran = run("--no-etcd-conformance", "-k", "test_without", report=False)
         assert "1 passed" in ran.out
         collected = run("--no-etcd-conformance", "--collect-only", "-q", report=False)
