@@ -6,8 +6,11 @@ quotes, backslashes, ``$NAME`` and ``${NAME}`` (Shell Command Language, 2.2 and 
 value that only an execution would tell, as ``$(nproc)``, leaves a word *unresolved*. That is an error only
 where the word decides about TLS.
 
-Everything else that starts etcd is refused: several commands, redirections, other launchers. What such a
-script starts is known when it runs, and then ``/proc`` has it.
+Of a script of several commands, as OpenShift's pod has, the one that starts etcd is read. Others can change
+what it is given only through variables. An assignment that stands alone at the top of the script counts; a
+variable that is set in another way, as by ``read`` or in a branch, is unresolved. A script that starts etcd
+twice, or reads another script, is refused, and so are launchers that ship with nothing. What these start is
+known when it runs, and then ``/proc`` has it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, takewhile
+from itertools import dropwhile, pairwise, takewhile
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -30,7 +33,7 @@ _SHELLS = names("sh bash ash dash")
 _RUNTIMES = names("docker podman")
 _LAUNCHERS = names(
     """
-    chrt dumb-init gosu ionice nerdctl nice nohup numactl runuser setpriv su-exec sudo systemd-cat systemd-run
+    chrt dumb-init gosu nerdctl nohup numactl runuser setpriv su-exec sudo systemd-cat systemd-run
     taskset time timeout tini
     """
 )
@@ -229,11 +232,15 @@ def split_script(script: Word, variables: Mapping[str, Variable], expansion: Exp
 
 
 _PREFIXES = frozenset({"exec", "env"})
+_PRIORITIES = re.compile(r"nice|ionice")
+_PRIORITY = re.compile(r"-n|-c|-?-?\d+|-[nc]\d+|--adjustment=-?\d+")
+"""``nice`` and ``ionice``, which change how etcd is scheduled, and the words that say how."""
 _ASSIGNMENT = re.compile(r"[A-Za-z_][^=]*=")
 _ETCD = re.compile(r"(?:^|[\s;&|(]|bin/)etcd(?:\s*$|\s+[-\"$\\;&|>g])", re.MULTILINE)
 """A start of etcd in a script, also in a form that is not read."""
 _COMMAND = re.compile(
-    r"^[ \t]*(?:(?:exec|env|[A-Za-z_]\w*=\S*)[ \t]+)*(?:[^\s=]*/)?"
+    r"^[ \t]*(?:(?:exec|env|[A-Za-z_]\w*=\S*)[ \t]+)*"
+    r"(?:(?:io)?nice(?:[ \t]+-\S+|[ \t]+-?\d+)*[ \t]+)*(?:[^\s=]*/)?"
     rf"(?:etcd|{'|'.join(sorted(_RUNTIMES | _LAUNCHERS))})(?=\s|$)",
     re.MULTILINE,
 )
@@ -259,7 +266,7 @@ def find_etcd(
             raise not_read(words[3].place, "a script and its arguments")
         return find_in_script(words[2], environment, expansion)
     before = list(takewhile(lambda word: word.program in _PREFIXES or _ASSIGNMENT.match(word.text), words))
-    command = words[len(before) :]
+    command = _without_priorities(words[len(before) :])
     environment = (*environment, *(_variable(word) for word in before if word.program not in _PREFIXES))
     if not command:
         return None
@@ -274,13 +281,117 @@ def find_etcd(
     return None
 
 
+def _without_priorities(command: Sequence[Word]) -> Sequence[Word]:
+    """Return a command without ``nice -n -19`` and ``ionice -c2 -n0`` before it."""
+    while command and _PRIORITIES.fullmatch(command[0].program):
+        command = [*dropwhile(lambda word: _PRIORITY.fullmatch(word.text), command[1:])]
+    return command
+
+
+_QUOTED = r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|(?<!\S)#[^\n]*"
+"""What a shell takes as it is: quoted text and comments."""
+_TOKEN = re.compile(rf"{_QUOTED}|(?P<end>\n|;|&&|\|\|?|(?<![<>])&(?!>))|(?P<depth>[()])", re.DOTALL)
+_QUOTED_OR_REDIRECTION = re.compile(rf"{_QUOTED}|(?P<redirection>\s+\d?>{{1,2}}&?\s*[^\s'\"]+)", re.DOTALL)
+_BRANCHES = names("if then elif else case for while until do")
+_ENDS_OF_BRANCHES = names("fi done esac")
+_ALONE = re.compile(r"(export\s+)?([A-Za-z_]\w*)(?:=(.*))?", re.DOTALL)
+_SETS = re.compile(r"\b([A-Za-z_]\w*)\+?=|\b(?:read|for|unset|local|getopts)\s+(?:-\w+\s+)*([A-Za-z_]\w*)")
+
+
+def _commands(script: Word) -> Iterator[Word]:
+    """Yield the commands of a script, each at its line; what is in parentheses stays together."""
+    text, begin, depth, line = script.text, 0, 0, 0
+    ends = []
+    for token in _TOKEN.finditer(text):
+        if token["depth"]:
+            depth = max(0, depth + (1 if token["depth"] == "(" else -1))
+        elif token["end"] and not depth:
+            ends.append(token.span())
+    for end, following in (*ends, (len(text), len(text))):
+        command = text[begin:end]
+        yield Word(command.strip(), script.place.below(line + _lines_before(command)))
+        line += text.count("\n", begin, following)
+        begin = following
+
+
+def _lines_before(text: str) -> int:
+    return text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _the_start(
+    script: Word, environment: Sequence[Variable], expansion: Expansion
+) -> tuple[Word, dict[str, Variable], Sequence[Variable]]:
+    """Return the command of a script that starts etcd, the script's variables, and those that etcd has.
+
+    A script of one command is returned without redirections.
+
+    Raises:
+        UsageError: if no command or several do, or what they start depends on another script.
+    """
+    commands = [one for one in _commands(script) if one.text and not one.text.startswith("#")]
+    commands = [one for one in commands if not _IDLE.fullmatch(one.text)]
+    starts = [number for number, one in enumerate(commands) if _COMMAND.match(_last_of(one.text))]
+    known = {variable.name: variable for variable in environment}
+    if script.unresolved or len(commands) < 2 or len(starts) != 1:
+        return Word(_without_redirections(script.text), script.place, script.unresolved), known, environment
+    number, exported, depth = starts[0], set(known), 0
+    for one in commands[:number]:
+        first = one.text.split(None, 1)[0]
+        if first in (".", "source", "eval", "set", "alias") or "<<" in one.text:
+            raise not_read(one.place, f"a script with {first}")
+        depth += (first in _BRANCHES) - (first in _ENDS_OF_BRANCHES)
+        _assign(one, known, exported, expansion, in_branch=depth > 0)
+    start = commands[number]
+    command = _without_redirections(_last_of(start.text))
+    of_etcd = [variable for name, variable in known.items() if name in exported]
+    return Word(command, start.place), known, of_etcd
+
+
+def _without_redirections(command: str) -> str:
+    return _QUOTED_OR_REDIRECTION.sub(lambda match: "" if match["redirection"] else match[0], command)
+
+
+def _last_of(command: str) -> str:
+    """Return a command without the words of a branch before it."""
+    words = command.split(None, 1)
+    return _last_of(words[1]) if len(words) == 2 and words[0] in ("then", "else", "do", "{") else command
+
+
+def _assign(
+    command: Word, known: dict[str, Variable], exported: set[str], expansion: Expansion, *, in_branch: bool
+) -> None:
+    """Add the variables that a command sets."""
+    alone = _ALONE.fullmatch(command.text)
+    if alone and (alone[1] or alone[3] is not None) and not in_branch:
+        name = alone[2]
+        if alone[3] is not None:
+            known[name] = _value_of(name, Word(alone[3], command.place), known, expansion)
+        if alone[1]:
+            exported.add(name)
+        return
+    for found in _SETS.finditer(command.text):
+        name = found[1] or found[2]
+        known[name] = Variable(name, "", command.place, "set by the script")
+
+
+def _value_of(name: str, value: Word, known: Mapping[str, Variable], expansion: Expansion) -> Variable:
+    try:
+        words = list(split_script(value, known, expansion)) if value.text else []
+    except UsageError:
+        words = [Word("", value.place, ("set by the script",))]
+    if len(words) > 1 or any(word.unresolved for word in words):
+        return Variable(name, "", value.place, "set by the script")
+    return Variable(name, words[0].text if words else "", value.place)
+
+
 def find_in_script(script: Word, environment: Sequence[Variable], expansion: Expansion) -> ProgramStart:
     """Return how a script starts etcd.
 
     Raises:
-        UsageError: if it is not one command that starts etcd.
+        UsageError: if it has no command that starts etcd, or several.
     """
-    words = list(split_script(script, {variable.name: variable for variable in environment}, expansion))
+    script, variables, environment = _the_start(script, environment, expansion)
+    words = list(split_script(script, variables, expansion))
     if words and words[0].is_flag:
         words.insert(0, Word("etcd", words[0].place))
     started = find_etcd(words, environment, expansion)

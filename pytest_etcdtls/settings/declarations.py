@@ -267,20 +267,21 @@ def _refuse_unrelated_directory(directory: Path | None, declared: Sequence[Decla
 
 
 def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
-    seen: dict[str, Declaration] = {}
-    for declaration in declarations:
-        for url in sorted({str(url) for role in Role for url in advertised(declaration, role)}):
-            first = seen.setdefault(url, declaration)
-            if first is not declaration:
-                if first.source == declaration.source:
-                    pods = printable(f"{first.pod} and {declaration.pod}", 200)
-                    raise UsageError(
-                        f"--etcd-config {first.source}: the pods {pods} both advertise {url}, and a URL is "
-                        "one member's: leave one of them, or name the endpoints"
-                    )
+    """Refuse two declarations of one member. Members can share a URL for clients, such as a Service's."""
+    for number, declaration in enumerate(declarations):
+        for first in declarations[:number]:
+            urls = [{role: {*advertised(one, role)} for role in Role} for one in (first, declaration)]
+            for role in Role:
+                one, other = (of_both[role] for of_both in urls)
+                if not one & other or (one - other and other - one):
+                    continue
+                url = min(map(str, one & other))
+                pods = first.source == declaration.source
+                names = [one.pod if pods else one.source for one in (first, declaration)]
                 raise UsageError(
-                    f"--etcd-config {first.source} and {declaration.source} both advertise {url}, so they "
-                    "are of one member: name one file for each member"
+                    f"--etcd-config {f'{first.source}: ' * pods}{printable(' and '.join(names), 300)} both "
+                    f"advertise {url}, so they are of one member: name one {'pod' if pods else 'file'} for "
+                    "each member"
                 )
 
 

@@ -100,19 +100,17 @@ def _of_a_real_shell(script: str) -> list[str]:
     ("script", "what"),
     [
         ("etcd --a; etcd --b", "';' in the command of a shell"),
-        ("true && etcd --a", "'&&' in the command of a shell"),
-        ("etcd --a 2>&1", "'>&' in the command of a shell"),
-        ("etcd --a | tee log", r"'\|' in the command of a shell"),
+        ("sleep 1\ngosu etcd etcd --a", "the launcher gosu"),
+        (". /etc/defaults\netcd --a", r"a script with \."),
+        ("eval A=b; etcd --a", "a script with eval"),
+        ("cat <<E >f\na\nE\netcd --a", "a script with cat"),
+        ("time etcd --a", "the launcher time"),
         ("etcd --a # b", "'#' in the command of a shell"),
-        ("export A=b\netcd --a", "a script of several commands or lines"),
-        ("etcd \\\n# b\n--a", "a script of several commands or lines"),
-        ("if true; then\n etcd --a\nfi", "a script of several commands or lines"),
         ("etcd --a='$NAME'", r"single quotation marks beside a \$"),
         ('etcd --a="\\$NAME"', r"an escaped \$"),
         ('etcd --a="b$"', r"a \$ that stands for itself"),
         ("etcd --a $BLANKS", "the variable BLANKS, which is empty or has blanks,"),
         ('etcd "--a=$EMPTY"', "the variable EMPTY, which is empty or has blanks,"),
-        ("nice -n 5 etcd --a", "the launcher nice"),
         ("etcdctl get a", "another command than etcd itself"),
         ("sh -c 'etcd \"$@\"' sh --a", r"single quotation marks beside a \$"),
         ('sh -c "etcd --b" sh --a', "a script and its arguments"),
@@ -125,6 +123,45 @@ def _of_a_real_shell(script: str) -> list[str]:
 def test_other_scripts_are_refused(script: str, what: str) -> None:
     with pytest.raises(UsageError, match=rf"f:\d: {what} is not read: pass the command line of the running"):
         _shell(script)
+
+
+SEVERAL = [
+    "true && etcd --a=$NAME",
+    "etcd --a | cat",
+    "etcd '--a 2>&1' 2>&1",
+    "export A=b\nexport C\nC=$NAME\netcd --a=$A --c=$C",
+    "if true; then\n etcd --a\nfi",
+    "# it's a comment; etcd\n\ntrue || exit 1\nA='b c'; etcd --a \\\n  --b || true",
+    "(echo ';' >&2 & )\n[ -n \"$(echo '(')\" ] && exec etcd --a=$NAME 2>/dev/null",
+    "for A in 1; do true; done\netcd --b",
+]
+
+
+@pytest.mark.parametrize("script", SEVERAL)
+def test_the_one_command_of_several_that_starts_etcd(script: str) -> None:
+    assert _shell(script) == _of_a_real_shell(script)
+
+
+def test_variables_that_a_script_sets() -> None:
+    """Only those that are exported are etcd's, and only plain assignments have a known value."""
+    script = (
+        "A=one\nexport B=$A\nexport NAME\nC=$(id)\nexport C\nif true; then D=x; fi\nread E\n"
+        "exec nice -n -19 ionice -c2 -n0 etcd --a=$A --c=$C --d=$D --e=$E"
+    )
+    started = find_in_script(Word(script, HERE), [Variable("NAME", "first", HERE)], Expansion())
+    assert [(word.text, word.unresolved) for word in started.program] == [
+        ("etcd", ()),
+        ("--a=one", ()),
+        ("--c=", ("C",)),
+        ("--d=", ("D",)),
+        ("--e=", ("E",)),
+    ]
+    assert {one.name: one.value or one.unresolved for one in started.environment} == {
+        "NAME": "first",
+        "B": "one",
+        "C": "set by the script",
+    }
+    assert {word.place.line for word in started.program} == {8}
 
 
 def test_the_output_of_a_command_is_unresolved() -> None:
