@@ -7,15 +7,16 @@ start, including runs that do not use it.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.config import ClusterConfig
+    from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
+    from pytest_etcdtls.cluster.config import ClusterConfig, ClusterOptions
     from pytest_etcdtls.cluster.member import Member
     from pytest_etcdtls.cluster.presets import PRESETS, Preset
+    from pytest_etcdtls.cluster.request import ClusterChoices
     from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
     from pytest_etcdtls.conforming import prove_check
     from pytest_etcdtls.credentials import Credential, Credentials, WriteRefusedError
@@ -53,8 +54,9 @@ _MODULES = {
     "pki.authority": ("CertificateAuthority",),
     "pki.profile": ("CLIENT", "CALayout", "Identity", "PEER", "PKIPlan", "SERVER", "KeyType", "Profile"),
     "pki.bundle": ("ClusterPKI",),
-    "cluster.cluster": ("Cluster",),
-    "cluster.config": ("ClusterConfig",),
+    "cluster.cluster": ("Cluster", "start_cluster"),
+    "cluster.config": ("ClusterConfig", "ClusterOptions"),
+    "cluster.request": ("ClusterChoices",),
     "cluster.member": ("Member",),
     "cluster.presets": ("PRESETS", "Preset"),
     "cluster.testcontainer": ("EtcdTLSContainer",),
@@ -94,8 +96,10 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     # owned clusters
     "PRESETS",
     "Cluster",
+    "ClusterChoices",
     "ClusterConfig",
     "ClusterFactory",
+    "ClusterOptions",
     "EtcdTLSContainer",
     "Member",
     "Preset",
@@ -154,28 +158,6 @@ def observe(target: Target, bounds: Bounds | None = None) -> Observer:
     from pytest_etcdtls.observer import Observer
 
     return Observer(target, bounds)
-
-
-def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False, **changes: Any) -> Cluster:  # noqa: ANN401
-    """Start an owned cluster. As a context manager, it stops the cluster at the end.
-
-    Args:
-        config: the configuration (default: one member, mutual TLS on both ports).
-        keep: :meth:`Cluster.stop` leaves the cluster running.
-        changes: changes to fields of the configuration; ``version`` (``3.6`` or ``3.6.16``), ``binary`` or
-            ``image`` for a certain etcd (default: an available one), ``preset``, ``key_type``.
-
-    Raises:
-        UsageError: if no such etcd is available, or its version does not support the configuration.
-        ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
-    """
-    from pytest_etcdtls.cluster.cluster import start_cluster as start
-    from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.request import ClusterRequest
-    from pytest_etcdtls.cluster.sources import find_etcd
-
-    request = ClusterRequest.read(config, changes)
-    return start(request.config(ClusterConfig()), request.source(find_etcd), keep=keep)
 
 
 if not TYPE_CHECKING:  # a type checker reports a name that is not there

@@ -77,6 +77,10 @@ class Credentials(Mapping[str, "Credential"]):
             self._known[name] = Credential(self, fact.identity)
         return self._known[name]
 
+    def of(self, identity: Identity) -> Credential:
+        """Return an identity of the caller's, as :class:`~pytest_etcdtls.CertificateAuthority` issues it."""
+        return Credential(self, identity)
+
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
 

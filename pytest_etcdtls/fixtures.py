@@ -278,6 +278,27 @@ def etcd_check(
     return bound_check(pytestconfig, _etcd_judged, request.param)
 
 
+@pytest.fixture(scope="session")
+def etcd_session_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
+    """As ``etcd_client``, for fixtures of a wider scope: one client in the scope of ``etcd_cluster``."""
+    from pytest_etcdtls.suite.embedding import connect
+
+    with connect(_etcd_judged) as client:
+        yield client
+
+
+@pytest.fixture
+def etcd_prefix(_etcd_judged: TargetRun) -> Iterator[str]:
+    """A prefix for the keys of one test: ``/pytest-etcdtls/5f0c.../``. They are deleted after the test.
+
+    On a live cluster nothing is written or deleted without ``--etcd-allow-writes``.
+    """
+    from pytest_etcdtls.suite.embedding import key_prefix
+
+    with key_prefix(_etcd_judged) as prefix:
+        yield prefix
+
+
 @pytest.fixture
 def etcd_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
     """An :class:`httpx.Client` that authenticates with the valid client certificate.
@@ -292,7 +313,7 @@ def etcd_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def etcd_credentials(_etcd_judged: TargetRun) -> Credentials:
     """Credentials for ``etcd_target`` by name, good and bad: ``etcd_credentials["expired"].ssl_context()``.
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from pytest_etcdtls.cluster.admin import (
     Gateway,
@@ -32,7 +32,8 @@ from pytest_etcdtls.cluster.config import (
 from pytest_etcdtls.cluster.home import Home, Start
 from pytest_etcdtls.cluster.launch import MemberAddresses, with_last_line
 from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
+from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd
 from pytest_etcdtls.command import without_variables
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
@@ -48,31 +49,36 @@ _PASSWORD = "root-password"  # noqa: S105 - name of the file that has it
 
 
 def start_cluster(
-    config: ClusterConfig,
-    source: EtcdSource,
+    config: ClusterConfig | None = None,
+    source: EtcdSource | None = None,
     *,
     directory: Path | None = None,
     keep: bool = False,
     seconds: float = START_SECONDS,
     is_given_up: Callable[[], bool] = bool,
+    **changes: Unpack[ClusterChoices],
 ) -> Cluster:
-    """Start a cluster and wait until it serves clients.
+    """Start an owned cluster and wait until it serves clients. As a context manager, it stops the cluster.
 
     Args:
-        config: the cluster's configuration.
-        source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
+        config: the configuration (default: one member, mutual TLS on both ports).
+        source: the etcd to start, if the changes name none (default: an available one).
         directory: parent of the cluster's directory (default: the system's temporary directory).
-        keep: leave the cluster running at the end.
+        keep: :meth:`Cluster.stop` leaves the cluster running.
         seconds: time that the start may take.
         is_given_up: returns whether nobody waits for a start any more, which then fails.
+        changes: changes to fields of the configuration; ``version``, ``binary`` or ``image`` for a certain
+            etcd, ``preset``, ``key_type``.
 
     Raises:
-        UsageError: if this version of etcd does not support the configuration, or the PKI cannot be
-            generated.
-        ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
+        UsageError: if no such etcd is available, its version does not support the configuration, or the PKI
+            cannot be generated.
+        ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
     """
-    home = Home(source, directory, address=config.host, keep=keep)
-    return Cluster(config, home, seconds=seconds, is_given_up=is_given_up)
+    request = ClusterRequest.read(config, changes)
+    actual, etcd = request.config(ClusterConfig()), request.source(lambda: source or find_etcd())
+    home = Home(etcd, directory, address=actual.host, keep=keep)
+    return Cluster(actual, home, seconds=seconds, is_given_up=is_given_up)
 
 
 class Cluster:
@@ -136,9 +142,20 @@ class Cluster:
         return f"etcd {self.version} ({self.source})"
 
     @property
-    def token(self) -> str:
-        """A token that is unique to this cluster."""
-        return self._home.token
+    def endpoints(self) -> tuple[str, ...]:
+        """URLs of the client listeners of all members, reachable from here."""
+        return tuple(member.client_url for member in self.members)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables with which etcdctl talks to all members as the client.
+
+        ``ETCDCTL_USER`` is among them if authentication is enabled.
+        """
+        member = self.members[0]
+        variables = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(self.endpoints)}
+        names = {"CACERT": "server-ca.crt", "CERT": "client.crt", "KEY": "client.key"}
+        variables |= {f"ETCDCTL_{name}": str(member.file(file)) for name, file in names.items()}
+        return variables | ({"ETCDCTL_USER": ":".join(self.user)} if self.user else {})
 
     def target(self, label: str | None = None) -> Target:
         """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
@@ -205,18 +222,35 @@ class Cluster:
         self._home.stop_servers([member.name for member in self.members])
         self._start(self.members)
 
-    def upgrade_member(self, index: int, source: EtcdSource) -> None:
+    def upgrade_member(
+        self,
+        index: int,
+        *,
+        version: str | None = None,
+        binary: str | Path | None = None,
+        image: str | None = None,
+    ) -> None:
         """Stop one member and start it again on its data with another etcd, with the flags of that version.
 
         ``version`` and ``source`` are those of the latest etcd from then on, while other members may run
         another one. A member of 3.7 needs a cluster whose version is 3.6, and so on: see ``etcdcluster`` of
         ``/version``, which follows some seconds after the last member.
 
+        Args:
+            index: of the member.
+            version: ``3.7`` or ``3.7.3``, one that is at hand.
+            binary: path of an etcd, or a name on ``PATH``, for a cluster of processes.
+            image: name of an image, for a cluster of containers.
+
         Raises:
-            UsageError: if one etcd is a process and the other a container, or that version does not support
-                the configuration.
+            UsageError: if not exactly one etcd is named, it is not at hand, one etcd is a process and the
+                other a container, or that version does not support the configuration.
             ClusterStartError: if the member does not serve clients in time.
         """
+        request = ClusterRequest(version=version, binary=binary, image=image)
+        if not request.names_etcd:
+            raise UsageError("upgrade_member needs the etcd to go on with: version=, binary= or image=")
+        source = request.source(find_etcd)
         if source.kind != self.origin:
             raise UsageError(
                 f"member {self.members[index].name} runs in a {self.origin} and cannot go on with "
@@ -411,7 +445,6 @@ class Cluster:
         ca, certificate, key = (
             shell_word(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
         )
-        endpoints = ",".join(m.client_url for m in self.members)
         # Other users can read the arguments of a process, but not its environment.
         password = f"$(cat {shell_word(str(self.directory / _PASSWORD))})"
         user = [f'ETCDCTL_USER="root:{password}"'] if self.user else []
@@ -419,7 +452,14 @@ class Cluster:
         url = member.client_http_url or member.client_url
         credentials = f"--cacert={ca} --cert={certificate} --key={key}"
         return [
-            " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
+            " ".join(
+                [
+                    *begin,
+                    f"--endpoints={shell_word(','.join(self.endpoints))}",
+                    credentials,
+                    "endpoint status",
+                ]
+            ),
             f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
         ]
 

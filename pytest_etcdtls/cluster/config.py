@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 import yaml
 from msgspec import Struct
@@ -153,6 +153,54 @@ class ClusterConfig:
         for name in self.extra_files:
             if "/" in name or name in {"", ".", ".."}:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
+
+
+class ClusterOptions(TypedDict, total=False):
+    """The fields of :class:`ClusterConfig` where they are keyword arguments."""
+
+    size: int
+    pki: PKIPlan
+    cert_file: str | None
+    key_file: str | None
+    client_cert_auth: bool
+    trusted_ca_file: str | None
+    client_crl_file: str | None
+    auto_tls: bool
+    client_cert_allowed_hostname: str | None
+    client_cert_file: str | None
+    client_key_file: str | None
+    peer_cert_file: str | None
+    peer_key_file: str | None
+    peer_client_cert_auth: bool
+    peer_trusted_ca_file: str | None
+    peer_crl_file: str | None
+    peer_auto_tls: bool
+    peer_cert_allowed_cn: str | None
+    peer_cert_allowed_hostname: str | None
+    peer_client_cert_file: str | None
+    peer_client_key_file: str | None
+    peer_skip_client_san_verification: bool
+    cipher_suites: tuple[str, ...]
+    tls_min_version: str | None
+    tls_max_version: str | None
+    self_signed_cert_validity: int | None
+    enable_pprof: bool
+    log_level: str | None
+    client_scheme: Scheme
+    peer_scheme: Scheme
+    plain_client_listener: bool
+    plaintext_on_client_port: bool
+    metrics: Scheme | None
+    client_http: bool
+    host: str
+    extra_files: Mapping[str, bytes]
+    extra_flags: tuple[str, ...]
+    environment: Mapping[str, str]
+    config_file: bool
+    config_file_omits: tuple[str, ...]
+    config_file_adds: str
+    authentication: bool
+    expects_health: bool
 
 
 def ports_needed(config: ClusterConfig) -> int:

@@ -71,6 +71,16 @@ class Member:
         return self.addresses.listen_client[0]
 
     @property
+    def host(self) -> str:
+        """Host of the client listener, as in its URL, without brackets."""
+        return urlsplit(self.client_url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Port of the client listener."""
+        return urlsplit(self.client_url).port or 0
+
+    @property
     def peer_url(self) -> str:
         """The peer listener, reachable from here."""
         return self.addresses.listen_peer[0]

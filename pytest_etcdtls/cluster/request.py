@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.config import ClusterConfig, ClusterOptions
 from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version, is_of_line
 from pytest_etcdtls.declared.declaration import version_key
@@ -18,6 +18,24 @@ from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.profile import KeyType
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
+
+
+class ClusterChoices(ClusterOptions, total=False):
+    """The keyword arguments that start a cluster: those of the configuration, and which etcd and preset.
+
+    Attributes:
+        version: ``3.6`` or ``3.6.16``, one that is at hand.
+        binary: path of an etcd, or a name on ``PATH``.
+        image: name of a container image.
+        preset: name of one of :data:`~pytest_etcdtls.PRESETS`.
+        key_type: type of all keys: ``ecdsa-p256``, ``rsa-2048`` ...
+    """
+
+    version: str
+    binary: str | Path
+    image: str
+    preset: str
+    key_type: str | KeyType
 
 
 class ClusterRequest(Struct, frozen=True, kw_only=True):
@@ -64,7 +82,7 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         )
 
     @classmethod
-    def read(cls, base: ClusterConfig | None, arguments: Mapping[str, Any]) -> Self:
+    def read(cls, base: ClusterConfig | None, arguments: Mapping[Any, Any]) -> Self:
         """Return the request for keyword arguments.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
@@ -13,6 +13,7 @@ from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 from pytest_etcdtls.cluster.config import (
     START_SECONDS,
     ClusterConfig,
+    ClusterOptions,
     loopback_addresses,
     ports_needed,
     write_pki,
@@ -110,7 +111,7 @@ class EtcdTLSContainer(DockerContainer):
         self._home: Home | None = None
         self.waiting_for(ServesClients())
 
-    def with_config(self, **changes: Any) -> Self:  # noqa: ANN401
+    def with_config(self, **changes: Unpack[ClusterOptions]) -> Self:
         """Change fields of the :class:`~pytest_etcdtls.ClusterConfig`."""
         self.config = replace(self.config, **changes)
         return self

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 import httpx
 import pytest
 from msgspec import Struct
 
+from pytest_etcdtls.cluster.admin import call
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import outline_listeners
-from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.cluster.sources import named_binary
 from pytest_etcdtls.credentials import client_of, trusting_context
-from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
+from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check, select
@@ -50,6 +53,34 @@ def connect(target: TargetRun) -> httpx.Client:
             "the member by its address, with --etcd-connect-to if the certificate needs the name",
             pytrace=False,
         ) from None
+
+
+@contextmanager
+def key_prefix(target: TargetRun) -> Iterator[str]:
+    """Yield a new prefix for keys; delete all keys with it at the end, if the run may write.
+
+    Raises:
+        pytest.fail.Exception: if they cannot be deleted.
+    """
+    prefix = f"/pytest-etcdtls/{secrets.token_hex(8)}/"
+    yield prefix
+    # A prefix is the range up to its successor (etcd, clientv3.GetPrefixRangeEnd).
+    start, end = prefix.encode(), prefix[:-1].encode() + b"0"
+    keys = {"key": b64encode(start).decode(), "range_end": b64encode(end).decode()}
+    if not target.live and target.is_ours and target.outline.replay is None:
+        try:
+            cluster = target.cluster
+            call(cluster.gateway(cluster.members[0]), "kv/deleterange", keys)
+        except ClusterStartError as error:
+            pytest.fail(f"the keys below {prefix} are left: {error}", pytrace=False)
+        return
+    if target.live and not target.settings.allow_writes:
+        return
+    with connect(target) as client:
+        try:
+            client.post("/v3/kv/deleterange", json=keys).raise_for_status()
+        except httpx.HTTPError as error:
+            pytest.fail(f"the keys below {prefix} are left: {error}", pytrace=False)
 
 
 def _listener(target: Target) -> Listener:
@@ -94,7 +125,7 @@ class ClusterFactory:
         self._label = label
         self._started = ExitStack()
 
-    def __call__(self, config: ClusterConfig | None = None, **changes: Any) -> Cluster:  # noqa: ANN401
+    def __call__(self, config: ClusterConfig | None = None, **changes: Unpack[ClusterChoices]) -> Cluster:
         """Start a cluster and return it.
 
         Args:

@@ -16,7 +16,7 @@ def main(image: str, size: int, directory: Path) -> None:
     source = EtcdSource(kind="container", location=image, version=version, why="a test")
     with start_cluster(ClusterConfig(size=size), source, directory=directory) as cluster:
         state = {
-            "token": cluster.token,
+            "token": cluster.directory.name,
             "directory": str(cluster.directory),
             "watchdog": cluster._home.watchdog.pid,
         }

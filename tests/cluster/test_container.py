@@ -173,7 +173,7 @@ def test_a_plain_listener_on_its_own_port(start: Start, etcd_image: str) -> None
 def test_ports_are_published_on_loopback_only(start: Start, newest_image: str) -> None:
     cluster = start(replace(GOOD, metrics="http"), newest_image)
     with engine() as client:
-        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.directory.name}"})
     bindings = container.attrs["NetworkSettings"]["Ports"]
     assert {port for port, hosts in bindings.items() if hosts} == {"2379/tcp", "2380/tcp", "2381/tcp"}
     assert {host["HostIp"] for hosts in bindings.values() if hosts for host in hosts} == {"127.0.0.1"}
@@ -188,7 +188,7 @@ def test_ipv6_loopback(start: Start, newest_image: str) -> None:
 def test_the_pki_is_copied_in_and_only_root_can_read_it(start: Start, newest_image: str) -> None:
     cluster = start(replace(GOOD, extra_files={"more.pem": b"more"}), newest_image)
     with engine() as client:
-        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.directory.name}"})
         stream, _ = container.get_archive("/etc/etcd/pki")
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
             entries = archive.getmembers()
@@ -213,7 +213,7 @@ def test_the_description_of_a_container_has_no_secret(
     cluster = start(replace(GOOD, authentication=True), newest_image)
     assert cluster.user is not None
     with engine() as client:
-        label = f"pytest-etcdtls={cluster.token}"
+        label = f"pytest-etcdtls={cluster.directory.name}"
         (container,) = client.containers.list(filters={"label": label})
         (network,) = client.networks.list(filters={"label": label})
         described = json.dumps([container.attrs, network.attrs])
@@ -342,9 +342,9 @@ def test_a_restart_copies_the_current_files(start: Start, newest_image: str) -> 
 
 def test_stop_leaves_nothing_but_the_log(start: Start, newest_image: str, tmp_path: Path) -> None:
     cluster = start(replace(GOOD, size=3), newest_image)
-    assert len(left_behind(cluster.token)) == 4
+    assert len(left_behind(cluster.directory.name)) == 4
     cluster.stop()
-    assert left_behind(cluster.token) == []
+    assert left_behind(cluster.directory.name) == []
     assert list(tmp_path.iterdir()) == []
     assert not cluster.members[0].running
     assert "serving client traffic" in cluster.members[0].log()
@@ -413,7 +413,9 @@ def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newes
         (member,) = cluster.members
         assert get(member.client_url, member, ca="server-ca.crt") == OK
         with engine() as client:
-            (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+            (container,) = client.containers.list(
+                filters={"label": f"pytest-etcdtls={cluster.directory.name}"}
+            )
         assert LABEL_SESSION_ID not in container.labels
         curl = next(line.strip() for line in keep_message.splitlines() if line.strip().startswith("curl "))
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
@@ -421,7 +423,7 @@ def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newes
     finally:
         stop = keep_message.splitlines()[-1].strip()
         subprocess.run(["bash", "-c", stop], check=True, stdout=subprocess.DEVNULL)
-    assert left_behind(cluster.token) == []
+    assert left_behind(cluster.directory.name) == []
     assert not cluster.directory.exists()
 
 

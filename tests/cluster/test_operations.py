@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from pytest_etcdtls import PRESETS, Cluster, ClusterConfig, Observer, UsageError, run_checks, start_cluster
+from pytest_etcdtls import (
+    PRESETS,
+    Cluster,
+    ClusterConfig,
+    ClusterOptions,
+    Observer,
+    UsageError,
+    run_checks,
+    start_cluster,
+)
 from pytest_etcdtls.cluster.request import ClusterRequest
 from pytest_etcdtls.cluster.sources import find_etcd, find_version
 
@@ -63,6 +76,36 @@ def test_a_paused_cluster_is_stopped(newest_etcd: Path) -> None:
             cluster.revoke()
     assert not cluster.members[0].running
     assert cluster.difference() == "m0 is not running"
+
+
+def test_keyword_arguments_are_the_fields_of_the_configuration() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(ClusterConfig)}
+    options = {name: hint.__forward_arg__ for name, hint in ClusterOptions.__annotations__.items()}
+    assert options == fields
+
+
+@pytest.mark.program("etcdctl")
+@pytest.mark.parametrize("authentication", [False, True])
+def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool) -> None:
+    with start_cluster(size=3, binary=newest_etcd, authentication=authentication) as cluster:
+        assert [f"https://{member.host}:{member.port}" for member in cluster.members] == [*cluster.endpoints]
+        command = ["etcdctl", "endpoint", "status", "--write-out=json"]
+        environment = cluster.environment() | {"PATH": os.environ["PATH"]}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert {one["Endpoint"] for one in json.loads(ran.stdout)} == {*cluster.endpoints}
+
+
+def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:
+    with start_cluster(binary=newest_etcd) as cluster:
+        with pytest.raises(UsageError, match="needs the etcd to go on with: version=, binary= or image="):
+            cluster.upgrade_member(0)
+        with pytest.raises(UsageError, match=r"there is no etcd 9\.9 to start: those at hand are"):
+            cluster.upgrade_member(0, version="9.9")
+        assert cluster.difference() == ""
+        cluster.upgrade_member(0, version=cluster.version)
+        with cluster.client() as client:
+            assert client.get("/version").json()["etcdserver"] == cluster.version
 
 
 def test_an_etcd_is_found_by_its_version(etcd_binaries: dict[str, Path], newest_etcd: Path) -> None:

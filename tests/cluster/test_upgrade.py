@@ -15,7 +15,7 @@ from starting import start_container, start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version, find_etcd
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
@@ -34,10 +34,6 @@ DEADLINE = 60.0
 MIXED = {"cluster.same-version", "mtls.server-certificate-as-client"}
 """What a cluster of two versions is warned about; the second is so of every etcd from 3.5 on."""
 _JUDGED_BY = ("listener", "mtls", "cluster", "config")
-
-
-def _source(binary: Path) -> EtcdSource:
-    return EtcdSource(kind="process", location=str(binary), version=binary_version(binary), why="the upgrade")
 
 
 class Clients:
@@ -145,7 +141,7 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
             for number, binary in enumerate(path[1:]):
                 _await_cluster_version(cluster, binary_version(path[number]).rpartition(".")[0])
                 for index in range(3):
-                    cluster.upgrade_member(index, _source(binary))
+                    cluster.upgrade_member(index, binary=binary)
                     if index == 0:
                         judged = _judged(cluster)
                         assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, (
@@ -171,7 +167,7 @@ def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], n
         pytest.skip("needs images of two of etcd 3.5, 3.6 and 3.7: run make images")
     with start_container(THREE, path[0]) as cluster:
         with pytest.raises(UsageError, match="containers to another image"):
-            cluster.upgrade_member(0, _source(newest_etcd))
+            cluster.upgrade_member(0, binary=newest_etcd)
         put = Request(
             purpose="put",
             identity=cluster.pki.client,
@@ -181,7 +177,7 @@ def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], n
         listeners = [one for one in cluster.target().listeners if one.role is Role.CLIENT]
         assert make_attempt(listeners[0], put, 5).ending is Ending.SERVED
         _await_cluster_version(cluster, path[0].rpartition(":")[2].rpartition(".")[0])
-        cluster.upgrade_member(0, find_etcd(image=path[1]))
+        cluster.upgrade_member(0, image=path[1])
         judged = _judged(cluster)
         assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, judged
         assert judged[Outcome.WARNS] == MIXED, judged

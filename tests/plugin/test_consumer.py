@@ -162,12 +162,17 @@ def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) 
     (tmp_path / "typos.py").write_text(
         "from pytest_etcdtls import ClusterPIK\nfrom pytest_etcdtls.facts import ClientExchagne\n"
         "print(ClusterPIK, ClientExchagne)\n"
+        "from pytest_etcdtls import ClusterFactory, EtcdTLSContainer, start_cluster\n"
+        "def start(factory: ClusterFactory) -> None:\n"
+        "    factory(client_cert_aut=False)\n"
+        "    start_cluster(version='3.6', peer_cert_file=1)\n"
+        "    EtcdTLSContainer('etcd').with_config(metrics='ftp')\n"
     )
     run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in run.stdout.splitlines() if "error:" in line or " - error" in line]
     assert run.returncode == 1, run.stdout
     assert [line for line in errors if "typos.py" not in line] == []
-    for name in ("ClusterPIK", "ClientExchagne"):
+    for name in ("ClusterPIK", "ClientExchagne", "client_cert_aut", "peer_cert_file", "metrics"):
         assert any(name in line for line in errors), run.stdout
 
 

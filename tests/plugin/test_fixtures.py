@@ -511,3 +511,78 @@ def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd
     assert said.count("the first test that needed one says what was tried") == 1
     assert said.index("tried: no etcd on PATH") < said.index('name="test_two"')
     assert "the end of the run says" not in said
+
+
+@pytest.mark.parametrize("place", ["owned", "authentication", "live", "read only"])
+def test_a_prefix_is_empty_again_for_the_next_test(run: Runner, live: Live, binary: str, place: str) -> None:
+    run.write(
+        conftest=f"""
+        import pytest
+
+        AUTHENTICATION = {place == "authentication"}
+
+        if AUTHENTICATION:
+            @pytest.fixture(scope="session")
+            def etcd_cluster(etcd_cluster_factory):
+                return etcd_cluster_factory(authentication=True)
+        """,
+        test_user=f"""
+        import base64
+        import httpx, pytest
+        from conftest import AUTHENTICATION
+
+        def text(value):
+            return base64.b64encode(value.encode()).decode()
+
+        SEEN = []
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_put(request, etcd_client, etcd_prefix, number):
+            assert etcd_prefix not in SEEN
+            SEEN.append(etcd_prefix)
+            if AUTHENTICATION:
+                cluster = request.getfixturevalue("etcd_cluster")
+                gateway = cluster.gateway(cluster.members[0])
+                post = lambda call, message: gateway.post("/v3/kv/" + call, message)[1]
+            else:
+                post = lambda call, message: etcd_client.post("/v3/kv/" + call, json=message).json()
+            for prefix in SEEN[:-1]:
+                below = {{"key": text(prefix), "range_end": text(prefix[:-1] + "0")}}
+                assert "count" not in post("range", below)
+            if {place != "read only"}:
+                post("put", {{"key": text(etcd_prefix + "a"), "value": "YQ=="}})
+                assert post("range", {{"key": text(etcd_prefix + "a")}})["count"] == "1"
+        """,
+    )
+    options = [*live.options] if place in ("live", "read only") else [binary]
+    options += ["--etcd-allow-writes"] if place == "live" else []
+    ran = run(*options, "--no-etcd-conformance", "-p", "no:randomly", report=False)
+    ran.result.assert_outcomes(passed=2)
+
+
+def test_a_fixture_of_the_session_may_use_credentials_and_a_client(run: Runner, binary: str) -> None:
+    run.write(
+        test_user="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(etcd_credentials, etcd_session_client, etcd_cluster):
+            assert etcd_session_client.get("/version").status_code == 200
+            issued = etcd_cluster.pki.authorities.client_issuer.issue(CLIENT, name="of the test")
+            with etcd_credentials.of(issued).client() as client:
+                assert client.get("/version").status_code == 200
+            return etcd_cluster, etcd_session_client, etcd_credentials["client"].files()
+
+        from pytest_etcdtls import CLIENT
+
+        def test_shared(service, etcd_cluster, etcd_session_client):
+            assert service[:2] == (etcd_cluster, etcd_session_client)
+
+        @pytest.mark.etcd_cluster_scope("function")
+        def test_apart(etcd_cluster, etcd_session_client, etcd_credentials):
+            assert str(etcd_session_client.base_url) == etcd_cluster.endpoints[0]
+            assert etcd_credentials.listener.url == etcd_cluster.endpoints[0]
+        """
+    )
+    ran = run(binary, "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(passed=2)

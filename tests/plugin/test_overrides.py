@@ -334,7 +334,7 @@ SEEN = """
         assert str(etcd_client.base_url) == etcd_cluster.members[0].client_url
         assert etcd_cluster.members[0].client_url in {one.url for one in etcd_target.listeners}
         assert etcd_pki is etcd_cluster.pki and etcd_cluster.difference() == ""
-        SEEN.setdefault(etcd_cluster.token, []).append(where)
+        SEEN.setdefault(etcd_cluster.directory, []).append(where)
 """
 
 
@@ -392,12 +392,12 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
         SHARED, OWN = [], {"key_type": "ed25519"}
 
         def test_first(etcd_cluster, service):
-            SHARED.append(etcd_cluster.token)
+            SHARED.append(etcd_cluster.directory)
             assert service.listeners[0].url == etcd_cluster.members[0].client_url
 
         @pytest.mark.etcd_cluster_scope("function")
         def test_marked(etcd_cluster, etcd_target):
-            assert etcd_cluster.token not in SHARED
+            assert etcd_cluster.directory not in SHARED
             assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
             etcd_cluster.stop_member(0)
 
@@ -408,10 +408,10 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
 
         @pytest.mark.parametrize("etcd_cluster, other", [(OWN, 1), (OWN, 2)], indirect=["etcd_cluster"])
         def test_parameter(etcd_pki, etcd_cluster, other):
-            assert etcd_pki is etcd_cluster.pki and etcd_cluster.token not in SHARED
+            assert etcd_pki is etcd_cluster.pki and etcd_cluster.directory not in SHARED
 
         def test_by_name(request, service):
-            assert request.getfixturevalue("etcd_cluster").token in SHARED
+            assert request.getfixturevalue("etcd_cluster").directory in SHARED
             assert request.getfixturevalue("etcd_target") is service
 
         class TestOwn:
@@ -425,7 +425,7 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
                 assert etcd_client.base_url == etcd_cluster.members[0].client_url
 
         def test_last(etcd_cluster, etcd_pki):
-            assert etcd_cluster.token in SHARED and etcd_pki is etcd_cluster.pki
+            assert etcd_cluster.directory in SHARED and etcd_pki is etcd_cluster.pki
         """,
     )
     ran = run("-p", "no:randomly", binary, report=False)
