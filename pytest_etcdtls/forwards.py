@@ -7,7 +7,7 @@ before, and now it refuses a connection. From the sign on,
 
 - a refused connection is attempted again until the time limit, also to listeners that have not answered yet;
 - one connection is open at a time, since every other would be lost with the forward;
-- a connection that is cut is made once more, since the one before may have ended the forward.
+- a connection that is cut is made again, a few times, since the one before may be about to end the forward.
 
 An etcd on this machine that restarts is waited for in the same way. A listener that does not return within
 the time limit is not waited for again, so one that stopped, or was closed, costs one time limit. Without the
@@ -30,13 +30,15 @@ from pytest_etcdtls.workers import is_abandoned
 C = TypeVar("C", Attempt, HelloExchange)
 
 _EVERY_SECONDS: Final = 0.1
+_AGAIN: Final = 3
+"""How often a connection that is cut is made again. kubectl accepts some more while it ends."""
 
 
 class Forwards:
     """Makes connections, and waits for forwards that ended.
 
     Args:
-        lost: is called with each connection that was cut and made once more.
+        lost: is called with each connection that was cut and made again.
     """
 
     def __init__(self, lost: Callable[[Attempt | HelloExchange], object]) -> None:
@@ -60,8 +62,11 @@ class Forwards:
             return make()
         with self._turn if self._one_ended else nullcontext():
             connection = self._until_accepted(listener, timeout, make)
-            if self._one_ended and _is_cut(connection):
+            for _ in range(_AGAIN):
+                if not (self._one_ended and _is_cut(connection)) or is_abandoned():
+                    break
                 self._lost(connection)
+                time.sleep(_EVERY_SECONDS)
                 connection = self._until_accepted(listener, timeout, make)
         if _is_answered(connection):
             self._answered.add(listener.label)

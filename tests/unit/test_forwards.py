@@ -92,11 +92,11 @@ def test_one_that_does_not_return_is_waited_for_once(made: Made) -> None:
     assert made.number == 1
 
 
-def test_a_cut_connection_is_repeated_once_a_forward_ended(made: Made) -> None:
+def test_a_cut_connection_is_made_again_after_a_forward_ended(made: Made) -> None:
     made.connect(CLIENT, SERVED)
     assert made.connect(CLIENT, CUT, SERVED) is CUT
     made.connect(CLIENT, REFUSED, SERVED)
-    assert made.connect(CLIENT, CUT, REFUSED, SERVED) is SERVED
-    assert made.lost == [CUT]
+    assert made.connect(CLIENT, CUT, CUT, REFUSED, SERVED) is SERVED
+    assert made.lost == [CUT, CUT]
     assert made.connect(CLIENT, CUT) is CUT
-    assert made.number == 2
+    assert made.number == 4
