@@ -9,9 +9,10 @@ before, and now it refuses a connection. From the sign on,
 - one connection is open at a time, since every other would be lost with the forward;
 - a connection that is cut is made again, a few times, since the one before may be about to end the forward.
 
-An etcd on this machine that restarts is waited for in the same way. A listener that does not return within
-the time limit is not waited for again, so one that stopped, or was closed, costs one time limit. Without the
-sign nothing is waited for: a listener that is closed from the start is judged at once.
+An etcd on this machine that restarts is waited for in the same way. Once a listener that answered before does
+not return within the time limit, nothing is waited for any more: an etcd that stopped costs one time limit.
+So does each listener that never answered. Without the sign nothing is waited for: a listener that is closed
+from the start is judged at once.
 """
 
 from __future__ import annotations
@@ -47,23 +48,26 @@ class Forwards:
         """The labels of the listeners that did."""
         self._gone: set[str] = set()
         """The labels of those that did not return."""
-        self._one_ended = False
+        self._one_ended = self._ended_for_good = False
         self._turn = threading.Lock()
 
-    def connect(self, listener: Listener, timeout: float, make: Callable[[], C]) -> C:
+    def connect(
+        self, listener: Listener, timeout: float, make: Callable[[], C], *, silent: bool = False
+    ) -> C:
         """Make a connection; while it is refused and the listener may return, make it again.
 
         Args:
             listener: to which the connection is made.
             timeout: seconds to wait for the listener.
             make: makes the connection.
+            silent: nothing is sent on it, so that it is its end that is observed.
         """
         if listener.via or not is_loopback(listener.address[0]):
             return make()
         with self._turn if self._one_ended else nullcontext():
             connection = self._until_accepted(listener, timeout, make)
             for _ in range(_AGAIN):
-                if not (self._one_ended and _is_cut(connection)) or is_abandoned():
+                if silent or not (self._one_ended and _is_cut(connection)) or is_abandoned():
                     break
                 self._lost(connection)
                 time.sleep(_EVERY_SECONDS)
@@ -78,6 +82,7 @@ class Forwards:
         while _is_refused(connection) and self._may_return(listener) and not is_abandoned():
             if time.monotonic() > deadline:
                 self._gone.add(listener.label)
+                self._ended_for_good |= listener.label in self._answered
                 break
             time.sleep(_EVERY_SECONDS)
             connection = make()
@@ -85,7 +90,7 @@ class Forwards:
 
     def _may_return(self, listener: Listener) -> bool:
         self._one_ended |= listener.label in self._answered
-        return self._one_ended and listener.label not in self._gone
+        return self._one_ended and not (self._ended_for_good or listener.label in self._gone)
 
 
 def _is_answered(connection: Attempt | HelloExchange) -> bool:
@@ -105,4 +110,4 @@ def _is_cut(connection: Attempt | HelloExchange) -> bool:
 def _is_refused(connection: Attempt | HelloExchange) -> bool:
     if isinstance(connection, Attempt):
         return connection.stream_end is StreamEnd.CONNECTION_REFUSED
-    return connection.reply is Reply.ENDED and not connection.server_address
+    return connection.refused

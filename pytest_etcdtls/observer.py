@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from msgspec.structs import replace as with_values
@@ -96,26 +97,19 @@ def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterato
 
 
 class Network:
-    """Makes connections. In :mod:`pytest_etcdtls.conforming` a file answers instead.
-
-    Args:
-        lost: is called with each connection that is not returned, because another was made instead.
-    """
-
-    def __init__(self, lost: Callable[[Connection], object]) -> None:
-        self._forwards = Forwards(lost)
+    """Makes connections. In :mod:`pytest_etcdtls.conforming` a file answers instead."""
 
     def attempt(self, there: Listener, request: Request, timeout: float) -> Attempt:
         """Make a request on a connection of its own: :func:`~pytest_etcdtls.tls.connection.make_attempt`."""
-        return self._forwards.connect(there, timeout, lambda: make_attempt(there, request, timeout))
+        return make_attempt(there, request, timeout)
 
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Send a ClientHello: :func:`~pytest_etcdtls.tls.hello.exchange_hello`."""
-        return self._forwards.connect(there, timeout, lambda: exchange_hello(there, hello, timeout))
+        return exchange_hello(there, hello, timeout)
 
     def silence(self, there: Listener, purpose: str, seconds: float) -> HelloExchange:
         """Connect and send nothing: :func:`~pytest_etcdtls.tls.hello.keep_silent`."""
-        return self._forwards.connect(there, seconds, lambda: keep_silent(there, purpose, seconds))
+        return keep_silent(there, purpose, seconds)
 
 
 class _Maker:
@@ -143,7 +137,8 @@ class Observer:
     def __init__(self, target: Target, bounds: Bounds | None = None, network: Network | None = None) -> None:
         self.recording = Recording(with_distinct_names(target))
         self.bounds = bounds or Bounds()
-        self._network = network or Network(self.recording.connections.append)
+        self._network = network or Network()
+        self._forwards = Forwards(self.recording.connections.append)
         self.used: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         """The number of open connections, by label of the listener."""
@@ -353,11 +348,11 @@ class Observer:
         self._for_proved(listener, ())
         with self._slot(listener) as there:
             self._claim(listener)
+            make = partial(self._network.silence, there, purpose, seconds)
             [exchange] = self._each(
-                lambda silent: self._record(self._network.silence(silent, purpose, seconds), listener),
-                [there],
+                lambda silent: self._forwards.connect(silent, seconds, make, silent=True), [there]
             )
-            return exchange
+            return self._record(exchange, listener)
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
         """Return the requests; at a discovered address, restricted to the server that proved who it is."""
@@ -414,16 +409,17 @@ class Observer:
                 self._budget.check(listener)
             with self._slot(listener) as there:
                 self._claim(listener)
-                tries = (
-                    *tries,
-                    self._record(self._network.attempt(there, request, self.bounds.timeout), listener),
-                )
+                tries = (*tries, self._request(listener, there, request))
             self._note(listener, tries[-1], request)
             if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
                 break
             if request.may_end and tries[-1].stream_end is StreamEnd.EOF:
                 break
         return tries
+
+    def _request(self, listener: Listener, there: Listener, request: Request) -> Attempt:
+        make = partial(self._network.attempt, there, request, self.bounds.timeout)
+        return self._record(self._forwards.connect(there, self.bounds.timeout, make), listener)
 
     def _once(self, address: Listener, request: Request, *, label: str = CLUSTER) -> Attempt:
         self._claim(address, label=label)
@@ -436,7 +432,9 @@ class Observer:
                 break
             with self._slot(listener) as there:
                 self._claim(listener)
-                exchange = self._record(self._network.hello(there, hello, self.bounds.timeout), listener)
+                send = partial(self._network.hello, there, hello, self.bounds.timeout)
+                exchange = self._forwards.connect(there, self.bounds.timeout, send)
+                exchange = self._record(exchange, listener)
             # Some servers are silent about one offer. Its repetition does not show that the listener is down.
             self._note(listener, exchange, again=number > 0 or hello.once)
             if exchange.answered or hello.once:
@@ -472,7 +470,7 @@ class Observer:
             return False
         with self._slot(listener) as there:
             self._claim(listener)
-            attempt = self._record(self._network.attempt(there, request, self.bounds.timeout), listener)
+            attempt = self._request(listener, there, request)
         self._budget.note(listener, attempt)
         return attempt.ending is not Ending.UNCLEAR
 

@@ -65,7 +65,6 @@ class Recorder(Network):
     """
 
     def __init__(self, names: Mapping[bytes, str]) -> None:
-        super().__init__(lost=lambda _: None)
         self.answers: Answers = {}
         self._names = names
         self._silent: dict[str, dict[str, HelloExchange]] = {}

@@ -85,11 +85,21 @@ def test_other_ports_of_a_forward_that_ended_are_waited_for(made: Made) -> None:
     assert made.connect(METRICS, REFUSED, SERVED) is SERVED
 
 
-def test_one_that_does_not_return_is_waited_for_once(made: Made) -> None:
+def test_after_one_that_answered_does_not_return_nothing_is_waited_for(made: Made) -> None:
     made.connect(CLIENT, SERVED)
     assert made.connect(CLIENT, REFUSED, timeout=IN_VAIN) is REFUSED
-    assert made.connect(CLIENT, REFUSED) is REFUSED
+    for listener in (CLIENT, METRICS):
+        assert made.connect(listener, REFUSED) is REFUSED
+        assert made.number == 1
+
+
+def test_one_that_never_answered_is_waited_for_once(made: Made) -> None:
+    made.connect(CLIENT, SERVED)
+    made.connect(CLIENT, REFUSED, SERVED)
+    assert made.connect(METRICS, REFUSED, timeout=IN_VAIN) is REFUSED
+    assert made.connect(METRICS, REFUSED) is REFUSED
     assert made.number == 1
+    assert made.connect(CLIENT, REFUSED, SERVED) is SERVED
 
 
 def test_a_cut_connection_is_made_again_after_a_forward_ended(made: Made) -> None:
