@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Statement,
     )
     from pytest_etcdtls.role import Role
+    from pytest_etcdtls.settings.cluster_list import live_target, live_targets
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
@@ -76,6 +77,7 @@ _MODULES = {
         "UnobservedError",
         "UsageError",
     ),
+    "settings.cluster_list": ("live_target", "live_targets"),
     "conforming": ("prove_check",),
     "credentials": ("Credential", "Credentials", "WriteRefusedError"),
 }
@@ -114,6 +116,8 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "SigningKey",
     "Target",
     "TrustBundle",
+    "live_target",
+    "live_targets",
     # observing and judging
     "EVERY_LISTENER",
     "BoundCheck",

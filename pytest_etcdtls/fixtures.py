@@ -34,6 +34,7 @@ _OURS = frozenset({"_etcd_label", "etcd_cluster", "etcd_target"})
 """Each test that uses one of the fixtures uses one of these, also if one is overridden."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize tests that use a listener or a check, and with several targets all that use a fixture."""
     if not _OURS.isdisjoint(metafunc.fixturenames):

@@ -167,9 +167,18 @@ def test_pages_without_tests_here_have_them_elsewhere() -> None:
 
 @pytest.mark.parametrize("page", ["docs/fixtures.md", "docs/presets.md"])
 def test_examples_in_python_pass(page: str, pytester: pytest.Pytester, newest_etcd: Path) -> None:
-    for number, code in enumerate(fenced(page, "python")):
-        pytester.makepyfile(**{f"test_{number}": code})
-    result = pytester.runpytest_subprocess(f"--etcd-binary={newest_etcd}", "-p", "no:randomly")
+    with start_process(ClusterConfig(), newest_etcd) as live:
+        for name, file in (
+            ("ca.crt", "server-ca.crt"),
+            ("client.crt", "client.crt"),
+            ("client.key", "client.key"),
+        ):
+            shutil.copy(live.members[0].file(file), pytester.path / name)
+        for number, code in enumerate(fenced(page, "python")):
+            for address in ("10.0.0.11:2379", "10.0.0.12:2379"):
+                code = code.replace(f"https://{address}", live.endpoints[0])
+            pytester.makepyfile(**{f"test_{number}": code})
+        result = pytester.runpytest_subprocess(f"--etcd-binary={newest_etcd}", "-p", "no:randomly")
     assert not {"failed", "errors"} & set(result.parseoutcomes())
     assert result.ret == 0
 

@@ -27,8 +27,8 @@ from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, i
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
-from pytest_etcdtls.settings.read import Settings, read_settings
-from pytest_etcdtls.target import LABEL, is_label
+from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
+from pytest_etcdtls.target import LABEL, Target, is_label
 from pytest_etcdtls.toml_files import parse_toml
 from pytest_etcdtls.untrusted import printable, read_regular
 
@@ -237,6 +237,84 @@ class ClusterList:
                 f"password-file {file} is {where}, and its first line is sent to the cluster: {do}, or pass "
                 "--etcd-clusters-trusted if you trust the list"
             )
+
+
+class _Nothing:
+    """The settings of no run: nothing is given but what an entry says."""
+
+    def text(self, name: str) -> str | None:
+        return None
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        return ()
+
+    def flag(self, name: str) -> bool:
+        return False
+
+    def path(self, name: str) -> Path | None:
+        return None
+
+    def resolve(self, name: str, value: str) -> Path:
+        return Path(value).expanduser().absolute()
+
+    def origin(self, name: str) -> str:
+        return ""
+
+
+def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str | Path]) -> Target:
+    """Return a live cluster as a target: nothing connects before it is observed.
+
+    .. code-block:: python
+
+        live_target(
+            endpoints=["https://10.0.0.11:2379"],
+            peer_endpoints=["https://10.0.0.11:2380"],
+            cacert="ca.crt", cert="client.crt", key="client.key",
+        )
+
+    Args:
+        label: label of the target.
+        entry: what an entry of a list of ``--etcd-clusters`` may say, with ``_`` for ``-``: ``endpoints``,
+            ``peer_endpoints``, ``cacert``, ``cert``, ``key``, ``peer_cert``, ``config``, ``pki_dir`` ...
+            Paths are relative to the working directory.
+
+    Raises:
+        UsageError: for an unknown key, or an endpoint or a file that cannot be used.
+    """
+    where = f"live_target({label!r})"
+    if not is_label(label):
+        raise UsageError(f"{where}: it needs a label of {LABEL}")
+    table = {key.replace("_", "-"): _written(value) for key, value in entry.items()}
+    cluster = ListedCluster(label, dict(_values(where, table)))
+    source = ClusterSource(cluster, where, Path.cwd(), _Nothing())
+    try:
+        target = read_live_target(source, {})
+        if not target.listeners:
+            raise UsageError("it names no listener: give it endpoints, or config with a declaration")
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return dataclasses.replace(target, label=label)
+
+
+def _written(value: str | Path | bool | Sequence[str | Path]) -> object:
+    return (
+        value
+        if isinstance(value, str | bool)
+        else str(value)
+        if isinstance(value, Path)
+        else [*map(str, value)]
+    )
+
+
+def live_targets(path: str | Path) -> list[Target]:
+    """Return every cluster of a list of ``--etcd-clusters`` as a target. Nothing connects yet.
+
+    Raises:
+        UsageError: if it is no such list, or a value in it cannot be used.
+    """
+    name, source = str(Path(path).absolute()), _Nothing()
+    clusters = ClusterList(name, read_list(source, name, bytes), source, {}, Shard())
+    return [target for one in clusters.clusters if (target := clusters.settings(one).live) is not None]
 
 
 def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:

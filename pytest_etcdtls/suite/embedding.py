@@ -30,7 +30,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.suite.following import CLUSTER, TARGET, overridden, parameters
+from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
 from pytest_etcdtls.suite.state import cluster_failure, default_source, of_label, run_of
 from pytest_etcdtls.target import Listener, Target
 
@@ -282,6 +282,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     try:
         run = run_of(metafunc.config)
         checks = _checks(metafunc.definition, run) if _CHECK in names else None
+        if names and (given := _given_targets(metafunc)):
+            _parametrize_given(metafunc, run, given, names, checks)
+            return
         run.discover()
         subjects = _Subjects.of(metafunc, run)
     except (EtcdTLSError, pytest.UsageError) as error:
@@ -374,6 +377,37 @@ class _Subjects(Struct, frozen=True):
                 continue
             for place, judging in target.subjects(checks):
                 yield from (CheckSubject(label, place, check, foreseen) for check in judging)
+
+
+def _given_targets(metafunc: pytest.Metafunc) -> list[Target]:
+    """Return the targets that are the parameters of an override of ``etcd_target``."""
+    if TARGET not in metafunc.fixturenames or not overridden(metafunc.definition, TARGET):
+        return []
+    parameters_of = definitions(metafunc.definition, TARGET)[-1].params or ()
+    values = [value for each in parameters_of for value in getattr(each, "values", (each,))]
+    targets = [value for value in values if isinstance(value, Target)]
+    return targets if len(targets) == len(values) else []
+
+
+def _parametrize_given(
+    metafunc: pytest.Metafunc,
+    run: Run,
+    given: Sequence[Target],
+    names: Sequence[str],
+    checks: Sequence[Check] | None,
+) -> None:
+    """Parametrize a test by the listeners of each target that its override of ``etcd_target`` gives.
+
+    A marker has precedence over the parameters of a fixture, so each listener is combined with its target.
+    """
+    values, ids = [], []
+    for target in given:
+        known = TargetRun(target, run.settings, run.start)
+        for place in _Subjects({target.label: known}, guessed=False).places(checks, labelled=True):
+            values.append((target, *(place for _ in names)))
+            ids.append(place.id)
+    marker = pytest.mark.parametrize((TARGET, *names), values, indirect=True, ids=ids, scope="session")
+    metafunc.definition.add_marker(marker)
 
 
 def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:

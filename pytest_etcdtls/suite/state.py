@@ -278,6 +278,8 @@ class Sharing(Struct):
         named: the clusters that tests name as a parameter, by source and configuration.
         set_up: the definitions of ``etcd_cluster`` whose value pytest holds, with that value and its request.
         adopted: the targets of the clusters that the user's fixtures started and still hold.
+        live: the live targets that the user's fixtures have given. They start nothing, and pytest may tear
+            down such a fixture and set it up again for the same target.
         replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
         missing: why there is no etcd to start, empty if there is one.
         first_failure: the first failure without an etcd, until the next test.
@@ -286,6 +288,7 @@ class Sharing(Struct):
     named: dict[str, TargetRun] = {}
     set_up: dict[Definition, tuple[object, pytest.FixtureRequest]] = {}
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
+    live: list[TargetRun] = []
     replaced: list[str] = []
     missing: str = ""
     first_failure: Any = None
@@ -369,7 +372,12 @@ def _is_cluster(value: object) -> TypeGuard[Cluster]:
 def _known(config: pytest.Config) -> list[TargetRun]:
     """Return the targets that fixtures may have given to tests."""
     run, sharing = known_run(config), sharing_of(config)
-    return [*(run.known_targets if run is not None else ()), *sharing.named.values(), *sharing.adopted]
+    return [
+        *(run.known_targets if run is not None else ()),
+        *sharing.named.values(),
+        *sharing.adopted,
+        *sharing.live,
+    ]
 
 
 def _target_of(config: pytest.Config, cluster: Cluster) -> TargetRun | None:
@@ -481,7 +489,10 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
     known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
     if (run := next(known, None)) is not None:
         return run
-    return _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
+    adopted = _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
+    if adopted.live:
+        sharing_of(config).live.append(adopted)
+    return adopted
 
 
 def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:

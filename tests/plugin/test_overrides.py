@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
+
+from pytest_etcdtls import ClusterConfig, start_cluster
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -465,3 +468,61 @@ def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
     assert ran.exit_code in {2, 4}
     assert "etcd_cluster_scope: 'modul' is no scope" in ran.out + ran.err
     assert "Traceback" not in ran.out
+
+
+def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
+    """Each listener is combined with its own target, and each observation is made once."""
+    config = ClusterConfig(size=3, client_cert_auth=False, trusted_ca_file=None)
+    with start_cluster(binary=newest_etcd) as one, start_cluster(config, binary=newest_etcd) as three:
+        entries = []
+        for label, members in (("one", one.members), ("three", three.members)):
+            files = [("cacert", "server-ca.crt"), ("cert", "client.crt"), ("key", "client.key")]
+            files += [("peer-cacert", "peer-ca.crt"), ("peer-cert", "peer-client.crt")]
+            entry: dict[str, object] = {"label": label, "peer-key": str(members[0].file("peer-client.key"))}
+            entry |= {key: str(members[0].file(file)) for key, file in files}
+            entry["endpoints"] = [member.client_url for member in members]
+            entry["peer-endpoints"] = [member.peer_url for member in members]
+            entries.append(entry)
+        (run.directory / "clusters.yaml").write_text(json.dumps(entries))
+        run.write(
+            test_user=r"""
+            import pytest
+            from pytest_etcdtls import UsageError, live_target, live_targets
+
+            TARGETS = live_targets("clusters.yaml")
+            SEEN = {}
+
+            @pytest.fixture(scope="session", params=TARGETS, ids=lambda target: target.label)
+            def etcd_target(request):
+                return request.param
+
+            @pytest.mark.etcd_checks("cert.trusted", "mtls.no-certificate", "cluster.one-cluster")
+            def test_check(etcd_check, etcd_endpoint, etcd_target, etcd_observer, request):
+                assert etcd_endpoint is None or etcd_endpoint in etcd_target.listeners
+                assert request.node.name.startswith(f"test_check[{etcd_target.label}-")
+                assert SEEN.setdefault(etcd_target.label, etcd_observer) is etcd_observer
+                open_ = etcd_target.label == "three" and etcd_endpoint and etcd_endpoint.role == "client"
+                violates = etcd_check.id == "mtls.no-certificate" and open_
+                assert etcd_check.run().outcome == ("violates" if violates else "conforms")
+
+            def test_endpoint(etcd_endpoint, etcd_target, etcd_client):
+                assert etcd_endpoint in etcd_target.listeners
+                assert etcd_client.get("/version").status_code == 200
+
+            def test_target(etcd_target):
+                assert etcd_target in TARGETS
+
+            def test_what_is_wrong():
+                with pytest.raises(UsageError, match=r"live_target\('x'\): unknown key 'endpoint-s'"):
+                    live_target("x", endpoint_s="https://10.0.0.1:2379")
+                with pytest.raises(UsageError, match=r"live_target\('x'\): --etcd-cacert.*nowhere"):
+                    live_target("x", endpoints="https://10.0.0.1:2379", cacert="nowhere")
+                with pytest.raises(UsageError, match="names no listener"):
+                    live_target("x")
+                with pytest.raises(UsageError, match="nowhere.toml"):
+                    live_targets("nowhere.toml")
+            """
+        )
+        ran = run("--no-etcd-conformance", report=False)
+    # 2 and 6 listeners with two checks, one check of each whole cluster; endpoints; targets; errors.
+    ran.result.assert_outcomes(passed=2 * 2 + 6 * 2 + 2 + 8 + 2 + 1)
