@@ -174,7 +174,7 @@ class Shell(Struct, frozen=True):
         if name != GOOD_CLIENT:
             return Identity(name=name)
         side = self.target.credentials(Role.PEER if self.role(command) == Role.PEER else Role.CLIENT)
-        return next((one for one in side.identities if one.certificate_file), NO_CERTIFICATE)
+        return next((one for one in side.identities if one.certificate_file or one.recipe), NO_CERTIFICATE)
 
     def role(self, command: Command) -> str:
         """Return the role of the listener that the command contacts."""

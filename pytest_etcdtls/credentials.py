@@ -7,6 +7,7 @@ import re
 import ssl
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import httpx
@@ -188,16 +189,10 @@ class Credential:
         identity = self.identity
         if identity.key is None:
             return context
-        if (identity.certificate_file and identity.key_file) or not hasattr(os, "memfd_create"):
-            certificate, key = self.files()
-            context.load_cert_chain(certificate, key, password=identity.passphrase or b"")  # never asks
-            return context
-        # ssl.SSLContext.load_cert_chain reads files only; this one is in memory until it is closed.
-        descriptor = os.memfd_create("etcdtls")
-        with open(descriptor, "wb") as file:
-            file.write(self.certificate_pem + self.key_pem)
-            file.flush()
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        if not (identity.certificate_file and identity.key_file) and not hasattr(os, "memfd_create"):
+            certificate, key = map(str, self.files())
+            identity = replace(identity, certificate_file=certificate, key_file=key)
+        present(context, identity)
         return context
 
     def client(self) -> httpx.Client:
@@ -242,6 +237,22 @@ def trusting_context(target: Target, listener: Listener) -> ssl.SSLContext:
         pem = b"".join(found.public_bytes(Encoding.PEM) for found in held.server_ca.certificates)
         context.load_verify_locations(cadata=pem.decode("ascii"))
     return context
+
+
+def present(context: ssl.SSLContext, identity: Identity) -> None:
+    """Have a client's context present an identity, whose key is not written to disk for it."""
+    if identity.key is None:
+        return
+    if identity.certificate_file and identity.key_file:
+        # Without a passphrase, OpenSSL would read one from the terminal.
+        context.load_cert_chain(identity.certificate_file, identity.key_file, identity.passphrase or b"")
+        return
+    # ssl.SSLContext.load_cert_chain reads files only; this one is in memory until it is closed.
+    descriptor = os.memfd_create("etcdtls")
+    with open(descriptor, "wb") as file:
+        file.write(encode_certificates(identity.chain) + encode_key(identity.key))
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
 
 
 def client_of(

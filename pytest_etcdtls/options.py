@@ -171,6 +171,15 @@ _LIVE = (
         "CA of the Kubernetes cluster that uses this etcd: etcd should not trust it.",
         "FILE",
     ),
+    Option(
+        "--etcd-secret",
+        "Secret of Kubernetes with a client certificate, its key and the CA, as kubectl get secret NAME -o "
+        "yaml writes it (- for standard input): of the type kubernetes.io/tls, or with the file names of "
+        "kubeadm, Calico, Cilium or Bitnami. It stands for --etcd-cacert, --etcd-cert and --etcd-key. With "
+        "the key of a CA, as in the NAME-etcd of Cluster API, the run issues its clients itself, as with "
+        "--etcd-ca-key. Values are in memory only.",
+        "FILE",
+    ),
     Option("--etcd-user", "user of a cluster with authentication; else ETCDCTL_USER.", "NAME"),
     Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),
     Option(
@@ -451,7 +460,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys(("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key"), _FILES),
     **dict.fromkeys(("--etcd-trusted-ca", "--etcd-peer-trusted-ca"), _FILES),
     **dict.fromkeys(("--etcd-ca-key", "--etcd-peer-ca-key"), _FILES),
-    **dict.fromkeys(("--etcd-kubernetes-ca", "--etcd-pki-dir"), _FILES),
+    **dict.fromkeys(("--etcd-kubernetes-ca", "--etcd-pki-dir", "--etcd-secret"), _FILES),
     **dict.fromkeys(
         ("--etcd-clusters", "--etcd-clusters-trusted", "--etcd-shard"), frozenset({Part.CLUSTERS})
     ),

@@ -537,9 +537,9 @@ def _clients(
     # The user's client is tried on peer ports, too. That they refuse it is right.
     seen = {one.chain[0] for one in target.client.identities if side == "peer" and one.chain}
     for identity in credentials.identities:
-        if identity.chain and identity.certificate_file and identity.chain[0] not in seen:
+        if identity.chain and identity.chain[0] not in seen:
             seen.add(identity.chain[0])
-            yield f"{identity.name} ({escaped(identity.certificate_file)})", identity.chain
+            yield f"{identity.name} ({escaped(identity.origin)})", identity.chain
     for files in client_files(member) if side == "client" else ():
         try:
             chain = load_certificates(files.certificate)

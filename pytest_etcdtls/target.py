@@ -182,12 +182,14 @@ class SigningKey:
         certificate: the CA certificate.
         key: the private key; never shown, never written.
         key_file: its path, for commands to paste; ``None`` if it is only in memory.
+        origin: where the key is from, for reports, if it is in no file.
     """
 
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False)
     certificate_file: str | None = None
     key_file: str | None = None
+    origin: str = "in memory"
 
     @property
     def files(self) -> tuple[str, str]:

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         Resumption,
         SessionTickets,
     )
+    from pytest_etcdtls.facts.stopping import MemberChange
     from pytest_etcdtls.tls.attempt import (
         Attempt,
         Ending,
@@ -119,6 +120,7 @@ _MODULES = (
     "facts.refusal_grounds",
     "facts.release",
     "facts.sessions",
+    "facts.stopping",
     "tls.attempt",
 )
 
@@ -166,6 +168,7 @@ __all__ = [
     "ListenerDeclaration",
     "LogComparison",
     "LoopbackElsewhere",
+    "MemberChange",
     "MemberClock",
     "MemberListing",
     "MemberListings",

@@ -21,6 +21,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -466,12 +467,38 @@ def pem_blocks(text: bytes) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def credential_error(option: str, path: Path, happened: str, advice: str) -> UsageError:
+@dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A file that is in memory alone, such as a value of a Secret.
+
+    Attributes:
+        name: its name.
+        holder: what it is a part of.
+        data: its content, which may be a key.
+    """
+
+    name: str
+    holder: str
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def origin(self) -> str:
+        """Where it is from, for reports."""
+        return f"{self.holder} {self.name}"
+
+
+AnyFile: TypeAlias = Path | HeldFile
+
+
+def credential_error(option: str, path: AnyFile, happened: str, advice: str) -> UsageError:
     """Return an error with the option, the file, the problem and the remedy."""
     return UsageError(f"{option} {path}: {happened}; {advice}")
 
 
-def read_file(path: Path, option: str) -> bytes:
+def read_file(path: AnyFile, option: str) -> bytes:
     """Return the contents of the file.
 
     Raises:
@@ -479,7 +506,7 @@ def read_file(path: Path, option: str) -> bytes:
             :data:`MAXIMUM_SIZE`.
     """
     try:
-        data = read_regular(path, MAXIMUM_SIZE)
+        data = path.data if isinstance(path, HeldFile) else read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
         raise credential_error(option, path, error.happened, error.advice) from error
     if not data.strip():
@@ -487,7 +514,7 @@ def read_file(path: Path, option: str) -> bytes:
     return data
 
 
-def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
+def load_certificates(path: AnyFile, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
     """Return the certificates of a PEM file in order, or the certificate of a DER file.
 
     Args:
@@ -500,7 +527,7 @@ def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[
     return _certificates_in(read_file(path, option), path, option)
 
 
-def _certificates_in(data: bytes, path: Path, option: str) -> tuple[x509.Certificate, ...]:
+def _certificates_in(data: bytes, path: AnyFile, option: str) -> tuple[x509.Certificate, ...]:
     blocks = pem_blocks(data)
     if not blocks:
         try:
@@ -519,7 +546,7 @@ def _certificates_in(data: bytes, path: Path, option: str) -> tuple[x509.Certifi
     )
 
 
-def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate, ...]:
+def load_trust(path: AnyFile, *, option: str = "CA file") -> tuple[x509.Certificate, ...]:
     """Return the certificates of a CA bundle without duplicates, as :func:`load_certificates` does.
 
     Raises:
@@ -646,7 +673,7 @@ def _why_nothing(data: bytes) -> str:
     return "is DER, and etcd reads PEM alone"
 
 
-Passphrases: TypeAlias = Callable[[Path, str], Sequence[bytes]]
+Passphrases: TypeAlias = Callable[[AnyFile, str], Sequence[bytes]]
 """Returns the passphrases that may be those of an encrypted key file, which an option names."""
 
 
@@ -673,7 +700,7 @@ def load_key(
 
 
 def _load_key(
-    path: Path, option: str, *, consistent: bool = True, passphrases: Passphrases | None = None
+    path: AnyFile, option: str, *, consistent: bool = True, passphrases: Passphrases | None = None
 ) -> tuple[PrivateKey, bytes | None]:
     """Return the private key of a file and the passphrase that it is encrypted with."""
     blocks = pem_blocks(read_file(path, option))
@@ -711,7 +738,7 @@ def _load_key(
     )
 
 
-def _check_cost(path: Path, option: str, block: Block) -> None:
+def _check_cost(path: AnyFile, option: str, block: Block) -> None:
     """Check that deriving the key from a passphrase takes bounded time and memory.
 
     The file says how much it takes, and cryptography bounds neither: 2^31 iterations with SHA-1 are half an
@@ -792,8 +819,8 @@ def _decrypts(block: Block, passphrase: bytes) -> bool:
 
 
 def load_identity(
-    certificate_path: Path,
-    key_path: Path,
+    certificate_path: AnyFile,
+    key_path: AnyFile,
     name: str,
     *,
     options: tuple[str, str] = ("certificate file", "key file"),
@@ -826,14 +853,18 @@ def load_identity(
         name=name,
         chain=chain,
         key=key,
-        origin=str(certificate_path),
-        certificate_file=str(certificate_path),
-        key_file=str(key_path),
+        origin=certificate_path.origin if isinstance(certificate_path, HeldFile) else str(certificate_path),
+        certificate_file=_path(certificate_path),
+        key_file=_path(key_path),
         passphrase=passphrase,
     )
 
 
-def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Certificate:
+def _path(file: AnyFile) -> str | None:
+    return None if isinstance(file, HeldFile) else str(file)
+
+
+def _certificate(path: AnyFile, option: str, block: Block, which: str) -> x509.Certificate:
     if block.data is None:
         raise credential_error(
             option, path, f"{which} is cut off: it has no END line", "copy the file again, whole"
@@ -857,7 +888,7 @@ def _octets_of(block: bytes) -> bytes:
 
 
 def _private_key(
-    path: Path, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
+    path: AnyFile, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
 ) -> PrivateKey:
     advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
     try:

@@ -27,8 +27,9 @@ class Identity:
         certificate_file: path of the certificate, for commands to paste; ``None`` if it is only in memory.
         key_file: path of the key; ``None`` if it is only in memory.
         passphrase: what the key file is encrypted with; ``None`` if it is not. It is never printed.
-        recipe: ``openssl`` lines that make an equivalent identity, for an issued one. They write
-            ``NAME.crt`` and ``NAME.key``, where NAME is the identity's name.
+        recipe: ``openssl`` lines that make an equivalent identity, for an issued one, or ``kubectl`` lines
+            that get it, for one of a Secret. They write ``NAME.crt`` and ``NAME.key``, where NAME is the
+            identity's name.
     """
 
     name: str

@@ -16,6 +16,7 @@ from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
 from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
@@ -316,7 +317,7 @@ def _mark(ending: Ending, outcome: Outcome | None) -> Mark:
 
 _IN_ORDER = (*NOT_ISSUED, *ISSUED_NAMES)
 """The bad identities in the order in which they are named."""
-_CALLED = {"none": "clients without a certificate"}
+_CALLED = {"none": "clients without a certificate", ISSUED: "a client that the run issued with the CA key"}
 """Identities whose name would read as something else after "accepts"."""
 _OF_OTHER_ROLES = {
     "client-certificate": "the client certificate",
@@ -357,7 +358,8 @@ def _is_tried(matrix: AccessMatrix) -> bool:
 
 def _good_in_words(accepted: AcceptedClient) -> str:
     if accepted.accepted is not None:
-        return f"accepts {accepted.accepted.identity}"
+        name = accepted.accepted.identity
+        return f"accepts {_CALLED.get(name, name)}"
     if not accepted.candidates:
         return "no client certificate was given"
     return f"refuses the given {some([one.identity for one in accepted.candidates], _NAMED)}"

@@ -28,6 +28,7 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
+from pytest_etcdtls.settings.secrets import ReadInput
 from pytest_etcdtls.target import LABEL, Target, is_label
 from pytest_etcdtls.toml_files import parse_toml
 from pytest_etcdtls.untrusted import printable, read_regular
@@ -45,7 +46,16 @@ _LISTS: Final = (
 )
 _TEXTS: Final = (
     *("cacert", "cert", "key", "key-password-file", "peer-cacert", "peer-cert", "peer-key", "trusted-ca"),
-    *("peer-trusted-ca", "ca-key", "peer-ca-key", "kubernetes-ca", "user", "password-file", "pki-dir"),
+    *(
+        "peer-trusted-ca",
+        "ca-key",
+        "peer-ca-key",
+        "kubernetes-ca",
+        "user",
+        "password-file",
+        "pki-dir",
+        "secret",
+    ),
     *("expiry-days", "waivers", "timeout", "concurrency", "max-connections"),
 )
 _FLAGS: Final = ("discover", "strict", "allow-unverified", "gentle")
@@ -59,7 +69,7 @@ KEYS: Final = (
 _ITS_OWN: Final = frozenset({*(f"etcd_{name.replace('-', '_')}" for name in _LISTS[:4]), "etcd_config"})
 """Options that name a cluster. They are no default for the clusters of a list."""
 _TOGETHER: Final = (
-    frozenset({"etcd_cert", "etcd_key"}),
+    frozenset({"etcd_cert", "etcd_key", "etcd_secret"}),
     frozenset({"etcd_peer_cert", "etcd_peer_key"}),
     frozenset({"etcd_user", "etcd_password_file"}),
 )
@@ -130,7 +140,8 @@ class ClusterSource:
         self._directory = directory
         self._base = base
         groups = [group for group in _TOGETHER if group & self._own.keys()]
-        self._closed = _ITS_OWN.union(self._own, *groups)
+        ca = {"etcd_cacert"} if "etcd_secret" in self._own else ()  # which the Secret has
+        self._closed = _ITS_OWN.union(self._own, ca, *groups)
 
     def text(self, name: str) -> str | None:
         """Return the value; ``None`` if it is not given."""
@@ -179,6 +190,7 @@ class ClusterList:
         environment: with the passphrase of private keys. etcdctl's variables name one cluster: not used.
         shard: the part of the list that is judged.
         waive: whether waivers are in force.
+        read_input: returns standard input, for a Secret of the run.
 
     Raises:
         UsageError: if it is no list of clusters, or a cluster has a key that is none.
@@ -193,8 +205,10 @@ class ClusterList:
         shard: Shard,
         *,
         waive: bool = True,
+        read_input: ReadInput | None = None,
     ) -> None:
         self._waive = waive
+        self._read_input = read_input
         self.where = f"{option('etcd_clusters')} {name}"
         path = None if name == STDIN else source.resolve("etcd_clusters", name)
         self._directory = path.parent if path else source.resolve("etcd_clusters", ".")
@@ -215,7 +229,14 @@ class ClusterList:
         source = ClusterSource(cluster, self.where, self._directory, self._source)
         try:
             self._refuse_other_files(source)
-            settings = read_settings(source, self._environment, live=True, fleet=True, waive=self._waive)
+            settings = read_settings(
+                source,
+                self._environment,
+                live=True,
+                fleet=True,
+                waive=self._waive,
+                read_input=self._read_input,
+            )
             if settings.live is None or not settings.live.listeners:
                 raise UsageError("it names no listener: give it endpoints, or config with a declaration")
         except UsageError as error:

@@ -39,6 +39,7 @@ from pytest_etcdtls.declared.files import (
 )
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import (
+    Passphrases,
     extension,
     is_for,
     load_certificates,
@@ -58,13 +59,14 @@ from pytest_etcdtls.settings.endpoints import (
     runs_here,
 )
 from pytest_etcdtls.settings.port_credentials import (
-    Ask,
+    KeyPassphrases,
     KubeadmDirectory,
     PortDefaults,
     chains_to,
     read_bundle,
     read_credentials,
 )
+from pytest_etcdtls.settings.secrets import ReadInput, read_secret_credentials
 from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
 from pytest_etcdtls.untrusted import is_host, printable
 
@@ -630,7 +632,11 @@ def read_known(source: Source, environment: Mapping[str, str]) -> KnownTarget:
 
 
 def read_replay(
-    source: Source, environment: Mapping[str, str], ask: Ask | None = None, key_type: KeyType | None = None
+    source: Source,
+    environment: Mapping[str, str],
+    passphrases: Passphrases | None = None,
+    read_input: ReadInput | None = None,
+    key_type: KeyType | None = None,
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
 
@@ -646,14 +652,19 @@ def read_replay(
             "declaration of one: pass one of them, and run once for each"
         )
     files = FoundFiles()
-    client, peer = read_credentials(source, environment, declared_defaults(members, files), ask)
+    passphrases = passphrases or KeyPassphrases(source, environment)
+    secret = read_secret_credentials(source, read_input, passphrases)
+    defaults = declared_defaults(members, files)
+    client, peer = read_credentials(source, environment, defaults, passphrases, secret)
     return ReplayPlan(
         label=members[0].label,
         declared=members[0].declared,
         client=client,
         peer=peer,
         dials_with_another=roles_that_dial_with_another(members),
-        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca") or kubernetes_ca(members, files),
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
+        or secret.kubernetes_ca
+        or kubernetes_ca(members, files),
         key_type=key_type,
         remarks=files.problems,
     )

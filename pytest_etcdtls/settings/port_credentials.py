@@ -16,12 +16,13 @@ from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
+    AnyFile,
     Passphrases,
     is_for,
     load_certificates,
@@ -35,6 +36,8 @@ from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
+from pytest_etcdtls.settings.secrets import NAME as SECRET
+from pytest_etcdtls.settings.secrets import SecretCredentials
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import is_there, read_regular
 
@@ -72,19 +75,25 @@ def read_credentials(
     source: Source,
     environment: Mapping[str, str],
     defaults: tuple[PortDefaults, PortDefaults] | None = None,
-    ask: Ask | None = None,
+    passphrases: Passphrases | None = None,
+    secret: SecretCredentials | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
-    """Return the credentials for client ports and for peer ports; those that options name come first.
+    """Return the credentials for client ports and for peer ports.
+
+    Those that options name come first, then those of a Secret.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
             other.
     """
-    passphrases = KeyPassphrases(source, environment, ask)
-    client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment, passphrases)
-    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
-    cacert = read_bundle(source, "etcd_cacert", environment)
-    peer_cacert = read_bundle(source, "etcd_peer_cacert")
+    passphrases = passphrases or KeyPassphrases(source, environment)
+    secret = secret or SecretCredentials()
+    of_etcdctl = {} if secret.client else environment
+    client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases) or secret.client
+    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases) or secret.peer
+    of_etcdctl = {} if secret.cacert else environment
+    cacert = read_bundle(source, "etcd_cacert", of_etcdctl) or secret.cacert
+    peer_cacert = read_bundle(source, "etcd_peer_cacert") or secret.peer_cacert
     of_client, of_peer = defaults or (PortDefaults(), PortDefaults())
     client_good = _good(client, of_client.identities)
     peer_good = _good(peer, of_peer.identities, client)
@@ -97,13 +106,15 @@ def read_credentials(
         ("etcd_trusted_ca", "etcd_ca_key"),
         ("etcd_peer_trusted_ca", "etcd_peer_ca_key"),
     )
+    of_client = structs.replace(of_client, served=(*of_client.served, *secret.served))
+    signing, of_peers_signing = secret.signing_key, secret.signing_key if secret.signs_peers else None
     return (
         replace(
-            _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases),
+            _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases, signing),
             named=client,
         ),
         replace(
-            _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases),
+            _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases, of_peers_signing),
             named=peer,
         ),
     )
@@ -216,7 +227,7 @@ class KeyPassphrases:
         self._environment = environment
         self._ask = ask
 
-    def __call__(self, path: Path, named_by: str) -> Sequence[bytes]:
+    def __call__(self, path: AnyFile, named_by: str) -> Sequence[bytes]:
         """Return the passphrases that may be those of a key file; empty if there are none.
 
         Raises:
@@ -285,16 +296,20 @@ def _port(
     good: tuple[Identity, ...],
     defaults: PortDefaults,
     passphrases: Passphrases,
+    signing: SigningKey | None,
 ) -> PortCredentials:
     trusted_name, key_name = names
     trusted = _read_trusted(source, trusted_name) or defaults.client_trust
+    if trusted is None and signing is not None:
+        trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
     if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
         trusted = replace(candidate, inferred=True)
     return PortCredentials(
         server_ca=server_ca,
         identities=good,
         client_trust=trusted,
-        signing_key=_signing_key(source, key_name, trusted_name, trusted, passphrases),
+        signing_key=_signing_key(source, key_name, trusted_name, trusted, passphrases)
+        or _checked(signing, trusted),
         served=defaults.served,
         allowed_cn=defaults.allowed_cn,
         allowed_hostname=defaults.allowed_hostname,
@@ -324,6 +339,22 @@ def _signing_key(
         f"{option(key_name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "
         f"{trusted.source}"
     )
+
+
+def _checked(signing: SigningKey | None, trusted: TrustBundle | None) -> SigningKey | None:
+    """Return the key of a CA in a Secret, if it is in the bundle that etcd trusts.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    if signing is None or trusted is None:
+        return None
+    if public_key(signing.certificate) not in map(public_key, trusted.certificates):
+        raise UsageError(
+            f"{option(SECRET)}: {signing.origin} is the key of none of the {len(trusted.certificates)} "
+            f"certificates in {trusted.source}"
+        )
+    return signing
 
 
 def chains_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:

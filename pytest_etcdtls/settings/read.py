@@ -22,6 +22,7 @@ from pytest_etcdtls.cluster.config import START_SECONDS, ClusterConfig
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form, exists
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
+from pytest_etcdtls.pki.certificate import Passphrases
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.remedies import FIX_BEGINS
@@ -31,12 +32,15 @@ from pytest_etcdtls.settings.endpoints import read_connect_to, read_via
 from pytest_etcdtls.settings.port_credentials import (
     ENVIRONMENT,
     Ask,
+    KeyPassphrases,
     read_bundle,
     read_credentials,
     read_expected,
     read_user,
     split_host,
 )
+from pytest_etcdtls.settings.secrets import NAME as SECRET
+from pytest_etcdtls.settings.secrets import ReadInput, SecretCredentials, read_secret_credentials
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
 from pytest_etcdtls.untrusted import is_there, printable, read_regular
 from pytest_etcdtls.waivers import Waiver, read_waivers
@@ -167,6 +171,7 @@ def read_settings(
     fleet: bool = False,
     waive: bool = True,
     ask: Ask | None = None,
+    read_input: ReadInput | None = None,
 ) -> Settings:
     """Return the settings.
 
@@ -178,14 +183,20 @@ def read_settings(
         fleet: whether the clusters of a list are judged.
         waive: whether waivers are in force.
         ask: asks for the passphrase of an encrypted key.
+        read_input: returns standard input.
 
     Raises:
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    known = read_live_target(source, environment, ask) if live else None
+    passphrases = KeyPassphrases(source, environment, ask)
+    known = read_live_target(source, environment, passphrases, read_input) if live else None
     owned = _owned(source)
-    replay = read_replay(source, environment, ask, owned.config.pki.key_type) if replays else None
+    replay = (
+        read_replay(source, environment, passphrases, read_input, owned.config.pki.key_type)
+        if replays
+        else None
+    )
     profiles = _profiles(
         source, (*known.declared.values(),) if known else (replay.declared,) if replay else ()
     )
@@ -233,14 +244,21 @@ def read_settings(
     )
 
 
-def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> Target:
+def read_live_target(
+    source: Source,
+    environment: Mapping[str, str],
+    passphrases: Passphrases | None = None,
+    read_input: ReadInput | None = None,
+) -> Target:
     """Return the live cluster that the settings name.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
     known = read_known(source, environment)
-    client, peer = read_credentials(source, environment, known.defaults, ask)
+    passphrases = passphrases or KeyPassphrases(source, environment)
+    secret = read_secret_credentials(source, read_input, passphrases)
+    client, peer = read_credentials(source, environment, known.defaults, passphrases, secret)
     listeners = known.listeners
     return Target(
         label=_label(source),
@@ -251,9 +269,11 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         expected=(*read_expected(source, listeners), *known.expected),
         logs=read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
         user=read_user(source, environment),
-        password_withheld=_why_withheld(source, environment, known),
+        password_withheld=_why_withheld(source, environment, known, secret),
         expiry_days=_expiry_days(source),
-        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca") or known.kubernetes_ca,
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
+        or secret.kubernetes_ca
+        or known.kubernetes_ca,
         dials_with_another=known.dials_with_another,
         declared=known.declared,
         unreached=known.unreached,
@@ -278,14 +298,20 @@ def _label(source: Source) -> str:
     return label
 
 
-def _why_withheld(source: Source, environment: Mapping[str, str], known: KnownTarget) -> str:
+def _why_withheld(
+    source: Source, environment: Mapping[str, str], known: KnownTarget, secret: SecretCredentials
+) -> str:
     """Return why the password is sent to no server; empty if it may be.
 
     A file that names a server and its CA must not get a password that it does not name itself: it may be from
     somebody else. Command line, ini file and environment are one source, each file is one.
     """
     password = source.origin("etcd_password_file")
-    if source.text("etcd_cacert") or environment.get(ENVIRONMENT["etcd_cacert"]):
+    if source.text("etcd_cacert"):
+        ca = source.origin("etcd_cacert")
+    elif secret.cacert is not None:
+        ca = source.origin(SECRET)
+    elif environment.get(ENVIRONMENT["etcd_cacert"]):
         ca = source.origin("etcd_cacert")
     elif known.declared:
         ca = ", ".join(member.declaration.source for member in known.declared.values())

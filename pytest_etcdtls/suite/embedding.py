@@ -20,7 +20,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import outline_listeners
 from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.cluster.sources import named_binary
-from pytest_etcdtls.credentials import client_of, trusting_context
+from pytest_etcdtls.credentials import client_of, present, trusting_context
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener
 from pytest_etcdtls.pki.profile import Identity
@@ -96,19 +96,19 @@ def _listener(target: Target) -> Listener:
 def _context(target: TargetRun, actual: Target, listener: Listener) -> ssl.SSLContext:
     context = trusting_context(actual, listener)
     if listener.scheme == "https":
-        certificate, key, passphrase = _files(target, actual.credentials(listener.role).identities)
-        # Without a passphrase, OpenSSL would read one from the terminal.
-        context.load_cert_chain(certificate, key, password=passphrase or b"")
+        _present(context, target, actual.credentials(listener.role).identities)
     return context
 
 
-def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, str, bytes | None]:
+def _present(context: ssl.SSLContext, target: TargetRun, identities: tuple[Identity, ...]) -> None:
     for identity in identities:
-        if identity.certificate_file and identity.key_file:
-            return identity.certificate_file, identity.key_file, identity.passphrase
+        if identity.chain and (identity.key_file or target.live):
+            present(context, identity)
+            return
     if not target.live and target.is_ours and target.outline.replay is None:
         directory = target.cluster.pki_directory
-        return str(directory / "client.crt"), str(directory / "client.key"), None
+        context.load_cert_chain(directory / "client.crt", directory / "client.key")
+        return
     pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
 
 

@@ -51,7 +51,14 @@ from pytest_etcdtls.suite.items import (
 )
 from pytest_etcdtls.suite.junit import skip_consequences
 from pytest_etcdtls.suite.ledger import Ledger
-from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, keep_in_one_process, run_of
+from pytest_etcdtls.suite.state import (
+    clusters_of,
+    is_distributed,
+    is_worker,
+    keep_in_one_process,
+    run_of,
+    send_standard_input,
+)
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import error_text
@@ -129,14 +136,16 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
 
 
 def _credentials(side: str, held: PortCredentials) -> Iterator[str]:
-    parts = [f"{identity.name} {identity.certificate_file}" for identity in held.identities]
+    parts = [
+        f"{identity.name} {identity.certificate_file or identity.origin}" for identity in held.identities
+    ]
     if held.server_ca:
         parts.append(f"trust {held.server_ca.source}")
     if held.client_trust:
         trusts = "etcd's trusted CAs are looked for in" if held.client_trust.inferred else "etcd trusts"
         parts.append(f"{trusts} {held.client_trust.source}")
     if held.signing_key:
-        parts.append(f"CA key {held.signing_key.key_file}")
+        parts.append(f"CA key {held.signing_key.key_file or held.signing_key.origin}")
     yield f"  {side} credentials: {', '.join(parts) or 'none'}"
 
 
@@ -324,6 +333,7 @@ class SuiteSession:
         """Send the list to a worker: standard input can be read only once."""
         if not isinstance(self.ledger, Ledger):
             node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
+            send_standard_input(node.config, node.workerinput)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""

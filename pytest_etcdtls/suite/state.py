@@ -35,8 +35,11 @@ from pytest_etcdtls.options import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings import option
 from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
 from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.settings.secrets import MAXIMUM_SIZE as SECRET_SIZE
+from pytest_etcdtls.settings.secrets import NAME as SECRET
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable
@@ -92,6 +95,7 @@ def run_of(config: pytest.Config) -> Run:
                 fleet=invocation.fleet is not None,
                 waive=not config.getoption("runxfail", False),
                 ask=_ask,
+                read_input=partial(_standard_input, config),
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
@@ -127,29 +131,72 @@ def clusters_of(
     """
     name, values = invocation.fleet or STDIN, Values(config)
     try:
+        if not is_worker(config):
+            send_standard_input(config, {})  # it is read before anything is judged
         if text is None:
-            text = read_list(values, name, lambda: _standard_input(config))
+            text = read_list(values, name, lambda: _standard_input(config, "--etcd-clusters", MAXIMUM_SIZE))
         shard = read_shard(config.getoption("etcd_shard"), os.environ)
         waive = not config.getoption("runxfail", False)
-        return text, ClusterList(name, text, values, os.environ, shard, waive=waive)
+        read_input = partial(_standard_input, config)
+        return text, ClusterList(name, text, values, os.environ, shard, waive=waive, read_input=read_input)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def _standard_input(config: pytest.Config) -> bytes:
-    """Return the content of standard input, which pytest's capture has replaced."""
+_INPUT = pytest.StashKey[tuple[str, bytes]]()
+_SENT_INPUT = "etcdtls_input"
+
+
+def _standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes:
+    """Return the content of standard input, which pytest's capture has replaced. It is read once.
+
+    Args:
+        config: pytest's configuration.
+        named_by: the option for which it is read.
+        maximum: octets; one more is read.
+
+    Raises:
+        UsageError: if there is nothing to read, or another option has read it.
+    """
+    sent: Mapping[str, bytes] = getattr(config, "workerinput", {}).get(_SENT_INPUT, {})
+    if named_by in sent:
+        return sent[named_by]
+    if _INPUT not in config.stash:
+        config.stash[_INPUT] = named_by, _read_standard_input(config, named_by, maximum)
+    first, data = config.stash[_INPUT]
+    if first != named_by:
+        raise UsageError(f"{first} - and {named_by} - both read standard input: write one of them to a file")
+    return data
+
+
+def _read_standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes:
     capture = config.pluginmanager.get_plugin("capturemanager")
+    # Outside of tests only input is captured, and what is resumed would swallow the header of the run.
+    captures = capture is not None and getattr(capture._global_capturing, "is_started", bool)()
     if capture is not None:
         capture.suspend(in_=True)
     try:
         if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("--etcd-clusters -: standard input is a terminal or closed: pipe a list into it")
-        return sys.stdin.buffer.read(MAXIMUM_SIZE + 1)
+            raise UsageError(
+                f"{named_by} -: standard input is a terminal or closed: pipe its content into it"
+            )
+        return sys.stdin.buffer.read(maximum + 1)
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"--etcd-clusters -: standard input cannot be read ({error})") from error
+        raise UsageError(f"{named_by} -: standard input cannot be read ({error})") from error
     finally:
-        if capture is not None:
+        if capture is not None and captures:
             capture.resume()
+
+
+def send_standard_input(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Send an xdist worker the Secret on standard input, which this process alone can read.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    if Values(config).text(SECRET) == STDIN:
+        name = option(SECRET)
+        workerinput[_SENT_INPUT] = {name: _standard_input(config, name, SECRET_SIZE)}
 
 
 def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
@@ -190,6 +237,7 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
         run = run_of(config)
     except pytest.UsageError:
         return  # the suite reports it, or the tests that need the cluster do
+    send_standard_input(config, workerinput)
     run.discover()
     (target,) = run.targets
     if target.outline.discover:

@@ -23,6 +23,7 @@ from pytest_etcdtls.pki import certificate, go_parser
 from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks, read_pool
 from pytest_etcdtls.profiles import read_profiles
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.settings.secrets import credentials_of, secrets_in
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls import http
 from pytest_etcdtls.tls.attempt import Request
@@ -102,6 +103,10 @@ def _certificate(data: bytes) -> None:
         certificate.key_problem(loaded)
 
 
+def _secret(text: str) -> object:
+    return credentials_of("--etcd-secret -", secrets_in(text, "--etcd-secret -"), lambda _, __: ())
+
+
 def _member(path: Path) -> object:
     return declared_member(read_declaration(path))
 
@@ -153,6 +158,9 @@ _REPORT = (
     b'"etcd_version":null,"listeners":[{"label":"a","role":"client"}],"behaviour":[{"listener":"a","topic":"b",'
     b'"subject":"c","detail":"","value":"d"}]}],"results":[{"check":"a.b","target":"live","listener":"a",'
     b'"outcome":"conforms","cause":null}]}'
+)
+_SECRET = (
+    b"kind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: a}\ndata: {tls.crt: LS0t, tls.key: LS0t}\n"
 )
 _PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 _FLAGS = (
@@ -239,6 +247,7 @@ READERS: Mapping[str, ForeignReader] = {
             _files(SHAPES, "yaml/*"),
             _YAML,
         ),
+        ForeignReader("secret", _text(_secret), (UsageError,), [_SECRET], [*_YAML, b"data", b"LS0t"]),
         ForeignReader(
             "manifest",
             _in_file(_member),

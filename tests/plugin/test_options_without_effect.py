@@ -24,6 +24,7 @@ OF_LIVE_ALONE = {
 }
 OF_FILES = {
     *("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file", "--etcd-pki-dir"),
+    "--etcd-secret",
     *("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key", "--etcd-kubernetes-ca"),
     *("--etcd-trusted-ca", "--etcd-peer-trusted-ca", "--etcd-ca-key", "--etcd-peer-ca-key"),
 }

@@ -1,0 +1,372 @@
+"""Credentials in Secrets of Kubernetes: ``--etcd-secret``.
+
+A Secret is read as ``kubectl get secret`` writes it with ``-o yaml`` or ``-o json``: one, a List, or several
+documents. Its values stay in memory. They are in no message, no report and no file.
+
+What a value is for is known by its name: :data:`_PAIRS` and :data:`_CAS` have those in use. A pair counts as
+the options of the same purpose do: a client as ``--etcd-cert`` with ``--etcd-key``, a CA as
+``--etcd-cacert``. Where two Secrets of a List have a client, or two CAs differ, a run would have to guess,
+and refuses.
+
+A certificate that is a CA is no client. With its key the run issues one in memory, as with ``--etcd-ca-key``.
+So the Secret of Cluster API with the CA of etcd (``NAME-etcd``) is enough.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cryptography import x509
+from msgspec import Struct
+from yaml.nodes import MappingNode, Node
+
+from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, text_of
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.pki.certificate import (
+    HeldFile,
+    Passphrases,
+    extension,
+    is_for,
+    load_certificates,
+    load_identity,
+    load_trust,
+)
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.settings import Source, option
+from pytest_etcdtls.target import SigningKey, TrustBundle
+from pytest_etcdtls.untrusted import listed, printable, read_regular, shell_word
+
+NAME: Final = "etcd_secret"
+STDIN: Final = "-"
+"""The value that stands for standard input."""
+MAXIMUM_SIZE: Final = 4 * 1024 * 1024
+"""Octets that are read. A Secret has at most one mebibyte (``MaxSecretSize`` of Kubernetes)."""
+
+ReadInput = Callable[[str, int], bytes]
+"""Returns standard input for an option, and one octet more than so many at most."""
+
+_PAIRS: Final = (
+    # kubeadm
+    ("client", "healthcheck-client.crt", "healthcheck-client.key"),
+    ("client", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"),
+    ("peer", "peer.crt", "peer.key"),
+    ("server", "server.crt", "server.key"),
+    # Calico; Cilium and etcd-operator; Prometheus; Bitnami
+    ("client", "etcd-cert", "etcd-key"),
+    ("client", "etcd-client.crt", "etcd-client.key"),
+    ("client", "etcd-client", "etcd-client-key"),
+    ("client", "client.crt", "client.key"),
+    ("client", "cert.pem", "key.pem"),
+    # The type kubernetes.io/tls, as cert-manager writes it
+    ("client", "tls.crt", "tls.key"),
+)
+"""What a pair is for, and the names of certificate and key."""
+
+_CAS: Final = {
+    "ca.crt": "client",
+    "etcd-ca": "client",
+    "etcd-ca.crt": "client",
+    "etcd-client-ca.crt": "client",
+    "server-ca.crt": "client",
+    "ca.pem": "client",
+    "bundle.crt": "client",
+    "peer-ca.crt": "peer",
+}
+"""The ports whose servers a CA verifies, by its name."""
+
+_CA_PAIRS: Final = (("ca.crt", "ca.key"), ("tls.crt", "tls.key"))
+
+_CLUSTER_API: Final = "cluster.x-k8s.io/secret"
+"""The type of the Secrets of Cluster API, whose names end in what they are for (``secret.Purpose``)."""
+_OF_ETCD: Final = ("-etcd", "-apiserver-etcd-client")
+_OF_KUBERNETES: Final = "-ca"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A Secret.
+
+    Attributes:
+        name: of the Secret, with its namespace; empty if it has none.
+        kind: its type.
+        where: for messages: the option and the Secret.
+        values: decoded, by name.
+        getting: the words of ``kubectl`` that get it; empty if it has no name.
+    """
+
+    name: str
+    kind: str
+    where: str
+    values: Mapping[str, bytes] = field(repr=False)
+    getting: tuple[str, ...] = ()
+
+    def file(self, name: str) -> HeldFile:
+        """Return a value as a file in memory."""
+        return HeldFile(name, f"Secret {self.name}".strip(), self.values[name])
+
+    @property
+    def is_of_another_ca(self) -> bool:
+        """Whether it is a Secret of Cluster API that has nothing of etcd."""
+        return self.kind == _CLUSTER_API and not self.name.endswith(_OF_ETCD)
+
+    @property
+    def signs_peers(self) -> bool:
+        """Whether its CA is that of peers too, as kubeadm and Cluster API have it."""
+        return "ca.key" in self.values or self.kind == _CLUSTER_API
+
+
+class SecretCredentials(Struct, frozen=True, kw_only=True):
+    """The credentials of ``--etcd-secret``, which stand for those that options name.
+
+    Attributes:
+        client: the client.
+        peer: the client of peer ports.
+        served: what members serve on client ports.
+        cacert: the CA of the certificates that are served on client ports.
+        peer_cacert: the same for peer ports.
+        signing_key: the key of a CA of clients.
+        signs_peers: it is known to be the CA of peers too.
+        kubernetes_ca: the CA of the Kubernetes cluster.
+    """
+
+    client: Identity | None = None
+    peer: Identity | None = None
+    served: tuple[Identity, ...] = ()
+    cacert: TrustBundle | None = None
+    peer_cacert: TrustBundle | None = None
+    signing_key: SigningKey | None = None
+    signs_peers: bool = False
+    kubernetes_ca: TrustBundle | None = None
+
+
+def read_secret_credentials(
+    source: Source, read_input: ReadInput | None, passphrases: Passphrases
+) -> SecretCredentials:
+    """Return the credentials of ``--etcd-secret``; none without it.
+
+    Raises:
+        UsageError: if it is no Secret, or what it has is no credential or not only one.
+    """
+    text = source.text(NAME)
+    if text is None:
+        return SecretCredentials()
+    where = f"{option(NAME)} {text}"
+    return credentials_of(where, secrets_in(_content(source, text, where, read_input), where), passphrases)
+
+
+def _content(source: Source, text: str, where: str, read_input: ReadInput | None) -> str:
+    try:
+        if text == STDIN:
+            if source.origin(NAME) or read_input is None:
+                raise UsageError(f"{where}: standard input is for the command line: name a file")
+            data = read_input(option(NAME), MAXIMUM_SIZE)
+            if not data.strip():
+                raise UsageError(
+                    f"{where}: nothing is on standard input: see what the command in front of the pipe says"
+                )
+            if len(data) > MAXIMUM_SIZE:
+                raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", _ONE)
+        else:
+            data = read_regular(source.resolve(NAME, text), MAXIMUM_SIZE)
+        return data.decode("utf-8-sig")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is no text: {_FORM}") from None
+
+
+_ONE: Final = "pass the one Secret that has the credentials"
+_FORM: Final = "pass a Secret as kubectl get secret NAME -o yaml writes it"
+
+
+def secrets_in(text: str, where: str) -> list[Secret]:
+    """Return the Secrets of a YAML or JSON text.
+
+    Raises:
+        UsageError: if there is none, or a value cannot be decoded. The message has no value.
+    """
+    if text.lstrip().startswith("-----BEGIN"):
+        raise UsageError(
+            f"{where} is PEM, and no Secret: name it with --etcd-cacert, --etcd-cert or --etcd-key, or "
+            f"{_FORM}"
+        )
+    try:
+        roots = documents(text, where, MAXIMUM_SIZE)
+    except UsageError as error:
+        # What the parser says may quote the text.
+        mark = getattr(error.__cause__, "problem_mark", None)
+        line = f", line {mark.line + 1}," if mark else ""
+        raise UsageError(f"{where}{line} is neither YAML nor JSON: {_FORM}") from None
+    found = [_secret(node, where) for root in roots for node in _members(root)]
+    if not found:
+        raise UsageError(f"{where} has no Secret in it: {_FORM}")
+    return found
+
+
+def _members(root: Node) -> list[Node]:
+    kind = text_of(node_at(root, "kind")) or ""
+    return items(node_at(root, "items")) if kind.endswith("List") else [root]
+
+
+def _secret(node: Node, where: str) -> Secret:
+    kind = text_of(node_at(node, "kind"))
+    if not isinstance(node, MappingNode) or kind != "Secret":
+        what = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
+        raise UsageError(f"{where} {what}, and no Secret: {_FORM}")
+    name, namespace = (text_of(node_at(node, "metadata", one)) or "" for one in ("name", "namespace"))
+    whole = printable("/".join(filter(None, [namespace, name])), 300)
+    at = f"{where}, Secret {whole}" if whole else where
+    encoded = {one.key: text_of(one.value) for one in entries(node_at(node, "data"), where)}
+    plain = {one.key: text_of(one.value) for one in entries(node_at(node, "stringData"), where)}
+    if not encoded and not plain:
+        raise UsageError(f"{at} has no data: it may be without its values, as in a list of names; {_FORM}")
+    values = {key: _decoded(value or "", key, at) for key, value in encoded.items()}
+    of_namespace = ("-n", namespace) if namespace else ()
+    return Secret(
+        name=whole,
+        kind=text_of(node_at(node, "type")) or "",
+        where=at,
+        # The API server writes stringData over data.
+        values=values | {key: (value or "").encode() for key, value in plain.items()},
+        getting=("kubectl", "get", "secret", *of_namespace, name) if name else (),
+    )
+
+
+def _decoded(value: str, key: str, at: str) -> bytes:
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError(
+            f"{at}: the value of {printable(key, 60)} in data is not base64: text as it is belongs in "
+            "stringData"
+        ) from None
+
+
+def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphrases) -> SecretCredentials:
+    """Return the credentials that Secrets have.
+
+    Raises:
+        UsageError: if they have none, one that cannot be used, or more than one.
+    """
+    pairs: dict[str, Identity] = {}
+    bundles: dict[str, TrustBundle] = {}
+    signing: SigningKey | None = None
+    signs_peers = False
+    for secret in secrets:
+        for side, bundle in _bundles_of(secret):
+            other = bundles.setdefault(side, bundle)
+            if set(other.certificates) != set(bundle.certificates):
+                raise UsageError(f"{where}: {other.source} and {bundle.source} are two {side} CAs: {_ONE}")
+        if secret.is_of_another_ca:
+            continue
+        if (key := _signing_key(secret, passphrases)) is not None:
+            if signing is not None and key.certificate != signing.certificate:
+                raise UsageError(f"{where}: {signing.origin} and {key.origin} are keys of two CAs: {_ONE}")
+            signing, signs_peers = key, signs_peers or secret.signs_peers
+        for side, identity in _pairs_of(secret, passphrases):
+            pair = pairs.setdefault(side, identity)
+            if pair.chain[0] != identity.chain[0]:
+                raise UsageError(f"{where}: {pair.origin} and {identity.origin} are two {side}s: {_ONE}")
+    if not pairs and not bundles:
+        raise UsageError(_nothing(where, secrets))
+    return SecretCredentials(
+        client=pairs.get("client"),
+        peer=pairs.get("peer"),
+        served=(pairs["server"],) if "server" in pairs else (),
+        cacert=bundles.get("client"),
+        peer_cacert=bundles.get("peer"),
+        signing_key=signing,
+        signs_peers=signs_peers,
+        kubernetes_ca=bundles.get("kubernetes"),
+    )
+
+
+def _nothing(where: str, secrets: Sequence[Secret]) -> str:
+    names = sorted({name for secret in secrets for name in secret.values})
+    known = dict.fromkeys([*_CAS, *(name for _, *pair in _PAIRS for name in pair)])
+    return (
+        f"{where} has no certificate under a name that is known: it has "
+        f"{listed([printable(name, 60) for name in names], ', ')}; known are {', '.join(known)}"
+    )
+
+
+def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
+    """Yield the CAs of a Secret, each with the ports whose servers it verifies, or ``kubernetes``."""
+    if secret.is_of_another_ca:
+        if secret.name.endswith(_OF_KUBERNETES) and "tls.crt" in secret.values:
+            yield "kubernetes", _bundle(secret, "tls.crt")
+        return
+    for name, side in _CAS.items():
+        if name in secret.values:
+            yield side, _bundle(secret, name)
+    if "tls.crt" in secret.values and _is_ca(_first(secret, "tls.crt")):
+        yield "client", _bundle(secret, "tls.crt")
+
+
+def _bundle(secret: Secret, name: str) -> TrustBundle:
+    file = secret.file(name)
+    return TrustBundle(load_trust(file, option=secret.where), file.origin)
+
+
+def _first(secret: Secret, name: str) -> x509.Certificate:
+    return load_certificates(secret.file(name), option=secret.where)[0]
+
+
+def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
+    """Return the key of a CA that a Secret has."""
+    for certificate, key in _CA_PAIRS:
+        if certificate not in secret.values or key not in secret.values:
+            continue
+        if not _is_ca(_first(secret, certificate)):
+            continue
+        pair = _pair(secret, "CA", certificate, key, passphrases)
+        if pair.key is not None:
+            return SigningKey(pair.chain[0], pair.key, origin=secret.file(key).holder)
+    return None
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    constraints = extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, Identity]]:
+    """Yield what each pair is for, the first of several clients alone."""
+    sides: set[str] = set()
+    for side, certificate, key in _PAIRS:
+        if side in sides or certificate not in secret.values:
+            if certificate not in secret.values and key in secret.values:
+                raise UsageError(f"{secret.where} has {key} and no {certificate}: {_ONE}")
+            continue
+        leaf = _first(secret, certificate)
+        if (certificate, key) in _CA_PAIRS and _is_ca(leaf):
+            continue
+        if key not in secret.values:
+            raise UsageError(f"{secret.where} has {certificate} and no {key}: a client needs both")
+        identity = _pair(secret, side, certificate, key, passphrases)
+        if side == "client" and not is_for(leaf, "clientAuth"):
+            raise UsageError(
+                f"{secret.where}: {certificate} is no certificate for clients (extendedKeyUsage): pass the "
+                "Secret of a client"
+            )
+        sides.add(side)
+        yield side, identity
+
+
+def _pair(secret: Secret, name: str, certificate: str, key: str, passphrases: Passphrases) -> Identity:
+    files = secret.file(certificate), secret.file(key)
+    identity = load_identity(*files, name, options=(secret.where, secret.where), passphrases=passphrases)
+    if not secret.getting:
+        return identity
+    words = (_getting(secret, certificate), _getting(secret, key))
+    recipe = (f"{words[0]} > {name}.crt", f"(umask 077 && {words[1]} > {name}.key)")
+    return replace(identity, recipe=recipe)
+
+
+def _getting(secret: Secret, name: str) -> str:
+    path = f"jsonpath={{.data.{name.replace('.', chr(92) + '.')}}}"
+    return f"{' '.join(map(shell_word, (*secret.getting, '-o', path)))} | base64 -d"
