@@ -1,4 +1,4 @@
-"""``python -m pytest_etcdtls merge``: join the reports of the parts of ``--etcd-clusters``."""
+"""``python -m pytest_etcdtls``: ``merge`` reports of parts of a list of clusters, ``clean`` up."""
 
 from __future__ import annotations
 
@@ -44,15 +44,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help=f"write one report, in the suffix's format: {', '.join(RENDERERS)} (JUnit). Repeatable.",
     )
+    commands.add_parser(
+        "clean",
+        help="remove what killed runs have left on this host",
+        description="Remove the etcds, directories with keys, containers and networks of runs that were "
+        "killed together with their watchdog. The next run that starts an etcd does the same. What belongs "
+        "to a running process, to another user or host, or to --etcd-keep is left.",
+    )
     try:
         options = parser.parse_args(arguments)
     except SystemExit as ended:
         return 4 if ended.code else 0
     try:
-        return merge(options.reports, options.output)
+        return clean() if options.command == "clean" else merge(options.reports, options.output)
     except UsageError as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 4
+
+
+def clean() -> int:
+    """Remove what dead owners have left, print it, and return the exit code."""
+    from pytest_etcdtls.cluster.leftovers import remove_containers, remove_what_is_here
+
+    removed = [*remove_what_is_here(), *remove_containers()]
+    for what in removed:
+        sys.stdout.write(f"removed: {printable(what)}\n")
+    if not removed:
+        sys.stdout.write("no killed run has left anything here\n")
+    return 0
 
 
 def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:

@@ -26,12 +26,14 @@ from pytest_etcdtls.cluster.engine import (
     WORK_SECONDS,
     connect,
     engine,
+    owner_labels,
     published_host,
     reason,
     remove_abandoned,
     remove_all,
 )
 from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
+from pytest_etcdtls.cluster.leftovers import remove_containers
 from pytest_etcdtls.cluster.ports import PortTakenError
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, command
 from pytest_etcdtls.declared.declaration import authority
@@ -335,12 +337,14 @@ class ContainerBackend:
         from concurrent.futures import ThreadPoolExecutor
 
         self._prepared = True
+        remove_containers()
         token = self._directory.token
         try:
             # In a thread, so that an interruption waits for the response: a network that is created later
             # would not be removed.
             with engine(WORK_SECONDS) as client, ThreadPoolExecutor(max_workers=1) as pool:
-                pool.submit(client.networks.create, token, driver="bridge", labels={LABEL: token}).result()
+                labels = owner_labels(token, self._directory.owner)
+                pool.submit(client.networks.create, token, driver="bridge", labels=labels).result()
         except UsageError as error:
             raise ClusterStartError(f"the members' network cannot be created: {error}") from error
 
@@ -357,7 +361,7 @@ class ContainerBackend:
             "user": "0",
             "environment": dict(launch.environment),
             "ports": {f"{inside}/tcp": (address, outside) for inside, outside in launch.ports.items()},
-            "labels": {LABEL: token},
+            "labels": owner_labels(token, self._directory.owner),
             # Variables of a list of names, no others; and etcd would ask the proxy for its peers.
             "use_config_proxy": False,
         }

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet, printed_version
-from pytest_etcdtls.cluster.watchdog import Watchdog, child_environment, command
+from pytest_etcdtls.cluster.watchdog import OWNER, Watchdog, child_environment, command
 from pytest_etcdtls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -235,6 +235,11 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
         with suppress(UsageError):
             remove_all(token)
         watchdog.dismiss()
+
+
+def owner_labels(token: str, owner: str) -> dict[str, str]:
+    """Return the labels of an owner's containers and networks; ``owner`` is empty if they may outlive it."""
+    return {LABEL: token} | ({OWNER: owner} if owner else {})
 
 
 def remove_all(token: str) -> int:

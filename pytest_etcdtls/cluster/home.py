@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
 from pytest_etcdtls.cluster.launch import Launch, ReadinessLog, why_not_started
+from pytest_etcdtls.cluster.leftovers import remove_what_is_here
 from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
@@ -72,7 +73,8 @@ class Home(GuardedDirectory):
             ClusterStartError: if it cannot be made.
         """
         try:
-            super().__init__(parent)
+            remove_what_is_here()
+            super().__init__(parent, keep=keep)
         except OSError as error:
             raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
         self.etcd = etcd

@@ -21,8 +21,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+PREFIX = "pytest-etcdtls-"
+"""What the name of a guarded directory, and of a network, begins with."""
+
 MARK = "PYTEST_ETCDTLS_OWNER"
 """Environment variable of every guarded process. Its value identifies the owner."""
+
+OWNER = "PYTEST_ETCDTLS_OWNER_PROCESS"
+"""Environment variable, or label of a container, with the process that owns it (:func:`this_process`)."""
+
+OWNER_FILE = "owner"
+"""Name of the file with the same in a guarded directory."""
 
 _GRACE_SECONDS = 5.0
 _SWEEPS = 5
@@ -73,6 +82,38 @@ def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]
     return (sys.executable, "-c", program)
 
 
+def this_process() -> str:
+    """Return a text by which :func:`is_dead` recognises this process; empty if the system has no /proc.
+
+    It has the name of the host, the boot, the namespace of process ids, the process id and when it started.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return " ".join((os.uname().nodename, boot, os.readlink("/proc/self/ns/pid"), *_started(os.getpid())))
+    except OSError:
+        return ""
+
+
+def is_dead(owner: str) -> bool:
+    """Return whether an owner has certainly ended. One of another host or namespace may live."""
+    here, parts = this_process().split(" "), owner.split(" ")
+    if len(here) != len(parts) or here[0] != parts[0]:
+        return False
+    if here[1] != parts[1]:
+        return True  # the host was started again
+    try:
+        return here[2] == parts[2] and _started(int(parts[3])) != (parts[3], parts[4])
+    except ValueError:
+        return False
+    except OSError:
+        return True
+
+
+def _started(process: int) -> tuple[str, str]:
+    """Return a process id, and when the process started in ticks since the boot (proc_pid_stat(5))."""
+    return str(process), Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+
+
 class Watchdog:
     """The owner's side. Start it before the processes that it guards.
 
@@ -81,9 +122,14 @@ class Watchdog:
         pid: process id of the watchdog; ``None`` after :meth:`dismiss`.
     """
 
-    def __init__(self, token: str) -> None:
-        """Start the watchdog. The token is unique to this owner."""
-        self.mark = {MARK: token}
+    def __init__(self, token: str, owner: str = "") -> None:
+        """Start the watchdog.
+
+        Args:
+            token: is unique to this owner.
+            owner: the process that owns what is started; empty if it may live longer.
+        """
+        self.mark = {MARK: token} | ({OWNER: owner} if owner else {})
         # Not socket.socketpair: plugins that forbid tests the network replace socket.socket.
         ours, theirs = _socket.socketpair()
         try:
@@ -138,26 +184,31 @@ class GuardedDirectory:
     Attributes:
         token: a token that is unique to the directory and its owner; the directory's name.
         path: the directory.
+        owner: this process (:func:`this_process`); empty if what it starts may live longer.
         watchdog: the watchdog, for the processes that the owner starts.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, parent: Path | None = None, *, keep: bool = False) -> None:
         """Make the directory.
 
         Args:
             parent: the directory that it is made in (default: the system's temporary directory).
+            keep: it may live longer than this process.
 
         Raises:
             OSError: if it cannot be made, or the watchdog cannot be started.
         """
-        self.token = f"pytest-etcdtls-{os.urandom(8).hex()}"
+        self.token = f"{PREFIX}{os.urandom(8).hex()}"
+        self.owner = "" if keep else this_process()
         import tempfile  # the watchdog process, which runs this file too, does not need it
 
         self.path = (parent or Path(tempfile.gettempdir())).absolute() / self.token
-        self.watchdog = Watchdog(self.token)
+        self.watchdog = Watchdog(self.token, self.owner)
         try:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
+            if self.owner:
+                (self.path / OWNER_FILE).write_text(self.owner)
         except OSError:
             self.watchdog.dismiss()
             raise
@@ -185,11 +236,11 @@ def watch(pipe: int, token: str, owner: int) -> None:
         if "command" in order:
             commands.append(order["command"])
     if not Path("/proc/self/environ").exists():
-        _kill(groups)
+        kill(groups)
     for sweep in range(_MOST_SWEEPS):
         # Repeat: a process that was being started when the owner died has no environment to recognise it by
         # until the kernel has completed exec.
-        _kill(_marked(token))
+        kill(_marked(token))
         if sweep >= _SWEEPS and not any(_is_starting(group) for group in groups):
             break
         select.select([], [], [], _PAUSE_SECONDS)
@@ -230,14 +281,18 @@ def _pidfd(process: int) -> int | None:
 
 def _marked(token: str) -> set[int]:
     """Return the process groups of all processes with the token, on Linux."""
-    mark = f"{MARK}={token}".encode()
-    groups = set()
+    return {group for group, variables in guarded() if variables.get(MARK) == token}
+
+
+def guarded() -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the group and the marks of each guarded process, on Linux."""
     for entry in Path("/proc").glob("[0-9]*"):
         # The process has ended, or belongs to another user.
         with suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                groups.add(os.getpgid(int(entry.name)))
-    return groups
+            pairs = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+            variables = dict(pair.split("=", 1) for pair in pairs if pair.startswith(f"{MARK}"))
+            if variables:
+                yield os.getpgid(int(entry.name)), variables
 
 
 def _is_starting(process: int) -> bool:
@@ -252,7 +307,7 @@ def _is_starting(process: int) -> bool:
     return False
 
 
-def _kill(groups: Iterable[int]) -> None:
+def kill(groups: Iterable[int]) -> None:
     """Kill process groups and wait until their leaders have ended, so that they write no more files."""
     leaders = []
     for group in groups:

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from pytest_etcdtls import ClusterChoices
 from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.engine import remove_all
 from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
+from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, is_dead, this_process, watch
 from pytest_etcdtls.errors import ClusterStartError
 
 DEADLINE = 60.0
@@ -202,8 +204,8 @@ def made_and_killed(path, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 class Noted(watchdog.Watchdog):
-    def __init__(self, token):
-        super().__init__(token)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         started.append(self)
 
 started = []
@@ -420,3 +422,66 @@ with start_cluster(binary={str(newest_etcd)!r}) as cluster:
     assert tmp_path in Path(run.stdout).parents
     _wait_until_empty(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pytest_etcdtls import start_cluster
+cluster = start_cluster(**{sys.argv[1]: sys.argv[2]})
+print(cluster.directory, getattr(cluster.members[0].server, "pid", 0), flush=True)
+os.kill(cluster._home.watchdog.pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.fault(
+    "SIGKILL of a process and of its watchdog",
+    outcome="the next run, or `python -m pytest_etcdtls clean`, removes all of it, nothing of a living one",
+    bound="one start",
+)
+@pytest.mark.parametrize("backend", ["binary", pytest.param("image", marks=pytest.mark.container)])
+@pytest.mark.parametrize("remover", ["clean", "the next run"])
+def test_what_is_left_without_a_watchdog_is_removed_later(
+    tmp_path: Path, newest_etcd: Path, request: pytest.FixtureRequest, backend: str, remover: str
+) -> None:
+    etcd = str(newest_etcd)
+    if backend == "image":
+        etcd = [*request.getfixturevalue("etcd_images").values()][-1]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == (-signal.SIGKILL if KILLED in arguments else 0), done.stderr
+        return done.stdout
+
+    choice: ClusterChoices = {"image": etcd} if backend == "image" else {"binary": etcd}
+    with start_cluster(directory=tmp_path, **choice) as living:
+        left, pid = run("-c", KILLED, backend, etcd).split()
+        assert Path(left).is_dir()
+        if remover == "clean":
+            assert f"directory {left}" in run("-m", "pytest_etcdtls", "clean")
+        else:
+            program = (
+                f"from pytest_etcdtls import start_cluster\nwith start_cluster({backend}={etcd!r}): pass"
+            )
+            run("-c", program)
+        assert [path.name for path in tmp_path.iterdir()] == [living.directory.name]
+        assert pid == "0" or gone(int(pid))
+        assert living.difference() == ""
+    if backend == "image":
+        assert remove_all(Path(left).name) == 0
+
+
+def test_an_owner_elsewhere_is_not_taken_for_dead() -> None:
+    host, boot, namespace, pid, started = this_process().split(" ")
+    assert not is_dead(this_process())
+    assert is_dead(
+        f"{host} {boot} {namespace} {pid} {int(started) - 1}"
+    )  # the id was given to another process
+    assert is_dead(f"{host} {boot} {namespace} {2**22 + 1} {started}")
+    assert is_dead(f"{host} an-earlier-boot {namespace} {pid} {started}")
+    assert not is_dead(f"another {boot} {namespace} {2**22 + 1} {started}")
+    assert not is_dead(f"{host} {boot} pid:[1] {2**22 + 1} {started}")
+    for nonsense in ("", " ", "a b c d e", f"{host} {boot} {namespace} x y"):
+        assert not is_dead(nonsense)
