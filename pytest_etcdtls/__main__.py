@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         type=Path,
         metavar="PATH",
-        help=f"write one report, in the suffix's format: {', '.join(RENDERERS)} (JUnit). Repeatable.",
+        help=f"write one report, in the suffix's format: {', '.join(RENDERERS)}; .xml is JUnit. Repeatable.",
     )
     commands.add_parser(
         "clean",

@@ -70,7 +70,8 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
     """Write a file of these parts and replace an existing one, whose mode it keeps if this user owns it.
 
     A link is replaced too, and its target not changed. A new file is readable by its owner alone, like every
-    file of a run: a report has names and addresses.
+    file of a run: a report has names and addresses. Metrics are readable by all, since node_exporter, which
+    reads them, is another user.
 
     Raises:
         OSError: if it cannot be written. An existing file is not changed.
@@ -79,6 +80,8 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.writelines(parts)
+        if path.suffix == ".prom":
+            os.chmod(name, 0o644)
         if path.is_file() and not path.is_symlink() and _is_own(path.stat()):
             os.chmod(name, stat.S_IMODE(path.stat().st_mode))
         os.replace(name, path)

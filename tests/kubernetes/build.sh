@@ -15,12 +15,12 @@ check_needs() {
     local program absent=()
     [[ $(uname -s) == Linux ]] || missing "Linux"
     ((EUID == 0)) || missing "root: nodes are namespaces with mounts and networks of their own"
-    for program in containerd ctr runc conntrack ethtool socat iptables ip unshare nsenter; do
+    for program in containerd ctr runc conntrack ethtool socat iptables ip unshare nsenter busybox; do
         command -v "$program" >/dev/null || absent+=("$program")
     done
     [[ -x /usr/lib/cni/bridge ]] || absent+=(/usr/lib/cni/bridge)
     ((${#absent[@]} == 0)) || missing "${absent[*]}: apt-get install" \
-        "containerd containernetworking-plugins conntrack ethtool socat iptables iproute2 util-linux"
+        "containerd containernetworking-plugins conntrack ethtool socat iptables iproute2 util-linux busybox-static"
     compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/pytest-etcdtls/etcd/3.6.*/etcd" >/dev/null ||
         missing "a static etcd 3.6: make etcd"
 }

@@ -4,7 +4,7 @@
 # It prints the process id of its init, and lives until its standard input ends, which is when the program that
 # started it closes it or ends, however that ends. Then every process of the machine is killed, its mounts and
 # interfaces go with their namespaces, and its cgroups and DIRECTORY are removed. What the machine writes below /etc,
-# /opt, /run, /var/lib and /var/log is in DIRECTORY; all other directories are those of this machine.
+# /opt, /root, /run, /var/lib and /var/log is in DIRECTORY; all other directories are those of this machine.
 set -euo pipefail
 
 inside() { # NAME DIRECTORY
@@ -12,7 +12,7 @@ inside() { # NAME DIRECTORY
     # This /proc is still the one outside, and so is the id.
     read -r init _ </proc/self/stat
     mount --make-rshared /
-    for place in etc opt var/lib var/log; do
+    for place in etc opt root var/lib var/log; do
         mkdir -p "$2/$place/upper" "$2/$place/work"
         mount -t overlay -o "lowerdir=/$place,upperdir=$2/$place/upper,workdir=$2/$place/work" overlay "/$place"
     done

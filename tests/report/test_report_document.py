@@ -159,6 +159,12 @@ def test_a_new_file_is_private_and_a_replaced_one_keeps_its_mode(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
+def test_metrics_are_readable_by_the_user_who_collects_them(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.prom"
+    write_document(report(result(Outcome.CONFORMS)), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
 def test_a_file_or_link_of_another_user_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim, file, link = tmp_path / "victim", tmp_path / "a.json", tmp_path / "b.json"
     for path in (victim, file):

@@ -1,0 +1,123 @@
+"""The recipes of the page for a laptop: verdicts are those made on the node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kubernetes.cluster import KubeadmCluster
+from kubernetes.judging import ON_THE_NODE, Judged, judge
+from kubernetes.machines import wait_until
+from kubernetes.shown import block, paste
+
+
+@pytest.fixture(scope="module")
+def on_the_node(cluster: KubeadmCluster) -> Judged:
+    return judge(cluster.nodes[0], *ON_THE_NODE)
+
+
+def _judged(cluster: KubeadmCluster, code: str) -> Judged:
+    """Run the commands of a page, with a JSON report."""
+    report = cluster.laptop.directory / "report.json"
+    report.unlink(missing_ok=True)
+    words = f"pytest --pyargs pytest_etcdtls --etcd-report={report} -p no:cacheprovider"
+    text = paste(cluster, code.replace("pytest --pyargs pytest_etcdtls", words))
+    read: dict[str, Any] = json.loads(report.read_text())
+    return Judged(0, text, read)
+
+
+def _differ(one: Judged, other: Judged) -> dict[str, tuple[str, str]]:
+    """Return the results that both have and that differ."""
+    outcomes = other.outcomes
+    return {
+        name: (outcome, outcomes[name])
+        for name, outcome in one.outcomes.items()
+        if outcomes.get(name, outcome) != outcome
+    }
+
+
+@pytest.mark.container
+def test_a_debugging_pod_judges_on_the_node(cluster: KubeadmCluster, runner: str) -> None:
+    said = paste(cluster, block("--arguments-only"))
+    assert "etcd TLS: CLEAN" in said
+    assert "not verified" not in said.partition("etcd's log")[2]
+
+
+@pytest.fixture
+def keys(cluster: KubeadmCluster) -> None:
+    """The keys of etcd's own certificates on the laptop, where the page has none, so that all is verified."""
+    of = "pki/etcd"
+    for name in ("server.key", "peer.key"):
+        text = cluster.nodes[0].read(f"/etc/kubernetes/{of}/{name}")
+        cluster.laptop.write(str(cluster.laptop.directory / of / name), text)
+        cluster.laptop.run("chmod", "600", f"{of}/{name}")
+
+
+def test_a_debugging_pod_carries_connections(
+    cluster: KubeadmCluster, keys: None, busybox: str, on_the_node: Judged
+) -> None:
+    judged = _judged(cluster, block("-- nc {host} {port}"))
+    assert "etcd TLS: CLEAN" in judged.text
+    assert judged.outcomes.keys() == on_the_node.outcomes.keys()
+    assert _differ(judged, on_the_node) == {}
+
+
+@pytest.mark.program("sshd")
+def test_ssh_carries_connections(cluster: KubeadmCluster, keys: None, on_the_node: Judged) -> None:
+    _serve_ssh(cluster)
+    _copy(cluster)
+    judged = _judged(cluster, block("ssh -fN"))
+    assert "etcd TLS: CLEAN" in judged.text
+    assert _differ(judged, on_the_node) == {}
+
+
+def _serve_ssh(cluster: KubeadmCluster) -> None:
+    """Let root of the laptop log in at the node by a key."""
+    laptop, [node] = cluster.laptop, cluster.nodes
+    laptop.run("mkdir", "-p", "-m", "700", "/root/.ssh")
+    laptop.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/of-the-tests")
+    options = "IdentityFile /root/.ssh/of-the-tests\nStrictHostKeyChecking no\n"
+    laptop.write("/root/.ssh/config", f"Host cp1\n{options}")
+    node.write("/root/.ssh/authorized_keys", laptop.read("/root/.ssh/of-the-tests.pub"))
+    node.run("chmod", "-R", "go=", "/root/.ssh")
+    node.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/etc/ssh/of-the-tests")
+    node.write("/etc/ssh/sshd_config", "HostKey /etc/ssh/of-the-tests\nMaxSessions 50\n")
+    node.run("mkdir", "-p", "/run/sshd")
+    node.start("/usr/sbin/sshd", "-D", log=node.directory / "sshd.log")
+    wait_until(
+        lambda: laptop.run("ssh", "cp1", "true", check=False).returncode == 0, "sshd answers", seconds=20
+    )
+
+
+def _copy(cluster: KubeadmCluster) -> None:
+    """Put the manifest and the certificates of the node where the pages have them."""
+    laptop, [node] = cluster.laptop, cluster.nodes
+    names = ["ca.crt", "etcd/ca.crt"]
+    names += [f"etcd/{name}" for name in ("server.crt", "peer.crt", "healthcheck-client.crt")]
+    for name in (*names, "etcd/healthcheck-client.key"):
+        laptop.write(str(laptop.directory / "pki" / name), node.read(f"/etc/kubernetes/pki/{name}"))
+    laptop.run("chmod", "600", "pki/etcd/healthcheck-client.key")
+    text = node.read("/etc/kubernetes/manifests/etcd.yaml")
+    laptop.write(str(laptop.directory / "etcd.yaml"), text)
+
+
+def test_a_forward_that_ends_is_waited_for(cluster: KubeadmCluster, keys: None) -> None:
+    _copy(cluster)
+    laptop, [node] = cluster.laptop, cluster.nodes
+    log = laptop.directory / "port-forward.log"
+    loop = laptop.start("sh", "-c", block("kubectl port-forward -n"), log=log)
+    wait_until(lambda: "127.0.0.1:2381" in log.read_text(), "kubectl port-forward")
+    judged = _judged(cluster, block("--etcd-connect-to="))
+    loop.kill()
+    laptop.run("pkill", "--full", "kubectl port-forward")
+    direct = judge(
+        node,
+        "--etcd-pki-dir=/etc/kubernetes/pki/etcd",
+        f"--etcd-endpoint=https://{node.address}:2379",
+        "--etcd-metrics-endpoint=http://127.0.0.1:2381",
+    )
+    assert "lost connection to pod" in log.read_text()
+    assert judged.outcomes.keys() == direct.outcomes.keys()
+    assert _differ(judged, direct) == {}

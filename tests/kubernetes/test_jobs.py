@@ -1,0 +1,111 @@
+"""The manifests in ``docker``, as they are but for the names of image and node."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from shown_commands import ROOT
+
+from kubernetes.cluster import KubeadmCluster
+from kubernetes.shown import block, paste
+
+pytestmark = pytest.mark.container
+
+
+def manifest(name: str, node: str = "cp1") -> str:
+    """Return a manifest with what it says to fill in."""
+    text = (ROOT / "docker" / name).read_text()
+    return text.replace("REGISTRY/", "").replace("CONTROL-PLANE-NODE", node)
+
+
+def ended(cluster: KubeadmCluster, job: str, namespace: str) -> str:
+    """Wait until a Job has ended, and return the output of its pods."""
+    of = (f"job/{job}", "-n", namespace)
+    cluster.kubectl("wait", "--for=jsonpath={.status.conditions[*].type}", *of, "--timeout=280s")
+    return cluster.kubectl("logs", "--tail=-1", "--prefix=false", "-l", f"job-name={job}", "-n", namespace)
+
+
+def test_the_job_of_a_node(cluster: KubeadmCluster, runner: str) -> None:
+    cluster.kubectl("apply", "-f", "-", text=manifest("control-plane-job.yaml"))
+    said = ended(cluster, "etcd-tls", "kube-system")
+    assert "etcd TLS: CLEAN" in said
+    [unverified] = re.findall(r"^\d+ results not verified: (.*(?:\n  .*)*)", said, re.MULTILINE)
+    assert set(re.findall(r"--etcd-[a-z-]+", unverified)) == {"--etcd-ca-key", "--etcd-peer-ca-key"}
+
+
+def test_every_hour(cluster: KubeadmCluster, runner: str) -> None:
+    name = "control-plane-cronjob.yaml"
+    cluster.laptop.write(str(cluster.laptop.directory / name), manifest(name))
+    assert "etcd TLS: CLEAN" in paste(cluster, block("--from=cronjob/etcd-tls"))
+    [node] = cluster.nodes
+    path = "/var/lib/node_exporter/textfile_collector/etcd-tls.prom"
+    metrics = {family.name: family for family in text_string_to_metric_families(node.read(path))}
+    [clean] = metrics["etcdtls_clean"].samples
+    assert (clean.labels, clean.value) == ({"target": "cp1"}, 1)
+    served = {
+        sample.labels["where"]
+        for sample in metrics["etcdtls_certificate_not_after_timestamp_seconds"].samples
+    }
+    assert len(served) > 2
+    # node_exporter is another user.
+    assert node.run("setpriv", "--reuid=65534", "--clear-groups", "cat", path).stdout
+
+
+FLEET = """
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: reports}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteMany]
+  storageClassName: local
+  local: {path: /var/lib/reports}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms:
+        - matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [cp1]}]
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: etcd-tls-reports}
+spec:
+  accessModes: [ReadWriteMany]
+  storageClassName: local
+  resources: {requests: {storage: 1Gi}}
+"""
+
+CLUSTERS = """
+[[cluster]]
+label = "{name}"
+endpoints = ["https://10.11.0.2:2379"]
+peer-endpoints = ["https://10.11.0.2:2380"]
+cacert = "ca.crt"
+cert = "client.crt"
+key = "client.key"
+"""
+
+
+def test_a_list_of_clusters_in_parts(cluster: KubeadmCluster, runner: str) -> None:
+    [node] = cluster.nodes
+    node.run("mkdir", "-p", "/var/lib/reports")
+    cluster.kubectl("apply", "-f", "-", text=FLEET)
+    names = ["prod-eu-1", "prod-us-1", "test"]
+    of = "/etc/kubernetes/pki/etcd"
+    files = {
+        "clusters.toml": "".join(CLUSTERS.format(name=name) for name in names),
+        "ca.crt": node.read(f"{of}/ca.crt"),
+        "client.crt": node.read(f"{of}/healthcheck-client.crt"),
+        "client.key": node.read(f"{of}/healthcheck-client.key"),
+    }
+    for name, text in files.items():
+        cluster.laptop.write(str(Path(cluster.laptop.directory, "fleet", name)), text)
+    cluster.kubectl("create", "secret", "generic", "etcd-fleet", "--from-file=fleet")
+    cluster.kubectl("apply", "-f", "-", text=manifest("fleet-job.yaml"))
+    ended(cluster, "etcd-tls-fleet", "default")
+    cluster.kubectl("apply", "-f", "-", text=manifest("fleet-merge-job.yaml"))
+    said = ended(cluster, "etcd-tls-fleet-merge", "default")
+    assert "3 clusters" in said
+    assert all(name in node.read("/var/lib/reports/fleet.html") for name in names)
