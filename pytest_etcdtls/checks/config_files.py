@@ -433,7 +433,8 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
 
     A user who can read it can issue client certificates that every member accepts for as long as the CA is
     trusted. kubeadm keeps the key there with mode 0600, which is reported as a note only; another machine is
-    the best place for it. The file is found by its name and never opened.
+    the best place for it. The file is found by its name and never opened. A key in the file of the trusted
+    CAs itself counts as well.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 1.1.21
@@ -452,14 +453,21 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
     for member, key in keys.values():
         if key.reach is not None and key.reach & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(
-                message=f"{member.label}: the key in the directory of a trusted CA is readable by others",
+                message=f"{member.label}: {_MISPLACED[key.has_key]} is readable by others",
                 expected="no such file, or one with mode 0600",
                 observed=f"{key.path}: mode {key.mode:04o}",
                 evidence={"found": key.said},
                 reproduce=(_show_mode(key),),
             )
         else:
-            yield Note(f"{key.path} exists and is readable by its owner only")
+            exists = "has a private key" if key.has_key else "exists"
+            yield Note(f"{key.path} {exists} and is readable by its owner only")
+
+
+_MISPLACED = {
+    False: "the key in the directory of a trusted CA",
+    True: "a private key in the file of trusted CAs",
+}
 
 
 @check("config.served-file", on=CLIENT_PORTS_AND_METRICS, counterexample=self_signed_chain)

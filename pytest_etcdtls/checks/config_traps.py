@@ -473,6 +473,39 @@ def no_setting_is_declared_twice(declarations: Declarations) -> None:
     """
 
 
+@trap_check("flag-given-twice")
+def no_flag_is_given_twice(declarations: Declarations) -> None:
+    """No flag is given twice with different values.
+
+    etcd takes the last one, as every program with Go's package flag does, and says nothing. A reader who
+    finds the first one believes that it is in force, as where a drop-in or a variable adds flags behind
+    others. A list of URLs is even kept if the second one is empty or one of its URLs.
+
+    Spec: etcd Documentation, configuration options
+    Spec: Go flag package
+    Severity: medium
+    Level: SHOULD
+    Remediation: give the flag once, with the value that is meant.
+    """
+
+
+@trap_check("manifest-beside")
+def one_manifest_declares_the_pod(declarations: Declarations) -> None:
+    """No other file in the directory of a static pod's manifest declares the same member.
+
+    The kubelet reads every file of that directory whose name does not begin with a dot, also etcd.yaml.bak.
+    Of pods with one name it keeps the one in the last file by name, each time that it lists the directory,
+    every 20 seconds by default; between two lists it runs the file that was written to last. So a backup is
+    started again in the place of the changed manifest, with its old certificates and settings. With another
+    name it is a second etcd on the same ports and data.
+
+    Spec: Kubernetes kubelet, extractFromDir in pkg/kubelet/config/file.go
+    Severity: high
+    Level: MUST, SHOULD where the declared file is the one that runs, or both are the same
+    Remediation: move the other file to another directory.
+    """
+
+
 @trap_check("gateway-off-in-config-file", gateway_named)
 def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
     """A JSON gateway that is disabled is declared as disabled.

@@ -313,6 +313,24 @@ class Mount(Struct, frozen=True):
     outside: str
 
 
+class PodBeside(Struct, frozen=True):
+    """A static pod with etcd in another file of the directory of a manifest.
+
+    Attributes:
+        file: its manifest.
+        pod: namespace and name.
+        runs: the kubelet runs it: in the place of the declared pod, or beside it if the names differ.
+        has_same_name: it is one pod with the declared one for the kubelet.
+        same: both files have the same content.
+    """
+
+    file: str
+    pod: str
+    runs: bool
+    has_same_name: bool
+    same: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedWith:
     """What etcd is started with, in order, as a replay needs it. Values that are not known are left out.
@@ -338,6 +356,7 @@ class Declaration:
         form: the kind of file that it was read from.
         source: the path as the user named it, or a description.
         pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
+        beside: of the manifest of a static pod, others in its directory with the same pod or member.
         settings: the settings in force, by flag name, merged as etcd merges them.
         overridden: settings that a later one of the same kind replaces.
         shadowed: environment variables whose flag is also given.
@@ -370,6 +389,7 @@ class Declaration:
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()
     pod: str = ""
+    beside: tuple[PodBeside, ...] = ()
     started_with: StartedWith = StartedWith()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     KEY_LABELS,
     MAXIMUM_SIZE,
+    Block,
     load_certificates,
     load_key,
     pem_blocks,
@@ -226,7 +227,8 @@ class BundleFact:
         read_at_start: etcd reads it at its start: to serve TLS on that side, and that of peers to dial them.
         content: the content of the file; ``None`` if it could not be read.
         certificates: the certificates that etcd reads from it, each once.
-        keys: files in the same directory that are named as the CA's key would be; they were not opened.
+        keys: the file itself, if it has a key; and files in the same directory that are named as the CA's key
+            would be, which were not opened.
     """
 
     side: Side
@@ -324,13 +326,16 @@ def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
             content = read_regular(Path(file.path), MAXIMUM_SIZE)
         except UnreadableFileError as error:
             file = replace(file, absent=f"{file.path} {error}")
+    keys = [*_possible_keys(Path(file.path), file.original)] if file.path else []
+    if content is not None and _has_key(pem_blocks(content)):
+        keys.insert(0, replace(file, said=f"in {file.said}", has_key=True))
     return BundleFact(
         side=side,
         file=file,
         read_at_start=side == "peer" or serves_tls,
         content=content,
         certificates=read_pool(content).certificates if content is not None else (),
-        keys=tuple(_possible_keys(Path(file.path), file.original)) if file.path else (),
+        keys=tuple(keys),
     )
 
 
@@ -407,17 +412,21 @@ def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...
         return fact, ()
     path = Path(fact.path)
     try:
-        certificates = load_certificates(path, option=fact.said)
         blocks = pem_blocks(read_regular(path, MAXIMUM_SIZE))
+        fact = replace(fact, has_key=_has_key(blocks))
+        certificates = load_certificates(path, option=fact.said)
         if not blocks:
             convert = f"openssl x509 -in {path} -inform DER -out {path.stem}.pem"
             return replace(
                 fact, problem=f"{path} is DER, and etcd reads PEM alone: convert it: {convert}"
             ), ()
-        has_key = any(block.label in KEY_LABELS and not block.encrypted for block in blocks)
-        return replace(fact, has_key=has_key), certificates
+        return fact, certificates
     except (UsageError, UnreadableFileError) as error:
         return replace(fact, problem=str(error)), ()
+
+
+def _has_key(blocks: Iterable[Block]) -> bool:
+    return any(block.label in KEY_LABELS and not block.encrypted for block in blocks)
 
 
 def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact, bool | None]:

@@ -14,19 +14,22 @@ Everything else is *unresolved*: an error with its place where etcd reads it, an
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from pytest_etcdtls.declared.declaration import Mount, SourceLine
+from pytest_etcdtls.declared.declaration import Mount, PodBeside, SourceLine
 from pytest_etcdtls.declared.shell import Expansion, ProgramStart, Variable, Word, find_etcd, is_proxy
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
-from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.untrusted import printable, read_regular
 
 
 def is_manifest(text: str) -> bool:
@@ -71,6 +74,85 @@ def read_manifest(text: str, file: str) -> list[DeclaredPod]:
         if any(member.name == other.name for other in members[:number]):
             raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: leave one of them")
     return members
+
+
+_STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
+"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
+_MOST_FILES: Final = 100
+_MANIFEST_SIZE: Final = 1024 * 1024
+
+
+def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
+    """Yield the static pods of the same member in other files of a manifest's directory.
+
+    The kubelet reads every file there whose name does not begin with a dot, whatever its suffix
+    (``extractFromDir`` in pkg/kubelet/config/file.go, ``filepath.Glob(filepath.Join(name, "[^.]*"))``), in
+    the order of the names. Of several pods with one name the last one stays (``cache.Replace`` in client-go's
+    tools/cache/store.go). It lists them at each ``fileCheckFrequency``, 20 seconds by default; between two
+    lists the file counts that was written to last. The manifests of several nodes, copied into one directory,
+    have pods of one name too, and advertise different URLs.
+    """
+    if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
+        return
+    try:
+        names = sorted(one for one in os.listdir(path.parent) if not one.startswith("."))[:_MOST_FILES]
+    except OSError:
+        return
+    others: dict[str, tuple[str, _StaticPod]] = {}
+    for name in names:
+        with suppress(UnreadableFileError, UnicodeDecodeError, UsageError, RecursionError):
+            if name != path.name:
+                other = read_regular(path.with_name(name), _MANIFEST_SIZE).decode()
+                found = _static_pod(other, name)
+                if found and found.advertises == pod.advertises and (found.advertises or found == pod):
+                    others[name] = other, found
+    last = max(path.name, *(name for name, (_, found) in others.items() if found.name == pod.name), "")
+    for name, (other, found) in others.items():
+        has_same_name = found.name == pod.name
+        yield PodBeside(
+            file=str(path.with_name(name)),
+            pod=found.name,
+            runs=name == last or not has_same_name,
+            has_same_name=has_same_name,
+            same=other == text,
+        )
+
+
+class _StaticPod(Struct, frozen=True):
+    """A static pod with etcd: its namespace and name, and the flag with what it advertises to peers."""
+
+    name: str
+    advertises: str
+
+
+def _static_pod(text: str, file: str) -> _StaticPod | None:
+    """Return the pod with etcd that the kubelet runs of a file.
+
+    It decodes a file as one object (``tryDecodeSinglePod`` in pkg/kubelet/config/common.go).
+
+    Returns:
+        ``None`` if it runs no etcd.
+
+    Raises:
+        UsageError: if the file cannot be read.
+    """
+    first = next(iter(documents(text, file)), None) if is_manifest(text) else None
+    name = _text(first, "metadata", "name")
+    if first is None or _text(first, "kind") != "Pod" or not name:
+        return None
+    words = [
+        text_of(word) or ""
+        for container in items(node_at(first, "spec", "containers"))
+        for key in ("command", "args")
+        for word in items(node_at(container, key))
+    ]
+    if not any(re.search(r"(^|[\s/])etcd(\s|$)", word) for word in words):
+        return None
+    advertised = next((word for word in words if word.lstrip("-").startswith(_ADVERTISED)), "")
+    return _StaticPod(f"{_text(first, 'metadata', 'namespace') or 'default'}/{name}", advertised)
+
+
+_ADVERTISED: Final = "initial-advertise-peer-urls="
 
 
 def _objects(root: Node) -> list[Node]:

@@ -47,7 +47,7 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
-from pytest_etcdtls.declared.manifests import is_manifest, read_manifest
+from pytest_etcdtls.declared.manifests import is_manifest, pods_beside, read_manifest
 from pytest_etcdtls.declared.shell import (
     Expansion,
     ProgramStart,
@@ -273,6 +273,9 @@ class Merger(Struct):
             if len(value) > _LONGEST_VALUE:
                 raise UsageError(f"{setting.place}: the values of {setting.spelled} are too long together")
             setting = replace(setting, value=value)
+        elif before is not None and _is_kept(before, setting):
+            self.overridden.append(setting)
+            return
         elif before is not None:
             self.overridden.append(before)
         self.settings[setting.name] = setting
@@ -284,6 +287,16 @@ class Merger(Struct):
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
                 for problem in parse_urls(setting.value).problems[:10]
             ]
+
+
+def _is_kept(before: Setting, later: Setting) -> bool:
+    """Return whether etcd keeps the first of two flags: URLs are, if the second is empty or one of them.
+
+    ``UniqueURLs.Set`` in pkg/flags/unique_urls.go.
+    """
+    if later.name not in URL_LISTS or later.via is not Via.FLAG:
+        return False
+    return not later.value or later.value in map(str, parse_urls(before.value).urls)
 
 
 def assemble(
@@ -556,12 +569,13 @@ def _read_declarations(
         started = _started(form, path, text, files, option)
         yield assemble(started, form=form, source=str(path), open_file=files.open)
         return
+    beside = tuple(pods_beside(path, text))
     for pod in read_manifest(text, str(path)):
         of_pod = structs.replace(files, mounts=pod.mounts, mounted=pod.files)
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
-        yield replace(declaration, pod=pod.name)
+        yield replace(declaration, pod=pod.name, beside=beside)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:

@@ -64,6 +64,7 @@ from pytest_etcdtls.declared.flags import (
     successor,
     top_level_known,
 )
+from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
 
 
@@ -600,6 +601,52 @@ def _variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
         )
 
 
+def _flags_given_twice(context: TrapContext) -> Iterator[Trap]:
+    """The last of several flags counts (Go's package flag); of lists of URLs it may be the first."""
+    again: dict[str, list[Setting]] = {}
+    for setting in context.declaration.overridden:
+        if setting.via is Via.FLAG:
+            again.setdefault(setting.name, []).append(setting)
+    for name, others in again.items():
+        counts = context.declaration.settings[name]
+        if any(not _has_same_value(counts, other) for other in others):
+            yield Trap(
+                id="flag-given-twice",
+                summary=f"{counts.spelled} is given {len(others) + 1} times, and etcd takes {counts}",
+                remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
+                settings=(*others, counts),
+            )
+
+
+def _manifests_beside(context: TrapContext) -> Iterator[Trap]:
+    """A kubelet reads every file of its directory, and runs one of several pods with one name."""
+    source = escaped(context.declaration.source)
+    for other in context.declaration.beside:
+        pod, file = escaped(other.pod), escaped(other.file)
+        if not other.has_same_name:
+            summary = (
+                f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: of two etcds "
+                "the second finds ports and data in use"
+            )
+        elif other.runs:
+            summary = (
+                f"the kubelet runs the pod {pod} of {file} and not of {source}: it reads both, "
+                "and of pods with one name the one in the last file by name stays"
+            )
+        else:
+            summary = (
+                f"the kubelet reads {file} too, which has the same pod {pod}: when it is written "
+                "to, the kubelet runs that one until it lists the directory again"
+            )
+        yield Trap(
+            id="manifest-beside",
+            summary=f"{summary}{'; their content is the same now' if other.same else ''}",
+            remedy=f"move {file} to another directory: in this one every file is a pod, whatever its "
+            "suffix, unless its name begins with a dot",
+            harmless=other.has_same_name and (other.same or not other.runs),
+        )
+
+
 def _gateway_off_in_config_file(context: TrapContext) -> Iterator[Trap]:
     """In 3.4, the JSON gateway is on by the flag's default but off with a configuration file."""
     if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
@@ -771,6 +818,8 @@ _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
     _unknown_variables,
     _flags_unknown_to_version,
     _variables_beside_flags,
+    _flags_given_twice,
+    _manifests_beside,
     _gateway_off_in_config_file,
     _auto_tls,
     _client_auth_without_ca,

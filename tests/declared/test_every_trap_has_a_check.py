@@ -15,10 +15,10 @@ from pytest_etcdtls.results import Level
 
 _SHOULD = {
     *("auto-tls-ignored", "trusted-ca-alone", "undocumented-key", "gateway-off-in-config-file"),
-    *("unknown-variable", "san-check-off"),
+    *("unknown-variable", "san-check-off", "flag-given-twice"),
 }
-"""Traps by which nobody is accepted who should not be, but for the last two: one may be meant for something
-else, the other is there to be chosen."""
+"""Traps by which nobody is accepted who should not be, but for the last three: one may be meant for something
+else, one is there to be chosen, and of two flags the one in force may be the right one."""
 
 
 def _ids(directory: Path, pattern: str, called: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from declared.declaring import flags
 from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
-from pytest_etcdtls.declared.files import read_crl, require_directory
+from pytest_etcdtls.declared.files import read_crl, read_member_files, require_directory
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -172,3 +172,26 @@ def test_a_crl_that_may_not_be_read(tmp_path: Path) -> None:
     path.touch(mode=0)
     crl = read_crl(flags(f"--client-crl-file={path}").settings["client-crl-file"], DeclaredPaths())
     assert (crl.found, crl.known, bool(crl.unread)) == (str(path), False, True)
+
+
+def test_keys_in_files_of_certificates(tmp_path: Path) -> None:
+    """Also where etcd reads no certificate from the file."""
+    authority = CertificateAuthority.create("etcd")
+    key = encode_key(authority.key)
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]) + key)
+    (tmp_path / "server.crt").write_bytes(key)
+    declared = declared_member(
+        flags(
+            "--listen-client-urls=https://127.0.0.1:2379",
+            *(f"--{name}={tmp_path / file}" for name, file in _FILES.items()),
+        )
+    )
+    files = read_member_files("m0", declared)
+    [pair] = files.pairs
+    assert pair.certificate.has_key
+    assert [(key.path, key.has_key) for key in files.bundles["client"].keys] == [
+        (str(tmp_path / "ca.crt"), True)
+    ]
+
+
+_FILES = {"cert-file": "server.crt", "key-file": "server.key", "trusted-ca-file": "ca.crt"}

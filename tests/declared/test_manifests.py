@@ -445,3 +445,52 @@ def test_the_name_of_a_pod_that_a_controller_chooses_is_not_guessed(tmp_path: Pa
     manifest = _pod(NAMED, kind=kind)
     with pytest.raises(UsageError, match=r"not in this file \(POD, metadata.name: .*, NS, metadata.name"):
         written(tmp_path, yaml.safe_dump(manifest))
+
+
+def _beside(
+    directory: Path, *files: tuple[str, str], name: str = "etcd.yaml"
+) -> list[tuple[str, bool, bool]]:
+    """Return the other pods of a manifest's member: file, whether it runs, whether it is a second one."""
+    manifests = directory / "manifests"
+    manifests.mkdir(exist_ok=True)
+    for earlier in manifests.iterdir():
+        earlier.unlink()
+    own = _of_kubelet("etcd", "a")
+    for file, text in ((name, own), *files):
+        (manifests / file).write_text(text)
+    [declaration] = read_declarations(manifests / name)
+    return [(Path(one.file).name, one.runs, not one.has_same_name) for one in declaration.beside]
+
+
+def _of_kubelet(pod: str, member: str, **metadata: str) -> str:
+    url = f"https://{member}.example:2380"
+    container = _container(command=["etcd", f"--name={member}", f"--initial-advertise-peer-urls={url}"])
+    return yaml.safe_dump({**_pod(container), "metadata": {"name": pod, **metadata}})
+
+
+def test_files_that_a_kubelet_runs_beside_a_manifest(tmp_path: Path) -> None:
+    backup = _of_kubelet("etcd", "a").replace("v3.6.4", "v3.5.1")
+    assert _beside(tmp_path, ("etcd.yaml.bak", backup)) == [("etcd.yaml.bak", True, False)]
+    assert _beside(tmp_path, ("etcd.old", backup)) == [("etcd.old", False, False)]
+    first, last = ("etcd.old", backup), ("etcd.yaml~", backup)
+    assert _beside(tmp_path, first, last) == [("etcd.old", False, False), ("etcd.yaml~", True, False)]
+    renamed = _of_kubelet("etcd-old", "a")
+    assert _beside(tmp_path, ("etcd-old.yaml", renamed)) == [("etcd-old.yaml", True, True)]
+
+
+def test_files_that_are_no_pod_of_the_member(tmp_path: Path) -> None:
+    server = yaml.safe_dump({**_pod(OTHER), "metadata": {"name": "kube-apiserver"}})
+    files = {
+        ".etcd.yaml.swp": _of_kubelet("etcd", "a"),
+        "another-node.yaml": _of_kubelet("etcd", "b"),
+        "etcd-events.yaml": _of_kubelet("etcd-events", "events"),
+        "kube-apiserver.yaml": server,
+        "notes.txt": "etcd: see the wiki",
+        "broken.yaml": "kind: Pod\nspec: [",
+    }
+    assert _beside(tmp_path, *files.items()) == []
+    elsewhere = tmp_path / "copies"
+    elsewhere.mkdir()
+    for name in ("etcd.yaml", "etcd.yaml.bak"):
+        (elsewhere / name).write_text(_of_kubelet("etcd", "a"))
+    assert read_declaration(elsewhere / "etcd.yaml").beside == ()

@@ -394,6 +394,37 @@ def test_a_flag_and_its_variable(version: str | None, starts: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("again", "in_force"),
+    [
+        (("--client-cert-auth=false", "--client-cert-auth=true"), "--client-cert-auth=true"),
+        (("--max-txn-ops=128", "--max-txn-ops=256", "--max-txn-ops=128"), "--max-txn-ops=128"),
+        (("--client-cert-auth", "--client-cert-auth=1"), None),
+        (("--feature-gates=InitialCorruptCheck=true", "--feature-gates=CompactHashCheck=true"), None),
+        (
+            (
+                "--listen-metrics-urls=http://10.0.0.1:1,http://10.0.0.1:2",
+                "--listen-metrics-urls=http://10.0.0.1:1",
+            ),
+            "--listen-metrics-urls=http://10.0.0.1:1,http://10.0.0.1:2",
+        ),
+        (
+            ("--listen-metrics-urls=http://10.0.0.1:1", "--listen-metrics-urls=http://10.0.0.1:3"),
+            "--listen-metrics-urls=http://10.0.0.1:3",
+        ),
+    ],
+)
+def test_a_flag_that_is_given_twice(again: tuple[str, ...], in_force: str | None) -> None:
+    declaration = flags(*GOOD, *again)
+    traps = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
+    assert [trap.settings[-1].written for trap in traps] == ([in_force] if in_force else [])
+    for trap in traps:
+        assert f"etcd takes {in_force} (" in trap.summary
+        assert len(trap.settings) == len(
+            [one for one in (*GOOD, *again) if one.split("=")[0] == again[0].split("=")[0]]
+        )
+
+
+@pytest.mark.parametrize(
     ("version", "certain"), [("3.4.23", True), ("3.7.3", True), ("3.8.0", False), (None, False)]
 )
 def test_a_newer_etcd_may_have_names_that_are_not_known(

@@ -499,6 +499,13 @@ ZOO = [
         violated={"cluster": ["config.variable-beside-flag"]},
     ),
     Misconfigured(
+        name="flag-given-twice",
+        what="a flag is given twice with different values, and etcd takes the last one",
+        config=replace(BROKEN, extra_flags=("--max-txn-ops=128", "--max-txn-ops=256")),
+        checks=_DECLARED,
+        warned={"cluster": ["config.flag-given-twice"]},
+    ),
+    Misconfigured(
         name="suites-without-those-of-http2",
         what="suites are declared with which etcd does not start; the running etcd was started without them",
         faults=("config.does-not-start",),
