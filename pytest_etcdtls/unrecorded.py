@@ -5,6 +5,7 @@
 - **The comparison with etcd's log** is about all connections of a run, in their order. A replay makes those
   of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
+- **A second look at a member** is taken only where some of its listeners refuse connections.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffer,
     SuiteOffers,
 )
+from pytest_etcdtls.facts.stopping import MemberChange
 from pytest_etcdtls.lifecycle import changes
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -285,4 +287,8 @@ _OF_TARGET: Mapping[type[Any], Any] = {
     RenewalUnderLoad: _renewals,
     ForeignMember: _foreign_member,
 }
-_OF_LISTENER: Mapping[type[Any], Any] = {LogComparison: _log_comparison, ServerAddresses: _addresses}
+_OF_LISTENER: Mapping[type[Any], Any] = {
+    LogComparison: _log_comparison,
+    ServerAddresses: _addresses,
+    MemberChange: lambda _: MemberChange(),
+}
