@@ -208,6 +208,7 @@ class Form(StrEnum):
     ENVIRONMENT_FILE = "environment file"
     UNIT = "systemd unit"
     COMMAND_LINE = "command line"
+    TALOS = "Talos machine configuration"
 
 
 class Via(StrEnum):

@@ -97,6 +97,8 @@ def _issuer(der: bytes) -> str:
 HEALTHCHECK: Final = "healthcheck-client"
 APISERVER: Final = "apiserver-etcd-client"
 ETCDCTL: Final = "etcdctl"
+OF_DISTRIBUTIONS: Final = ("client", "admin")
+"""Clients beside etcd's own files: ``client.crt`` of k3s and RKE2, ``admin.crt`` of Talos."""
 _FILES_NEAR_CLIENTS: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
 """The settings in whose files' directories kubeadm's client certificates are searched for."""
 
@@ -133,6 +135,15 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
     if certificate_file is not None and key_file is not None:
         named_by = ("ETCDCTL_CERT", "ETCDCTL_KEY")
         yield ClientFiles(name=ETCDCTL, named_by=named_by, certificate=certificate_file, key=key_file)
+    beside = [path.parent for path in (declared.file("cert-file"), declared.file("trusted-ca-file")) if path]
+    for name in OF_DISTRIBUTIONS:
+        for directory in dict.fromkeys(beside):
+            certificate, key = (directory / f"{name}.{suffix}" for suffix in ("crt", "key"))
+            if exists(certificate) and exists(key):
+                yield ClientFiles(
+                    name=name, named_by=(str(certificate), str(key)), certificate=certificate, key=key
+                )
+                break
 
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:

@@ -26,7 +26,16 @@ from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, PodBeside, SourceLine
-from pytest_etcdtls.declared.shell import Expansion, ProgramStart, Variable, Word, find_etcd, is_proxy
+from pytest_etcdtls.declared.distributions import ETCD_MANAGER, started_by_manager
+from pytest_etcdtls.declared.shell import (
+    Expansion,
+    ProgramStart,
+    Variable,
+    Word,
+    find_etcd,
+    is_proxy,
+    words_of_command,
+)
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted import printable, read_regular
@@ -290,7 +299,8 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str) -> Iterator[DeclaredPod]:
         image = text_of(node_at(container, "image"))
         yield DeclaredPod(
             name=f"{pod.namespace}/{pod.shown}" if pod.namespace else pod.shown,
-            started=replace(started, image=image),
+            # The tag of etcd-manager's image is its own.
+            started=replace(started, image=None if ETCD_MANAGER in (image or "") else image),
             mounts=tuple(_mounts(pod.spec, container)),
             files=dict(_mounted_files(pod, container, maps)),
         )
@@ -314,10 +324,35 @@ def _started(container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> Progra
     own = node_at(container, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
     if own and (not words or words[0].text.startswith("-")):
         words.insert(0, Word("etcd", place_of(container, file)))
-    started = find_etcd(words, (*environment.of_runtime(), *environment.variables), environment.expansion)
+        words += _bitnamis_file(container, pod, file)
+    manager = [word for word in words if word.program == ETCD_MANAGER][:1] and words
+    if len(words) > 2 and ETCD_MANAGER in words[2].text and not words[2].unresolved:
+        manager = words_of_command(words[2], ETCD_MANAGER)
+    everything = (*environment.of_runtime(), *environment.variables)
+    started = (
+        started_by_manager(manager, environment.variables)
+        if manager
+        else find_etcd(words, everything, environment.expansion)
+    )
     if started is not None:
         environment.refuse_unknown_sources()
     return started
+
+
+_BITNAMIS_DIRECTORY: Final = "/opt/bitnami/etcd/conf"
+
+
+def _bitnamis_file(container: Node, pod: _Pod, file: str) -> Iterator[Word]:
+    """Yield the flag that Bitnami's run.sh adds if a configuration file is mounted."""
+    from_maps = {
+        _text(volume, "name")
+        for volume in items(node_at(pod.spec, "volumes"))
+        if node_at(volume, "configMap") is not None
+    }
+    for mount in items(node_at(container, "volumeMounts")):
+        inside = _text(mount, "mountPath").rstrip("/")
+        if _text(mount, "name") in from_maps and inside == _BITNAMIS_DIRECTORY:
+            yield Word(f"--config-file={_BITNAMIS_DIRECTORY}/etcd.yaml", place_of(mount, file))
 
 
 class _Environment:

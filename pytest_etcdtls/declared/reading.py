@@ -45,6 +45,7 @@ from pytest_etcdtls.declared.declaration import (
     parse_urls,
     tag_version,
 )
+from pytest_etcdtls.declared.distributions import machine_configuration, started_by_talos
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.manifests import is_manifest, pods_beside, read_manifest
@@ -478,7 +479,7 @@ _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 
 KINDS = (
     "a Kubernetes manifest (kubeadm: /etc/kubernetes/manifests/etcd.yaml), an etcd.conf.yml, an environment "
-    "file with ETCD_ variables, a systemd unit, or a command line"
+    "file with ETCD_ variables, a systemd unit, a command line, or Talos' machine configuration"
 )
 
 
@@ -490,6 +491,8 @@ def recognise(text: str, file: str) -> Form:
     """
     if _SECTION.search(text):
         return Form.UNIT
+    if machine_configuration(text, file) is not None:
+        return Form.TALOS
     if is_manifest(text):
         return Form.MANIFEST
     stripped = map(str.strip, text.splitlines())
@@ -583,6 +586,8 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     if form is Form.YAML:
         place = SourceLine(file)
         return ProgramStart(program=(Word("etcd", place), Word(f"--config-file={file}", place)))
+    if form is Form.TALOS and (root := machine_configuration(text, file)) is not None:
+        return started_by_talos(root, text, file)
     if form is Form.ENVIRONMENT_FILE:
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:

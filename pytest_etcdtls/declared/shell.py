@@ -246,6 +246,9 @@ _COMMAND = re.compile(
 )
 
 
+_PROGRAM = re.compile(r"(?:^|[\s/])etcd(?=\s|$)")
+
+
 def is_command(text: str) -> bool:
     """Return whether a line of a text begins as a command that starts etcd, or that may do so."""
     return text.startswith("#!") or _COMMAND.search(text) is not None
@@ -330,7 +333,11 @@ def _the_start(
     """
     commands = [one for one in _commands(script) if one.text and not one.text.startswith("#")]
     commands = [one for one in commands if not _IDLE.fullmatch(one.text)]
-    starts = [number for number, one in enumerate(commands) if _COMMAND.match(_last_of(one.text))]
+    starts = [
+        number
+        for number, one in enumerate(commands)
+        if _COMMAND.match(_last_of(one.text)) and _PROGRAM.search(one.text)
+    ]
     known = {variable.name: variable for variable in environment}
     if script.unresolved or len(commands) < 2 or len(starts) != 1:
         return Word(_without_redirections(script.text), script.place, script.unresolved), known, environment
@@ -349,6 +356,19 @@ def _the_start(
 
 def _without_redirections(command: str) -> str:
     return _QUOTED_OR_REDIRECTION.sub(lambda match: "" if match["redirection"] else match[0], command)
+
+
+def words_of_command(script: Word, program: str) -> list[Word]:
+    """Return the words of the one command of a script that runs a program; empty if there is none."""
+    found = []
+    for one in _commands(script):
+        words = (
+            split_line(_without_redirections(one.text), one.place, _OPERATORS) if program in one.text else []
+        )
+        words = words[1:] if words[:1] == ["exec"] else words
+        if words and PurePosixPath(words[0]).name == program:
+            found.append([Word(word, one.place) for word in words])
+    return found[0] if len(found) == 1 else []
 
 
 def _last_of(command: str) -> str:

@@ -534,6 +534,10 @@ def _undocumented_keys(context: TrapContext) -> Iterator[Trap]:
             )
 
 
+_OF_DISTRIBUTIONS: Final = frozenset({"ETCD_STATIC_POD_VERSION"})
+"""Variables of OpenShift's operator, whose name is similar to one of etcd's."""
+
+
 def _unknown_variables(context: TrapContext) -> Iterator[Trap]:
     """An unknown environment variable is ignored with a warning in the log.
 
@@ -541,6 +545,8 @@ def _unknown_variables(context: TrapContext) -> Iterator[Trap]:
     equal or similar to one that concerns TLS are reported.
     """
     for setting in _not_read(context, Via.VARIABLE):
+        if setting.spelled in _OF_DISTRIBUTIONS:
+            continue
         close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
         if not is_about_tls(setting.name) and not any(is_about_tls(FLAG_OF[name]) for name in close):
             continue
@@ -745,7 +751,8 @@ def _advertised(context: TrapContext) -> Iterator[Problem]:
         context.settings("advertise-client-urls"),
     )
     # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
-    if any(map(_is_set, listening)) and not any(map(_is_set, advertised)):
+    given = any(map(_is_set, advertised)) or "advertise-client-urls" in context.seen.started_with.left_out
+    if any(map(_is_set, listening)) and not given:
         yield (
             f"{listening[0].spelled} is given without --advertise-client-urls",
             "give --advertise-client-urls",

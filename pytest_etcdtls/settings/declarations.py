@@ -33,6 +33,7 @@ from pytest_etcdtls.declared.files import (
     APISERVER,
     ETCDCTL,
     HEALTHCHECK,
+    OF_DISTRIBUTIONS,
     client_files,
     is_directory,
     require_directory,
@@ -365,7 +366,8 @@ def _client_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
     """Return the identities that may be good clients, in the order in which they are tried."""
-    clients = [_client(one, name, files) for name in (HEALTHCHECK, APISERVER, ETCDCTL) for one in members]
+    names = (HEALTHCHECK, APISERVER, ETCDCTL, *OF_DISTRIBUTIONS)
+    clients = [_client(one, name, files) for name in names for one in members]
     return _chosen([*clients, *(_dialing(one, "client", trusted, files) for one in members)], trusted)
 
 

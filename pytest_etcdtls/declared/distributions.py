@@ -1,0 +1,202 @@
+"""Programs that start etcd with flags and variables of their own: kOps' etcd-manager, and Talos.
+
+Their files do not have etcd's settings, but what these follow from. etcd-manager is a container that starts
+etcd with ``ETCD_`` variables (kubernetes-sigs/etcd-manager, pkg/etcd/etcdprocess.go, etcdProcess.Start, and
+cmd/etcd-manager/main.go for the defaults). Talos starts etcd as a service with flags from its machine
+configuration (siderolabs/talos, internal/app/machined/pkg/system/services/etcd.go, argsForControlPlane).
+
+What they add when they run (the node's name and address, the directory of a volume) is unresolved. Talos
+since 1.14 has another port for HTTP and a minimum of TLS 1.3, and its releases are not told apart without the
+image of the installer. Where that is not known, the file is refused: the running etcd tells it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from yaml.nodes import MappingNode, Node
+
+from pytest_etcdtls.declared.declaration import SourceLine, version_key
+from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word
+from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
+
+ETCD_MANAGER: Final = "etcd-manager"
+_OF_MANAGER: Final = {
+    "client-urls": "https://__address__:4001",
+    "peer-urls": "https://__address__:2380",
+    "etcd-address": "0.0.0.0",  # noqa: S104 - of the declared etcd
+    "listen-metrics-urls": "",
+    "etcd-insecure": "false",
+}
+"""Flags of etcd-manager with their defaults, as far as they decide how etcd is started."""
+_PKI: Final = "/VOLUME/pki/TOKEN"
+"""The directory of etcd's files, which has names that etcd-manager chooses."""
+_ON_THE_NODE: Final = "etcd-manager makes it of the node's name and address"
+
+
+def started_by_manager(words: Iterable[Word], environment: Iterable[Variable]) -> ProgramStart:
+    """Return how etcd-manager with these words starts etcd.
+
+    Raises:
+        UsageError: if one of its flags that decides about etcd is not in the file.
+    """
+    flags = {name: (value, SourceLine("")) for name, value in _OF_MANAGER.items()}
+    place = SourceLine("")
+    for word in words:
+        place = word.place
+        name, equals, value = word.text.lstrip("-").partition("=")
+        if name in flags:
+            if word.unresolved:
+                raise UsageError(f"{word.place}: --{name} of etcd-manager is not in this file")
+            flags[name] = (value if equals else "true", word.place)
+    variables: dict[str, Variable] = {}
+
+    def add(name: str, value: str, flag: str = "", unresolved: str = "") -> None:
+        where = flags[flag][1] if flag and flags[flag][1].file else place
+        variables[name] = Variable(name, value, where, unresolved)
+
+    insecure = flags["etcd-insecure"][0] == "true"
+    for name, flag, advertised in (
+        ("ETCD_LISTEN_CLIENT_URLS", "client-urls", "ETCD_ADVERTISE_CLIENT_URLS"),
+        ("ETCD_LISTEN_PEER_URLS", "peer-urls", "ETCD_INITIAL_ADVERTISE_PEER_URLS"),
+    ):
+        urls = flags[flag][0]
+        urls = urls.replace("https://", "http://") if insecure else urls
+        add(name, re.sub(r"(://)[^,/]*(?=:\d)", rf"\g<1>{flags['etcd-address'][0]}", urls), flag)
+        of_node = "__name__" in urls or "__address__" in urls
+        add(advertised, "" if of_node else urls, flag, _ON_THE_NODE if of_node else "")
+    if flags["listen-metrics-urls"][0]:
+        add("ETCD_LISTEN_METRICS_URLS", flags["listen-metrics-urls"][0], "listen-metrics-urls")
+    for name in ("ETCD_NAME", "ETCD_INITIAL_CLUSTER", "ETCD_DATA_DIR"):
+        add(name, "", unresolved=_ON_THE_NODE)
+    if not insecure:
+        for side, directory, pair in (("", "clients", "server"), ("PEER_", "peers", "me")):
+            add(f"ETCD_{side}CLIENT_CERT_AUTH", "true")
+            add(f"ETCD_{side}TRUSTED_CA_FILE", f"{_PKI}/{directory}/ca.crt")
+            add(f"ETCD_{side}CERT_FILE", f"{_PKI}/{directory}/{pair}.crt")
+            add(f"ETCD_{side}KEY_FILE", f"{_PKI}/{directory}/{pair}.key")
+    # Variables of the container come last, "so that any param can be overwritten".
+    variables |= {one.name: one for one in environment if one.name.startswith("ETCD_")}
+    return ProgramStart(program=(Word("etcd", place),), environment=tuple(variables.values()))
+
+
+_NEWEST_TALOS: Final = (1, 13)
+"""The newest line of Talos whose flags for etcd are known here."""
+_SECRETS: Final = "/system/secrets/etcd"
+_CIPHERS: Final = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,"
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,"
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"
+)
+_RUNNING = (
+    "pass the command line of the running etcd (talosctl read /proc/PID/cmdline > etcd.cmdline, with PID "
+    "from talosctl processes)"
+)
+
+
+def machine_configuration(text: str, file: str) -> Node | None:
+    """Return the document of a Talos machine configuration that has etcd; ``None`` if a text is none.
+
+    Raises:
+        UsageError: if it is that of a worker, or is not YAML.
+    """
+    if not re.search(r"^machine\s*:", text, re.MULTILINE) or not re.search(
+        r"^cluster\s*:", text, re.MULTILINE
+    ):
+        return None
+    for root in documents(text, file):
+        if isinstance(node_at(root, "machine"), MappingNode) and node_at(root, "cluster") is not None:
+            kind = text_of(node_at(root, "machine", "type"))
+            if kind not in ("controlplane", "init"):
+                raise UsageError(
+                    f"{file} is Talos' configuration of a {printable(str(kind), 20)}: no etcd there"
+                )
+            return root
+    return None
+
+
+def started_by_talos(root: Node, text: str, file: str) -> ProgramStart:
+    """Return how Talos with that machine configuration starts etcd.
+
+    Raises:
+        UsageError: if its flags are not known for that release, or an address that it listens on is not in
+            the file.
+    """
+    etcd = node_at(root, "cluster", "etcd")
+    release = _release(root, file)
+    place = place_of(etcd if etcd is not None else root, file)
+    if any(items(node_at(etcd, one)) for one in ("listenSubnets", "subnet")):
+        raise UsageError(
+            f"{place}: Talos listens on addresses of listenSubnets, which only the node has: {_RUNNING}"
+        )
+    flags = {
+        "name": _hostname(root, text, file),
+        "listen-client-urls": "https://0.0.0.0:2379",
+        "listen-peer-urls": "https://0.0.0.0:2380",
+        "data-dir": "/var/lib/etcd",
+        "auto-tls": "false",
+        "peer-auto-tls": "false",
+    }
+    for side, pair in (("", "server"), ("peer-", "peer")):
+        flags |= {
+            f"{side}client-cert-auth": "true",
+            f"{side}cert-file": f"{_SECRETS}/{pair}.crt",
+            f"{side}key-file": f"{_SECRETS}/{pair}.key",
+            f"{side}trusted-ca-file": f"{_SECRETS}/ca.crt",
+        }
+    extra = dict(_extra(etcd, file))
+    unresolved = dict.fromkeys(("advertise-client-urls", "initial-advertise-peer-urls"), "the node's address")
+    if not flags["name"]:
+        unresolved["name"] = "the node's name"
+    words = [Word("etcd", place)]
+    words += [Word(f"--{name}={value}", place) for name, value in flags.items() if value]
+    words += [Word(f"--{name}=", place, (why,)) for name, why in unresolved.items() if name not in extra]
+    words += [word for values in extra.values() for word in values]
+    environment = [
+        Variable(one.key, text_of(one.value) or "", one.place)
+        for one in entries(node_at(root, "machine", "env"), file)
+    ]
+    environment.append(Variable("ETCD_CIPHER_SUITES", _CIPHERS, release))
+    return ProgramStart(
+        program=tuple(words), environment=tuple(environment), image=text_of(node_at(etcd, "image"))
+    )
+
+
+def _release(root: Node, file: str) -> SourceLine:
+    """Return where the release is written; one whose flags are not known is refused.
+
+    Raises:
+        UsageError: if it is newer, or not written.
+    """
+    node = node_at(root, "machine", "install", "image")
+    tag = re.search(r":v(\d+\.\d+)[^/:]*$", text_of(node) or "")
+    if node is None or tag is None:
+        raise UsageError(
+            f"{file} does not tell the release of Talos (machine.install.image), on which etcd's flags "
+            f"depend: {_RUNNING}"
+        )
+    if version_key(tag[1]) > _NEWEST_TALOS:
+        raise UsageError(
+            f"{place_of(node, file)}: which flags Talos {tag[1]} gives etcd is not known here, only up to "
+            f"{'.'.join(map(str, _NEWEST_TALOS))}: {_RUNNING}"
+        )
+    return place_of(node, file)
+
+
+def _hostname(root: Node, text: str, file: str) -> str:
+    documented = [
+        text_of(node_at(one, "hostname"))
+        for one in documents(text, file)
+        if text_of(node_at(one, "kind")) == "HostnameConfig"
+    ]
+    return next(filter(None, (*documented, text_of(node_at(root, "machine", "network", "hostname")))), "")
+
+
+def _extra(etcd: Node | None, file: str) -> Iterator[tuple[str, list[Word]]]:
+    for one in entries(node_at(etcd, "extraArgs"), file):
+        values = items(one.value) or [one.value]
+        yield one.key, [Word(f"--{one.key}={text_of(value) or ''}", one.place) for value in values]

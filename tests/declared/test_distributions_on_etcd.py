@@ -1,0 +1,209 @@
+"""Declarations of distributions, and the options that docs/distributions.md has for each, on a real etcd.
+
+The etcd is started from the declaration, on free ports, with files that are named as those of the
+distribution. Then it is judged with the options of the page; ``--etcd-connect-to`` stands for its ports.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kubeadm.judging import explain, judged, target
+from replay.nodes import plan_of_file, source_of
+
+from pytest_etcdtls.cluster.replay import ReplayedEtcd
+from pytest_etcdtls.declared.reading import read_declarations
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Identity, Profile
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.declarations import hosts_of
+
+SHAPES = Path(__file__).parent / "shapes"
+PAGE = (Path(__file__).parents[2] / "docs" / "distributions.md").read_text()
+ALL = ("listener", "config", "cluster", "cert", "mtls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The files of a distribution.
+
+    Attributes:
+        shape: the declaration.
+        ca, peer_ca: the CA files for clients and for peers below the directory of ``--etcd-pki-dir``; one
+            file if there is one CA.
+        pairs: certificates below it without ``.crt``, each with ``client`` or ``peer`` and its usages.
+        suffixes: of certificates and keys.
+    """
+
+    shape: str
+    ca: str
+    peer_ca: str
+    pairs: Mapping[str, tuple[str, Profile]]
+    suffixes: tuple[str, str] = (".crt", ".key")
+
+    def write(self, directory: Path, hosts: tuple[str, ...]) -> None:
+        """Issue the certificates and write them."""
+        one = CertificateAuthority.create("etcd-ca")
+        authorities = {"client": one, "peer": one}
+        if self.ca != self.peer_ca:
+            authorities["peer"] = CertificateAuthority.create("etcd-peers-ca")
+        files = {self.ca: encode_certificates([authorities["client"].certificate])}
+        files[self.peer_ca] = encode_certificates([authorities["peer"].certificate])
+        for path, (side, profile) in self.pairs.items():
+            issued: Identity = authorities[side].issue(profile, name=path, hosts=hosts)
+            assert issued.key is not None
+            files[path + self.suffixes[0]] = encode_certificates(issued.chain)
+            files[path + self.suffixes[1]] = encode_key(issued.key)
+        for name, content in files.items():
+            file = directory / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(0o600)
+
+
+_K3S = {
+    "server-client": ("client", SERVER),
+    "peer-server-client": ("peer", PEER),
+    "client": ("client", CLIENT),
+}
+LAYOUTS = {
+    "OpenShift": Layout(
+        shape="openshift/etcd-pod.yaml",
+        ca="configmaps/etcd-all-bundles/server-ca-bundle.crt",
+        peer_ca="configmaps/etcd-all-bundles/server-ca-bundle.crt",
+        pairs={
+            "secrets/etcd-all-certs/etcd-serving-master-0": ("client", SERVER),
+            "secrets/etcd-all-certs/etcd-peer-master-0": ("peer", PEER),
+        },
+    ),
+    "RKE2": Layout(shape="rke2/etcd.yaml", ca="server-ca.crt", peer_ca="peer-ca.crt", pairs=_K3S),
+    "k3s": Layout(shape="k3s/config", ca="server-ca.crt", peer_ca="peer-ca.crt", pairs=_K3S),
+    "Bitnami": Layout(
+        shape="bitnami/etcd.yaml",
+        ca="client/ca.crt",
+        peer_ca="peer/ca.crt",
+        pairs={"client/": ("client", SERVER), "peer/": ("peer", PEER)},
+        suffixes=("cert.pem", "key.pem"),
+    ),
+    "Talos": Layout(
+        shape="talos/controlplane.yaml",
+        ca="ca.crt",
+        peer_ca="ca.crt",
+        pairs={"server": ("client", SERVER), "peer": ("peer", PEER), "admin": ("client", CLIENT)},
+    ),
+    "kOps": Layout(
+        shape="kops/etcd-manager.yaml",
+        ca="clients/ca.crt",
+        peer_ca="peers/ca.crt",
+        pairs={"clients/server": ("client", SERVER), "peers/me": ("peer", PEER)},
+    ),
+    "etcd-operator": Layout(
+        shape="etcd-operator/etcdcluster.yaml",
+        ca="server-tls/ca.crt",
+        peer_ca="peer-tls/ca.crt",
+        pairs={"server-tls/tls": ("client", SERVER), "peer-tls/tls": ("peer", PEER)},
+    ),
+}
+
+
+def _options(name: str, number: int) -> dict[str, str]:
+    """Return the options of a command in the section of a distribution."""
+    section = PAGE.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    commands = re.findall(r"pytest --pyargs pytest_etcdtls(.*?)```", section, re.DOTALL)
+    return dict(re.findall(r"--([\w-]+)=(\S+)", commands[number]))
+
+
+def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: int = 0) -> None:
+    """Start an etcd from the declaration, and judge it with the options of the page.
+
+    Args:
+        name: of the distribution.
+        etcd: to start.
+        directory: of all files.
+        running: its command line as ``/proc`` has it, if the declaration does not have all of it.
+        number: of the command in the section.
+    """
+    layout, pki, options = LAYOUTS[name], directory / "pki", _options(name, number)
+    directory.mkdir(exist_ok=True)
+    declaration = directory / Path(options["etcd-config"]).name
+    # Replicas of one cluster are started by the tests of lists.
+    declaration.write_text((SHAPES / layout.shape).read_text().replace("replicas: 3", "replicas: 1"))
+    started = declaration
+    if running:
+        started = directory / "etcd.cmdline"
+        started.write_text(running)
+    if name == "RKE2":
+        (directory / "config").write_text((SHAPES / "rke2" / "config").read_text())
+    [read] = read_declarations(started)
+    layout.write(pki, tuple(dict.fromkeys((*hosts_of(read), "127.0.0.1", "localhost"))))
+    plan = plan_of_file(started, etcd_pki_dir=pki)
+    assert plan.files.generated == ""
+    source = source_of(etcd)
+    given: dict[str, str | Path] = {
+        key.replace("-", "_"): {"etcd-config": declaration, "etcd-pki-dir": pki}.get(key, value)
+        for key, value in options.items()
+    }
+    replayed = ReplayedEtcd(plan, source, directory=directory, seconds=60.0)
+    try:
+        # The port of the replay by that of the declaration, whatever host it is reached at.
+        ports = {one.port: one.to_port for one in replayed.target(plan.outline("etcd", source)).connect_to}
+        connect = [
+            f"{listener.host}:{listener.port}:127.0.0.1:{ports[listener.port]}"
+            for listener in target(**given).listeners
+        ]
+        live = target(**given, etcd_connect_to=connect)
+        assert live.client.server_ca
+        assert live.peer.server_ca
+        results = judged(live, *ALL)
+    finally:
+        replayed.stop()
+    bad = [one for one in results if one.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)]
+    assert not bad, explain(results)
+    conforms = {(one.check, one.role) for one in results if one.outcome is Outcome.CONFORMS}
+    assert {
+        ("mtls.trusted-client", Role.CLIENT),
+        ("mtls.trusted-client", Role.PEER),
+        ("mtls.no-certificate", Role.CLIENT),
+        ("mtls.no-certificate", Role.PEER),
+        ("config.served-file", Role.CLIENT),
+        ("config.peer-served-file", Role.PEER),
+    } <= conforms, explain(results)
+
+
+@pytest.mark.etcd_version("3.5.33")
+@pytest.mark.parametrize("name", ["OpenShift", "RKE2", "k3s"])
+def test_with_etcd_3_5(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    _judge(name, etcd_binary, tmp_path)
+
+
+@pytest.mark.etcd_version("3.6")
+@pytest.mark.parametrize("name", ["Bitnami", "Talos", "etcd-operator"])
+def test_with_etcd_3_6(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    _judge(name, etcd_binary, tmp_path)
+
+
+@pytest.mark.etcd_version("3.5.33")
+def test_kops_and_the_running_etcd(etcd_binary: Path, tmp_path: Path) -> None:
+    """/proc has what etcd-manager makes, the manifest needs the endpoints."""
+    [manifest] = read_declarations(SHAPES / LAYOUTS["kOps"].shape)
+    made = {
+        "ETCD_NAME": "etcd-a",
+        "ETCD_ADVERTISE_CLIENT_URLS": "https://a.etcd.internal.minimal.example.com:4001",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS": "https://a.etcd.internal.minimal.example.com:2380",
+        "ETCD_DATA_DIR": "/rootfs/mnt/master-vol-0/data/TOKEN",
+    }
+    variables = {one.spelled: one.value for one in manifest.settings.values()} | made
+    text = "".join(f"{name}={value}\0" for name, value in variables.items()) + "/opt/etcd-v3.5.33/etcd\0"
+    for number in (0, 1):
+        _judge("kOps", etcd_binary, tmp_path / str(number), text, number)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "kOps"])
+def test_two_options_are_enough(name: str) -> None:
+    assert [*_options(name, 0)] == ["etcd-config", "etcd-pki-dir"]
