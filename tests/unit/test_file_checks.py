@@ -76,7 +76,8 @@ def test_an_owner_is_not_judged_if_the_user_of_etcd_is_unknown() -> None:
 def test_keys_that_are_not_here() -> None:
     def absent(member: MemberFiles) -> MemberFiles:
         gone = FileFact(said="--key-file=/pki/server.key", absent="it is not here")
-        return replace(member, pairs=tuple(replace(pair, key=gone, matches=None) for pair in member.pairs))
+        pairs = tuple(replace(pair, key=gone, matches=None) for pair in member.pairs)
+        return replace(member, pairs=pairs, clients=())
 
     for check in ("config.key-file-mode", "config.key-matches-certificate"):
         verdicts = said(check, absent)
