@@ -6,6 +6,7 @@ etcd's log says when a member serves clients; where clients are accepted, ``/hea
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from pytest_etcdtls.cluster.admin import (
 from pytest_etcdtls.cluster.config import (
     START_SECONDS,
     ClusterConfig,
+    attachment_of,
     loopback_addresses,
     ports_needed,
     write_pki,
@@ -77,7 +79,7 @@ def start_cluster(
     """
     request = ClusterRequest.read(config, changes)
     actual, etcd = request.config(ClusterConfig()), request.source(lambda: source or find_etcd())
-    home = Home(etcd, directory, address=actual.host, keep=keep)
+    home = Home(etcd, directory, address=actual.host, keep=keep, attachment=attachment_of(actual))
     return Cluster(actual, home, seconds=seconds, is_given_up=is_given_up)
 
 
@@ -145,6 +147,35 @@ class Cluster:
     def endpoints(self) -> tuple[str, ...]:
         """URLs of the client listeners of all members, reachable from here."""
         return tuple(member.client_url for member in self.members)
+
+    @property
+    def network(self) -> str | None:
+        """Name of the container engine's network that the members are on; ``None`` for processes."""
+        return self._home.backend.network
+
+    @property
+    def network_endpoints(self) -> tuple[str, ...]:
+        """URLs of the client listeners of all members for other containers on :attr:`network`."""
+        return tuple(self._home.backend.network_url(member.addresses) for member in self.members)
+
+    def archive(self, *names: str, directory: str = "") -> bytes:
+        """Return files of the PKI as a tar archive, for ``put_archive`` of a container's.
+
+        Args:
+            names: logical names (default: what a client needs: ``server-ca.crt``, ``client.crt``,
+                ``client.key``).
+            directory: directory of the files in the archive.
+        """
+        import tarfile  # few need it
+
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for name in names or ("server-ca.crt", "client.crt", "client.key"):
+                path = self.members[0].file(name)
+                entry = tarfile.TarInfo(str(PurePosixPath(directory, name)))
+                entry.size, entry.mode = path.stat().st_size, 0o600
+                tar.addfile(entry, io.BytesIO(path.read_bytes()))
+        return file.getvalue()
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables with which etcdctl talks to all members as the client.

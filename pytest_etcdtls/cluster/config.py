@@ -15,7 +15,7 @@ import yaml
 from msgspec import Struct
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
-from pytest_etcdtls.cluster.launch import MemberAddresses, MemberPaths
+from pytest_etcdtls.cluster.launch import Attachment, MemberAddresses, MemberPaths
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import PKIPlan
@@ -74,6 +74,12 @@ class ClusterConfig:
         metrics: scheme of ``--listen-metrics-urls``; ``None`` for no such listener.
         client_http: split HTTP off the gRPC port with ``--listen-client-http-urls``.
         host: address that members listen on and advertise: ``127.0.0.1`` or ``::1``.
+        network: for containers, the name of an existing network of the engine on which they are (default: a
+            network of their own, :attr:`Cluster.network`).
+        aliases: for containers, further names of each member on the network, also in its certificates;
+            ``{name}`` stands for ``m0``, ``m1`` ...
+        advertise: for containers, where clients that follow the member list find the members: from this
+            ``host``, or on the ``network``.
         extra_files: contents of files to write into the PKI directory, by name.
         extra_flags: further arguments, passed verbatim after all others.
         environment: variables for etcd. No ``ETCD_*`` variable is inherited from our environment.
@@ -124,6 +130,9 @@ class ClusterConfig:
     metrics: Scheme | None = None
     client_http: bool = False
     host: str = "127.0.0.1"
+    network: str | None = None
+    aliases: tuple[str, ...] = ()
+    advertise: Literal["host", "network"] = "host"
 
     extra_files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     extra_flags: tuple[str, ...] = ()
@@ -150,9 +159,18 @@ class ClusterConfig:
         unknown = sorted(set(self.config_file_omits) - set(type(self).__dataclass_fields__))
         if unknown:
             raise UsageError(f"config_file_omits names no field of ClusterConfig: {', '.join(unknown)}")
+        if self.advertise not in {"host", "network"}:
+            raise UsageError(f"advertise={self.advertise!r}: members advertise to the host or on the network")
         for name in self.extra_files:
             if "/" in name or name in {"", ".", ".."}:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
+
+
+def attachment_of(config: ClusterConfig) -> Attachment:
+    """Return the network on which the members are, if they are containers."""
+    return Attachment(
+        network=config.network, aliases=config.aliases, advertised=config.advertise == "network"
+    )
 
 
 class ClusterOptions(TypedDict, total=False):
@@ -193,6 +211,9 @@ class ClusterOptions(TypedDict, total=False):
     metrics: Scheme | None
     client_http: bool
     host: str
+    network: str | None
+    aliases: tuple[str, ...]
+    advertise: Literal["host", "network"]
     extra_files: Mapping[str, bytes]
     extra_flags: tuple[str, ...]
     environment: Mapping[str, str]

@@ -32,7 +32,7 @@ from pytest_etcdtls.cluster.engine import (
     remove_abandoned,
     remove_all,
 )
-from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
+from pytest_etcdtls.cluster.launch import Attachment, Launch, MemberAddresses, MemberPaths, ReadinessLog
 from pytest_etcdtls.cluster.leftovers import remove_containers
 from pytest_etcdtls.cluster.ports import PortTakenError
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, command
@@ -271,8 +271,9 @@ class ContainerBackend:
     is copied by :meth:`EtcdContainer.copy_files` and by the next start.
     """
 
-    def __init__(self, directory: GuardedDirectory, address: str) -> None:
+    def __init__(self, directory: GuardedDirectory, address: str, attachment: Attachment) -> None:
         """Run nothing yet. Ports are published on that address of this host."""
+        self._attachment = attachment
         directory.watchdog.guard_command(command(remove_abandoned, directory.token))
         self._directory = directory
         self._address = address
@@ -282,7 +283,24 @@ class ContainerBackend:
         """Return the names and addresses that a member's certificates are issued for."""
         # The other members reach it by its name; we may reach it by the name of the engine's host.
         host = published_host()
-        return MemberNames(member, (*MemberNames(member).hosts, member, *([host] if host else [])))
+        hosts = [*MemberNames(member).hosts, member, *self._names_of(member), *([host] if host else [])]
+        return MemberNames(member, tuple(dict.fromkeys(hosts)))
+
+    @property
+    def network(self) -> str:
+        """Name of the network that the members are on."""
+        return self._attachment.network or self._directory.token
+
+    def _names_of(self, member: str) -> tuple[str, ...]:
+        return self._attachment.names(member, self._container(member))
+
+    def _container(self, member: str) -> str:
+        return f"{self._directory.token}-{member}"
+
+    def network_url(self, addresses: MemberAddresses) -> str:
+        """Return the URL of a member's client listener for others on the network."""
+        host = self._names_of(addresses.name)[0]
+        return f"{urlsplit(addresses.listen_client[0]).scheme}://{host}:{_CLIENT}"
 
     def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as seen from this host, which differ if the engine is elsewhere."""
@@ -302,16 +320,18 @@ class ContainerBackend:
     def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as etcd gets them.
 
-        The advertised client URLs are the published ones, which are valid on this host. The other members
-        use its name on the cluster's network.
+        The advertised client URLs are the published ones, which are valid on this host, unless those on the
+        network shall be. The other members use its name on the network.
         """
         inside = {published: port for port, published in self.published(addresses).items()}
 
         def listen(url: str) -> str:
             return f"{urlsplit(url).scheme}://{_EVERYWHERE}:{inside[_port(url)]}"
 
-        peer = tuple(f"{urlsplit(url).scheme}://{addresses.name}:{_PEER}" for url in addresses.listen_peer)
-        return replace(addresses.listening_at(listen), advertise_peer=peer)
+        host = self._names_of(addresses.name)[0]
+        peer = tuple(f"{urlsplit(url).scheme}://{host}:{_PEER}" for url in addresses.listen_peer)
+        client = (self.network_url(addresses),) if self._attachment.advertised else addresses.advertise_client
+        return replace(addresses.listening_at(listen), advertise_peer=peer, advertise_client=client)
 
     def published(self, addresses: MemberAddresses) -> Mapping[int, int]:
         """Return the ports on this host by those that etcd listens on."""
@@ -329,10 +349,10 @@ class ContainerBackend:
         return _PATHS
 
     def prepare(self) -> None:
-        """Create the network. It is called again after :meth:`remove`.
+        """Create the network, unless there is one already. It is called again after :meth:`remove`.
 
         Raises:
-            ClusterStartError: if the engine refuses.
+            ClusterStartError: if the engine refuses, or the network that the user named does not exist.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -343,10 +363,24 @@ class ContainerBackend:
             # In a thread, so that an interruption waits for the response: a network that is created later
             # would not be removed.
             with engine(WORK_SECONDS) as client, ThreadPoolExecutor(max_workers=1) as pool:
+                if self._attachment.network:
+                    self._find_network(client)
+                    return
                 labels = owner_labels(token, self._directory.owner)
                 pool.submit(client.networks.create, token, driver="bridge", labels=labels).result()
         except UsageError as error:
-            raise ClusterStartError(f"the members' network cannot be created: {error}") from error
+            raise ClusterStartError(f"the members get no network: {error}") from error
+
+    def _find_network(self, client: DockerClient) -> None:
+        import docker.errors
+
+        try:
+            client.networks.get(self.network)
+        except docker.errors.NotFound:
+            raise UsageError(
+                f"network={self.network!r}: the container engine has no such network: create it, or "
+                "leave out network for one of the cluster's own"
+            ) from None
 
     def server(self, image: str, launch: Launch) -> EtcdContainer:
         """Return an etcd that can be started."""
@@ -366,8 +400,8 @@ class ContainerBackend:
             "use_config_proxy": False,
         }
         if self._prepared:
-            settings |= {"name": f"{token}-{name}", "hostname": name, "network": token}
-            settings["networking_config"] = {token: {"Aliases": [name]}}
+            settings |= {"name": self._container(name), "hostname": name, "network": self.network}
+            settings["networking_config"] = {self.network: {"Aliases": list(self._names_of(name))}}
         files = {_PATHS.pki: self._directory.path / "pki"}
         if launch.config_file is not None:
             files[_PATHS.config_file] = self._directory.path / name / "etcd.conf.yml"
@@ -382,4 +416,5 @@ class ContainerBackend:
         """Return the shell command that removes those that are kept, and the network."""
         token = self._directory.token
         label = shlex.quote(f"label={LABEL}={token}")
-        return f"docker rm -fv $(docker ps -aq --filter {label}); docker network rm {token}"
+        removal = "" if self._attachment.network else f"; docker network rm {token}"
+        return f"docker rm -fv $(docker ps -aq --filter {label}){removal}"

@@ -20,19 +20,21 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
-from pytest_etcdtls.cluster.launch import Launch, ReadinessLog, why_not_started
+from pytest_etcdtls.cluster.launch import Attachment, Launch, ReadinessLog, why_not_started
 from pytest_etcdtls.cluster.leftovers import remove_what_is_here
 from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
-from pytest_etcdtls.errors import ClusterStartError, EtcdFailedError, blocked_sockets
+from pytest_etcdtls.errors import ClusterStartError, EtcdFailedError, UsageError, blocked_sockets
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.untrusted import shell_word
 
 Server: TypeAlias = EtcdProcess | EtcdContainer
 
 LOOPBACK = "127.0.0.1"
+
+_OWN_NETWORK = Attachment()
 
 _ATTEMPTS = 5
 """Number of attempts to start with other ports if a port turns out to be taken."""
@@ -59,7 +61,13 @@ class Home(GuardedDirectory):
     """
 
     def __init__(
-        self, etcd: EtcdSource, parent: Path | None = None, *, address: str = LOOPBACK, keep: bool = False
+        self,
+        etcd: EtcdSource,
+        parent: Path | None = None,
+        *,
+        address: str = LOOPBACK,
+        keep: bool = False,
+        attachment: Attachment = _OWN_NETWORK,
     ) -> None:
         """Make the directory.
 
@@ -68,10 +76,17 @@ class Home(GuardedDirectory):
             parent: the directory that it is made in (default: the system's temporary directory).
             address: address of this host on which ports are claimed.
             keep: leave the etcds running at the end.
+            attachment: the network on which containers are.
 
         Raises:
             ClusterStartError: if it cannot be made.
+            UsageError: if processes shall be on a network of containers.
         """
+        if etcd.kind == "process" and attachment != _OWN_NETWORK:
+            raise UsageError(
+                f"network, aliases and advertise are for containers, and {etcd.location} is a process: name "
+                "the image of an etcd"
+            )
         try:
             remove_what_is_here()
             super().__init__(parent, keep=keep)
@@ -84,7 +99,7 @@ class Home(GuardedDirectory):
         self._claims: list[PortClaim] = []
         self._servers: dict[str, Server] = {}
         self.backend: ProcessBackend | ContainerBackend = (
-            ContainerBackend(self, address) if etcd.kind == "container" else ProcessBackend(self)
+            ContainerBackend(self, address, attachment) if etcd.kind == "container" else ProcessBackend(self)
         )
 
     @contextmanager

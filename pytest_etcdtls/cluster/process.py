@@ -184,6 +184,15 @@ class ProcessBackend:
         """Return the ports on this host by those that etcd listens on: none, they are the same."""
         return {}
 
+    @property
+    def network(self) -> str | None:
+        """Return nothing: processes are on this host."""
+        return None
+
+    def network_url(self, addresses: MemberAddresses) -> str:
+        """Return the URL of a member's client listener."""
+        return addresses.listen_client[0]
+
     def paths(self, name: str) -> MemberPaths:
         """Return the paths of an etcd's files as it sees them."""
         directory = PurePosixPath(self._directory.path, name)

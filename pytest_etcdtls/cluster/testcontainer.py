@@ -14,6 +14,7 @@ from pytest_etcdtls.cluster.config import (
     START_SECONDS,
     ClusterConfig,
     ClusterOptions,
+    attachment_of,
     loopback_addresses,
     ports_needed,
     write_pki,
@@ -104,6 +105,11 @@ class EtcdTLSContainer(DockerContainer):
             raise UsageError(
                 "EtcdTLSContainer has one member, whose settings are flags, without users and roles: use "
                 "start_cluster(image=...) for other clusters"
+            )
+        if attachment_of(self.config) != attachment_of(ClusterConfig()):
+            raise UsageError(
+                "EtcdTLSContainer has testcontainers' own methods for its network: with_network and "
+                "with_network_aliases"
             )
         self.version = ""
         self.members: tuple[Member, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 import docker.errors
 import pytest
 from cryptography import x509
+from shown_commands import fenced
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID
@@ -293,7 +295,7 @@ def test_an_engine_without_room_for_another_network(
         raise docker.errors.APIError(words)
 
     monkeypatch.setattr("docker.models.networks.NetworkCollection.create", create)
-    with pytest.raises(ClusterStartError, match=f"the members' network cannot be created: .*{words}"):
+    with pytest.raises(ClusterStartError, match=f"the members get no network: .*{words}"):
         start_image(GOOD, newest_image, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -474,3 +476,113 @@ def test_an_owner_that_is_killed_leaves_nothing_behind(
         os.close(watchdog)
     assert left_behind(state["token"]) == []
     assert not Path(state["directory"]).exists()
+
+
+def _beside(cluster: Cluster, *arguments: str) -> str:
+    """Return the output of an etcdctl in another container on the network of the cluster, with its PKI."""
+    files = [
+        f"--{option}=/pki/{name}" for option, name in (("cacert", "server-ca.crt"), ("cert", "client.crt"))
+    ]
+    command = ["etcdctl", *files, "--key=/pki/client.key", *arguments]
+    with engine() as client:
+        container = client.containers.create(cluster.source, command, entrypoint=[], network=cluster.network)
+        try:
+            container.put_archive("/", cluster.archive(directory="pki"))
+            container.start()
+            status = container.wait(timeout=DEADLINE)["StatusCode"]
+            output = container.logs().decode()
+        finally:
+            container.remove(force=True, v=True)
+    assert status == 0, output
+    return output
+
+
+@pytest.mark.parametrize("external", [False, True], ids=["a network of its own", "an existing network"])
+def test_a_cluster_for_other_containers(start: Start, etcd_image: str, *, external: bool) -> None:
+    """A client in another container follows the member list."""
+    name = f"etcdtls-test-{secrets.token_hex(4)}"
+    with engine() as client:
+        network = client.networks.create(name, driver="bridge") if external else None
+    try:
+        config = replace(GOOD, size=3, advertise="network", aliases=("etcd-{name}.test",))
+        cluster = start(replace(config, network=name) if external else config, etcd_image)
+        assert (cluster.network == name) == external
+        first = f"https://{cluster.directory.name}-m0:2379" if external else "https://m0:2379"
+        assert cluster.network_endpoints[0] == first
+        for endpoint in (first, "https://etcd-m0.test:2379"):
+            listed = _beside(cluster, f"--endpoints={endpoint}", "endpoint", "status", "--cluster")
+            assert all(each in listed for each in cluster.network_endpoints)
+        with cluster.client() as here:
+            assert here.get("/version").status_code == OK
+        cluster.stop()
+        if network is not None:
+            network.reload()  # it is not the cluster's, and stays
+    finally:
+        if network is not None:
+            network.remove()
+
+
+def test_a_network_is_for_containers_and_exists(start: Start, etcd_image: str, newest_etcd: Path) -> None:
+    with pytest.raises(
+        ClusterStartError, match="network='nowhere': the container engine has no such network"
+    ):
+        start(replace(GOOD, network="nowhere"), etcd_image)
+    with pytest.raises(
+        UsageError, match=r"are for containers, and .* is a process: name the image of an etcd"
+    ):
+        start_cluster(advertise="network", binary=newest_etcd)
+
+
+@pytest.mark.program("docker-compose")
+def test_the_compose_file_of_the_page(
+    start: Start, etcd_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("compose")
+    [compose] = fenced("docs/fixtures.md", "yaml")
+    [up] = [code for code in fenced("docs/fixtures.md", "python") if "docker-compose" in code]
+    files = "--cacert=/pki/server-ca.crt --cert=/pki/client.crt --key=/pki/client.key"
+    run = f"etcdctl {files} --endpoints=${{ETCD_ENDPOINTS}} endpoint health --cluster"
+    service = f"image: {etcd_image}\n    entrypoint: []\n    command: {run}"
+    (directory / "docker-compose.yml").write_text(
+        'version: "3"\n' + compose.replace("image: my-service", service)
+    )
+    cluster = start(replace(GOOD, size=3, advertise="network"), etcd_image)
+    program = f"{up}\nimport sys, types\ncompose_up(types.SimpleNamespace(**eval(sys.argv[1])))"
+    named = {
+        "network": cluster.network,
+        "pki_directory": str(cluster.pki_directory),
+        "network_endpoints": cluster.network_endpoints,
+    }
+    command = [
+        sys.executable,
+        "-c",
+        program.replace('"up"', '"up", "--exit-code-from", "service"'),
+        repr(named),
+    ]
+    try:
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    finally:
+        environment = os.environ | {"ETCD_NETWORK": "x", "ETCD_PKI": "x", "ETCD_ENDPOINTS": "x"}
+        down = ["docker-compose", "rm", "--force", "--stop"]
+        subprocess.run(down, cwd=directory, env=environment, check=False, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(f"{endpoint} is healthy" in done.stdout for endpoint in cluster.network_endpoints)
+
+
+def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
+    [example] = [code for code in fenced("docs/fixtures.md", "python") if "put_archive" in code]
+    (tmp_path / "test_service.py").write_text(example)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir=.",
+        "-c",
+        os.devnull,
+    ]
+    environment = os.environ | {"ETCD_IMAGE": etcd_image}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
