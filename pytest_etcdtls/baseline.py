@@ -85,10 +85,7 @@ def read_baseline(path: Path) -> Baseline:
         raise UsageError(f"{where} {error}") from error
     except UnreadableJSONError as error:
         raise UsageError(f"{where}: {error}. {advice}") from error
-    try:
-        document = as_document(value, where)
-    except UsageError as error:
-        raise UsageError(f"{error}. {advice}") from error
+    document = as_document(value, where, advice)
     labels = [target.label for target in document.targets]
     if not labels:
         raise UsageError(f"{where}: it has no target. {advice}")

@@ -353,16 +353,21 @@ class ClusterEntry(Struct, frozen=True, kw_only=True, rename="kebab"):
     not_collected: Count | UnsetType = UNSET
 
 
-class Fleet(Struct, frozen=True, kw_only=True):
-    """Of a run with ``--etcd-clusters``.
-
-    A line of JSON Lines has one cluster, a JSON report all. Single observations and connections are left out.
-    """
+class FleetPlace(Struct, frozen=True, kw_only=True):
+    """The part of a list of clusters, as ``3/10``, and the number of clusters in the whole list."""
 
     clusters: Annotated[int, Meta(ge=1, description="Clusters in the list.")]
     shard: Annotated[
         str, Meta(pattern=r"^\d{1,6}/\d{1,6}$", description="The part of the list, of --etcd-shard.")
     ]
+
+
+class Fleet(FleetPlace, frozen=True, kw_only=True):
+    """Of a run with ``--etcd-clusters``.
+
+    A line of JSON Lines has one cluster, a JSON report all. Single observations and connections are left out.
+    """
+
     verdicts: tuple[ClusterEntry, ...]
 
 
@@ -407,12 +412,20 @@ def schema() -> dict[str, Any]:
     }
 
 
-def as_document(value: object, where: str) -> Document:
+def as_document(value: object, where: str, advice: str) -> Document:
     """Return a JSON value that is a report of this tool and of the version that is read.
 
     Raises:
-        UsageError: if it is not. The message begins with ``where`` and names the member that is wrong.
+        UsageError: if it is not. The message begins with ``where``, names the member that is wrong, and ends
+            with ``advice``.
     """
+    try:
+        return _as_document(value, where)
+    except UsageError as error:
+        raise UsageError(f"{error}. {advice}") from error
+
+
+def _as_document(value: object, where: str) -> Document:
     tool = value.get("tool") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(tool, dict) or tool.get("name") != _TOOL:
         raise UsageError(f"{where}: it is JSON, and no report of {_TOOL}")

@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError
 from pytest_etcdtls.facts.fact import Each, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, refuses_connections, version_path
 from pytest_etcdtls.role import Protocol, Role
@@ -133,21 +133,15 @@ def _may_be_stopping(refused: Sequence[Listener], answering: Sequence[Listener])
 
 @fact(reported=False)
 def member_change(here: Listener, target: Target, looks: Each[SecondLook]) -> MemberChange:
-    """Return whether the listeners of the member are still as at the first contact.
-
-    Raises:
-        UnobservedError: if there was no reason to look.
-    """
-    looked = looks.at(here)
-    by_url = {here.url: looked}
-    for listener in _of_member(here, target):
-        try:
-            by_url[listener.url] = looks.at(listener)
-        except UnobservedError:  # given up, or at the cap
-            continue
-    opened = [url for url, look in by_url.items() if look.refused_before and not look.refuses]
-    closed = [url for url, look in by_url.items() if look.refuses and not look.refused_before]
-    first = [url for url, look in by_url.items() if look.refused_before]
+    """Return whether the listeners of the member are still as at the first contact."""
+    looked = {
+        listener.url: look
+        for listener in _of_member(here, target)
+        if (look := looks.known(listener)) is not None  # else they agree, or it was given up
+    }
+    first = [url for url, look in looked.items() if look.refused_before]
+    opened = [url for url in first if not looked[url].refuses]
+    closed = [url for url, look in looked.items() if look.refuses and url not in first]
     if opened:
         text = f"{', '.join(opened)} refused TCP connections and accepts them now: etcd was restarting"
         return MemberChange(why=f"{text}; run again")

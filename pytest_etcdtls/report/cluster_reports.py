@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.document import SCHEMA_VERSION, ClusterEntry, Document, Fleet, Summary
-from pytest_etcdtls.report.cluster_verdicts import FleetPlace, FleetReport, fleet_of, full_text
+from pytest_etcdtls.document import SCHEMA_VERSION, ClusterEntry, Document, Fleet, FleetPlace, Summary
+from pytest_etcdtls.report.cluster_verdicts import FleetReport, fleet_of, full_text
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, plural

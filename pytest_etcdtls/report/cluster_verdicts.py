@@ -17,6 +17,7 @@ from pytest_etcdtls.document import (
     Document,
     FaultEntry,
     Fleet,
+    FleetPlace,
     ResultEntry,
     Summary,
     as_document,
@@ -37,13 +38,6 @@ _SHOWN_FAULTS: Final = 6
 _SHOWN_PROBLEMS: Final = 4
 _NAMED: Final = 3
 _ORDER: Final = {str(severity): place for place, severity in enumerate(Severity)}
-
-
-class FleetPlace(Struct, frozen=True, kw_only=True):
-    """The part of a list that a cluster is in, as ``3/10``, and the number of clusters in the whole list."""
-
-    clusters: int
-    shard: str
 
 
 class ClusterFault(Struct, frozen=True, kw_only=True):
@@ -221,10 +215,7 @@ def _checked(data: bytes, at: str) -> Document:
     except UnreadableJSONError as error:
         cut = "; the run that wrote it was killed, or the disk was full" if not data.endswith(b"\n") else ""
         raise UsageError(f"{at}: {error}{cut}. {_ADVICE}") from error
-    try:
-        cluster = as_document(value, at)
-    except UsageError as error:
-        raise UsageError(f"{error}. {_ADVICE}") from error
+    cluster = as_document(value, at, _ADVICE)
     try:
         fleet_of(cluster)
     except UsageError as error:

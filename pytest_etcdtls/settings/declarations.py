@@ -185,8 +185,12 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
         return hosts_of(self.declared.declaration)
 
 
-def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
+def read_members(source: Source, via: str = "") -> tuple[LabelledDeclaration, ...]:
     """Return the declared members in the order of the files, and of the pods in each.
+
+    Args:
+        source: the source of the values.
+        via: ``--etcd-via``.
 
     Raises:
         UsageError: if a declaration cannot be read, two declare the same member, or ``--etcd-pki-dir``
@@ -209,7 +213,7 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     own = own_hosts(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
     # The command of --etcd-via connects where the one member runs.
-    reaches_loopback = bool(read_via(source)) and len(declarations) == 1
+    reaches_loopback = bool(via) and len(declarations) == 1
     declared = [
         structs.replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
         for one, is_here in zip(declared, here, strict=True)
@@ -595,9 +599,11 @@ class KnownTarget(Struct, frozen=True, kw_only=True):
     Attributes:
         listeners: all listeners, including those that an option named.
         defaults: the default credentials for client ports and for peer ports.
+        via: the command that connects (``--etcd-via``); empty for none.
     """
 
     listeners: tuple[Listener, ...]
+    via: str = ""
     defaults: tuple[PortDefaults, PortDefaults] | None = None
     expected: tuple[ExpectedLeaf, ...] = ()
     kubernetes_ca: TrustBundle | None = None
@@ -613,11 +619,12 @@ def read_known(source: Source, environment: Mapping[str, str]) -> KnownTarget:
     Raises:
         UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
     """
-    named, members = read_named(source, environment), read_members(source)
+    via = read_via(source)
+    named, members = read_named(source, environment), read_members(source, via)
     if not members:
-        return _undeclared(source, complete(source, named))
+        return structs.replace(_undeclared(source, complete(source, named, via)), via=via)
     usable, unreached = add_declared(named, members)
-    listeners = complete(source, usable)
+    listeners = complete(source, usable, via)
     files = FoundFiles()
     defaults = declared_defaults(members, files)
     labels = {member.label for member in members}
@@ -630,6 +637,7 @@ def read_known(source: Source, environment: Mapping[str, str]) -> KnownTarget:
         declared=MappingProxyType({member.label: member.declared for member in members}),
         unreached=unreached,
         remarks=files.problems,
+        via=via,
     )
 
 

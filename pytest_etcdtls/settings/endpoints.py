@@ -66,15 +66,15 @@ def _lacks_scheme(text: str) -> bool:
     return bool(text) and "://" not in text
 
 
-def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, ...]:
-    """Return all listeners with unique labels and with the addresses to connect to.
+def complete(source: Source, listeners: Sequence[Listener], via: str = "") -> tuple[Listener, ...]:
+    """Return all listeners with unique labels, with the addresses to connect to and the command that does.
 
     Raises:
         UsageError: if a listener is given twice, or a rule of ``--etcd-connect-to`` matches no listener and
             no others can be discovered.
     """
     _refuse_duplicates(listeners)
-    rules, via = read_connect_to(source), read_via(source)
+    rules = read_connect_to(source)
     connected = _connect_to(_label(listeners), rules, may_grow=source.flag("etcd_discover"))
     return tuple(replace(listener, via=via) for listener in connected)
 

@@ -28,7 +28,7 @@ from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_p
 from pytest_etcdtls.remedies import FIX_BEGINS
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
-from pytest_etcdtls.settings.endpoints import read_connect_to, read_via
+from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.port_credentials import (
     ENVIRONMENT,
     Ask,
@@ -279,7 +279,7 @@ def read_live_target(
         unreached=known.unreached,
         remarks=known.remarks,
         connect_to=read_connect_to(source),
-        via=read_via(source),
+        via=known.via,
         discover=source.flag("etcd_discover"),
     )
 

@@ -24,6 +24,7 @@ from cryptography import x509
 from msgspec import Struct
 from yaml.nodes import MappingNode, Node
 
+from pytest_etcdtls.declared.files import is_directory
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
@@ -170,8 +171,10 @@ def _content(source: Source, text: str, where: str, read_input: ReadInput | None
                 )
             if len(data) > MAXIMUM_SIZE:
                 raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", _ONE)
+        elif is_directory(path := source.resolve(NAME, text)):
+            raise UsageError(f"{where} is a directory: pass a mounted Secret as --etcd-pki-dir, or {_FORM}")
         else:
-            data = read_regular(source.resolve(NAME, text), MAXIMUM_SIZE)
+            data = read_regular(path, MAXIMUM_SIZE)
         return data.decode("utf-8-sig")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error

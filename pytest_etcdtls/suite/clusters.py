@@ -21,7 +21,7 @@ from typing import IO, Final
 import pytest
 from msgspec.json import Decoder
 
-from pytest_etcdtls.document import Document, ResultEntry
+from pytest_etcdtls.document import Document, FleetPlace, ResultEntry
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.registry import catalogue
@@ -29,7 +29,6 @@ from pytest_etcdtls.report import private, write_file
 from pytest_etcdtls.report.cluster_reports import RENDERERS, as_line, cluster_document, without_verdict
 from pytest_etcdtls.report.cluster_verdicts import (
     ClusterVerdict,
-    FleetPlace,
     FleetReport,
     cluster_line,
     verdict_of,

@@ -215,6 +215,11 @@ def test_what_is_no_secret(tmp_path: Path, text: str, message: str) -> None:
     _refused(tmp_path, text, message, {})
 
 
+def test_a_mounted_secret_is_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a directory: pass a mounted Secret as --etcd-pki-dir, or pass"):
+        _target(tmp_path, etcd_secret=".")
+
+
 def test_one_of_two_clients_is_not_guessed(tmp_path: Path, pki: Mapping[str, bytes], secret: Make) -> None:
     two = [
         secret(TLS, {"tls.crt": CLIENT, "tls.key": KEY}, "a"),
