@@ -1,9 +1,12 @@
-"""Programs that start etcd with flags and variables of their own: kOps' etcd-manager, and Talos.
+"""Programs that start etcd in a way of their own: kOps' etcd-manager, Talos, and the wrapper of etcd-druid.
 
 Their files do not have etcd's settings, but what these follow from. etcd-manager is a container that starts
 etcd with ``ETCD_`` variables (kubernetes-sigs/etcd-manager, pkg/etcd/etcdprocess.go, etcdProcess.Start, and
 cmd/etcd-manager/main.go for the defaults). Talos starts etcd as a service with flags from its machine
 configuration (siderolabs/talos, internal/app/machined/pkg/system/services/etcd.go, argsForControlPlane).
+
+The container of etcd-druid gets its configuration file over HTTP from another one of the pod, which makes it
+of a file in a ConfigMap for all pods (gardener/etcd-druid, internal/component/configmap/etcdconfig.go).
 
 What they add when they run (the node's name and address, the directory of a volume) is unresolved. Talos
 since 1.14 has another port for HTTP and a minimum of TLS 1.3, and its releases are not told apart without the
@@ -200,3 +203,33 @@ def _extra(etcd: Node | None, file: str) -> Iterator[tuple[str, list[Word]]]:
     for one in entries(node_at(etcd, "extraArgs"), file):
         values = items(one.value) or [one.value]
         yield one.key, [Word(f"--{one.key}={text_of(value) or ''}", one.place) for value in values]
+
+
+DRUIDS_COMMAND: Final = "start-etcd"
+"""The first argument of the container, whose image is gardener/etcd-wrapper."""
+DRUIDS_FILE: Final = "etcd.conf.yaml"
+"""The key of the ConfigMap."""
+
+
+def configuration_of_pod(text: str, pod: str, file: str) -> str:
+    """Return the configuration that a pod of etcd-druid has, of that for all pods. Lines keep their numbers.
+
+    The name is the pod's, and of the advertised URLs, which are lists by pod, it gets its own.
+    """
+    lines = text.splitlines()
+    for root in documents(text, file):
+        if not isinstance(root, MappingNode):
+            continue
+        prefixed = node_at(root, "member-name-prefix") is not None
+        for key, value in root.value:
+            if key.value == "name":
+                lines[key.start_mark.line] = "" if prefixed else f"name: {pod}"
+            elif key.value in ("advertise-client-urls", "initial-advertise-peer-urls"):
+                urls = [text_of(one) or "" for one in items(node_at(value, pod))]
+                if not urls:
+                    continue
+                end = value.end_mark.line + (value.end_mark.column > 0)
+                for number in range(key.start_mark.line, end):
+                    lines[number] = ""
+                lines[key.start_mark.line] = f"{key.value}: {','.join(urls)}"
+    return "".join(f"{line}\n" for line in lines)

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,13 @@ from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, PodBeside, SourceLine
-from pytest_etcdtls.declared.distributions import ETCD_MANAGER, started_by_manager
+from pytest_etcdtls.declared.distributions import (
+    DRUIDS_COMMAND,
+    DRUIDS_FILE,
+    ETCD_MANAGER,
+    configuration_of_pod,
+    started_by_manager,
+)
 from pytest_etcdtls.declared.shell import (
     Expansion,
     ProgramStart,
@@ -64,6 +71,7 @@ class DeclaredPod(Struct, frozen=True, kw_only=True):
 
 _LISTS: Final = frozenset({"List", "PodList", "StatefulSetList", "ConfigMapList"})
 _MOST_REPLICAS: Final = 99
+_MOST_PODS: Final = 1000
 
 
 def read_manifest(text: str, file: str) -> list[DeclaredPod]:
@@ -75,8 +83,11 @@ def read_manifest(text: str, file: str) -> list[DeclaredPod]:
     """
     objects = [one for root in documents(text, file) for one in _objects(root)]
     maps = _ConfigMaps(objects, file)
-    pods = [pod for one in _without_owners(objects) for pod in _pods(one, file)]
-    members = [member for pod in pods for member in _member(pod, maps, file)]
+    pods = [*islice((pod for one in _without_owners(objects) for pod in _pods(one, file)), _MOST_PODS + 1)]
+    if len(pods) > _MOST_PODS:
+        raise UsageError(f"{file} has more than {_MOST_PODS} pods: leave those of etcd (kubectl get pod -l)")
+    expansion = Expansion()
+    members = [member for pod in pods for member in _member(pod, maps, file, expansion)]
     if not members:
         raise UsageError(_no_etcd(objects, pods, file))
     for number, member in enumerate(members):
@@ -268,6 +279,24 @@ class _ConfigMaps:
                 return node_at(one, "data") or MappingNode("tag:yaml.org,2002:map", [])
         return None
 
+    def of_druid(self, pod: _Pod) -> dict[str, tuple[str, str]]:
+        """Return the configuration file that a pod of etcd-druid is given.
+
+        Raises:
+            UsageError: if its ConfigMap is not in the file.
+        """
+        for volume in items(node_at(pod.spec, "volumes")):
+            name = _text(volume, "configMap", "name")
+            data = self.data(name, pod) if name else None
+            node = node_at(data, DRUIDS_FILE)
+            if node is not None and pod.name:
+                source, text = self.text(node, name, DRUIDS_FILE)
+                return {f"/{DRUIDS_FILE}": (source, configuration_of_pod(text, pod.name, source))}
+        raise UsageError(
+            f"{self._file}: the pod {printable(pod.shown, 100)} is of etcd-druid, and the ConfigMap with its "
+            f"{DRUIDS_FILE} is not in this file: add it (kubectl get statefulset,configmap -o yaml)"
+        )
+
     def text(self, node: Node, name: str, key: str) -> tuple[str, str]:
         """Return source and text of a value that is a file. Lines of a literal block keep their numbers."""
         text = text_of(node) or ""
@@ -276,7 +305,7 @@ class _ConfigMaps:
         return f"{self._file}: {printable(key, 100)} of the ConfigMap {printable(name, 100)}", text
 
 
-def _member(pod: _Pod, maps: _ConfigMaps, file: str) -> Iterator[DeclaredPod]:
+def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> Iterator[DeclaredPod]:
     """Yield the member that runs in a pod, if any.
 
     Raises:
@@ -285,7 +314,7 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str) -> Iterator[DeclaredPod]:
     starts = [
         (container, started)
         for container in items(node_at(pod.spec, "containers"))
-        if (started := _started(container, pod, maps, file)) is not None
+        if (started := _started(container, _Environment(container, pod, maps, file, expansion))) is not None
     ]
     # A proxy beside a member serves its metrics.
     starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
@@ -296,26 +325,28 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str) -> Iterator[DeclaredPod]:
             "container of one member"
         )
     for container, started in starts:
+        files = dict(_mounted_files(pod, container, maps))
+        if started.program[-1].text == f"--config-file=/{DRUIDS_FILE}":
+            files |= maps.of_druid(pod)
         image = text_of(node_at(container, "image"))
         yield DeclaredPod(
             name=f"{pod.namespace}/{pod.shown}" if pod.namespace else pod.shown,
             # The tag of etcd-manager's image is its own.
             started=replace(started, image=None if ETCD_MANAGER in (image or "") else image),
             mounts=tuple(_mounts(pod.spec, container)),
-            files=dict(_mounted_files(pod, container, maps)),
+            files=files,
         )
 
 
 _IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
 
 
-def _started(container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> ProgramStart | None:
+def _started(container: Node, environment: _Environment) -> ProgramStart | None:
     """Return how a container starts etcd; ``None`` if it runs something else.
 
     Raises:
         UsageError: if etcd is started in a way that is not read, or takes variables from elsewhere.
     """
-    environment = _Environment(container, pod, maps, file)
     words = [
         environment.expanded(one) for key in ("command", "args") for one in items(node_at(container, key))
     ]
@@ -323,8 +354,11 @@ def _started(container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> Progra
     # An image of etcd starts it by itself, configured by variables, as Bitnami's.
     own = node_at(container, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
     if own and (not words or words[0].text.startswith("-")):
-        words.insert(0, Word("etcd", place_of(container, file)))
-        words += _bitnamis_file(container, pod, file)
+        words.insert(0, Word("etcd", place_of(container, environment.file)))
+        words += _bitnamis_file(container, environment.pod, environment.file)
+    if words and words[0].text == DRUIDS_COMMAND:
+        place = words[0].place
+        return ProgramStart(program=(Word("etcd", place), Word(f"--config-file=/{DRUIDS_FILE}", place)))
     manager = [word for word in words if word.program == ETCD_MANAGER][:1] and words
     if len(words) > 2 and ETCD_MANAGER in words[2].text and not words[2].unresolved:
         manager = words_of_command(words[2], ETCD_MANAGER)
@@ -358,11 +392,13 @@ def _bitnamis_file(container: Node, pod: _Pod, file: str) -> Iterator[Word]:
 class _Environment:
     """The variables of a container."""
 
-    def __init__(self, container: Node, pod: _Pod, maps: _ConfigMaps, file: str) -> None:
-        self._pod, self._maps, self._file = pod, maps, file
+    def __init__(
+        self, container: Node, pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion
+    ) -> None:
+        self.pod, self.file, self.expansion = pod, file, expansion
+        self._maps = maps
         self._where = printable(f"pod {pod.shown}, container {_text(container, 'name') or '(no name)'}", 200)
         self._unknown_sources: list[tuple[SourceLine, str]] = []
-        self.expansion = Expansion()
         from_sources = [
             variable for one in items(node_at(container, "envFrom")) for variable in self._of_source(one)
         ]
@@ -373,8 +409,9 @@ class _Environment:
 
     def of_runtime(self) -> Iterator[Variable]:
         """Yield ``HOSTNAME``, which the runtime adds, and no ``$(HOSTNAME)`` stands for."""
-        if self._pod.name and not any(node_at(self._pod.spec, key) for key in ("hostname", "hostNetwork")):
-            yield Variable("HOSTNAME", self._pod.name, place_of(self._pod.spec, self._file))
+        name = _text(self.pod.spec, "hostname") or self.pod.name
+        if name and _text(self.pod.spec, "hostNetwork") != "true":
+            yield Variable("HOSTNAME", name, place_of(self.pod.spec, self.file))
 
     def refuse_unknown_sources(self) -> None:
         """Refuse variables of etcd from an object that is not in the file.
@@ -405,7 +442,7 @@ class _Environment:
             return self.expansion.value(variable)
 
         text = _REFERENCE.sub(value, text_of(node) or "")
-        place = place_of(node, self._file)
+        place = place_of(node, self.file)
         if isinstance(node, ScalarNode) and node.style in ("|", ">"):
             place = place.below(1)  # the text begins on the line after the indicator
         return Word(text, place, tuple(missing))
@@ -416,17 +453,17 @@ class _Environment:
             if node_at(source, key) is None:
                 continue
             name = _text(source, key, "name")
-            data = self._maps.data(name, self._pod) if kind == "ConfigMap" else None
+            data = self._maps.data(name, self.pod) if kind == "ConfigMap" else None
             if data is None:
                 shown = f"{kind} {printable(name, 100)}"
-                self._unknown_sources.append((place_of(source, self._file), shown))
-            for entry in entries(data, self._file):
+                self._unknown_sources.append((place_of(source, self.file), shown))
+            for entry in entries(data, self.file):
                 value = text_of(entry.value) or ""
                 yield Variable(_text(source, "prefix") + entry.key, value, entry.place)
 
     def _of_entry(self, node: Node) -> Iterator[Variable]:
         """Yield the variable of an entry of ``env``, none if its optional source does not have it."""
-        name, place, source = _text(node, "name"), place_of(node, self._file), node_at(node, "valueFrom")
+        name, place, source = _text(node, "name"), place_of(node, self.file), node_at(node, "valueFrom")
         if not name:
             return
         if source is None:
@@ -445,17 +482,17 @@ class _Environment:
     def _of_reference(self, source: Node) -> tuple[str, str] | None:
         """Return value, or why it is not known, of ``valueFrom``; ``None`` if it is not set."""
         if path := _text(source, "fieldRef", "fieldPath"):
-            value = self._pod.field(path)
+            value = self.pod.field(path)
             return (value, "") if value is not None else ("", f"{printable(path, 100)}: {self._where}")
         name, key = (_text(source, "configMapKeyRef", one) for one in ("name", "key"))
-        data = self._maps.data(name, self._pod) if name else None
+        data = self._maps.data(name, self.pod) if name else None
         if data is not None:
             value = text_of(node_at(data, key))
             if value is not None:
                 return value, ""
             if _text(source, "configMapKeyRef", "optional") == "true":
                 return None
-        kind = next((entry.key for entry in entries(source, self._file)), "valueFrom")
+        kind = next((entry.key for entry in entries(source, self.file)), "valueFrom")
         name, key = (_text(source, kind, one) for one in ("name", "key"))
         described = f"key {key} of the {_KINDS[kind]} {name}" if kind in _KINDS else kind
         return "", f"{printable(described, 200)}: {self._where}"

@@ -109,6 +109,12 @@ LAYOUTS = {
         peer_ca="peer-tls/ca.crt",
         pairs={"server-tls/tls": ("client", SERVER), "peer-tls/tls": ("peer", PEER)},
     ),
+    "etcd-druid": Layout(
+        shape="etcd-druid/etcd-main.yaml",
+        ca="ca/bundle.crt",
+        peer_ca="peer/ca/bundle.crt",
+        pairs={"server/tls": ("client", SERVER), "peer/server/tls": ("peer", PEER)},
+    ),
 }
 
 
@@ -183,7 +189,7 @@ def test_with_etcd_3_5(name: str, etcd_binary: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.6")
-@pytest.mark.parametrize("name", ["Bitnami", "Talos", "etcd-operator"])
+@pytest.mark.parametrize("name", ["Bitnami", "Talos", "etcd-operator", "etcd-druid"])
 def test_with_etcd_3_6(name: str, etcd_binary: Path, tmp_path: Path) -> None:
     _judge(name, etcd_binary, tmp_path)
 

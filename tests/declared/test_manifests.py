@@ -310,12 +310,20 @@ def test_the_hostname_in_a_script_is_that_of_the_pod(tmp_path: Path) -> None:
     script = _container(command=["sh", "-c", "exec etcd --name=${HOSTNAME} --cert-file=/pki/${HOSTNAME}.crt"])
     first, second = _declared(tmp_path, _set(2, script)).values()
     assert [first.text("name"), second.text("cert-file")] == ["etcd-0", "/pki/etcd-1.crt"]
+    named = _set(1, script)
+    named["spec"]["template"]["spec"] |= {"hostNetwork": False, "hostname": "other"}
+    assert [one.text("name") for one in _declared(tmp_path, named).values()] == ["other"]
     literal = _container(command=["etcd", "--name=$(HOSTNAME)"])
     assert [one.text("name") for one in _declared(tmp_path, _set(1, literal)).values()] == ["$(HOSTNAME)"]
     on_the_node = _set(1, script)
     on_the_node["spec"]["template"]["spec"]["hostNetwork"] = True
     with pytest.raises(UsageError, match=r"--cert-file is not in this file \(HOSTNAME\)"):
         _declared(tmp_path, on_the_node)
+
+
+def test_more_pods_than_a_cluster_has(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="more than 1000 pods: leave those of etcd"):
+        _declared(tmp_path, *(_live(f"p{number}", {"name": "x"}) for number in range(1001)))
 
 
 def test_labels_and_addresses_of_a_live_pod(tmp_path: Path) -> None:

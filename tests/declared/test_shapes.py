@@ -295,11 +295,27 @@ def test_the_operators_variables_are_in_its_config_map() -> None:
     assert not find_traps(declaration)
 
 
+def test_each_pod_of_etcd_druid_has_its_own_of_the_configuration(tmp_path: Path) -> None:
+    path = SHAPES / "etcd-druid" / "etcd-main.yaml"
+    declarations = read_declarations(path)
+    assert [one.text("name") for one in declarations] == [f"etcd-main-{number}" for number in range(3)]
+    for number, one in enumerate(declarations):
+        for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380)):
+            url = f"https://etcd-main-{number}.etcd-main-peer.garden.svc:{port}"
+            assert [str(url) for url in advertised(one, role)] == [url]
+        assert effective(one).sides["peer"].trusted_ca == "/var/etcd/ssl/peer/ca/bundle.crt"
+        assert not find_traps(one)
+    alone = tmp_path / "etcd.yaml"
+    alone.write_text(path.read_text().replace("kind: ConfigMap", "kind: Secret"))
+    with pytest.raises(UsageError, match=r"the ConfigMap with its etcd.conf.yaml is not in this file"):
+        read_declarations(alone)
+
+
 @pytest.mark.parametrize(
     "path", sorted(SHAPES.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )
 def test_every_setting_has_its_line(path: Path) -> None:
-    if path.is_dir() or path.parent.name in ("kops", "talos"):
+    if path.is_dir() or path.parent.name in ("kops", "talos", "etcd-druid"):
         return  # programs make their settings of what is written
     for setting in read_declarations(path)[-1].settings.values():
         assert setting.place.line is not None
