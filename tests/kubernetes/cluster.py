@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -191,24 +191,30 @@ class KubeadmCluster:
 
 
 @contextmanager
-def running(directory: Path, programs: Path, etcd: Path) -> Iterator[KubeadmCluster]:
-    """Bring up a cluster of one node, and remove it.
+def running(directory: Path, programs: Path, etcd: Path, *, nodes: int = 1) -> Iterator[KubeadmCluster]:
+    """Bring up a cluster, and remove it.
 
     Args:
         directory: a new one, of all that is written.
         programs: of ``build.sh``.
         etcd: static binary of etcd.
+        nodes: how many nodes the control plane has, at most two.
     """
     directory.mkdir()
     path = [programs, Path(sys.executable).parent]
     try:
-        with (
-            started("laptop", LAPTOP, directory / "laptop", path) as laptop,
-            started("cp1", NODES[0], directory / "cp1", path) as node,
-        ):
-            connect(laptop, [node])
+        with ExitStack() as stack:
+            laptop, *machines = (
+                stack.enter_context(started(name, address, directory / name, path))
+                for name, address in [("laptop", LAPTOP), *zip(("cp1", "cp2"), NODES, strict=True)][
+                    : nodes + 1
+                ]
+            )
+            connect(laptop, machines)
             cluster = KubeadmCluster(laptop, programs, etcd)
-            cluster.init(node)
+            cluster.init(machines[0])
+            for machine in machines[1:]:
+                cluster.join(machine)
             yield cluster
     finally:
         directory.rmdir()

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from kubernetes.cluster import KubeadmCluster
 from kubernetes.judging import ON_THE_NODE, judge
+from kubernetes.machines import wait_until
+
+MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 
 
 def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
@@ -28,3 +35,37 @@ def test_with_the_options_that_it_names_all_is_verified(cluster: KubeadmCluster)
     )
     assert judged.exit_code == 0, judged.text
     assert judged.reasons("not-verified") == judged.reasons("inconclusive") == set()
+
+
+@pytest.mark.program("patch")
+def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: KubeadmCluster) -> None:
+    [node] = cluster.nodes
+    right = node.read(MANIFEST)
+
+    def wait_for_etcd(*, with_client_ca: bool) -> None:
+        """Wait until kubelet has restarted etcd, and the API server uses it again."""
+        started = "^etcd .*--trusted-ca-file="
+
+        def is_restarted() -> bool:
+            running = node.run("pgrep", "--full", "^etcd ", check=False).stdout.split()
+            found = node.run("pgrep", "--full", started, check=False).stdout.split()
+            return bool(running) and bool(found) is with_client_ca
+
+        wait_until(is_restarted, "etcd is restarted")
+        wait_until(lambda: "ok" in cluster.kubectl("get", "--raw=/readyz", check=False), "the API server")
+
+    flags = r"    - --(?:client-cert-auth|trusted-ca-file)=.*\n"
+    wrong, number = re.subn(flags, "", right)
+    assert number == 2
+    node.write(MANIFEST, wrong)
+    wait_for_etcd(with_client_ca=False)
+    judged = judge(node, *ON_THE_NODE, "--etcd-fix=fix.diff")
+    assert judged.exit_code == 1
+    assert "NOT CLEAN" in judged.text
+    [apply] = re.findall(r"remedies: (patch .*?fix\.diff)", " ".join(judged.text.split()))
+    manifests = node.run("ls", "/etc/kubernetes/manifests").stdout
+    node.run("sh", "-ec", apply)
+    assert node.run("ls", "/etc/kubernetes/manifests").stdout == manifests
+    wait_for_etcd(with_client_ca=True)
+    judged = judge(node, *ON_THE_NODE)
+    assert judged.exit_code == 0, judged.text
