@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.launch import Attachment, MemberAddresses, MemberPaths
+from pytest_etcdtls.cluster.ports import loopback
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import PKIPlan
@@ -73,7 +74,8 @@ class ClusterConfig:
         plaintext_on_client_port: add an ``http`` client listener on the port of the ``https`` one.
         metrics: scheme of ``--listen-metrics-urls``; ``None`` for no such listener.
         client_http: split HTTP off the gRPC port with ``--listen-client-http-urls``.
-        host: address that members listen on and advertise: ``127.0.0.1`` or ``::1``.
+        host: address that members listen on and advertise: ``127.0.0.1`` or ``::1`` (default: the first that
+            this host has).
         network: for containers, the name of an existing network of the engine on which they are (default: a
             network of their own, :attr:`Cluster.network`).
         aliases: for containers, further names of each member on the network, also in its certificates;
@@ -129,7 +131,7 @@ class ClusterConfig:
     plaintext_on_client_port: bool = False
     metrics: Scheme | None = None
     client_http: bool = False
-    host: str = "127.0.0.1"
+    host: str = field(default_factory=loopback)
     network: str | None = None
     aliases: tuple[str, ...] = ()
     advertise: Literal["host", "network"] = "host"

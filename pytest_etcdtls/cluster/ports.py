@@ -5,9 +5,12 @@ A port is free or not only when etcd binds it. So a start that finds one taken i
 
 from __future__ import annotations
 
+import _socket
+import functools
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,6 +23,17 @@ MOST = 32
 _BLOCK = 1 + MOST
 _FIRST_PORT = 20000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+@functools.cache
+def loopback() -> str:
+    """Return the loopback address of this host: ``127.0.0.1``, or ``::1`` where there is no other."""
+    for address in ("127.0.0.1", "::1"):
+        # Not socket.socket: plugins that forbid tests the network replace it.
+        with closing(_socket.socket(_family(address), _socket.SOCK_STREAM)) as probe, suppress(OSError):
+            probe.bind((address, 0))
+            return address
+    return "127.0.0.1"
 
 
 class PortTakenError(ClusterStartError):
@@ -50,8 +64,12 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
         skip: number of blocks to skip; increased when a claimed port turns out to be taken.
 
     Raises:
-        ClusterStartError: if every block is taken.
+        ClusterStartError: if every block is taken, or this host does not have the address.
     """
+    if not _can_bind(host, 0, reuse=False):
+        raise ClusterStartError(
+            f"no port can be bound on {host}: this host does not have that address; it has {loopback()}"
+        )
     for start in _blocks(skip):
         guard = _guard(start)
         if guard is None:
@@ -85,9 +103,9 @@ def _guard(port: int) -> socket.socket | None:
 
     Without SO_REUSEADDR and without listening: no other program can bind the port, even with that option.
     """
-    guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    guard = socket.socket(_family(loopback()), socket.SOCK_STREAM)
     try:
-        guard.bind(("127.0.0.1", port))
+        guard.bind((loopback(), port))
     except OSError:
         guard.close()
         return None
@@ -95,12 +113,19 @@ def _guard(port: int) -> socket.socket | None:
 
 
 def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
+    return _can_bind(host, port, reuse=True)
+
+
+def _can_bind(host: str, port: int, *, reuse: bool) -> bool:
+    try:
+        with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
             probe.bind((host, port))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

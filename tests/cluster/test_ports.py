@@ -129,3 +129,27 @@ def test_ports_of_ipv6_loopback_are_claimed() -> None:
 def test_a_claim_larger_than_a_block_is_refused() -> None:
     with pytest.raises(ClusterStartError, match="no block of 33 free ports on"):
         claim_ports(33, "127.0.0.1")
+
+
+@pytest.mark.program("unshare")
+@pytest.mark.program("ip")
+def test_a_host_that_has_no_ipv4(newest_etcd: Path) -> None:
+    program = f"""
+from pytest_etcdtls import ClusterStartError, start_cluster
+with start_cluster(binary={str(newest_etcd)!r}, size=3) as cluster, cluster.client() as client:
+    assert client.get("/version").status_code == 200
+    print([member.host for member in cluster.members])
+try:
+    start_cluster(binary={str(newest_etcd)!r}, host="127.0.0.1")
+except ClusterStartError as error:
+    print(error)
+"""
+    setup = 'ip link set lo up && ip addr del 127.0.0.1/8 dev lo && exec "$0" -c "$1"'
+    command = ["unshare", "--net", "sh", "-c", setup, sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.splitlines() == [
+        "['::1', '::1', '::1']",
+        "no port can be bound on 127.0.0.1: this host does not have that address; it has ::1",
+    ], done.stderr
