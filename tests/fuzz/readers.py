@@ -14,7 +14,7 @@ import httpcore
 import httpx
 
 from pytest_etcdtls.baseline import read_baseline
-from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.declared.reading import declared_member, read_declarations
 from pytest_etcdtls.declared.yaml_files import looks_like_configuration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
@@ -107,8 +107,8 @@ def _secret(text: str) -> object:
     return credentials_of("--etcd-secret -", secrets_in(text, "--etcd-secret -"), lambda _, __: ())
 
 
-def _member(path: Path) -> object:
-    return declared_member(read_declaration(path))
+def _members(path: Path) -> object:
+    return [declared_member(one) for one in read_declarations(path)]
 
 
 def _profiles(path: Path) -> object:
@@ -250,25 +250,34 @@ READERS: Mapping[str, ForeignReader] = {
         ForeignReader("secret", _text(_secret), (UsageError,), [_SECRET], [*_YAML, b"data", b"LS0t"]),
         ForeignReader(
             "manifest",
-            _in_file(_member),
+            _in_file(_members),
             (UsageError,),
-            _files(SHAPES, "kubeadm/*", "rke2/*.yaml"),
+            _files(
+                SHAPES,
+                "kubeadm/*",
+                "rke2/*.yaml",
+                "openshift/*",
+                "bitnami/*",
+                "kops/*",
+                "talos/*",
+                "etcd-*/*",
+            ),
             _YAML,
         ),
         ForeignReader(
-            "etcd-yaml", _in_file(_member), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
+            "etcd-yaml", _in_file(_members), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
         ),
         ForeignReader(
             "unit",
-            _in_file(_member, "etcd.service"),
+            _in_file(_members, "etcd.service"),
             (UsageError,),
             _files(SHAPES, "systemd/*.service", "debian/*"),
             _FLAGS,
         ),
-        ForeignReader("script", _in_file(_member), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
+        ForeignReader("script", _in_file(_members), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
         ForeignReader(
             "command-line",
-            _in_file(_member),
+            _in_file(_members),
             (UsageError,),
             [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
             _FLAGS,
