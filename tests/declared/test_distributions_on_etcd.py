@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from kubeadm.judging import explain, judged, target
-from replay.nodes import plan_of_file, source_of
+from replay.nodes import plan_of_file, replayed, source_of
 
 from pytest_etcdtls.cluster.replay import ReplayedEtcd
 from pytest_etcdtls.declared.reading import read_declarations
@@ -155,10 +155,10 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
         key.replace("-", "_"): {"etcd-config": declaration, "etcd-pki-dir": pki}.get(key, value)
         for key, value in options.items()
     }
-    replayed = ReplayedEtcd(plan, source, directory=directory, seconds=60.0)
+    etcd_itself = ReplayedEtcd(plan, source, directory=directory, seconds=60.0)
     try:
         # The port of the replay by that of the declaration, whatever host it is reached at.
-        ports = {one.port: one.to_port for one in replayed.target(plan.outline("etcd", source)).connect_to}
+        ports = {one.port: one.to_port for one in etcd_itself.target(plan.outline("etcd", source)).connect_to}
         connect = [
             f"{listener.host}:{listener.port}:127.0.0.1:{ports[listener.port]}"
             for listener in target(**given).listeners
@@ -168,7 +168,7 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
         assert live.peer.server_ca
         results = judged(live, *ALL)
     finally:
-        replayed.stop()
+        etcd_itself.stop()
     bad = [one for one in results if one.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)]
     assert not bad, explain(results)
     conforms = {(one.check, one.role) for one in results if one.outcome is Outcome.CONFORMS}
@@ -208,6 +208,16 @@ def test_kops_and_the_running_etcd(etcd_binary: Path, tmp_path: Path) -> None:
     text = "".join(f"{name}={value}\0" for name, value in variables.items()) + "/opt/etcd-v3.5.33/etcd\0"
     for number in (0, 1):
         _judge("kOps", etcd_binary, tmp_path / str(number), text, number)
+
+
+@pytest.mark.etcd_version("3.6")
+def test_the_first_pod_of_a_stateful_set_is_replayed(etcd_binary: Path, tmp_path: Path) -> None:
+    plan = plan_of_file(SHAPES / "bitnami" / "etcd.yaml")
+    assert plan.label == "etcd-0"
+    assert "etcd-0 stands for all 3 pods, which have the same lines" in plan.notes
+    with replayed(plan, etcd_binary, tmp_path, "config", "mtls.trusted-client") as run:
+        assert run.outcomes("config.starts") == {Outcome.CONFORMS}
+        assert run.violated == set()
 
 
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "kOps"])
