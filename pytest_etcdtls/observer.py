@@ -350,7 +350,7 @@ class Observer:
             self._claim(listener)
             make = partial(self._network.silence, there, purpose, seconds)
             [exchange] = self._each(
-                lambda silent: self._forwards.connect(silent, seconds, make, silent=True), [there]
+                lambda silent: self._forwards.connect(silent, self.bounds.timeout, make, silent=True), [there]
             )
             return self._record(exchange, listener)
 

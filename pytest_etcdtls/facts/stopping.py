@@ -8,12 +8,16 @@ and meanwhile the other listeners answer. Without open streams all close togethe
 
 So a member that is stopping looks as one that was started without its client listener. They differ later: the
 first refuses connections on all ports, or answers on all again. A connection is held open meanwhile, on which
-nothing is sent. It ends with the process, so the wait is long only where etcd goes on. Listeners that are
-closed in another order are no stop, and need no wait.
+nothing is sent. It ends with the process, so the wait is long only where etcd goes on. A peer port ends it
+sooner, and is then connected to again. Listeners that are closed in another order are no stop, and need no
+wait.
 """
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,19 +36,22 @@ _ORDER: Final = {Role.CLIENT: 0, Role.CLIENT_HTTP: 0, Role.METRICS: 1, Role.PEER
 _REQUEST_SECONDS: Final = 5.0
 _ELECTION_SECONDS: Final = 1.0
 """The default of ``--election-timeout``."""
+_LONGEST_ELECTION: Final = 50.0
+"""``maxElectionMs`` in server/embed/config.go."""
 _MARGIN_SECONDS: Final = 2.0
 """For the rest of ``Etcd.Close``: the end of the raft loop, and up to a second for the streams of peers."""
-_LONGEST_SECONDS: Final = 20.0
+_SILENT_SECONDS: Final = 5.0
+"""After which etcd closes a silent connection to a peer port (``rafthttp.ConnReadTimeout``)."""
 
 
 class HeldConnection(Struct, frozen=True, kw_only=True):
-    """A connection on which nothing was sent.
+    """Connections on which nothing was sent, one after the other.
 
     Attributes:
-        seconds: for which it was open.
+        refused: the last one was refused.
     """
 
-    seconds: float
+    refused: bool
 
 
 class SecondLook(Struct, frozen=True, kw_only=True):
@@ -79,19 +86,32 @@ def _once(planned: Planned) -> int:
     return int(here is not None and len(_of_member(here, planned.target)) > 1)
 
 
-@fact(connections=_once, reported=False)
+def _held(planned: Planned) -> int:
+    here = planned.listener
+    return _once(planned) and math.ceil(_seconds(here, planned.target) / _SILENT_SECONDS) if here else 0
+
+
+@fact(connections=_held, reported=False)
 def held_connection(here: Listener, target: Target, wire: Wire) -> HeldConnection:
-    """Hold a connection until etcd ends it, at most as long as a stop of etcd takes."""
-    seconds = min(_REQUEST_SECONDS + 2 * _election_seconds(here, target) + _MARGIN_SECONDS, _LONGEST_SECONDS)
-    exchange = wire.keep_silent("whether etcd is stopping", seconds)
-    return HeldConnection(seconds=exchange.milliseconds / 1000)
+    """Hold a connection until etcd ends, at most as long as a stop of etcd takes."""
+    seconds = _seconds(here, target)
+    end = time.monotonic() + seconds
+    for _ in range(math.ceil(seconds / _SILENT_SECONDS)):
+        if (left := end - time.monotonic()) <= 0:
+            break
+        if wire.keep_silent("whether etcd is stopping", left).refused:
+            return HeldConnection(refused=True)
+    threading.Event().wait(max(0.0, end - time.monotonic()))  # something closes connections sooner
+    return HeldConnection(refused=False)
 
 
-def _election_seconds(here: Listener, target: Target) -> float:
+def _seconds(here: Listener, target: Target) -> float:
+    """Return how long a stop of a member's etcd takes at most."""
     declared = target.declared.get(here.member)
     setting = declared.declaration.settings.get("election-timeout") if declared else None
     value = setting.value if setting else ""
-    return int(value) / 1000 if value.isdecimal() else _ELECTION_SECONDS
+    election = int(value) / 1000 if value.isdecimal() and len(value) < 10 else _ELECTION_SECONDS
+    return _REQUEST_SECONDS + 2 * min(election, _LONGEST_ELECTION) + _MARGIN_SECONDS
 
 
 @fact(connections=_once, before_proof=True, reported=False)

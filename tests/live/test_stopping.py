@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.facts import stopping
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import CLOSED_DURING_RUN, Network, Observer
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import HelloExchange
 
@@ -43,12 +44,17 @@ def _watch(member: Member) -> Iterator[Callable[[], None]]:
     response = connection.getresponse()
     assert b"created" in response.readline()
     stream = connection.sock
+
+    def end() -> None:
+        with suppress(OSError):  # it has ended
+            stream.shutdown(socket.SHUT_RDWR)
+
     with closing(response), closing(connection):
-        yield lambda: stream.shutdown(socket.SHUT_RDWR)
+        yield end
 
 
 class _AtSilence(Network):
-    """Calls a function when a connection is held, which then takes a moment only."""
+    """Calls a function when a connection is held, at most for so many seconds."""
 
     def __init__(self, then: Callable[[], object] = bool, seconds: float = 30) -> None:
         self.held: list[tuple[Listener, float]] = []
@@ -95,21 +101,27 @@ def test_a_run_that_begins_while_etcd_waits_for_its_watches(cluster: Cluster) ->
         while not _is_closed(_of(target, Role.CLIENT)):
             pass
         network = _AtSilence(end_watch)
-        [result] = run_checks(Observer(target, network=network), [CHECK])
-    assert [listener.role for listener, _ in network.held] == [Role.PEER]
+        [result] = run_checks(Observer(target, Bounds(timeout=1), network), [CHECK])
+    assert {listener.role for listener, _ in network.held} == {Role.PEER}
     assert result.outcome is Outcome.INCONCLUSIVE, result
     client, peer = (_of(target, role).url for role in (Role.CLIENT, Role.PEER))
     assert result.reason.startswith(f"{client} refused TCP connections, and ")
     assert f"{peer} closed during the run; etcd is stopping or restarting: run again" in result.reason
 
 
-def test_a_client_port_that_stays_closed_is_a_fault(cluster: Cluster) -> None:
+def test_a_client_port_that_stays_closed_is_a_fault(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd ends a silent connection to its peer port, so it is held again until the time is over."""
     target = _with_another(cluster, "listen-client-urls", Role.CLIENT, "https")
-    network = _AtSilence(seconds=0.1)
+    assert stopping._seconds(_of(target, Role.PEER), target) == 5 + 2 * 0.025 + 2
+    monkeypatch.setattr(stopping, "_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(stopping, "_MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "_SILENT_SECONDS", 0.1)
+    network = _AtSilence(seconds=0.01)
     [result] = run_checks(Observer(target, network=network), [CHECK])
     assert result.outcome is Outcome.VIOLATES
-    # Five seconds, two election timeouts of 25 milliseconds, and a margin.
-    assert [(listener.role, seconds) for listener, seconds in network.held] == [(Role.PEER, 7.05)]
+    assert [listener.role for listener, _ in network.held] == [Role.PEER] * 3
 
 
 @pytest.mark.parametrize(
@@ -140,7 +152,9 @@ def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Targe
 
 
 @needs_a_stop_that_waits
-def test_a_port_that_opens_again(cluster: Cluster) -> None:
+def test_a_port_that_opens_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(stopping, "_MARGIN_SECONDS", 0.0)
     [member] = cluster.members
     target = cluster.target()
     with _watch(member) as end_watch:
@@ -165,7 +179,7 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
         member.server.stop(0)
 
     target = cluster.target()
-    observer = Observer(target, network=_AtAttempt(number, kill))
+    observer = Observer(target, Bounds(timeout=1), _AtAttempt(number, kill))
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
     undecided = [one for one in results if one.outcome is Outcome.INCONCLUSIVE]
     assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
