@@ -497,11 +497,16 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
 
 
 def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
-    """Return the CA of the Kubernetes cluster, ``ca.crt`` in the parent of kubeadm's etcd directory."""
+    """Return the CA of the Kubernetes cluster in the parent of etcd's directory.
+
+    kubeadm's is ``ca.crt``; the one for clients of k3s and RKE2 is ``client-ca.crt``.
+    """
     for member in members:
         file = member.declared.file("trusted-ca-file") or member.declared.file("cert-file")
-        if file is not None and file.parent.name == "etcd":
-            bundle = files.bundle(file.parent.parent / "ca.crt", "the CA of Kubernetes")
+        if file is None or file.parent.name != "etcd":
+            continue
+        for name in ("ca.crt", "client-ca.crt"):
+            bundle = files.bundle(file.parent.parent / name, "the CA of Kubernetes")
             if bundle is not None:
                 return bundle
     return None

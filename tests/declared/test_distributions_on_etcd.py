@@ -135,7 +135,8 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
         running: its command line as ``/proc`` has it, if the declaration does not have all of it.
         number: of the command in the section.
     """
-    layout, pki, options = LAYOUTS[name], directory / "pki", _options(name, number)
+    layout, options = LAYOUTS[name], _options(name, number)
+    pki = directory / Path(options["etcd-pki-dir"]).name
     directory.mkdir(exist_ok=True)
     declaration = directory / Path(options["etcd-config"]).name
     # Replicas of one cluster are started by the tests of lists.
@@ -144,6 +145,9 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
     if running:
         started = directory / "etcd.cmdline"
         started.write_text(running)
+    if name in ("RKE2", "k3s"):
+        kubernetes = CertificateAuthority.create("k3s-client-ca").certificate
+        (directory / "client-ca.crt").write_bytes(encode_certificates([kubernetes]))
     if name == "RKE2":
         (directory / "config").write_text((SHAPES / "rke2" / "config").read_text())
     [read] = read_declarations(started)
@@ -180,6 +184,8 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
         ("config.served-file", Role.CLIENT),
         ("config.peer-served-file", Role.PEER),
     } <= conforms, explain(results)
+    apart = ("cert.ca-not-shared-with-kubernetes", Role.CLIENT) in conforms
+    assert apart is (name in ("RKE2", "k3s")), explain(results)
 
 
 @pytest.mark.etcd_version("3.5.33")
@@ -218,6 +224,14 @@ def test_the_first_pod_of_a_stateful_set_is_replayed(etcd_binary: Path, tmp_path
     with replayed(plan, etcd_binary, tmp_path, "config", "mtls.trusted-client") as run:
         assert run.outcomes("config.starts") == {Outcome.CONFORMS}
         assert run.violated == set()
+
+
+def test_each_replica_is_contacted_at_its_own_name() -> None:
+    live = target(etcd_config=SHAPES / "bitnami" / "etcd.yaml")
+    for role in (Role.CLIENT, Role.PEER):
+        assert [one.host for one in live.listeners if one.role is role] == [
+            f"etcd-{number}.etcd-headless.db.svc.cluster.local" for number in range(3)
+        ]
 
 
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "kOps"])
