@@ -476,25 +476,24 @@ class Observer:
 
     def _record(self, connection: C, listener: Listener | None = None) -> C:
         with self._lock:
-            if listener is not None and self._is_closed(listener, connection):
-                connection = with_values(connection, detail=f"{connection.detail}; {CLOSED_DURING_RUN}")
+            if listener is not None and (why := self._why_closed(listener, connection)):
+                connection = with_values(connection, detail=f"{connection.detail}; {why}")
             self.recording.connections.append(connection)
             if listener is not None and connection.server_address and not is_address(listener.address[0]):
                 self._reached.setdefault(listener.label, connection.server_address)
         return connection
 
-    def _is_closed(self, listener: Listener, connection: Connection) -> bool:
-        """Return whether a listener that accepted connections refused this one.
-
-        What carries connections to a listener may end without it.
-        """
+    def _why_closed(self, listener: Listener, connection: Connection) -> str:
+        """Return why a listener that accepted connections refused this one; empty if that did not happen."""
         if isinstance(connection, Attempt):
             refused = connection.stream_end is StreamEnd.CONNECTION_REFUSED
         else:
             refused = connection.refused
         if connection.server_address:
             self._accepted.add(listener.label)
-        return refused and listener.label in self._accepted and not listener.is_forwarded
+        if not refused or listener.label not in self._accepted:
+            return ""
+        return FORWARD_ENDED if listener.is_forwarded else CLOSED_DURING_RUN
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[Listener]:
@@ -539,6 +538,10 @@ class Observer:
 
 
 CLOSED_DURING_RUN: Final = "the listener closed during the run; etcd is stopping or restarting: run again"
+FORWARD_ENDED: Final = (
+    "what forwards its connections ended, as kubectl port-forward does at the first refused client: start it "
+    "in a loop, or use --etcd-via"
+)
 
 MOST_AT_ONCE = 40
 """Maximum number of addresses of different hosts that are contacted at once."""

@@ -362,7 +362,9 @@ def _good_in_words(accepted: AcceptedClient) -> str:
         return f"accepts {_CALLED.get(name, name)}"
     if not accepted.candidates:
         return "no client certificate was given"
-    return f"refuses the given {some([one.identity for one in accepted.candidates], _NAMED)}"
+    names = some([one.identity for one in accepted.candidates], _NAMED)
+    is_refused = any(one.endings <= _REFUSED for one in accepted.candidates)
+    return f"refuses the given {names}" if is_refused else f"unclear whether it accepts the given {names}"
 
 
 def _bad_in_words(matrices: Collection[AccessMatrix]) -> Iterator[str]:

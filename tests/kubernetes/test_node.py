@@ -43,29 +43,32 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
     right = node.read(MANIFEST)
 
     def wait_for_etcd(*, with_client_ca: bool) -> None:
-        """Wait until kubelet has restarted etcd, and the API server uses it again."""
+        """Wait until kubelet has restarted etcd, and it serves the API server."""
         started = "^etcd .*--trusted-ca-file="
 
-        def is_restarted() -> bool:
-            running = node.run("pgrep", "--full", "^etcd ", check=False).stdout.split()
-            found = node.run("pgrep", "--full", started, check=False).stdout.split()
-            return bool(running) and bool(found) is with_client_ca
+        def serves() -> bool:
+            found = node.run("pgrep", "--full", started, check=False).returncode == 0
+            health = ("busybox", "wget", "-qO-", "http://127.0.0.1:2381/health")
+            return found is with_client_ca and '"health":"true"' in node.run(*health, check=False).stdout
 
-        wait_until(is_restarted, "etcd is restarted")
+        wait_until(serves, "etcd is restarted")
         wait_until(lambda: "ok" in cluster.kubectl("get", "--raw=/readyz", check=False), "the API server")
 
     flags = r"    - --(?:client-cert-auth|trusted-ca-file)=.*\n"
     wrong, number = re.subn(flags, "", right)
     assert number == 2
-    node.write(MANIFEST, wrong)
-    wait_for_etcd(with_client_ca=False)
-    judged = judge(node, *ON_THE_NODE, "--etcd-fix=fix.diff")
-    assert judged.exit_code == 1
-    assert "NOT CLEAN" in judged.text
-    [apply] = re.findall(r"remedies: (patch .*?fix\.diff)", " ".join(judged.text.split()))
-    manifests = node.run("ls", "/etc/kubernetes/manifests").stdout
-    node.run("sh", "-ec", apply)
-    assert node.run("ls", "/etc/kubernetes/manifests").stdout == manifests
-    wait_for_etcd(with_client_ca=True)
-    judged = judge(node, *ON_THE_NODE)
-    assert judged.exit_code == 0, judged.text
+    try:
+        node.write(MANIFEST, wrong)
+        wait_for_etcd(with_client_ca=False)
+        judged = judge(node, *ON_THE_NODE, "--etcd-fix=fix.diff")
+        assert judged.exit_code == 1
+        assert "NOT CLEAN" in judged.text
+        [apply] = re.findall(r"remedies: (patch .*?fix\.diff)", " ".join(judged.text.split()))
+        manifests = node.run("ls", "/etc/kubernetes/manifests").stdout
+        node.run("sh", "-ec", apply)
+        assert node.run("ls", "/etc/kubernetes/manifests").stdout == manifests
+        wait_for_etcd(with_client_ca=True)
+        judged = judge(node, *ON_THE_NODE)
+        assert judged.exit_code == 0, judged.text
+    finally:
+        node.write(MANIFEST, right)
