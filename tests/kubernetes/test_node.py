@@ -71,4 +71,6 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
         judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 0, judged.text
     finally:
-        node.write(MANIFEST, right)
+        if node.read(MANIFEST) == wrong:
+            node.write(MANIFEST, right)
+            wait_for_etcd(with_client_ca=True)
