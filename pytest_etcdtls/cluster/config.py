@@ -83,7 +83,8 @@ class ClusterConfig:
         advertise: for containers, where clients that follow the member list find the members: from this
             ``host``, or on the ``network``.
         extra_files: contents of files to write into the PKI directory, by name.
-        extra_flags: further arguments, passed verbatim after all others.
+        extra_flags: further arguments, passed verbatim after all others, and in the place of a flag of the
+            same name.
         environment: variables for etcd. No ``ETCD_*`` variable is inherited from our environment.
         config_file: write all settings to ``etcd.conf.yml`` and pass ``--config-file`` in addition to the
             flags, which etcd then ignores. A CRL has no key in the file, so etcd does not read it.
@@ -338,9 +339,14 @@ def member_flags(
 
 
 def command_line(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> tuple[str, ...]:
-    """Return the command line without the program. It contains paths but no secret."""
+    """Return the command line without the program. It contains paths but no secret.
+
+    A flag of the configuration that is among ``extra_flags`` is not given twice.
+    """
     from_file = (f"--config-file={place.config_file}",) if config.config_file else ()
-    return (*from_file, *map(str, flags), *map(place.fill_in, config.extra_flags))
+    extra = {argument.lstrip("-").partition("=")[0] for argument in config.extra_flags}
+    own = (str(flag) for flag in flags if flag.name not in extra)
+    return (*from_file, *own, *map(place.fill_in, config.extra_flags))
 
 
 def _further_listeners(flags: FlagSet, own: MemberAddresses) -> Iterator[Flag]:
