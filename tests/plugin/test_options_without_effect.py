@@ -34,7 +34,7 @@ OF_THE_SUITE = {
 }
 OF_STARTED = {
     *("--etcd-backend", "--etcd-image", "--etcd-binary", "--etcd-size", "--etcd-key-type"),
-    "--etcd-keep",
+    *("--etcd-keep", "--etcd-start-timeout"),
 }
 OF_TESTS = {"--etcd-cluster-scope", "--etcd-allow-writes"}
 OF_A_LIST = {"--etcd-shard", "--etcd-clusters-trusted"}
