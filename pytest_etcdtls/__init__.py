@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnobservedError,
         UsageError,
     )
+    from pytest_etcdtls.facts.fact import Wire, fact
     from pytest_etcdtls.judge import assert_conforms, run_checks
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.settings.cluster_list import live_target, live_targets
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
+    from pytest_etcdtls.tls.attempt import Request
 
 _MODULES = {
     "pki.authority": ("CertificateAuthority",),
@@ -63,6 +65,8 @@ _MODULES = {
     "cluster.testcontainer": ("EtcdTLSContainer",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Observer",),
+    "facts.fact": ("Wire", "fact"),
+    "tls.attempt": ("Request",),
     "registry": ("EVERY_LISTENER", "Check", "check", "select"),
     "judge": ("assert_conforms", "run_checks"),
     "suite.embedding": ("BoundCheck", "ClusterFactory"),
@@ -129,11 +133,14 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "Note",
     "Observer",
     "Outcome",
+    "Request",
     "Severity",
     "CannotJudge",
     "Statement",
+    "Wire",
     "assert_conforms",
     "check",
+    "fact",
     "observe",
     "prove_check",
     "run_checks",

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.registry import check
-from pytest_etcdtls.results import Finding, Note, Statement
-from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls import Finding, Listener, Note, Request, Role, Statement, Wire, check, fact
+from pytest_etcdtls.facts import ClientExchange, PresentedClient, ServedChain, Tried
 
 LONGEST = timedelta(days=398)
 
@@ -40,3 +37,45 @@ def certificates_are_renewed(here: Listener, chain: ServedChain) -> Iterator[Sta
         )
     else:
         yield Note(f"{age.days} days old")
+
+
+class WithoutALPN(Tried, frozen=True, kw_only=True):
+    """One GET by the accepted client on a connection for which it offered no protocol by ALPN."""
+
+
+@fact(connections=1)
+def without_alpn(presented: PresentedClient, wire: Wire) -> WithoutALPN:
+    """Send a GET without ALPN."""
+    request = Request(
+        purpose="GET /version without ALPN", identity=presented.identity, path="/version", alpn=()
+    )
+    return WithoutALPN(tries=wire.attempt(request)[0])
+
+
+def _answered(usual: ClientExchange, **_: object) -> Mapping[str, Any]:
+    return {"without": WithoutALPN(tries=usual.tries)}
+
+
+def _unanswered(usual: ClientExchange, **_: object) -> Mapping[str, Any]:
+    return {"without": WithoutALPN(tries=(replace(usual.attempt, response=None),))}
+
+
+@check("house.clients-without-alpn", on={Role.CLIENT}, counterexample=_unanswered, conforming=_answered)
+def clients_without_alpn_are_answered(
+    here: Listener, usual: Annotated[ClientExchange, "/version"], without: WithoutALPN
+) -> Iterator[Statement]:
+    """A client that offers no protocol by ALPN is answered like every other.
+
+    The clients of our backups offer none.
+
+    Spec: House rules, 7
+    Severity: medium
+    Level: MUST
+    Remediation: let clients reach etcd without a proxy that needs ALPN.
+    """
+    if usual.attempt.response is not None and without.attempt.response is None:
+        yield Finding(
+            message=f"{here.url} does not answer a client without ALPN",
+            expected="an answer, as with ALPN",
+            observed=without.attempt.describe(),
+        )

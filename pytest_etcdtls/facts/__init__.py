@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.facts.access import AcceptedClient, Access, Case, ServedClient
+    from pytest_etcdtls.facts.access import AcceptedClient, Access, Case, PresentedClient, ServedClient
     from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts, SplitRevocation
     from pytest_etcdtls.facts.alternatives import HelloVariants, ServerAddresses, ServerNames
     from pytest_etcdtls.facts.api import (
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         Plaintext,
         Policy,
         TLSContact,
+        Tried,
         UnnamedPorts,
     )
     from pytest_etcdtls.facts.member_list import (
@@ -179,6 +180,7 @@ __all__ = [
     "PathToTrust",
     "Plaintext",
     "Policy",
+    "PresentedClient",
     "RangeAnswer",
     "RefusalGrounds",
     "Renegotiation",
@@ -200,6 +202,7 @@ __all__ = [
     "SuiteSupport",
     "TLS13Suites",
     "TLSContact",
+    "Tried",
     "TrustedFiles",
     "UnauthenticatedExchange",
     "UnnamedPorts",

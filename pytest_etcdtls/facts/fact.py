@@ -430,7 +430,7 @@ class Fact:
         reported: bool,
         before_proof: bool,
     ) -> None:
-        self.type: type[Any] = function.__globals__[str(function.__annotations__["return"])]
+        self.type: type[Any] = _returned(function)
         self.function = function
         self.keys = _keys(function)
         self.connections = connections if callable(connections) else lambda _: connections or 0
@@ -560,9 +560,28 @@ def fact(
 
 
 def _keys(function: Callable[..., Any]) -> Keyed:
-    """Return whether a function takes a key, by its annotations, which are not yet evaluated."""
-    annotations = {text for name, text in function.__annotations__.items() if name != "return"}
-    return "needed" if "str" in annotations else "optional" if "str | None" in annotations else "none"
+    """Return whether a function takes a key, by its annotations, which need not be evaluated yet."""
+    annotations = [hint for name, hint in function.__annotations__.items() if name != "return"]
+    if "str" in annotations or str in annotations:
+        return "needed"
+    return "optional" if "str | None" in annotations or (str | None) in annotations else "none"
+
+
+def _returned(function: Callable[..., Any]) -> type[Any]:
+    """Return the type that a function returns, without an evaluation of its other annotations.
+
+    Raises:
+        RegistrationError: if it is annotated with none.
+    """
+    returned = function.__annotations__.get("return")
+    if isinstance(returned, str):
+        returned = function.__globals__.get(returned)
+    if not isinstance(returned, type):
+        raise RegistrationError(
+            f"{function.__module__}.{function.__qualname__}: a function that makes a fact is annotated with "
+            "the type that it returns, which is defined above it"
+        )
+    return returned
 
 
 def facts() -> Mapping[type[Any], Fact]:

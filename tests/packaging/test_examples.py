@@ -67,6 +67,15 @@ def test_a_check_of_another_package_judges(tmp_path: Path, newest_etcd: Path) ->
         directory, "--pyargs", "pytest_etcdtls", f"--etcd-binary={newest_etcd}", "--etcd-check=house"
     )
     assert code == 0, output
+    assert "3 passed" in output
+    (directory / "test_house.py").write_text(
+        "import pytest, house_etcd_checks\nfrom pytest_etcdtls import prove_check\n"
+        "@pytest.mark.parametrize('check', [house_etcd_checks.certificates_are_renewed, "
+        "house_etcd_checks.clients_without_alpn_are_answered])\n"
+        "def test_it_can_fail(check): prove_check(check)\n"
+    )
+    code, output = run(directory, "test_house.py")
+    assert code == 0, output
     assert "2 passed" in output
 
 

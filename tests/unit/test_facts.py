@@ -8,7 +8,18 @@ import pytest
 
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange
-from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, Need, Planned, Reading, facts, need_of, same_key
+from pytest_etcdtls.facts.fact import (
+    Each,
+    Elsewhere,
+    Lazy,
+    Need,
+    Planned,
+    Reading,
+    fact,
+    facts,
+    need_of,
+    same_key,
+)
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
 from pytest_etcdtls.observer import find_fact
 from pytest_etcdtls.role import Role
@@ -45,6 +56,18 @@ def test_an_annotation_says_what_is_read_and_how(annotation: object, need: Need)
 def test_another_annotation_is_refused(annotation: object) -> None:
     with pytest.raises(RegistrationError, match="is no type of fact"):
         need_of(annotation)
+
+
+@pytest.mark.parametrize("annotations", [{}, {"return": None}, {"return": "Nowhere"}])
+def test_a_fact_without_its_type_is_refused(annotations: dict[str, object]) -> None:
+    def make() -> object:
+        return None
+
+    make.__annotations__ = annotations
+    with pytest.raises(
+        RegistrationError, match=r"test_facts\..*make: a function that makes a fact is annotated"
+    ):
+        fact(make)
 
 
 def test_the_parameters_of_every_fact_are_facts_that_somebody_makes() -> None:
