@@ -72,7 +72,7 @@ def test_a_fact_without_its_type_is_refused(annotations: dict[str, object]) -> N
 
 def test_the_parameters_of_every_fact_are_facts_that_somebody_makes() -> None:
     """A fact that nobody makes, or a Wire without connections=, would show only where the fact is used."""
-    for fact in facts().values():
+    for each in facts().values():
         for key in (None, "none", "revoked", "/version"):
-            for need, _ in fact.reads(Planned(TARGET, LISTENER, key)):
-                assert find_fact(need.type).type is need.type, f"{fact.module} reads it"
+            for need, _ in each.reads(Planned(TARGET, LISTENER, key)):
+                assert find_fact(need.type).type is need.type, f"{each.module} reads it"
