@@ -12,6 +12,7 @@ and limits on connections. The clusters of a list are spread over the workers.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -194,6 +195,10 @@ ATTRIBUTE = "etcdtls"
 _LIST = "etcdtls_clusters"
 _ALONE = "etcdtls_alone"
 """Inputs of a worker: the text of the list, and whether the command line names nothing else."""
+
+_DECODING = threading.Lock()
+"""Held while a report is decoded: pytest-xdist does it in a thread for each worker (WorkerController,
+process_from_remote), and msgspec crashes if two threads use a type for the first time."""
 
 
 class Items:
@@ -408,7 +413,8 @@ class SuiteSession:
         report = yield
         if report is not None and encoded is not None:
             is_result = "check" in encoded
-            carried = convert(encoded, ResultEntry).result() if is_result else convert(encoded, Document)
+            with _DECODING:
+                carried = convert(encoded, ResultEntry).result() if is_result else convert(encoded, Document)
             setattr(report, ATTRIBUTE, carried)
         return report
 
