@@ -7,7 +7,7 @@
 #                       processes for the cores, ARGS=-n0 has one
 #   LOWEST=...          the tests of test-lowest; CI has fewer
 #   KUBERNETES_VERSION=...  for kubernetes, the release of Kubernetes
-#   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on every etcd at hand, other tests on one, in turn
+#   ETCD_MATRIX=verdicts  for matrix, as in CI: misconfigurations on every etcd at hand, other verdicts on three, other tests on one
 
 PYTHON ?= python3
 VENV ?= .venv

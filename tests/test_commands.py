@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -128,6 +130,10 @@ def _write_files(cluster: Cluster, directory: Path) -> None:
     for name, authority in (("ca.key", cluster.pki.client_ca), ("peer-ca.key", cluster.pki.peer_ca)):
         (directory / name).write_bytes(encode_key(authority.key))
     (directory / "passphrases").write_text("of no key\n")
+    values = {"ca.crt": "server-ca.crt", "tls.crt": "client.crt", "tls.key": "client.key"}
+    data = {key: b64encode(member.file(name).read_bytes()).decode() for key, name in values.items()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data}
+    (directory / "secret.yaml").write_text(json.dumps(secret))
     [waivers] = fenced("docs/auditor.md", "toml")
     (directory / "waivers.toml").write_text(waivers)
 

@@ -208,7 +208,9 @@ class GuardedDirectory:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
             if self.owner:
-                (self.path / OWNER_FILE).write_text(self.owner)
+                file = self.path / OWNER_FILE
+                file.touch(mode=0o600)
+                file.write_text(self.owner)
         except OSError:
             self.watchdog.dismiss()
             raise

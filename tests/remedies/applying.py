@@ -90,6 +90,12 @@ def _renamed(mending: Mending, match: re.Match[str], _: str) -> Mending:
     return mending.with_flags(extra_flags=tuple(one for one in flags if one.startswith("--")))
 
 
+def _once(mending: Mending, _: re.Match[str], __: str) -> Mending:
+    """Keep the last value of each flag."""
+    flags = {one.partition("=")[0]: one for one in mending.config.extra_flags}
+    return mending.with_flags(extra_flags=tuple(flags.values()))
+
+
 def _one_of_two(mending: Mending, _: re.Match[str], __: str) -> Mending:
     return replace(mending.with_flags(environment={}), etcd=None)
 
@@ -339,6 +345,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (_READS_IT, _as_declared),
     (r"restart etcd with the declaration", _as_declared),
     (r"use the flags of this version", _flags_of_this_version),
+    (r"give the flag once", _once),
     (r"give (?P<new>--[a-z-]+) \(etcd (?P<since>3\.\d) and newer\) instead of (?P<old>--[a-z-]+)", _renamed),
     (r"remove one of the two, and restart etcd", _one_of_two),
     (r"do not set (?P<settings>[a-z0-9=,]+) in GODEBUG", _godebug),
