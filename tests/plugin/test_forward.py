@@ -72,7 +72,7 @@ def test_verdicts_are_those_of_direct_connections(
     listeners = cluster.target().listeners
     pki = cluster.members[0].file("server.crt").parent
     options = [
-        *("--pyargs", "pytest_etcdtls", f"--etcd-pki-dir={pki}", checks),
+        *("--pyargs", "pytest_etcdtls", f"--etcd-pki-dir={pki}", checks, "--etcd-timeout=30"),
         *(f"{listener.role.option}={listener.url}" for listener in listeners),
     ]
     direct = run(*options)
