@@ -480,17 +480,10 @@ class Cluster:
         password = f"$(cat {shell_word(str(self.directory / _PASSWORD))})"
         user = [f'ETCDCTL_USER="root:{password}"'] if self.user else []
         begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
-        url = member.client_http_url or member.client_url
+        endpoints, url = ",".join(self.endpoints), member.client_http_url or member.client_url
         credentials = f"--cacert={ca} --cert={certificate} --key={key}"
         return [
-            " ".join(
-                [
-                    *begin,
-                    f"--endpoints={shell_word(','.join(self.endpoints))}",
-                    credentials,
-                    "endpoint status",
-                ]
-            ),
+            " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
             f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
         ]
 

@@ -230,7 +230,7 @@ def first_contact(here: Listener, wire: Wire) -> FirstContact:
         if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
             return FirstContact(tls=tls, whole_offers=_with_every_suite(wire, tls))
     try:
-        plaintext = _plain(wire, here)[-1]
+        plaintext = send_plain_http(wire, here)[-1]
     except NotVerifiedError:  # given up, since TLS was not answered in time
         return FirstContact(tls=tls)
     return FirstContact(tls=tls, plaintext=plaintext, tls_instead=_tls_instead(wire, here, plaintext))
@@ -290,14 +290,17 @@ def plaintext(here: Listener, contact: FirstContact, wire: Wire) -> Plaintext:
     # without a byte, so such an end is not repeated.
     known = contact.plaintext
     return Plaintext(
-        tries=(known,) if known is not None else _plain(wire, here, may_end=True),
+        tries=(known,) if known is not None else send_plain_http(wire, here, may_end=True),
         tls_works=contact.serves_tls,
     )
 
 
-def _plain(wire: Wire, here: Listener, *, may_end: bool = False) -> tuple[Attempt, ...]:
+def send_plain_http(
+    wire: Wire, here: Listener, *, purpose: str = "plain HTTP", may_end: bool = False
+) -> tuple[Attempt, ...]:
+    """Send a GET without TLS, and return the tries."""
     request = Request(
-        purpose="plain HTTP",
+        purpose=purpose,
         plaintext=True,
         may_end=may_end,
         protocol=Protocol.HTTP1,

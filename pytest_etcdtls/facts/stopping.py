@@ -25,10 +25,10 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError
 from pytest_etcdtls.facts.fact import Each, Planned, Wire, fact
-from pytest_etcdtls.facts.listener import FirstContact, refuses_connections, version_path
-from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.facts.listener import FirstContact, refuses_connections, send_plain_http
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.attempt import Request, StreamEnd
+from pytest_etcdtls.tls.attempt import StreamEnd
 
 _ORDER: Final = {Role.CLIENT: 0, Role.CLIENT_HTTP: 0, Role.METRICS: 1, Role.PEER: 2}
 """The order in which etcd closes its listeners."""
@@ -132,14 +132,7 @@ def second_look(
         raise NotApplicableError("all listeners of the member refuse connections, or none does")
     if _may_be_stopping(refused, answering):
         held.known(max(answering, key=lambda listener: _ORDER[listener.role]))
-    request = Request(
-        purpose="whether it refuses connections",
-        plaintext=True,
-        may_end=True,
-        protocol=Protocol.HTTP1,
-        path=version_path(here.role),
-    )
-    attempt = wire.attempt(request)[0][-1]
+    attempt = send_plain_http(wire, here, purpose="whether it refuses connections", may_end=True)[-1]
     return SecondLook(
         refused_before=here in refused, refuses=attempt.stream_end is StreamEnd.CONNECTION_REFUSED
     )

@@ -318,13 +318,10 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
 
 
 def _written(value: str | Path | bool | Sequence[str | Path]) -> object:
-    return (
-        value
-        if isinstance(value, str | bool)
-        else str(value)
-        if isinstance(value, Path)
-        else [*map(str, value)]
-    )
+    """Return a value in the form that a list in TOML has."""
+    if isinstance(value, str | bool):
+        return value
+    return str(value) if isinstance(value, Path) else [*map(str, value)]
 
 
 def live_targets(path: str | Path) -> list[Target]:

@@ -55,6 +55,11 @@ def connect(target: TargetRun) -> httpx.Client:
         ) from None
 
 
+def _is_owned(target: TargetRun) -> bool:
+    """Return whether the target is an owned cluster, whose files and administrator are known."""
+    return not target.live and target.is_ours and target.outline.replay is None
+
+
 @contextmanager
 def key_prefix(target: TargetRun) -> Iterator[str]:
     """Yield a new prefix for keys; delete all keys with it at the end, if the run may write.
@@ -67,7 +72,7 @@ def key_prefix(target: TargetRun) -> Iterator[str]:
     # A prefix is the range up to its successor (etcd, clientv3.GetPrefixRangeEnd).
     start, end = prefix.encode(), prefix[:-1].encode() + b"0"
     keys = {"key": b64encode(start).decode(), "range_end": b64encode(end).decode()}
-    if not target.live and target.is_ours and target.outline.replay is None:
+    if _is_owned(target):
         try:
             cluster = target.cluster
             call(cluster.gateway(cluster.members[0]), "kv/deleterange", keys)
@@ -105,7 +110,7 @@ def _present(context: ssl.SSLContext, target: TargetRun, identities: tuple[Ident
         if identity.chain and (identity.key_file or target.live):
             present(context, identity)
             return
-    if not target.live and target.is_ours and target.outline.replay is None:
+    if _is_owned(target):
         directory = target.cluster.pki_directory
         context.load_cert_chain(directory / "client.crt", directory / "client.key")
         return

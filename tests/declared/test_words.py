@@ -72,6 +72,15 @@ SCRIPTS = [
     "etcd --cors=* a#b it\\'s \"it's\" a:b@c%d[e]",
     'etcd "$@" --a=${NAME}\n',
     "etcd ';x' '2>&1'",
+    # Of several commands, the one that starts etcd.
+    "true && etcd --a=$NAME",
+    "etcd --a | cat",
+    "etcd '--a 2>&1' 2>&1",
+    "export A=b\nexport C\nC=$NAME\netcd --a=$A --c=$C",
+    "if true; then\n etcd --a\nfi",
+    "# it's a comment; etcd\n\ntrue || exit 1\nA='b c'; etcd --a \\\n  --b || true",
+    "(echo ';' >&2 & )\n[ -n \"$(echo '(')\" ] && exec etcd --a=$NAME 2>/dev/null",
+    "for A in 1; do true; done\netcd --b",
 ]
 
 
@@ -123,23 +132,6 @@ def _of_a_real_shell(script: str) -> list[str]:
 def test_other_scripts_are_refused(script: str, what: str) -> None:
     with pytest.raises(UsageError, match=rf"f:\d: {what} is not read: pass the command line of the running"):
         _shell(script)
-
-
-SEVERAL = [
-    "true && etcd --a=$NAME",
-    "etcd --a | cat",
-    "etcd '--a 2>&1' 2>&1",
-    "export A=b\nexport C\nC=$NAME\netcd --a=$A --c=$C",
-    "if true; then\n etcd --a\nfi",
-    "# it's a comment; etcd\n\ntrue || exit 1\nA='b c'; etcd --a \\\n  --b || true",
-    "(echo ';' >&2 & )\n[ -n \"$(echo '(')\" ] && exec etcd --a=$NAME 2>/dev/null",
-    "for A in 1; do true; done\netcd --b",
-]
-
-
-@pytest.mark.parametrize("script", SEVERAL)
-def test_the_one_command_of_several_that_starts_etcd(script: str) -> None:
-    assert _shell(script) == _of_a_real_shell(script)
 
 
 def test_variables_that_a_script_sets() -> None:

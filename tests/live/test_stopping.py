@@ -88,18 +88,25 @@ def _of(target: Target, role: Role) -> Listener:
     return next(listener for listener in target.listeners if listener.role is role)
 
 
+@contextmanager
+def _stopping(cluster: Cluster, target: Target) -> Iterator[Callable[[], object]]:
+    """Let the member stop, with a watch that is still open, and yield what ends the watch."""
+    [member] = cluster.members
+    with _watch(member) as end_watch:
+        member.server.terminate()
+        while not _is_closed(_of(target, Role.CLIENT)):
+            pass
+        yield end_watch
+
+
 needs_a_stop_that_waits = pytest.mark.etcd_version("3.6", "3.7")
 """etcd 3.4 and early releases of 3.5 close all ports at once."""
 
 
 @needs_a_stop_that_waits
 def test_a_run_that_begins_while_etcd_waits_for_its_watches(cluster: Cluster) -> None:
-    [member] = cluster.members
     target = cluster.target()
-    with _watch(member) as end_watch:
-        member.server.terminate()
-        while not _is_closed(_of(target, Role.CLIENT)):
-            pass
+    with _stopping(cluster, target) as end_watch:
         network = _AtSilence(end_watch)
         [result] = run_checks(Observer(target, Bounds(timeout=1), network), [CHECK])
     assert {listener.role for listener, _ in network.held} == {Role.PEER}
@@ -155,12 +162,8 @@ def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Targe
 def test_a_port_that_opens_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(stopping, "_MARGIN_SECONDS", 0.0)
-    [member] = cluster.members
     target = cluster.target()
-    with _watch(member) as end_watch:
-        member.server.terminate()
-        while not _is_closed(_of(target, Role.CLIENT)):
-            pass
+    with _stopping(cluster, target) as end_watch:
 
         def restart() -> None:
             end_watch()
