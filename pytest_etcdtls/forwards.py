@@ -3,7 +3,8 @@
 kubectl ends its forward, for all ports, at the first reset that a server sends on any connection. etcd resets
 the connections of clients that it refuses, so every run ends the forward. A listener may be such a forward if
 its address is of loopback and no process carries its connections. The sign that it is one: it answered
-before, and now it refuses a connection. From the sign on,
+before, and now it refuses a connection. So where one that has not answered yet refuses its first connection,
+one that did is tried: their forward may have ended just now. From the sign on,
 
 - a refused connection is attempted again until the time limit, also to listeners that have not answered yet;
 - one connection is open at a time, since every other would be lost with the forward;
@@ -12,7 +13,7 @@ before, and now it refuses a connection. From the sign on,
 An etcd on this machine that restarts is waited for in the same way. Once a listener that answered before does
 not return within the time limit, nothing is waited for any more: an etcd that stopped costs one time limit.
 So does each listener that never answered. Without the sign nothing is waited for: a listener that is closed
-from the start is judged at once.
+from the start is judged at once, after one connection to another one.
 """
 
 from __future__ import annotations
@@ -39,13 +40,15 @@ class Forwards:
     """Makes connections, and waits for forwards that ended.
 
     Args:
-        lost: is called with each connection that was cut and made again.
+        lost: is called with each connection that was cut and made again, or made to see whether a forward ended.
     """
 
     def __init__(self, lost: Callable[[Attempt | HelloExchange], object]) -> None:
         self._lost = lost
-        self._answered: set[str] = set()
-        """The labels of the listeners that did."""
+        self._answered: dict[str, Callable[[], Attempt | HelloExchange]] = {}
+        """What makes the first connection that was answered, by the label of the listener."""
+        self._tried: set[str] = set()
+        """The labels of those whose first connection was refused, so that another listener was tried."""
         self._gone: set[str] = set()
         """The labels of those that did not return."""
         self._one_ended = self._ended_for_good = False
@@ -73,11 +76,13 @@ class Forwards:
                 time.sleep(_EVERY_SECONDS)
                 connection = self._until_accepted(listener, timeout, make)
         if _is_answered(connection):
-            self._answered.add(listener.label)
+            self._answered.setdefault(listener.label, make)
         return connection
 
     def _until_accepted(self, listener: Listener, timeout: float, make: Callable[[], C]) -> C:
         connection = make()
+        if _is_refused(connection) and self._another_was_tried(listener):
+            connection = make()
         deadline = time.monotonic() + timeout
         while _is_refused(connection) and self._may_return(listener) and not is_abandoned():
             if time.monotonic() > deadline:
@@ -87,6 +92,20 @@ class Forwards:
             time.sleep(_EVERY_SECONDS)
             connection = make()
         return connection
+
+    def _another_was_tried(self, listener: Listener) -> bool:
+        """Try one that answered, in the place of one that has not answered yet. Return whether it was done.
+
+        If it does not refuse, what forwards both may have been started again since.
+        """
+        known = self._one_ended or listener.label in self._tried or listener.label in self._answered
+        if known or not self._answered:
+            return False
+        self._tried.add(listener.label)
+        other = next(iter(self._answered.values()))()
+        self._lost(other)
+        self._one_ended |= _is_refused(other)
+        return True
 
     def _may_return(self, listener: Listener) -> bool:
         self._one_ended |= listener.label in self._answered

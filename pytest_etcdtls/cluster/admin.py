@@ -29,6 +29,7 @@ _NOT_YET = "in sync with leader"
 """A part of ErrLearnerNotReady, with which etcd refuses to promote a learner that has not caught up."""
 _NO_VERSION = "not_decided"
 """The cluster's version until its members agree on one (server/etcdserver/api/etcdhttp/version.go)."""
+_UNDECIDED = "the version of the cluster is not decided"
 
 _Answer = tuple[int, dict[str, Any]]
 """HTTP status and JSON."""
@@ -60,7 +61,11 @@ class Gateway:
         self._token = str(call(self, "auth/authenticate", message).get("token"))
 
     def health(self) -> str | None:
-        """Request ``/health``; return the problem, ``None`` if the member is healthy.
+        """Request ``/health`` and ``/version``; return the problem, ``None`` if the member is healthy.
+
+        For a moment after its first start a cluster is healthy and has no version: ``/version`` says
+        ``not_decided``, and etcd refuses what depends on the version (server/etcdserver/server.go,
+        monitorVersions).
 
         Raises:
             ssl.SSLError: if etcd ends the handshake with an alert.
@@ -68,6 +73,7 @@ class Gateway:
         """
         try:
             status, body = self._request("GET", "/health", None)
+            version = self.cluster_version()
         except (OSError, http.client.HTTPException) as error:
             is_alert = isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
             if is_alert or isinstance(error, ConnectionResetError):
@@ -75,7 +81,9 @@ class Gateway:
             return f"{type(error).__name__}: {error}"
         # etcd 3.4 and later quote the value; earlier versions may return an unquoted true.
         healthy = status == http.HTTPStatus.OK and str(body.get("health")).lower() == "true"
-        return None if healthy else f"HTTP status {status}, {body}"
+        if not healthy:
+            return f"HTTP status {status}, {body}"
+        return _UNDECIDED if version == _NO_VERSION else None
 
     def cluster_version(self) -> str:
         """Return the version that the members agreed on, or ``not_decided``. It raises as :meth:`post`."""
@@ -173,8 +181,7 @@ def add_learner(gateway: Gateway, peer_urls: Sequence[str], seconds: float) -> N
 
     def add(listed: _Listed) -> _Answer | None:
         if gateway.cluster_version() == _NO_VERSION:
-            undecided = "the version of the cluster is not decided"
-            return HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": undecided}
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": _UNDECIDED}
         learner = {"peerURLs": list(peer_urls), "isLearner": True}
         return None if listed else gateway.post("/v3/cluster/member/add", learner)
 

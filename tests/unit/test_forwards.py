@@ -46,11 +46,12 @@ class Made:
         self.number = 0
 
     def connect(self, listener: Listener, *ends: Attempt, timeout: float = 60) -> Attempt:
-        self.number = 0
+        made = 0
 
         def make() -> Attempt:
-            self.number += 1
-            return ends[min(self.number, len(ends)) - 1]
+            nonlocal made
+            made = self.number = made + 1
+            return ends[min(made, len(ends)) - 1]
 
         return self.forwards.connect(listener, timeout, make)
 
@@ -68,9 +69,28 @@ def test_one_that_answered_is_waited_for(made: Made) -> None:
 
 def test_one_that_never_answered_is_not(made: Made) -> None:
     assert made.connect(CLIENT, REFUSED, SERVED) is REFUSED
+    assert made.number == 1
     made.connect(METRICS, SERVED)
+    assert made.connect(CLIENT, REFUSED, REFUSED, SERVED) is REFUSED
+    assert made.lost == [SERVED]
     assert made.connect(CLIENT, REFUSED, SERVED) is REFUSED
     assert made.number == 1
+
+
+@pytest.mark.parametrize(
+    ("of_answered", "of_first"),
+    [((SERVED, REFUSED), (REFUSED, REFUSED, SERVED)), ((SERVED,), (REFUSED, SERVED))],
+    ids=["still ended", "already started again"],
+)
+def test_one_that_never_answered_is_waited_for_if_another_one_ended(
+    of_answered: tuple[Attempt, ...], of_first: tuple[Attempt, ...]
+) -> None:
+    lost: list[object] = []
+    forwards = Forwards(lost.append)
+    answered, first = iter(of_answered), iter(of_first)
+    forwards.connect(CLIENT, 60, lambda: next(answered, of_answered[-1]))
+    assert forwards.connect(METRICS, 60, lambda: next(first)) is SERVED
+    assert lost == [of_answered[-1]]
 
 
 @pytest.mark.parametrize("listener", [ELSEWHERE, CARRIED], ids=["elsewhere", "carried"])
