@@ -24,6 +24,7 @@ KUBERNETES_VERSION ?= 1.34.2
 LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
 	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
 	tests/packaging/test_supply_chain.py
+ON_ONE_ETCD := tests/zoo tests/presets tests/truth tests/certificates tests/lifecycle tests/declared/test_vocabulary_on_etcd.py
 BROWSER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pytest-etcdtls/browser
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -31,16 +32,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours kubernetes zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours kubernetes zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-etcd: ## build etcd 3.5, 3.6 and 3.7 with Go into ~/.cache/pytest-etcdtls, add Debian's 3.4 where apt has it
+etcd: ## build etcd 3.5, 3.6 and 3.7 into ~/.cache/pytest-etcdtls, each with its Go; add Debian's 3.4 where apt has it
 	@PYTHON=$(PYTHON) docker/build-etcd.sh
 
 etcd-affected: ## build an etcd 3.5.21, from before published advisories, for the tests that prove them on it
-	@docker/build-affected.sh
+	@docker/build-etcd.sh --into=affected 3.5.21
+
+etcd-next: ## build the newest pre-release of etcd, which no test uses unless it is named
+	@docker/build-etcd.sh --into=next next
 
 images: $(VENV)/.package ## build a local image of each static etcd at hand, pulling nothing
 	@PYTHON=$(BIN)/python docker/build-images.sh
@@ -116,6 +120,16 @@ neighbours: $(VENV)-neighbours/.neighbours ## try client libraries of etcd, plug
 kubernetes: $(VENV)/.test ## judge the etcd of a kubeadm cluster that is brought up here: root, containerd, once ten minutes of Go
 	@KUBERNETES_VERSION=$(KUBERNETES_VERSION) tests/kubernetes/build.sh
 	KUBERNETES_VERSION=$(KUBERNETES_VERSION) $(BIN)/pytest --timeout=600 tests/kubernetes $(ARGS)
+
+# Each etcd is named with --etcd-binary, so that the tests take no other.
+NEXT := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pytest-etcdtls/next
+next: $(VENV)/.test etcd-next ## judge every misconfigured and every conforming cluster on the next etcd
+	@etcds=$$(ls -d $(NEXT)/*/etcd 2>/dev/null | sort -V | tail -n 1); \
+	if [ -z "$$etcds" ]; then echo "there is no next etcd"; exit 0; fi; \
+	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) $(TWO_MORE) --etcd-binary="$$etcds" $(ON_ONE_ETCD) $(ARGS)
+
+field: $(VENV)/.test ## judge the same, and live clusters, on the etcd of each Kubernetes release; what differs goes to docs/differences.md
+	$(BIN)/python benchmarks/field.py
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)

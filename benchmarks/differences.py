@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pytest_etcdtls.baseline import SEPARATOR
+from pytest_etcdtls.document import SEPARATOR
 from pytest_etcdtls.report.differences import OUTCOME, TOPICS, Direction
 
 ROOT = Path(__file__).parents[1]
@@ -73,9 +73,8 @@ def chains(versions: Sequence[str]) -> list[list[str]]:
 
 def sections(chain: Sequence[str], binaries: Mapping[str, Path]) -> Iterator[str]:
     """Yield a table for each step of a chain of versions."""
-    etcds = [binaries[version] for version in chain]
-    report = judged(etcds, EVERYTHING)
-    rsa = judged(etcds, "--etcd-check=tls", "--etcd-key-type=rsa-2048")
+    found_by = measured([binaries[version] for version in chain])
+    report = found_by[0]
     go = {
         target["label"]: next(one["value"] for one in target["behaviour"] if one["topic"] == "build")
         for target in report["targets"]
@@ -84,13 +83,26 @@ def sections(chain: Sequence[str], binaries: Mapping[str, Path]) -> Iterator[str
         between = [f"etcd-{old}", f"etcd-{new}"]
         yield f"### {old} → {new}"
         yield f"Built with {go[between[0]]} and {go[between[1]]}."
-        found = sorted([*_differences(report, between), *_with_rsa(rsa, report, between)], key=_importance)
+        found = differences(found_by, between)
         if found:
             said = [one["meaning"] for one in found]
             rows = [row(one, seen=one["meaning"] in said[:number]) for number, one in enumerate(found)]
             yield "\n".join(["| where | what | before | after | meaning |", "|---|---|---|---|---|", *rows])
         else:
             yield "No difference."
+
+
+def measured(etcds: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the reports of runs with these etcds, with ECDSA and with RSA keys."""
+    return judged(etcds, EVERYTHING), judged(etcds, "--etcd-check=tls", "--etcd-key-type=rsa-2048")
+
+
+def differences(
+    found_by: tuple[Mapping[str, Any], Mapping[str, Any]], between: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what differs between two targets of such runs, the most important first."""
+    report, rsa = found_by
+    return sorted([*_differences(report, between), *_with_rsa(rsa, report, between)], key=_importance)
 
 
 def _differences(report: Mapping[str, Any], between: Sequence[str]) -> list[dict[str, Any]]:
@@ -120,23 +132,39 @@ def _importance(one: Mapping[str, Any]) -> tuple[int, int]:
     return [*Direction].index(judgement), len(TOPICS) + 1 if last else topic
 
 
-def row(one: Mapping[str, Any], *, seen: bool) -> str:
-    """Return a row of a table; a meaning that a row above has is not repeated."""
-    places = ", ".join(listener.removesuffix("-m0") for listener in one["listeners"])
+def values(one: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what is different before and after, without the values that both have."""
     before, after = one["before"], one["after"]
     if SEPARATOR in before + after:
         old, new = before.split(SEPARATOR), after.split(SEPARATOR)
         before = ", ".join(value for value in old if value not in new) or "-"
         after = ", ".join(value for value in new if value not in old) or "-"
-    subject = one["subject"]
-    if one["topic"] == OUTCOME:
-        subject = ", ".join(f"`{check}`" for check in one["subjects"])
-        subject += ", with an RSA key" if one.get("rsa") else ""
+    return before, after
+
+
+def subject_of(one: Mapping[str, Any]) -> str:
+    """Return what a difference is about, as a table says it."""
+    if one["topic"] != OUTCOME:
+        return str(one["subject"])
+    subject = ", ".join(f"`{check}`" for check in one["subjects"])
+    return subject + (", with an RSA key" if one.get("rsa") else "")
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a table in Markdown."""
+    return text.replace("|", "/").replace("_", "\\_")
+
+
+def row(one: Mapping[str, Any], *, seen: bool) -> str:
+    """Return a row of a table; a meaning that a row above has is not repeated."""
+    places = ", ".join(listener.removesuffix("-m0") for listener in one["listeners"])
+    before, after = values(one)
+    subject = subject_of(one)
     source = f" ({one['source']})" if one["source"] and one["meaning"] else ""
     meaning = "as above" if seen and one["meaning"] else f"{one['meaning']}{source}"
     worse = f"**{one['judgement']}** " if one["judgement"] != Direction.CHANGED else ""
     cells = (places, f"{worse}{subject}", before, after, meaning)
-    return f"| {' | '.join(cell.replace('|', '/').replace('_', chr(92) + '_') for cell in cells)} |"
+    return f"| {' | '.join(map(cell, cells))} |"
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ def measure(source: EtcdSource, repeat: int, checks: str | None = None) -> list[
         member = cluster.members[0]
         urls = (member.client_url, member.peer_url)
         proxies = [DelayingProxy(urlsplit(url).port or 0, _DELAY) for url in urls]
-        far = tuple(f"https://127.0.0.1:{proxy.port}" for proxy in proxies)
+        client, peer = (f"https://127.0.0.1:{proxy.port}" for proxy in proxies)
         some = [f"--etcd-check={checks}"] if checks else []
-        direct, slow = ([*judging_command(cluster, there), *some] for there in (urls, far))
+        direct, slow = ([*judging_command(cluster, there), *some] for there in (urls, (client, peer)))
         timed = alternate(
             {
                 "directly": lambda: command(direct, directory),

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +160,8 @@ class SSLyze(Scanner):
 
     def version(self) -> str:
         said = run([self._venv / "bin" / "python", "-m", "pip", "show", "sslyze"], self._venv).stdout
-        return re.findall(r"^Version: (\S+)", said, re.MULTILINE)[0]
+        [version] = re.findall(r"^Version: (\S+)", said, re.MULTILINE)
+        return str(version)
 
     def scan(self, subject: Subject) -> list[Fact]:
         facts: list[Fact] = []
@@ -314,7 +315,7 @@ class TestSSL(Debian):
         return facts
 
 
-def scanners(directory: Path, only: Container[str] = ()) -> list[Scanner]:
+def scanners(directory: Path, only: Collection[str] = ()) -> list[Scanner]:
     """Return all tools, or those of these names, installed below the directory where they are not yet."""
     directory.mkdir(parents=True, exist_ok=True)
     found: list[Scanner] = [Ours(declared=False), Ours(declared=True)]

@@ -40,7 +40,8 @@ class Forwards:
     """Makes connections, and waits for forwards that ended.
 
     Args:
-        lost: is called with each connection that was cut and made again, or made to see whether a forward ended.
+        lost: is called with each connection that was cut and made again, or that was made to see whether a
+            forward ended.
     """
 
     def __init__(self, lost: Callable[[Attempt | HelloExchange], object]) -> None:

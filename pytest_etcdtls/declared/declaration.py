@@ -34,15 +34,23 @@ def minor_line(version: str | None) -> str | None:
     return None if key == UNKNOWN_IS_NEWEST else ".".join(map(str, key[:2]))
 
 
+def is_before_release(version: str | None) -> bool:
+    """Return whether a version of etcd or Go is an alpha, beta or release candidate: ``3.8.0-alpha.0``."""
+    return re.match(r"(v|go)?\d+(\.\d+){1,2}-?(alpha|beta|pre|rc)", version or "") is not None
+
+
 def has_since(version: str | None, first: dict[str, int]) -> bool:
     """Return whether a version has a change that several lines got in different patch releases.
 
     Args:
         version: the version to test.
-        first: the first patch release that has it, by minor line. Newer lines have it too.
+        first: the first patch release that has it, by minor line. Newer lines have it too; a pre-release
+            of one of these lines has not.
     """
     key = version_key(version)
     own = ".".join(map(str, key[:2]))
+    if own in first and is_before_release(version):
+        return False
     if own in first:
         return (key[2] if len(key) > 2 else 0) >= first[own]
     return key > max(map(version_key, first))
@@ -50,7 +58,7 @@ def has_since(version: str | None, first: dict[str, int]) -> bool:
 
 def tag_version(image: str | None) -> str | None:
     """Return the version in an image's tag: ``3.6.4`` for ``registry.k8s.io/etcd:3.6.4-0``."""
-    match = re.search(r":v?(3\.\d+\.\d+)(?![\d.])[^/]*$", image or "")
+    match = re.search(r":v?(3\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)(?![\d.])[^/]*$", image or "")
     return match[1] if match else None
 
 

@@ -283,8 +283,12 @@ class Effective(Struct, frozen=True, kw_only=True):
         return tuple(listener for listener in self.listeners if listener.role is role)
 
 
-CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0}
-"""The first patch releases that check a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""
+CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0, "3.8": 0}
+"""The first patch releases that check a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92).
+
+A pre-release of 3.8 does not: client/pkg/transport/listener_tls.go of 3.8.0-alpha.0 has no
+ConfigureCRLVerification.
+"""
 
 TLS_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 

@@ -29,11 +29,11 @@ from pytest_etcdtls.declared.declaration import (
     version_key,
 )
 
-LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7")
+LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
 """The minor lines of etcd whose names are known. A newer line is assumed to have the names of the last."""
 
 _FLAGS: Final[Mapping[str, str]] = {
-    "3.3 3.4 3.5 3.6 3.7": """
+    "3.3 3.4 3.5 3.6 3.7 3.8": """
         advertise-client-urls auth-token auth-token-ttl auto-compaction-mode auto-compaction-retention
         auto-tls cert-file cipher-suites client-cert-auth client-crl-file config-file cors data-dir
         discovery-fallback discovery-srv election-timeout enable-pprof force-new-cluster
@@ -48,7 +48,7 @@ _FLAGS: Final[Mapping[str, str]] = {
         discovery discovery-proxy experimental-corrupt-check-time experimental-initial-corrupt-check
         experimental-peer-skip-client-san-verification
     """,
-    "3.4 3.5 3.6 3.7": """
+    "3.4 3.5 3.6 3.7 3.8": """
         backend-batch-interval backend-batch-limit bcrypt-cost client-cert-allowed-hostname
         discovery-srv-name enable-grpc-gateway host-whitelist listen-client-http-urls log-level log-outputs
         logger max-concurrent-streams peer-cert-allowed-hostname pre-vote tls-max-version tls-min-version
@@ -63,7 +63,7 @@ _FLAGS: Final[Mapping[str, str]] = {
         experimental-enable-lease-checkpoint-persist experimental-warning-apply-duration
         experimental-watch-progress-notify-interval
     """,
-    "3.5 3.6 3.7": """
+    "3.5 3.6 3.7 3.8": """
         backend-bbolt-freelist-type client-cert-file client-key-file enable-log-rotation
         log-rotation-config-json peer-client-cert-file peer-client-key-file raft-read-timeout
         raft-write-timeout self-signed-cert-validity socket-reuse-address socket-reuse-port v2-deprecation
@@ -78,7 +78,7 @@ _FLAGS: Final[Mapping[str, str]] = {
         experimental-snapshot-catchup-entries experimental-stop-grpc-service-on-defrag
         experimental-txn-mode-write-with-shared-buffer
     """,
-    "3.6 3.7": """
+    "3.6 3.7 3.8": """
         bootstrap-defrag-threshold-megabytes compact-hash-check-time compaction-batch-limit
         compaction-sleep-interval corrupt-check-time discovery-cacert discovery-cert discovery-dial-timeout
         discovery-endpoints discovery-insecure-skip-tls-verify discovery-insecure-transport
@@ -353,10 +353,8 @@ _OF_3_6: Final = names(
     SetMemberLocalAddr StopGRPCServiceOnDefrag TxnModeWriteWithSharedBuffer
     """
 )
-FEATURE_GATES: Final[Mapping[str, frozenset[str]]] = {
-    "3.6": _OF_3_6,
-    "3.7": _OF_3_6 | names("FastLeaseKeepAlive PriorityRequest"),
-}
+_OF_3_7: Final = _OF_3_6 | names("FastLeaseKeepAlive PriorityRequest")
+FEATURE_GATES: Final[Mapping[str, frozenset[str]]] = {"3.6": _OF_3_6, "3.7": _OF_3_7, "3.8": _OF_3_7}
 """The feature gates of ``--feature-gates`` by minor line, as ``etcd --help`` lists them."""
 
 _GATE_OF: Final = {

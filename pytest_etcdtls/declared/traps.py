@@ -29,6 +29,7 @@ from pytest_etcdtls.declared.declaration import (
     bind_problem,
     declared_listeners,
     has_since,
+    is_before_release,
     minor_line,
     split_http,
     version_key,
@@ -864,13 +865,14 @@ def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[Trap, 
     return find_traps(member.declaration, version, member.crls)
 
 
-RELEASES: Final = {"3.4": "3.4.45", "3.5": "3.5.33", "3.6": "3.6.16", "3.7": "3.7.3"}
-"""The release that stands for each minor line: the newest one that the model is compared with."""
+RELEASES: Final = {"3.4": "3.4.45", "3.5": "3.5.33", "3.6": "3.6.16", "3.7": "3.7.3", "3.8": "3.8.0-alpha.0"}
+"""What stands for each minor line: the newest release, else pre-release, that the model is compared with."""
 
 _GO: Final = {
     "3.5": ((0, 16), (7, 17), (8, 19), (10, 20), (15, 21), (16, 22), (21, 23), (23, 24), (31, 25), (34, 26)),
     "3.6": ((0, 23), (5, 24), (12, 25), (15, 26)),
     "3.7": ((0, 26),),
+    "3.8": ((0, 26),),
 }
 """Minor version of Go whose defaults upstream builds have, by the first patch: ``go`` in server/go.mod."""
 
@@ -917,6 +919,11 @@ class Prospect(Struct, frozen=True, kw_only=True):
     def release(self) -> str:
         """The release of that line for which the model was asked."""
         return RELEASES[self.line]
+
+    @property
+    def etcd(self) -> str:
+        """The line, or the pre-release that stands for it: its release may do otherwise."""
+        return self.release if is_before_release(self.release) else self.line
 
 
 def later_lines(version: str | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, Self, TypeVar
 
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import is_before_release
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
@@ -19,7 +20,6 @@ from pytest_etcdtls.untrusted import printable, read_json
 
 _LONGEST = 100
 _RELEASE = re.compile(r"(?:v|go)?(\d+)\.(\d+)(?:\.(\d+))?(.*)", re.DOTALL)
-_BEFORE_RELEASE = re.compile(r"-?(alpha|beta|pre|rc)")
 
 
 class Release(Struct, frozen=True, order=True):
@@ -41,7 +41,7 @@ class Release(Struct, frozen=True, order=True):
         match = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
         if match is None:
             return None
-        final = _BEFORE_RELEASE.match(match[4]) is None
+        final = not is_before_release(text)
         return cls(int(match[1]), int(match[2]), int(match[3] or 0), final)
 
     @property

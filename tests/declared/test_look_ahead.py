@@ -95,10 +95,17 @@ def test_etcds_refuse_rsa_key_exchange_from_the_named_version_on(etcd_binaries: 
             assert not reported or not any(served[later] for later in served if later > "3.6")
 
 
+def test_a_pre_release_is_named_where_its_line_has_no_release() -> None:
+    split = ("--listen-client-http-urls=https://10.0.0.1:2378", CRL)
+    [found] = _ahead(flags(*GOOD, *split), "3.7.3", "DER")
+    assert (found.line, found.etcd) == ("3.8", "3.8.0-alpha.0")
+    assert "gRPC" in found.summary
+
+
 def test_lines_after_a_version() -> None:
-    assert later_lines("3.4.23") == ("3.5", "3.6", "3.7")
-    assert later_lines("3.6.0-rc.1") == ("3.7",)
-    assert later_lines("3.7.0") == later_lines("3.9.1") == later_lines(None) == ()
+    assert later_lines("3.4.23") == ("3.5", "3.6", "3.7", "3.8")
+    assert later_lines("3.6.0-rc.1") == ("3.7", "3.8")
+    assert later_lines("3.8.0") == later_lines("3.9.1") == later_lines(None) == ()
 
 
 def test_a_crl_in_pem_is_reported_once_for_3_6() -> None:
