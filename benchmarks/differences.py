@@ -1,7 +1,7 @@
 """Measures what differs between lines and patches of etcd, and writes it into docs/differences.md.
 
 python benchmarks/differences.py        judges each etcd at hand: the newest of each line, the oldest where
-                                        there are several, with ECDSA and with RSA keys
+                                        there are several, and the next one, with ECDSA and with RSA keys
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pytest_etcdtls.report.differences import OUTCOME, TOPICS, Direction
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "differences.md"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
 BEGIN, END = "<!-- measured by make differences -->\n", "<!-- end of what was measured -->\n"
 LINE = re.compile(r"\d+\.\d+")
 EVERYTHING = "--etcd-check=*,tls.stalled-handshake"
@@ -170,6 +171,7 @@ def row(one: Mapping[str, Any], *, seen: bool) -> str:
 def main() -> None:
     """Measure, and replace the measured part of the page."""
     binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
+    binaries |= {etcd.parent.name: etcd for etcd in sorted((CACHE / "next").glob("*/etcd"))[-1:]}
     found = chains([*binaries])
     about = (
         f"Measured on {datetime.now(UTC):%-d %B %Y} ({platform.system()}, {platform.machine()}, Python "

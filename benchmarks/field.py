@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from differences import PAGE, ROOT, cell, differences, measured, subject_of, values
+from differences import CACHE, PAGE, ROOT, cell, differences, measured, subject_of, values
 
 BEGIN, END = "<!-- measured by make field -->\n", "<!-- end of what make field measured -->\n"
-FIELD = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "field"
+FIELD = CACHE / "field"
 TESTS = ("tests/zoo", "tests/live")
 ABOUT = """
 on owned clusters of one member. Kubernetes: the newest patch release of each minor release; etcd: the one
