@@ -30,11 +30,13 @@ class CheckOutcome(Struct, frozen=True):
     Attributes:
         follows: whether the violation follows from another one.
         message: what is wrong; empty if nothing is, or it is not known.
+        remedies: what to do, one text for each finding; empty if nothing is wrong, or it is not known.
     """
 
     outcome: Outcome
     follows: bool = False
     message: str = ""
+    remedies: tuple[str, ...] = ()
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

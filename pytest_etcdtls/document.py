@@ -276,6 +276,9 @@ class DifferenceEntry(Struct, frozen=True, kw_only=True):
     follows: Annotated[bool, Meta(description="A violation that follows from another one, or followed.")]
     meaning: str
     source: Annotated[str, Meta(description="Where that is documented, empty if that is not known.")]
+    remedies: Annotated[
+        tuple[str, ...], Meta(description="What to do about it; empty if nothing is to be done.")
+    ] = ()
 
 
 class ProfileSection(Struct, frozen=True, kw_only=True):

@@ -380,14 +380,15 @@ def known_names(case: FaultyMember) -> Iterator[Change | Remark]:
             yield from all_as_flags(case)
             return
         yield Change(setting.name, None, setting.via)
-        for name, value in _names_now(setting, case.version):
-            if name not in given:
+        for name, value in _names_now(setting, case):
+            if name not in given or name == "feature-gates":  # whose value then has what is given
                 yield Change(name, value, setting.via)
 
 
-def _names_now(setting: Setting, version: str | None) -> list[tuple[str, str]]:
+def _names_now(setting: Setting, case: FaultyMember) -> list[tuple[str, str]]:
     """Return name and value of what a setting is called in a version; empty if it has no such thing."""
-    if new := _succeeding(setting, version):
+    version = case.version
+    if new := successor(setting, case.declaration, version):
         return [new]
     if old := predecessors(setting, version):
         return list(old)
@@ -401,17 +402,11 @@ def _names_now(setting: Setting, version: str | None) -> list[tuple[str, str]]:
     return [(close[0], setting.value)] if close else []
 
 
-def _succeeding(setting: Setting, version: str | None) -> tuple[str, str] | None:
-    """Return name and value of the flag that takes the place of a setting; ``None`` if none does."""
-    name, _, value = (successor(setting, version) or "").removeprefix("--").partition("=")
-    return (name, value or setting.value) if name else None
-
-
 def names_of_next_version(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give settings by the names that they keep, as far as the version that runs has these."""
     prospects = look_ahead(case.member, case.version) if case.version else ()
     for setting in dict.fromkeys(setting for one in prospects for setting in one.settings):
-        if new := _succeeding(setting, case.version):
+        if new := successor(setting, case.declaration, case.version):
             yield Change(setting.name, None, setting.via)
             yield Change(*new, setting.via)
 

@@ -103,14 +103,17 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
         observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
         level=Level.SHOULD if trap.harmless else None,
-        remediation=_of_version(trap) if trap.id == "flag-unknown-to-version" else "",
+        remediation=_as_format(trap.remedy) if trap.id in _WITH_ITS_REMEDY else "",
     )
 
 
-def _of_version(trap: Trap) -> str:
-    """Return the remedy that names what to write; a remediation is a format."""
-    remedy = trap.remedy.replace("{", "{{").replace("}", "}}")
-    return f"use the flags of this version: {remedy}; then restart etcd"
+_WITH_ITS_REMEDY = ("flag-unknown-to-version", "crl-encoding")
+"""Traps whose remedy is the whole of what to do, for which the check can only give the rule."""
+
+
+def _as_format(remedy: str) -> str:
+    """Return a text as the format that a remediation is."""
+    return remedy.replace("{", "{{").replace("}", "}}")
 
 
 def concerned(
@@ -555,13 +558,12 @@ def an_etcd_that_is_started_serves_clients(start: DeclaredStart) -> Iterator[Sta
     for remark in start.remarks:
         yield Note(remark)
     if start.failure:
-        # The reason comes first: the verdict has room for two lines.
         started_with = f"{start.etcd} and {start.source}" if start.source else start.etcd
         yield Finding(
-            message=f"{start.member} does not start: {start.failure}; with {started_with}",
+            message=f"{start.member} does not start: {start.failure}",
             expected="it serves its clients",
             observed=start.failure,
-            evidence={"member": start.member, "log": "\n".join(start.log)},
+            evidence={"member": start.member, "started with": started_with, "log": "\n".join(start.log)},
         )
 
 

@@ -377,13 +377,24 @@ _NEW_NAME: Final = {
 }
 
 
-def successor(setting: Setting, version: str | None) -> str | None:
-    """Return the flag to give, in a version that has it, instead of one that is gone; ``None`` for none."""
+def successor(setting: Setting, declaration: Declaration, version: str | None) -> tuple[str, str] | None:
+    """Return name and value of the flag that a version has instead of one that is gone; ``None`` for none.
+
+    Several flags became one, ``--feature-gates``: its value has the gates of all that the declaration gives.
+    """
     name = setting.name
     if name in _GATE_OF and flag_known("feature-gates", version):
-        return f"--feature-gates={_GATE_OF[name]}={'true' if setting.on else 'false'}"
-    new = _NEW_NAME.get(name, name.removeprefix("experimental-"))
-    return f"--{new}" if new != name and flag_known(new.partition("=")[0], version) else None
+        return "feature-gates", _gates(declaration)
+    new, _, value = _NEW_NAME.get(name, name.removeprefix("experimental-")).partition("=")
+    return (new, value or setting.value) if new != name and flag_known(new, version) else None
+
+
+def _gates(declaration: Declaration) -> str:
+    given = dict(word.partition("=")[::2] for word in declaration.words("feature-gates"))
+    for name, setting in declaration.settings.items():
+        if name in _GATE_OF:
+            given.setdefault(_GATE_OF[name], "true" if setting.on else "false")
+    return ",".join(f"{gate}={value}" for gate, value in given.items())
 
 
 def predecessors(setting: Setting, version: str | None) -> tuple[tuple[str, str], ...]:

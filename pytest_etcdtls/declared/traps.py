@@ -14,6 +14,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Final
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     has_since,
     is_before_release,
+    masked,
     minor_line,
     split_http,
     version_key,
@@ -67,6 +69,7 @@ from pytest_etcdtls.declared.flags import (
 )
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.untrusted import shell_word
 
 
 class Trap(Struct, frozen=True, kw_only=True):
@@ -315,7 +318,7 @@ def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
         return
     reading = crl.read_by(context.version)
     if reading.error:
-        summary, remedy = _crl_problem(crl, context.version)
+        summary, remedy = _crl_problem(crl, f"--{side.side}-crl-file", context.version)
         yield Trap(
             id="crl-encoding",
             summary=summary,
@@ -338,7 +341,7 @@ def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
 _ONE_LIST: Final = "have one list issued with all serial numbers, in DER: etcd compares nothing else of it"
 
 
-def _crl_problem(crl: CRLFile, version: str | None) -> tuple[str, str]:
+def _crl_problem(crl: CRLFile, flag: str, version: str | None) -> tuple[str, str]:
     """Return why a version of etcd cannot read a file, and what to do (``pki/go_crl.py`` has the rules)."""
     refused = "every client with a certificate is refused"
     error = "it is empty" if crl.empty else crl.read_by(version).error
@@ -346,7 +349,13 @@ def _crl_problem(crl: CRLFile, version: str | None) -> tuple[str, str]:
         unreadable = f"{crl.declared} is not a CRL that etcd can read ({error})"
         return f"{unreadable}: {refused}", "replace it by a CRL in DER"
     form = "PEM" if crl.pem else "DER"
-    convert = f"convert it: openssl crl -inform {form} -in {crl.found} -outform DER -out crl.der"
+    other = str(PurePosixPath(crl.declared).with_suffix(".der"))
+    other = f"{other}.new" if other == crl.declared else other
+    # The declared path: on the member is what counts, and a replay's copy is gone when this is read.
+    convert = (
+        f"convert it: openssl crl -inform {form} -in {shell_word(crl.declared)} -outform DER -out "
+        f"{shell_word(other)}, and give {flag}={shell_word(other)}: every version reads that"
+    )
     if version_key(version) < (3, 6):
         return (
             f"etcd up to 3.5 cannot read {crl.declared} ({error}): {refused}",
@@ -508,9 +517,9 @@ def _advice(context: TrapContext, setting: Setting) -> str:
     key = setting.spelled.rpartition(".")[2].lower()
     if "crl" in key:
         return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
-    new, _, value = (successor(setting, context.version) or "").removeprefix("--").partition("=")
+    new, value = successor(setting, context.declaration, context.version) or ("", "")
     if new and top_level_known(new, context.version):
-        return f"write it as {new}: {value}" if value else f"write it as {new}"
+        return f"write it as {new}: {value}" if value != setting.value else f"write it as {new}"
     key = new or key
     for section, keys in SECTIONS.items():
         for name, flag in keys.items():
@@ -572,7 +581,7 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
         lines = flag_lines(setting.name)
         close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
         known = f"it is a flag of {lines}" if lines else "no version has it"
-        new = successor(setting, context.version) or _older(setting, context.version)
+        new = _newer(setting, context) or _older(setting, context.version)
         yield Trap(
             id="flag-unknown-to-version",
             summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
@@ -585,6 +594,12 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
             starts=False,
             certain=_names_are_known(context),
         )
+
+
+def _newer(setting: Setting, context: TrapContext) -> str:
+    """Return the flag to give in a version that does not have an older one; empty if there is none."""
+    new = successor(setting, context.declaration, context.version)
+    return f"--{new[0]}={shell_word(masked(*new))}" if new else ""
 
 
 def _older(setting: Setting, version: str | None) -> str:
@@ -952,7 +967,7 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
             if explained.isdisjoint(setting.name for setting in one.settings)
         ]
         gone = [one for one in ignored_settings(member.declaration, RELEASES[of]) if one.name not in ignored]
-        prospects += [_ignored(one, of) for one in gone if one.name not in explained]
+        prospects += [_ignored(one, member.declaration, of) for one in gone if one.name not in explained]
         ignored |= {setting.name for setting in gone}
         before = after
     return (*prospects, *_of_go(member, version))
@@ -1073,13 +1088,13 @@ def _changes(member: DeclaredMember, before: Effective, after: Effective, of: st
         )
 
 
-def _ignored(setting: Setting, of: str) -> Prospect:
+def _ignored(setting: Setting, declaration: Declaration, of: str) -> Prospect:
     kind = "variable" if setting.via is Via.VARIABLE else "key"
-    new = successor(setting, RELEASES[of])
+    new = successor(setting, declaration, RELEASES[of])
     return Prospect(
         line=of,
         summary=f"{setting.spelled} is ignored: {of} has no such {kind}",
-        remedy=f"it is {new} there" if new else f"remove {setting.spelled}",
+        remedy=f"it is --{new[0]} there" if new else f"remove {setting.spelled}",
         source=_CHANGELOG.format(line=of),
         settings=(setting,),
         harmless=True,

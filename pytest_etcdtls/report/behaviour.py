@@ -47,9 +47,10 @@ from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
 from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.model import version_of
 from pytest_etcdtls.results import CheckResult
-from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
@@ -148,13 +149,27 @@ def snapshot(seen: Recording, results: Iterable[CheckResult]) -> Snapshot:
         listeners=tuple((listener.label, str(listener.role)) for listener in seen.target.listeners),
         outcomes={
             (result.listener, result.check): CheckOutcome(
-                result.outcome, result.cause is not None, result.message if result.findings else ""
+                result.outcome,
+                result.cause is not None,
+                result.message if result.findings else "",
+                _remedies(result),
             )
             for result in results
             if result.target == seen.target.label
         },
         behaviour=behaviour(seen),
     )
+
+
+def _remedies(result: CheckResult) -> tuple[str, ...]:
+    """Return what to do, finding by finding where the result joins nothing else."""
+    check = catalogue().get(result.check)
+    role = None if result.listener == CLUSTER else Role(result.role)
+    texts = tuple(
+        dict.fromkeys(check.remedy(role, one.remediation) for one in result.findings) if check else ()
+    )
+    together = (result.remediation,) if result.remediation else ()
+    return texts if "; ".join(texts) == result.remediation else together
 
 
 def behaviour(seen: Recording) -> tuple[Behaviour, ...]:

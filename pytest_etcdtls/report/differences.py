@@ -2,6 +2,10 @@
 
 Compared is what both snapshots have. What was observed of one of them alone is no difference: other options,
 other credentials or a listener that stalled cause it.
+
+They are for the reviewer of an update: the worst first, each with what to do. What only says in other words
+what a check says, or comes of it, *follows* and is counted: that the good client is refused says
+``mtls.trusted-client``, and what needs an accepted client is then not verified.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from pytest_etcdtls.baseline import BUILD, Baseline, Snapshot, paired_labels, pa
 from pytest_etcdtls.document import SEPARATOR
 from pytest_etcdtls.facts import etcd_log
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.results import Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted import some
 
@@ -60,6 +64,7 @@ class TargetDifference(Struct, frozen=True, kw_only=True):
         follows: a violation that follows from another one, or followed.
         meaning: what it means, in a sentence; empty if that is not known.
         source: where that is documented.
+        remedies: what to do about it; empty if nothing is to be done.
     """
 
     topic: str
@@ -72,6 +77,7 @@ class TargetDifference(Struct, frozen=True, kw_only=True):
     follows: bool = False
     meaning: str = ""
     source: str = ""
+    remedies: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -124,6 +130,7 @@ class ComparedTargets(Struct, frozen=True, kw_only=True):
         labels: the labels alone.
         baseline: ``before`` is of an earlier run.
         differences: what matters most first.
+        not_started: which of them does not start, and what it says itself; empty if both do.
         remarks: what could not be compared, in sentences.
     """
 
@@ -132,13 +139,18 @@ class ComparedTargets(Struct, frozen=True, kw_only=True):
     labels: tuple[str, str]
     baseline: bool
     differences: tuple[TargetDifference, ...]
+    not_started: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[TargetDifference, ...]:
+        """What follows from nothing else."""
+        return tuple(one for one in self.differences if not one.follows)
 
     @property
     def headline(self) -> str:
         """What is compared, and how much differs."""
-        shown = [one for one in self.differences if not one.follows]
-        counts = Counter(one.direction for one in shown)
+        counts = Counter(one.direction for one in self.shown)
         text = ", ".join(f"{counts[direction]} {direction}" for direction in Direction if counts[direction])
         old = f"{self.before} of the baseline" if self.baseline else self.before
         return f"{old} -> {self.after}: {text or 'no difference'}"
@@ -146,7 +158,7 @@ class ComparedTargets(Struct, frozen=True, kw_only=True):
     @property
     def worse(self) -> tuple[TargetDifference, ...]:
         """What got worse and follows from nothing else."""
-        return tuple(one for one in self.differences if one.direction is Direction.WORSE and not one.follows)
+        return tuple(one for one in self.shown if one.direction is Direction.WORSE)
 
 
 def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[ComparedTargets, ...]:
@@ -182,22 +194,62 @@ def compare(
     labels = paired_labels(before, after)
     differences = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
     remarks = [*remarks, *_remarks(before, after, labels)]
-    starts = (CLUSTER, "config.starts")
-    if stopped := [
-        one.label
-        for one in (before, after)
-        if starts in one.outcomes and one.outcomes[starts].outcome is Outcome.VIOLATES
-    ]:
+    not_started = tuple(_not_started((before, after)))
+    if not_started:
         differences = [one for one in differences if not {one.before, one.after} & _NO_EVIDENCE]
-        remarks.append(f"{' and '.join(stopped)} did not start: only what is declared is compared")
+        remarks.append("only what is declared is compared")
+    differences = [_explained(one) for one in _without_repetition(differences)]
     return ComparedTargets(
         before=_described(before),
         after=_described(after),
         labels=(before.label, after.label),
         baseline=baseline,
-        differences=tuple(sorted(map(_explained, differences), key=_importance)),
+        differences=tuple(sorted(differences, key=_importance)),
+        not_started=not_started,
         remarks=tuple(remarks),
     )
+
+
+def _not_started(snapshots: Iterable[Snapshot]) -> Iterator[str]:
+    for snapshot in snapshots:
+        start = snapshot.outcomes.get((CLUSTER, _STARTS))
+        if start is not None and start.outcome is Outcome.VIOLATES:
+            yield f"{snapshot.label}: {start.message}" if start.message else f"{snapshot.label} did not start"
+
+
+_STARTS: Final = "config.starts"
+_GOOD_CLIENT: Final = "mtls.trusted-client"
+
+
+def _without_repetition(differences: Sequence[TargetDifference]) -> Iterator[TargetDifference]:
+    """Yield the differences; what repeats the different outcome of a check follows from it."""
+    judged = [one for one in differences if one.topic == OUTCOME and one.direction is not Direction.CHANGED]
+    checks = {check for one in judged for check in one.subjects}
+    refusing = {label for one in judged if _GOOD_CLIENT in one.subjects for label in one.listeners}
+    for one in differences:
+        yield replace(one, follows=True) if _repeats(one, checks, refusing) else one
+
+
+def _repeats(difference: TargetDifference, checks: set[str], refusing: set[str]) -> bool:
+    """Return whether a difference says what a check says, or comes of it.
+
+    Args:
+        difference: any difference.
+        checks: the checks whose outcome got worse or better.
+        refusing: the listeners where that of the good client did.
+    """
+    if difference.topic == OUTCOME:
+        return bool(refusing and {difference.before, difference.after} & _NO_EVIDENCE)
+    if difference.topic == "access":
+        return refusing.issuperset(difference.listeners)
+    if difference.topic == "lifecycle":
+        return all(f"config.{one.partition(',')[0]}" in checks for one in difference.subjects)
+    if difference.topic != "declaration":
+        return False
+    if difference.subjects == ("ineffective settings",):
+        removed, added = difference.removed_and_added
+        return checks.issuperset(f"config.{trap}" for trap in (*removed, *added))
+    return _STARTS in checks or refusing.issuperset(difference.listeners)
 
 
 def _described(snapshot: Snapshot) -> str:
@@ -215,7 +267,10 @@ def _importance(difference: TargetDifference) -> tuple[object, ...]:
         place = len(TOPICS) + 1  # a check that has a subject in one version only
     refused = topic in ("access", "lifecycle") and after == "refused"
     worst_first = list(Direction).index(direction)
-    return difference.follows, worst_first, place, not refused, difference.subjects, difference.details
+    severities = [known.severity for check in difference.subjects if (known := catalogue().get(check))]
+    severity = min(map(list(Severity).index, severities), default=0)
+    harm = (worst_first, place, not refused, severity)
+    return difference.follows, *harm, difference.subjects, difference.details
 
 
 def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[str]:
@@ -237,7 +292,13 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
     for (label, check), old in before.outcomes.items():
         new = after.outcomes.get((labels.get(label, ""), check))
         change = None if new is None else direction(old.outcome, new.outcome)
-        if new is not None and change is not None and not _is_local(check, old.outcome, new.outcome):
+        if (
+            new is not None
+            and change is not None
+            and not _is_local(check, old.outcome, new.outcome)
+            # What lies ahead is less for a later version, and nothing has become better by that.
+            and (check != _AHEAD or before.etcd_version == after.etcd_version)
+        ):
             follows = new.follows if change is Direction.WORSE else old.follows and change is Direction.BETTER
             differences.append(
                 TargetDifference(
@@ -250,9 +311,13 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
                     direction=change,
                     follows=follows,
                     meaning=new.message,
+                    remedies=new.remedies,
                 )
             )
     return _merged(differences)
+
+
+_AHEAD: Final = "config.next-version"
 
 
 def _is_local(check: str, before: Outcome, after: Outcome) -> bool:
@@ -309,7 +374,7 @@ def _merged(differences: list[TargetDifference]) -> list[TargetDifference]:
         for difference in differences:
             is_worse = difference.topic == OUTCOME and difference.direction is Direction.WORSE
             alone = difference.subjects if name == "subjects" and is_worse else ()
-            without: dict[str, Any] = {name: (), "meaning": ""}
+            without: dict[str, Any] = {name: (), "meaning": "", "remedies": ()}
             groups.setdefault((replace(difference, **without), alone), []).append(difference)
         differences = []
         for same in groups.values():
@@ -328,6 +393,7 @@ class Meaning(Struct, frozen=True):
         subject: pattern of a subject or detail.
         gone: pattern of the value before; of several values, of one that was removed.
         new: pattern of the value after; of several values, of one that was added.
+        remedy: what to do; empty if nothing is to be done.
     """
 
     topic: str
@@ -336,6 +402,7 @@ class Meaning(Struct, frozen=True):
     new: str
     text: str
     source: str
+    remedy: str = ""
 
     def matches(self, difference: TargetDifference) -> bool:
         """Return whether the sentence is about that difference."""
@@ -362,26 +429,31 @@ MEANINGS: Final = (
         *("lifecycle", "crl-encoding, pem", "accepted", "refused"),
         "A revocation list in PEM, which was read before, now refuses every client: convert it to DER.",
         _CRL,
+        "Convert it before the update: openssl crl -in crl.pem -outform DER -out crl.der.",
     ),
     Meaning(
         *("lifecycle", "crl-encoding, pem", "refused", "accepted"),
         "A revocation list in PEM is read, which refuses every client in the other version.",
         _CRL,
+        "Convert it to DER, which every version reads.",
     ),
     Meaning(
         *("versions", "", "", "TLS 1.3"),
         "TLS 1.3 is negotiated, and was not: a refused client learns of it with its first read only.",
         "etcd CHANGELOG-3.5, 3.5.8; RFC 8446, section 4.4.2",
+        "Have clients and probes take the first answer for success, not the handshake.",
     ),
     Meaning(
         *("suites", "", "TLS_RSA_", ""),
         "Clients that offer RSA key exchange alone are refused; --cipher-suites can name it again.",
         f"{_GO} 1.22 (RSA key exchange) and 1.23 (triple DES), crypto/tls",
+        "Update these clients, or name their suites.",
     ),
     Meaning(
         *("suites", "", "3DES", ""),
         "Clients that offer triple DES alone are refused.",
         f"{_GO} 1.23, crypto/tls",
+        "Update these clients.",
     ),
     Meaning(
         *("groups", "", "", "X25519MLKEM768"),
@@ -397,21 +469,25 @@ MEANINGS: Final = (
         *("groups", "", "MLKEM", ""),
         "Hybrid groups are no longer accepted: a quantum computer could decrypt what is recorded today.",
         f"{_GO} 1.24, crypto/tls",
+        "Find out how it was built: an older Go, or GODEBUG, switches them off.",
     ),
     Meaning(
         *("alpn", "unknown", "", "120"),
         "A client that offers only unknown names by ALPN is refused; before, it was served.",
         f"{_GO} 1.17, crypto/tls",
+        "Have such clients offer h2 or http/1.1, or no ALPN.",
     ),
     Meaning(
         *("alert", "", "42", "116|48|45|40"),
         "Refused as before; the alert names the reason, so clients and monitoring see another error text.",
         _ALERTS,
+        "Change what looks for the old text: alerts, rules for logs, tests of clients.",
     ),
     Meaning(
         *("alert", "", "42|48|116", "close_notify"),
         "Refused after the handshake, without an alert: the client sees an empty reply.",
         "etcd, client/pkg/transport/listener_tls.go",
+        "Change what looks for the alert: alerts, rules for logs, tests of clients.",
     ),
     Meaning(
         *("api", "livez|readyz", "404", "200"),
@@ -422,6 +498,7 @@ MEANINGS: Final = (
         *("api", "livez|readyz", "200", "404"),
         "The path is gone: probes of newer kubeadm manifests fail.",
         "etcd CHANGELOG 3.4.29, 3.5.11 and 3.6.0",
+        "Write /health into the probes.",
     ),
     Meaning(
         *("api", "fields of /version", "", "storage"),
@@ -432,11 +509,13 @@ MEANINGS: Final = (
         *("api", "/v2/", "200", "404"),
         "The API of version 2 is gone: clients of it fail.",
         "etcd CHANGELOG-3.6, 3.6.0",
+        "Move these clients to the API of version 3 before the update.",
     ),
     Meaning(
         *("hello", "sha1", "accepted", "alert"),
         "A TLS 1.2 client that verifies SHA-1 signatures only is refused.",
         f"{_GO} 1.25, crypto/tls",
+        "Update these clients.",
     ),
     Meaning(
         *("silence", "", "open", "closed"),
@@ -447,16 +526,19 @@ MEANINGS: Final = (
         *("silence", "", "closed", "open"),
         "A connection that never sends anything is kept open: many of them exhaust etcd's file descriptors.",
         "GHSA-6vch-q96h-7gc3",
+        "Take a release that closes them, or limit who reaches the port.",
     ),
     Meaning(
         *("access", "", "refused", "accepted"),
         "A client is accepted that was refused.",
         "",
+        "Find out why before the update: it may be accepted by mistake.",
     ),
     Meaning(
         *("access", "", "accepted", "refused"),
         "A client is refused that was accepted.",
         "",
+        "Before the update, issue it a certificate that is accepted, or change what refuses it.",
     ),
 )
 """What is known of differences; the first one that matches counts."""
@@ -466,12 +548,21 @@ def _explained(difference: TargetDifference) -> TargetDifference:
     if difference.topic == OUTCOME:
         return _of_check(difference)
     meaning = next((meaning for meaning in MEANINGS if meaning.matches(difference)), None)
-    return difference if meaning is None else replace(difference, meaning=meaning.text, source=meaning.source)
+    if meaning is None:
+        return replace(difference, remedies=(_UNKNOWN,))
+    remedies = (meaning.remedy,) if meaning.remedy else ()
+    return replace(difference, meaning=meaning.text, source=meaning.source, remedies=remedies)
+
+
+_UNKNOWN: Final = "Find out which clients, probes and scripts depend on it."
+_UNVERIFIED: Final = "Run it with -v, which says what is missing."
 
 
 def _of_check(difference: TargetDifference) -> TargetDifference:
     """Add the requirement of a check, unless there is a message of a finding, and its first source."""
     check = catalogue().get(difference.subjects[0])
+    if difference.after in _NO_EVIDENCE:
+        difference = replace(difference, remedies=(_UNVERIFIED,))
     if check is None or len(difference.subjects) > 1:
         return difference
     source = next(iter(check.sources(None)), "")

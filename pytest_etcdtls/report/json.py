@@ -183,6 +183,7 @@ def _difference(compared: ComparedTargets, difference: TargetDifference) -> Diff
         follows=difference.follows,
         meaning=difference.meaning,
         source=difference.source,
+        remedies=difference.remedies,
     )
 
 

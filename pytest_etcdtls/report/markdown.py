@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault, why
-from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
+from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     CLEAN,
@@ -43,6 +43,9 @@ _LINES = 60
 """Lines of a block."""
 _ROWS = 60
 """Rows or list entries of one kind."""
+
+_FOLDED = "<details><summary>The whole report</summary>"
+"""What follows the differences, which are what the reviewer of an update reads."""
 
 _MARKS = {
     Mark.AS_EXPECTED: "✅",
@@ -76,15 +79,17 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
     """Yield parts that stand alone, the most important first."""
     sections: list[tuple[str, Iterator[str]]] = [
         ("head", _head(report)),
+        ("differences", _differences(report)),
+        ("", iter([_FOLDED] if report.comparisons else [])),
         *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
         ("faults", _faults("Faults", report.faults)),
-        ("differences", _differences(report.comparisons)),
         ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings)),
         ("profiles", _profiles(report)),
         ("not verified", _undecided("Not verified", report, (Outcome.NOT_VERIFIED, Outcome.NOT_RUN))),
         ("waived", _undecided("Waived", report, (Outcome.WAIVED,))),
+        ("", iter(["</details>"] if report.comparisons else [])),
     ]
     for name, parts in sections:
         try:
@@ -108,7 +113,7 @@ def _head(report: Report) -> Iterator[str]:
         f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.  \n{counts}."
         + ("  \n**The run ended before every check was judged.**" if report.partial else "")
     )
-    for problem in report.problems[:_ROWS]:
+    for problem in [one for one in report.problems if one not in report.not_as_before][:_ROWS]:
         yield f"- {prose(problem)}"
     targets = [
         f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(version_of(seen) or 'unknown')}): "
@@ -165,27 +170,85 @@ def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
         yield "\n\n".join(lines)
 
 
-def _differences(compared: Sequence[ComparedTargets]) -> Iterator[str]:
-    if compared:
-        yield "## Differences"
-    for targets in compared[:_ROWS]:
-        yield f"### {prose(targets.headline)}"
-        shown = [difference for difference in targets.differences if not difference.follows]
-        if shown:
-            yield _bounded(map(_difference, shown))
-        if follow := len(targets.differences) - len(shown):
-            yield f"{plural(follow, 'more check')} follow from these."
-        if targets.remarks:
-            yield _bounded(f"- {prose(remark)}" for remark in targets.remarks)
+def _differences(report: Report) -> Iterator[str]:
+    """Yield what the reviewer of an update reads, a page at most: what got worse first, with what to do."""
+    for targets in report.comparisons[:_ROWS]:
+        yield f"## {_arrow(targets.headline)}"
+        if targets.not_started:
+            yield _bounded(f"- **{prose(text)}**" for text in targets.not_started)
+        to_do = [one for one in targets.shown if one.remedies]
+        if to_do:
+            yield _numbered(to_do)
+        if nothing := [one for one in targets.shown if not one.remedies]:
+            yield "**Nothing to do:**"
+            yield "\n".join([*map(_difference, nothing[:_NUMBERED]), *_more(nothing)])
+        if remarks := [*_counted(targets), *_as_before(report, targets), *targets.remarks]:
+            yield " ".join(prose(f"{remark[0].upper()}{remark[1:]}.") for remark in remarks)
+
+
+_NUMBERED = 12
+"""Maximum number of differences of one kind on the page."""
+
+
+def _numbered(differences: Sequence[TargetDifference]) -> str:
+    """Return a list; alike ones in a row, such as those of alerts, have their meaning and remedy once."""
+    lines: list[str] = []
+    number, last = 0, ("", tuple[str, ...]())
+    for one in differences[:_NUMBERED]:
+        same = one.meaning, one.remedies
+        if one.meaning and same == last:
+            lines.append(f"   - {_changed(one)}")
+            continue
+        number, last = number + 1, same
+        worse = f"**{one.direction}:** " if one.direction is not Direction.CHANGED else ""
+        lines.append(f"{number}. {worse}{_changed(one)}{_meaning(one)}")
+        if len(one.remedies) == 1:
+            lines.append(f"   **What to do:** {prose(one.remedies[0])}")
+        else:
+            lines += ["   **What to do:**", *(f"   - {prose(text)}" for text in one.remedies[:_NUMBERED])]
+            lines += [f"   {text}" for text in _more(one.remedies)]
+    return "\n".join([*lines, *_more(differences)])
+
+
+def _more(things: Sequence[object]) -> list[str]:
+    return [f"- and {len(things) - _NUMBERED} more: see the other reports"] if len(things) > _NUMBERED else []
+
+
+def _counted(targets: ComparedTargets) -> Iterator[str]:
+    if count := len(targets.differences) - len(targets.shown):
+        yield f"{plural(count, 'more difference')} {'follows' if count == 1 else 'follow'} from these"
+
+
+def _as_before(report: Report, targets: ComparedTargets) -> Iterator[str]:
+    """Yield which faults the later target has as the earlier one had them."""
+    new = {check for one in targets.worse for check in one.subjects}
+    old = [one.first.check for one in report.faults if one.first.target == targets.labels[1]]
+    if checks := [*dict.fromkeys(check for check in old if check not in new)]:
+        yield f"Wrong as before, see the faults: {some(checks, _NUMBERED)}"
 
 
 def _difference(difference: TargetDifference) -> str:
-    worse = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
-    where = f"on {_some(difference.listeners)}: " if difference.where else ""
-    parts = [f"- {worse}{where}{prose(difference.about)}: {prose(difference.change)}."]
-    parts += [prose(difference.meaning)] if difference.meaning else []
-    parts += [f"({prose(difference.source)})"] if difference.source else []
-    return " ".join(parts)
+    better = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
+    return f"- {better}{_changed(difference)}{_meaning(difference)}"
+
+
+def _changed(difference: TargetDifference) -> str:
+    where = f"on {_some(difference.listeners, 2)}: " if difference.where else ""
+    if difference.topic == OUTCOME and difference.direction is Direction.WORSE and difference.meaning:
+        verdict = f"{prose(difference.about)}: {_arrow(difference.change)}"
+        return f"{where}{prose(difference.meaning)} ({verdict})."
+    return f"{where}{prose(difference.about)}: {_arrow(difference.change)}."
+
+
+def _arrow(change: str) -> str:
+    return " → ".join(map(prose, change.split(" -> ")))
+
+
+def _meaning(difference: TargetDifference) -> str:
+    if not difference.meaning or (difference.topic == OUTCOME and difference.direction is Direction.WORSE):
+        return ""
+    source = f" ({prose(difference.source)})" if difference.source else ""
+    return f" {prose(difference.meaning)}{source}"
 
 
 def _evidence(finding: Finding) -> str:

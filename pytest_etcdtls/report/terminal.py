@@ -19,7 +19,7 @@ from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import GATES
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import compare
-from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
+from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
     CLEAN,
@@ -571,7 +571,11 @@ def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Li
 
 def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator[Line]:
     """Yield as many differences as fit into so many lines, with the meaning of some if there is room."""
-    differences = [difference for difference in targets.differences if not difference.follows]
+    differences = targets.shown
+    for text in targets.not_started:
+        lines = list(_at_most(text, width, "  ", _LINES, "red"))
+        most -= len(lines)
+        yield from lines
     sentences = [list(_sentence(difference, width)) for difference in differences]
     most -= bool(targets.remarks or sum(map(len, sentences)) > most)
     shown, room = 0, max(most, 0)
@@ -580,7 +584,9 @@ def _most_important(targets: ComparedTargets, width: int, most: int) -> Iterator
         shown += 1
     for difference, lines in zip(differences[:shown], sentences, strict=False):
         yield from lines
-        meaning = list(_at_most(difference.meaning, width, "    ", _LINES)) if difference.meaning else []
+        text = " ".join([difference.meaning, *difference.remedies]).strip()
+        is_fault = difference.topic == OUTCOME and difference.after == Outcome.VIOLATES  # which is above
+        meaning = list(_at_most(text, width, "    ", _LINES)) if text and not is_fault else []
         if len(meaning) <= room:
             room -= len(meaning)
             yield from meaning

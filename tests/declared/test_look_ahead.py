@@ -137,7 +137,7 @@ GONE: Mapping[str, tuple[str, str, str, str]] = {
         "--experimental-corrupt-check-time=1m",
         "3.6.16",
         "3.7",
-        "give --corrupt-check-time (etcd 3.6 and newer)",
+        "give --corrupt-check-time=1m (etcd 3.6 and newer)",
     ),
     "a flag without a successor": ("--enable-v2", "3.4.23", "3.6", "remove --enable-v2"),
     "a flag by another name": ("--debug", "3.4.23", "3.5", "give --log-level=debug (etcd 3.4 and newer)"),
@@ -152,6 +152,14 @@ def test_removed_flags_and_values_are_prospects(case: str) -> None:
     (found,) = [one for one in _ahead(flags(*GOOD, flag), version) if not one.harmless]
     assert (found.line, [one.spelled for one in found.settings]) == (line, [flag.partition("=")[0]])
     assert remedy in found.remedy
+
+
+def test_feature_gates_are_one_flag() -> None:
+    old = ("compact-hash-check-enabled=true", "initial-corrupt-check=false")
+    given = (*GOOD, "--feature-gates=LeaseCheckpoint=true", *(f"--experimental-{one}" for one in old))
+    gates = "LeaseCheckpoint=true,CompactHashCheck=true,InitialCorruptCheck=false"
+    remedies = [one.remedy for one in _ahead(flags(*given), "3.6.16")]
+    assert [one.partition(" (")[0] for one in remedies] == [f"give --feature-gates={gates}"] * 2
 
 
 def test_changes_without_a_trap_are_prospects(tmp_path: Path) -> None:

@@ -344,9 +344,12 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"rename variables that belong to another program", _rename),
     (_READS_IT, _as_declared),
     (r"restart etcd with the declaration", _as_declared),
-    (r"use the flags of this version", _flags_of_this_version),
+    (r"^(remove|perhaps) --", _flags_of_this_version),
     (r"give the flag once", _once),
-    (r"give (?P<new>--[a-z-]+) \(etcd (?P<since>3\.\d) and newer\) instead of (?P<old>--[a-z-]+)", _renamed),
+    (
+        r"give (?P<new>--[a-z-]+)=\S+ \(etcd (?P<since>3\.\d) and newer\) instead of (?P<old>--[a-z-]+)",
+        _renamed,
+    ),
     (r"remove one of the two, and restart etcd", _one_of_two),
     (r"do not set (?P<settings>[a-z0-9=,]+) in GODEBUG", _godebug),
 )

@@ -76,7 +76,8 @@ def test_for_an_etcd_that_did_not_start_only_the_declaration_is_compared() -> No
     for before, after in ((runs, stopped), (stopped, runs)):
         compared = compare(before, after)
         assert [one.subjects for one in compared.differences] == [("config.starts",)]
-        assert compared.remarks == ("etcd-3.5.33 did not start: only what is declared is compared",)
+        assert compared.not_started == ("etcd-3.5.33: it is wrong",)
+        assert compared.remarks == ("only what is declared is compared",)
     unverified = compare(runs, replace(stopped, outcomes={**stopped.outcomes, starts: GOOD}))
     assert [one.subjects for one in unverified.differences] == [("mtls.no-certificate",)]
 
@@ -136,6 +137,67 @@ def test_a_consequence_is_not_counted() -> None:
     assert [one.follows for one in compared.differences] == [False, True]
     assert [one.subjects for one in compared.worse] == [("mtls.no-certificate",)]
     assert "1 worse" in compared.headline
+
+
+def test_what_comes_of_a_refused_good_client_follows() -> None:
+    """Also what says so in other words: who is accepted, what is declared and its traps."""
+
+    def served(value: str, effect: str, trap: str, good: CheckOutcome, rest: Outcome) -> Snapshot:
+        return snapshot(
+            Behaviour(CLIENT, "access", "client", "TLS 1.3", value),
+            Behaviour(PEER, "access", "peer", "TLS 1.3", value),
+            Behaviour(CLIENT, "declaration", "what is declared comes to", "", effect),
+            Behaviour("cluster", "declaration", "ineffective settings", "", trap),
+            outcomes={
+                ("cluster", "config.crl-encoding"): good,
+                (CLIENT, "mtls.trusted-client"): replace(good, follows=True),
+                (CLIENT, "api.healthy"): CheckOutcome(rest),
+            },
+        )
+
+    before = served("accepted", "revoked certificates are refused", "none", GOOD, Outcome.CONFORMS)
+    bad = replace(BAD, remedies=("convert it",))
+    after = served("refused", "every client is refused", "crl-encoding", bad, Outcome.NOT_VERIFIED)
+    compared = compare(before, after)
+    assert [one.subjects for one in compared.shown] == [("config.crl-encoding",), ("peer",)]
+    assert compared.shown[0].remedies == ("convert it",)
+    assert len(compared.differences) == 7
+    assert len(compare(after, before).shown) == 2
+
+
+def test_what_lies_ahead_is_compared_for_one_version_only() -> None:
+    place = ("cluster", "config.next-version")
+    before, after = (
+        replace(snapshot(outcomes={place: CheckOutcome(one)}), etcd_version=version)
+        for one, version in ((Outcome.WARNS, "3.6.16"), (Outcome.NOT_APPLICABLE, "3.7.3"))
+    )
+    assert compare(before, after).differences == ()
+    assert len(compare(before, replace(after, etcd_version="3.6.16")).differences) == 1
+
+
+def test_markdown_has_a_page_for_the_reviewer_before_the_rest() -> None:
+    """The worst first, each with what to do, and what is alike once."""
+    starts, gone = ("cluster", "config.starts"), ("cluster", "config.flag-unknown-to-version")
+    flags = ("give --new=1 instead of --old", "remove --gone")
+    alerts = [refused("42 bad_certificate", one) for one in ("expired", "self-signed")]
+    before = snapshot(*alerts, outcomes={starts: GOOD, gone: GOOD, ("cluster", "cert.trusted"): BAD})
+    after = snapshot(
+        refused("45 certificate_expired", "expired"),
+        refused("48 unknown_ca", "self-signed"),
+        outcomes={
+            starts: CheckOutcome(Outcome.VIOLATES, True, "it says: no such flag"),
+            gone: CheckOutcome(Outcome.VIOLATES, False, "it does not start with --old", flags),
+            ("cluster", "cert.trusted"): GOOD,
+        },
+    )
+    page, folded, rest = render(report(compare(before, after)), ".md").partition("<details>")
+    assert folded
+    assert rest.rstrip().endswith("</details>")
+    assert len(page.splitlines()) < 40
+    words = ("no such flag", "1. **worse:**", "`--old`", "**What to do:**", "instead of", "remove", "2. on")
+    places = [page.index(word) for word in (*words, "**Nothing to do:**", "**better:**")]
+    assert places == sorted(places)
+    assert page.count("another error text") == 1
 
 
 def test_an_observation_of_one_target_only_is_no_difference() -> None:
@@ -294,4 +356,5 @@ def test_meanings_are_sentences_about_known_topics() -> None:
     for meaning in MEANINGS:
         assert meaning.topic in TOPICS
         assert meaning.text.endswith(".")
+        assert not meaning.remedy or meaning.remedy.endswith(".")
         assert len(meaning.text) <= 110
