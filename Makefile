@@ -73,7 +73,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	run $(BIN)/ruff check; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
-	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/ci/*.sh tests/kubernetes/*.sh; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/*/*.sh tests/kubernetes/*.sh; \
 	else echo "shellcheck is not installed: scripts are not checked"; fi; \
 	exit $$status
 

@@ -1,20 +1,24 @@
-"""Snapshots of targets, which are compared between runs: outcomes and behaviour, also from a JSON report.
+"""Snapshots of targets, which are compared between runs: outcomes and behaviour, from an earlier run's file.
 
-They depend on neither machine nor time: no port, serial number, date, path or order.
+They depend on neither machine nor time: no port, serial number, date, path or order. A JSON report has them
+among much else. A *baseline file* has nothing else, with each check and each behaviour in a line of its own:
+it is committed, and the diff of two shows what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from pytest_etcdtls.document import MAXIMUM_SIZE, Behaviour, as_document
+from pytest_etcdtls.document import MAXIMUM_SIZE, Behaviour, CheckId, Name, as_document
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.toml_files import typed
 from pytest_etcdtls.untrusted import read_json, read_regular
 
 T = TypeVar("T")
@@ -74,25 +78,33 @@ class Baseline(Struct, frozen=True):
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Return the snapshots of a JSON report.
+    """Return the snapshots of a baseline file or a JSON report.
 
     Raises:
-        UsageError: if the file cannot be read or is not a report that this version understands.
+        UsageError: if the file cannot be read or is neither, as this version understands them.
     """
     where = f"--etcd-baseline {path}"
-    advice = "Pass a report that --etcd-report=NAME.json wrote."
+    advice = "Pass a report that --etcd-report=NAME.baseline or NAME.json wrote."
     try:
         value = read_json(read_regular(path, MAXIMUM_SIZE), size=MAXIMUM_SIZE)
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnreadableJSONError as error:
         raise UsageError(f"{where}: {error}. {advice}") from error
-    document = as_document(value, where, advice)
-    labels = [target.label for target in document.targets]
+    if isinstance(value, dict) and _KIND in value:
+        snapshots, partial = _of_file(value, where, advice)
+    else:
+        snapshots, partial = _of_report(value, where, advice)
+    labels = [snapshot.label for snapshot in snapshots]
     if not labels:
         raise UsageError(f"{where}: it has no target. {advice}")
     if len(set(labels)) < len(labels):
         raise UsageError(f"{where}: two of its targets have one label. {advice}")
+    return Baseline(str(path), snapshots, partial)
+
+
+def _of_report(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, ...], bool]:
+    document = as_document(value, where, advice)
     outcomes: dict[str, dict[tuple[str, str], CheckOutcome]] = {}
     for result in document.results:
         judged = CheckOutcome(result.outcome, follows=result.cause is not None)
@@ -107,7 +119,96 @@ def read_baseline(path: Path) -> Baseline:
         )
         for target in document.targets
     )
-    return Baseline(str(path), snapshots, document.partial)
+    return snapshots, document.partial
+
+
+_KIND: Final = "baseline"
+"""The member that a baseline file has and a report has not: the version of its form."""
+
+_Listeners = tuple[Name, ...]
+
+
+class _Observed(Struct, frozen=True, kw_only=True):
+    """A behaviour: on which listeners it has which value."""
+
+    topic: Name
+    subject: Name
+    detail: Name
+    values: dict[Annotated[str, Meta(max_length=4096)], _Listeners]
+
+
+class _Target(Struct, frozen=True, kw_only=True):
+    """A target: the role of each listener, and on which listeners a check has which outcome."""
+
+    label: Name
+    etcd_version: Name | None
+    listeners: dict[Name, Name]
+    checks: dict[CheckId, dict[Outcome, _Listeners]]
+    follows: dict[CheckId, _Listeners]
+    behaviour: tuple[_Observed, ...]
+
+
+class _File(Struct, frozen=True, kw_only=True):
+    baseline: Literal[1]
+    partial: bool
+    targets: tuple[_Target, ...]
+
+
+def _of_file(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, ...], bool]:
+    try:
+        file = typed(value, _File, where)
+    except UsageError as error:
+        raise UsageError(f"{error}. {advice}") from error
+    return tuple(map(_snapshot, file.targets)), file.partial
+
+
+def _snapshot(target: _Target) -> Snapshot:
+    return Snapshot(
+        label=target.label,
+        etcd_version=target.etcd_version,
+        listeners=tuple(target.listeners.items()),
+        outcomes={
+            (label, check): CheckOutcome(outcome, label in target.follows.get(check, ()))
+            for check, outcomes in target.checks.items()
+            for outcome, labels in outcomes.items()
+            for label in labels
+        },
+        behaviour=tuple(
+            Behaviour(label, one.topic, one.subject, one.detail, value)
+            for one in target.behaviour
+            for value, labels in one.values.items()
+            for label in labels
+        ),
+    )
+
+
+def written(snapshots: Iterable[Snapshot], *, partial: bool) -> str:
+    """Return the text of a baseline file. Equal snapshots have equal texts."""
+    targets = ",\n".join("".join(_lines(snapshot)) for snapshot in snapshots)
+    return f'{{"{_KIND}": 1, "partial": {json.dumps(partial)}, "targets": [\n{targets}\n]}}\n'
+
+
+def _lines(snapshot: Snapshot) -> Iterator[str]:
+    checks: dict[str, dict[str, list[str]]] = {}
+    follows: dict[str, list[str]] = {}
+    for (label, check), outcome in sorted(snapshot.outcomes.items(), key=lambda item: item[0][::-1]):
+        checks.setdefault(check, {}).setdefault(outcome.outcome, []).append(label)
+        if outcome.follows:
+            follows.setdefault(check, []).append(label)
+    seen: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for one in sorted(snapshot.behaviour):
+        values = seen.setdefault((one.topic, one.subject, one.detail), {})
+        values.setdefault(one.value, []).append(one.listener)
+    behaviour = [
+        {"topic": topic, "subject": subject, "detail": detail, "values": values}
+        for (topic, subject, detail), values in sorted(seen.items())
+    ]
+    yield f'{{"label": {json.dumps(snapshot.label)}, "etcd_version": {json.dumps(snapshot.etcd_version)},\n'
+    for name, members in (("listeners", dict(snapshot.listeners)), ("checks", checks), ("follows", follows)):
+        rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in members.items())
+        yield f' "{name}": {{\n{rows}\n }},\n'
+    rows = ",\n".join(f"  {json.dumps(one)}" for one in behaviour)
+    yield f' "behaviour": [\n{rows}\n ]}}'
 
 
 def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) -> list[tuple[T, T]]:

@@ -363,8 +363,8 @@ _JUDGING = (
     ),
     Option(
         "--etcd-baseline",
-        "JSON report of an earlier run to compare with: what is worse fails the run, any other difference "
-        "is shown.",
+        "report of an earlier run to compare with, .baseline or .json: what is worse fails the run, any "
+        "other difference is shown.",
         "PATH",
     ),
     Option(
@@ -375,8 +375,9 @@ _JUDGING = (
     Option(
         "--etcd-report",
         "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
-        ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus. With "
-        "--etcd-clusters: .jsonl (one line for each cluster as it ends), .json, .html and .prom. Repeatable.",
+        ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, "
+        ".baseline to commit and compare later runs with. With --etcd-clusters: .jsonl (one line for each "
+        "cluster as it ends), .json, .html and .prom. Repeatable.",
         "PATH",
         Kind.LIST,
     ),

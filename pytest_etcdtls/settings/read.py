@@ -150,7 +150,7 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     )
 
 
-REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom")
+REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom", ".baseline")
 """The file name suffixes that ``--etcd-report`` accepts."""
 FLEET_SUFFIXES = (".jsonl", ".json", ".html", ".prom")
 """Those that it accepts for the clusters of ``--etcd-clusters``."""

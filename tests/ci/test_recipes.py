@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,8 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
-GITHUB, GITLAB, SHELL = (
-    ROOT / "examples/ci" / name for name in ("github-actions.yml", "gitlab-ci.yml", "etcd-tls.sh")
-)
+GITHUB, GITLAB = (ROOT / "examples/ci" / name for name in ("github-actions.yml", "gitlab-ci.yml"))
+BUMP = ROOT / "examples/bump"
 FEW = ("--etcd-check=listener", "--etcd-check=cert.trusted", "--etcd-check=mtls.no-certificate")
 
 
@@ -87,7 +87,8 @@ def test_the_action_fails_as_pytest_does(newest_etcd: Path, tmp_path: Path) -> N
 def test_scripts_contain_no_expression() -> None:
     """An expression in a script is replaced before a shell reads it, so that its value could be commands."""
     steps = [*_loaded(ACTION)["runs"]["steps"]]
-    steps += [step for job in _loaded(GITHUB)["jobs"].values() for step in job["steps"]]
+    for workflow in (GITHUB, BUMP / GITHUB.name):
+        steps += [step for job in _loaded(workflow)["jobs"].values() for step in job["steps"]]
     scripts = [step["run"] for step in steps if "run" in step]
     assert len(scripts) == 4
     assert not [script for script in scripts if "${{" in script]
@@ -98,7 +99,7 @@ def test_scripts_contain_no_expression() -> None:
 
 
 def test_what_is_installed_has_a_version() -> None:
-    for recipe in (GITHUB, GITLAB, SHELL):
+    for recipe in (GITHUB, GITLAB, BUMP / "bump.sh"):
         installed = re.findall(r"-m pip install --quiet (\S+)", recipe.read_text())
         assert set(installed) == {f"pytest-etcdtls=={__version__}"}
     install = next(step for step in _loaded(ACTION)["runs"]["steps"] if step["name"] == "Install")
@@ -131,19 +132,105 @@ def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> No
 
 
 @pytest.mark.container
+def test_the_workflow_judges_a_release(etcd_images: dict[str, str], tmp_path: Path) -> None:
+    [script] = [step["run"] for step in _loaded(GITHUB)["jobs"]["each-release"]["steps"] if "run" in step]
+    *_, new = etcd_images.values()
+    ran = _bash(_without_pip(script).replace(" -q ", f" -q {' '.join(FEW)} "), tmp_path, IMAGE=new)
+    assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.container
+def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, str], tmp_path: Path) -> None:
+    repository = _repository(tmp_path)
+    *_, image = etcd_images.values()
+    declaration = repository / "etcd.yaml"
+    text = re.sub(r"(?m)^    - --experimental.*\n", "", declaration.read_text())
+    declaration.write_text(re.sub(r"image: .*", f"image: {image}", text).replace("crl.pem", "crl.der"))
+    [script] = [step["run"] for step in _loaded(BUMP / GITHUB.name)["jobs"]["bump"]["steps"] if "run" in step]
+    ran = _bash(script, repository, PYTEST_ADDOPTS=" ".join(FEW))
+    assert ran.returncode == 0, ran.stdout
+    summary = (repository / "summary.md").read_text().replace("`", "")
+    assert re.search(rf"etcd-3.5.33 .* of the baseline → .*{image.rpartition(':')[2]}", summary)
+
+
+def _repository(directory: Path) -> Path:
+    """Return the example as a repository, in which the package is installed."""
+    repository = Path(shutil.copytree(BUMP, directory / "bump"))
+    (repository / ".etcd-tls").symlink_to(Path(sys.prefix))
+    return repository
+
+
+def _page(repository: Path) -> str:
+    """Return what the reviewer reads, as it is shown: without the marks of code."""
+    page, folded, _ = (repository / "etcd-tls/bump.md").read_text().partition("<details>")
+    assert folded
+    assert len(page.splitlines()) < 40, "it is longer than a page"
+    return page.replace("`", "")
+
+
+def _try(repository: Path, etcd: Path) -> tuple[int, str]:
+    """Try an etcd as the recipe of GitLab does, and return the exit code and the page."""
+    script = "\n".join(_loaded(BUMP / GITLAB.name)["etcd-bump"]["script"])
+    few = "--etcd-check=config,listener,mtls.trusted-client,api.version-body -p no:cacheprovider"
+    ran = _bash(script.replace("$name/etcd", str(etcd)), repository, PYTEST_ADDOPTS=few)
+    assert ran.returncode in (0, 1), ran.stdout
+    return ran.returncode, _page(repository)
+
+
+GATES = "--feature-gates=CompactHashCheck=true,InitialCorruptCheck=true"
+GONE = {
+    "compact-hash-check-enabled": GATES,
+    "corrupt-check-time": "--corrupt-check-time=1h",
+    "initial-corrupt-check": GATES,
+    "watch-progress-notify-interval": "--watch-progress-notify-interval=5s",
+}
+
+
 @pytest.mark.two_etcds
-def test_the_workflow_compares_two_releases(etcd_images: dict[str, str], tmp_path: Path) -> None:
-    jobs = _loaded(GITHUB)["jobs"]
-    [script] = [step["run"] for step in jobs["version-bump"]["steps"] if "run" in step]
-    script = _without_pip(script).replace(" -q ", f" -q {' '.join(FEW)} ")
-    old, *_, new = etcd_images.values()
-    ran = _bash(script, tmp_path, NOW=old, NEXT=new)
-    assert ran.returncode == 0, ran.stdout
-    summary = (tmp_path / "summary.md").read_text()
-    assert all(image.rpartition(":")[2] in summary for image in (old, new))
-    [each] = [step["run"] for step in jobs["each-release"]["steps"] if "run" in step]
-    ran = _bash(_without_pip(each).replace(" -q ", f" -q {' '.join(FEW)} "), tmp_path, IMAGE=new)
-    assert ran.returncode == 0, ran.stdout
+@pytest.mark.program("patch")
+def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], tmp_path: Path) -> None:
+    """Each step as its reviewer reads it, does what the page says and takes the etcd into use."""
+    if not {"3.6.16", "3.7.3"} <= etcd_binaries.keys():
+        pytest.skip("needs etcd 3.6.16 and 3.7.3; run make etcd")
+    repository = _repository(tmp_path)
+    declaration, baseline = repository / "etcd.yaml", repository / "etcd.baseline"
+
+    status, page = _try(repository, etcd_binaries["3.6.16"])
+    assert status == 1
+    first = page[page.index("1. ") : page.index("**Nothing to do")]
+    assert first.startswith("1. **worse:** cp1: /etc/kubernetes/pki/etcd/crl.pem is PEM")
+    assert "every client with a certificate is refused" in first
+    crl = "/etc/kubernetes/pki/etcd/crl"
+    assert f"openssl crl -inform PEM -in {crl}.pem -outform DER -out {crl}.der" in first
+    assert f"give --client-crl-file={crl}.der" in first
+    assert page.count("**worse:**") == 1
+    declaration.write_text(declaration.read_text().replace(f"{crl}.pem", f"{crl}.der"))
+    status, page = _try(repository, etcd_binaries["3.6.16"])
+    assert (status, page.count("**worse:**")) == (0, 0)
+    assert "fields of /version: new storage" in page
+    shutil.move(repository / "etcd-tls/bump.baseline", baseline)
+
+    status, page = _try(repository, etcd_binaries["3.7.3"])
+    assert status == 1
+    quoted = page.index(
+        "cp1 does not start: it ended with status 2: flag provided but not defined: -experimental-"
+    )
+    assert quoted < page.index("1. **worse:** cp1: etcd 3.7.3 does not start with")
+    for old, new in GONE.items():
+        assert f"- give {new} (etcd 3.6 and newer) instead of --experimental-{old}\n" in page
+    subprocess.run(["patch", "-p1", "-i", "etcd-tls/bump.patch"], cwd=repository, check=True)
+    status, page = _try(repository, etcd_binaries["3.7.3"])
+    assert status == 0
+    assert "etcd-3.7.3 (go1." in page
+    assert page.rstrip().endswith(": no difference")
+    shutil.move(repository / "etcd-tls/bump.baseline", baseline)
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "next"
+    *_, following = [None, *sorted(cache.glob("*/etcd"))]
+    if following is None:
+        pytest.skip("the last step needs the next etcd; run make etcd-next")
+    _, page = _try(repository, following)
+    assert f" of the baseline → etcd-{following.parent.name}" in page
 
 
 @pytest.fixture
@@ -177,22 +264,3 @@ def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
     assert fault["fingerprint"] not in [one["fingerprint"] for one in quality if one is not fault]
     assert set(fault) == {"description", "check_name", "fingerprint", "severity", "location"}
     assert set(job["artifacts"]["paths"]) <= {path.name for path in tmp_path.iterdir()}
-
-
-def test_the_shell_recipe(etcd_binaries: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / ".etcd-tls").symlink_to(Path(sys.prefix))
-    given = [*etcd_binaries.values()][-2:]
-    ran = subprocess.run(
-        [SHELL, *given],
-        cwd=tmp_path,
-        env={**os.environ, "PYTEST_ADDOPTS": " ".join(FEW)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout
-    report = json.loads((tmp_path / "etcd-tls.json").read_text())
-    assert len(report["targets"]) == len(given)
-    without = subprocess.run([SHELL], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (without.returncode, without.stderr) == (64, f"usage: {SHELL} ETCD...\n")

@@ -217,12 +217,22 @@ def metrics(text: str) -> str:
     )
 
 
+def baseline(text: str) -> dict[str, Any]:
+    """Return the document, each entry of which is a line."""
+    _printable(text)
+    found: dict[str, Any] = json.loads(text)
+    entries = sum(len(one["checks"]) + len(one["behaviour"]) for one in found["targets"])
+    assert len(text.splitlines()) >= entries
+    return found
+
+
 VALID: Mapping[str, Callable[[str], Any]] = {
     ".json": document,
     ".html": html,
     ".md": markdown,
     ".sarif": sarif,
     ".prom": metrics,
+    ".baseline": baseline,
 }
 """The parser of each format by suffix."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls import baseline
-from pytest_etcdtls.baseline import CheckOutcome, Snapshot, paired_labels, pairs, read_baseline
+from pytest_etcdtls.baseline import CheckOutcome, Snapshot, paired_labels, pairs, read_baseline, written
 from pytest_etcdtls.document import Behaviour
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.results import Outcome
@@ -100,6 +102,49 @@ def test_a_report_is_read(tmp_path: Path) -> None:
     assert not read.partial
 
 
+SNAPSHOTS = (
+    Snapshot(
+        label="etcd-3.5.33",
+        etcd_version="3.5.33",
+        listeners=(("client-m0", "client"), ("peer-m0", "peer")),
+        outcomes={
+            ("client-m0", "mtls.no-certificate"): CheckOutcome(Outcome.VIOLATES, follows=True),
+            ("peer-m0", "mtls.no-certificate"): CheckOutcome(Outcome.CONFORMS),
+            ("cluster", "config.starts"): CheckOutcome(Outcome.CONFORMS),
+        },
+        behaviour=(
+            Behaviour("client-m0", "access", "none", "TLS 1.3", "refused"),
+            Behaviour("peer-m0", "access", "none", "TLS 1.3", "refused"),
+            Behaviour("client-m0", "build", "Go", "", "go1.25.12"),
+        ),
+    ),
+    Snapshot(label="etcd-3.6.16", outcomes={}),
+)
+
+
+def test_a_baseline_file_has_the_snapshots_a_line_for_each_check_and_behaviour(tmp_path: Path) -> None:
+    text = written(SNAPSHOTS, partial=True)
+    read = read_baseline(write(tmp_path, text.encode()))
+    assert read.snapshots == SNAPSHOTS
+    assert read.partial
+    first, *_ = SNAPSHOTS
+    other = replace(
+        first,
+        outcomes=dict(reversed(list(first.outcomes.items())))
+        | {("cluster", "config.starts"): CheckOutcome(Outcome.WARNS)},
+        behaviour=first.behaviour[::-1],
+    )
+    lines = [text.splitlines(), written([other, *SNAPSHOTS[1:]], partial=True).splitlines()]
+    changed = [new for old, new in zip(*lines, strict=True) if old != new]
+    assert changed == ['  "config.starts": {"warns": ["cluster"]},']
+
+
+def test_values_of_wrong_types_in_a_baseline_file_are_read_or_refused(tmp_path: Path) -> None:
+    for document in _with_something_else(json.loads(written(SNAPSHOTS, partial=False))):
+        with suppress(UsageError):
+            read_baseline(write(tmp_path, document))
+
+
 def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> None:
     target = {name: value for name, value in REPORT["targets"][0].items() if name != "behaviour"}
     (snapshot,) = read_baseline(write(tmp_path, changed(targets=[target]))).snapshots
@@ -139,7 +184,7 @@ def test_another_file_is_refused(tmp_path: Path, content: object, said: str) -> 
         read_baseline(path)
     assert str(raised.value).startswith(f"--etcd-baseline {path}: ")
     assert said in str(raised.value)
-    assert str(raised.value).endswith("Pass a report that --etcd-report=NAME.json wrote.")
+    assert str(raised.value).endswith("Pass a report that --etcd-report=NAME.baseline or NAME.json wrote.")
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,11 @@
+"""The report as a baseline file: what later runs are compared with and nothing else, to be committed."""
+
+from __future__ import annotations
+
+from pytest_etcdtls.baseline import written
+from pytest_etcdtls.report.model import Report
+
+
+def render(report: Report, _lost: list[str]) -> str:
+    """Return the snapshots of the targets as the text of a file."""
+    return written(report.snapshots, partial=report.partial)
