@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
+import docker.errors
+from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
@@ -22,6 +28,7 @@ from pytest_etcdtls.cluster.config import (
 from pytest_etcdtls.cluster.container import HOME, EtcdContainer
 from pytest_etcdtls.cluster.engine import image_present, image_version, published_host, pull, remove_all
 from pytest_etcdtls.cluster.home import Home, Start
+from pytest_etcdtls.cluster.leftovers import remove_containers
 from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.sources import PULL_SECONDS, EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -34,6 +41,26 @@ if TYPE_CHECKING:
 
 _NAME = "m0"
 _PRIVATE = 0o600
+_DESCRIBED = ("_command", "_kwargs", "_transferable_specs", "env", "ports")
+"""What the user describes and a start adds to."""
+
+
+_RYUK = threading.Lock()
+
+
+@contextmanager
+def _without_ryuk() -> Iterator[None]:
+    """Let testcontainers start no Ryuk in this block: the watchdog does its work, and needs no image.
+
+    The setting is one for the process, so the block is as short as possible, and there is one at a time.
+    """
+    with _RYUK:
+        before = testcontainers_config.ryuk_disabled
+        testcontainers_config.ryuk_disabled = True
+        try:
+            yield
+        finally:
+            testcontainers_config.ryuk_disabled = before
 
 
 class ServesClients(WaitStrategy):
@@ -69,13 +96,15 @@ class EtcdTLSContainer(DockerContainer):
 
     All ``with_...`` methods of testcontainers apply, before the start: the certificates are also valid for
     the name, the host name and the network aliases that they set, and ``with_command`` adds flags of etcd.
-    Nothing of this host is mounted. If this program is killed, container and files are removed.
+    Nothing of this host is mounted. If this program is killed, a watchdog removes container and files, so
+    Ryuk is not started for it. After :meth:`stop` it can be started again: as another container, with other
+    keys and no data.
 
     Attributes:
         config: the configuration.
-        pki: the keys and certificates, from the start on.
-        version: version of etcd, from the start on.
-        members: the one member, from the start on.
+        pki: the keys and certificates of the latest start.
+        version: version of etcd in the latest start.
+        members: the one member of the latest start.
     """
 
     pki: ClusterPKI
@@ -115,6 +144,8 @@ class EtcdTLSContainer(DockerContainer):
         self.members: tuple[Member, ...] = ()
         self._hosts = hosts
         self._home: Home | None = None
+        self._ryuk = ExitStack()
+        self._described: dict[str, Any] = {}
         self.waiting_for(ServesClients())
 
     def with_config(self, **changes: Unpack[ClusterOptions]) -> Self:
@@ -131,12 +162,16 @@ class EtcdTLSContainer(DockerContainer):
         """Generate the PKI, start etcd and wait until it serves clients.
 
         Raises:
-            UsageError: if no engine answers, the image cannot be pulled or has no etcd, or its version does
-                not support the configuration.
+            UsageError: if it is running, no engine answers, the image cannot be pulled or has no etcd, or its
+                version does not support the configuration.
             ClusterStartError: if etcd does not serve clients in time.
         """
+        if self._container is not None:
+            raise UsageError("this EtcdTLSContainer is running: stop it before it is started again")
         try:
-            super().start()
+            with self._ryuk:
+                self._ryuk.enter_context(_without_ryuk())
+                super().start()
         except BaseException:
             self.stop()
             raise
@@ -152,8 +187,11 @@ class EtcdTLSContainer(DockerContainer):
         if self._home is not None:
             self._home.abandon()  # the log is remembered
         try:
-            super().stop(force, delete_volume)
-            self._container = None
+            with suppress(docker.errors.NotFound):  # it was removed by another program
+                super().stop(force, delete_volume)
+            self._container = self._cached_container_info = None
+            vars(self).update(self._described)
+            self._described = {}
         finally:
             if self._home is not None:
                 remove_all(self._home.token)  # if it fails, the watchdog goes on, and removes them at the end
@@ -214,8 +252,10 @@ class EtcdTLSContainer(DockerContainer):
 
     def _configure(self) -> None:
         """Set what :meth:`start` creates the container with. testcontainers calls it."""
-        if self._home is not None:
-            raise UsageError("an EtcdTLSContainer is started once: make another one")
+        self._ryuk.close()  # testcontainers has decided about it before
+        described = vars(self)
+        self._described = {name: copy.copy(described[name]) for name in _DESCRIBED}
+        remove_containers()
         if not image_present(self.source):
             pull(self.source, PULL_SECONDS)
         self.version = image_version(self.source)

@@ -42,3 +42,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(cluster)
 
         yield start_one
+
+
+@pytest.fixture
+def newest_image(etcd_images: dict[str, str]) -> str:
+    """The newest image at hand, where the version does not matter."""
+    return list(etcd_images.values())[-1]
