@@ -613,7 +613,10 @@ class Run:
 
     def keep_messages(self) -> list[str]:
         """Return for each cluster that is kept the message how to connect to it."""
-        return [cluster.keep_message() for cluster in self._clusters if cluster.is_kept]
+        from pytest_etcdtls.cluster.cluster import Cluster, keep_message
+
+        kept = [one for one in self._clusters if one.is_kept]
+        return [keep_message(one) if isinstance(one, Cluster) else one.keep_message() for one in kept]
 
     @property
     def awaited(self) -> str:

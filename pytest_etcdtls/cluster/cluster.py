@@ -461,32 +461,6 @@ class Cluster:
         """Whether it is left running at the end."""
         return self._home.keep
 
-    def keep_message(self) -> str:
-        """Return the commands to use a kept cluster and to stop it, as lines to paste."""
-        lines = [f"{self._etcd} is left standing in {self.directory}:"]
-        for member in self.members:
-            urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
-            served = ", ".join(url for url in urls if url is not None)
-            lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
-        lines += ["  talk to it:", *(f"    {line}" for line in self._client_commands())]
-        return "\n".join([*lines, "  stop it:", f"    {self._home.stop_command()}"])
-
-    def _client_commands(self) -> list[str]:
-        member = self.members[0]
-        ca, certificate, key = (
-            shell_word(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
-        )
-        # Other users can read the arguments of a process, but not its environment.
-        password = f"$(cat {shell_word(str(self.directory / _PASSWORD))})"
-        user = [f'ETCDCTL_USER="root:{password}"'] if self.user else []
-        begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
-        endpoints, url = ",".join(self.endpoints), member.client_http_url or member.client_url
-        credentials = f"--cacert={ca} --cert={certificate} --key={key}"
-        return [
-            " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
-            f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
-        ]
-
     def _come_up(self) -> None:
         config, home = self.config, self._home
         home.etcd.flags()  # before keys are generated, in case that etcd is not there
@@ -522,6 +496,34 @@ class Cluster:
     def _await_health(self, start: Start, members: Sequence[Member]) -> None:
         if self.config.expects_health:
             start.await_health({member.server: member.gateway().health for member in members})
+
+
+def keep_message(cluster: Cluster) -> str:
+    """Return the commands to use a kept cluster and to stop it, as lines to paste."""
+    lines = [f"{cluster._etcd} is left standing in {cluster.directory}:"]
+    for member in cluster.members:
+        urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
+        served = ", ".join(url for url in urls if url is not None)
+        lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
+    lines += ["  talk to it:", *(f"    {line}" for line in _client_commands(cluster))]
+    return "\n".join([*lines, "  stop it:", f"    {cluster._home.stop_command()}"])
+
+
+def _client_commands(cluster: Cluster) -> list[str]:
+    member = cluster.members[0]
+    ca, certificate, key = (
+        shell_word(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
+    )
+    # Other users can read the arguments of a process, but not its environment.
+    password = f"$(cat {shell_word(str(cluster.directory / _PASSWORD))})"
+    user = [f'ETCDCTL_USER="root:{password}"'] if cluster.user else []
+    begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
+    endpoints, url = ",".join(cluster.endpoints), member.client_http_url or member.client_url
+    credentials = f"--cacert={ca} --cert={certificate} --key={key}"
+    return [
+        " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
+        f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
+    ]
 
 
 class _Condition:

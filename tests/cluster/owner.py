@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import start_cluster
+from pytest_etcdtls.cluster.cluster import keep_message, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.process import EtcdProcess
 from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
@@ -41,7 +41,7 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
         print(json.dumps(state), flush=True)  # noqa: T201
         sys.stdin.read()
     if keep:
-        print(cluster.keep_message(), flush=True)  # noqa: T201
+        print(keep_message(cluster), flush=True)  # noqa: T201
 
 
 def _fork() -> int:

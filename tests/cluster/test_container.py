@@ -30,7 +30,7 @@ from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
 from pytest_etcdtls.cluster import home
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
+from pytest_etcdtls.cluster.cluster import Cluster, keep_message, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.engine import engine
 from pytest_etcdtls.cluster.member import Member
@@ -66,12 +66,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(start_image(config, image, tmp_path, **options))
 
         yield start_one
-
-
-@pytest.fixture
-def newest_image(etcd_images: dict[str, str]) -> str:
-    """The newest image at hand, where the version does not matter."""
-    return list(etcd_images.values())[-1]
 
 
 def left_behind(token: str) -> list[str]:
@@ -410,7 +404,7 @@ def test_containers_of_another_user_of_testcontainers_are_left_alone(
 def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newest_image: str) -> None:
     cluster = start(GOOD, newest_image, keep=True)
     cluster.stop()
-    keep_message = cluster.keep_message()
+    shown = keep_message(cluster)
     try:
         (member,) = cluster.members
         assert get(member.client_url, member, ca="server-ca.crt") == OK
@@ -419,11 +413,11 @@ def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newes
                 filters={"label": f"pytest-etcdtls={cluster.directory.name}"}
             )
         assert LABEL_SESSION_ID not in container.labels
-        curl = next(line.strip() for line in keep_message.splitlines() if line.strip().startswith("curl "))
+        curl = next(line.strip() for line in shown.splitlines() if line.strip().startswith("curl "))
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
         assert json.loads(answer)["etcdserver"] == cluster.version
     finally:
-        stop = keep_message.splitlines()[-1].strip()
+        stop = shown.splitlines()[-1].strip()
         subprocess.run(["bash", "-c", stop], check=True, stdout=subprocess.DEVNULL)
     assert left_behind(cluster.directory.name) == []
     assert not cluster.directory.exists()

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.conftest import Start
 from pytest_etcdtls.cluster.admin import Gateway, enable_authentication
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster, keep_message
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
@@ -45,7 +45,7 @@ def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_
     file = cluster.directory / "root-password"
     assert file.read_text() == password
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    shown = [repr(cluster), repr(cluster.target()), cluster.keep_message(), cluster.members[0].log()]
+    shown = [repr(cluster), repr(cluster.target()), keep_message(cluster), cluster.members[0].log()]
     assert not any(password in text for text in [*shown, *cluster.members[0].argv])
 
 

@@ -17,7 +17,7 @@ from plugin.runs import Runner, run
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster, keep_message
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.judge import Judge, run_checks
@@ -149,7 +149,7 @@ def test_the_limits_are_of_a_process(run: Runner, workers: int) -> None:
 @pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])
 def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after: str) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        found = re.search(r"kill (\d+)", cluster.keep_message())
+        found = re.search(r"kill (\d+)", keep_message(cluster))
         assert found is not None
         process = int(found[1])
         observer = Observer(cluster.target(), Bounds(timeout=TIMEOUT))

@@ -17,7 +17,7 @@ from orders import assert_order_does_not_matter
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster, keep_message
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
@@ -37,7 +37,7 @@ _MOST_HANGING = 30
 @contextmanager
 def _ended(cluster: Cluster, how: signal.Signals, *numbers: int) -> Iterator[None]:
     """Send a signal to these members of the cluster; those that are stopped continue at the end."""
-    found = re.search(r"kill ([\d ]+)", cluster.keep_message())
+    found = re.search(r"kill ([\d ]+)", keep_message(cluster))
     assert found is not None
     processes = [int(process) for process in found[1].split()]
     for number in numbers:
