@@ -81,6 +81,18 @@ def etcd_sdk_python(host: str, port: int, ca: str, cert: str | None, key: str | 
     return exchange
 
 
+def python_etcd3(host: str, port: int, ca: str, cert: str | None, key: str | None) -> Exchange:
+    from etcd3 import client as connect
+
+    client = connect(host, port, ca_cert=ca, cert_cert=cert, cert_key=key, timeout=SECONDS)
+
+    def exchange(value: str) -> str:
+        client.put("neighbour", value)
+        return str(client.get("neighbour")[0].decode())
+
+    return exchange
+
+
 def aetcd(host: str, port: int, ca: str, cert: str | None, key: str | None) -> Exchange:
     import asyncio
 
@@ -108,6 +120,7 @@ def etcd_client_py(host: str, port: int, ca: str, cert: str | None, key: str | N
 
 
 CLIENTS = {
+    "etcd3": python_etcd3,
     "etcd3gw": etcd3gw,
     "etcd3-py": etcd3_py,
     "etcd-sdk-python": etcd_sdk_python,

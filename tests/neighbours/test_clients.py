@@ -37,6 +37,7 @@ LIBRARIES = {
     "etcd3gw": ("etcd3gw.exceptions.ConnectionFailedError", ""),
     "etcd3-py": ("AttributeError", "'Client' object has no attribute 'server_version_sem'"),
     "etcd-sdk-python": ("pyetcd.exceptions.ConnectionFailedError", "etcd connection failed"),
+    "etcd3": ("etcd3.exceptions.ConnectionFailedError", "etcd connection failed"),
 }
 """Clients with TLS, and what a refused one raises: type and message."""
 
@@ -47,6 +48,14 @@ WITHOUT_TLS = {
         'HTTPS URLs are only supported with the feature "tls"',
     ),
 }
+PYTHON_ETCD3 = Path(sys.prefix) / "python-etcd3"
+"""Where make installs etcd3: its package has the same name as that of etcd3-py."""
+
+SETTINGS = {
+    "etcd3": {"PYTHONPATH": str(PYTHON_ETCD3), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
+}
+"""Variables that a client needs."""
+
 _IDENTITIES = {"all": REFUSED, "all but revoked": REFUSED[:-1]}
 _ANYWHERE = ("onnection reset by peer", "roken pipe", "connection closed", "Socket closed")
 # requests and gRPC take their trust from these, whatever a client is given.
@@ -114,7 +123,7 @@ def program(client: str, cluster: Cluster, **environment: str) -> Iterator[Progr
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**ENVIRONMENT, **environment},
+        env={**ENVIRONMENT, **SETTINGS.get(client, {}), **environment},
     ) as process:
         yield Program(client, cluster, process)
 
@@ -175,6 +184,14 @@ def test_a_variable_of_requests_overrides_the_ca_of_the_client(
 
 
 @pytest.mark.etcd_version("3.7.3")
+def test_python_etcd3_needs_the_variable_of_the_page(cluster: Cluster, credentials: Credentials) -> None:
+    assert "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python" in PAGE
+    with program("etcd3", cluster, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="upb") as run:
+        [(raised, text), *_] = run.with_files(*credentials["client"].files())["errors"]
+    assert (raised, "Descriptors cannot be created directly" in text) == ("TypeError", True)
+
+
+@pytest.mark.etcd_version("3.7.3")
 @pytest.mark.parametrize("client", WITHOUT_TLS)
 def test_a_library_without_tls_cannot_be_used(
     client: str, cluster: Cluster, credentials: Credentials
@@ -226,7 +243,9 @@ def test_etcdctl_works_and_reports_refusals_as_documented(
 def test_the_versions_on_the_page_are_tested() -> None:
     rows = re.findall(r"^\| ([\w-]+) \| (\d[\d.]+) \|", PAGE, re.MULTILINE)
     assert {name for name, _ in rows} == {*LIBRARIES, *WITHOUT_TLS}
-    assert {name: importlib.metadata.version(name) for name, _ in rows} == dict(rows)
+    places = [str(PYTHON_ETCD3), *sys.path]
+    installed = {one.name: one.version for one in importlib.metadata.distributions(path=places)}
+    assert dict(rows).items() <= installed.items()
 
 
 def test_the_example_of_the_page(tmp_path: Path, newest_etcd: Path) -> None:
