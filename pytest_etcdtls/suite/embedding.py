@@ -258,15 +258,33 @@ def at_listener(target: TargetRun, place: CheckSubject | NoTarget) -> Listener |
     labels = {listener.label for listener in actual.listeners}
     if place.foreseen and (unforeseen := sorted(labels - place.foreseen)):
         pytest.fail(
-            "the cluster that a fixture of yours starts has listeners that were not known when the tests "
-            f"were collected, so none was collected for them: {', '.join(unforeseen)}. Name the cluster "
-            'where it is known, as in @pytest.mark.parametrize("etcd_cluster", [{"size": 3}], '
-            "indirect=True), or judge all of it in one test: run_checks(etcd_observer)",
+            f"no test was collected for {', '.join(unforeseen)}: your fixture gives its cluster after the "
+            f"collection\n{_how_to_foresee(target)}",
             pytrace=False,
         )
     if place.listener not in labels | {WHOLE_TARGET}:
         pytest.skip(f"this cluster has no listener {place.listener}")
     return find_listener(actual, place.listener)
+
+
+_LISTENING = ("size", "metrics", "client_http", "plain_client_listener")
+"""The fields of a configuration on which it depends which listeners there are."""
+
+
+def _how_to_foresee(target: TargetRun) -> str:
+    """Return what a user writes, so that the listeners of the fixture are known at collection."""
+    if not _is_owned(target):
+        return (
+            "write its targets as @pytest.fixture(params=[...]) on etcd_target, which returns request.param"
+        )
+    config, default = target.cluster.config, target.settings.owned.config
+    changes = {
+        name: getattr(config, name) for name in _LISTENING if getattr(config, name) != getattr(default, name)
+    }
+    if not changes:
+        return "judge all of it in one test: run_checks(etcd_observer)"
+    fixture, start = f"@pytest.fixture(params=[{changes}])", "etcd_cluster_factory(**request.param)"
+    return f"write {fixture} on etcd_cluster, and start {start}"
 
 
 def bound_check(config: pytest.Config, target: TargetRun, place: CheckSubject | NoTarget) -> BoundCheck:
@@ -345,13 +363,17 @@ class _Subjects(Struct, frozen=True):
         live = run.settings.live is not None or run.settings.replay is not None
         overrides = {name for name in (CLUSTER, TARGET) if overridden(metafunc.definition, name)}
         guessed = TARGET in overrides or (CLUSTER in overrides and not live)
-        requests = [] if CLUSTER in overrides else list(_requests(metafunc))
+        default = run.settings.owned.config
+        requests: list[ClusterRequest] = []
+        configs: list[ClusterConfig] = []
+        with suppress(UsageError) if CLUSTER in overrides else nullcontext():  # they may mean anything there
+            requests = list(_requests(metafunc))
+            configs = [request.config(default) for request in requests]
         if live:
             return cls({target.outline.label: target for target in run.targets}, guessed)
-        default = run.settings.owned.config
         listeners = {
             listener.label: listener
-            for config in [request.config(default) for request in requests] or [default]
+            for config in configs or [default]
             for listener in outline_listeners(config)
         }
         outline = Target(label="", origin="process", listeners=tuple(listeners.values()))
@@ -388,10 +410,20 @@ def _given_targets(metafunc: pytest.Metafunc) -> list[Target]:
     """Return the targets that are the parameters of an override of ``etcd_target``."""
     if TARGET not in metafunc.fixturenames or not overridden(metafunc.definition, TARGET):
         return []
-    parameters_of = definitions(metafunc.definition, TARGET)[-1].params or ()
-    values = [value for each in parameters_of for value in getattr(each, "values", (each,))]
+    values = _parameters_of(metafunc, TARGET)
     targets = [value for value in values if isinstance(value, Target)]
     return targets if len(targets) == len(values) else []
+
+
+def _parameters_of(metafunc: pytest.Metafunc, fixture: str) -> list[object]:
+    """Return the parameters of the fixture of that name that a test uses."""
+    given = definitions(metafunc.definition, fixture)[-1].params or ()
+    return [each[0] if (each := _set_of(value)) else value for value in given]
+
+
+def _set_of(value: object) -> Sequence[object]:
+    """Return what ``pytest.param()`` was given, whose class is not public; empty for any other value."""
+    return getattr(value, "values", ()) if type(value).__name__ == "ParameterSet" else ()
 
 
 def _parametrize_given(
@@ -416,23 +448,24 @@ def _parametrize_given(
 
 
 def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
-    """Yield the clusters that the test names as parameters of ``etcd_cluster``.
+    """Yield the clusters that are the parameters of ``etcd_cluster``, of the test or of an override.
 
     Raises:
         UsageError: if one names no cluster.
     """
+    named = False
     for marker in metafunc.definition.iter_markers("parametrize"):
         names = parameters(marker)
         if CLUSTER not in names:
             continue
+        named = True
         if CLUSTER not in metafunc.fixturenames:
             metafunc.fixturenames.append(CLUSTER)  # on a live cluster no other fixture requests it
         for value in marker.args[1] if len(marker.args) > 1 else marker.kwargs.get("argvalues", ()):
-            # pytest.param() returns a value of a class that is not public.
-            several = getattr(value, "values", None) if type(value).__name__ == "ParameterSet" else None
-            if several is None:
-                several = (value,) if len(names) == 1 else value
+            several = _set_of(value) or ((value,) if len(names) == 1 else value)
             yield ClusterRequest.of(several[names.index(CLUSTER)])
+    if not named:  # else pytest does not use those of the fixture
+        yield from map(ClusterRequest.of, _parameters_of(metafunc, CLUSTER))
 
 
 def live(config: pytest.Config, label: str | None) -> TargetRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,24 +108,80 @@ def test_checks_and_endpoints_follow_an_override(run: Runner, binary: str) -> No
     assert "test_check[client-m0-cert.trusted]" in ran.out
 
 
-@pytest.mark.whole
-def test_listeners_without_a_collected_test_fail_the_tests(run: Runner, binary: str) -> None:
+UNFORESEEN = """
+    import pytest
+
+    @pytest.fixture(scope="module")
+    def etcd_cluster(etcd_cluster_factory):
+        with etcd_cluster_factory(size=3, metrics="https") as cluster:
+            yield cluster
+
+    def test_endpoint(etcd_endpoint, etcd_target):
+        assert etcd_endpoint in etcd_target.listeners
+
+    @pytest.mark.etcd_checks("mtls.no-certificate")
+    def test_check(etcd_check, etcd_endpoint, etcd_cluster):
+        assert etcd_check.require().url == etcd_endpoint.url
+        assert len(etcd_cluster.members) == 3
+"""
+
+
+def test_an_override_says_by_its_parameters_which_listeners_there_are(run: Runner, binary: str) -> None:
+    """What the message of one without them says to write is written, and then it works."""
+    run.write(test_user=UNFORESEEN)
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(errors=4)
+    [(unforeseen, params, call), *_] = re.findall(
+        r"^no test was collected for (.*): your .*\nwrite @pytest\.fixture\((.*)\) on .* start (\S+)",
+        ran.out,
+        re.MULTILINE,
+    )
+    assert unforeseen == "client-m1, client-m2, metrics-m0, metrics-m1, metrics-m2, peer-m1, peer-m2"
+    fixture = UNFORESEEN.replace('scope="module"', f'scope="module", {params}')
+    fixture = fixture.replace("(etcd_cluster_factory)", "(request, etcd_cluster_factory)")
+    run.write(test_user=fixture.replace('etcd_cluster_factory(size=3, metrics="https")', call))
+    run(binary, report=False).result.assert_outcomes(passed=9 + 9)
+
+
+def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
+    """Those that name clusters are read; a listener that one of several lacks is skipped."""
     run.write(
-        conftest="""
+        test_clusters="""
+        import pytest
+        from pytest_etcdtls import ClusterConfig
+
+        PLAIN = pytest.param({"plain_client_listener": True}, id="plain")
+
+        @pytest.fixture(scope="module", params=["metrics-over-https", PLAIN, ClusterConfig()])
+        def etcd_cluster(request, etcd_cluster_factory):
+            names = {str: "preset", ClusterConfig: "config"}
+            wanted = request.param
+            wanted = wanted if isinstance(wanted, dict) else {names[type(wanted)]: wanted}
+            with etcd_cluster_factory(**wanted) as cluster:
+                yield cluster
+
+        def test_endpoint(etcd_endpoint, etcd_target):
+            assert etcd_endpoint in etcd_target.listeners
+        """,
+        test_others="""
         import pytest
 
-        @pytest.fixture(scope="session")
-        def etcd_cluster(etcd_cluster_factory):
-            return etcd_cluster_factory(metrics="https")
-        """,
-        test_user="""
-        def test_endpoint(etcd_endpoint):
-            pass
+        @pytest.fixture(params=["of my own", {"colour": "red"}])
+        def etcd_cluster(request, etcd_cluster_factory):
+            with etcd_cluster_factory() as cluster:
+                yield cluster
+
+        @pytest.fixture(params=[{"of": "my own"}])
+        def etcd_target(request, etcd_target):
+            return etcd_target
+
+        def test_endpoint(etcd_endpoint, etcd_target):
+            assert etcd_endpoint in etcd_target.listeners
         """,
     )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(errors=2)
-    assert "none was collected for them: metrics-m0" in ran.out
+    ran = run(binary, "-v", report=False)
+    ran.result.assert_outcomes(passed=3 + 3 + 2 + 4, skipped=1 + 1 + 2)
+    assert "test_endpoint[plain-" in ran.out or "-plain]" in ran.out
 
 
 def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, binary: str, live: Live) -> None:
