@@ -45,6 +45,17 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def open_files_advice(error: OSError) -> str:
+    """Return what to do if file descriptors ran out, for the end of a message; empty for other errors."""
+    import errno
+    import resource
+
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"; this process may open {limit} files: raise that with ulimit -n, or stop clusters earlier"
+
+
 def _escape(character: str) -> str:
     if character.isprintable():
         return character

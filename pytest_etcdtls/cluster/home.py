@@ -20,13 +20,25 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
-from pytest_etcdtls.cluster.launch import Attachment, Launch, ReadinessLog, why_not_started
+from pytest_etcdtls.cluster.launch import (
+    Attachment,
+    Launch,
+    ReadinessLog,
+    open_files_problem,
+    why_not_started,
+)
 from pytest_etcdtls.cluster.leftovers import remove_what_is_here
 from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
-from pytest_etcdtls.errors import ClusterStartError, EtcdFailedError, UsageError, blocked_sockets
+from pytest_etcdtls.errors import (
+    ClusterStartError,
+    EtcdFailedError,
+    UsageError,
+    blocked_sockets,
+    open_files_advice,
+)
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.untrusted import shell_word
 
@@ -91,7 +103,8 @@ class Home(GuardedDirectory):
             remove_what_is_here()
             super().__init__(parent, keep=keep)
         except OSError as error:
-            raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
+            why = f"{error}{open_files_advice(error)}"
+            raise ClusterStartError(f"the directory of the cluster cannot be made: {why}") from error
         self.etcd = etcd
         self.pki = self.path / "pki"
         self.keep = keep
@@ -115,6 +128,8 @@ class Home(GuardedDirectory):
             self.remove()
             # ValueError: a value with a NUL, in a command line or a path.
             why = str(error) if isinstance(error, (OSError, ValueError)) else blocked_sockets(error)
+            if isinstance(error, OSError):
+                why += open_files_advice(error)
             if why:
                 raise ClusterStartError(f"{what} did not come up: {why}") from error
             raise
@@ -265,7 +280,8 @@ class Start:
             try:
                 server.start()
             except OSError as error:
-                raise self._failure(server, f"it cannot be run: {error}") from error
+                why = f"{error}{open_files_advice(error)}"
+                raise self._failure(server, f"it cannot be run: {why}") from error
             if one_by_one and server is not servers[-1]:
                 self._await(
                     [server], lambda readiness: readiness.serves_peers, "its peer port does not answer"
@@ -322,7 +338,8 @@ class Start:
         if readiness.address_in_use:
             raise PortTakenError(str(self._failure(server, "one of its ports is taken")))
         if ended:
-            raise self._failure(server, f"it ended with status {server.exit_status}")
+            why = open_files_problem(server.log())
+            raise self._failure(server, f"it ended with status {server.exit_status}{why}")
         return reached(readiness)
 
     def _failure(self, server: Server, happened: str) -> EtcdFailedError:

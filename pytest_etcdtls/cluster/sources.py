@@ -18,7 +18,7 @@ from pytest_etcdtls.cluster.engine import engine_problem, image_flags, image_pre
 from pytest_etcdtls.cluster.etcd_flags import FlagSet, printed_version
 from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.declared.declaration import minor_line, tag_version, version_key
-from pytest_etcdtls.errors import NoEtcdError, UsageError
+from pytest_etcdtls.errors import NoEtcdError, UsageError, open_files_advice
 
 Announce = Callable[[str], None]
 
@@ -160,7 +160,8 @@ def _run(binary: Path, argument: str) -> str:
         message = f"{binary} is no etcd binary: `{binary} {argument}` does not end within {_SECONDS:g} s"
         raise UsageError(message) from error
     except OSError as error:
-        raise UsageError(f"{binary} cannot be run: {error.strerror}") from error
+        why = f"{error.strerror}{open_files_advice(error)}"
+        raise UsageError(f"{binary} cannot be run: {why}") from error
     return run.stdout.decode(errors="replace")
 
 

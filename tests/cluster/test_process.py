@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -19,6 +20,7 @@ from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start, process_of
 from pytest_etcdtls.cluster import ports
 from pytest_etcdtls.cluster.admin import Gateway
+from pytest_etcdtls.cluster.cluster import keep_message
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
@@ -414,7 +416,7 @@ def test_a_kept_cluster_keeps_running_and_its_commands_work(
         (member,) = cluster.members
         assert get(member.client_url, member) == OK
         assert member.file("client-ca.key").exists()
-        lines = cluster.keep_message().splitlines()
+        lines = keep_message(cluster).splitlines()
         curl = next(line for line in lines if line.strip().startswith("curl"))
         answer = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
         assert '"etcdserver"' in answer.stdout
@@ -426,8 +428,36 @@ def test_a_kept_cluster_keeps_running_and_its_commands_work(
             answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
             assert cluster.version in answer.stdout
     finally:
-        subprocess.run(cluster.keep_message().splitlines()[-1], shell=True, check=True)  # noqa: S602
+        subprocess.run(keep_message(cluster).splitlines()[-1], shell=True, check=True)  # noqa: S602
     assert not cluster.directory.exists()
+
+
+def test_limits_of_open_files_are_named(newest_etcd: Path) -> None:
+    """etcd's own, which it inherits and must be above 150, and that of the process that starts clusters."""
+    program = f"""
+import os, resource
+from pytest_etcdtls import EtcdTLSError, start_cluster
+
+def start(limit):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, HARD))
+    try:
+        start_cluster(binary={str(newest_etcd)!r})
+    except EtcdTLSError as error:
+        print(str(error).splitlines()[0])
+
+HARD = 150
+start(HARD)
+start(len(os.listdir("/dev/fd")))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    of_etcd, of_python = ran.stdout.splitlines()
+    assert (
+        "ended with status 1, since it may open 150 files and needs more than 150: raise that with ulimit -n;"
+        in of_etcd
+    )
+    assert re.search(
+        r"Too many open files; this process may open \d+ files: raise that with ulimit -n, or", of_python
+    )
 
 
 def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> None:
