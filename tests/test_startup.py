@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {
-    "cryptography",
-    "OpenSSL",
-    "httpx",
-    "httpcore",
-    "h2",
-    "testcontainers",
-    "docker",
-    "yaml",
-    "jinja2",
-}
+CONTAINERS = {"testcontainers", "docker", "requests", "urllib3", "dotenv", "wrapt"}
+PAGE = {"jinja2", "markupsafe"}
+HEAVY = {"cryptography", "OpenSSL", "httpx", "httpcore", "h2", "yaml"} | CONTAINERS | PAGE
 
 CHECK = f"""
 import sys
@@ -55,6 +47,12 @@ def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path, arguments: list[
     assert "'pytest_etcdtls.plugin'" in ours
     for part in ("settings", "run", "observer", "conformance", "report", "pki", "cluster", "checks"):
         assert f"'pytest_etcdtls.{part}" not in ours
+
+
+def test_a_run_imports_nothing_for_containers_or_the_page_that_it_does_not_need(tmp_path: Path) -> None:
+    heavy, _ = imported(tmp_path, "--pyargs", "pytest_etcdtls", "--etcd-endpoint=https://127.0.0.1:1")
+    assert "'httpx'" in heavy
+    assert [name for name in sorted(CONTAINERS | PAGE) if repr(name) in heavy] == []
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
