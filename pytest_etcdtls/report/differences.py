@@ -269,7 +269,7 @@ def _importance(difference: TargetDifference) -> tuple[object, ...]:
     worst_first = list(Direction).index(direction)
     severities = [known.severity for check in difference.subjects if (known := catalogue().get(check))]
     severity = min(map(list(Severity).index, severities), default=0)
-    harm = (worst_first, place, not refused, severity)
+    harm = (worst_first, not difference.remedies, place, not refused, severity)
     return difference.follows, *harm, difference.subjects, difference.details
 
 
