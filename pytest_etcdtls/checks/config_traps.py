@@ -103,17 +103,20 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
         observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
         level=Level.SHOULD if trap.harmless else None,
-        remediation=_as_format(trap.remedy) if trap.id in _WITH_ITS_REMEDY else "",
+        remediation=_remediation(trap),
     )
 
 
-_WITH_ITS_REMEDY = ("flag-unknown-to-version", "crl-encoding")
-"""Traps whose remedy is the whole of what to do, for which the check can only give the rule."""
-
-
-def _as_format(remedy: str) -> str:
-    """Return a text as the format that a remediation is."""
-    return remedy.replace("{", "{{").replace("}", "}}")
+def _remediation(trap: Trap) -> str:
+    """Return the remedy where it is the whole of what to do; empty where the check's rule is needed too."""
+    remedy = ""
+    if trap.id in ("flag-unknown-to-version", "crl-encoding"):
+        remedy = trap.remedy
+    elif trap.id == "unknown-key":
+        for setting in trap.settings:
+            if setting.spelled.lower().startswith("experimental-"):
+                remedy = trap.remedy.replace("write it as", f"write {setting.spelled} as", 1)
+    return remedy.replace("{", "{{").replace("}", "}}")  # a remediation is a format
 
 
 def concerned(

@@ -27,7 +27,17 @@ import yaml
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import TRUE, Change, Declaration, Form, Setting, Via, masked
-from pytest_etcdtls.declared.flags import FLAG_OF, LISTS, SECTIONS, SWITCHES, top_level_flag, variable_of
+from pytest_etcdtls.declared.flags import (
+    DURATIONS,
+    FLAG_OF,
+    LISTS,
+    SECTIONS,
+    SIGNED,
+    SWITCHES,
+    UNSIGNED,
+    top_level_flag,
+    variable_of,
+)
 from pytest_etcdtls.declared.reading import MAXIMUM_SIZE, read_declarations
 from pytest_etcdtls.errors import NotEditableError, UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted import read_regular
@@ -244,6 +254,10 @@ def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 class _Draft:
     """The lines of a file while they are changed. Each keeps its original number."""
 
@@ -284,10 +298,14 @@ class _Draft:
         del self.lines[number][:1]
 
     def insert_below(self, number: int, *lines: str) -> None:
-        last = self.lines[number][-1:]
-        if last and not last[0].endswith("\n"):
-            self.lines[number][-1] += self.end
-        self.lines[number] += [line + self.end for line in lines]
+        standing = self.lines[number]
+        if standing and not standing[-1].endswith("\n"):
+            standing[-1] += self.end
+        # What was inserted before and is less indented, a key of the whole file, ends the section of these.
+        depth = _depth(lines[0])
+        others = (place for place, line in enumerate(standing) if place and _depth(line) < depth)
+        place = next(others, len(standing))
+        standing[place:place] = [line + self.end for line in lines]
 
     def indent(self, number: int) -> str:
         line = self[number]
@@ -603,7 +621,8 @@ def _of_key(name: str, value: str, quote: str = "") -> str:
     _, key = _key_of(name)
     if key in LISTS:
         return f"[{', '.join(_plain_yaml(one) for one in value.split(','))}]"
-    if name in SWITCHES or value in ("true", "false"):
+    is_number = name in DURATIONS | SIGNED | UNSIGNED and value.isdecimal()
+    if name in SWITCHES or value in ("true", "false") or is_number:
         return value
     return _plain_yaml(value, quote)
 

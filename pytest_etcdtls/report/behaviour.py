@@ -168,8 +168,11 @@ def _remedies(result: CheckResult) -> tuple[str, ...]:
     texts = tuple(
         dict.fromkeys(check.remedy(role, one.remediation) for one in result.findings) if check else ()
     )
-    together = (result.remediation,) if result.remediation else ()
-    return texts if "; ".join(texts) == result.remediation else together
+    joined = "; ".join(texts)
+    if not result.remediation.startswith(joined):
+        texts, joined = (), ""
+    rest = result.remediation.removeprefix(joined).removeprefix("; ")
+    return (*texts, rest) if rest else texts
 
 
 def behaviour(seen: Recording) -> tuple[Behaviour, ...]:

@@ -223,33 +223,37 @@ _GOOD_CLIENT: Final = "mtls.trusted-client"
 
 def _without_repetition(differences: Sequence[TargetDifference]) -> Iterator[TargetDifference]:
     """Yield the differences; what repeats the different outcome of a check follows from it."""
-    judged = [one for one in differences if one.topic == OUTCOME and one.direction is not Direction.CHANGED]
-    checks = {check for one in judged for check in one.subjects}
-    refusing = {label for one in judged if _GOOD_CLIENT in one.subjects for label in one.listeners}
+    judged: dict[str, set[str]] = {}
     for one in differences:
-        yield replace(one, follows=True) if _repeats(one, checks, refusing) else one
+        if one.topic == OUTCOME and one.direction is not Direction.CHANGED:
+            for label in one.listeners:
+                judged.setdefault(label, set()).update(one.subjects)
+    for one in differences:
+        yield replace(one, follows=True) if _repeats(one, judged) else one
 
 
-def _repeats(difference: TargetDifference, checks: set[str], refusing: set[str]) -> bool:
+def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bool:
     """Return whether a difference says what a check says, or comes of it.
 
     Args:
         difference: any difference.
-        checks: the checks whose outcome got worse or better.
-        refusing: the listeners where that of the good client did.
+        judged: the checks whose outcome got worse or better, by listener.
     """
+    here = [judged.get(label, set()) for label in difference.listeners]
+    declared = judged.get(CLUSTER, set())
     if difference.topic == OUTCOME:
-        return bool(refusing and {difference.before, difference.after} & _NO_EVIDENCE)
+        unverified = {difference.before, difference.after} & _NO_EVIDENCE
+        return bool(unverified) and any(_GOOD_CLIENT in checks for checks in judged.values())
     if difference.topic == "access":
-        return refusing.issuperset(difference.listeners)
+        named = {f"mtls.{identity}" for identity in difference.subjects}
+        return all(_GOOD_CLIENT in checks or checks >= named for checks in here)
     if difference.topic == "lifecycle":
-        return all(f"config.{one.partition(',')[0]}" in checks for one in difference.subjects)
+        return all(f"config.{one.partition(',')[0]}" in declared for one in difference.subjects)
     if difference.topic != "declaration":
         return False
     if difference.subjects == ("ineffective settings",):
-        removed, added = difference.removed_and_added
-        return checks.issuperset(f"config.{trap}" for trap in (*removed, *added))
-    return _STARTS in checks or refusing.issuperset(difference.listeners)
+        return declared.issuperset(f"config.{trap}" for pair in difference.removed_and_added for trap in pair)
+    return _STARTS in declared or all(any(one.startswith("mtls.") for one in checks) for checks in here)
 
 
 def _described(snapshot: Snapshot) -> str:

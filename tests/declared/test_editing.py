@@ -212,6 +212,20 @@ def test_only_the_lines_of_the_setting_change(
     assert edited(tmp_path, text, *changes) == wanted
 
 
+def test_a_key_of_the_last_section_stays_in_it(tmp_path: Path) -> None:
+    old = "experimental-corrupt-check-time: 60000000000\n"
+    text = f"name: m0\n{old}peer-transport-security:\n  cert-file: /pki/peer.crt\n"
+    changes = [
+        Change("peer-skip-client-san-verification", "true", Via.KEY),
+        Change("corrupt-check-time", "60000000000", Via.KEY),
+        Change("experimental-corrupt-check-time", None, Via.KEY),
+    ]
+    new = text.replace(old, "") + "  skip-client-san-verification: true\n"
+    for given in (changes, changes[::-1]):
+        made = edited(tmp_path, text, *given)
+        assert made.replace("corrupt-check-time: 60000000000\n", "") == new
+
+
 def test_line_ends_of_windows_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "etcd.conf"
     path.write_bytes(b"ETCD_NAME=m0\r\nETCD_CERT_FILE=/a\r\n")
