@@ -128,7 +128,9 @@ def _not_an_etcd(served: ServedClient, **_: object) -> Mapping[str, Any]:
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
-def the_listener_is_an_etcd(here: Listener, served: ServedClient, other: OtherPort) -> Iterator[Statement]:
+def the_listener_is_an_etcd(
+    here: Listener, served: ServedClient, other: OtherPort | None
+) -> Iterator[Statement]:
     """The listener answers accepted clients as the named port of etcd does.
 
     A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
@@ -145,7 +147,7 @@ def the_listener_is_an_etcd(here: Listener, served: ServedClient, other: OtherPo
     if client is None:
         yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer of etcd was seen")
         return
-    if other.role is not None and other.attempt is not None:
+    if other is not None and other.role is not None and other.attempt is not None:
         named = _A_PORT[here.role]
         shown = "/health and not /version" if other.role is Role.METRICS else other.path
         yield Finding(
@@ -158,6 +160,8 @@ def the_listener_is_an_etcd(here: Listener, served: ServedClient, other: OtherPo
         )
         return
     if client.of_etcd:
+        if other is None:  # the listener was given up before
+            yield CannotJudge(Outcome.NOT_VERIFIED, "it may be another port of etcd: no answer shows which")
         return
     versions = client.cases.over(Protocol.HTTP1)
     if versions.endings == {Ending.UNCLEAR}:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from conforming import sample
+from conforming import sample, sample_listener
 from msgspec.structs import replace
 from starting import start_process
 
@@ -22,11 +22,12 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UsageError,
 )
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
 from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import GATES, Check
+from pytest_etcdtls.registry import GATES, Check, catalogue
 from pytest_etcdtls.results import (
     CannotJudge,
     CheckResult,
@@ -43,6 +44,17 @@ from pytest_etcdtls.target import Listener, Target
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
 CONTACT = sample(Need(FirstContact), "peer")
 FINDING = Finding(message="wrong", expected="right", observed="left")
+
+
+def test_a_server_that_is_no_etcd_is_found_also_if_it_was_given_up_before_the_last_request() -> None:
+    gate, here = catalogue()["listener.is-etcd"], sample_listener(Role.CLIENT)
+    served = sample(Need(ServedClient), "client")
+    [finding] = gate.function(here=here, other=None, **gate.counterexample(served=served))
+    assert isinstance(finding, Finding)
+    assert finding.message == "the server that answers is not etcd"
+    [unknown] = gate.function(here=here, other=None, served=served)
+    assert isinstance(unknown, CannotJudge)
+    assert unknown.outcome is Outcome.NOT_VERIFIED
 
 
 class _Observer:
