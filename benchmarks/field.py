@@ -21,14 +21,16 @@ from typing import NamedTuple
 
 from differences import CACHE, PAGE, ROOT, cell, differences, measured, subject_of, values
 
+from pytest_etcdtls.declared.declaration import version_key
+
 BEGIN, END = "<!-- measured by make field -->\n", "<!-- end of what make field measured -->\n"
 FIELD = CACHE / "field"
 TESTS = ("tests/zoo", "tests/live")
 ABOUT = """
 on owned clusters of one member. Kubernetes: the newest patch release of each minor release; etcd: the one
 that its kubeadm takes by default; Go: the one with which etcd is released. A row names what differs from the
-row above. By Go alone: between the etcd above as it was released, and the same built with this Go and its
-defaults.
+row above. By Go alone: between the older of the two etcds as it was released, and the same built with the Go
+of the newer one and its defaults.
 """
 
 
@@ -73,18 +75,30 @@ def changes(old: str, new: str) -> str:
     return "; ".join(map(cell, told)) or "-"
 
 
+def changed(before: str, after: str) -> tuple[str, str]:
+    """Return what differs by Go alone, and what by etcd."""
+    if before == after:
+        return "-", "-"
+    if not is_other_go(before, after):
+        return "-", changes(before, after)
+    # The older etcd is built with the newer Go: the newer etcd may need it.
+    if version_key(go_of(before)) < version_key(go_of(after)):
+        between = f"{before}@{go_of(after)}"
+        build([between])
+        return changes(before, between), changes(between, after)
+    between = f"{after}@{go_of(before)}"
+    build([between])
+    return changes(between, after), changes(before, between)
+
+
 def rows(released: Sequence[Shipped]) -> Iterator[Sequence[str]]:
     """Yield a row for each Kubernetes release: what its etcd does otherwise than the one before."""
     known: dict[tuple[str, str], tuple[str, str]] = {}
     before = released[0].etcd
     for kubernetes, etcd in released:
         step = before, etcd
-        if step not in known and before != etcd and is_other_go(before, etcd):
-            between = f"{before}@{go_of(etcd)}"
-            build([between])
-            known[step] = changes(before, between), changes(between, etcd)
-        elif step not in known:
-            known[step] = "-", changes(before, etcd) if before != etcd else "-"
+        if step not in known:
+            known[step] = changed(before, etcd)
         yield kubernetes, etcd, go_of(etcd).removeprefix("go"), *known[step]
         before = etcd
 

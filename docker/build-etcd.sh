@@ -68,9 +68,10 @@ publish() { # DIRECTORY RELEASE: moves a finished directory into place; a concur
 }
 
 compile() { # NAME RELEASE OUTPUT: the main package of a module. Its siblings, which it expects beside it, are fetched
-    local version=${2%@*} source sibling
+    local version=${2%@*} fetched source sibling
+    fetched=$(GOTOOLCHAIN=auto module "$1" "$version") || return 1
     source=$(mktemp -d "$scratch/source.XXXXXX")
-    cp -R "$(module "$1" "$version")/." "$source"
+    cp -R "$fetched/." "$source" || return 1
     chmod -R u+w "$source"
     (
         cd "$source"
