@@ -587,8 +587,7 @@ def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iter
     An upgrade changes what a declaration does: etcd 3.6 reads no PEM revocation list and then refuses every
     client, 3.6 and 3.7 do not start with flags that were renamed or removed, and a variable or key that is
     gone is ignored. Each finding names the first version that does so, by the model of etcd that the other
-    config checks use; a pre-release is named where there is no release yet. What this version does already is
-    not repeated.
+    config checks use. What this version does already is not repeated. What only a pre-release does is a note.
 
     Spec: etcd CHANGELOG, flags deprecated and removed
     Spec: etcd Documentation, upgrading etcd clusters
@@ -628,8 +627,9 @@ def _nothing_ahead(declarations: Declarations) -> str:
 
 def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement:
     labels = ", ".join(member.label for member in members)
-    message = f"{labels}, upgraded to etcd {prospect.etcd}: {prospect.summary}"
-    if prospect.harmless:
+    etcd = prospect.line if prospect.settled else prospect.release
+    message = f"{labels}, upgraded to etcd {etcd}: {prospect.summary}"
+    if prospect.harmless or not prospect.settled:
         return Note(f"{message}; {prospect.remedy}")
     settings = "; ".join(map(str, prospect.settings)) or members[0].declared.declaration.source
     evidence = {
@@ -645,7 +645,7 @@ def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement
         expected=prospect.remedy,
         observed=settings,
         evidence=evidence,
-        remediation=f"before the upgrade to {prospect.etcd}: {prospect.remedy}",
+        remediation=f"before the upgrade to {prospect.line}: {prospect.remedy}",
         concerns=tuple(
             name for member in members for name in concerned(member, prospect.listeners, prospect.settings)
         ),

@@ -936,9 +936,9 @@ class Prospect(Struct, frozen=True, kw_only=True):
         return RELEASES[self.line]
 
     @property
-    def etcd(self) -> str:
-        """The line, or the pre-release that stands for it: its release may do otherwise."""
-        return self.release if is_before_release(self.release) else self.line
+    def settled(self) -> bool:
+        """Whether a release does it. What a pre-release does may change until then."""
+        return not is_before_release(self.release)
 
 
 def later_lines(version: str | None) -> tuple[str, ...]:

@@ -16,7 +16,11 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 
 _CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")
-_KNOWN = ["advisory.cve-2026-33413-inferred", "advisory.ghsa-6vch-q96h-7gc3-inferred"]
+_KNOWN = [
+    "advisory.cve-2026-33413-inferred",
+    "advisory.ghsa-6vch-q96h-7gc3-inferred",
+    "advisory.go-runtime",
+]
 _SPLIT = replace(GOOD, client_http=True)
 
 AFFECTED = [
