@@ -50,7 +50,7 @@ class Release(Struct, frozen=True, order=True):
         return self.major, self.minor
 
     def __str__(self) -> str:
-        return f"{self.major}.{self.minor}.{self.patch}" + ("" if self.final else " before release")
+        return f"{self.major}.{self.minor}.{self.patch}" + ("" if self.final else "-pre-release")
 
 
 class EtcdRelease(Struct, frozen=True, kw_only=True):

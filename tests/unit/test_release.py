@@ -38,7 +38,8 @@ def test_parse(text: str, expected: Release | None) -> None:
 def test_order() -> None:
     ordered = ["3.4.45", "3.5.9", "3.5.33", "3.6.0-rc.1", "3.6.0", "3.6.16", "3.10.0"]
     assert sorted(map(release, reversed(ordered))) == [release(text) for text in ordered]
-    assert str(release("3.6.0-rc.1")) == "3.6.0 before release"
+    assert str(release("3.6.0-rc.1")) == "3.6.0-pre-release"
+    assert Release.parse(str(release("3.6.0-rc.1"))) == release("3.6.0-rc.1")
 
 
 FIXED = {(3, 5): 32, (3, 6): 13, (3, 7): 0}
