@@ -47,12 +47,13 @@ ZOO = [
         lines=("3.4", "3.5"),
         # From 3.5.11 on there are /livez and /readyz, but not in the handler of the v2 API.
         by_version={
-            "3.5.33": {
+            "3.5": {
                 "warns": {
                     "client": ["api.v2-disabled", "api.health-endpoints"],
                     "cluster": ["config.next-version"],
                 }
-            }
+            },
+            "3.5.1": {"warns": {"client": ["api.v2-disabled"], "cluster": ["config.next-version"]}},
         },
     ),
     Misconfigured(

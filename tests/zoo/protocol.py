@@ -67,6 +67,7 @@ ZOO = [
         what="the maximum TLS version is 1.2",
         config=replace(BROKEN, tls_max_version="TLS1.2"),
         warned=_on_both("tls.tls13-offered"),
+        not_warned=_on_both("tls.hybrid-group"),
     ),
     Misconfigured(
         name="no-hybrid-group",
