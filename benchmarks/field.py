@@ -25,7 +25,7 @@ from pytest_etcdtls.declared.declaration import version_key
 
 BEGIN, END = "<!-- measured by make field -->\n", "<!-- end of what make field measured -->\n"
 FIELD = CACHE / "field"
-TESTS = ("tests/zoo/test_zoo.py", "tests/presets", "tests/live/test_clean.py")
+TESTS = ("tests/zoo/test_zoo.py", "tests/live/test_clean.py")
 ABOUT = """
 on owned clusters of one member. Kubernetes: the newest patch release of each minor release; etcd: the one
 that its kubeadm takes by default; Go: the one with which etcd is released. A row names what differs from the

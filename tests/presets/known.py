@@ -45,8 +45,11 @@ KNOWN: Mapping[str, Known] = {
     "split-http": _SPLIT,
     "metrics-on-loopback": Known(),
     "metrics-over-https": Known(),
-    "tls-1.3-only": Known(not_warned={"client": _NO_CBC, "peer": _NO_CBC}),
-    "tls-1.2-only": Known(warned={"client": ["tls.tls13-offered"], "peer": ["tls.tls13-offered"]}),
+    "tls-1.3-only": Known(not_warned={"client": [*_NO_CBC, *_NO_SHA1], "peer": [*_NO_CBC, *_NO_SHA1]}),
+    "tls-1.2-only": Known(
+        warned={"client": ["tls.tls13-offered"], "peer": ["tls.tls13-offered"]},
+        not_warned={"client": ["tls.hybrid-group"], "peer": ["tls.hybrid-group"]},
+    ),
     "aead-suites": Known(not_warned={"client": _NO_CBC, "peer": _NO_CBC}),
     "crl-without-entries": Known(),
     "crl-with-entries": Known(),
@@ -57,5 +60,10 @@ KNOWN: Mapping[str, Known] = {
     "config-file": Known(by_version={"3.4": _NO_GATEWAY}),
     "authentication": _RBAC,
     "authentication-without-common-name": _NAMELESS,
-    "hardened": Known(not_warned={"client": [*_NO_CBC, *_DIALS_WITH_ANOTHER], "peer": _NO_CBC}),
+    "hardened": Known(
+        not_warned={
+            "client": [*_NO_CBC, *_NO_SHA1, *_DIALS_WITH_ANOTHER],
+            "peer": [*_NO_CBC, *_NO_SHA1],
+        }
+    ),
 }
