@@ -124,7 +124,7 @@ def _is_cut(connection: Attempt | HelloExchange) -> bool:
     if isinstance(connection, Attempt):
         ended = connection.stream_end in (StreamEnd.EOF, StreamEnd.RESET)
         return ended and connection.ending is Ending.UNCLEAR
-    return connection.reply is Reply.ENDED and bool(connection.server_address)
+    return connection.reply is Reply.ENDED and not connection.refused
 
 
 def _is_refused(connection: Attempt | HelloExchange) -> bool:

@@ -506,7 +506,10 @@ def _is_effective(setting: Setting) -> bool:
 
 def _names_are_known(context: TrapContext) -> bool:
     """Return whether the names of that version are known. A newer version may have more."""
-    return minor_line(context.version) in LINES
+    line = minor_line(context.version)
+    newest = RELEASES.get(line or "")
+    # A release may have other names than the pre-release by which its line is known.
+    return line in LINES and (newest == context.version or not is_before_release(newest))
 
 
 def _version(context: TrapContext) -> str:

@@ -339,8 +339,13 @@ def local_address(sock: socket.socket) -> str:
 
 
 def server_address(sock: socket.socket) -> str:
-    """Return the address that a connection leads to; empty if a process carries it."""
-    return "" if isinstance(sock, CarriedSocket) else str(sock.getpeername()[0])
+    """Return where a connection leads; empty if a process carries it, or if it was reset already."""
+    if isinstance(sock, CarriedSocket):
+        return ""
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:
+        return ""
 
 
 def sni(host: str) -> str | None:

@@ -212,6 +212,7 @@ def test_only_the_lines_of_the_setting_change(
     assert edited(tmp_path, text, *changes) == wanted
 
 
+@pytest.mark.program("patch")
 def test_a_key_of_the_last_section_stays_in_it(tmp_path: Path) -> None:
     old = "experimental-corrupt-check-time: 60000000000\n"
     text = f"name: m0\n{old}peer-transport-security:\n  cert-file: /pki/peer.crt\n"

@@ -425,7 +425,8 @@ def test_a_flag_that_is_given_twice(again: tuple[str, ...], in_force: str | None
 
 
 @pytest.mark.parametrize(
-    ("version", "certain"), [("3.4.23", True), ("3.7.3", True), ("3.8.0", False), (None, False)]
+    ("version", "certain"),
+    [("3.4.23", True), ("3.7.3", True), ("3.8.0-alpha.0", True), ("3.8.0", False), (None, False)],
 )
 def test_a_newer_etcd_may_have_names_that_are_not_known(
     version: str | None, certain: bool, tmp_path: Path

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import select
 import socket
+import struct
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -21,6 +24,7 @@ from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.tls.connection import Trace, WireStream, server_address
 from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, exchange_hello
 
 Serve = Callable[[Handler], Server]
@@ -38,6 +42,22 @@ def _sending(data: bytes) -> Handler:
         connection.sendall(data)
 
     return handle
+
+
+def test_a_connection_that_is_reset_at_once_has_no_address() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as connected,
+    ):
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        select.select([connected], [], [], 10)
+        with pytest.raises(OSError, match="not connected"):
+            connected.getpeername()
+        stream = WireStream(connected, time.monotonic() + 1, Trace())
+        assert stream.server_address == server_address(connected) == ""
+        assert stream.local_address
 
 
 @pytest.mark.parametrize(
