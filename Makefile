@@ -7,7 +7,7 @@
 #                       processes for the cores, ARGS=-n0 has one
 #   LOWEST=...          the tests of test-lowest; CI has fewer
 #   KUBERNETES_VERSION=...  for kubernetes, the release of Kubernetes
-#   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on three of the etcds at hand, other tests on one
+#   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on two of the etcds at hand, other tests on one
 
 PYTHON ?= python3
 VENV ?= .venv
