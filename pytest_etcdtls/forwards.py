@@ -70,12 +70,18 @@ class Forwards:
             return make()
         with self._turn if self._one_ended else nullcontext():
             connection = self._until_accepted(listener, timeout, make)
-            for _ in range(_AGAIN):
-                if silent or not (self._one_ended and _is_cut(connection)) or is_abandoned():
-                    break
-                self._lost(connection)
+        for _ in range(_AGAIN):
+            if silent or not (self._one_ended and _is_cut(connection)) or is_abandoned():
+                break
+            self._lost(connection)
+            # Also what was begun before the sign is made again alone: it would be cut by the others.
+            with self._turn:
                 time.sleep(_EVERY_SECONDS)
                 connection = self._until_accepted(listener, timeout, make)
+        if self._answered and not self._one_ended and not silent and _is_cut(connection):
+            # It may be the end of the forward, which accepts and cuts some more connections. The caller tries
+            # again: only then does it find whether it is refused.
+            time.sleep(_EVERY_SECONDS)
         if _is_answered(connection):
             self._answered.setdefault(listener.label, make)
         return connection

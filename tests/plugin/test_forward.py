@@ -65,7 +65,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("checks", [FEW, pytest.param("--etcd-max-connections=400", marks=pytest.mark.whole)])
+@pytest.mark.whole
+@pytest.mark.parametrize("checks", [FEW, "--etcd-max-connections=400"])
 def test_verdicts_are_those_of_direct_connections(
     checks: str, run: Runner, cluster: Cluster, tmp_path: Path
 ) -> None:
