@@ -41,7 +41,7 @@ class Release(Struct, frozen=True, order=True):
         match = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
         if match is None:
             return None
-        final = not is_before_release(text)
+        final = not is_before_release(match[0])
         return cls(int(match[1]), int(match[2]), int(match[3] or 0), final)
 
     @property

@@ -21,6 +21,7 @@ def release(text: str) -> Release:
         ("3.5.33", Release(3, 5, 33)),
         ("v3.6.0-rc.1", Release(3, 6, 0, final=False)),
         ("3.7.0-alpha.0", Release(3, 7, 0, final=False)),
+        (" 3.7.0-alpha.0\n", Release(3, 7, 0, final=False)),
         ("3.5.21-k3s1", Release(3, 5, 21)),
         ("3.4.23+dfsg-4", Release(3, 4, 23)),
         ("go1.20", Release(1, 20, 0)),
