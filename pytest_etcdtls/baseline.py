@@ -123,13 +123,13 @@ def _of_report(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, 
 
 
 _KIND: Final = "baseline"
-"""The member that a baseline file has and a report has not: the version of its form."""
+"""The JSON member by which a baseline file differs from a report. Its value is the version of the format."""
 
 _Listeners = tuple[Name, ...]
 
 
 class _Observed(Struct, frozen=True, kw_only=True):
-    """A behaviour: on which listeners it has which value."""
+    """An observed behaviour: its values, each with the listeners that have it."""
 
     topic: Name
     subject: Name
@@ -138,7 +138,7 @@ class _Observed(Struct, frozen=True, kw_only=True):
 
 
 class _Target(Struct, frozen=True, kw_only=True):
-    """A target: the role of each listener, and on which listeners a check has which outcome."""
+    """A target: the role of each listener; of each check the outcomes, each with its listeners."""
 
     label: Name
     etcd_version: Name | None

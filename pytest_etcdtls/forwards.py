@@ -3,8 +3,8 @@
 kubectl ends its forward, for all ports, at the first reset that a server sends on any connection. etcd resets
 the connections of clients that it refuses, so every run ends the forward. A listener may be such a forward if
 its address is of loopback and no process carries its connections. The sign that it is one: it answered
-before, and now it refuses a connection. So where one that has not answered yet refuses its first connection,
-one that did is tried: their forward may have ended just now. From the sign on,
+before, and now it refuses a connection. If a listener refuses its first connection, another one that answered
+is contacted, to see whether the forward of both has ended. From the sign on,
 
 - a refused connection is attempted again until the time limit, also to listeners that have not answered yet;
 - one connection is open at a time, since every other would be lost with the forward;
@@ -101,9 +101,9 @@ class Forwards:
         return connection
 
     def _another_was_tried(self, listener: Listener) -> bool:
-        """Try one that answered, in the place of one that has not answered yet. Return whether it was done.
+        """Contact a listener that answered, since this one refused its first connection.
 
-        If it does not refuse, what forwards both may have been started again since.
+        Return whether that was done. If the other one accepts, the forward of both may be there again.
         """
         known = self._one_ended or listener.label in self._tried or listener.label in self._answered
         if known or not self._answered:

@@ -134,8 +134,7 @@ def _etcds_of(item: pytest.Item, versions: Sequence[str], turn: int) -> Sequence
     if matrix == "whole":
         return versions
     if matrix == "verdicts" and directory in _VERDICTS and len(versions) > 2:
-        end = -(turn % 2)
-        return versions[end], versions[1:-1][turn % (len(versions) - 2)]
+        return versions[-1] if turn % 2 else versions[0], versions[1:-1][turn % (len(versions) - 2)]
     return [versions[turn % len(versions)]]
 
 

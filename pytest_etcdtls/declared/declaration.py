@@ -49,10 +49,8 @@ def has_since(version: str | None, first: dict[str, int]) -> bool:
     """
     key = version_key(version)
     own = ".".join(map(str, key[:2]))
-    if own in first and is_before_release(version):
-        return False
     if own in first:
-        return (key[2] if len(key) > 2 else 0) >= first[own]
+        return not is_before_release(version) and (key[2] if len(key) > 2 else 0) >= first[own]
     return key > max(map(version_key, first))
 
 

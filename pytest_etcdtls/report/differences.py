@@ -222,7 +222,7 @@ _GOOD_CLIENT: Final = "mtls.trusted-client"
 
 
 def _without_repetition(differences: Sequence[TargetDifference]) -> Iterator[TargetDifference]:
-    """Yield the differences; what repeats the different outcome of a check follows from it."""
+    """Yield the differences. One that only repeats how a check changed is marked: it follows from that."""
     judged: dict[str, set[str]] = {}
     for one in differences:
         if one.topic == OUTCOME and one.direction is not Direction.CHANGED:
@@ -433,13 +433,13 @@ MEANINGS: Final = (
         *("lifecycle", "crl-encoding, pem", "accepted", "refused"),
         "A revocation list in PEM, which was read before, now refuses every client: convert it to DER.",
         _CRL,
-        "Convert it before the update: openssl crl -in crl.pem -outform DER -out crl.der.",
+        "Convert the list before the update: openssl crl -in crl.pem -outform DER -out crl.der.",
     ),
     Meaning(
         *("lifecycle", "crl-encoding, pem", "refused", "accepted"),
         "A revocation list in PEM is read, which refuses every client in the other version.",
         _CRL,
-        "Convert it to DER, which every version reads.",
+        "Convert the list to DER, which every version reads.",
     ),
     Meaning(
         *("versions", "", "", "TLS 1.3"),
@@ -536,7 +536,7 @@ MEANINGS: Final = (
         *("access", "", "refused", "accepted"),
         "A client is accepted that was refused.",
         "",
-        "Find out why before the update: it may be accepted by mistake.",
+        "Before the update, find out why this client is accepted: it may be a mistake.",
     ),
     Meaning(
         *("access", "", "accepted", "refused"),

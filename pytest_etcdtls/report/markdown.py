@@ -187,7 +187,7 @@ def _differences(report: Report) -> Iterator[str]:
 
 
 _NUMBERED = 12
-"""Maximum number of differences of one kind on the page."""
+"""Most differences in a list: of those with something to do, and of those without."""
 
 
 def _numbered(differences: Sequence[TargetDifference]) -> str:

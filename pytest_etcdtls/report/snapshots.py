@@ -1,4 +1,4 @@
-"""The report as a baseline file: what later runs are compared with and nothing else, to be committed."""
+"""The report as a baseline file, which is committed: what later runs are compared with, and nothing else."""
 
 from __future__ import annotations
 
