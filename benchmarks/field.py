@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from differences import CACHE, PAGE, ROOT, cell, differences, measured, subject_of, values
 
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 
 BEGIN, END = "<!-- measured by make field -->\n", "<!-- end of what make field measured -->\n"
 FIELD = CACHE / "field"

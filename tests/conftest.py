@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")

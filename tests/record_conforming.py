@@ -31,7 +31,6 @@ from pytest_etcdtls.conforming import (
     request_key,
     views,
 )
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.observer import Network, Observer
 from pytest_etcdtls.registry import catalogue
@@ -39,6 +38,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange
+from pytest_etcdtls.versions import version_key
 
 VERSION = "3.6.16"
 """The etcd that is recorded."""

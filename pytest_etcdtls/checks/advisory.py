@@ -11,53 +11,37 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted
 from pytest_etcdtls.command import GOOD_CLIENT, curl, etcdctl, show_version
+from pytest_etcdtls.declared.effective import CRL_ON_GRPC
 from pytest_etcdtls.facts.access_matrix import SplitRevocation
-from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
+from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, SplitListeners
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.versions import Release, has_since
 
-Line = tuple[int, int]
-
-# The pre-release 3.8.0-alpha.0 has neither this fix nor that of stalled handshakes:
-# client/pkg/transport/listener_tls.go has no ConfigureCRLVerification and no tlsHandshakeTimeout.
-_CRL_FIXED: Mapping[Line, int] = {(3, 5): 32, (3, 6): 13, (3, 7): 0, (3, 8): 0}
-_SPLIT_SINCE: Mapping[Line, int] = {(3, 4): 25, (3, 5): 8}
-_STALLED_FIXED: Mapping[Line, int] = {(3, 5): 33, (3, 6): 14, (3, 7): 1, (3, 8): 0}
-_UNCHECKED_FIXED: Mapping[Line, int] = {(3, 4): 42, (3, 5): 28, (3, 6): 9}
-_GATEWAY_USER_FIXED: Mapping[Line, int] = {(3, 2): 26, (3, 3): 11}
-_ETCD_GATEWAY_FIXED: Mapping[Line, int] = {(3, 3): 23, (3, 4): 10}
+# A pre-release of 3.8 has not the fix of stalled handshakes: client/pkg/transport/listener_tls.go of
+# 3.8.0-alpha.0 has no tlsHandshakeTimeout.
+_SPLIT_SINCE = {"3.4": 25, "3.5": 8}
+_STALLED_FIXED = {"3.5": 33, "3.6": 14, "3.7": 1, "3.8": 0}
+_UNCHECKED_FIXED = {"3.4": 42, "3.5": 28, "3.6": 9}
+_GATEWAY_USER_FIXED = {"3.2": 26, "3.3": 11}
+_ETCD_GATEWAY_FIXED = {"3.3": 23, "3.4": 10}
 
 
-def is_affected(release: Release, fixed: Mapping[Line, int], since: Mapping[Line, int] | None = None) -> bool:
-    """Return whether a release is older than the fix of its line; lines before all of those have no fix.
-
-    Args:
-        release: the release of etcd.
-        fixed: the first patch release with the fix, by line; newer lines have it from the start.
-        since: the first patch release with the fault, by line; older lines never had it, newer lines always.
-    """
-    if since is not None and (
-        release.line < min(since)
-        or (release.line in since and release < Release(*release.line, since[release.line]))
-    ):
-        return False
-    if release.line in fixed:
-        return release < Release(*release.line, fixed[release.line])
-    return release.line < max(fixed)
-
-
-def _inferred(releases: EtcdReleases, fixed: Mapping[Line, int], effect: str) -> Iterator[Statement]:
-    affected = [found for found in releases.members if is_affected(found.release, fixed)]
+def _inferred(releases: EtcdReleases, fixed: Mapping[str, int], effect: str) -> Iterator[Statement]:
+    affected = [found for found in releases.members if not has_since(found.release, fixed)]
     if affected:
         yield _by_version(affected, fixed, effect)
 
 
-def _by_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], effect: str) -> Finding:
-    versions = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in sorted(fixed.items()))
+def _or_newer(fixed: Mapping[str, int]) -> str:
+    return ", ".join(f"{line}.{patch}" for line, patch in fixed.items()) + " or newer"
+
+
+def _by_version(affected: list[EtcdRelease], fixed: Mapping[str, int], effect: str) -> Finding:
     return Finding(
         message=f"{effect} (inferred from the version)",
-        expected=f"{versions} or newer",
+        expected=_or_newer(fixed),
         observed="; ".join(
             f"{found.listener.url}: etcd {found.release} ({found.source})" for found in affected
         ),
@@ -129,9 +113,13 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
     Level: SHOULD
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
     """
-    affected = [found for found in listeners.members if is_affected(found.release, _CRL_FIXED, _SPLIT_SINCE)]
+    affected = [
+        found
+        for found in listeners.members
+        if has_since(found.release, _SPLIT_SINCE) and not has_since(found.release, CRL_ON_GRPC)
+    ]
     if affected:
-        yield _by_version(affected, _CRL_FIXED, "the gRPC port may ignore the revocation list")
+        yield _by_version(affected, CRL_ON_GRPC, "the gRPC port may ignore the revocation list")
 
 
 @check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_old_release)
@@ -195,29 +183,18 @@ def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Ite
     yield from _inferred(releases, _ETCD_GATEWAY_FIXED, "etcd gateway does not verify its endpoints")
 
 
-_FIXED: Mapping[str, tuple[Release, ...]] = {
-    "CVE-2022-41724 (large handshake records panic)": (Release(1, 19, 6), Release(1, 20, 1)),
-    "CVE-2024-24783 (a client certificate with an unknown key panics)": (
-        Release(1, 21, 8),
-        Release(1, 22, 1),
-    ),
-    "CVE-2023-45288 (HTTP/2 CONTINUATION flood)": (Release(1, 21, 9), Release(1, 22, 2)),
-    "CVE-2025-68121 (resumption after the CAs have changed)": (
-        Release(1, 24, 13),
-        Release(1, 25, 7),
-        Release(1, 26, 0),
-    ),
+_FIXED_IN_GO = {
+    "CVE-2022-41724 (large handshake records panic)": {"1.19": 6, "1.20": 1},
+    "CVE-2024-24783 (a client certificate with an unknown key panics)": {"1.21": 8, "1.22": 1},
+    "CVE-2023-45288 (HTTP/2 CONTINUATION flood)": {"1.21": 9, "1.22": 2},
+    "CVE-2025-68121 (resumption after the CAs have changed)": {"1.24": 13, "1.25": 7, "1.26": 0},
 }
 """Vulnerabilities that TLS clients can exploit, with the first fixed releases (Go vulnerability database)."""
 
 
 def open_faults(release: Release) -> list[str]:
     """Return the vulnerabilities that this Go release still has."""
-    return [
-        name
-        for name, fixed in _FIXED.items()
-        if release < next((fix for fix in fixed if fix.line == release.line), fixed[-1])
-    ]
+    return [name for name, fixed in _FIXED_IN_GO.items() if not has_since(release, fixed)]
 
 
 def _old_go(releases: GoReleases) -> Mapping[str, Any]:
@@ -246,7 +223,7 @@ def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
         if faults:
             yield Finding(
                 message=f"etcd was built with {running.text}, which lacks fixes (inferred from the version)",
-                expected=f"Go {max(fixed[-1] for fixed in _FIXED.values())} or newer",
+                expected=f"Go {_or_newer(_FIXED_IN_GO[faults[-1]])}",
                 observed=f"{running.listener.url}: {running.text} lacks the fixes of {', '.join(faults)}",
                 evidence={"kind": "inferred from the version"},
                 reproduce=(

@@ -20,7 +20,7 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.member_list import MemberListing, MemberRecord
-from pytest_etcdtls.facts.release import EtcdRelease, Release
+from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.pki.certificate import shown, span
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
@@ -29,14 +29,15 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.versions import Release, has_since
 
-_LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
+_LIVEZ_SINCE = {"3.4": 29, "3.5": 11}
 _NO_CLIENT = CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
 
 
 def has_livez(release: Release) -> bool:
     """Return whether this release of etcd has /livez and /readyz (PR 17039 and its backports)."""
-    return release >= _LIVEZ_SINCE.get(release.line, Release(3, 6, 0, final=False))
+    return has_since(release, _LIVEZ_SINCE)
 
 
 def _missing(etcd: EtcdRelease, livez: ClientExchange, readyz: ClientExchange) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unans
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
-from pytest_etcdtls.declared.declaration import Setting, version_key
+from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, prefix
 from pytest_etcdtls.facts.access import Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -36,6 +36,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statemen
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 from pytest_etcdtls.tls.suites import SUITES
+from pytest_etcdtls.versions import version_key
 
 _REFUSED = "a client without a certificate is refused"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.declared.declaration import Setting, minor_line, version_key
+from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect
 from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
 from pytest_etcdtls.facts.access import AcceptedClient
@@ -39,6 +39,7 @@ from pytest_etcdtls.remedies import (
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.versions import minor_line, version_key
 
 
 def trap_check(

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
 from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad
-from pytest_etcdtls.facts.release import Release
 from pytest_etcdtls.judgement import (
     ACCEPTED,
     NO_HANDSHAKE,
@@ -21,6 +20,7 @@ from pytest_etcdtls.judgement import (
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.versions import Release
 
 _GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 

@@ -31,7 +31,7 @@ from pytest_etcdtls.facts.members import (
     ListenerProfile,
     SideBySide,
 )
-from pytest_etcdtls.facts.release import EtcdReleases, Release
+from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.remedies import advertised, https_clients, https_peers
@@ -39,6 +39,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, S
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
 from pytest_etcdtls.untrusted import listed
+from pytest_etcdtls.versions import Release
 
 T = TypeVar("T")
 _EXPIRY_SPREAD = timedelta(days=30)

@@ -11,8 +11,8 @@ from typing import Self
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.versions import version_key
 
 _PRINTED_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
 _HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)

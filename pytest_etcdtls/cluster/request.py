@@ -13,9 +13,9 @@ from msgspec import Struct
 from pytest_etcdtls.cluster.config import ClusterConfig, ClusterOptions
 from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version, is_of_line
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.versions import version_key
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
 

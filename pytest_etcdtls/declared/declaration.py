@@ -17,48 +17,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role
-
-UNKNOWN_IS_NEWEST = (99,)
-"""The key of an unknown version. It compares as the newest etcd."""
-
-
-def version_key(version: str | None) -> tuple[int, ...]:
-    """Return a version as numbers: ``v3.6.4-0`` as (3, 6, 4), ``None`` as the newest."""
-    match = re.search(r"\d+(\.\d+){1,2}", version or "")
-    return tuple(int(number) for number in match[0].split(".")) if match else UNKNOWN_IS_NEWEST
-
-
-def minor_line(version: str | None) -> str | None:
-    """Return the minor line, ``3.6`` for ``3.6.16``; ``None`` if the version is not known."""
-    key = version_key(version)
-    return None if key == UNKNOWN_IS_NEWEST else ".".join(map(str, key[:2]))
-
-
-def is_before_release(version: str | None) -> bool:
-    """Return whether a version of etcd or Go is an alpha, beta or release candidate: ``3.8.0-alpha.0``."""
-    return re.match(r"(v|go)?\d+(\.\d+){1,2}-?(alpha|beta|pre|rc)", version or "") is not None
-
-
-def has_since(version: str | None, first: dict[str, int]) -> bool:
-    """Return whether a version has a change that several lines got in different patch releases.
-
-    Args:
-        version: the version to test.
-        first: the first patch release that has it, by minor line. Newer lines have it too; a pre-release
-            of one of these lines has not.
-    """
-    key = version_key(version)
-    own = ".".join(map(str, key[:2]))
-    if own in first:
-        return not is_before_release(version) and (key[2] if len(key) > 2 else 0) >= first[own]
-    return key > max(map(version_key, first))
-
-
-def tag_version(image: str | None) -> str | None:
-    """Return the version in an image's tag: ``3.6.4`` for ``registry.k8s.io/etcd:3.6.4-0``."""
-    match = re.search(r":v?(3\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)(?![\d.])[^/]*$", image or "")
-    return match[1] if match else None
-
+from pytest_etcdtls.versions import version_key
 
 SCHEMES = ("http", "https", "unix", "unixs")
 

@@ -21,11 +21,12 @@ from typing import Final
 
 from yaml.nodes import MappingNode, Node
 
-from pytest_etcdtls.declared.declaration import SourceLine, version_key
+from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.versions import version_key
 
 ETCD_MANAGER: Final = "etcd-manager"
 _OF_MANAGER: Final = {

@@ -34,12 +34,11 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Via,
     declared_listeners,
-    has_since,
     split_http,
-    version_key,
 )
 from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.role import Role, Side, TLSVersion
+from pytest_etcdtls.versions import has_since, version_key
 
 SIDES: Final[tuple[Side, ...]] = ("client", "peer")
 

@@ -18,16 +18,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.declaration import (
-    BOOLEANS,
-    TRUE,
-    Declaration,
-    Setting,
-    Via,
-    has_since,
-    minor_line,
-    version_key,
-)
+from pytest_etcdtls.declared.declaration import BOOLEANS, TRUE, Declaration, Setting, Via
+from pytest_etcdtls.versions import has_since, minor_line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
 """The minor lines of etcd whose names are known. A newer line is assumed to have the names of the last."""

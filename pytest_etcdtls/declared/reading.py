@@ -43,7 +43,6 @@ from pytest_etcdtls.declared.declaration import (
     exists,
     masked,
     parse_urls,
-    tag_version,
 )
 from pytest_etcdtls.declared.distributions import machine_configuration, started_by_talos
 from pytest_etcdtls.declared.files import read_crl
@@ -79,6 +78,7 @@ from pytest_etcdtls.declared.yaml_files import (
 )
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
 from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.versions import tag_version
 
 
 class Argument(Struct, frozen=True):

@@ -29,12 +29,8 @@ from pytest_etcdtls.declared.declaration import (
     Via,
     bind_problem,
     declared_listeners,
-    has_since,
-    is_before_release,
     masked,
-    minor_line,
     split_http,
-    version_key,
 )
 from pytest_etcdtls.declared.effective import (
     SIDES,
@@ -70,6 +66,7 @@ from pytest_etcdtls.declared.flags import (
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.versions import has_since, is_before_release, minor_line, version_key
 
 
 class Trap(Struct, frozen=True, kw_only=True):

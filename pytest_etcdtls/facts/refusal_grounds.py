@@ -21,10 +21,11 @@ from pytest_etcdtls.facts.certificates import ClientTrust, given_authorities
 from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.release import GoRelease, Release
+from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import load_trusted_file, serial_number
 from pytest_etcdtls.pki.go_verify import Path
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.versions import Release
 
 
 class DeclaredRevocation(Struct, frozen=True, kw_only=True):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import is_before_release
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
@@ -17,40 +16,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
 from pytest_etcdtls.untrusted import printable, read_json
-
-_LONGEST = 100
-_RELEASE = re.compile(r"(?:v|go)?(\d+)\.(\d+)(?:\.(\d+))?(.*)", re.DOTALL)
-
-
-class Release(Struct, frozen=True, order=True):
-    """A version that can be compared: ``3.6.0-rc.1`` comes before ``3.6.0``.
-
-    Attributes:
-        patch: 0 where the version has none (``go1.20``).
-        final: it is no alpha, beta or release candidate. Other suffixes are a vendor's and are ignored.
-    """
-
-    major: int
-    minor: int
-    patch: int
-    final: bool = True
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Return the release that ``3.5.33``, ``3.6.0-rc.1`` or ``go1.24.0`` names, ``None`` if none."""
-        match = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
-        if match is None:
-            return None
-        final = not is_before_release(match[0])
-        return cls(int(match[1]), int(match[2]), int(match[3] or 0), final)
-
-    @property
-    def line(self) -> tuple[int, int]:
-        """The release line, ``(3, 6)``."""
-        return self.major, self.minor
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}.{self.patch}" + ("" if self.final else "-pre-release")
+from pytest_etcdtls.versions import Release
 
 
 class EtcdRelease(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ import pytest
 from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.sources import binary_flags, binary_version
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.versions import version_key
 
 VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}
 VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.0.0.1:1"}

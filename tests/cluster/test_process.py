@@ -24,9 +24,9 @@ from pytest_etcdtls.cluster.cluster import keep_message
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
+from pytest_etcdtls.versions import version_key
 
 OK = 200
 GOOD = ClusterConfig()

@@ -14,7 +14,6 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, subjects
 from pytest_etcdtls.judge import Judge
@@ -26,6 +25,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.versions import version_key
 
 IN_FORCE, SINGLE = "config.trusted-ca-in-force", "mtls.announced-ca-single"
 

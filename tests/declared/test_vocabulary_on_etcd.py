@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import has_since, minor_line, tag_version, version_key
 from pytest_etcdtls.declared.flags import (
     EVERY_FLAG,
     IGNORED,
@@ -84,24 +83,3 @@ def test_lines_in_words() -> None:
     assert flag_lines("enable-v2") == "3.3 to 3.5"
     assert flag_lines("ca-file") == "3.3"
     assert flag_lines("nothing") == ""
-
-
-def test_versions() -> None:
-    assert version_key("v3.6.4-0") == (3, 6, 4)
-    assert version_key("3.6") == (3, 6)
-    assert version_key(None) > (3, 99)
-    assert (minor_line("3.6.4"), minor_line(None)) == ("3.6", None)
-    first = {"3.5": 32, "3.6": 13, "3.8": 0}
-    having = ("3.5.32", "3.6.13", "3.8.0", "3.9.0-rc.0", None)
-    others = ("3.5.31", "3.6", "3.4.45", "3.8.0-alpha.0")
-    assert [version for version in (*having, *others) if has_since(version, first)] == [*having]
-
-
-def test_versions_of_images() -> None:
-    assert tag_version("registry.k8s.io/etcd:3.6.4-0") == "3.6.4"
-    assert tag_version("localhost:5000/etcd:v3.5.21-k3s1-build20250612") == "3.5.21"
-    assert tag_version("localhost/etcd:v3.8.0-alpha.0-amd64") == "3.8.0-alpha.0"
-    assert tag_version("quay.io/coreos/etcd:v3.5.9@sha256:0123") == "3.5.9"
-    assert tag_version("registry.k8s.io/etcd:latest") is None
-    assert tag_version("registry.k8s.io/etcd") is None
-    assert tag_version(None) is None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from model.comparing import Place, compare
 from model.drawing import draw
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.protocol import SilentConnection
-from pytest_etcdtls.facts.release import GoRelease, Release
+from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import behaviour, snapshot, texts
@@ -25,6 +25,7 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, StreamEnd
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
+from pytest_etcdtls.versions import Release
 
 LABEL = "client-127.0.0.1-2379"
 LISTENER = Listener(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from model.run import draw_options, say
 
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 from truth.asking import GoClient
 from truth.comparing import Comparer
 from truth.drawing import Scenario, draw, singles

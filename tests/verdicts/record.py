@@ -22,7 +22,7 @@ from pathlib import Path
 from model.run import say
 
 from pytest_etcdtls import ClusterStartError, UsageError
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 from verdicts.files import ROOT, Values, append, create, read
 from verdicts.judging import Etcd
 from verdicts.subjects import GROUPS

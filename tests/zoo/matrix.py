@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.versions import version_key
 
 TESTS = Path(__file__).parents[1]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.checks.advisory import is_affected, open_faults
+from pytest_etcdtls.checks.advisory import open_faults
 from pytest_etcdtls.checks.api_answers import has_livez
-from pytest_etcdtls.facts.release import Release
+from pytest_etcdtls.versions import Release, has_since, minor_line, tag_version, version_key
 
 
 def release(text: str) -> Release:
@@ -43,37 +43,48 @@ def test_order() -> None:
     assert Release.parse(str(release("3.6.0-rc.1"))) == release("3.6.0-rc.1")
 
 
-FIXED = {(3, 5): 32, (3, 6): 13, (3, 7): 0}
-SINCE = {(3, 4): 25, (3, 5): 8}
+FIXED = {"3.5": 32, "3.6": 13, "3.7": 0}
 
 
 @pytest.mark.parametrize(
-    ("text", "affected"),
+    ("text", "fixed"),
     [
         ("3.3.27", False),
-        ("3.4.24", False),
-        ("3.4.25", True),
-        ("3.4.99", True),
-        ("3.5.7", False),
-        ("3.5.8", True),
-        ("3.5.31", True),
-        ("3.5.32", False),
-        ("3.6.0", True),
-        ("3.6.13", False),
-        ("3.7.0-rc.1", True),
-        ("3.7.0", False),
-        ("3.8.0-alpha.0", False),
-        ("4.0.0", False),
+        ("3.4.99", False),
+        ("3.5.31", False),
+        ("3.5.32", True),
+        ("3.6.0", False),
+        ("3.6.13", True),
+        ("3.7.0-rc.1", False),
+        ("3.7.0", True),
+        ("3.8.0-alpha.0", True),
+        ("4.0.0", True),
     ],
 )
-def test_affected_by_line(text: str, affected: bool) -> None:
-    assert is_affected(release(text), FIXED, SINCE) is affected
+def test_a_change_by_line(text: str, fixed: bool) -> None:
+    assert has_since(text, FIXED) is has_since(release(text), FIXED) is fixed
 
 
-def test_release_lines_before_the_first_fixed_one_are_affected() -> None:
-    assert is_affected(release("3.3.27"), FIXED)
-    assert is_affected(release("3.1.0"), {(3, 2): 26, (3, 3): 11})
-    assert not is_affected(release("3.4.0"), {(3, 2): 26, (3, 3): 11})
+def test_an_unknown_version_is_the_newest() -> None:
+    assert has_since(None, FIXED)
+    assert has_since("3.8.0-alpha.0", {**FIXED, "3.8": 0}) is False
+
+
+def test_versions() -> None:
+    assert version_key("v3.6.4-0") == (3, 6, 4)
+    assert version_key("3.6") == (3, 6)
+    assert version_key(None) > (3, 99)
+    assert (minor_line("3.6.4"), minor_line(None)) == ("3.6", None)
+
+
+def test_versions_of_images() -> None:
+    assert tag_version("registry.k8s.io/etcd:3.6.4-0") == "3.6.4"
+    assert tag_version("localhost:5000/etcd:v3.5.21-k3s1-build20250612") == "3.5.21"
+    assert tag_version("localhost/etcd:v3.8.0-alpha.0-amd64") == "3.8.0-alpha.0"
+    assert tag_version("quay.io/coreos/etcd:v3.5.9@sha256:0123") == "3.5.9"
+    assert tag_version("registry.k8s.io/etcd:latest") is None
+    assert tag_version("registry.k8s.io/etcd") is None
+    assert tag_version(None) is None
 
 
 @pytest.mark.parametrize(
