@@ -130,7 +130,10 @@ class BenchmarkEntry(Struct, frozen=True, kw_only=True):
     flags_say: Literal["pass", "fail"]
     wire_says: Annotated[
         str | None,
-        Meta(description="The worst outcome of the checks that judge the same; null if none was selected."),
+        Meta(
+            description="The worst outcome of the checks that judge the same, not-verified if some of them "
+            "were not selected; null if none was."
+        ),
     ]
     checks: Annotated[tuple[str, ...], Meta(description="The checks with this outcome.")]
     differs: Annotated[bool, Meta(description="The wire contradicts the flags.")]

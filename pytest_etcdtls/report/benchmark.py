@@ -3,22 +3,27 @@
 Section 2 of the benchmark audits etcd by its process list (``ps -ef | grep etcd``): a certificate, a key and
 ``--client-cert-auth`` among the flags pass, whatever etcd does with them. etcd ignores all flags beside a
 configuration file, and ``--auto-tls`` replaces the declared settings, so an item can pass where every client
-is accepted, and fail where each is refused. The checks that cite an item judge the same on the wire.
+is accepted, and fail where each is refused. The checks that cite an item judge the same on the wire, all of
+them together: an item of which one was not selected is not verified, and a finding of which a profile makes a
+note still counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
 from pytest_etcdtls.profiles import WORST_OF_SECTION
 from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.report.overview import profile_notes
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.role import CLUSTER, Role, Side
 
 
 class BenchmarkItem(Struct, frozen=True, kw_only=True):
@@ -88,7 +93,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     Attributes:
         member: label of the member.
         flags: the item as judged by a flag reader.
-        wire: the worst outcome of the checks that judge the same on the wire; ``None`` if none was selected.
+        wire: the worst outcome of the checks that judge the same on the wire, not verified if some of them
+            were not selected; ``None`` if none was.
         checks: the checks with this outcome.
     """
 
@@ -113,10 +119,13 @@ class Comparison(Struct, frozen=True, kw_only=True):
 def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
     """Return the comparison for every declared member of a target, item by item."""
     member_of = {listener.label: listener.member for listener in seen.target.listeners}
+    noted = {(result.check, result.target, result.listener) for result in profile_notes(report)}
     by_member: dict[str, list[CheckResult]] = {}
     whole: list[CheckResult] = []
     for result in report.results:
         if result.target == seen.target.label:
+            if (result.check, result.target, result.listener) in noted:
+                result = replace(result, outcome=Outcome.WARNS)
             of_member = result.listener in member_of
             (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
     return tuple(
@@ -127,20 +136,36 @@ def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
 
 
 def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
-    counterparts = [result for result in results if _is_about(result, item)]
-    wire = next(
-        (worst for worst in WORST_OF_SECTION if any(result.outcome is worst for result in counterparts)), None
-    )
-    checks = {result.check for result in counterparts if result.outcome is wire}
+    outcomes: dict[Outcome, set[str]] = {}
+    for result in results:
+        if result.role in (CLUSTER, *_roles(item.side)) and _cites(result.references, item.item):
+            outcomes.setdefault(result.outcome, set()).add(result.check)
+    if outcomes and (missing := _judging(item) - set().union(*outcomes.values())):
+        outcomes.setdefault(Outcome.NOT_VERIFIED, set()).update(missing)
+    wire = next((worst for worst in WORST_OF_SECTION if worst in outcomes), None)
+    checks = outcomes[wire] if wire else ()
     return Comparison(member=member, flags=item, wire=wire, checks=tuple(sorted(checks)))
 
 
-def _is_about(result: CheckResult, item: BenchmarkItem) -> bool:
-    side = "peer" if result.role == Role.PEER else "client"
-    if result.role in set(Role) and side != item.side:
-        return False
+def _judging(item: BenchmarkItem) -> set[str]:
+    """Return the checks that judge the item on any cluster. Experiments need one that the run starts."""
+    return {
+        check.id
+        for check in catalogue().values()
+        if not check.opt_in
+        and check.family != "lifecycle"
+        and (not check.roles or check.roles & _roles(item.side))
+        and _cites(check.references, item.item)
+    }
+
+
+def _roles(side: Side) -> set[Role]:
+    return {Role.PEER} if side == "peer" else {*Role} - {Role.PEER}
+
+
+def _cites(references: Iterable[str], item: str) -> bool:
     return any(
-        item.item in re.findall(r"\d+\.\d+", reference)
-        for reference in result.references
+        item in re.findall(r"\d+\.\d+", reference)
+        for reference in references
         if reference.startswith(_SOURCE)
     )

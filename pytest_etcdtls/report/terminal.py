@@ -238,10 +238,11 @@ def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> I
         return
     passed = sum(comparison.flags.passes for comparison in judged)
     differing = [comparison for comparison in judged if comparison.differs]
-    decided = sum(comparison.is_decided for comparison in judged)
-    wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {decided} of them"
-    if left := len(judged) - decided:
-        wire += f" and leaves {left} not verified"
+    undecided = [comparison.flags.item for comparison in judged if not comparison.is_decided]
+    agreeing = len(judged) - len(undecided)
+    wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {agreeing} of them"
+    if undecided:
+        wire += f" and leaves {len(undecided)} not verified ({', '.join(dict.fromkeys(undecided))})"
     yield from (Line(), bold(f"CIS Kubernetes Benchmark, section 2, of {seen.target.label}"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")

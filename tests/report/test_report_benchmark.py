@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from msgspec import structs
 from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -15,6 +16,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.profiles import Guideline, Profiles, Section, Strength
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.benchmark import compare, read_flags
@@ -116,16 +118,69 @@ def test_the_summary_shows_declared_effective_and_observed_settings(newest_etcd:
     assert "    declared:  " not in quiet
 
 
-def test_an_item_of_which_a_check_is_not_verified_is_not_verified(newest_etcd: Path) -> None:
-    """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
+@pytest.fixture(scope="module")
+def of_good_etcd(newest_etcd: Path) -> Report:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        report = _report(cluster, "live")
-    found = {one.flags.item: one for one in compare(report, report.seen[0])}
-    assert (found["2.7"].wire, found["2.7"].checks) == (
-        Outcome.NOT_VERIFIED,
-        ("cert.ca-not-shared-with-kubernetes",),
-    )
+        return _report(cluster, "live")
+
+
+CA = "cert.ca-not-shared-with-kubernetes"
+_UNDISPUTED = (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)
+
+
+def _wire(report: Report) -> dict[str, tuple[Outcome | None, tuple[str, ...]]]:
+    return {one.flags.item: (one.wire, one.checks) for one in compare(report, report.seen[0])}
+
+
+def test_an_item_of_which_a_check_is_not_verified_is_not_verified(of_good_etcd: Report) -> None:
+    """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
+    assert _wire(of_good_etcd)["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
     nothing = Review(used=(), stale=(), unused=())
-    text = " ".join(line.text.strip() for line in summary(report, nothing, width=80, verbosity=0))
-    undecided = sum(not one.is_decided for one in found.values())
-    assert f"the wire agrees with {7 - undecided} of them and leaves {undecided} not verified" in text
+    text = " ".join(line.text.strip() for line in summary(of_good_etcd, nothing, width=80, verbosity=0))
+    undecided = [one.flags.item for one in compare(of_good_etcd, of_good_etcd.seen[0]) if not one.is_decided]
+    assert (
+        f"agrees with {7 - len(undecided)} of them and leaves {len(undecided)} not verified "
+        f"({', '.join(undecided)})" in text
+    )
+
+
+def test_an_item_of_which_a_check_is_not_selected_is_not_verified(of_good_etcd: Report) -> None:
+    def without(*checks: str) -> Report:
+        results = tuple(one for one in of_good_etcd.results if one.check not in checks)
+        return structs.replace(of_good_etcd, results=results)
+
+    assert _wire(without(CA))["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
+    assert _wire(without("cert.generated"))["2.3"] == (None, ())
+    found = _wire(without("config.served-file"))
+    assert found["2.1"] == (Outcome.NOT_VERIFIED, ("config.served-file",))
+    assert found["2.4"][0] is Outcome.CONFORMS
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one not in _UNDISPUTED])
+def test_each_check_of_an_item_decides_it(of_good_etcd: Report, outcome: Outcome) -> None:
+    """Whatever other checks came to: only all of them together agree with the flags."""
+    agreed = {item for item, (wire, _) in _wire(of_good_etcd).items() if wire is Outcome.CONFORMS}
+    assert len(agreed) == 6
+    for item in agreed:
+        for check in _wire(of_good_etcd)[item][1]:
+            changed = structs.replace(
+                of_good_etcd,
+                results=tuple(
+                    structs.replace(one, outcome=outcome) if one.check == check else one
+                    for one in of_good_etcd.results
+                ),
+            )
+            assert _wire(changed)[item] == (outcome, (check,))
+
+
+def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
+    shared = tuple(
+        structs.replace(one, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
+        if one.check == CA
+        else one
+        for one in of_good_etcd.results
+    )
+    section = Section(section="1", title="CA", level=Strength.NOTE, checks=(CA,))
+    profiles = Profiles((Guideline(name="house", title="house", sections=(section,)),))
+    noted = structs.replace(of_good_etcd, results=shared, profiles=profiles)
+    assert _wire(noted)["2.7"] == (Outcome.WARNS, (CA,))
