@@ -110,7 +110,7 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
     the order of the names. Of several pods with one name the last one stays (``cache.Replace`` in client-go's
     tools/cache/store.go). It lists them at each ``fileCheckFrequency``, 20 seconds by default; between two
     lists the file counts that was written to last. The manifests of several nodes, copied into one directory,
-    have pods of one name too, and advertise different URLs.
+    have pods of one name too, of members with other names and addresses.
     """
     if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
         return
@@ -124,7 +124,7 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
             if name != path.name:
                 other = read_regular(path.with_name(name), _MANIFEST_SIZE).decode()
                 found = _static_pod(other, name)
-                if found and found.advertises == pod.advertises and (found.advertises or found == pod):
+                if found and _is_same_member(pod, found):
                     others[name] = other, found
     last = max(path.name, *(name for name, (_, found) in others.items() if found.name == pod.name), "")
     for name, (other, found) in others.items():
@@ -138,11 +138,29 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
         )
 
 
-class _StaticPod(Struct, frozen=True):
-    """A static pod with etcd: its namespace and name, and the flag with what it advertises to peers."""
+class _StaticPod(Struct, frozen=True, kw_only=True):
+    """A static pod with etcd.
+
+    Attributes:
+        name: its namespace and name.
+        member: what ``--name`` is; empty if it is not known.
+        peers: hosts and ports that it advertises to peers.
+    """
 
     name: str
-    advertises: str
+    member: str
+    peers: frozenset[tuple[str, str]]
+
+
+def _is_same_member(pod: _StaticPod, other: _StaticPod) -> bool:
+    """Return whether both are on one node, as far as the manifests say. A backup may be from before TLS."""
+    if pod.name != other.name:
+        return bool(pod.peers & other.peers)
+    if pod.member and pod.member == other.member:
+        return True
+    if pod.peers and other.peers:
+        return bool({host for host, _ in pod.peers} & {host for host, _ in other.peers})
+    return not (pod.member and other.member)
 
 
 def _static_pod(text: str, file: str) -> _StaticPod | None:
@@ -160,19 +178,31 @@ def _static_pod(text: str, file: str) -> _StaticPod | None:
     name = _text(first, "metadata", "name")
     if first is None or _text(first, "kind") != "Pod" or not name:
         return None
+    containers = items(node_at(first, "spec", "containers"))
     words = [
         text_of(word) or ""
-        for container in items(node_at(first, "spec", "containers"))
+        for container in containers
         for key in ("command", "args")
         for word in items(node_at(container, key))
     ]
     if not any(re.search(r"(^|[\s/])etcd(\s|$)", word) for word in words):
         return None
-    advertised = next((word for word in words if word.lstrip("-").startswith(_ADVERTISED)), "")
-    return _StaticPod(f"{_text(first, 'metadata', 'namespace') or 'default'}/{name}", advertised)
+    values = {
+        _text(variable, "name"): _text(variable, "value")
+        for container in containers
+        for variable in items(node_at(container, "env"))
+    }
+    given = {name: value for name, value in _IDENTITY.findall(" ".join(words)) if "$" not in value}
+    urls = given.get("initial-advertise-peer-urls") or values.get("ETCD_INITIAL_ADVERTISE_PEER_URLS", "")
+    return _StaticPod(
+        name=f"{_text(first, 'metadata', 'namespace') or 'default'}/{name}",
+        member=given.get("name") or values.get("ETCD_NAME", ""),
+        peers=frozenset(_HOST_AND_PORT.findall(urls)),
+    )
 
 
-_ADVERTISED: Final = "initial-advertise-peer-urls="
+_IDENTITY: Final = re.compile(r"(?:^|\s)--?(name|initial-advertise-peer-urls)(?:=|\s+)['\"]?([^\s'\"]+)")
+_HOST_AND_PORT: Final = re.compile(r"://(\[[^]]*\]|[^:/,]*)(:\d+)?")
 
 
 def _objects(root: Node) -> list[Node]:

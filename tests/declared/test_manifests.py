@@ -502,3 +502,42 @@ def test_files_that_are_no_pod_of_the_member(tmp_path: Path) -> None:
     for name in ("etcd.yaml", "etcd.yaml.bak"):
         (elsewhere / name).write_text(_of_kubelet("etcd", "a"))
     assert read_declaration(elsewhere / "etcd.yaml").beside == ()
+
+
+NEW = ["etcd", "--name=cp1", "--initial-advertise-peer-urls=https://10.0.0.11:2380"]
+OLD = "--initial-advertise-peer-urls=http://10.0.0.11:2380"
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "container", "is_run"),
+    [
+        ("etcd.yaml.bak", "etcd", _container(command=NEW), True),
+        ("etcd.yaml~", "etcd", _container(command=["etcd", "--name=cp1", OLD]), True),
+        ("etcd.yaml.orig", "etcd", _container(command=["etcd", *OLD.split("="), "--name", "old"]), True),
+        ("etcd.yaml.rpmsave", "etcd", _container(command=["etcd", "--name=cp1"]), True),
+        ("etcd2.json", "etcd", _container(command=["etcd", "--name=cp1", OLD.replace("11", "99")]), True),
+        ("x", "etcd", _container(command=["sh", "-c", f"exec etcd --name cp1 {OLD}"]), True),
+        ("y", "etcd", _container(command=["etcd"], env=[{"name": "ETCD_NAME", "value": "cp1"}]), True),
+        ("z", "etcd", _container(command=["etcd"]), True),
+        ("etcd-1.yaml", "etcd-old", _container(command=["etcd", OLD]), True),
+        ("bak.yaml", "etcd", _container(command=["etcd", OLD]), False),
+        ("cp2.yaml", "etcd", _container(command=["etcd", "--name=cp2", OLD.replace("11", "12")]), None),
+        ("events.yaml", "etcd-events", _container(command=["etcd", OLD.replace("2380", "2381")]), None),
+        ("scheduler.yaml", "etcd", _container(command=["kube-scheduler", "--name=cp1"]), None),
+        (".etcd.yaml.swp", "etcd", _container(command=NEW), None),
+    ],
+)
+def test_other_files_of_a_kubelets_directory(
+    tmp_path: Path, name: str, pod: str, container: dict[str, Any], is_run: bool | None
+) -> None:
+    """It runs a backup that was written before TLS was configured, and no other node's pod is meant."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    manifest = manifests / "etcd.yaml"
+    manifest.write_text(json.dumps(_pod(_container(command=NEW))))
+    (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})))
+    (manifests / "etcd.d").mkdir()
+    beside = read_declaration(manifest).beside
+    assert [(one.file, one.runs) for one in beside] == (
+        [] if is_run is None else [(str(manifests / name), is_run)]
+    )
