@@ -482,17 +482,18 @@ def no_setting_is_declared_twice(declarations: Declarations) -> None:
 
 @trap_check("flag-given-twice")
 def no_flag_is_given_twice(declarations: Declarations) -> None:
-    """No flag is given twice with different values.
+    """No flag and no key is given twice with different values.
 
     etcd takes the last one, as every program with Go's package flag does, and says nothing. A reader who
     finds the first one believes that it is in force, as where a drop-in or a variable adds flags behind
-    others. A list of URLs is even kept if the second one is empty or one of its URLs.
+    others. A list of URLs is even kept if the second one is empty or one of its URLs. The same holds for the
+    keys of a configuration file; of two equal sections etcd drops the first one with all its keys.
 
     Spec: etcd Documentation, configuration options
     Spec: Go flag package
     Severity: medium
     Level: SHOULD
-    Remediation: give the flag once, with the value that is meant.
+    Remediation: give it once, with the value that is meant.
     """
 
 

@@ -623,20 +623,38 @@ def _variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
         )
 
 
-def _flags_given_twice(context: TrapContext) -> Iterator[Trap]:
-    """The last of several flags counts (Go's package flag); of lists of URLs it may be the first."""
+def _settings_given_twice(context: TrapContext) -> Iterator[Trap]:
+    """The last of several flags counts (Go's package flag); of lists of URLs it may be the first.
+
+    Of equal keys in a configuration file, and of equal sections as a whole, the last one is decoded
+    (sigs.k8s.io/yaml, not strict).
+    """
+    declaration = context.declaration
+    arguments = declaration.started_with.arguments
+    files = [one for one in arguments if isinstance(one, Setting) and one.name == "config-file"]
+    in_force = {**declaration.settings, **{one.name: one for one in files}}
     again: dict[str, list[Setting]] = {}
-    for setting in context.declaration.overridden:
-        if setting.via is Via.FLAG:
+    for setting in (*declaration.overridden, *files[:-1]):
+        if setting.via is not Via.VARIABLE:
             again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
-        counts = context.declaration.settings[name]
-        if any(not _has_same_value(counts, other) for other in others):
+        counts = in_force.get(name)
+        if all(_has_same_value(counts, other) for other in others):
+            continue
+        if counts is not None:
             yield Trap(
                 id="flag-given-twice",
                 summary=f"{counts.spelled} is given {len(others) + 1} times, and etcd takes {counts}",
                 remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
                 settings=(*others, counts),
+            )
+        else:
+            section, _, key = others[-1].spelled.partition(".")
+            yield Trap(
+                id="flag-given-twice",
+                summary=f"{section} is given again, and etcd drops {others[-1]}",
+                remedy=f"write one section {section} with every key that is meant, {key} too",
+                settings=(*others,),
             )
 
 
@@ -841,7 +859,7 @@ _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
     _unknown_variables,
     _flags_unknown_to_version,
     _variables_beside_flags,
-    _flags_given_twice,
+    _settings_given_twice,
     _manifests_beside,
     _gateway_off_in_config_file,
     _auto_tls,

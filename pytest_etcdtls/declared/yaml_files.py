@@ -8,7 +8,7 @@ than the Go field's keeps etcd from starting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -193,11 +193,13 @@ class YAMLConfiguration(Struct):
 
     Attributes:
         given: the settings in the order of the file, including overridden ones.
+        dropped: settings of keys, and in sections, that are given again: etcd does not decode them.
         unknown: keys that no version of etcd reads.
         mistakes: errors with which etcd does not start.
     """
 
     given: list[Setting] = []
+    dropped: list[Setting] = []
     unknown: list[Setting] = []
     mistakes: list[Mistake] = []
 
@@ -218,10 +220,23 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
         )
     top = _distinct(entries(roots[0], file))
     last = _last_ones(top)
-    for entry in top:
-        if entry in last or entry.key.lower() in (*SECTIONS, *GO_FIELDS):
-            _read_top(entry, file, configuration)
+    decoded = [one for one in top if one in last or one.key.lower() in (*SECTIONS, *GO_FIELDS)]
+    for entry in decoded:
+        _read_top(entry, file, configuration)
+    again = YAMLConfiguration()
+    for entry in _dropped(roots[0], decoded, file):
+        _read_top(entry, file, again)
+    configuration.dropped += (*again.given, *again.dropped)
     return configuration
+
+
+def _dropped(node: Node, decoded: Iterable[Entry], file: str) -> list[Entry]:
+    """Return the entries of a mapping that are not decoded. Merged ones (``<<``) are there to be replaced."""
+    known = {(one.key, id(one.value)) for one in decoded}
+    own = {id(value) for _, value in node.value} if isinstance(node, MappingNode) else set()
+    return [
+        one for one in entries(node, file) if id(one.value) in own and (one.key, id(one.value)) not in known
+    ]
 
 
 def _distinct(given: Iterator[Entry]) -> list[Entry]:
@@ -244,15 +259,22 @@ def _last_ones(given: list[Entry]) -> list[Entry]:
 def _read_top(entry: Entry, file: str, configuration: YAMLConfiguration) -> None:
     key = entry.key.lower()
     if key in SECTIONS:
-        for inner in _last_ones(_distinct(entries(entry.value, file))):
-            flag = SECTIONS[key].get(inner.key.lower())
-            _read_key(inner, flag, f"{entry.key}.{inner.key}", configuration)
+        _read_section(entry, SECTIONS[key], file, configuration)
     elif key in GO_FIELDS:
-        for inner in _last_ones(_distinct(entries(entry.value, file))):
-            flag = f"{GO_FIELDS[key]}-crl-file" if inner.key.lower() == "crlfile" else None
-            _read_key(inner, flag, f"{entry.key}.{inner.key}", configuration)
+        _read_section(entry, {"crlfile": f"{GO_FIELDS[key]}-crl-file"}, file, configuration)
     else:
         _read_key(entry, top_level_flag(key), entry.key, configuration)
+
+
+def _read_section(
+    section: Entry, flags: Mapping[str, str], file: str, configuration: YAMLConfiguration
+) -> None:
+    decoded = _last_ones(_distinct(entries(section.value, file)))
+    again = YAMLConfiguration()
+    for into, inner_ones in ((configuration, decoded), (again, _dropped(section.value, decoded, file))):
+        for inner in inner_ones:
+            _read_key(inner, flags.get(inner.key.lower()), f"{section.key}.{inner.key}", into)
+    configuration.dropped += again.given
 
 
 def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLConfiguration) -> None:

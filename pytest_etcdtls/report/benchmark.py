@@ -21,7 +21,6 @@ from pytest_etcdtls.profiles import WORST_OF_SECTION
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import profile_notes
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, Side
 
@@ -119,7 +118,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
     """Return the comparison for every declared member of a target, item by item."""
     member_of = {listener.label: listener.member for listener in seen.target.listeners}
-    noted = {(result.check, result.target, result.listener) for result in profile_notes(report)}
+    noted = {(result.check, result.target, result.listener) for result in report.profile_notes}
     by_member: dict[str, list[CheckResult]] = {}
     whole: list[CheckResult] = []
     for result in report.results:

@@ -26,7 +26,6 @@ from pytest_etcdtls.report.overview import (
     exit_reason,
     judged,
     plural,
-    profile_notes,
     undecided,
 )
 from pytest_etcdtls.report.text import days_left
@@ -286,7 +285,7 @@ def _profiles(report: Report) -> Iterator[str]:
             f"- {code(section.section)} {prose(section.title)}: {outcome_of(section, report.results)}"
             for section in profile.sections
         )
-    notes = undecided(profile_notes(report))
+    notes = undecided(report.profile_notes)
     if notes:
         yield "### Notes of profiles"
         yield _bounded(

@@ -25,11 +25,12 @@ from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.pki.certificate import load, name_text
-from pytest_etcdtls.profiles import NO_PROFILES, Profiles
+from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import Fault, faults
+from pytest_etcdtls.registry import Fault, catalogue, faults
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.untrusted import read_json
@@ -226,6 +227,22 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     def warnings(self) -> list[Fault]:
         """The faults that only warn."""
         return faults(self.results, Outcome.WARNS)
+
+    @cached_property
+    def profile_notes(self) -> list[CheckResult]:
+        """The results of which a profile makes a note, with the note as the reason."""
+        checks = catalogue()
+        return [
+            result
+            for result in self.results
+            if result.outcome is Outcome.CONFORMS
+            and result.reason
+            and result.check in checks
+            and self.profiles.level(
+                checks[result.check], None if result.role == CLUSTER else Role(result.role)
+            )
+            is Strength.NOTE
+        ]
 
     @property
     def connections(self) -> int:

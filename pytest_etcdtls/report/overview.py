@@ -20,14 +20,14 @@ from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.profiles import KUBEADM, Strength
+from pytest_etcdtls.profiles import KUBEADM
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import GATES, Fault, catalogue
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, served_chain, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
+from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import LIVE, Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Ending, alert_text
 from pytest_etcdtls.untrusted import some
@@ -542,22 +542,6 @@ def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
         for reason, checks in groups.items()
     ]
     return sorted(by_reason, key=lambda group: -sum(map(len, group.checks.values())))
-
-
-def profile_notes(report: Report) -> list[CheckResult]:
-    """Return the results of which a profile makes a note, with the note as the reason."""
-    return [
-        result
-        for result in report.results
-        if result.outcome is Outcome.CONFORMS
-        and result.reason
-        and (check := catalogue().get(result.check)) is not None
-        and report.profiles.level(check, _role(result)) is Strength.NOTE
-    ]
-
-
-def _role(result: CheckResult) -> Role | None:
-    return None if result.role == CLUSTER else Role(result.role)
 
 
 def options_in(reason: str) -> tuple[str, ...]:

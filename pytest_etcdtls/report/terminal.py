@@ -33,7 +33,6 @@ from pytest_etcdtls.report.overview import (
     options_in,
     places,
     plural,
-    profile_notes,
     undecided,
 )
 from pytest_etcdtls.report.text import (
@@ -91,7 +90,7 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         yield from headed(coloured("warnings", "yellow"), _warnings(results, width))
         yield from _waived(_of(report, Outcome.WAIVED), width)
         yield from _waivers(bold("unused waivers"), review.unused, width)
-        yield from _grouped("notes of profiles", profile_notes(report), width)
+        yield from _grouped("notes of profiles", report.profile_notes, width)
         if verbosity > 0:
             yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
             yield from _consequences(report, width)

@@ -424,6 +424,58 @@ def test_a_flag_that_is_given_twice(again: tuple[str, ...], in_force: str | None
         )
 
 
+def test_a_configuration_file_that_is_named_twice(tmp_path: Path) -> None:
+    written(tmp_path, "name: a\n", "etcd.conf.yml")
+    declaration = flags("--config-file=/etc/etcd/old.yml", f"--config-file={tmp_path / 'etcd.conf.yml'}")
+    [trap] = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
+    assert trap.summary.startswith(f"--config-file is given 2 times, and etcd takes --config-file={tmp_path}")
+    assert "--config-file=/etc/etcd/old.yml" in trap.remedy
+
+
+_KEYS = "client-transport-security.client-cert-auth"
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        (
+            "client-transport-security:\n  client-cert-auth: true\n  client-cert-auth: false\n",
+            f"{_KEYS} is given 2 times, and etcd takes {_KEYS}: false (FILE:3)",
+        ),
+        (
+            "client-transport-security: {client-cert-auth: true}\nname: a\n"
+            "client-transport-security: {cert-file: a, key-file: b}\n",
+            f"client-transport-security is given again, and etcd drops {_KEYS}: true (FILE:1)",
+        ),
+        (
+            "client-transport-security: {client-cert-auth: false, cert-file: a}\nname: a\n"
+            "client-transport-security: {cert-file: a, key-file: b}\n",
+            None,
+        ),
+        (
+            "max-txn-ops: 128\nmax-txn-ops: 256\n",
+            "max-txn-ops is given 2 times, and etcd takes max-txn-ops: 256",
+        ),
+        (
+            "max-txn-ops: 128\nMax-Txn-Ops: 256\n",
+            "max-txn-ops is given 2 times, and etcd takes max-txn-ops: 128",
+        ),
+        ("name: a\nname: a\n", None),
+        (
+            "peer-transport-security: &tls {client-cert-auth: true}\n"
+            "client-transport-security: {<<: *tls, client-cert-auth: false}\n",
+            None,
+        ),
+    ],
+)
+def test_a_key_that_is_given_twice(text: str, summary: str | None, tmp_path: Path) -> None:
+    declaration = written(tmp_path, text)
+    traps = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
+    found = [trap.summary.replace(declaration.source, "FILE") for trap in traps]
+    assert len(found) == bool(summary), found
+    assert not summary or found[0].startswith(summary)
+
+
 @pytest.mark.parametrize(
     ("version", "certain"),
     [("3.4.23", True), ("3.7.3", True), ("3.8.0-alpha.0", True), ("3.8.0", False), (None, False)],
