@@ -64,10 +64,12 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         return
     plaintext = answer.plaintext
     if plaintext is not None and plaintext.first_bytes and not plaintext.is_http:
+        advice = "name the listener of etcd itself"
+        if here.via:
+            advice += "; the command of --etcd-via must write only what the listener sends"
         yield CannotJudge(
             Outcome.INCONCLUSIVE,
-            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener "
-            "of etcd itself",
+            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; {advice}",
         )
     elif plaintext is None or not (plaintext.answers_plaintext or (attempts and plaintext.is_http)):
         if answer.needs_tls:

@@ -330,7 +330,7 @@ _OF_OTHER_ROLES = {
 def access_in_words(report: Report, seen: Recording, listener: Listener) -> Iterator[str]:
     """Yield who is accepted and refused by a listener, in a few sentences without a full stop."""
     contact = seen.known(FirstContact, label=listener.label)
-    if contact is not None and contact.plaintext is not None and contact.plaintext.ending is Ending.SERVED:
+    if contact is not None and contact.plaintext is not None and contact.plaintext.answers_plaintext:
         yield "answers plain HTTP: accepts every client"
         return
     accepted = seen.known(AcceptedClient, label=listener.label)

@@ -229,15 +229,23 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
 def _carried(command: str, host: str, port: int) -> CarriedSocket:
     try:
         return CarriedSocket(command, host, port)
-    except OSError as error:
-        text = f"the command of --etcd-via cannot be started: {error.strerror}"
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        text = f"the command of --etcd-via cannot be started: {why}"
         raise DialError(StreamEnd.FAILED, text) from error
 
 
-def why_carrier_ended(sock: socket.socket) -> str:
-    """Return what is known of the process that carried a connection, to put behind how it ended."""
-    why = sock.why_ended() if isinstance(sock, CarriedSocket) else ""
-    return f"; {why}" if why else ""
+def carrier_said(sock: socket.socket, *, ended: bool) -> str:
+    """Return what is known of the process that carries a connection, to put behind how that ended.
+
+    Args:
+        sock: the connection, with or without a process.
+        ended: its output has ended, else it is silent.
+    """
+    if not isinstance(sock, CarriedSocket):
+        return ""
+    text = sock.why_ended() if ended else sock.said()
+    return f"; {text}" if text else ""
 
 
 def _until(deadline: float) -> float:
@@ -457,7 +465,7 @@ class WireStream(httpcore.NetworkStream):
         # A server may send its first line octet by octet.
         self.trace.first_bytes += data[: _FIRST_BYTES - len(self.trace.first_bytes)]
         if not data:
-            self.trace.end(StreamEnd.EOF, f"end of stream{why_carrier_ended(self._socket)}")
+            self.trace.end(StreamEnd.EOF, f"end of stream{carrier_said(self._socket, ended=True)}")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -579,7 +587,7 @@ class WireStream(httpcore.NetworkStream):
         if not data:
             self._eof = True
             if self.tls is not None:
-                text = f"end of stream without close_notify{why_carrier_ended(self._socket)}"
+                text = f"end of stream without close_notify{carrier_said(self._socket, ended=True)}"
                 self._socket_end = (StreamEnd.EOF, text)
         self._count += len(data)
         if self.received is not None:
@@ -593,7 +601,8 @@ class WireStream(httpcore.NetworkStream):
         return left
 
     def _expire(self) -> NoReturn:
-        self.trace.end(StreamEnd.TIMEOUT, f"no data arrived in time during {self.trace.phase}")
+        said = carrier_said(self._socket, ended=False)
+        self.trace.end(StreamEnd.TIMEOUT, f"no data arrived in time during {self.trace.phase}{said}")
         raise DeadlineError(self.trace.detail)
 
     def _note_tls_error(self, error: SSL.Error) -> None:

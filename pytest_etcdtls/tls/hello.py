@@ -33,11 +33,11 @@ from pytest_etcdtls.tls.attempt import (
 )
 from pytest_etcdtls.tls.connection import (
     DialError,
+    carrier_said,
     dial,
     local_address,
     server_address,
     sni,
-    why_carrier_ended,
 )
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
@@ -299,11 +299,12 @@ def _read_reply(
             connected.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = connected.recv(65536)
         except TimeoutError:
-            return Reply.SILENCE, "no data arrived in time", None
+            said = carrier_said(connected, ended=False)
+            return Reply.SILENCE, f"no data arrived in time{said}", None
         except OSError as error:
             return Reply.ENDED, f"connection reset ({error.strerror})", None
         if not chunk:
-            why = why_carrier_ended(connected)
+            why = carrier_said(connected, ended=True)
             return Reply.ENDED, f"the connection was closed without an answer{why}", None
         data += chunk
     return Reply.OTHER, f"no answer of TLS in {_LIMIT} octets", None

@@ -1,0 +1,119 @@
+"""Processes that carry connections: what is said of them, and that none is left."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.tls.via import CarriedSocket, words_of
+
+
+def _carried(script: str, *words: str) -> CarriedSocket:
+    carried = CarriedSocket(shlex.join(["sh", "-c", script, *words]), "cp1", 2379)
+    carried.settimeout(30)
+    return carried
+
+
+def _all_of(carried: CarriedSocket) -> bytes:
+    return b"".join(iter(lambda: carried.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    ("host", "command", "words"),
+    [
+        ("cp1", "ssh -W {host}:{port} 'a b'", ["ssh", "-W", "cp1:2379", "a b"]),
+        ("fd00::1", "ssh -W {host}:{port} cp1", ["ssh", "-W", "[fd00::1]:2379", "cp1"]),
+        ("fd00::1", "socat - TCP:[{host}]:{port}", ["socat", "-", "TCP:[fd00::1]:2379"]),
+        ("fd00::1", "nc {host} {port}", ["nc", "fd00::1", "2379"]),
+    ],
+)
+def test_words(host: str, command: str, words: list[str]) -> None:
+    assert words_of(command, host, 2379) == words
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        ("true", "passed on nothing"),
+        ("echo .", "may have dropped an alert, as OpenBSD's nc does: use socat"),
+        ("exit 3", "ended with status 3"),
+        ("kill -9 $$", "was ended by signal 9"),
+        (r"printf '\033[31mno  pod\n' >&2; exit 1", r"ended with status 1: \x1b[31mno pod"),
+        # It closes its output and runs on.
+        ("echo no pod >&2; exec >&-; read line", "said: no pod"),
+    ],
+)
+def test_what_is_said(script: str, text: str) -> None:
+    carried = _carried(script)
+    try:
+        _all_of(carried)
+        assert carried.why_ended() == f"the command of --etcd-via {text}"
+    finally:
+        carried.close()
+
+
+def test_the_end_of_many_words_is_quoted() -> None:
+    """A process that writes much to standard error goes on, and its last words are kept."""
+    carried = _carried("(yes error | head -n 200000; echo no pod) >&2; echo done; exit 1")
+    try:
+        assert _all_of(carried) == b"done\n"
+        said = carried.why_ended()
+    finally:
+        carried.close()
+    assert said.startswith("the command of --etcd-via ended with status 1: …")
+    assert said.endswith(" no pod")
+    assert len(said) < 400
+
+
+def _fifo(directory: Path) -> Path:
+    """Return a FIFO, which is at its end when no process has it open that wrote to it."""
+    path = directory / "written"
+    os.mkfifo(path)
+    return path
+
+
+CHILDREN = "exec >$0; (echo child; exec sleep 1000) & echo started; wait"
+
+
+def test_closing_kills_its_children(tmp_path: Path) -> None:
+    carried = _carried(CHILDREN, str(fifo := _fifo(tmp_path)))
+    with fifo.open() as written:
+        assert {written.readline(), written.readline()} == {"child\n", "started\n"}
+        carried.close()
+        assert written.read() == ""
+
+
+def test_the_end_of_the_program_kills_what_is_open(tmp_path: Path) -> None:
+    """So after Ctrl-C: threads that are abandoned do not close their connections."""
+    command = shlex.join(["sh", "-c", CHILDREN, str(fifo := _fifo(tmp_path))])
+    program = (
+        "import sys; from pytest_etcdtls.tls.via import CarriedSocket; "
+        "open_ = CarriedSocket(sys.argv[1], 'cp1', 2379); sys.stdin.read()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", program, command], stdin=subprocess.PIPE)
+    with started, fifo.open() as written:
+        assert {written.readline(), written.readline()} == {"child\n", "started\n"}
+        started.communicate()
+        assert written.read() == ""
+
+
+def test_a_process_of_another_user_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sudo`` cannot be killed by who has called it."""
+    carried = _carried("exec >$0; echo $$; exec sleep 1000", str(fifo := _fifo(tmp_path)))
+    with fifo.open() as written:
+        process = int(written.readline())
+
+        def denied(group: int, number: int) -> None:
+            raise PermissionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "killpg", denied)
+            carried.close()
+        os.kill(process, signal.SIGKILL)
+        assert written.read() == ""
