@@ -14,7 +14,7 @@ from pytest_etcdtls.document import Document
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.json import document
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import CLEAN, access, certificates
+from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates
 from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Ending
@@ -22,6 +22,7 @@ from pytest_etcdtls.untrusted import printable
 
 HELP: Final[Mapping[str, str]] = {
     "etcdtls_clean": "1 if the verdict is CLEAN, else 0.",
+    "etcdtls_verdict": "1 for the verdict of the run, 0 for the other ones.",
     "etcdtls_faults": "1 for each fault on a listener: a violation that follows from no other one.",
     "etcdtls_warnings": "1 for each fault on a listener that only warns.",
     "etcdtls_results": "Number of results by outcome.",
@@ -77,7 +78,8 @@ def samples_of(run: Document, label: str | None = None) -> Iterator[Sample]:
     """
     for target in run.targets:
         version = target.etcd_version or ""
-        yield "etcdtls_build_info", {"target": target.label, "version": run.tool.version, "etcd": version}, 1
+        where = {"target": label or target.label}
+        yield "etcdtls_build_info", {**where, "version": run.tool.version, "etcd": version}, 1
     labels = [label] if label is not None else [target.label for target in run.targets]
     outcomes = {(name, outcome): 0 for name in labels for outcome in Outcome}
     for result in run.results:
@@ -91,7 +93,10 @@ def samples_of(run: Document, label: str | None = None) -> Iterator[Sample]:
             where = {"target": label or fault.target, "listener": listener}
             yield metric, {**where, "check": fault.check, "severity": fault.severity}, 1
     of_run = {"target": label if label is not None else "+".join(labels)}
-    yield "etcdtls_clean", of_run, str(run.verdict).partition(":")[0] == CLEAN
+    verdict = str(run.verdict).partition(":")[0]
+    yield "etcdtls_clean", of_run, verdict == CLEAN
+    for kind in KINDS:
+        yield "etcdtls_verdict", {**of_run, "verdict": kind}, verdict == kind
     yield "etcdtls_connections", of_run, run.summary.connections
     yield "etcdtls_run_seconds", of_run, run.seconds
     yield "etcdtls_run_timestamp_seconds", of_run, datetime.fromisoformat(run.started_at).timestamp()

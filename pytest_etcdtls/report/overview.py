@@ -47,6 +47,8 @@ FROM_OUTSIDE = "NO FAULT FOUND FROM OUTSIDE"
 """The verdict where nothing fails and no client certificate was given: no refusal has a control then."""
 PASSING = (CLEAN, FROM_OUTSIDE)
 """The kinds of verdict with which a run ends with exit code 0."""
+KINDS = (*PASSING, "NOT CLEAN", "NOT AS BEFORE", "NO VERDICT")
+"""How a verdict begins."""
 
 WORST_FIRST = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.WARNS),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from plugin.runs import Runner
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -18,7 +23,9 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
-from pytest_etcdtls.report.openmetrics import HELP
+from pytest_etcdtls.report.openmetrics import HELP, lines
+from pytest_etcdtls.report.overview import KINDS
+from pytest_etcdtls.untrusted import printable
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "prometheus"
@@ -62,6 +69,8 @@ def test_metrics_say_what_the_verdict_says(text: str, broken: Cluster) -> None:
     found = _samples(text)
     assert set(found) == set(HELP)
     assert found["etcdtls_clean"] == [({"target": "prod"}, 0)]
+    verdicts = {labels["verdict"]: value for labels, value in found["etcdtls_verdict"]}
+    assert (sorted(verdicts), [one for one in verdicts if verdicts[one]]) == (sorted(KINDS), ["NOT CLEAN"])
     label = f"client-{broken.members[0].client_url.removeprefix('https://').replace(':', '-')}"
     faults = {(labels["listener"], labels["check"]) for labels, _ in found["etcdtls_faults"]}
     assert faults == {(label, "mtls.no-certificate")}
@@ -100,6 +109,7 @@ def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster
     found = _samples(path.read_text())
     assert {labels["target"] for labels, _ in found["etcdtls_faults"]} == {"one", "two"}
     assert {(labels["target"], value) for labels, value in found["etcdtls_clean"]} == {("one", 0), ("two", 0)}
+    assert [labels["target"] for labels, _ in found["etcdtls_build_info"]] == ["one", "two"]
 
 
 @pytest.mark.program("promtool")
@@ -110,27 +120,46 @@ def test_promtool_accepts_the_metrics(text: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+HOURS = 60
+"""Minutes, the interval of the tests of rules."""
+FAULT = 'etcdtls_faults{target="prod",listener="client",check="mtls.no-certificate",severity="critical"}'
+END = 'etcdtls_certificate_not_after_timestamp_seconds{target="prod",where="served",subject="CN=a"}'
+RUN = 'etcdtls_run_timestamp_seconds{target="prod"}'
+
+
+def _verdict(kind: str) -> str:
+    return f'etcdtls_verdict{{target="prod",verdict="{kind}"}}'
+
+
 @pytest.mark.program("promtool")
-def test_the_rules_fire_on_the_metrics_of_a_broken_etcd(text: str, tmp_path: Path) -> None:
-    """Evaluated by Prometheus' own engine, at the time of the run and half a day later."""
-    [(_, run_at)] = _samples(text)["etcdtls_run_timestamp_seconds"]
-    # A unit test of rules begins at the epoch: times are moved there.
-    moved = re.sub(
-        r"^(etcdtls_\w*timestamp_seconds\S*.*\}) (\S+)$",
-        lambda match: f"{match[1]} {float(match[2]) - run_at:.0f}",
-        text,
-        flags=re.MULTILINE,
-    )
-    series = [line.rpartition(" ") for line in moved.splitlines() if not line.startswith("#")]
-    written = [{"series": name, "values": f"{value}+0x720"} for name, _, value in series]
-    names = {
-        "EtcdTLSFault": (1, True),
-        "EtcdTLSCertificateExpiresSoon": (1, True),
-        "EtcdTLSNotJudged": (1, False),
-    }
-    firing = {name for name, (minutes, _) in names.items() if _fires(name, minutes, written, tmp_path)}
-    assert firing == {name for name, (_, expected) in names.items() if expected}
-    assert _fires("EtcdTLSNotJudged", 240, written, tmp_path)
+@pytest.mark.parametrize(
+    ("alert", "series", "minute", "fires"),
+    [
+        ("EtcdTLSFault", {FAULT: "1x9"}, 1, True),
+        ("EtcdTLSFault", {_verdict("CLEAN"): "1x9"}, 1, False),
+        ("EtcdTLSFault", {FAULT: "1x9 stale", _verdict("NO VERDICT"): "0x9 1x99"}, 30, True),
+        ("EtcdTLSFault", {FAULT: "1x9 stale", _verdict("NO VERDICT"): "0x9 1x999"}, 4 * HOURS, False),
+        ("EtcdTLSFault", {FAULT: "1x9 stale", _verdict("NO VERDICT"): "0x99"}, 30, False),
+        ("EtcdTLSCertificateExpiresSoon", {END: f"{29 * 86400}x9"}, 1, True),
+        ("EtcdTLSCertificateExpiresSoon", {END: "0x9"}, 1, True),
+        ("EtcdTLSCertificateExpiresSoon", {END: f"{31 * 86400}x9"}, 1, False),
+        ("EtcdTLSNoVerdict", {_verdict("NO VERDICT"): "1x999"}, 2 * HOURS, False),
+        ("EtcdTLSNoVerdict", {_verdict("NO VERDICT"): "1x999"}, 3 * HOURS, True),
+        ("EtcdTLSNoVerdict", {_verdict("NOT AS BEFORE"): "1x999"}, 3 * HOURS, True),
+        ("EtcdTLSNoVerdict", {_verdict("NO VERDICT"): "1x60 0x60 1x999"}, 4 * HOURS, False),
+        ("EtcdTLSNoVerdict", {_verdict("NO FAULT FOUND FROM OUTSIDE"): "1x999"}, 4 * HOURS, False),
+        ("EtcdTLSNotJudged", {RUN: "0x999"}, 3 * HOURS, False),
+        ("EtcdTLSNotJudged", {RUN: "0x999"}, 3 * HOURS + 1, True),
+        ("EtcdTLSNotJudged", {RUN: "0x9 stale"}, 9 * HOURS, True),
+        ("EtcdTLSNotJudged", {RUN: "0x60 3600x60 7200x60 10800x60"}, 4 * HOURS, False),
+    ],
+)
+def test_when_a_rule_fires(
+    alert: str, series: dict[str, str], minute: int, fires: bool, tmp_path: Path
+) -> None:
+    """Evaluated by Prometheus' own engine."""
+    written = [{"series": name, "values": values} for name, values in series.items()]
+    assert _fires(alert, minute, written, tmp_path) is fires
 
 
 def _fires(alert: str, minutes: int, series: list[dict[str, str]], directory: Path) -> bool:
@@ -165,3 +194,91 @@ def test_the_dashboard_asks_for_metrics_that_are_written() -> None:
     }
     assert asked
     assert asked | set(re.findall(r"etcdtls_\w+", RULES.read_text())) <= set(HELP)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        '"',
+        "\\",
+        "\n",
+        "\r",
+        'a",check="b',
+        "} 1\netcdtls_clean 1",
+        "\x1b[31m",
+        "\u202e",
+        "\ud800",
+        "# EOF",
+        "\\n",
+    ],
+)
+def test_a_label_is_data(hostile: str) -> None:
+    text = "".join(lines([("etcdtls_clean", {"target": hostile}, 1)]))
+    assert text.encode().count(b"\n") == 4
+    [(labels, _)] = _samples(text)["etcdtls_clean"]
+    assert labels == {"target": printable(hostile)}
+
+
+@pytest.mark.program("prometheus", "prometheus-node-exporter")
+def test_prometheus_scrapes_and_the_dashboard_has_answers(text: str, tmp_path: Path) -> None:
+    """node_exporter reads the file, the alerts fire, and each query of the dashboard is answered."""
+    (tmp_path / "etcd.prom").write_text(text)
+    rules = re.sub(r"^    rules:", "    interval: 1s\n    rules:", RULES.read_text(), flags=re.MULTILINE)
+    (tmp_path / "rules.yml").write_text(rules)
+    with socket.socket() as first, socket.socket() as second:
+        for bound in (first, second):
+            bound.bind(("127.0.0.1", 0))
+        exporter, server = first.getsockname()[1], second.getsockname()[1]
+    scraped = [{"targets": [f"127.0.0.1:{exporter}"]}]
+    configuration = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(tmp_path / "rules.yml")],
+        "scrape_configs": [{"job_name": "node", "static_configs": scraped}],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
+    programs = [
+        [
+            "prometheus-node-exporter",
+            "--collector.disable-defaults",
+            "--collector.textfile",
+            f"--collector.textfile.directory={tmp_path}",
+            f"--web.listen-address=127.0.0.1:{exporter}",
+        ],
+        [
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{server}",
+        ],
+    ]
+    with ExitStack() as stack:
+        for program in programs:
+            started = stack.enter_context(
+                subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+            stack.callback(started.terminate)
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{server}/api/v1"))
+
+        def ask(path: str, **query: str) -> list[dict[str, Any]]:
+            """Return the alerts, or the answer to a query; nothing while it is starting."""
+            try:
+                answer = client.get(path, params=query)
+            except httpx.TransportError:
+                return []
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                return []
+            found: dict[str, Any] = answer.raise_for_status().json()["data"]
+            [values] = [value for value in found.values() if isinstance(value, list)]
+            return values
+
+        expected = {"EtcdTLSFault", "EtcdTLSCertificateExpiresSoon"}
+        end = time.monotonic() + 60
+        while {one["labels"]["alertname"] for one in ask("/alerts")} != expected:
+            assert time.monotonic() < end, ask("/alerts")
+        for one in ask("/alerts"):
+            assert "<no value>" not in str(one["annotations"])
+        [trouble] = ask("/query", query="node_textfile_scrape_error")
+        assert trouble["value"][1] == "0"
+        for panel in json.loads((EXAMPLES / "dashboard.json").read_text())["panels"]:
+            for query in panel["targets"]:
+                assert ask("/query", query=query["expr"].replace("$target", ".+")), panel["title"]
