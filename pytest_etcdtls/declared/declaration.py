@@ -273,10 +273,21 @@ class Mistake(Struct, frozen=True, kw_only=True):
 
 
 class Mount(Struct, frozen=True):
-    """A directory or file of the node that is mounted at another path in the container (``hostPath``)."""
+    """A directory or file that is mounted at a path in the container.
+
+    Attributes:
+        inside: that path.
+        outside: its path on the node (``hostPath``). Of a Secret or ConfigMap it is the name, with a key
+            behind it if only that is mounted: no path, but where a directory of copies has it.
+    """
 
     inside: str
     outside: str
+
+    @property
+    def is_on_the_node(self) -> bool:
+        """Whether the node has it at a path."""
+        return self.outside.startswith("/")
 
 
 class PodBeside(Struct, frozen=True):
@@ -475,16 +486,19 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
     def find(self, declared: str) -> Path | None:
         """Return the file of a declared path on this machine; ``None`` if there is none.
 
-        In ``pki_dir``, the longest suffix of the path that exists there is used.
+        In ``pki_dir``, the longest suffix of the path that exists there is used. Of a file from a Secret, the
+        file of the key in the directory with the Secret's name comes first.
         """
         return next((path for path in self._candidates(declared) if exists(path)), None)
 
     def is_original(self, declared: str, path: Path) -> bool:
         """Return whether a path is the file that etcd reads, not a copy at another path."""
-        return str(path) in (declared, *self._on_the_node(declared))
+        return str(path) in (declared, *self._mounted(declared))
 
     def _candidates(self, declared: str) -> Iterator[Path]:
-        for path in (*self._on_the_node(declared), declared):
+        if self.pki_dir is not None:
+            yield from (self.pki_dir / path for path in self._mounted(declared, on_the_node=False))
+        for path in (*self._mounted(declared), declared):
             parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
             if self.pki_dir is None:
                 yield self.root.joinpath(*parts) if path.startswith("/") else Path(path)
@@ -494,9 +508,10 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
             if parts and parts[-1].startswith(_APISERVER_CLIENT):
                 yield self.pki_dir.parent / parts[-1]
 
-    def _on_the_node(self, declared: str) -> Iterator[str]:
-        """Yield the paths on the node of a path in the container, the innermost mount first."""
-        for mount in sorted(self.mounts, key=lambda mount: len(mount.inside), reverse=True):
+    def _mounted(self, declared: str, *, on_the_node: bool = True) -> Iterator[str]:
+        """Yield what is mounted at a path in the container, the innermost mount first."""
+        mounts = [mount for mount in self.mounts if mount.is_on_the_node is on_the_node]
+        for mount in sorted(mounts, key=lambda mount: len(mount.inside), reverse=True):
             if declared == mount.inside or declared.startswith(f"{mount.inside}/"):
                 yield mount.outside + declared[len(mount.inside) :]
 

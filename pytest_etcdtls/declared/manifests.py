@@ -69,7 +69,6 @@ class DeclaredPod(Struct, frozen=True, kw_only=True):
     files: Mapping[str, tuple[str, str]] = {}
 
 
-_LISTS: Final = frozenset({"List", "PodList", "StatefulSetList", "ConfigMapList"})
 _MOST_REPLICAS: Final = 99
 _MOST_PODS: Final = 1000
 
@@ -206,9 +205,25 @@ _HOST_AND_PORT: Final = re.compile(r"://(\[[^]]*\]|[^:/,]*)(:\d+)?")
 
 
 def _objects(root: Node) -> list[Node]:
-    if text_of(node_at(root, "kind")) not in _LISTS:
+    """Return the objects of a document. Those of a typed list, such as ``PodList``, have no kind."""
+    kind = _text(root, "kind")
+    if not kind.endswith("List"):
         return [root]
-    return [one for item in items(node_at(root, "items")) for one in _objects(item)]
+    members = [
+        _with_kind(one, kind.removesuffix("List")) if node_at(one, "kind") is None else one
+        for one in items(node_at(root, "items"))
+    ]
+    return [one for member in members for one in _objects(member)]
+
+
+def _with_kind(node: Node, kind: str) -> Node:
+    if not isinstance(node, MappingNode):
+        return node
+    texts = (ScalarNode(_STRING, text, node.start_mark, node.end_mark) for text in ("kind", kind))
+    return MappingNode(node.tag, [*node.value, tuple(texts)], node.start_mark, node.end_mark)
+
+
+_STRING: Final = "tag:yaml.org,2002:str"
 
 
 def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
@@ -236,6 +251,8 @@ class _Pod(Struct, frozen=True, kw_only=True):
         shown: a name for messages.
         fields: the object whose metadata and fields are its own: the pod, or the template of its pods.
         lives: whether the manifest is from the API server, and has its status.
+        labels: labels that its controller adds to those of the manifest.
+        replicas: the number of pods with the same manifest.
     """
 
     name: str
@@ -244,6 +261,8 @@ class _Pod(Struct, frozen=True, kw_only=True):
     fields: Node
     spec: Node
     lives: bool = False
+    labels: Mapping[str, str] = {}
+    replicas: int = 1
 
     def field(self, path: str) -> str | None:
         """Return a field (``fieldRef``); ``None`` if the manifest does not have it."""
@@ -253,8 +272,17 @@ class _Pod(Struct, frozen=True, kw_only=True):
             return self.namespace or None
         keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
         if keyed:
-            return text_of(node_at(self.fields, "metadata", keyed[1], keyed[2]))
-        return text_of(node_at(self.fields, *path.split("."))) if self.lives else None
+            written = text_of(node_at(self.fields, "metadata", keyed[1], keyed[2]))
+            added = self.labels.get(keyed[2]) if keyed[1] == "labels" else None
+            # The API server has all of them, and one that a pod does not have is empty.
+            return added or written or ("" if self.lives else None)
+        if not self.lives:
+            return None
+        addresses = {"status.podIPs": "ip", "status.hostIPs": "ip"}.get(path)
+        if addresses:
+            every = [_text(one, addresses) for one in items(node_at(self.fields, *path.split(".")))]
+            return ",".join(every) or None
+        return text_of(node_at(self.fields, *path.split(".")))
 
 
 def _pods(root: Node, file: str) -> Iterator[_Pod]:
@@ -267,20 +295,29 @@ def _pods(root: Node, file: str) -> Iterator[_Pod]:
         return
     pod = _Pod(name="", shown=name or "(no name)", namespace=namespace, fields=fields, spec=spec)
     if template is None:
+        if _text(root, "status", "phase") in _ENDED:
+            return
         # The kubelet appends the node's name to that of a static pod (pkg/kubelet/config/common.go).
         status = node_at(root, "status")
         lives = isinstance(status, MappingNode) and bool(status.value)
         yield replace(pod, name=name if lives else "", lives=lives)
-    elif _text(root, "kind") != "StatefulSet" or not name:
-        yield pod
-    else:
-        # pkg/controller/statefulset/stateful_set_utils.go, getPodName
-        first = _number(node_at(root, "spec", "ordinals", "start"), 0, file)
-        replicas = _number(node_at(root, "spec", "replicas"), 1, file)
-        if not 0 < replicas <= _MOST_REPLICAS:
-            raise UsageError(f"{file}: the StatefulSet {printable(name, 100)} has {replicas} members")
-        for ordinal in range(first, first + replicas):
-            yield replace(pod, name=f"{name}-{ordinal}", shown=f"{name}-{ordinal}")
+        return
+    replicas = _number(node_at(root, "spec", "replicas"), 1, file)
+    if _text(root, "kind") != "StatefulSet" or not name:
+        if replicas:
+            yield pod
+        return
+    # pkg/controller/statefulset/stateful_set_utils.go: getPodName, and updateIdentity for the labels
+    first = _number(node_at(root, "spec", "ordinals", "start"), 0, file)
+    for ordinal in range(first, first + min(replicas, _MOST_REPLICAS + 1)):
+        whole = f"{name}-{ordinal}"
+        labels = {_POD_NAME: whole, "apps.kubernetes.io/pod-index": str(ordinal)}
+        yield replace(pod, name=whole, shown=whole, labels=labels, replicas=replicas)
+
+
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod that runs no more: one that was evicted stays in the API server for a while."""
+_POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 
 
 def _number(node: Node | None, default: int, file: str) -> int:
@@ -335,35 +372,42 @@ class _ConfigMaps:
         return f"{self._file}: {printable(key, 100)} of the ConfigMap {printable(name, 100)}", text
 
 
+def _containers(spec: Node) -> list[Node]:
+    """Return the containers that run all the time: these, and sidecars among the initial ones."""
+    sidecars = [
+        one for one in items(node_at(spec, "initContainers")) if _text(one, "restartPolicy") == "Always"
+    ]
+    return [*sidecars, *items(node_at(spec, "containers"))]
+
+
 def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> Iterator[DeclaredPod]:
     """Yield the member that runs in a pod, if any.
 
     Raises:
         UsageError: if several containers run etcd, or in a way that is not read.
     """
-    starts = [
-        (container, started)
-        for container in items(node_at(pod.spec, "containers"))
-        if (started := _started(container, _Environment(container, pod, maps, file, expansion))) is not None
-    ]
+    environments = [_Environment(one, pod, maps, file, expansion) for one in _containers(pod.spec)]
+    starts = [(one, started) for one in environments if (started := _started(one)) is not None]
     # A proxy beside a member serves its metrics.
-    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
+    starts = [(one, started) for one, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
-        runs = printable(", ".join(_text(container, "name") or "(no name)" for container, _ in starts))
+        runs = printable(", ".join(_text(one.container, "name") or "(no name)" for one, _ in starts))
         raise UsageError(
             f"{file}: the pod {printable(pod.shown, 100)} runs etcd {len(starts)} times ({runs}): leave the "
             "container of one member"
         )
-    for container, started in starts:
-        files = dict(_mounted_files(pod, container, maps))
+    if starts and pod.replicas > _MOST_REPLICAS:
+        raise UsageError(f"{file}: the StatefulSet of {printable(pod.shown, 100)} has {pod.replicas} members")
+    for environment, started in starts:
+        files = dict(_mounted_files(environment, maps))
         if started.program[-1].text == f"--config-file=/{DRUIDS_FILE}":
             files |= maps.of_druid(pod)
-        image = text_of(node_at(container, "image"))
+        image = text_of(node_at(environment.container, "image"))
         yield DeclaredPod(
             name=f"{pod.namespace}/{pod.shown}" if pod.namespace else pod.shown,
             # The tag of etcd-manager's image is its own.
             started=replace(started, image=None if ETCD_MANAGER in (image or "") else image),
-            mounts=tuple(_mounts(pod.spec, container)),
+            mounts=tuple(_mounts(environment)),
             files=files,
         )
 
@@ -371,18 +415,19 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> It
 _IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
 
 
-def _started(container: Node, environment: _Environment) -> ProgramStart | None:
+def _started(environment: _Environment) -> ProgramStart | None:
     """Return how a container starts etcd; ``None`` if it runs something else.
 
     Raises:
         UsageError: if etcd is started in a way that is not read, or takes variables from elsewhere.
     """
+    container = environment.container
     words = [
         environment.expanded(one) for key in ("command", "args") for one in items(node_at(container, key))
     ]
     image = _text(container, "image")
     # An image of etcd starts it by itself, configured by variables, as Bitnami's.
-    own = node_at(container, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
+    own = not items(node_at(container, "command")) and _IMAGE_OF_ETCD.search(image) is not None
     if own and (not words or words[0].text.startswith("-")):
         words.insert(0, Word("etcd", place_of(container, environment.file)))
         words += _bitnamis_file(container, environment.pod, environment.file)
@@ -425,10 +470,11 @@ class _Environment:
     def __init__(
         self, container: Node, pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion
     ) -> None:
-        self.pod, self.file, self.expansion = pod, file, expansion
+        self.container, self.pod, self.file, self.expansion = container, pod, file, expansion
         self._maps = maps
         self._where = printable(f"pod {pod.shown}, container {_text(container, 'name') or '(no name)'}", 200)
         self._unknown_sources: list[tuple[SourceLine, str]] = []
+        self._unknown_prefixes: list[str] = []
         from_sources = [
             variable for one in items(node_at(container, "envFrom")) for variable in self._of_source(one)
         ]
@@ -450,9 +496,13 @@ class _Environment:
             UsageError: if there are any.
         """
         for place, source in self._unknown_sources:
+            what, way = "is not in this file", "add it (kubectl get statefulset,configmap -o yaml)"
+            if source.startswith("Secret "):
+                what = "is not read"
+                way = "pass the running etcd's (the output of cat /proc/PID/environ /proc/PID/cmdline)"
             raise UsageError(
-                f"{place}: etcd takes variables from the {source}, which is not in this file, and they may "
-                "set anything: add it (kubectl get statefulset,configmap -o yaml), or write them under env"
+                f"{place}: etcd takes variables from the {source}, which {what}, and they may set anything: "
+                f"{way}, or write them under env"
             )
 
     def expanded(self, node: Node) -> Word:
@@ -460,12 +510,15 @@ class _Environment:
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:
-            if match[1]:  # $$(NAME) is $(NAME), and an unknown name stays as it is
-                return match[0][1:]
-            variable = self._known.get(match[2])
-            if variable is None:
-                if _OF_SERVICES.search(match[2]):
-                    missing.append(f"{match[2]}, of a Service: {self._where}")
+            name = match[1]
+            if name is None:  # $$
+                return "$"
+            variable = self._known.get(name)
+            if variable is None:  # it stays as it is, unless it comes from an object that is not here
+                if _OF_SERVICES.fullmatch(name):
+                    missing.append(f"{printable(name, 100)}, of a Service: {self._where}")
+                elif name.startswith(tuple(self._unknown_prefixes)):
+                    missing.append(f"{printable(name, 100)}, of a Secret or ConfigMap: {self._where}")
                 return match[0]
             if variable.unresolved:
                 missing.append(f"{variable.name}, {variable.unresolved}")
@@ -484,12 +537,16 @@ class _Environment:
                 continue
             name = _text(source, key, "name")
             data = self._maps.data(name, self.pod) if kind == "ConfigMap" else None
+            prefix = _text(source, "prefix")
             if data is None:
-                shown = f"{kind} {printable(name, 100)}"
-                self._unknown_sources.append((place_of(source, self.file), shown))
+                if any(one.startswith(prefix) or prefix.startswith(one) for one in _READ_BY_ETCD):
+                    shown = f"{kind} {printable(name, 100)}"
+                    self._unknown_sources.append((place_of(source, self.file), shown))
+                else:
+                    self._unknown_prefixes.append(prefix)
             for entry in entries(data, self.file):
                 value = text_of(entry.value) or ""
-                yield Variable(_text(source, "prefix") + entry.key, value, entry.place)
+                yield Variable(prefix + entry.key, value, entry.place)
 
     def _of_entry(self, node: Node) -> Iterator[Variable]:
         """Yield the variable of an entry of ``env``, none if its optional source does not have it."""
@@ -513,7 +570,8 @@ class _Environment:
         """Return value, or why it is not known, of ``valueFrom``; ``None`` if it is not set."""
         if path := _text(source, "fieldRef", "fieldPath"):
             value = self.pod.field(path)
-            return (value, "") if value is not None else ("", f"{printable(path, 100)}: {self._where}")
+            where = self._where if self.pod.lives else f"{self._where}; kubectl get pod -o yaml has it"
+            return (value, "") if value is not None else ("", f"{printable(path, 100)}: {where}")
         name, key = (_text(source, "configMapKeyRef", one) for one in ("name", "key"))
         data = self._maps.data(name, self.pod) if name else None
         if data is not None:
@@ -528,35 +586,62 @@ class _Environment:
         return "", f"{printable(described, 200)}: {self._where}"
 
 
+_READ_BY_ETCD: Final = ("ETCD_", "GODEBUG", "SSL_CERT_")
+"""How the names of variables begin that etcd or Go reads."""
 _KINDS: Final = {"configMapKeyRef": "ConfigMap", "secretKeyRef": "Secret"}
-_REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
-_OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT)")
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
+"""As Kubernetes reads it (third_party/forked/golang/expansion/expand.go): another ``$`` stands for itself."""
+_OF_SERVICES = re.compile(r"[A-Z0-9_]+_SERVICE_(HOST|PORT)\w*")
 """Variables that the kubelet makes of Services (enableServiceLinks)."""
 
 
-def _mounts(spec: Node, container: Node) -> Iterator[Mount]:
-    paths = {
-        text_of(node_at(volume, "name")): text_of(node_at(volume, "hostPath", "path"))
-        for volume in items(node_at(spec, "volumes"))
-    }
-    for mount in items(node_at(container, "volumeMounts")):
-        outside, inside = paths.get(text_of(node_at(mount, "name"))), text_of(node_at(mount, "mountPath"))
-        below = text_of(node_at(mount, "subPath"))
-        if outside and inside:
-            yield Mount(inside.rstrip("/"), outside.rstrip("/") + (f"/{below}" if below else ""))
+def _mounts(environment: _Environment) -> Iterator[Mount]:
+    """Yield the mounts of directories of the node, and of Secrets and ConfigMaps."""
+    for volume, mount, below in _volumes(environment):
+        inside, host = _text(mount, "mountPath").rstrip("/"), _text(volume, "hostPath", "path")
+        if inside and host:
+            yield Mount(inside, host.rstrip("/") + (f"/{below}" if below else ""))
+        for name, paths in _sources(volume, "secret", "configMap"):
+            for key, path in paths.items():
+                if below in ("", path):
+                    yield Mount(inside if below else f"{inside}/{path}", f"{name}/{key}")
+            if not paths:
+                yield Mount(inside, f"{name}/{below}" if below else name)
 
 
-def _mounted_files(pod: _Pod, container: Node, maps: _ConfigMaps) -> Iterator[tuple[str, tuple[str, str]]]:
+def _volumes(environment: _Environment) -> Iterator[tuple[Node, Node, str]]:
+    """Yield volume and mount of each volume that a container sees, and what of it, empty for all of it."""
+    volumes = {_text(volume, "name"): volume for volume in items(node_at(environment.pod.spec, "volumes"))}
+    for mount in items(node_at(environment.container, "volumeMounts")):
+        volume, below = volumes.get(_text(mount, "name")), _sub_path(mount, environment)
+        if volume is not None and below is not None:
+            yield volume, mount, below
+
+
+def _sources(volume: Node, *kinds: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the Secrets and ConfigMaps in a volume: the name, and paths by key if they are not the keys."""
+    for one in (volume, *items(node_at(volume, "projected", "sources"))):
+        for source in (node_at(one, kind) for kind in kinds):
+            if name := _text(source, "secretName") or _text(source, "name"):
+                paths = {_text(item, "key"): _text(item, "path") for item in items(node_at(source, "items"))}
+                yield name, paths
+
+
+def _sub_path(mount: Node, environment: _Environment) -> str | None:
+    """Return what of a volume is mounted, empty for all of it; ``None`` if that is not known."""
+    node = node_at(mount, "subPathExpr")
+    if node is None:
+        return _text(mount, "subPath")
+    word = environment.expanded(node)
+    return None if word.unresolved else word.text
+
+
+def _mounted_files(environment: _Environment, maps: _ConfigMaps) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield path, source and text of each file of a ConfigMap that a container sees."""
-    volumes = {_text(volume, "name"): volume for volume in items(node_at(pod.spec, "volumes"))}
-    for mount in items(node_at(container, "volumeMounts")):
-        volume = volumes.get(_text(mount, "name"))
-        inside, below = _text(mount, "mountPath").rstrip("/"), _text(mount, "subPath")
-        sources = [volume, *items(node_at(volume, "projected", "sources"))]
-        for source in (node_at(one, "configMap") for one in sources):
-            name = _text(source, "name")
-            data = maps.data(name, pod) if name else None
-            paths = {_text(one, "key"): _text(one, "path") for one in items(node_at(source, "items"))}
+    for volume, mount, below in _volumes(environment):
+        inside = _text(mount, "mountPath").rstrip("/")
+        for name, paths in _sources(volume, "configMap"):
+            data = maps.data(name, environment.pod)
             for entry in entries(data, ""):
                 path = paths.get(entry.key, "") if paths else entry.key
                 if path and below in ("", path):
@@ -566,17 +651,30 @@ def _mounted_files(pod: _Pod, container: Node, maps: _ConfigMaps) -> Iterator[tu
 
 def _no_etcd(objects: Sequence[Node], pods: Sequence[_Pod], file: str) -> str:
     kinds = [text_of(node_at(one, "kind")) or "an object without kind" for one in objects]
+    if not objects:
+        return f"{file} has no objects: kubectl found none with these labels (-l) in this namespace (-n)"
     if not pods:
-        described = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
-        return (
-            f"{file} is a manifest of {described}, not of a pod that runs etcd: kubeadm writes that to "
-            "/etc/kubernetes/manifests/etcd.yaml"
-        )
-    names = [
-        _text(one, "name") or str(place_of(one, file))
-        for pod in pods
-        for one in items(node_at(pod.spec, "containers"))
-    ]
+        way = next((_INSTEAD[kind] for kind in kinds if kind in _INSTEAD), _OF_KUBEADM)
+        scaled = next((one for one in objects if _text(one, "spec", "replicas") == "0"), None)
+        if scaled is not None:
+            way = f"{printable(_text(scaled, 'metadata', 'name'), 100)} has 0 replicas"
+        described = printable(", ".join(dict.fromkeys(kinds)))
+        return f"{file} is a manifest of {described}, not of a pod that runs etcd: {way}"
+    names = [_text(one, "name") or str(place_of(one, file)) for pod in pods for one in _containers(pod.spec)]
     runs = printable(", ".join(dict.fromkeys(names)))
     hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
     return f"{file} runs {runs}, and none of these is etcd{hint}"
+
+
+_OF_KUBEADM: Final = "kubeadm writes that to /etc/kubernetes/manifests/etcd.yaml"
+_OF_OPERATOR: Final = "pass what its operator makes of it (kubectl get statefulset,pod,configmap -o yaml)"
+_INSTEAD: Final = {
+    "ClusterConfig": "k0s starts etcd without a file: pass the command line of the running etcd (the output "
+    "of cat /proc/PID/environ /proc/PID/cmdline)",
+    "Cluster": "kOps writes that to /etc/kubernetes/manifests/etcd.manifest on a control plane node",
+    "EtcdCluster": _OF_OPERATOR,
+    "Etcd": _OF_OPERATOR,
+    "HostedCluster": _OF_OPERATOR,
+    "HostedControlPlane": _OF_OPERATOR,
+}
+"""Objects from which etcd is configured, and what to pass instead."""

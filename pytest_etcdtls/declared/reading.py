@@ -19,6 +19,7 @@ files that cannot be read, or in which a value that decides about TLS is not wri
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -458,7 +459,27 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         roots = documents(text, file)
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
+    if (lines := _with_a_word_on_each(text)) is not None:
+        return find_in_script(Word(" \\\n".join(lines), SourceLine(file, 0)), (), Expansion())
     return find_in_script(Word(text, SourceLine(file, 1)), (), Expansion())
+
+
+def _with_a_word_on_each(text: str) -> list[str] | None:
+    """Return the lines of a command whose lines end without a backslash, behind one for the program.
+
+    A snap keeps the flags of a service so, and ``tr`` makes that of the NULs in ``/proc/PID/cmdline``.
+    """
+    lines = ["" if line.lstrip().startswith("#") else line.strip() for line in text.rstrip().splitlines()]
+    filled = [number for number, line in enumerate(lines) if line]
+    if Word(lines[filled[0]], SourceLine("")).is_etcd:
+        lines[filled[0]] = ""
+        if not filled[1:] or not lines[filled[1]].startswith("-"):
+            return None
+    elif not all(lines[number].startswith("-") for number in filled):
+        return None
+    if any(line.endswith("\\") for line in lines):
+        return None
+    return ["etcd", *lines[: filled[-1] + 1]]
 
 
 def _of_words(words: list[Word], file: str) -> ProgramStart:
@@ -665,6 +686,10 @@ def _read(path: Path, option: str, changed: Mapping[str, str] = MappingProxyType
 
 
 def _decoded(data: bytes, path: Path, option: str) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(
+            f"{option} {path} is UTF-16, as PowerShell's > writes it: write UTF-8 (| Out-File -Encoding utf8)"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -238,6 +238,8 @@ _PRIORITY = re.compile(r"-n|-c|-?-?\d+|-[nc]\d+|--adjustment=-?\d+")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][^=]*=")
 _ETCD = re.compile(r"(?:^|[\s;&|(]|bin/)etcd(?:\s*$|\s+[-\"$\\;&|>g])", re.MULTILINE)
 """A start of etcd in a script, also in a form that is not read."""
+_MENTION = re.compile(r"\b(?:echo|printf|logger|pgrep|pkill|pidof|killall)\b[^\n;&|]*")
+"""A command that names etcd and does not start it."""
 _COMMAND = re.compile(
     r"^[ \t]*(?:(?:exec|env|[A-Za-z_]\w*=\S*)[ \t]+)*"
     r"(?:(?:io)?nice(?:[ \t]+-\S+|[ \t]+-?\d+)*[ \t]+)*(?:[^\s=]*/)?"
@@ -263,7 +265,7 @@ def find_etcd(
         UsageError: if etcd is started in a way that is not read.
     """
     if len(words) > 2 and words[0].program in _SHELLS and re.fullmatch(r"-\w*c", words[1].text):
-        if _ETCD.search(words[2].text) is None:
+        if _ETCD.search(_MENTION.sub("", words[2].text)) is None:
             return None
         if len(words) > 3:
             raise not_read(words[3].place, "a script and its arguments")
@@ -348,6 +350,9 @@ def _the_start(
             raise not_read(one.place, f"a script with {first}")
         depth += (first in _BRANCHES) - (first in _ENDS_OF_BRANCHES)
         _assign(one, known, exported, expansion, in_branch=depth > 0)
+    for one in commands[number + 1 :]:
+        if one.is_flag:
+            raise not_read(one.place, "a line with flags, after one without a backslash at its end,")
     start = commands[number]
     command = _without_redirections(_last_of(start.text))
     of_etcd = [variable for name, variable in known.items() if name in exported]

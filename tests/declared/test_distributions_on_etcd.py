@@ -16,11 +16,13 @@ from kubeadm.judging import explain, judged, target
 from replay.nodes import plan_of_file, replayed, source_of
 
 from pytest_etcdtls.cluster.replay import ReplayedEtcd
+from pytest_etcdtls.declared.declaration import Change
+from pytest_etcdtls.declared.editing import edit
 from pytest_etcdtls.declared.reading import read_declarations
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Identity, Profile
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.declarations import hosts_of
 
@@ -91,6 +93,53 @@ LAYOUTS = {
         pairs={"client/": ("client", SERVER), "peer/": ("peer", PEER)},
         suffixes=("cert.pem", "key.pem"),
     ),
+    "HyperShift": Layout(
+        shape="hypershift/etcd.yaml",
+        ca="etcd-ca/ca.crt",
+        peer_ca="etcd-ca/ca.crt",
+        pairs={
+            "server/server": ("client", SERVER),
+            "peer/peer": ("peer", PEER),
+            "client/etcd-client": ("client", CLIENT),
+        },
+    ),
+    "vcluster": Layout(
+        shape="vcluster/etcd.yaml",
+        ca="etcd-ca.crt",
+        peer_ca="etcd-ca.crt",
+        pairs={
+            "etcd-server": ("client", SERVER),
+            "etcd-peer": ("peer", PEER),
+            "apiserver-etcd-client": ("client", CLIENT),
+        },
+    ),
+    "Kamaji": Layout(
+        shape="kamaji/etcd.yaml",
+        ca="ca.crt",
+        peer_ca="ca.crt",
+        pairs={"server": ("client", SERVER), "peer": ("peer", PEER)},
+        suffixes=(".pem", "-key.pem"),
+    ),
+    "k0s": Layout(
+        shape="k0s/etcd.cmdline",
+        ca="ca.crt",
+        peer_ca="ca.crt",
+        pairs={
+            "server": ("client", SERVER),
+            "peer": ("peer", PEER),
+            "../apiserver-etcd-client": ("client", CLIENT),
+        },
+    ),
+    "Canonical Kubernetes": Layout(
+        shape="canonical/etcd",
+        ca="ca.crt",
+        peer_ca="ca.crt",
+        pairs={
+            "server": ("client", SERVER),
+            "peer": ("peer", PEER),
+            "../apiserver-etcd-client": ("client", CLIENT),
+        },
+    ),
     "Talos": Layout(
         shape="talos/controlplane.yaml",
         ca="ca.crt",
@@ -125,7 +174,15 @@ def _options(name: str, number: int) -> dict[str, str]:
     return dict(re.findall(r"--([\w-]+)=(\S+)", commands[number]))
 
 
-def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: int = 0) -> None:
+def _judge(
+    name: str,
+    etcd: Path,
+    directory: Path,
+    *,
+    running: str = "",
+    number: int = 0,
+    without_client_authentication: bool = False,
+) -> list[CheckResult]:
     """Start an etcd from the declaration, and judge it with the options of the page.
 
     Args:
@@ -134,26 +191,32 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
         directory: of all files.
         running: its command line as ``/proc`` has it, if the declaration does not have all of it.
         number: of the command in the section.
+        without_client_authentication: the declaration is changed to that before.
     """
     layout, options = LAYOUTS[name], _options(name, number)
     pki = directory / Path(options["etcd-pki-dir"]).name
-    directory.mkdir(exist_ok=True)
-    declaration = directory / Path(options["etcd-config"]).name
-    # Replicas of one cluster are started by the tests of lists.
-    declaration.write_text((SHAPES / layout.shape).read_text().replace("replicas: 3", "replicas: 1"))
+    declaration = directory / "declared" / Path(options["etcd-config"]).name
+    declaration.parent.mkdir(parents=True)
+    text = (SHAPES / layout.shape).read_text()
+    # Replicas of one cluster are started by the tests of lists. k0s serves clients on loopback, of its node.
+    declaration.write_text(text.replace("replicas: 3", "replicas: 1").replace("10.0.0.31", "127.0.0.1"))
     started = declaration
     if running:
-        started = directory / "etcd.cmdline"
+        started = declaration.with_name("etcd.cmdline")
         started.write_text(running)
     if name in ("RKE2", "k3s"):
         kubernetes = CertificateAuthority.create("k3s-client-ca").certificate
         (directory / "client-ca.crt").write_bytes(encode_certificates([kubernetes]))
     if name == "RKE2":
-        (directory / "config").write_text((SHAPES / "rke2" / "config").read_text())
+        (declaration.parent / "config").write_text((SHAPES / "rke2" / "config").read_text())
     [read] = read_declarations(started)
+    if without_client_authentication:
+        weaker = [Change(one, None) for one in ("client-cert-auth", "trusted-ca-file")]
+        for file, (_, after) in edit(read, weaker).texts.items():
+            Path(file).write_text(after)
     layout.write(pki, tuple(dict.fromkeys((*hosts_of(read), "127.0.0.1", "localhost"))))
     plan = plan_of_file(started, etcd_pki_dir=pki)
-    assert plan.files.generated == ""
+    assert plan.files.generated == "" or without_client_authentication
     source = source_of(etcd)
     given: dict[str, str | Path] = {
         key.replace("-", "_"): {"etcd-config": declaration, "etcd-pki-dir": pki}.get(key, value)
@@ -168,11 +231,14 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
             for listener in target(**given).listeners
         ]
         live = target(**given, etcd_connect_to=connect)
-        assert live.client.server_ca
+        assert live.client.server_ca or without_client_authentication
         assert live.peer.server_ca
-        results = judged(live, *ALL)
+        return judged(live, *ALL)
     finally:
         etcd_itself.stop()
+
+
+def _conforms(name: str, results: list[CheckResult]) -> None:
     bad = [one for one in results if one.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)]
     assert not bad, explain(results)
     conforms = {(one.check, one.role) for one in results if one.outcome is Outcome.CONFORMS}
@@ -188,16 +254,29 @@ def _judge(name: str, etcd: Path, directory: Path, running: str = "", number: in
     assert apart is (name in ("RKE2", "k3s")), explain(results)
 
 
+WITH_3_5 = ["OpenShift", "HyperShift", "RKE2", "k3s", "k0s"]
+WITH_3_6 = ["Bitnami", "Talos", "etcd-operator", "etcd-druid", "vcluster", "Kamaji", "Canonical Kubernetes"]
+
+
 @pytest.mark.etcd_version("3.5.33")
-@pytest.mark.parametrize("name", ["OpenShift", "RKE2", "k3s"])
+@pytest.mark.parametrize("name", WITH_3_5)
 def test_with_etcd_3_5(name: str, etcd_binary: Path, tmp_path: Path) -> None:
-    _judge(name, etcd_binary, tmp_path)
+    _conforms(name, _judge(name, etcd_binary, tmp_path))
 
 
 @pytest.mark.etcd_version("3.6")
-@pytest.mark.parametrize("name", ["Bitnami", "Talos", "etcd-operator", "etcd-druid"])
+@pytest.mark.parametrize("name", WITH_3_6)
 def test_with_etcd_3_6(name: str, etcd_binary: Path, tmp_path: Path) -> None:
-    _judge(name, etcd_binary, tmp_path)
+    _conforms(name, _judge(name, etcd_binary, tmp_path))
+
+
+@pytest.mark.etcd_version("3.6")
+@pytest.mark.parametrize("name", [*WITH_3_5, *(name for name in WITH_3_6 if name != "Talos")])
+def test_a_fault_in_it_is_found(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    results = _judge(name, etcd_binary, tmp_path, without_client_authentication=True)
+    violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
+    assert ("mtls.no-certificate", Role.CLIENT) in violated, explain(results)
+    assert ("mtls.no-certificate", Role.PEER) not in violated, explain(results)
 
 
 @pytest.mark.etcd_version("3.5.33")
@@ -213,7 +292,8 @@ def test_kops_and_the_running_etcd(etcd_binary: Path, tmp_path: Path) -> None:
     variables = {one.spelled: one.value for one in manifest.settings.values()} | made
     text = "".join(f"{name}={value}\0" for name, value in variables.items()) + "/opt/etcd-v3.5.33/etcd\0"
     for number in (0, 1):
-        _judge("kOps", etcd_binary, tmp_path / str(number), text, number)
+        results = _judge("kOps", etcd_binary, tmp_path / str(number), running=text, number=number)
+        _conforms("kOps", results)
 
 
 @pytest.mark.etcd_version("3.6")

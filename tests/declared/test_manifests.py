@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from declared.declaring import written
-from pytest_etcdtls.declared.declaration import Change, Declaration
+from pytest_etcdtls.declared.declaration import Change, Declaration, DeclaredPaths
 from pytest_etcdtls.declared.editing import edit, merged
 from pytest_etcdtls.declared.reading import read_declaration, read_declarations
 from pytest_etcdtls.errors import NotEditableError, UsageError
@@ -58,6 +58,9 @@ OTHER = {
             env=[{"name": "NODE", "value": "a"}],
         ),
         _container(command=["etcd", "--name=b", "--name=a"]),
+        _container(command=[], args=["--name=a"]),
+        _container(command=["sh", "-c", "exec etcd --name=$$NODE"], env=[{"name": "NODE", "value": "a"}]),
+        _container(command=["etcd", "--name=$(a node)"], env=[{"name": "a node", "value": "a"}]),
     ],
 )
 def test_ways_to_start_etcd(container: dict[str, Any], tmp_path: Path) -> None:
@@ -99,9 +102,9 @@ def test_fields_of_a_pod_from_the_api_server_are_resolved(tmp_path: Path) -> Non
 
 def test_unknown_and_escaped_references_stay(tmp_path: Path) -> None:
     container = _container(
-        command=["etcd", "--name=$$(NODE)$(UNKNOWN)"], env=[{"name": "NODE", "value": "a"}]
+        command=["etcd", "--name=$$(NODE)$(UNKNOWN)$$x$y$("], env=[{"name": "NODE", "value": "a"}]
     )
-    assert written(tmp_path, yaml.safe_dump(_pod(container))).text("name") == "$(NODE)$(UNKNOWN)"
+    assert written(tmp_path, yaml.safe_dump(_pod(container))).text("name") == "$(NODE)$(UNKNOWN)$x$y$("
 
 
 def test_arguments_over_several_lines(tmp_path: Path) -> None:
@@ -124,6 +127,12 @@ def test_mounts(tmp_path: Path) -> None:
                 {"name": "pki", "mountPath": "/certs/"},
                 {"name": "one", "mountPath": "/x", "subPath": "y"},
                 {"name": "secret", "mountPath": "/z"},
+                {"name": "one", "mountPath": "/e", "subPathExpr": "$(NODE)"},
+                {"name": "one", "mountPath": "/u", "subPathExpr": "$(POD)"},
+            ],
+            env=[
+                {"name": "NODE", "value": "n"},
+                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             ],
         )
     )
@@ -136,7 +145,52 @@ def test_mounts(tmp_path: Path) -> None:
     assert [(mount.inside, mount.outside) for mount in mounts] == [
         ("/certs", "/etc/kubernetes/pki/etcd"),
         ("/x", "/srv/y"),
+        ("/z", "s"),
+        ("/e", "/srv/n"),
     ]
+
+
+def test_files_of_secrets_are_found_by_the_names_of_secret_and_key(tmp_path: Path) -> None:
+    """Also if the pod has them at other paths. A copy at the end of a path is the second choice."""
+    pod = _pod(
+        _container(
+            command=["etcd"],
+            volumeMounts=[
+                {"name": "server", "mountPath": "/tls/server"},
+                {"name": "all", "mountPath": "/tls/peer"},
+                {"name": "server", "mountPath": "/tls/one.crt", "subPath": "server.crt"},
+                {"name": "cas", "mountPath": "/tls/ca"},
+            ],
+        )
+    )
+    keys = [{"key": f"tls.{end}", "path": f"server.{end}"} for end in ("crt", "key")]
+    pod["spec"]["volumes"] = [
+        {"name": "server", "secret": {"secretName": "etcd-server", "items": keys}},
+        {"name": "all", "projected": {"sources": [{"secret": {"name": "etcd-peer"}}]}},
+        {"name": "cas", "configMap": {"name": "etcd-ca"}},
+    ]
+    declaration = written(tmp_path, yaml.safe_dump(pod))
+    pki = tmp_path / "pki"
+    for name in (
+        "etcd-server/tls.crt",
+        "etcd-peer/tls.crt",
+        "etcd-ca/ca.crt",
+        "ca/ca.crt",
+        "server.key",
+        "tls.crt",
+    ):
+        (pki / name).parent.mkdir(parents=True, exist_ok=True)
+        (pki / name).touch()
+    paths = DeclaredPaths(pki_dir=pki, mounts=declaration.mounts)
+    expected = {
+        "/tls/server/server.crt": "etcd-server/tls.crt",
+        "/tls/server/server.key": "server.key",
+        "/tls/one.crt": "etcd-server/tls.crt",
+        "/tls/peer/tls.crt": "etcd-peer/tls.crt",
+        "/tls/ca/ca.crt": "etcd-ca/ca.crt",
+    }
+    assert {path: paths.find(path) for path in expected} == {a: pki / b for a, b in expected.items()}
+    assert DeclaredPaths(mounts=declaration.mounts).find("/tls/peer/tls.crt") is None
 
 
 @pytest.mark.parametrize(
@@ -167,6 +221,24 @@ def test_mounts(tmp_path: Path) -> None:
             r"declaration:\d+: etcd takes variables from the ConfigMap x, which is not in this file",
         ),
         (
+            _pod(_container(command=["etcd"], envFrom=[{"secretRef": {"name": "x"}, "prefix": "ETCD"}])),
+            r"etcd takes variables from the Secret x, which is not read, .*: pass the running etcd's",
+        ),
+        (
+            _pod(
+                _container(
+                    command=["etcd", "--cert-file=$(X_CERT)"],
+                    envFrom=[{"secretRef": {"name": "x"}, "prefix": "X_"}],
+                )
+            ),
+            r"the value of --cert-file is not in this file \(X_CERT, of a Secret or ConfigMap: pod etcd",
+        ),
+        (
+            {"apiVersion": "k0s.k0sproject.io/v1beta1", "kind": "ClusterConfig"},
+            "k0s starts etcd without a file: pass the command line of the running etcd",
+        ),
+        ({"apiVersion": "v1", "kind": "List", "items": []}, "has no objects: kubectl found none"),
+        (
             _pod(
                 _container(
                     command=["etcd"],
@@ -183,7 +255,8 @@ def test_mounts(tmp_path: Path) -> None:
                     env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
                 )
             ),
-            r"declaration:\d+: the value of --listen-client-urls is not in this file \(IP, status.podIP: pod",
+            r"declaration:\d+: the value of --listen-client-urls is not in this file \(IP, status.podIP: pod "
+            r"etcd, container etcd; kubectl get pod -o yaml has it\)",
         ),
         (
             _pod(_container(command=["etcd", "--config-file=/etc/gone.yml"])),
@@ -296,7 +369,7 @@ def test_every_replica_of_a_stateful_set_is_a_member(tmp_path: Path) -> None:
         f"https://etcd-{number}.etcd.db.svc:2379" for number in (5, 6, 7)
     ]
     for wrong in (0, 100, "many"):
-        with pytest.raises(UsageError, match=r"members|not a number of pods"):
+        with pytest.raises(UsageError, match=r"0 replicas|100 members|not a number of pods"):
             _declared(tmp_path, _set(wrong, NAMED))  # type: ignore[arg-type]
 
 
@@ -326,13 +399,71 @@ def test_more_pods_than_a_cluster_has(tmp_path: Path) -> None:
         _declared(tmp_path, *(_live(f"p{number}", {"name": "x"}) for number in range(1001)))
 
 
+def test_other_workloads_in_the_file_do_not_matter(tmp_path: Path) -> None:
+    """Whatever their number of replicas, and whether they write about etcd or have ended."""
+    redis = _set(0, {"name": "redis", "image": "redis"})
+    redis["metadata"]["name"] = "redis"
+    many = copy.deepcopy(redis)
+    many["spec"]["replicas"] = 200
+    waiting = {
+        "name": "b",
+        "image": "x",
+        "command": ["sh", "-c", "etcdctl snapshot save /b\necho saved etcd\n"],
+    }
+    evicted = {**_live("etcd-old", ETCD), "status": {"phase": "Failed"}}
+    earlier = {**_pod(ETCD, kind="ReplicaSet")}
+    earlier["spec"]["replicas"] = 0
+    objects = (redis, many, evicted, earlier, _live("other", waiting), _live("etcd-a", ETCD))
+    assert [*_declared(tmp_path, *objects)] == ["db/etcd-a"]
+    beside = _pod(waiting, ETCD)
+    assert written(tmp_path, yaml.safe_dump(beside)).text("name") == "a"
+
+
+def test_a_sidecar_among_the_initial_containers_runs_all_the_time(tmp_path: Path) -> None:
+    pod = _pod(OTHER)
+    pod["spec"]["initContainers"] = [{**ETCD, "restartPolicy": "Always"}]
+    assert written(tmp_path, yaml.safe_dump(pod)).text("name") == "a"
+    pod["spec"]["initContainers"] = [ETCD]
+    with pytest.raises(UsageError, match="runs backup, and none of these is etcd"):
+        written(tmp_path, yaml.safe_dump(pod))
+
+
+@pytest.mark.parametrize("kind", ["Pod", "StatefulSet", "DaemonSet"])
+def test_a_typed_list_of_the_api(tmp_path: Path, kind: str) -> None:
+    """``kubectl get --raw`` prints it: its objects have no kind."""
+    one = {key: value for key, value in _pod(ETCD, kind=kind).items() if key not in ("kind", "apiVersion")}
+    [declared] = _read(tmp_path, {"apiVersion": "v1", "kind": f"{kind}List", "items": [one]})
+    assert declared.pod == ("etcd-0" if kind == "StatefulSet" else "etcd")
+
+
+def _read(directory: Path, document: dict[str, Any]) -> tuple[Declaration, ...]:
+    path = directory / "declaration"
+    path.write_text(yaml.safe_dump(document))
+    return read_declarations(path)
+
+
+def test_labels_that_a_stateful_set_adds(tmp_path: Path) -> None:
+    paths = ("metadata.labels['apps.kubernetes.io/pod-index']", "metadata.labels['app']")
+    env = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in zip("AB", paths, strict=True)
+    ]
+    manifest = _set(2, _container(command=["etcd", "--name=$(B)-$(A)"], env=env))
+    manifest["spec"]["template"]["metadata"] = {"labels": {"app": "x"}}
+    assert [one.text("name") for one in _declared(tmp_path, manifest).values()] == ["x-0", "x-1"]
+
+
 def test_labels_and_addresses_of_a_live_pod(tmp_path: Path) -> None:
     paths = {"A": "metadata.labels['app/x']", "B": "status.hostIP", "C": "metadata.namespace"}
+    paths |= {"D": "metadata.labels['none']", "E": "status.podIPs"}
     env = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in paths.items()]
     pod = _live(
-        "etcd-0", _container(command=["etcd", "--name=$(A)-$(B)-$(C)"], env=env), labels={"app/x": "l"}
+        "etcd-0",
+        _container(command=["etcd", "--name=$(A)-$(B)-$(C)-$(D)-$(E)"], env=env),
+        labels={"app/x": "l"},
     )
-    assert _declared(tmp_path, pod)["db/etcd-0"].text("name") == "l-10.0.0.1-db"
+    pod["status"]["podIPs"] = [{"ip": "10.1.2.3"}, {"ip": "fd00::3"}]
+    assert _declared(tmp_path, pod)["db/etcd-0"].text("name") == "l-10.0.0.1-db--10.1.2.3,fd00::3"
 
 
 def test_the_name_of_a_static_pod_is_not_that_of_its_file(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"# nothing but this\n", "holds comments only"),
         (b"\x7fELF\x02\x01\x01\x00\x00\n\x00", "is binary"),
         (bytes(range(256)), "is not text"),
-        (b"\xff\xfen\x00a\x00m\x00e\x00", "is not text"),
+        (b"\xff\xfen\x00a\x00m\x00e\x00", "is UTF-16, as PowerShell's > writes it"),
         (b"name: a\n" + b"#" * (10 * 1024 * 1024), "is larger than 1 MiB"),
         (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "holds a CERTIFICATE"),
         (b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "holds a PRIVATE KEY"),
@@ -80,6 +80,10 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"ETCD_NAME=a\nand then some\n", r"declaration:2: the line is not NAME=VALUE"),
         (b'ETCD_NAME="a\n', r"declaration:1: the value of ETCD_NAME has a backslash, or quotation marks"),
         (b"etcd --name=a\netcd --name=b\n", "declaration:1: a script of several commands"),
+        (
+            b"etcd --name=a\n--cert-file=/x\n",
+            "declaration:2: a line with flags, after one without a backslash",
+        ),
         (b"#!/bin/sh\n. /etc/etcd.sh\netcd --name=a\n", r"declaration:2: a script with \. is not read"),
         (b"etcd $OPTIONS\n", r"declaration:1: the arguments in OPTIONS are not in this file"),
         (b"GODEBUG=$(x) etcd\n", r"declaration:1: the value of GODEBUG is not in this file"),
@@ -127,3 +131,18 @@ def test_many_aliases_are_refused(tmp_path: Path) -> None:
     rows = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     with pytest.raises(UsageError, match="more than 250000 values, aliases written out"):
         written(tmp_path, "name: a\n" + "\n".join(rows))
+
+
+def test_a_file_with_a_flag_on_each_line(tmp_path: Path) -> None:
+    """As a snap keeps the flags of a service."""
+    path = tmp_path / "etcd"
+    path.write_text('\n# of the snap\n--name="a"\n\n--unknown=x\n  --cert-file=/pki/server.crt\n# end\n')
+    declaration = read_declaration(path)
+    assert {name: one.place.line for name, one in declaration.settings.items()} == {"name": 3, "cert-file": 6}
+    assert declaration.text("name") == "a"
+    assert [one.spelled for one in declaration.unknown] == ["--unknown"]
+    path.write_text("/usr/bin/etcd\n--name\na\n--cert-file=/x\n")  # the NULs of /proc/PID/cmdline as lines
+    assert {one.name: one.value for one in read_declaration(path).settings.values()} == {
+        "name": "a",
+        "cert-file": "/x",
+    }
