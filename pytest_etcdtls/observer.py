@@ -152,6 +152,8 @@ class Observer:
         self._contacting = threading.Lock()
         self._accepted: set[str] = set()
         """Labels of the listeners that accepted a TCP connection."""
+        self._closed: dict[str, str] = {}
+        """By label of a listener that accepted connections and refuses them now: why."""
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
@@ -491,9 +493,11 @@ class Observer:
             refused = connection.refused
         if connection.server_address:
             self._accepted.add(listener.label)
+            self._closed.pop(listener.label, None)
         if not refused or listener.label not in self._accepted:
             return ""
-        return FORWARD_ENDED if listener.is_forwarded else CLOSED_DURING_RUN
+        why = FORWARD_ENDED if listener.is_forwarded else CLOSED_DURING_RUN
+        return self._closed.setdefault(listener.label, why)
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[Listener]:
@@ -524,6 +528,8 @@ class Observer:
             raise InconclusiveError(f"{listener.url}: the run was interrupted")
         with self._lock:
             if self.used[label] >= self.bounds.max_connections:
+                if why := self._closed.get(label):  # a higher cap would not help
+                    raise InconclusiveError(why)
                 cap = "the cap"
                 if self.bounds.processes > 1:
                     cap = f"the share of one of {self.bounds.processes} processes in the cap"

@@ -182,8 +182,10 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
         member.server.stop(0)
 
     target = cluster.target()
-    observer = Observer(target, Bounds(timeout=1), _AtAttempt(number, kill))
+    observer = Observer(target, Bounds(timeout=1, max_connections=50), _AtAttempt(number, kill))
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
-    undecided = [one for one in results if one.outcome is Outcome.INCONCLUSIVE]
+    reasons = {one.reason for one in results if one.outcome is Outcome.INCONCLUSIVE}
     assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
-    assert CLOSED_DURING_RUN in {one.reason for one in undecided}
+    assert CLOSED_DURING_RUN in reasons
+    assert max(observer.used.values()) == 50
+    assert not [reason for reason in reasons if "--etcd-max-connections" in reason]
