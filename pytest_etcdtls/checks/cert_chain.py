@@ -495,6 +495,7 @@ def etcd_and_kubernetes_have_separate_cas(
     here: Listener,
     announced: AnnouncedCAs,
     kubernetes: KubernetesCA,
+    chain: ServedChain | None,
     issuers: Issuers | None,
     trust: ClientTrust | None,
     client: AcceptedClient | None,
@@ -516,6 +517,7 @@ def etcd_and_kubernetes_have_separate_cas(
     trusted = trust.certificates if trust is not None and not trust.inferred else ()
     in_use = (
         *((ca, "issued the served certificate") for ca in (issuers.certificates if issuers else ())),
+        *((ca, "issued the served certificate") for ca in _root(chain, kubernetes)),
         *((ca, "is trusted for clients") for ca in trusted),
         *((ca, "has signed the client that is accepted") for ca in _signers(client, announced, kubernetes)),
     )
@@ -537,6 +539,15 @@ def etcd_and_kubernetes_have_separate_cas(
             f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known: "
             "pass --etcd-trusted-ca or --etcd-peer-trusted-ca",
         )
+
+
+def _root(chain: ServedChain | None, kubernetes: KubernetesCA) -> Path:
+    """Return the CA of Kubernetes above the served certificate, also where no CA of servers was given."""
+    if chain is None:
+        return ()
+    leaf, *sent = chain.certificates
+    path = find_path(leaf, sent, kubernetes.certificates, chain.observed_at)
+    return path[-1:] if path else ()
 
 
 def _signers(client: AcceptedClient | None, announced: AnnouncedCAs, kubernetes: KubernetesCA) -> Path:

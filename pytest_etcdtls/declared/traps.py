@@ -661,7 +661,7 @@ def _settings_given_twice(context: TrapContext) -> Iterator[Trap]:
 def _manifests_beside(context: TrapContext) -> Iterator[Trap]:
     """A kubelet reads every file of its directory, and runs one of several pods with one name."""
     source = escaped(context.declaration.source)
-    for other in context.declaration.beside:
+    for other in sorted(context.declaration.beside, key=lambda one: not one.runs):
         pod, file = escaped(other.pod), escaped(other.file)
         if not other.has_same_name:
             summary = (

@@ -76,6 +76,17 @@ def test_the_issuer_of_the_accepted_client_is_trusted_if_the_bundle_is_unknown(n
     assert "has signed the client that is accepted" in results["client"].findings[0].observed
 
 
+def test_the_issuer_of_the_served_certificate_if_no_ca_of_servers_is_given(newest_etcd: Path) -> None:
+    config = ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE), expects_health=False)
+    with start_process(config, newest_etcd) as cluster:
+        target = cluster.target()
+        assert target.client.server_ca is not None
+        client = replace(target.client, server_ca=None, signing_key=None)
+        results = judge(replace(target, kubernetes_ca=target.client.server_ca, client=client))
+    assert results["client"].outcome is Outcome.WARNS, results
+    assert "issued the served certificate" in results["client"].findings[0].observed
+
+
 def test_a_live_cluster_without_that_ca_is_not_verified_and_an_owned_one_is_not_applicable(
     cluster: Cluster,
 ) -> None:
