@@ -39,6 +39,7 @@ from pytest_etcdtls.declared.declaration import (
     masked,
     parse_urls,
 )
+from pytest_etcdtls.declared.distributions import kubeadm_directory, written_anew
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, has_signed, pairs_for, trusted_by
@@ -152,7 +153,7 @@ def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
         yield Change(f"{p}cert-file", pair.certificate)
         yield Change(f"{p}key-file", pair.key)
         return
-    directory = _kubeadm_directory(case.declaration) or PLACEHOLDER
+    directory = kubeadm_directory(case.declaration) or PLACEHOLDER
     for setting, end in ((f"{p}cert-file", "crt"), (f"{p}key-file", "key")):
         yield Change(setting, f"{directory}/{name}.{end}")
     hosts = ", ".join(case.hosts(side)) or "the member"
@@ -472,7 +473,7 @@ def reissued(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def _by_kubeadm(case: FaultyMember, command: str) -> Iterator[Remark]:
-    directory = _kubeadm_directory(case.declaration)
+    directory = kubeadm_directory(case.declaration)
     for side in case.sides if directory else ():
         name = "peer" if side == "peer" else "server"
         if case.declaration.text(f"{prefix(side)}cert-file") == f"{directory}/{name}.crt":
@@ -481,18 +482,6 @@ def _by_kubeadm(case: FaultyMember, command: str) -> Iterator[Remark]:
 
 
 _KUBEADM: Final = "/etc/kubernetes/pki/etcd"
-
-
-def _kubeadm_directory(declaration: Declaration) -> str:
-    """Return the directory of etcd's certificates if kubeadm made them, else an empty text."""
-    for name in ("trusted-ca-file", "peer-trusted-ca-file", "cert-file", "peer-cert-file"):
-        directory, _, file = (declaration.text(name) or "").rpartition("/")
-        if declaration.form is Form.MANIFEST and directory.endswith("/pki/etcd") and file in _KUBEADM_FILES:
-            return directory
-    return ""
-
-
-_KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
 
 
 def restarted(case: FaultyMember) -> Iterator[Change | Remark]:
@@ -572,6 +561,8 @@ def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> 
         edited, problems = _all_that_can_be(member, [[*filter(_is_change, group)] for group in steps])
         said += [Remark(problem) for problem in problems]
         said += [step for group in steps for step in group if isinstance(step, Remark)]
+        if problems or (edited is not None and edited.texts):
+            said += map(Remark, written_anew(member.declaration))
         if edited is not None and edited.texts:
             said += _about(member, edited.declaration)
             for file, (before, after) in edited.texts.items():
@@ -662,7 +653,7 @@ def _in_words(case: FaultyMember, changes: Sequence[Change], why: str) -> Iterat
 
 
 def _about(case: FaultyMember, after: Declaration) -> Iterator[Remark]:
-    """Yield what comes with a changed declaration: who is refused, and who writes the file again."""
+    """Yield whom a changed declaration refuses."""
     from pytest_etcdtls.declared.reading import declared_member
 
     member = declared_member(after, case.member.paths.pki_dir)
@@ -670,8 +661,3 @@ def _about(case: FaultyMember, after: Declaration) -> Iterator[Remark]:
         before, now = (effective_of(one, case.version).sides[side] for one in (case.member, member))
         if (before.trusted_ca, before.client_auth) != (now.trusted_ca, now.client_auth):
             yield from _clients_after_restart(case.target, member, case.version, side)
-    if _kubeadm_directory(after):
-        yield Remark(
-            "kubeadm upgrade writes this manifest anew: give the same flags in etcd.local.extraArgs of its "
-            "ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
-        )

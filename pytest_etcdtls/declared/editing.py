@@ -416,7 +416,10 @@ class _Editor:
             smaller = [one for one in given if one.name < name and one.via is Via.FLAG]
             if smaller:
                 return max(smaller, key=lambda one: one.place.line or 0)
-        return max(given, key=lambda one: (_relation(one.name, name), one.place.line or 0))
+        # A flag before a variable, which a ConfigMap may have for several pods.
+        return max(
+            given, key=lambda one: (_relation(one.name, name), one.via is Via.FLAG, one.place.line or 0)
+        )
 
 
 def _relation(one: str, other: str) -> int:
@@ -552,7 +555,8 @@ def _add_flag(draft: _Draft, number: int, anchor: Setting, name: str, value: str
     before, after = line[: match.start()], line[match.end() :]
     if not before.strip() and after.strip() in ("", "\\"):
         goes_on = draft.end_of(number).rstrip().endswith("\\")
-        if not goes_on:
+        has_one_on_each_line = form is Form.COMMAND_LINE and "\\\n" not in draft.text
+        if not goes_on and not has_one_on_each_line:
             draft.append_to(number, " \\")
         draft.insert_below(number, before + word + " \\" * goes_on)
     else:

@@ -61,10 +61,12 @@ class DeclaredPod(Struct, frozen=True, kw_only=True):
         started: how etcd is started in it.
         mounts: directories and files of the node that the container sees.
         files: files of ConfigMaps that it sees: name of the source and text, by path in the container.
+        owner: what writes its object anew; empty if that is not known.
     """
 
     name: str
     started: ProgramStart
+    owner: str = ""
     mounts: tuple[Mount, ...] = ()
     files: Mapping[str, tuple[str, str]] = {}
 
@@ -82,7 +84,11 @@ def read_manifest(text: str, file: str) -> list[DeclaredPod]:
     """
     objects = [one for root in documents(text, file) for one in _objects(root)]
     maps = _ConfigMaps(objects, file)
-    pods = [*islice((pod for one in _without_owners(objects) for pod in _pods(one, file)), _MOST_PODS + 1)]
+    named = {_key(one): one for one in objects}
+    found = (
+        replace(pod, owner=_owner(one, named)) for one in _without_owners(objects) for pod in _pods(one, file)
+    )
+    pods = [*islice(found, _MOST_PODS + 1)]
     if len(pods) > _MOST_PODS:
         raise UsageError(f"{file} has more than {_MOST_PODS} pods: leave those of etcd (kubectl get pod -l)")
     expansion = Expansion()
@@ -234,9 +240,35 @@ def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
         for reference in items(node_at(one, "metadata", "ownerReferences"))
     }
     for one in objects:
-        name, namespace = (_text(one, "metadata", key) for key in ("name", "namespace"))
-        if (_text(one, "kind"), name, namespace) not in owners:
+        if _key(one) not in owners:
             yield one
+
+
+def _key(one: Node) -> tuple[str, str, str]:
+    return _text(one, "kind"), _text(one, "metadata", "name"), _text(one, "metadata", "namespace")
+
+
+def _owner(root: Node, objects: Mapping[tuple[str, str, str], Node]) -> str:
+    """Return what writes an object anew: the last of its controllers that is known, or who applied that."""
+    owner, above = "", [root]
+    while True:
+        metadata = node_at(above[-1], "metadata")
+        if node_at(metadata, "annotations", "kubernetes.io/config.mirror") is not None:
+            return f"node {_text(above[-1], 'spec', 'nodeName')}"
+        labels = node_at(metadata, "labels")
+        if "Helm" in (_text(labels, "app.kubernetes.io/managed-by"), _text(labels, "heritage")):
+            release = _text(metadata, "annotations", "meta.helm.sh/release-name")
+            release = release or _text(labels, "app.kubernetes.io/instance") or _text(labels, "release")
+            return f"Helm release {release}".rstrip()
+        references = items(node_at(metadata, "ownerReferences"))
+        controller = next((one for one in references if _text(one, "controller") != "false"), None)
+        if controller is None:
+            return owner
+        kind, name = (_text(controller, key) for key in ("kind", "name"))
+        owner, next_one = f"{kind} {name}", objects.get((kind, name, _text(metadata, "namespace")))
+        if next_one is None or next_one in above:
+            return owner
+        above.append(next_one)
 
 
 def _text(node: Node | None, *keys: str) -> str:
@@ -253,6 +285,7 @@ class _Pod(Struct, frozen=True, kw_only=True):
         lives: whether the manifest is from the API server, and has its status.
         labels: labels that its controller adds to those of the manifest.
         replicas: the number of pods with the same manifest.
+        owner: what writes its object anew; empty if that is not known.
     """
 
     name: str
@@ -263,6 +296,7 @@ class _Pod(Struct, frozen=True, kw_only=True):
     lives: bool = False
     labels: Mapping[str, str] = {}
     replicas: int = 1
+    owner: str = ""
 
     def field(self, path: str) -> str | None:
         """Return a field (``fieldRef``); ``None`` if the manifest does not have it."""
@@ -409,6 +443,7 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> It
             started=replace(started, image=None if ETCD_MANAGER in (image or "") else image),
             mounts=tuple(_mounts(environment)),
             files=files,
+            owner=printable(pod.owner, 200),
         )
 
 

@@ -600,7 +600,7 @@ def _read_declarations(
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
-        yield replace(declaration, pod=pod.name, beside=beside)
+        yield replace(declaration, pod=pod.name, owner=pod.owner, beside=beside)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:

@@ -6,7 +6,9 @@ distribution. Then it is judged with the options of the page; ``--etcd-connect-t
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,6 +272,21 @@ def test_with_etcd_3_6(name: str, etcd_binary: Path, tmp_path: Path) -> None:
     _conforms(name, _judge(name, etcd_binary, tmp_path))
 
 
+WRITTEN_ANEW = {
+    "OpenShift": "OpenShift's etcd operator writes this manifest anew",
+    "HyperShift": "the StatefulSet etcd owns this object",
+    "RKE2": "RKE2 writes this file anew when it starts",
+    "k3s": "k3s writes this file anew when it starts",
+    "k0s": "spec.storage.etcd.extraArgs",
+    "Bitnami": "Helm writes this object (release etcd)",
+    "etcd-operator": "the EtcdCluster sample owns this object",
+    "etcd-druid": "the Etcd etcd-main owns this object",
+    "vcluster": "Helm writes this object (release dev)",
+    "Kamaji": "Helm writes this object (release kamaji)",
+}
+"""What a remedy says about who writes the declaration; nobody writes that of Canonical Kubernetes again."""
+
+
 @pytest.mark.etcd_version("3.6")
 @pytest.mark.parametrize("name", [*WITH_3_5, *(name for name in WITH_3_6 if name != "Talos")])
 def test_a_fault_in_it_is_found(name: str, etcd_binary: Path, tmp_path: Path) -> None:
@@ -277,6 +294,8 @@ def test_a_fault_in_it_is_found(name: str, etcd_binary: Path, tmp_path: Path) ->
     violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
     assert ("mtls.no-certificate", Role.CLIENT) in violated, explain(results)
     assert ("mtls.no-certificate", Role.PEER) not in violated, explain(results)
+    [fault] = [one for one in results if (one.check, one.role) == ("mtls.no-certificate", Role.CLIENT)]
+    assert WRITTEN_ANEW.get(name, "") in f"{fault.diff}{fault.remediation}"
 
 
 @pytest.mark.etcd_version("3.5.33")
@@ -317,3 +336,17 @@ def test_each_replica_is_contacted_at_its_own_name() -> None:
 @pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "kOps"])
 def test_two_options_are_enough(name: str) -> None:
     assert [*_options(name, 0)] == ["etcd-config", "etcd-pki-dir"]
+
+
+def test_the_log_of_k0s_is_unwrapped() -> None:
+    """logrus quotes a line of etcd, with fields behind it in the order of their names."""
+    line = json.dumps(
+        {"level": "warn", "msg": "rejected connection", "error": 'for "a", \\ b'}, separators=(",", ":")
+    )
+    others = 'time="2026-11-29 10:00:00" level=info msg="x" component=kubelet stream=stderr\n'
+    wrapped = (
+        f'{others}time="2026-11-29 10:00:00" level=info msg={json.dumps(line)} component=etcd stream=stderr\n'
+    )
+    [code] = re.findall(r"journalctl [^|]*\|(.*?) > etcd.log &", PAGE, re.DOTALL)
+    ran = subprocess.run(["sh", "-ec", code], input=wrapped, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{line}\n"

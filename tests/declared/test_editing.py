@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from declared.declaring import written
 from pytest_etcdtls.declared.declaration import Change, Via
 from pytest_etcdtls.declared.editing import edit, unified_diff
 from pytest_etcdtls.declared.reading import read_declaration
@@ -295,3 +296,11 @@ def test_a_link_is_patched_where_it_leads(tmp_path: Path) -> None:
     subprocess.run(["patch", "-p1", "-d", "/"], input=diff, text=True, check=True, capture_output=True)
     assert real.read_text() == "ETCD_CERT_FILE=/pki/new.crt\n"
     assert link.is_symlink()
+
+
+def test_a_file_with_a_flag_on_each_line(tmp_path: Path) -> None:
+    declaration = written(tmp_path, '# flags\n--name="a"\n--cert-file=/pki/server.crt\n')
+    [(_, after)] = edit(
+        declaration, [Change("key-file", "/pki/server.key"), Change("name", None)]
+    ).texts.values()
+    assert after == "# flags\n--cert-file=/pki/server.crt\n--key-file=/pki/server.key\n"
