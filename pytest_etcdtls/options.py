@@ -174,11 +174,11 @@ _LIVE = (
     Option(
         "--etcd-secret",
         "Secret of Kubernetes with a client certificate, its key and the CA, as kubectl get secret NAME -o "
-        "yaml writes it (- for standard input): of the type kubernetes.io/tls, or with the file names of "
-        "kubeadm, Calico, Cilium or Bitnami. It stands for --etcd-cacert, --etcd-cert and --etcd-key. With "
-        "the key of a CA, as in the NAME-etcd of Cluster API, the run issues its clients itself, as with "
-        "--etcd-ca-key. Values are in memory only.",
-        "FILE",
+        "yaml writes it (- for standard input), or the directory where it is mounted: of the type "
+        "kubernetes.io/tls, or with the names of kubeadm, Calico, Cilium or Bitnami. It stands for "
+        "--etcd-cacert, --etcd-cert and --etcd-key. With the key of a CA, as in the NAME-etcd of Cluster "
+        "API, the run issues its clients itself, as with --etcd-ca-key. Values are in memory only.",
+        "FILE|DIR",
     ),
     Option("--etcd-user", "user of a cluster with authentication; else ETCDCTL_USER.", "NAME"),
     Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),

@@ -487,8 +487,8 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         if not exists(etcd / "ca.crt"):
             raise UsageError(
                 f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
-                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and a Secret: ca.crt, "
-                "tls.crt and tls.key"
+                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and ca.crt, tls.crt and "
+                "tls.key; --etcd-secret reads a mounted Secret with other names"
             )
         return cls(
             ca=_bundle(etcd / "ca.crt"),

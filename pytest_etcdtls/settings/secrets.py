@@ -1,7 +1,8 @@
 """Credentials in Secrets of Kubernetes: ``--etcd-secret``.
 
 A Secret is read as ``kubectl get secret`` writes it with ``-o yaml`` or ``-o json``: one, a List, or several
-documents. Its values stay in memory. They are in no message, no report and no file.
+documents. Its values stay in memory. They are in no message, no report and no file. A directory is a Secret
+that is mounted: its values are the files there, and its type is not known.
 
 What a value is for is known by its name: :data:`_PAIRS` and :data:`_CAS` have those in use. A pair counts as
 the options of the same purpose do: a client as ``--etcd-cert`` with ``--etcd-key``, a CA as
@@ -18,6 +19,7 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -28,6 +30,7 @@ from pytest_etcdtls.declared.files import is_directory
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
+    AnyFile,
     HeldFile,
     Passphrases,
     extension,
@@ -95,8 +98,9 @@ class Secret:
         name: of the Secret, with its namespace; empty if it has none.
         kind: its type.
         where: for messages: the option and the Secret.
-        values: decoded, by name.
+        values: decoded, by name; empty texts for files.
         getting: the words of ``kubectl`` that get it; empty if it has no name.
+        directory: of its files, if it is mounted.
     """
 
     name: str
@@ -104,10 +108,35 @@ class Secret:
     where: str
     values: Mapping[str, bytes] = field(repr=False)
     getting: tuple[str, ...] = ()
+    directory: Path | None = None
 
-    def file(self, name: str) -> HeldFile:
-        """Return a value as a file in memory."""
-        return HeldFile(name, f"Secret {self.name}".strip(), self.values[name])
+    @property
+    def holder(self) -> str:
+        """What the values are a part of, for reports."""
+        return f"Secret {self.name}".strip() if self.directory is None else str(self.directory)
+
+    @property
+    def named_by(self) -> str:
+        """What comes before the name of a file in a message."""
+        return self.where if self.directory is None else option(NAME)
+
+    def file(self, name: str) -> AnyFile:
+        """Return a value as a file in memory, or its file."""
+        return (
+            HeldFile(name, self.holder, self.values[name])
+            if self.directory is None
+            else self.directory / name
+        )
+
+    def origin(self, name: str) -> str:
+        """Return where a value is from, for reports."""
+        return f"{self.holder} {name}" if self.directory is None else str(self.directory / name)
+
+    def has_ca(self, name: str) -> bool:
+        """Return whether there is a CA; cert-manager leaves it empty if the issuer gives none."""
+        if name not in self.values:
+            return False
+        return bool(self.values[name] if self.directory is None else (self.directory / name).stat().st_size)
 
     @property
     def is_of_another_ca(self) -> bool:
@@ -156,7 +185,24 @@ def read_secret_credentials(
     if text is None:
         return SecretCredentials()
     where = f"{option(NAME)} {text}"
-    return credentials_of(where, secrets_in(_content(source, text, where, read_input), where), passphrases)
+    if text != STDIN and is_directory(path := source.resolve(NAME, text)):
+        secrets = [_mounted(path, where)]
+    else:
+        secrets = secrets_in(_content(source, text, where, read_input), where)
+    return credentials_of(where, secrets, passphrases)
+
+
+def _mounted(directory: Path, where: str) -> Secret:
+    """Return the Secret of a directory, as kubelet mounts it: the names with two dots are kubelet's own."""
+    try:
+        names = [
+            path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("..")
+        ]
+    except OSError as error:
+        raise UsageError(f"{where} cannot be read: {error.strerror}") from error
+    return Secret(
+        name="", kind="", where=where, values=dict.fromkeys(sorted(names), b""), directory=directory
+    )
 
 
 def _content(source: Source, text: str, where: str, read_input: ReadInput | None) -> str:
@@ -171,10 +217,8 @@ def _content(source: Source, text: str, where: str, read_input: ReadInput | None
                 )
             if len(data) > MAXIMUM_SIZE:
                 raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", _ONE)
-        elif is_directory(path := source.resolve(NAME, text)):
-            raise UsageError(f"{where} is a directory: pass a mounted Secret as --etcd-pki-dir, or {_FORM}")
         else:
-            data = read_regular(path, MAXIMUM_SIZE)
+            data = read_regular(source.resolve(NAME, text), MAXIMUM_SIZE)
         return data.decode("utf-8-sig")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
@@ -293,7 +337,8 @@ def _nothing(where: str, secrets: Sequence[Secret]) -> str:
     known = dict.fromkeys([*_CAS, *(name for _, *pair in _PAIRS for name in pair)])
     return (
         f"{where} has no certificate under a name that is known: it has "
-        f"{listed([printable(name, 60) for name in names], ', ')}; known are {', '.join(known)}"
+        f"{listed([printable(name, 60) for name in names], ', ') or 'no value'}; known are "
+        f"{', '.join(known)}. Name files with --etcd-cacert, --etcd-cert and --etcd-key"
     )
 
 
@@ -304,19 +349,18 @@ def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
             yield "kubernetes", _bundle(secret, "tls.crt")
         return
     for name, side in _CAS.items():
-        if name in secret.values:
+        if secret.has_ca(name):
             yield side, _bundle(secret, name)
     if "tls.crt" in secret.values and _is_ca(_first(secret, "tls.crt")):
         yield "client", _bundle(secret, "tls.crt")
 
 
 def _bundle(secret: Secret, name: str) -> TrustBundle:
-    file = secret.file(name)
-    return TrustBundle(load_trust(file, option=secret.where), file.origin)
+    return TrustBundle(load_trust(secret.file(name), option=secret.named_by), secret.origin(name))
 
 
 def _first(secret: Secret, name: str) -> x509.Certificate:
-    return load_certificates(secret.file(name), option=secret.where)[0]
+    return load_certificates(secret.file(name), option=secret.named_by)[0]
 
 
 def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
@@ -328,7 +372,14 @@ def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
             continue
         pair = _pair(secret, "CA", certificate, key, passphrases)
         if pair.key is not None:
-            return SigningKey(pair.chain[0], pair.key, origin=secret.file(key).holder)
+            is_file = secret.directory is not None
+            return SigningKey(
+                pair.chain[0],
+                pair.key,
+                certificate_file=secret.origin(certificate) if is_file else None,
+                key_file=secret.origin(key) if is_file else None,
+                origin=secret.holder,
+            )
     return None
 
 
@@ -362,7 +413,9 @@ def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, I
 
 def _pair(secret: Secret, name: str, certificate: str, key: str, passphrases: Passphrases) -> Identity:
     files = secret.file(certificate), secret.file(key)
-    identity = load_identity(*files, name, options=(secret.where, secret.where), passphrases=passphrases)
+    identity = load_identity(
+        *files, name, options=(secret.named_by, secret.named_by), passphrases=passphrases
+    )
     if not secret.getting:
         return identity
     words = (_getting(secret, certificate), _getting(secret, key))

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shown_commands import ROOT
 
 from kubernetes.cluster import KubeadmCluster
+from kubernetes.machines import wait_until
 from kubernetes.shown import block, paste
 
 pytestmark = pytest.mark.container
@@ -34,6 +35,30 @@ def test_the_job_of_a_node(cluster: KubeadmCluster, runner: str) -> None:
     assert "etcd TLS: CLEAN" in said
     [unverified] = re.findall(r"^\d+ results not verified: (.*(?:\n  .*)*)", said, re.MULTILINE)
     assert set(re.findall(r"--etcd-[a-z-]+", unverified)) == {"--etcd-ca-key", "--etcd-peer-ca-key"}
+
+
+def test_a_node_without_one_of_the_files_is_left_as_it_is(cluster: KubeadmCluster) -> None:
+    """A directory ``etcd.yaml`` in ``manifests`` would be in the way of ``kubeadm join``."""
+    [node] = cluster.nodes
+    before = node.run("find", "/etc/kubernetes").stdout
+    text = manifest("control-plane-job.yaml").replace("name: etcd-tls\n", "name: absent\n", 1)
+    text = text.replace("path: /etc/kubernetes/manifests/etcd.yaml", "path: /etc/kubernetes/manifests/absent")
+    cluster.kubectl("apply", "-f", "-", text=text)
+    of = ("-n", "kube-system", "-l", "job-name=absent")
+    wait_until(lambda: "absent is not a file" in cluster.kubectl("describe", "pod", *of), "the pod waits")
+    assert node.run("find", "/etc/kubernetes").stdout == before
+    cluster.kubectl("delete", "job", "absent", "-n", "kube-system")
+
+
+def test_the_jobs_of_a_list_need_no_privilege(cluster: KubeadmCluster) -> None:
+    """A namespace of the level ``restricted`` would warn."""
+    cluster.kubectl("create", "namespace", "restricted")
+    cluster.kubectl("label", "namespace", "restricted", "pod-security.kubernetes.io/warn=restricted")
+    for name in ("fleet-job.yaml", "fleet-merge-job.yaml"):
+        applied = ("apply", "-n", "restricted", "--dry-run=server", "-f", "-")
+        said = cluster.kubectl(*applied, check=False, text=manifest(name))
+        assert "created" in said
+        assert "PodSecurity" not in said
 
 
 def test_every_hour(cluster: KubeadmCluster, runner: str) -> None:

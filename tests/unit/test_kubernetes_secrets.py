@@ -215,9 +215,67 @@ def test_what_is_no_secret(tmp_path: Path, text: str, message: str) -> None:
     _refused(tmp_path, text, message, {})
 
 
-def test_a_mounted_secret_is_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a directory: pass a mounted Secret as --etcd-pki-dir, or pass"):
-        _target(tmp_path, etcd_secret=".")
+@pytest.fixture
+def mounted(tmp_path: Path, pki: Mapping[str, bytes]) -> Callable[..., Path]:
+    """Mount a Secret as kubelet does: links to a directory that it can replace."""
+
+    def mount(**files: str) -> Path:
+        directory = tmp_path / "mounted"
+        (directory / "..2026_11_29").mkdir(parents=True)
+        (directory / "..data").symlink_to("..2026_11_29")
+        for name, path in files.items():
+            (directory / "..data" / name.replace("__", ".")).write_bytes(pki.get(path, b""))
+            (directory / name.replace("__", ".")).symlink_to(Path("..data", name.replace("__", ".")))
+        return directory
+
+    return mount
+
+
+def test_a_mounted_secret_is_a_directory(tmp_path: Path, mounted: Callable[..., Path]) -> None:
+    """Commands to paste name its files."""
+    directory = mounted(**{"etcd-ca": CA, "etcd-cert": CLIENT, "etcd-key": KEY, "token": ""})
+    live = _target(tmp_path, etcd_secret="mounted")
+    [client] = live.client.identities
+    assert (client.certificate_file, client.key_file) == (
+        str(directory / "etcd-cert"),
+        str(directory / "etcd-key"),
+    )
+    assert live.client.server_ca is not None
+    assert live.client.server_ca.source == str(directory / "etcd-ca")
+
+
+def test_a_mounted_ca_issues_clients(tmp_path: Path, mounted: Callable[..., Path]) -> None:
+    directory = mounted(tls__crt=CA, tls__key="ca.key")
+    signing = _target(tmp_path, etcd_secret="mounted").client.signing_key
+    assert signing is not None
+    assert signing.files == (str(directory / "tls.crt"), str(directory / "tls.key"))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has no certificate under a name that is known: it has no value; known are ca.crt, etcd-ca,"),
+        ({"tls__crt": CLIENT}, "mounted has tls.crt and no tls.key: a client needs both"),
+        ({"tls__crt": "", "tls__key": ""}, "--etcd-secret {}/tls.crt: is empty;"),
+    ],
+)
+def test_a_mounted_secret_that_cannot_be_used(
+    tmp_path: Path, mounted: Callable[..., Path], files: Mapping[str, str], message: str
+) -> None:
+    directory = mounted(**files)
+    with pytest.raises(UsageError) as refused:
+        _target(tmp_path, etcd_secret="mounted")
+    assert message.format(directory) in str(refused.value)
+
+
+def test_a_ca_that_is_empty_is_none(tmp_path: Path, secret: Make, mounted: Callable[..., Path]) -> None:
+    """cert-manager leaves ``ca.crt`` empty if the issuer gives no CA."""
+    text = secret(TLS, {"tls.crt": CLIENT, "tls.key": KEY})
+    text["data"]["ca.crt"] = ""
+    mounted(ca__crt="", tls__crt=CLIENT, tls__key=KEY)
+    for live in (_target(tmp_path, json.dumps(text)), _target(tmp_path, etcd_secret="mounted")):
+        assert len(live.client.identities) == 1
+        assert live.client.server_ca is None
 
 
 def test_one_of_two_clients_is_not_guessed(tmp_path: Path, pki: Mapping[str, bytes], secret: Make) -> None:
