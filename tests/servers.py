@@ -33,6 +33,7 @@ class ThreadedServer:
     Attributes:
         port: the port that is listened on.
         accepted: connections so far.
+        open: those of them that have not ended.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ThreadedServer:
     ) -> None:
         self._handler = handler
         self._seconds = seconds
-        self._open: set[socket.socket] = set()
+        self.open: set[socket.socket] = set()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=128)
         self.port = int(self._listening.getsockname()[1])
@@ -65,7 +66,7 @@ class ThreadedServer:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join(timeout=10)
-        for connection in list(self._open):
+        for connection in list(self.open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -76,14 +77,14 @@ class ThreadedServer:
             except OSError:
                 return
             self.accepted += 1
-            self._open.add(connection)
+            self.open.add(connection)
             threading.Thread(target=self._one, args=(connection,), daemon=True).start()
 
     def _one(self, connection: socket.socket) -> None:
         connection.settimeout(self._seconds)
         with connection, contextlib.suppress(OSError, ValueError, SSL.Error):
             self._handler(connection)
-        self._open.discard(connection)
+        self.open.discard(connection)
 
 
 class Server:

@@ -7,11 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile.child_run import ChildRun
+from hostile.delaying_proxy import DelayingProxy
 from plugin.live_etcd import Live, start_live
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -140,17 +142,6 @@ def test_a_run_on_an_etcd_is_partial(live: Live, tmp_path: Path, number: signal.
     assert "not-run" in outcomes
 
 
-def _connections_to(urls: Iterable[str]) -> set[str]:
-    """The addresses of the connections that this machine makes, or has just made, to these."""
-    ports = tuple(f":{int(url.rpartition(':')[2]):04X}" for url in urls)
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return {row[1] for row in rows if row[2].endswith(ports)}
-
-
-_QUIET = 100
-"""How often in a row no new connection is seen before the listeners count as collected."""
-
-
 def _results(directory: Path, urls: Iterable[str]) -> dict[tuple[str, str], tuple[object, ...]]:
     rows: list[dict[str, Any]] = _report(directory)["results"]  # type: ignore[assignment]
     return {
@@ -166,29 +157,33 @@ def test_what_is_recorded_is_judged(live: Live, tmp_path: Path, number: signal.S
     for directory in (whole, interrupted):
         directory.mkdir()
     urls = {live.client, live.peer}
-    run = ChildRun(whole, [*live.options, "--etcd-report=report.json"])
-    assert run.end().exit_code == 0
-    made = set[str]()
-    quiet = 0
+    ports = [int(url.rpartition(":")[2]) for url in urls]
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(closing(DelayingProxy(port))) for port in ports]
+        through = [
+            f"--etcd-connect-to=127.0.0.1:{port}:127.0.0.1:{proxy.port}"
+            for port, proxy in zip(ports, proxies, strict=True)
+        ]
 
-    def collected() -> bool:
-        nonlocal quiet
-        new = _connections_to(urls) - made
-        quiet = 0 if new else quiet + 1
-        made.update(new)
-        return "::client-127.0.0.2" in run.output and quiet > _QUIET
+        def accepted() -> int:
+            return sum(proxy.accepted for proxy in proxies)
 
-    with socket.create_server(("127.0.0.2", 0), backlog=64) as silent:
+        run = ChildRun(whole, [*live.options, *through, "--etcd-report=report.json"])
+        assert run.end().exit_code == 0
+        # GET /metrics of the members is one request after the other, and waits for the silent one.
+        all_but_one = 2 * accepted() - 1
+        silent = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=64))
         endpoint = f"--etcd-endpoint=https://127.0.0.2:{silent.getsockname()[1]}"
-        options = [endpoint, *live.options, "--etcd-report=report.json", f"--etcd-timeout={SILENCE}"]
-        run = ChildRun(interrupted, ["-v", *options])
-        run.wait_until(collected)
+        waits = ("-v", "--etcd-report=report.json", f"--etcd-timeout={SILENCE}")
+        run = ChildRun(interrupted, [endpoint, *live.options, *through, *waits])
+        run.wait_until(lambda: accepted() == all_but_one and not any(proxy.open for proxy in proxies))
+        assert "::client-127.0.0.2" in run.output
         assert "PASSED" not in run.output
         _interrupted(run, number, interrupted)
+        assert accepted() == all_but_one
     expected, judged = _results(whole, urls), _results(interrupted, urls)
     assert judged.items() <= expected.items()
     assert len(judged) > len(expected) * 0.8, expected.keys() - judged.keys()
-    assert not _connections_to(urls) - made
     assert "exit code 2: interrupted" in run.output
 
 
