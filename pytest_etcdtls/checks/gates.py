@@ -1,5 +1,6 @@
 """Whether a listener answers, whether it is an etcd, and whether there are undeclared listeners."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -82,6 +83,8 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         why = (last.detail or last.describe()) if last else "no attempt was made"
         is_closed = last is not None and last.phase is Phase.CONNECT
         advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
+        if is_closed and re.search(r"\.svc(\.|$)", here.host):
+            advice = "; a Service's name is known in its cluster only: run it there, or pass --etcd-via"
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {why}{advice}")
 
 

@@ -99,8 +99,12 @@ def parse_urls(text: str) -> URLList:
     return URLList(tuple(urls), tuple(problems))
 
 
+_BRACKETED_IPV4 = re.compile(r"\[(\d+(?:\.\d+){3})\]")
+"""As Cilium writes addresses. Go before 1.24.8 and 1.25.2 reads it; with a newer one etcd does not start."""
+
+
 def _parse(text: str) -> DeclaredURL:
-    parts = urlsplit(text)
+    parts = urlsplit(_BRACKETED_IPV4.sub(r"\1", text, count=1))
     if parts.scheme not in SCHEMES:
         raise ValueError("a URL begins with http://, https://, unix:// or unixs://")
     if parts.scheme in ("unix", "unixs"):

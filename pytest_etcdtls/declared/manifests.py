@@ -689,15 +689,24 @@ def _no_etcd(objects: Sequence[Node], pods: Sequence[_Pod], file: str) -> str:
     if not objects:
         return f"{file} has no objects: kubectl found none with these labels (-l) in this namespace (-n)"
     if not pods:
-        way = next((_INSTEAD[kind] for kind in kinds if kind in _INSTEAD), _OF_KUBEADM)
+        way = next((instead for kind, instead in _INSTEAD.items() if kind in kinds), _OF_KUBEADM)
         scaled = next((one for one in objects if _text(one, "spec", "replicas") == "0"), None)
         if scaled is not None:
             way = f"{printable(_text(scaled, 'metadata', 'name'), 100)} has 0 replicas"
         described = printable(", ".join(dict.fromkeys(kinds)))
         return f"{file} is a manifest of {described}, not of a pod that runs etcd: {way}"
-    names = [_text(one, "name") or str(place_of(one, file)) for pod in pods for one in _containers(pod.spec)]
+    containers = [one for pod in pods for one in _containers(pod.spec)]
+    names = [_text(one, "name") or str(place_of(one, file)) for one in containers]
     runs = printable(", ".join(dict.fromkeys(names)))
     hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
+    for name, one in zip(names, containers, strict=True):
+        command = items(node_at(one, "command"))
+        if command and (name == "etcd" or _IMAGE_OF_ETCD.search(_text(one, "image"))):
+            starts = printable(text_of(command[0]) or "", 100)
+            hint = (
+                f" itself: {printable(name, 100)} starts {starts}. If that starts etcd, pass the command "
+                "line of the running etcd (the output of cat /proc/PID/environ /proc/PID/cmdline)"
+            )
     return f"{file} runs {runs}, and none of these is etcd{hint}"
 
 
@@ -711,5 +720,7 @@ _INSTEAD: Final = {
     "Etcd": _OF_OPERATOR,
     "HostedCluster": _OF_OPERATOR,
     "HostedControlPlane": _OF_OPERATOR,
+    "ConfigMap": "put it into one file with the pods that use it (kubectl get statefulset,configmap -o yaml)",
+    "Secret": "pass it as --etcd-secret",
 }
 """Objects from which etcd is configured, and what to pass instead."""

@@ -676,10 +676,13 @@ def _read(path: Path, option: str, changed: Mapping[str, str] = MappingProxyType
     """
     if str(path) in changed:
         return changed[str(path)].removeprefix("\ufeff").replace("\r\n", "\n")
+    if path.name == "-":
+        raise UsageError(f"{option}=-: standard input is not read: write it to a file, and name that")
     try:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:
-        raise UsageError(f"{option} {path} {error}; wanted is {KINDS}") from error
+        of_kubectl = "; of a list of kubectl, the objects of etcd only (-l)" if exists(path) else ""
+        raise UsageError(f"{option} {path} {error}; wanted is {KINDS}{of_kubectl}") from error
     if not data.strip():
         raise UsageError(f"{option} {path} is empty: pass {KINDS}")
     return _decoded(data, path, option)

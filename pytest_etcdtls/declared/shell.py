@@ -256,6 +256,18 @@ def is_command(text: str) -> bool:
     return text.startswith("#!") or _COMMAND.search(text) is not None
 
 
+def _script_of(words: Sequence[Word]) -> int | None:
+    """Return which word is the script of a shell: ``bash -euo pipefail -c SCRIPT``; ``None`` if none is."""
+    is_command, number = False, 1
+    while words and words[0].program in _SHELLS and number < len(words):
+        option = words[number].text
+        if not re.fullmatch(r"[-+]\w+", option):
+            return number if is_command else None
+        is_command = is_command or "c" in option[1:]
+        number += 1 + option.count("o")
+    return None
+
+
 def find_etcd(
     words: Sequence[Word], environment: Sequence[Variable], expansion: Expansion
 ) -> ProgramStart | None:
@@ -264,12 +276,13 @@ def find_etcd(
     Raises:
         UsageError: if etcd is started in a way that is not read.
     """
-    if len(words) > 2 and words[0].program in _SHELLS and re.fullmatch(r"-\w*c", words[1].text):
-        if _ETCD.search(_MENTION.sub("", words[2].text)) is None:
+    number = _script_of(words)
+    if number is not None:
+        if _ETCD.search(_MENTION.sub("", words[number].text)) is None:
             return None
-        if len(words) > 3:
-            raise not_read(words[3].place, "a script and its arguments")
-        return find_in_script(words[2], environment, expansion)
+        if len(words) > number + 1:
+            raise not_read(words[number + 1].place, "a script and its arguments")
+        return find_in_script(words[number], environment, expansion)
     before = list(takewhile(lambda word: word.program in _PREFIXES or _ASSIGNMENT.match(word.text), words))
     command = _without_priorities(words[len(before) :])
     environment = (*environment, *(_variable(word) for word in before if word.program not in _PREFIXES))
@@ -299,7 +312,10 @@ _TOKEN = re.compile(rf"{_QUOTED}|(?P<end>\n|;|&&|\|\|?|(?<![<>])&(?!>))|(?P<dept
 _QUOTED_OR_REDIRECTION = re.compile(rf"{_QUOTED}|(?P<redirection>\s+\d?>{{1,2}}&?\s*[^\s'\"]+)", re.DOTALL)
 _BRANCHES = names("if then elif else case for while until do")
 _ENDS_OF_BRANCHES = names("fi done esac")
-_ALONE = re.compile(r"(export\s+)?([A-Za-z_]\w*)(?:=(.*))?", re.DOTALL)
+_ONE_ASSIGNED = re.compile(
+    r"\s*([A-Za-z_]\w*)(?:=((?:\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|\$\([^()]*\)|`[^`]*`|[^\s'\"\\`()])*))?(?=\s|$)",
+    re.DOTALL,
+)
 _SETS = re.compile(r"\b([A-Za-z_]\w*)\+?=|\b(?:read|for|unset|local|getopts)\s+(?:-\w+\s+)*([A-Za-z_]\w*)")
 
 
@@ -347,7 +363,7 @@ def _the_start(
     for one in commands[:number]:
         first = one.text.split(None, 1)[0]
         if first in (".", "source", "eval", "set", "alias") or "<<" in one.text:
-            raise not_read(one.place, f"a script with {first}")
+            raise not_read(one.place, f"a script with {'a here-document' if '<<' in one.text else first}")
         depth += (first in _BRANCHES) - (first in _ENDS_OF_BRANCHES)
         _assign(one, known, exported, expansion, in_branch=depth > 0)
     for one in commands[number + 1 :]:
@@ -386,17 +402,32 @@ def _assign(
     command: Word, known: dict[str, Variable], exported: set[str], expansion: Expansion, *, in_branch: bool
 ) -> None:
     """Add the variables that a command sets."""
-    alone = _ALONE.fullmatch(command.text)
-    if alone and (alone[1] or alone[3] is not None) and not in_branch:
-        name = alone[2]
-        if alone[3] is not None:
-            known[name] = _value_of(name, Word(alone[3], command.place), known, expansion)
-        if alone[1]:
-            exported.add(name)
+    is_exported = re.match(r"export\s", command.text) is not None
+    assigned = _assigned(command.text[len("export") :] if is_exported else command.text)
+    if assigned and not in_branch and (is_exported or all(value is not None for _, value in assigned)):
+        for name, value in assigned:
+            if value is not None:
+                known[name] = _value_of(name, Word(value, command.place), known, expansion)
+            if is_exported:
+                exported.add(name)
         return
+    is_exported = re.search(r"\b(export|declare|typeset)\s", command.text) is not None
     for found in _SETS.finditer(command.text):
         name = found[1] or found[2]
         known[name] = Variable(name, "", command.place, "set by the script")
+        exported |= {name} if is_exported else set()
+
+
+def _assigned(text: str) -> list[tuple[str, str | None]]:
+    """Return the names, and values as written, of a command that only assigns; none of another one."""
+    assigned, end = [], 0
+    while end < len(text):
+        one = _ONE_ASSIGNED.match(text, end)
+        if one is None:
+            return []
+        assigned.append((one[1], one[2]))
+        end = one.end()
+    return assigned
 
 
 def _value_of(name: str, value: Word, known: Mapping[str, Variable], expansion: Expansion) -> Variable:

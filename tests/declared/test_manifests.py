@@ -60,6 +60,7 @@ OTHER = {
         _container(command=["etcd", "--name=b", "--name=a"]),
         _container(command=[], args=["--name=a"]),
         _container(command=["sh", "-c", "exec etcd --name=$$NODE"], env=[{"name": "NODE", "value": "a"}]),
+        _container(command=["bash", "-euxo", "pipefail", "-c", "etcd --name=a"]),
         _container(command=["etcd", "--name=$(a node)"], env=[{"name": "a node", "value": "a"}]),
     ],
 )
@@ -209,7 +210,7 @@ def test_files_of_secrets_are_found_by_the_names_of_secret_and_key(tmp_path: Pat
         (_pod(ETCD, ETCD), "runs etcd 2 times"),
         (
             {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}},
-            "a manifest of ConfigMap, not of a pod",
+            "a manifest of ConfigMap, not of a pod .*: put it into one file with the pods",
         ),
         (
             {"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration"},
@@ -236,6 +237,10 @@ def test_files_of_secrets_are_found_by_the_names_of_secret_and_key(tmp_path: Pat
         (
             {"apiVersion": "k0s.k0sproject.io/v1beta1", "kind": "ClusterConfig"},
             "k0s starts etcd without a file: pass the command line of the running etcd",
+        ),
+        (
+            _pod(_container(command=["/scripts/run.sh"])),
+            "none of these is etcd itself: etcd starts /scripts/run.sh. If that starts etcd, pass",
         ),
         ({"apiVersion": "v1", "kind": "List", "items": []}, "has no objects: kubectl found none"),
         (
@@ -672,3 +677,14 @@ def test_other_files_of_a_kubelets_directory(
     assert [(one.file, one.runs) for one in beside] == (
         [] if is_run is None else [(str(manifests / name), is_run)]
     )
+
+
+def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:
+    """As Cilium's clustermesh writes it. Go since 1.25.2 refuses it, and earlier etcds listen there."""
+    container = _container(
+        command=["/usr/bin/etcd", "--listen-client-urls=https://[$(IP)]:2379"],
+        env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+    )
+    declaration = _declared(tmp_path, _live("clustermesh", container))["db/clustermesh"]
+    assert [str(one) for one in declaration.urls("listen-client-urls")] == ["https://10.1.2.3:2379"]
+    assert declaration.mistakes == ()

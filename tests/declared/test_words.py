@@ -77,6 +77,7 @@ SCRIPTS = [
     "etcd --a | cat",
     "etcd '--a 2>&1' 2>&1",
     "export A=b\nexport C\nC=$NAME\netcd --a=$A --c=$C",
+    "export A=b C='d' E=\"$NAME\"\nF=g H=i\netcd --a=$A --c=$C --e=$E --f=$F --h=$H",
     "if true; then\n etcd --a\nfi",
     "# it's a comment; etcd\n\ntrue || exit 1\nA='b c'; etcd --a \\\n  --b || true",
     "(echo ';' >&2 & )\n[ -n \"$(echo '(')\" ] && exec etcd --a=$NAME 2>/dev/null",
@@ -112,7 +113,8 @@ def _of_a_real_shell(script: str) -> list[str]:
         ("sleep 1\ngosu etcd etcd --a", "the launcher gosu"),
         (". /etc/defaults\netcd --a", r"a script with \."),
         ("eval A=b; etcd --a", "a script with eval"),
-        ("cat <<E >f\na\nE\netcd --a", "a script with cat"),
+        ("cat <<E >f\na\nE\netcd --a", "a script with a here-document"),
+        ("etcd --a\n--b", "a line with flags, after one without a backslash at its end,"),
         ("time etcd --a", "the launcher time"),
         ("etcd --a # b", "'#' in the command of a shell"),
         ("etcd --a='$NAME'", r"single quotation marks beside a \$"),
@@ -154,6 +156,15 @@ def test_variables_that_a_script_sets() -> None:
         "C": "set by the script",
     }
     assert {word.place.line for word in started.program} == {8}
+
+
+def test_exported_variables_are_never_lost() -> None:
+    """Of what is not read, the names are known."""
+    script = "export A=$(cat $(which x)) B=/c\nif true; then export C=d; fi\ndeclare -x D=e\netcd"
+    started = find_in_script(Word(script, HERE), [], Expansion())
+    assert {one.name: one.unresolved for one in started.environment} == dict.fromkeys(
+        "ABCD", "set by the script"
+    )
 
 
 def test_the_output_of_a_command_is_unresolved() -> None:
