@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
     Reason,
+    is_unexplained,
     is_unparsable,
     revoked,
     why_refused,
@@ -329,7 +330,14 @@ def a_trusted_client_is_accepted(
         wrong += [
             candidate for candidate in failed if candidate.revocation in _NOT_REVOKED and _closed(candidate)
         ]
-        if wrong:
+        if wrong and all(_may_lack_names(one, grounds) for one in wrong):
+            side = here.role.prefix
+            yield CannotJudge(
+                Outcome.NOT_VERIFIED,
+                f"{_ISSUED} is refused by alert 42, as where etcd allows certain names only: pass "
+                f"--etcd-{side}cert and --etcd-{side}key of a client, or --etcd-config",
+            )
+        elif wrong:
             yield _not_accepted(client, wrong[0], grounds)
         elif any(
             client.closed_by_san_rule(candidate) for candidate in client.candidates if not candidate.borrowed
@@ -355,12 +363,19 @@ def a_trusted_client_is_accepted(
 _FAILED = frozenset({Ending.REFUSED, Ending.CLOSED, Ending.OTHER})
 """How attempts of a client end that the server does not accept."""
 
+_ISSUED = "the client that the run issued with the CA key"
+
 _NOT_REVOKED = (Revocation.NO_LIST, Revocation.NOT_LISTED)
 
 _BY_SAN_RULE = (
     "TLS accepted the certificate and etcd closed the connection, as its SAN rule explains: here the SANs "
     "must cover the client's address. Pass a certificate of that CA without SANs"
 )
+
+
+def _may_lack_names(candidate: Candidate, grounds: RefusalGrounds) -> bool:
+    """Whether a client that the run issued is refused, and nothing but names that etcd allows can be why."""
+    return candidate.issued and is_unexplained(candidate, candidate.cases.ended(*_FAILED).attempts, grounds)
 
 
 def _closed(candidate: Candidate) -> bool:
@@ -402,9 +417,11 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
         outcome, reason = "accepted by TLS and closed by etcd", _why_closed(client, candidate, grounds)
     else:
         outcome, reason = "refused", why_refused(candidate, bad.attempts, grounds)
+    who = f"your client certificate {candidate.identity} ({candidate.origin})"
+    if candidate.issued:
+        who = _ISSUED
     return Finding(
-        message=f"your client certificate {candidate.identity} ({candidate.origin}) is {outcome}: "
-        f"{reason.why}",
+        message=f"{who} is {outcome}: {reason.why}",
         remediation=reason.remedy,
         expected="an answer to every request",
         observed=observed_in(bad),

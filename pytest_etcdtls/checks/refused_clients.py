@@ -68,19 +68,9 @@ def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGr
         bad: its refused attempts.
         grounds: what is known besides its certificate.
     """
+    if (known := _explanation(candidate, bad, grounds)) is not None:
+        return known
     alerts = {attempt.alert for attempt in bad}
-    if candidate.chain:
-        refusal = _Refusal(candidate, bad, grounds)
-        reasons = (
-            refusal.malformed()
-            or refusal.dates()
-            or refusal.path()
-            or refusal.rules_of_etcd()
-            or refusal.bundle_in_force()
-        )
-        if reasons:
-            remedies = dict.fromkeys(reason.remedy for reason in reasons)
-            return Reason(" and ".join(reason.why for reason in reasons), "; ".join(remedies))
     alert = " or ".join(sorted(alert_text(number) for number in alerts if number is not None))
     return Reason(
         f"alert {alert}, which nothing in the certificate explains: an allowed name may, a revocation list "
@@ -88,6 +78,32 @@ def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGr
         "see etcd's log; use a certificate with names that --{side}-cert-allowed-hostname or "
         "--peer-cert-allowed-cn allows, from the CA in --{peer}trusted-ca-file",
     )
+
+
+def is_unexplained(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> bool:
+    """Return whether etcd refuses a client by alert 42 although nothing known is wrong with its certificate.
+
+    The arguments are those of :func:`why_refused`.
+    """
+    alerts = {attempt.alert for attempt in bad}
+    return alerts == {BAD_CERTIFICATE} and _explanation(candidate, bad, grounds) is None
+
+
+def _explanation(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Reason | None:
+    if not candidate.chain:
+        return None
+    refusal = _Refusal(candidate, bad, grounds)
+    reasons = (
+        refusal.malformed()
+        or refusal.dates()
+        or refusal.path()
+        or refusal.rules_of_etcd()
+        or refusal.bundle_in_force()
+    )
+    if not reasons:
+        return None
+    remedies = dict.fromkeys(reason.remedy for reason in reasons)
+    return Reason(" and ".join(reason.why for reason in reasons), "; ".join(remedies))
 
 
 def is_unparsable(chain: Path, grounds: RefusalGrounds) -> bool:

@@ -364,9 +364,11 @@ def _good_in_words(accepted: AcceptedClient) -> str:
         return f"accepts {_CALLED.get(name, name)}"
     if not accepted.candidates:
         return "no client certificate was given"
-    names = some([one.identity for one in accepted.candidates], _NAMED)
+    given = [one.identity for one in accepted.candidates if not one.issued]
+    issued = [_CALLED[ISSUED]] if len(given) < len(accepted.candidates) else []
+    names = " and ".join([f"the given {some(given, _NAMED)}"] * bool(given) + issued)
     is_refused = any(one.endings <= _REFUSED for one in accepted.candidates)
-    return f"refuses the given {names}" if is_refused else f"unclear whether it accepts the given {names}"
+    return f"refuses {names}" if is_refused else f"unclear whether it accepts {names}"
 
 
 def _bad_in_words(matrices: Collection[AccessMatrix]) -> Iterator[str]:

@@ -117,10 +117,12 @@ def _is_executed(
     assert (pytester.path / "client.key").stat().st_mode & 0o777 == 0o600
 
 
+def _ca(cluster: Cluster) -> str:
+    return _secret(cluster, "c1-etcd", "cluster.x-k8s.io/secret", {"tls.crt": "ca.crt", "tls.key": "ca.key"})
+
+
 def test_a_ca_of_cluster_api_is_enough(pytester: pytest.Pytester, cluster: Cluster) -> None:
-    secret = _secret(
-        cluster, "c1-etcd", "cluster.x-k8s.io/secret", {"tls.crt": "ca.crt", "tls.key": "ca.key"}
-    )
+    secret = _ca(cluster)
     result, report = _run(
         pytester, cluster, secret, "--pyargs", "pytest_etcdtls", "--etcd-check=mtls,listener,cert"
     )
@@ -131,6 +133,24 @@ def test_a_ca_of_cluster_api_is_enough(pytester: pytest.Pytester, cluster: Clust
     assert "CLEAN" in out
     assert "PRIVATE" not in report
     assert [path for path in pytester.path.iterdir() if path.suffix in (".key", ".crt")] == []
+
+
+def test_a_client_of_the_run_that_lacks_an_allowed_name_is_no_fault(
+    pytester: pytest.Pytester, newest_etcd: Path
+) -> None:
+    config = replace(PRESETS["kubeadm"].config, peer_cert_allowed_cn="m0")
+    with start_process(config, newest_etcd) as cluster:
+        result, report = _run(
+            pytester, cluster, _ca(cluster), "--pyargs", "pytest_etcdtls", "--etcd-check=mtls.trusted-client"
+        )
+    outcomes = {one["role"]: (one["outcome"], one["reason"]) for one in json.loads(report)["results"]}
+    assert outcomes["client"][0] == "conforms"
+    outcome, reason = outcomes["peer"]
+    assert outcome == "not-verified"
+    assert reason.startswith(
+        "the client that the run issued with the CA key is refused by alert 42, as where"
+    )
+    assert "NO VERDICT" in result.stdout.str()
 
 
 def test_nothing_on_standard_input(pytester: pytest.Pytester, cluster: Cluster) -> None:
