@@ -543,7 +543,7 @@ class Observer:
             threading.Event().wait(self.bounds.pause)
 
 
-CLOSED_DURING_RUN: Final = "the listener closed during the run; etcd is stopping or restarting: run again"
+CLOSED_DURING_RUN: Final = "etcd is stopping or restarting, run again: the listener closed during the run"
 FORWARD_ENDED: Final = (
     "what forwards its connections ended, as kubectl port-forward does at the first refused client: start it "
     "in a loop, or use --etcd-via"

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from cryptography import x509
 from msgspec import Struct
@@ -24,7 +26,7 @@ from pytest_etcdtls.declared.files import (
     read_member_files,
     read_served,
 )
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import (
     AnnouncedCAs,
     DeclaredLeaf,
@@ -169,20 +171,44 @@ def _go_lines(
 
 @fact(reported=False)
 def declared_leaf(
-    here: Listener, declaration: Lazy[ListenerDeclaration], expected: ExpectedCertificate | None
+    here: Listener,
+    declaration: Lazy[ListenerDeclaration],
+    expected: ExpectedCertificate | None,
+    chain: ServedChain | None,
 ) -> DeclaredLeaf:
-    """Read the certificate file that is declared for the listener."""
+    """Read the certificate file that is declared for the listener, after what it serves was seen.
+
+    Raises:
+        InconclusiveError: if another one is served, and the file was replaced since.
+    """
     require_tls(here)
     declared = declaration.get()
     served = read_served(declared.member.declared, declared.side)
     if served is None or declared.tls.certificate is None:
         raise NotApplicableError(f"no file is declared with a certificate for {here.url}")
-    file, chain = served
-    if not chain:
+    file, certificates = served
+    if not certificates:
         raise NotVerifiedError(file.absent or file.problem)
-    if expected is not None and expected.certificate == chain[0]:
+    if expected is not None and expected.certificate == certificates[0]:
         raise NotApplicableError("same file as --etcd-expect-cert; see cert.matches-expected-file")
-    return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
+    if (
+        chain is not None
+        and chain.leaf != certificates[0]
+        and _is_replaced(str(file.path), chain.observed_at)
+    ):
+        raise InconclusiveError(f"{file.path} was replaced during the run, as at a renewal: run again")
+    return DeclaredLeaf(certificate=certificates[0], said=file.said, source=str(file.path))
+
+
+_CLOCK_TICK: Final = timedelta(milliseconds=20)
+"""By which the clock of a file system is behind at most."""
+
+
+def _is_replaced(path: str, since: datetime) -> bool:
+    """Return whether a file was written or renamed since; cp -p keeps its time of modification, not this."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(os.stat(path).st_ctime, UTC) >= since - _CLOCK_TICK
+    return False
 
 
 _OF_WHOM = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}

@@ -156,9 +156,9 @@ def member_change(here: Listener, target: Target, looks: Each[SecondLook]) -> Me
     opened = [url for url in first if not looked[url].refuses]
     closed = [url for url, look in looked.items() if look.refuses and url not in first]
     if opened:
-        text = f"{', '.join(opened)} refused TCP connections and accepts them now: etcd was restarting"
-        return MemberChange(why=f"{text}; run again")
+        seen = f"{', '.join(opened)} refused TCP connections and accepts them now"
+        return MemberChange(why=f"etcd was restarting, run again: {seen}")
     if closed:
-        text = f"{', '.join(first)} refused TCP connections, and {', '.join(closed)} closed during the run"
-        return MemberChange(why=f"{text}; etcd is stopping or restarting: run again")
+        seen = f"{', '.join(first)} refused TCP connections, and {', '.join(closed)} closed during the run"
+        return MemberChange(why=f"etcd is stopping or restarting, run again: {seen}")
     return MemberChange()

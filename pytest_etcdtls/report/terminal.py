@@ -519,8 +519,8 @@ def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     groups = undecided(one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
     groups.sort(key=lambda group: GATES[0] not in group.checks)
     for group in groups[:_UNDECIDED]:
-        # Of many checks one is named, so that the reason, which ends with what to do, is not cut.
-        lines = _FAULT_LINES if GATES[0] in group.checks or len(groups) <= 2 else _LINES
+        lines = _FAULT_LINES if GATES[0] in group.checks else _LINES
+        # Of many checks one is named, so that the reason is not cut.
         checks = some([*group.checks], _NAMED if len(group.checks) <= _NAMED else 1)
         where = f"{checks} on {some(group.listeners, _NAMED)}"
         yield from _at_most(f"{where}: {group.reason}", width, "? ", lines, "red")
