@@ -605,7 +605,9 @@ class _Environment:
         """Return value, or why it is not known, of ``valueFrom``; ``None`` if it is not set."""
         if path := _text(source, "fieldRef", "fieldPath"):
             value = self.pod.field(path)
-            where = self._where if self.pod.lives else f"{self._where}; kubectl get pod -o yaml has it"
+            phase = _text(self.pod.fields, "status", "phase") or "unknown"
+            hint = f"its phase is {phase}" if self.pod.lives else "kubectl get pod -o yaml has it"
+            where = f"{self._where}; {printable(hint, 100)}"
             return (value, "") if value is not None else ("", f"{printable(path, 100)}: {where}")
         name, key = (_text(source, "configMapKeyRef", one) for one in ("name", "key"))
         data = self._maps.data(name, self.pod) if name else None

@@ -460,6 +460,11 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
     if (lines := _with_a_word_on_each(text)) is not None:
+        flags = re.findall(r"^--?([a-z][\w-]*)", "\n".join(lines), re.MULTILINE)
+        others = [flag for flag in flags if flag not in EVERY_FLAG]
+        if 2 * len(others) > len(flags):
+            shown = printable(f"--{others[0]}", 100)
+            raise UsageError(f"{file} has flags of another program than etcd, such as {shown}: pass {KINDS}")
         return find_in_script(Word(" \\\n".join(lines), SourceLine(file, 0)), (), Expansion())
     return find_in_script(Word(text, SourceLine(file, 1)), (), Expansion())
 

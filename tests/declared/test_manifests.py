@@ -679,6 +679,18 @@ def test_other_files_of_a_kubelets_directory(
     )
 
 
+def test_a_pod_that_has_no_address_yet(tmp_path: Path) -> None:
+    container = _container(
+        command=["etcd", "--listen-client-urls=https://$(IP):2379"],
+        env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+    )
+    pod = {**_live("etcd-1", container), "status": {"phase": "Pending"}}
+    with pytest.raises(
+        UsageError, match=r"\(IP, status.podIP: pod etcd-1, container etcd; its phase is Pending"
+    ):
+        _declared(tmp_path, pod)
+
+
 def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:
     """As Cilium's clustermesh writes it. Go since 1.25.2 refuses it, and earlier etcds listen there."""
     container = _container(

@@ -84,6 +84,7 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
             b"etcd --name=a\n--cert-file=/x\n",
             "declaration:2: a line with flags, after one without a backslash",
         ),
+        (b"--etcd-servers=x\n--feature-gates=A=true\n--v=2\n", "flags of another program .* --etcd-servers"),
         (b"#!/bin/sh\n. /etc/etcd.sh\netcd --name=a\n", r"declaration:2: a script with \. is not read"),
         (b"etcd $OPTIONS\n", r"declaration:1: the arguments in OPTIONS are not in this file"),
         (b"GODEBUG=$(x) etcd\n", r"declaration:1: the value of GODEBUG is not in this file"),
