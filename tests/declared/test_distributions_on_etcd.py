@@ -160,6 +160,12 @@ LAYOUTS = {
         peer_ca="peer-tls/ca.crt",
         pairs={"server-tls/tls": ("client", SERVER), "peer-tls/tls": ("peer", PEER)},
     ),
+    "etcd-operator, its pods": Layout(
+        shape="etcd-operator/pods.yaml",
+        ca="sample-server-tls/ca.crt",
+        peer_ca="sample-peer-tls/ca.crt",
+        pairs={"sample-server-tls/tls": ("client", SERVER), "sample-peer-tls/tls": ("peer", PEER)},
+    ),
     "etcd-druid": Layout(
         shape="etcd-druid/etcd-main.yaml",
         ca="ca/bundle.crt",
@@ -171,7 +177,7 @@ LAYOUTS = {
 
 def _options(name: str, number: int) -> dict[str, str]:
     """Return the options of a command in the section of a distribution."""
-    section = PAGE.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    section = PAGE.split(f"\n## {name.partition(',')[0]}\n")[1].split("\n## ")[0]
     commands = re.findall(r"pytest --pyargs pytest_etcdtls(.*?)```", section, re.DOTALL)
     return dict(re.findall(r"--([\w-]+)=(\S+)", commands[number]))
 
@@ -257,7 +263,16 @@ def _conforms(name: str, results: list[CheckResult]) -> None:
 
 
 WITH_3_5 = ["OpenShift", "HyperShift", "RKE2", "k3s", "k0s"]
-WITH_3_6 = ["Bitnami", "Talos", "etcd-operator", "etcd-druid", "vcluster", "Kamaji", "Canonical Kubernetes"]
+WITH_3_6 = [
+    "Bitnami",
+    "Talos",
+    "etcd-operator",
+    "etcd-operator, its pods",
+    "etcd-druid",
+    "vcluster",
+    "Kamaji",
+]
+WITH_3_6 += ["Canonical Kubernetes"]
 
 
 @pytest.mark.etcd_version("3.5.33")
@@ -280,6 +295,7 @@ WRITTEN_ANEW = {
     "k0s": "spec.storage.etcd.extraArgs",
     "Bitnami": "Helm writes this object (release etcd)",
     "etcd-operator": "the EtcdCluster sample owns this object",
+    "etcd-operator, its pods": "the EtcdCluster sample owns this object",
     "etcd-druid": "the Etcd etcd-main owns this object",
     "vcluster": "Helm writes this object (release dev)",
     "Kamaji": "Helm writes this object (release kamaji)",
