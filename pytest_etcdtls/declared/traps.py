@@ -629,14 +629,16 @@ def _settings_given_twice(context: TrapContext) -> Iterator[Trap]:
     Of equal keys in a configuration file, and of equal sections as a whole, the last one is decoded
     (sigs.k8s.io/yaml, not strict).
     """
-    declaration = context.declaration
-    arguments = declaration.started_with.arguments
-    files = [one for one in arguments if isinstance(one, Setting) and one.name == "config-file"]
+    declaration, started = context.declaration, context.declaration.started_with
+    given = (
+        *started.variables,
+        *(one for one in started.arguments if isinstance(one, Setting) and one.value),
+    )
+    files = [one for one in given if one.name == "config-file"]  # of which etcd prefers the flag
     in_force = {**declaration.settings, **{one.name: one for one in files}}
     again: dict[str, list[Setting]] = {}
-    for setting in (*declaration.overridden, *files[:-1]):
-        if setting.via is not Via.VARIABLE:
-            again.setdefault(setting.name, []).append(setting)
+    for setting in (*(one for one in declaration.overridden if one.via is not Via.VARIABLE), *files[:-1]):
+        again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
         counts = in_force.get(name)
         if all(_has_same_value(counts, other) for other in others):

@@ -424,12 +424,16 @@ def test_a_flag_that_is_given_twice(again: tuple[str, ...], in_force: str | None
         )
 
 
-def test_a_configuration_file_that_is_named_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", ["--config-file=/etc/etcd/old.yml", "ETCD_CONFIG_FILE=/etc/etcd/old.yml"])
+def test_a_configuration_file_that_is_named_twice(old: str, tmp_path: Path) -> None:
+    """etcd takes the last flag, and the variable only where there is none; it says neither."""
     written(tmp_path, "name: a\n", "etcd.conf.yml")
-    declaration = flags("--config-file=/etc/etcd/old.yml", f"--config-file={tmp_path / 'etcd.conf.yml'}")
+    name, _, path = old.partition("=")
+    argument, environment = ([], {name: path}) if name.startswith("ETCD_") else ([old], {})
+    declaration = flags(*argument, f"--config-file={tmp_path / 'etcd.conf.yml'}", environment=environment)
     [trap] = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
     assert trap.summary.startswith(f"--config-file is given 2 times, and etcd takes --config-file={tmp_path}")
-    assert "--config-file=/etc/etcd/old.yml" in trap.remedy
+    assert f"remove {old} (" in trap.remedy
 
 
 _KEYS = "client-transport-security.client-cert-auth"
