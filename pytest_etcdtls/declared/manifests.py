@@ -559,7 +559,9 @@ class _Environment:
                 missing.append(f"{variable.name}, {variable.unresolved}")
             return self.expansion.value(variable)
 
-        text = _REFERENCE.sub(value, text_of(node) or "")
+        # Behind the last parenthesis there is no reference, and the search for one would take quadratic time.
+        head, end, tail = (text_of(node) or "").rpartition(")")
+        text = _REFERENCE.sub(value, head + end) + tail.replace("$$", "$")
         place = place_of(node, self.file)
         if isinstance(node, ScalarNode) and node.style in ("|", ">"):
             place = place.below(1)  # the text begins on the line after the indicator

@@ -700,3 +700,8 @@ def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:
     declaration = _declared(tmp_path, _live("clustermesh", container))["db/clustermesh"]
     assert [str(one) for one in declaration.urls("listen-client-urls")] == ["https://10.1.2.3:2379"]
     assert declaration.mistakes == ()
+
+
+def test_many_open_references_take_linear_time(tmp_path: Path) -> None:
+    pod = _pod(_container(command=["etcd", "--name=$$" + "$(" * 300_000]))
+    assert (written(tmp_path, yaml.safe_dump(pod)).text("name") or "")[:5] == "$$($("

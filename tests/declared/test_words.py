@@ -245,6 +245,12 @@ def test_many_quotation_marks_take_linear_time() -> None:
         find_in_script(Word("etcd --a=" + "''" * 500_000, HERE), [], Expansion())
 
 
+@pytest.mark.parametrize("text", ["A=" + "b" * 200_000 + '"', "A='" * 60_000])
+def test_long_assignments_take_linear_time(text: str) -> None:
+    started = find_in_script(Word(f"{text}\netcd --a=$A", HERE), [], Expansion())
+    assert started.program[1].unresolved == ("A",)
+
+
 def test_an_unclosed_quote_in_a_script_is_refused() -> None:
     with pytest.raises(UsageError, match=r"f:2: a quotation mark is not closed"):
         _shell("etcd \\\n 'a")

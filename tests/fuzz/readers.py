@@ -260,6 +260,8 @@ READERS: Mapping[str, ForeignReader] = {
                 "bitnami/*",
                 "kops/*",
                 "talos/*",
+                "hypershift/*",
+                "vcluster/*",
                 "etcd-*/*",
             ),
             _YAML,
@@ -279,7 +281,7 @@ READERS: Mapping[str, ForeignReader] = {
             "command-line",
             _in_file(_members),
             (UsageError,),
-            [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
+            [b"etcd\0--cert-file=/a\0--client-cert-auth\0", *_files(SHAPES, "canonical/*", "k0s/*")],
             _FLAGS,
         ),
     )
