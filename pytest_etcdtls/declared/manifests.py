@@ -34,6 +34,7 @@ from pytest_etcdtls.declared.distributions import (
     configuration_of_pod,
     started_by_manager,
 )
+from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.shell import (
     Expansion,
     ProgramStart,
@@ -515,7 +516,12 @@ class _Environment:
         ]
         self._known: dict[str, Variable] = {}
         own = [variable for one in items(node_at(container, "env")) for variable in self._of_entry(one)]
-        self.variables = tuple({variable.name: variable for variable in (*from_sources, *own)}.values())
+        last = {variable.name: variable for variable in own}
+        self.variables = (
+            *{one.name: one for one in from_sources if one.name not in last}.values(),
+            # A setting that is given twice is a mistake; one that replaces that of an object is usual.
+            *(one for one in own if one is last[one.name] or (one.name in FLAG_OF and not one.unresolved)),
+        )
         self._known = {variable.name: variable for variable in self.variables}
 
     def of_runtime(self) -> Iterator[Variable]:

@@ -627,7 +627,7 @@ def _settings_given_twice(context: TrapContext) -> Iterator[Trap]:
     """The last of several flags counts (Go's package flag); of lists of URLs it may be the first.
 
     Of equal keys in a configuration file, and of equal sections as a whole, the last one is decoded
-    (sigs.k8s.io/yaml, not strict).
+    (sigs.k8s.io/yaml, not strict). Of equal variables of a container the kubelet takes the last one.
     """
     declaration, started = context.declaration, context.declaration.started_with
     given = (
@@ -636,8 +636,10 @@ def _settings_given_twice(context: TrapContext) -> Iterator[Trap]:
     )
     files = [one for one in given if one.name == "config-file"]  # of which etcd prefers the flag
     in_force = {**declaration.settings, **{one.name: one for one in files}}
+    # A drop-in of systemd is there to replace variables.
+    layered = Via.VARIABLE if declaration.form is not Form.MANIFEST else None
     again: dict[str, list[Setting]] = {}
-    for setting in (*(one for one in declaration.overridden if one.via is not Via.VARIABLE), *files[:-1]):
+    for setting in (*(one for one in declaration.overridden if one.via is not layered), *files[:-1]):
         again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
         counts = in_force.get(name)

@@ -14,6 +14,7 @@ from declared.declaring import written
 from pytest_etcdtls.declared.declaration import Change, Declaration, DeclaredPaths
 from pytest_etcdtls.declared.editing import edit, merged
 from pytest_etcdtls.declared.reading import read_declaration, read_declarations
+from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import NotEditableError, UsageError
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -705,3 +706,31 @@ def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:
 def test_many_open_references_take_linear_time(tmp_path: Path) -> None:
     pod = _pod(_container(command=["etcd", "--name=$$" + "$(" * 300_000]))
     assert (written(tmp_path, yaml.safe_dump(pod)).text("name") or "")[:5] == "$$($("
+
+
+def _variable(value: str) -> dict[str, str]:
+    return {"name": "ETCD_CLIENT_CERT_AUTH", "value": value}
+
+
+@pytest.mark.parametrize(
+    ("more", "is_said"),
+    [
+        ({"env": [_variable("true"), _variable("false")]}, True),
+        ({"env": [_variable("true"), _variable("1")]}, False),
+        ({"env": [_variable("false")], "envFrom": [{"configMapRef": {"name": "etcd"}}]}, False),
+        ({"env": [{"name": "ETCD_CLIENT_CERT_AUTH", "valueFrom": {}}, _variable("false")]}, False),
+    ],
+)
+def test_a_variable_that_is_given_twice(tmp_path: Path, more: dict[str, Any], is_said: bool) -> None:
+    """The kubelet takes the last one. One that replaces a variable of a ConfigMap is meant."""
+    of_map = {"kind": "ConfigMap", "metadata": {"name": "etcd"}, "data": {"ETCD_CLIENT_CERT_AUTH": "true"}}
+    path = tmp_path / "pod.yaml"
+    path.write_text(yaml.safe_dump_all([of_map, _pod(_container(command=["etcd"], **more))]))
+    declaration = read_declaration(path)
+    traps = [trap.summary for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
+    assert [text.partition(" (")[0] for text in traps] == (
+        ["ETCD_CLIENT_CERT_AUTH is given 2 times, and etcd takes ETCD_CLIENT_CERT_AUTH=false"]
+        if is_said
+        else []
+    )
+    assert declaration.settings["client-cert-auth"].value == more["env"][-1]["value"]
