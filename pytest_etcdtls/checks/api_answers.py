@@ -405,7 +405,7 @@ def the_member_is_healthy(
 
     A member without a leader serves no requests, and one with the alarm CORRUPT has different data than the
     others. With NOSPACE it still serves reads, and the cause is not TLS. etcd 3.4 gives no reason in /health;
-    the member's status does. A leader that changed during the request is no verdict: another member stopped.
+    the member's status does. A read that the stop of a member has cut is no verdict.
 
     Spec: etcd Documentation, /health endpoint
     Severity: high
@@ -422,11 +422,10 @@ def the_member_is_healthy(
     healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
     alarms = _alarms(good)
     reasons = [str(fields["reason"])] if fields.get("reason") else alarms
-    if not healthy and reasons and all(_LEADER_CHANGED in text for text in reasons):
+    if not healthy and reasons and all(text.endswith(_OF_A_STOP) for text in reasons):
         yield CannotJudge(
             Outcome.INCONCLUSIVE,
-            f"{exchange.attempt.url}/health was asked during an election ({printable(reasons[0])}), as where "
-            "a member stops: run again",
+            f"a member was stopping, run again: {exchange.attempt.url}/health said {printable(reasons[0])}",
         )
     elif not healthy:
         yield Finding(
@@ -439,8 +438,11 @@ def the_member_is_healthy(
         )
 
 
-_LEADER_CHANGED = "etcdserver: leader changed"
-"""``ErrLeaderChanged`` of etcd: an election cut the read. A member that has no leader says another text."""
+_OF_A_STOP = ("etcdserver: leader changed", "etcdserver: server stopped")
+"""``ErrLeaderChanged`` and ``ErrStopped`` of etcd: an election, or the stop of this member, cut the read.
+
+A member that has no leader says another text.
+"""
 
 
 def _alarms(good: AcceptedClient | None) -> list[str]:
