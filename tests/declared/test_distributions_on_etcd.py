@@ -218,7 +218,11 @@ def _judge(
     if name == "RKE2":
         (declaration.parent / "config").write_text((SHAPES / "rke2" / "config").read_text())
     [read] = read_declarations(started)
-    if without_client_authentication:
+    if without_client_authentication and name == "Talos":
+        indent = " " * 12
+        more = f"extraArgs:\n{indent}client-cert-auth: 'false'\n{indent}trusted-ca-file: ''\n"
+        declaration.write_text(declaration.read_text().replace("extraArgs:\n", more))
+    elif without_client_authentication and not running:
         weaker = [Change(one, None) for one in ("client-cert-auth", "trusted-ca-file")]
         for file, (_, after) in edit(read, weaker).texts.items():
             Path(file).write_text(after)
@@ -292,6 +296,8 @@ WRITTEN_ANEW = {
     "HyperShift": "the StatefulSet etcd owns this object",
     "RKE2": "RKE2 writes this file anew when it starts",
     "k3s": "k3s writes this file anew when it starts",
+    "Talos": "cluster.etcd.extraArgs",
+    "kOps": "etcdClusters[].manager.env",
     "k0s": "spec.storage.etcd.extraArgs",
     "Bitnami": "Helm writes this object (release etcd)",
     "etcd-operator": "the EtcdCluster sample owns this object",
@@ -304,9 +310,12 @@ WRITTEN_ANEW = {
 
 
 @pytest.mark.etcd_version("3.6")
-@pytest.mark.parametrize("name", [*WITH_3_5, *(name for name in WITH_3_6 if name != "Talos")])
+@pytest.mark.parametrize("name", [*WITH_3_5, *WITH_3_6])
 def test_a_fault_in_it_is_found(name: str, etcd_binary: Path, tmp_path: Path) -> None:
-    results = _judge(name, etcd_binary, tmp_path, without_client_authentication=True)
+    _finds_the_fault(name, _judge(name, etcd_binary, tmp_path, without_client_authentication=True))
+
+
+def _finds_the_fault(name: str, results: list[CheckResult]) -> None:
     violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
     assert ("mtls.no-certificate", Role.CLIENT) in violated, explain(results)
     assert ("mtls.no-certificate", Role.PEER) not in violated, explain(results)
@@ -329,6 +338,12 @@ def test_kops_and_the_running_etcd(etcd_binary: Path, tmp_path: Path) -> None:
     for number in (0, 1):
         results = _judge("kOps", etcd_binary, tmp_path / str(number), running=text, number=number)
         _conforms("kOps", results)
+    weaker = text.replace("ETCD_CLIENT_CERT_AUTH=true", "ETCD_CLIENT_CERT_AUTH=false")
+    weaker = re.sub(r"(?<=\0)ETCD_TRUSTED_CA_FILE=[^\0]*", "ETCD_TRUSTED_CA_FILE=", weaker)
+    assert weaker.count("CA_FILE=\0") == 1
+    directory = tmp_path / "weaker"
+    results = _judge("kOps", etcd_binary, directory, running=weaker, without_client_authentication=True)
+    _finds_the_fault("kOps", results)
 
 
 @pytest.mark.etcd_version("3.6")
