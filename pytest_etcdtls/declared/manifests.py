@@ -51,7 +51,7 @@ from pytest_etcdtls.untrusted import printable, read_regular
 
 def is_manifest(text: str) -> bool:
     """Return whether a text looks like a Kubernetes object, in YAML or JSON."""
-    return bool(re.search(r'^[ \t{,]*"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
+    return bool(re.search(r'(?:^[ \t]*|[{,]\s*)"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
 
 
 class DeclaredPod(Struct, frozen=True, kw_only=True):
@@ -234,10 +234,11 @@ _STRING: Final = "tag:yaml.org,2002:str"
 
 
 def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
-    """Yield the objects without the controllers of pods that are in the file themselves."""
+    """Yield the objects without the controllers of pods that are in the file themselves, and run."""
     owners = {
         (_text(reference, "kind"), _text(reference, "name"), _text(one, "metadata", "namespace"))
         for one in objects
+        if _text(one, "status", "phase") not in _ENDED
         for reference in items(node_at(one, "metadata", "ownerReferences"))
     }
     for one in objects:

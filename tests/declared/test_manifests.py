@@ -77,6 +77,8 @@ def test_pod_templates(kind: str, tmp_path: Path) -> None:
 
 
 def test_json_and_lists(tmp_path: Path) -> None:
+    compact = json.dumps({"items": [_pod(ETCD)], "kind": "List"}, separators=(",", ":"))
+    assert written(tmp_path, compact).text("name") == "a"
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [_pod(ETCD)]}, indent=1)
     declaration = written(tmp_path, text)
     assert declaration.text("name") == "a"
@@ -383,6 +385,8 @@ def test_pods_stand_for_their_stateful_set(tmp_path: Path) -> None:
     owner = {"kind": "StatefulSet", "name": "etcd", "controller": True}
     pod = _live("etcd-0", NAMED, ownerReferences=[owner])
     assert [*_declared(tmp_path, _set(3, NAMED), pod)] == ["db/etcd-0"]
+    evicted = {**pod, "status": {"phase": "Failed"}}
+    assert len(_declared(tmp_path, _set(3, NAMED), evicted)) == 3
 
 
 def test_the_hostname_in_a_script_is_that_of_the_pod(tmp_path: Path) -> None:
