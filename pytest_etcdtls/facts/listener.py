@@ -287,10 +287,10 @@ def _tls_instead(wire: Wire, here: Listener, plaintext: Attempt) -> Attempt | No
 def plaintext(here: Listener, contact: FirstContact, wire: Wire) -> Plaintext:
     """Send plain HTTP, unless the first contact did."""
     # The first contact has no plaintext attempt where TLS works. There a server written in Go ends the stream
-    # without a byte, so such an end is not repeated.
+    # without a byte, so such an end is not repeated. A process that carries the connection may have failed.
     known = contact.plaintext
     return Plaintext(
-        tries=(known,) if known is not None else send_plain_http(wire, here, may_end=True),
+        tries=(known,) if known is not None else send_plain_http(wire, here, may_end=not here.via),
         tls_works=contact.serves_tls,
     )
 

@@ -1,4 +1,7 @@
-"""Connects to a host and a port, and carries standard input and output, as ``nc HOST PORT`` does."""
+"""Connects to a host and a port, and carries standard input and output, as ``nc HOST PORT`` does.
+
+With the path of a file that is not there, it creates it and fails at the first request without TLS.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 
 def main() -> None:
@@ -13,6 +17,9 @@ def main() -> None:
 
     def send() -> None:
         while data := os.read(0, 65536):
+            if data.startswith(b"GET ") and any(not Path(path).exists() for path in sys.argv[3:]):
+                Path(sys.argv[3]).touch()
+                os._exit(1)
             connected.sendall(data)
         connected.shutdown(socket.SHUT_WR)
 
