@@ -33,3 +33,7 @@ def test_a_directory_is_made_of_secrets(cluster: KubeadmCluster) -> None:
     written = {str(one.relative_to(directory)): one.read_text() for one in directory.glob("*/*")}
     assert written == {"etcd-server-tls/tls.crt": certificate, "etcd-empty/tls.crt": ""}
     assert {one.stat().st_mode & 0o777 for one in directory.glob("*/*")} == {0o600}
+    code = block("get configmap", "docs/distributions.md").replace("-n NAMESPACE ", "-n default ")
+    laptop.run("sh", "-e", text=code.replace("NAME", "kube-root-ca.crt"))
+    kubernetes = node.read("/etc/kubernetes/pki/ca.crt")
+    assert (directory / "kube-root-ca.crt" / "ca.crt").read_text() == kubernetes
