@@ -134,6 +134,11 @@ def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
     )
 
 
+def judged_items(report: Report, seen: Recording) -> list[Comparison]:
+    """Return the comparisons of the items that a check of this run judges."""
+    return [item for item in compare(report, seen) if item.wire is not None]
+
+
 def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
     outcomes: dict[Outcome, set[str]] = {}
     for result in results:

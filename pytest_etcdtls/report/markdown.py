@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault, why
+from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
@@ -86,6 +87,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings)),
         ("profiles", _profiles(report)),
+        *(("CIS Kubernetes Benchmark", _benchmark(report, seen)) for seen in report.seen[:_ROWS]),
         ("not verified", _undecided("Not verified", report, (Outcome.NOT_VERIFIED, Outcome.NOT_RUN))),
         ("waived", _undecided("Waived", report, (Outcome.WAIVED,))),
         ("", iter(["</details>"] if report.comparisons else [])),
@@ -291,6 +293,23 @@ def _profiles(report: Report) -> Iterator[str]:
         yield _bounded(
             f"- {prose(one.reason)}: {_some([*one.checks])} on {_some(one.listeners)}" for one in notes
         )
+
+
+def _benchmark(report: Report, seen: Recording) -> Iterator[str]:
+    items = judged_items(report, seen) if seen.target.configured_by_user else []
+    if not items:
+        return
+    yield f"## CIS Kubernetes Benchmark, section 2: {code(seen.target.label)}"
+    lines = ["| item | member | by its flags | on the wire | checks |", "|---|---|---|---|---|"]
+    for item in items[:_ROWS]:
+        wire = f"{item.wire}, **contradicts the flags**" if item.differs else str(item.wire)
+        lines.append(
+            f"| {item.flags.item} {item.flags.title} | {code(item.member)} "
+            f"| {'pass' if item.flags.passes else 'fail'} | {wire} | {_some(item.checks)} |"
+        )
+    if len(items) > _ROWS:
+        lines += ["", f"and {len(items) - _ROWS} more"]
+    yield "\n".join(lines)
 
 
 def _certificates(report: Report) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import GATES
 from pytest_etcdtls.report.behaviour import ListenerRow, members
-from pytest_etcdtls.report.benchmark import compare
+from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
@@ -232,7 +232,7 @@ def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
 @section
 def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> Iterator[Line]:
     """Yield the result of a flag reader, and the items that the wire contradicts, or every item."""
-    judged = [comparison for comparison in compare(report, seen) if comparison.wire is not None]
+    judged = judged_items(report, seen)
     if not judged:
         return
     passed = sum(comparison.flags.passes for comparison in judged)

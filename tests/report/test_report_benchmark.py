@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import pytest
@@ -18,6 +21,7 @@ from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.profiles import Guideline, Profiles, Section, Strength
 from pytest_etcdtls.registry import select
+from pytest_etcdtls.report import html, markdown
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.benchmark import compare, read_flags
 from pytest_etcdtls.report.model import Report
@@ -184,3 +188,25 @@ def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
     profiles = Profiles((Guideline(name="house", title="house", sections=(section,)),))
     noted = structs.replace(of_good_etcd, results=shared, profiles=profiles)
     assert _wire(noted)["2.7"] == (Outcome.WARNS, (CA,))
+
+
+@pytest.mark.parametrize("page", [html, markdown])
+def test_a_page_has_every_item_of_an_etcd_that_a_user_has_configured(
+    of_good_etcd: Report, page: ModuleType
+) -> None:
+    lost: list[str] = []
+    text = unescape(page.render(of_good_etcd, lost))
+    items = compare(of_good_etcd, of_good_etcd.seen[0])
+    assert lost == []
+    assert len(items) == 7
+    assert all(f"{one.flags.item} " in text and one.flags.title in text for one in items)
+    contradicts = re.compile(r"contradicts the flags(\*\*|</strong>)")
+    assert not contradicts.search(text)
+    off = structs.replace(
+        of_good_etcd,
+        results=tuple(
+            structs.replace(one, outcome=Outcome.VIOLATES) if one.check == "cert.generated" else one
+            for one in of_good_etcd.results
+        ),
+    )
+    assert len(contradicts.findall(page.render(off, lost))) == 2
