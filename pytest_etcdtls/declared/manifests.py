@@ -14,19 +14,16 @@ Everything else is *unresolved*: an error with its place where etcd reads it, an
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from pytest_etcdtls.declared.declaration import Mount, PodBeside, SourceLine
+from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.distributions import (
     DRUIDS_COMMAND,
     DRUIDS_FILE,
@@ -44,9 +41,9 @@ from pytest_etcdtls.declared.shell import (
     is_proxy,
     words_of_command,
 )
-from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_of
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_at, text_of
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
 
 
 def is_manifest(text: str) -> bool:
@@ -83,7 +80,7 @@ def read_manifest(text: str, file: str) -> list[DeclaredPod]:
         UsageError: if the text is not YAML, if no container or several containers of a pod run etcd, or if an
             argument or a variable of etcd has a value that is not in the manifest.
     """
-    objects = [one for root in documents(text, file) for one in _objects(root)]
+    objects = [one for root in documents(text, file) for one in objects_in(root)]
     maps = _ConfigMaps(objects, file)
     named = {_key(one): one for one in objects}
     found = (
@@ -102,125 +99,16 @@ def read_manifest(text: str, file: str) -> list[DeclaredPod]:
     return members
 
 
-_STATIC_PODS: Final = frozenset({"manifests", "pod-manifests"})
-"""Names of the directories that kubelets read: kubeadm's, OpenShift's and kOps', and RKE2's."""
-_MOST_FILES: Final = 100
-_MANIFEST_SIZE: Final = 1024 * 1024
-
-
-def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
-    """Yield the static pods of the same member in other files of a manifest's directory.
-
-    The kubelet reads every file there whose name does not begin with a dot, whatever its suffix
-    (``extractFromDir`` in pkg/kubelet/config/file.go, ``filepath.Glob(filepath.Join(name, "[^.]*"))``), in
-    the order of the names. Of several pods with one name the last one stays (``cache.Replace`` in client-go's
-    tools/cache/store.go). It lists them at each ``fileCheckFrequency``, 20 seconds by default; between two
-    lists the file counts that was written to last. The manifests of several nodes, copied into one directory,
-    have pods of one name too, of members with other names and addresses.
-    """
-    if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
-        return
-    try:
-        names = sorted(one for one in os.listdir(path.parent) if not one.startswith("."))[:_MOST_FILES]
-    except OSError:
-        return
-    others: dict[str, tuple[str, _StaticPod]] = {}
-    for name in names:
-        with suppress(UnreadableFileError, UnicodeDecodeError, UsageError, RecursionError):
-            if name != path.name:
-                other = read_regular(path.with_name(name), _MANIFEST_SIZE).decode()
-                found = _static_pod(other, name)
-                if found and _is_same_member(pod, found):
-                    others[name] = other, found
-    last = max(path.name, *(name for name, (_, found) in others.items() if found.name == pod.name), "")
-    for name, (other, found) in others.items():
-        has_same_name = found.name == pod.name
-        yield PodBeside(
-            file=str(path.with_name(name)),
-            pod=found.name,
-            runs=name == last or not has_same_name,
-            has_same_name=has_same_name,
-            same=other == text,
-        )
-
-
-class _StaticPod(Struct, frozen=True, kw_only=True):
-    """A static pod with etcd.
-
-    Attributes:
-        name: its namespace and name.
-        member: what ``--name`` is; empty if it is not known.
-        peers: hosts and ports that it advertises to peers.
-    """
-
-    name: str
-    member: str
-    peers: frozenset[tuple[str, str]]
-
-
-def _is_same_member(pod: _StaticPod, other: _StaticPod) -> bool:
-    """Return whether both are on one node, as far as the manifests say. A backup may be from before TLS."""
-    if pod.name != other.name:
-        return bool(pod.peers & other.peers)
-    if pod.member and pod.member == other.member:
-        return True
-    if pod.peers and other.peers:
-        return bool({host for host, _ in pod.peers} & {host for host, _ in other.peers})
-    return not (pod.member and other.member)
-
-
-def _static_pod(text: str, file: str) -> _StaticPod | None:
-    """Return the pod with etcd that the kubelet runs of a file.
-
-    It decodes a file as one object (``tryDecodeSinglePod`` in pkg/kubelet/config/common.go).
-
-    Returns:
-        ``None`` if it runs no etcd.
-
-    Raises:
-        UsageError: if the file cannot be read.
-    """
-    first = next(iter(documents(text, file)), None) if is_manifest(text) else None
-    name = _text(first, "metadata", "name")
-    if first is None or _text(first, "kind") != "Pod" or not name:
-        return None
-    containers = items(node_at(first, "spec", "containers"))
-    words = [
-        text_of(word) or ""
-        for container in containers
-        for key in ("command", "args")
-        for word in items(node_at(container, key))
-    ]
-    if not any(re.search(r"(^|[\s/])etcd(\s|$)", word) for word in words):
-        return None
-    values = {
-        _text(variable, "name"): _text(variable, "value")
-        for container in containers
-        for variable in items(node_at(container, "env"))
-    }
-    given = {name: value for name, value in _IDENTITY.findall(" ".join(words)) if "$" not in value}
-    urls = given.get("initial-advertise-peer-urls") or values.get("ETCD_INITIAL_ADVERTISE_PEER_URLS", "")
-    return _StaticPod(
-        name=f"{_text(first, 'metadata', 'namespace') or 'default'}/{name}",
-        member=given.get("name") or values.get("ETCD_NAME", ""),
-        peers=frozenset(_HOST_AND_PORT.findall(urls)),
-    )
-
-
-_IDENTITY: Final = re.compile(r"(?:^|\s)--?(name|initial-advertise-peer-urls)(?:=|\s+)['\"]?([^\s'\"]+)")
-_HOST_AND_PORT: Final = re.compile(r"://(\[[^]]*\]|[^:/,]*)(:\d+)?")
-
-
-def _objects(root: Node) -> list[Node]:
+def objects_in(root: Node) -> list[Node]:
     """Return the objects of a document. Those of a typed list, such as ``PodList``, have no kind."""
-    kind = _text(root, "kind")
+    kind = text_at(root, "kind")
     if not kind.endswith("List"):
         return [root]
     members = [
         _with_kind(one, kind.removesuffix("List")) if node_at(one, "kind") is None else one
         for one in items(node_at(root, "items"))
     ]
-    return [one for member in members for one in _objects(member)]
+    return [one for member in members for one in objects_in(member)]
 
 
 def _with_kind(node: Node, kind: str) -> Node:
@@ -236,9 +124,9 @@ _STRING: Final = "tag:yaml.org,2002:str"
 def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
     """Yield the objects without the controllers of pods that are in the file themselves, and run."""
     owners = {
-        (_text(reference, "kind"), _text(reference, "name"), _text(one, "metadata", "namespace"))
+        (text_at(reference, "kind"), text_at(reference, "name"), text_at(one, "metadata", "namespace"))
         for one in objects
-        if _text(one, "status", "phase") not in _ENDED
+        if text_at(one, "status", "phase") not in _ENDED
         for reference in items(node_at(one, "metadata", "ownerReferences"))
     }
     for one in objects:
@@ -247,7 +135,7 @@ def _without_owners(objects: Sequence[Node]) -> Iterator[Node]:
 
 
 def _key(one: Node) -> tuple[str, str, str]:
-    return _text(one, "kind"), _text(one, "metadata", "name"), _text(one, "metadata", "namespace")
+    return text_at(one, "kind"), text_at(one, "metadata", "name"), text_at(one, "metadata", "namespace")
 
 
 def _owner(root: Node, objects: Mapping[tuple[str, str, str], Node]) -> str:
@@ -256,25 +144,21 @@ def _owner(root: Node, objects: Mapping[tuple[str, str, str], Node]) -> str:
     while True:
         metadata = node_at(above[-1], "metadata")
         if node_at(metadata, "annotations", "kubernetes.io/config.mirror") is not None:
-            return f"node {_text(above[-1], 'spec', 'nodeName')}"
+            return f"node {text_at(above[-1], 'spec', 'nodeName')}"
         labels = node_at(metadata, "labels")
-        if "Helm" in (_text(labels, "app.kubernetes.io/managed-by"), _text(labels, "heritage")):
-            release = _text(metadata, "annotations", "meta.helm.sh/release-name")
-            release = release or _text(labels, "app.kubernetes.io/instance") or _text(labels, "release")
+        if "Helm" in (text_at(labels, "app.kubernetes.io/managed-by"), text_at(labels, "heritage")):
+            release = text_at(metadata, "annotations", "meta.helm.sh/release-name")
+            release = release or text_at(labels, "app.kubernetes.io/instance") or text_at(labels, "release")
             return f"Helm release {release}".rstrip()
         references = items(node_at(metadata, "ownerReferences"))
-        controller = next((one for one in references if _text(one, "controller") != "false"), None)
+        controller = next((one for one in references if text_at(one, "controller") != "false"), None)
         if controller is None:
             return owner
-        kind, name = (_text(controller, key) for key in ("kind", "name"))
-        owner, next_one = f"{kind} {name}", objects.get((kind, name, _text(metadata, "namespace")))
+        kind, name = (text_at(controller, key) for key in ("kind", "name"))
+        owner, next_one = f"{kind} {name}", objects.get((kind, name, text_at(metadata, "namespace")))
         if next_one is None or next_one in above:
             return owner
         above.append(next_one)
-
-
-def _text(node: Node | None, *keys: str) -> str:
-    return text_of(node_at(node, *keys)) or ""
 
 
 class _Pod(Struct, frozen=True, kw_only=True):
@@ -316,14 +200,14 @@ class _Pod(Struct, frozen=True, kw_only=True):
             return None
         addresses = {"status.podIPs": "ip", "status.hostIPs": "ip"}.get(path)
         if addresses:
-            every = [_text(one, addresses) for one in items(node_at(self.fields, *path.split(".")))]
+            every = [text_at(one, addresses) for one in items(node_at(self.fields, *path.split(".")))]
             return ",".join(every) or None
         return text_of(node_at(self.fields, *path.split(".")))
 
 
 def _pods(root: Node, file: str) -> Iterator[_Pod]:
     """Yield the pods of an object, one for each replica of a StatefulSet."""
-    name, namespace = (_text(root, "metadata", key) for key in ("name", "namespace"))
+    name, namespace = (text_at(root, "metadata", key) for key in ("name", "namespace"))
     template = node_at(root, "spec", "template")
     fields = template if template is not None else root
     spec = node_at(fields, "spec")
@@ -331,7 +215,7 @@ def _pods(root: Node, file: str) -> Iterator[_Pod]:
         return
     pod = _Pod(name="", shown=name or "(no name)", namespace=namespace, fields=fields, spec=spec)
     if template is None:
-        if _text(root, "status", "phase") in _ENDED:
+        if text_at(root, "status", "phase") in _ENDED:
             return
         # The kubelet appends the node's name to that of a static pod (pkg/kubelet/config/common.go).
         status = node_at(root, "status")
@@ -339,7 +223,7 @@ def _pods(root: Node, file: str) -> Iterator[_Pod]:
         yield replace(pod, name=name if lives else "", lives=lives)
         return
     replicas = _number(node_at(root, "spec", "replicas"), 1, file)
-    if _text(root, "kind") != "StatefulSet" or not name:
+    if text_at(root, "kind") != "StatefulSet" or not name:
         if replicas:
             yield pod
         return
@@ -370,13 +254,13 @@ class _ConfigMaps:
 
     def __init__(self, objects: Iterable[Node], file: str) -> None:
         self._file = file
-        self._maps = [one for one in objects if _text(one, "kind") == "ConfigMap"]
+        self._maps = [one for one in objects if text_at(one, "kind") == "ConfigMap"]
 
     def data(self, name: str, pod: _Pod) -> Node | None:
         """Return the data of a ConfigMap; ``None`` if it is not in the file."""
         for one in self._maps:
-            namespace = _text(one, "metadata", "namespace")
-            if _text(one, "metadata", "name") == name and (
+            namespace = text_at(one, "metadata", "namespace")
+            if text_at(one, "metadata", "name") == name and (
                 not namespace or not pod.namespace or namespace == pod.namespace
             ):
                 return node_at(one, "data") or MappingNode("tag:yaml.org,2002:map", [])
@@ -389,7 +273,7 @@ class _ConfigMaps:
             UsageError: if its ConfigMap is not in the file.
         """
         for volume in items(node_at(pod.spec, "volumes")):
-            name = _text(volume, "configMap", "name")
+            name = text_at(volume, "configMap", "name")
             data = self.data(name, pod) if name else None
             node = node_at(data, DRUIDS_FILE)
             if node is not None and pod.name:
@@ -411,7 +295,7 @@ class _ConfigMaps:
 def _containers(spec: Node) -> list[Node]:
     """Return the containers that run all the time: these, and sidecars among the initial ones."""
     sidecars = [
-        one for one in items(node_at(spec, "initContainers")) if _text(one, "restartPolicy") == "Always"
+        one for one in items(node_at(spec, "initContainers")) if text_at(one, "restartPolicy") == "Always"
     ]
     return [*sidecars, *items(node_at(spec, "containers"))]
 
@@ -427,7 +311,7 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> It
     # A proxy beside a member serves its metrics.
     starts = [(one, started) for one, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
-        runs = printable(", ".join(_text(one.container, "name") or "(no name)" for one, _ in starts))
+        runs = printable(", ".join(text_at(one.container, "name") or "(no name)" for one, _ in starts))
         raise UsageError(
             f"{file}: the pod {printable(pod.shown, 100)} runs etcd {len(starts)} times ({runs}): leave the "
             "container of one member"
@@ -462,7 +346,7 @@ def _started(environment: _Environment) -> ProgramStart | None:
     words = [
         environment.expanded(one) for key in ("command", "args") for one in items(node_at(container, key))
     ]
-    image = _text(container, "image")
+    image = text_at(container, "image")
     # An image of etcd starts it by itself, configured by variables, as Bitnami's.
     own = not items(node_at(container, "command")) and _IMAGE_OF_ETCD.search(image) is not None
     if own and (not words or words[0].text.startswith("-")):
@@ -491,13 +375,13 @@ _BITNAMIS_DIRECTORY: Final = "/opt/bitnami/etcd/conf"
 def _bitnamis_file(container: Node, pod: _Pod, file: str) -> Iterator[Word]:
     """Yield the flag that Bitnami's run.sh adds if a configuration file is mounted."""
     from_maps = {
-        _text(volume, "name")
+        text_at(volume, "name")
         for volume in items(node_at(pod.spec, "volumes"))
         if node_at(volume, "configMap") is not None
     }
     for mount in items(node_at(container, "volumeMounts")):
-        inside = _text(mount, "mountPath").rstrip("/")
-        if _text(mount, "name") in from_maps and inside == _BITNAMIS_DIRECTORY:
+        inside = text_at(mount, "mountPath").rstrip("/")
+        if text_at(mount, "name") in from_maps and inside == _BITNAMIS_DIRECTORY:
             yield Word(f"--config-file={_BITNAMIS_DIRECTORY}/etcd.yaml", place_of(mount, file))
 
 
@@ -509,7 +393,9 @@ class _Environment:
     ) -> None:
         self.container, self.pod, self.file, self.expansion = container, pod, file, expansion
         self._maps = maps
-        self._where = printable(f"pod {pod.shown}, container {_text(container, 'name') or '(no name)'}", 200)
+        self._where = printable(
+            f"pod {pod.shown}, container {text_at(container, 'name') or '(no name)'}", 200
+        )
         self._unknown_sources: list[tuple[SourceLine, str]] = []
         self._unknown_prefixes: list[str] = []
         from_sources = [
@@ -527,8 +413,8 @@ class _Environment:
 
     def of_runtime(self) -> Iterator[Variable]:
         """Yield ``HOSTNAME``, which the runtime adds, and no ``$(HOSTNAME)`` stands for."""
-        name = _text(self.pod.spec, "hostname") or self.pod.name
-        if name and _text(self.pod.spec, "hostNetwork") != "true":
+        name = text_at(self.pod.spec, "hostname") or self.pod.name
+        if name and text_at(self.pod.spec, "hostNetwork") != "true":
             yield Variable("HOSTNAME", name, place_of(self.pod.spec, self.file))
 
     def refuse_unknown_sources(self) -> None:
@@ -579,9 +465,9 @@ class _Environment:
         for kind, key in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
             if node_at(source, key) is None:
                 continue
-            name = _text(source, key, "name")
+            name = text_at(source, key, "name")
             data = self._maps.data(name, self.pod) if kind == "ConfigMap" else None
-            prefix = _text(source, "prefix")
+            prefix = text_at(source, "prefix")
             if data is None:
                 if any(one.startswith(prefix) or prefix.startswith(one) for one in _READ_BY_ETCD):
                     shown = f"{kind} {printable(name, 100)}"
@@ -594,7 +480,7 @@ class _Environment:
 
     def _of_entry(self, node: Node) -> Iterator[Variable]:
         """Yield the variable of an entry of ``env``, none if its optional source does not have it."""
-        name, place, source = _text(node, "name"), place_of(node, self.file), node_at(node, "valueFrom")
+        name, place, source = text_at(node, "name"), place_of(node, self.file), node_at(node, "valueFrom")
         if not name:
             return
         if source is None:
@@ -612,22 +498,22 @@ class _Environment:
 
     def _of_reference(self, source: Node) -> tuple[str, str] | None:
         """Return value, or why it is not known, of ``valueFrom``; ``None`` if it is not set."""
-        if path := _text(source, "fieldRef", "fieldPath"):
+        if path := text_at(source, "fieldRef", "fieldPath"):
             value = self.pod.field(path)
-            phase = _text(self.pod.fields, "status", "phase") or "unknown"
+            phase = text_at(self.pod.fields, "status", "phase") or "unknown"
             hint = f"its phase is {phase}" if self.pod.lives else "kubectl get pod -o yaml has it"
             where = f"{self._where}; {printable(hint, 100)}"
             return (value, "") if value is not None else ("", f"{printable(path, 100)}: {where}")
-        name, key = (_text(source, "configMapKeyRef", one) for one in ("name", "key"))
+        name, key = (text_at(source, "configMapKeyRef", one) for one in ("name", "key"))
         data = self._maps.data(name, self.pod) if name else None
         if data is not None:
             value = text_of(node_at(data, key))
             if value is not None:
                 return value, ""
-            if _text(source, "configMapKeyRef", "optional") == "true":
+            if text_at(source, "configMapKeyRef", "optional") == "true":
                 return None
         kind = next((entry.key for entry in entries(source, self.file)), "valueFrom")
-        name, key = (_text(source, kind, one) for one in ("name", "key"))
+        name, key = (text_at(source, kind, one) for one in ("name", "key"))
         described = f"key {key} of the {_KINDS[kind]} {name}" if kind in _KINDS else kind
         return "", f"{printable(described, 200)}: {self._where}"
 
@@ -644,7 +530,7 @@ _OF_SERVICES = re.compile(r"[A-Z0-9_]+_SERVICE_(HOST|PORT)\w*")
 def _mounts(environment: _Environment) -> Iterator[Mount]:
     """Yield the mounts of directories of the node, and of Secrets and ConfigMaps."""
     for volume, mount, below in _volumes(environment):
-        inside, host = _text(mount, "mountPath").rstrip("/"), _text(volume, "hostPath", "path")
+        inside, host = text_at(mount, "mountPath").rstrip("/"), text_at(volume, "hostPath", "path")
         if inside and host:
             yield Mount(inside, host.rstrip("/") + (f"/{below}" if below else ""))
         for name, paths in _sources(volume, "secret", "configMap"):
@@ -657,9 +543,9 @@ def _mounts(environment: _Environment) -> Iterator[Mount]:
 
 def _volumes(environment: _Environment) -> Iterator[tuple[Node, Node, str]]:
     """Yield volume and mount of each volume that a container sees, and what of it, empty for all of it."""
-    volumes = {_text(volume, "name"): volume for volume in items(node_at(environment.pod.spec, "volumes"))}
+    volumes = {text_at(volume, "name"): volume for volume in items(node_at(environment.pod.spec, "volumes"))}
     for mount in items(node_at(environment.container, "volumeMounts")):
-        volume, below = volumes.get(_text(mount, "name")), _sub_path(mount, environment)
+        volume, below = volumes.get(text_at(mount, "name")), _sub_path(mount, environment)
         if volume is not None and below is not None:
             yield volume, mount, below
 
@@ -668,8 +554,10 @@ def _sources(volume: Node, *kinds: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the Secrets and ConfigMaps in a volume: the name, and paths by key if they are not the keys."""
     for one in (volume, *items(node_at(volume, "projected", "sources"))):
         for source in (node_at(one, kind) for kind in kinds):
-            if name := _text(source, "secretName") or _text(source, "name"):
-                paths = {_text(item, "key"): _text(item, "path") for item in items(node_at(source, "items"))}
+            if name := text_at(source, "secretName") or text_at(source, "name"):
+                paths = {
+                    text_at(item, "key"): text_at(item, "path") for item in items(node_at(source, "items"))
+                }
                 yield name, paths
 
 
@@ -677,7 +565,7 @@ def _sub_path(mount: Node, environment: _Environment) -> str | None:
     """Return what of a volume is mounted, empty for all of it; ``None`` if that is not known."""
     node = node_at(mount, "subPathExpr")
     if node is None:
-        return _text(mount, "subPath")
+        return text_at(mount, "subPath")
     word = environment.expanded(node)
     return None if word.unresolved else word.text
 
@@ -685,7 +573,7 @@ def _sub_path(mount: Node, environment: _Environment) -> str | None:
 def _mounted_files(environment: _Environment, maps: _ConfigMaps) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield path, source and text of each file of a ConfigMap that a container sees."""
     for volume, mount, below in _volumes(environment):
-        inside = _text(mount, "mountPath").rstrip("/")
+        inside = text_at(mount, "mountPath").rstrip("/")
         for name, paths in _sources(volume, "configMap"):
             data = maps.data(name, environment.pod)
             for entry in entries(data, ""):
@@ -701,18 +589,18 @@ def _no_etcd(objects: Sequence[Node], pods: Sequence[_Pod], file: str) -> str:
         return f"{file} has no objects: kubectl found none with these labels (-l) in this namespace (-n)"
     if not pods:
         way = next((instead for kind, instead in _INSTEAD.items() if kind in kinds), _OF_KUBEADM)
-        scaled = next((one for one in objects if _text(one, "spec", "replicas") == "0"), None)
+        scaled = next((one for one in objects if text_at(one, "spec", "replicas") == "0"), None)
         if scaled is not None:
-            way = f"{printable(_text(scaled, 'metadata', 'name'), 100)} has 0 replicas"
+            way = f"{printable(text_at(scaled, 'metadata', 'name'), 100)} has 0 replicas"
         described = printable(", ".join(dict.fromkeys(kinds)))
         return f"{file} is a manifest of {described}, not of a pod that runs etcd: {way}"
     containers = [one for pod in pods for one in _containers(pod.spec)]
-    names = [_text(one, "name") or str(place_of(one, file)) for one in containers]
+    names = [text_at(one, "name") or str(place_of(one, file)) for one in containers]
     runs = printable(", ".join(dict.fromkeys(names)))
     hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
     for name, one in zip(names, containers, strict=True):
         command = items(node_at(one, "command"))
-        if command and (name == "etcd" or _IMAGE_OF_ETCD.search(_text(one, "image"))):
+        if command and (name == "etcd" or _IMAGE_OF_ETCD.search(text_at(one, "image"))):
             starts = printable(text_of(command[0]) or "", 100)
             hint = (
                 f" itself: {printable(name, 100)} starts {starts}. If that starts etcd, pass the command "

@@ -48,7 +48,7 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.distributions import machine_configuration, started_by_talos
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
-from pytest_etcdtls.declared.manifests import is_manifest, pods_beside, read_manifest
+from pytest_etcdtls.declared.manifests import is_manifest, read_manifest
 from pytest_etcdtls.declared.shell import (
     Expansion,
     ProgramStart,
@@ -59,6 +59,7 @@ from pytest_etcdtls.declared.shell import (
     is_command,
     is_proxy,
 )
+from pytest_etcdtls.declared.static_pods import pods_beside
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
     drop_ins,

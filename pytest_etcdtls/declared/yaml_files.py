@@ -158,6 +158,11 @@ def text_of(node: Node | None) -> str | None:
     return node.value if isinstance(node, ScalarNode) and not is_null(node) else None
 
 
+def text_at(node: Node | None, *keys: str) -> str:
+    """Return the text of the value at a path of keys; empty if there is none."""
+    return text_of(node_at(node, *keys)) or ""
+
+
 def is_null(node: Node) -> bool:
     """Return whether a node is null or empty."""
     return isinstance(node, ScalarNode) and node.tag == _PREFIX + "null"

@@ -27,7 +27,8 @@ from msgspec import Struct
 from yaml.nodes import MappingNode, Node
 
 from pytest_etcdtls.declared.files import is_directory
-from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, text_of
+from pytest_etcdtls.declared.manifests import objects_in
+from pytest_etcdtls.declared.yaml_files import documents, entries, node_at, text_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     AnyFile,
@@ -248,23 +249,18 @@ def secrets_in(text: str, where: str) -> list[Secret]:
         mark = getattr(error.__cause__, "problem_mark", None)
         line = f", line {mark.line + 1}," if mark else ""
         raise UsageError(f"{where}{line} is neither YAML nor JSON: {_FORM}") from None
-    found = [_secret(node, where) for root in roots for node in _members(root)]
+    found = [_secret(node, where) for root in roots for node in objects_in(root)]
     if not found:
         raise UsageError(f"{where} has no Secret in it: {_FORM}")
     return found
 
 
-def _members(root: Node) -> list[Node]:
-    kind = text_of(node_at(root, "kind")) or ""
-    return items(node_at(root, "items")) if kind.endswith("List") else [root]
-
-
 def _secret(node: Node, where: str) -> Secret:
-    kind = text_of(node_at(node, "kind"))
+    kind = text_at(node, "kind")
     if not isinstance(node, MappingNode) or kind != "Secret":
         what = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
         raise UsageError(f"{where} {what}, and no Secret: {_FORM}")
-    name, namespace = (text_of(node_at(node, "metadata", one)) or "" for one in ("name", "namespace"))
+    name, namespace = (text_at(node, "metadata", one) for one in ("name", "namespace"))
     whole = printable("/".join(filter(None, [namespace, name])), 300)
     at = f"{where}, Secret {whole}" if whole else where
     encoded = {one.key: text_of(one.value) for one in entries(node_at(node, "data"), where)}
@@ -275,7 +271,7 @@ def _secret(node: Node, where: str) -> Secret:
     of_namespace = ("-n", namespace) if namespace else ()
     return Secret(
         name=whole,
-        kind=text_of(node_at(node, "type")) or "",
+        kind=text_at(node, "type"),
         where=at,
         # The API server writes stringData over data.
         values=values | {key: (value or "").encode() for key, value in plain.items()},
