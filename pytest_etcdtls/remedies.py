@@ -44,7 +44,8 @@ from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, has_signed, pairs_for, trusted_by
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, flag_known, has_key, predecessors, successor
-from pytest_etcdtls.declared.traps import Trap, look_ahead, traps_of
+from pytest_etcdtls.declared.look_ahead import look_ahead
+from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotEditableError, UsageError, escaped
 from pytest_etcdtls.pki.certificate import load_certificates, public_key
 from pytest_etcdtls.role import Role, Side

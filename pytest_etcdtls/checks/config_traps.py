@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect
-from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
+from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
+from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
     Declarations,

@@ -23,6 +23,8 @@ from pytest_etcdtls.versions import has_since, minor_line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
 """The minor lines of etcd whose names are known. A newer line is assumed to have the names of the last."""
+RELEASES: Final = {"3.4": "3.4.45", "3.5": "3.5.33", "3.6": "3.6.16", "3.7": "3.7.3", "3.8": "3.8.0-alpha.0"}
+"""What stands for each minor line: the newest release, else pre-release, that the model is compared with."""
 
 _FLAGS: Final[Mapping[str, str]] = {
     "3.3 3.4 3.5 3.6 3.7 3.8": """

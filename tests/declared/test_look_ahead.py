@@ -20,8 +20,8 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths
 from pytest_etcdtls.declared.files import crl_file
+from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
 from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
-from pytest_etcdtls.declared.traps import Prospect, later_lines, look_ahead
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.role import Role
