@@ -182,3 +182,5 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
 def _kill_all() -> None:
     for process in tuple(_running):
         _kill(process)
+    for process in _left:
+        process.poll()  # it may have ended since
