@@ -7,6 +7,7 @@ version with more members can be read. A member with a default was added later, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
@@ -409,6 +410,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON Schema of the report."""
     made = msgspec.json.schema(Document)
     for entry in made["$defs"].values():
+        if "description" in entry:  # which msgspec takes from a docstring as it is, before 0.23
+            entry["description"] = cleandoc(entry["description"])
         if "properties" in entry:
             entry["additionalProperties"] = False
     return {
