@@ -60,7 +60,9 @@ def test_what_is_said(script: str, text: str) -> None:
 
 def test_the_end_of_many_words_is_quoted() -> None:
     """A process that writes much to standard error goes on, and its last words are kept."""
-    carried = _carried("(yes error | head -n 200000; echo no pod) >&2; echo done; exit 1")
+    program = 'import os; os.write(2, b"error\\n" * 200_000 + b"no pod\\n"); print("done"); os._exit(1)'
+    carried = CarriedSocket(shlex.join([sys.executable, "-uc", program]), "cp1", 2379)
+    carried.settimeout(30)
     try:
         assert _all_of(carried) == b"done\n"
         said = carried.why_ended()
