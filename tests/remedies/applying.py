@@ -346,7 +346,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (_READS_IT, _as_declared),
     (r"restart etcd with the declaration", _as_declared),
     (r"^(remove|perhaps) --", _flags_of_this_version),
-    (r"give the flag once", _once),
+    (r"give it once", _once),
     (
         r"give (?P<new>--[a-z-]+)=\S+ \(etcd (?P<since>3\.\d) and newer\) instead of (?P<old>--[a-z-]+)",
         _renamed,
