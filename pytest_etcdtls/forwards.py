@@ -126,10 +126,12 @@ def _is_answered(connection: Attempt | HelloExchange) -> bool:
 
 
 def _is_cut(connection: Attempt | HelloExchange) -> bool:
-    """Return whether a connection ended without an answer, before the time limit."""
+    """Return whether a connection ended without a whole answer, before the time limit."""
     if isinstance(connection, Attempt):
         ended = connection.stream_end in (StreamEnd.EOF, StreamEnd.RESET)
-        return ended and connection.ending is Ending.UNCLEAR
+        # Over HTTP/2 the server's settings are application data, and come before the response.
+        in_response = connection.ending is Ending.SERVED and connection.response is None
+        return ended and (connection.ending is Ending.UNCLEAR or in_response)
     return connection.reply is Reply.ENDED and not connection.refused
 
 

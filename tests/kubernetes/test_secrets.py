@@ -23,6 +23,7 @@ def test_the_ca_of_cluster_api_is_enough(cluster: KubeadmCluster) -> None:
 
 def test_a_directory_is_made_of_secrets(cluster: KubeadmCluster) -> None:
     laptop, [node] = cluster.laptop, cluster.nodes
+    laptop.run("rm", "-rf", "pki")  # of another test
     certificate = node.read("/etc/kubernetes/pki/etcd/server.crt")
     laptop.write(str(laptop.directory / "server.crt"), certificate)
     cluster.kubectl("create", "secret", "generic", "etcd-server-tls", "--from-file=tls.crt=server.crt")

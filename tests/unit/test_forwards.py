@@ -35,6 +35,7 @@ def _attempt(ending: Ending, stream_end: StreamEnd) -> Attempt:
 SERVED = _attempt(Ending.SERVED, StreamEnd.OPEN)
 REFUSED = _attempt(Ending.UNCLEAR, StreamEnd.CONNECTION_REFUSED)
 CUT = _attempt(Ending.UNCLEAR, StreamEnd.RESET)
+CUT_IN_RESPONSE = _attempt(Ending.SERVED, StreamEnd.EOF)
 
 
 class Made:
@@ -122,11 +123,12 @@ def test_one_that_never_answered_is_waited_for_once(made: Made) -> None:
     assert made.connect(CLIENT, REFUSED, SERVED) is SERVED
 
 
-def test_a_cut_connection_is_made_again_after_a_forward_ended(made: Made) -> None:
+@pytest.mark.parametrize("cut", [CUT, CUT_IN_RESPONSE], ids=["before the response", "in the response"])
+def test_a_cut_connection_is_made_again_after_a_forward_ended(made: Made, cut: Attempt) -> None:
     made.connect(CLIENT, SERVED)
-    assert made.connect(CLIENT, CUT, SERVED) is CUT
+    assert made.connect(CLIENT, cut, SERVED) is cut
     made.connect(CLIENT, REFUSED, SERVED)
-    assert made.connect(CLIENT, CUT, CUT, REFUSED, SERVED) is SERVED
-    assert made.lost == [CUT, CUT]
-    assert made.connect(CLIENT, CUT) is CUT
+    assert made.connect(CLIENT, cut, cut, REFUSED, SERVED) is SERVED
+    assert made.lost == [cut, cut]
+    assert made.connect(CLIENT, cut) is cut
     assert made.number == 4
