@@ -153,7 +153,7 @@ class Observer:
         self._accepted: set[str] = set()
         """Labels of the listeners that accepted a TCP connection."""
         self._closed: dict[str, str] = {}
-        """By label of a listener that accepted connections and refuses them now: why."""
+        """By label, why a listener refuses connections that accepted some before."""
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""

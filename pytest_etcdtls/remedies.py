@@ -39,7 +39,7 @@ from pytest_etcdtls.declared.declaration import (
     masked,
     parse_urls,
 )
-from pytest_etcdtls.declared.distributions import kubeadm_directory, written_anew
+from pytest_etcdtls.declared.distributions import kubeadm_directory, who_overwrites
 from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, has_signed, pairs_for, trusted_by
@@ -563,7 +563,7 @@ def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> 
         said += [Remark(problem) for problem in problems]
         said += [step for group in steps for step in group if isinstance(step, Remark)]
         if problems or (edited is not None and edited.texts):
-            said += map(Remark, written_anew(member.declaration))
+            said += map(Remark, who_overwrites(member.declaration))
         if edited is not None and edited.texts:
             said += _about(member, edited.declaration)
             for file, (before, after) in edited.texts.items():

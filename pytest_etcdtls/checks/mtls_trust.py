@@ -417,9 +417,8 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
         outcome, reason = "accepted by TLS and closed by etcd", _why_closed(client, candidate, grounds)
     else:
         outcome, reason = "refused", why_refused(candidate, bad.attempts, grounds)
-    who = f"your client certificate {candidate.identity} ({candidate.origin})"
-    if candidate.issued:
-        who = _ISSUED
+    given = f"your client certificate {candidate.identity} ({candidate.origin})"
+    who = _ISSUED if candidate.issued else given
     return Finding(
         message=f"{who} is {outcome}: {reason.why}",
         remediation=reason.remedy,

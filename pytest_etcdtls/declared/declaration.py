@@ -337,7 +337,7 @@ class Declaration:
         form: the kind of file that it was read from.
         source: the path as the user named it, or a description.
         pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
-        owner: of a manifest, what writes the pod's object anew, such as ``EtcdCluster main``, ``Helm release
+        owner: of a manifest, what overwrites the pod's object, such as ``EtcdCluster main``, ``Helm release
             main`` or ``node cp1``; empty if it is not known.
         beside: of the manifest of a static pod, others in its directory with the same pod or member.
         settings: the settings in force, by flag name, merged as etcd merges them.

@@ -1,6 +1,6 @@
 """Programs that start etcd in a way of their own: kOps' etcd-manager, Talos, and the wrapper of etcd-druid.
 
-And whatever writes a declaration anew, so that a change of it is lost (:func:`written_anew`).
+And which program overwrites a declaration, so that a change of it is lost (:func:`who_overwrites`).
 
 Their files do not have etcd's settings, but what these follow from. etcd-manager is a container that starts
 etcd with ``ETCD_`` variables (kubernetes-sigs/etcd-manager, pkg/etcd/etcdprocess.go, etcdProcess.Start, and
@@ -239,7 +239,7 @@ def configuration_of_pod(text: str, pod: str, file: str) -> str:
 
 
 _OF_RANCHER: Final = (
-    "{0} writes this file anew when it starts: give keys of its top level, such as tls-min-version, as "
+    "{0} overwrites this file when it starts: give keys of its top level, such as tls-min-version, as "
     "etcd-arg in /etc/rancher/{1}/config.yaml; a restart of {0} brings back its own sections for TLS"
 )
 _WRITERS: Final = (
@@ -262,13 +262,13 @@ _WRITERS: Final = (
     ),
     (
         r"/etcd-all-(certs|bundles)/",
-        "OpenShift's etcd operator writes this manifest anew: versions and suites of TLS follow from "
+        "OpenShift's etcd operator overwrites this manifest: versions and suites of TLS follow from "
         "spec.tlsSecurityProfile (oc edit apiserver cluster), and other flags are the operator's own",
     ),
 )
-"""What writes a declaration anew, by the path of a certificate, and where to give the same instead."""
+"""What overwrites a declaration, by the path of a certificate, and where to give the same instead."""
 _KUBEADM: Final = (
-    "kubeadm upgrade writes this manifest anew: give the same flags in etcd.local.extraArgs of its "
+    "kubeadm upgrade overwrites this manifest: give the same flags in etcd.local.extraArgs of its "
     "ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
 )
 _KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
@@ -283,15 +283,15 @@ def kubeadm_directory(declaration: Declaration) -> str:
     return ""
 
 
-def written_anew(declaration: Declaration) -> Iterator[str]:
-    """Yield who writes a declaration anew, and where a change is given so that it stays."""
+def who_overwrites(declaration: Declaration) -> Iterator[str]:
+    """Yield which program overwrites a declaration, and where a change is given so that it stays."""
     kind, _, name = declaration.owner.partition(" ")
     if kind == "Helm":
         yield f"Helm writes this object ({name}): give the same in the values of its chart"
     elif kind == "node":
         yield f"the kubelet of {name or 'a node'} makes this pod of a file in its directory: change that file"
     elif kind:
-        yield f"the {kind} {name} owns this object, and its controller writes it anew: give the same there"
+        yield f"the {kind} {name} owns this object, and its controller overwrites it: give the same there"
     for pattern, sentence in _WRITERS:
         if any(re.search(pattern, path) for path in _paths(declaration)):
             yield sentence

@@ -41,7 +41,7 @@ _BY_KUBEADM: Final = {
     "experimental-initial-corrupt-check": "true",
     "experimental-watch-progress-notify-interval": "5s",
 }
-"""What kubeadm writes itself for an etcd up to 3.5. Its upgrade of etcd writes the manifest anew."""
+"""What kubeadm writes itself for an etcd up to 3.5. Its upgrade of etcd overwrites the manifest."""
 _OF_RANCHER: Final = re.compile(r"/rancher/(k3s|rke2)/")
 """In the data directory of k3s and RKE2, which write those settings as keys, and their file at each start."""
 
@@ -174,7 +174,7 @@ _SOURCES: Final = {
 
 
 def _changes(member: DeclaredMember, before: Effective, after: Effective, of: str) -> Iterator[Prospect]:
-    """Yield what the same settings newly do: whom they refuse, and what is served besides."""
+    """Yield what changes with the same settings: clients that are refused, and endpoints that are served."""
     declaration = member.declaration
 
     def change(summary: str, remedy: str, *names: str, harmless: bool = False) -> Prospect:

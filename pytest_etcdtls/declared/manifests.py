@@ -59,7 +59,7 @@ class DeclaredPod(Struct, frozen=True, kw_only=True):
         started: how etcd is started in it.
         mounts: directories and files of the node that the container sees.
         files: files of ConfigMaps that it sees: name of the source and text, by path in the container.
-        owner: what writes its object anew; empty if that is not known.
+        owner: what overwrites its object; empty if that is not known.
     """
 
     name: str
@@ -139,7 +139,7 @@ def _key(one: Node) -> tuple[str, str, str]:
 
 
 def _owner(root: Node, objects: Mapping[tuple[str, str, str], Node]) -> str:
-    """Return what writes an object anew: the last of its controllers that is known, or who applied that."""
+    """Return what overwrites an object: Helm, a kubelet, or the last of its controllers that is known."""
     owner, above = "", [root]
     while True:
         metadata = node_at(above[-1], "metadata")
@@ -171,7 +171,7 @@ class _Pod(Struct, frozen=True, kw_only=True):
         lives: whether the manifest is from the API server, and has its status.
         labels: labels that its controller adds to those of the manifest.
         replicas: the number of pods with the same manifest.
-        owner: what writes its object anew; empty if that is not known.
+        owner: what overwrites its object; empty if that is not known.
     """
 
     name: str
@@ -198,11 +198,10 @@ class _Pod(Struct, frozen=True, kw_only=True):
             return added or written or ("" if self.lives else None)
         if not self.lives:
             return None
-        addresses = {"status.podIPs": "ip", "status.hostIPs": "ip"}.get(path)
-        if addresses:
-            every = [text_at(one, addresses) for one in items(node_at(self.fields, *path.split(".")))]
-            return ",".join(every) or None
-        return text_of(node_at(self.fields, *path.split(".")))
+        value = node_at(self.fields, *path.split("."))
+        if path in ("status.podIPs", "status.hostIPs"):
+            return ",".join(text_at(address, "ip") for address in items(value)) or None
+        return text_of(value)
 
 
 def _pods(root: Node, file: str) -> Iterator[_Pod]:
@@ -236,7 +235,7 @@ def _pods(root: Node, file: str) -> Iterator[_Pod]:
 
 
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
-"""Phases of a pod that runs no more: one that was evicted stays in the API server for a while."""
+"""Phases of a pod that has ended. The API server keeps an evicted pod for a while."""
 _POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 
 

@@ -683,7 +683,9 @@ def _read(path: Path, option: str, changed: Mapping[str, str] = MappingProxyType
     if str(path) in changed:
         return changed[str(path)].removeprefix("\ufeff").replace("\r\n", "\n")
     if path.name == "-":
-        raise UsageError(f"{option}=-: standard input is not read: write it to a file, and name that")
+        raise UsageError(
+            f"{option}=-: standard input is not read: write the declaration to a file and pass that file"
+        )
     try:
         data = read_regular(path, MAXIMUM_SIZE)
     except UnreadableFileError as error:

@@ -257,15 +257,17 @@ def is_command(text: str) -> bool:
 
 
 def _script_of(words: Sequence[Word]) -> int | None:
-    """Return which word is the script of a shell: ``bash -euo pipefail -c SCRIPT``; ``None`` if none is."""
+    """Return the index of a shell's script in a command, ``None`` without one.
+
+    In ``bash -euo pipefail -c SCRIPT`` it is 4: each ``o`` among the options takes the word behind them.
+    """
+    if not words or words[0].program not in _SHELLS:
+        return None
     is_command, number = False, 1
-    while words and words[0].program in _SHELLS and number < len(words):
-        option = words[number].text
-        if not re.fullmatch(r"[-+]\w+", option):
-            return number if is_command else None
+    while number < len(words) and re.fullmatch(r"[-+]\w+", option := words[number].text):
         is_command = is_command or "c" in option[1:]
         number += 1 + option.count("o")
-    return None
+    return number if is_command and number < len(words) else None
 
 
 def find_etcd(

@@ -77,7 +77,10 @@ class _StaticPod(Struct, frozen=True, kw_only=True):
 
 
 def _is_same_member(pod: _StaticPod, other: _StaticPod) -> bool:
-    """Return whether both are on one node, as far as the manifests say. A backup may be from before TLS."""
+    """Return whether two manifests are of the same member, as far as they say.
+
+    Their URLs may have different schemes: a backup may be older than TLS.
+    """
     if pod.name != other.name:
         return bool(pod.peers & other.peers)
     if pod.member and pod.member == other.member:

@@ -11,7 +11,7 @@ note still counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -127,10 +127,15 @@ def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
                 result = replace(result, outcome=Outcome.WARNS)
             of_member = result.listener in member_of
             (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
-    return tuple(
-        _comparison(member, item, [*by_member.get(member, []), *whole])
+    items = [
+        (member, item)
         for member, declared in sorted(seen.target.declared.items())
         for item in read_flags(declared.declaration)
+    ]
+    judging = {number: _judging(item) for number, item in {item.item: item for _, item in items}.items()}
+    return tuple(
+        _comparison(member, item, [*by_member.get(member, []), *whole], judging[item.item])
+        for member, item in items
     )
 
 
@@ -139,12 +144,14 @@ def judged_items(report: Report, seen: Recording) -> list[Comparison]:
     return [item for item in compare(report, seen) if item.wire is not None]
 
 
-def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
+def _comparison(
+    member: str, item: BenchmarkItem, results: Sequence[CheckResult], judging: Set[str]
+) -> Comparison:
     outcomes: dict[Outcome, set[str]] = {}
     for result in results:
         if result.role in (CLUSTER, *_roles(item.side)) and _cites(result.references, item.item):
             outcomes.setdefault(result.outcome, set()).add(result.check)
-    if outcomes and (missing := _judging(item) - set().union(*outcomes.values())):
+    if outcomes and (missing := judging - set[str]().union(*outcomes.values())):
         outcomes.setdefault(Outcome.NOT_VERIFIED, set()).update(missing)
     wire = next((worst for worst in WORST_OF_SECTION if worst in outcomes), None)
     checks = outcomes[wire] if wire else ()

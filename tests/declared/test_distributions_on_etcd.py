@@ -76,6 +76,11 @@ _K3S = {
     "peer-server-client": ("peer", PEER),
     "client": ("client", CLIENT),
 }
+_OF_APISERVER = {
+    "server": ("client", SERVER),
+    "peer": ("peer", PEER),
+    "../apiserver-etcd-client": ("client", CLIENT),
+}
 LAYOUTS = {
     "OpenShift": Layout(
         shape="openshift/etcd-pod.yaml",
@@ -126,21 +131,13 @@ LAYOUTS = {
         shape="k0s/etcd.cmdline",
         ca="ca.crt",
         peer_ca="ca.crt",
-        pairs={
-            "server": ("client", SERVER),
-            "peer": ("peer", PEER),
-            "../apiserver-etcd-client": ("client", CLIENT),
-        },
+        pairs=_OF_APISERVER,
     ),
     "Canonical Kubernetes": Layout(
         shape="canonical/etcd",
         ca="ca.crt",
         peer_ca="ca.crt",
-        pairs={
-            "server": ("client", SERVER),
-            "peer": ("peer", PEER),
-            "../apiserver-etcd-client": ("client", CLIENT),
-        },
+        pairs=_OF_APISERVER,
     ),
     "Talos": Layout(
         shape="talos/controlplane.yaml",
@@ -292,10 +289,10 @@ def test_with_etcd_3_6(name: str, etcd_binary: Path, tmp_path: Path) -> None:
 
 
 WRITTEN_ANEW = {
-    "OpenShift": "OpenShift's etcd operator writes this manifest anew",
+    "OpenShift": "OpenShift's etcd operator overwrites this manifest",
     "HyperShift": "the StatefulSet etcd owns this object",
-    "RKE2": "RKE2 writes this file anew when it starts",
-    "k3s": "k3s writes this file anew when it starts",
+    "RKE2": "RKE2 overwrites this file when it starts",
+    "k3s": "k3s overwrites this file when it starts",
     "Talos": "cluster.etcd.extraArgs",
     "kOps": "etcdClusters[].manager.env",
     "k0s": "spec.storage.etcd.extraArgs",
