@@ -46,7 +46,7 @@ from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
-from pytest_etcdtls.observer import CLOSED_DURING_RUN, FORWARD_ENDED, Observer
+from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
@@ -181,7 +181,7 @@ class Judge:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
         if outcome is Outcome.INCONCLUSIVE and listener:
-            of_all = [why for why in (CLOSED_DURING_RUN, FORWARD_ENDED) if why in reason]
+            of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
         role = listener.role if listener else None
         cured = self._remedy(check, listener, findings)

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
+from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 from msgspec.structs import replace as with_values
@@ -35,10 +35,9 @@ from pytest_etcdtls.facts.fact import (
     fact_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
-from pytest_etcdtls.forwards import Forwards
 from pytest_etcdtls.recording import Place, Recording
 from pytest_etcdtls.role import CLUSTER, Protocol
-from pytest_etcdtls.target import Bounds, Listener, Target, is_address
+from pytest_etcdtls.target import Bounds, Listener, Target, is_address, is_loopback
 from pytest_etcdtls.timeouts import TimeoutBudget
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
@@ -138,7 +137,6 @@ class Observer:
         self.recording = Recording(with_distinct_names(target))
         self.bounds = bounds or Bounds()
         self._network = network or Network()
-        self._forwards = Forwards(self.recording.connections.append)
         self.used: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         """The number of open connections, by label of the listener."""
@@ -152,8 +150,8 @@ class Observer:
         self._contacting = threading.Lock()
         self._accepted: set[str] = set()
         """Labels of the listeners that accepted a TCP connection."""
-        self._closed: dict[str, str] = {}
-        """By label, why a listener refuses connections that accepted some before."""
+        self._closed: dict[str, datetime] = {}
+        """By label, since when a listener refuses connections that accepted some before."""
         self._budget = TimeoutBudget(self.bounds.timeout)
         self._answered: dict[str, Request] = {}
         """By label of a listener, a usual request that it answered."""
@@ -350,10 +348,7 @@ class Observer:
         self._for_proved(listener, ())
         with self._slot(listener) as there:
             self._claim(listener)
-            make = partial(self._network.silence, there, purpose, seconds)
-            [exchange] = self._each(
-                lambda silent: self._forwards.connect(silent, self.bounds.timeout, make, silent=True), [there]
-            )
+            [exchange] = self._each(lambda silent: self._network.silence(silent, purpose, seconds), [there])
             return self._record(exchange, listener)
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
@@ -420,8 +415,7 @@ class Observer:
         return tries
 
     def _request(self, listener: Listener, there: Listener, request: Request) -> Attempt:
-        make = partial(self._network.attempt, there, request, self.bounds.timeout)
-        return self._record(self._forwards.connect(there, self.bounds.timeout, make), listener)
+        return self._record(self._network.attempt(there, request, self.bounds.timeout), listener)
 
     def _once(self, address: Listener, request: Request, *, label: str = CLUSTER) -> Attempt:
         self._claim(address, label=label)
@@ -434,9 +428,7 @@ class Observer:
                 break
             with self._slot(listener) as there:
                 self._claim(listener)
-                send = partial(self._network.hello, there, hello, self.bounds.timeout)
-                exchange = self._forwards.connect(there, self.bounds.timeout, send)
-                exchange = self._record(exchange, listener)
+                exchange = self._record(self._network.hello(there, hello, self.bounds.timeout), listener)
             # Some servers are silent about one offer. Its repetition does not show that the listener is down.
             self._note(listener, exchange, again=number > 0 or hello.once)
             if exchange.answered or hello.once:
@@ -491,13 +483,15 @@ class Observer:
             refused = connection.stream_end is StreamEnd.CONNECTION_REFUSED
         else:
             refused = connection.refused
+        label, began = listener.label, connection.started_at
         if connection.server_address:
-            self._accepted.add(listener.label)
-            self._closed.pop(listener.label, None)
-        if not refused or listener.label not in self._accepted:
+            self._accepted.add(label)
+            if self._closed.get(label, began) < began:
+                del self._closed[label]
+        if not refused or label not in self._accepted:
             return ""
-        why = FORWARD_ENDED if listener.is_forwarded else CLOSED_DURING_RUN
-        return self._closed.setdefault(listener.label, why)
+        self._closed.setdefault(label, began)
+        return _explain_close(listener)
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[Listener]:
@@ -528,8 +522,8 @@ class Observer:
             raise InconclusiveError(f"{listener.url}: the run was interrupted")
         with self._lock:
             if self.used[label] >= self.bounds.max_connections:
-                if why := self._closed.get(label):  # a higher cap would not help
-                    raise InconclusiveError(why)
+                if label in self._closed:  # a higher cap would not help
+                    raise InconclusiveError(_explain_close(listener))
                 cap = "the cap"
                 if self.bounds.processes > 1:
                     cap = f"the share of one of {self.bounds.processes} processes in the cap"
@@ -544,10 +538,15 @@ class Observer:
 
 
 CLOSED_DURING_RUN: Final = "etcd is stopping or restarting, run again: the listener closed during the run"
-FORWARD_ENDED: Final = (
-    "what forwards its connections ended, as kubectl port-forward does at the first refused client: start it "
-    "in a loop, or use --etcd-via"
+CLOSED_ON_LOOPBACK: Final = (
+    "the listener closed during the run: a kubectl port-forward ends at the first client that the server "
+    "refuses (use --etcd-via or ssh -L), and an etcd that is stopping closes its ports (run again)"
 )
+
+
+def _explain_close(listener: Listener) -> str:
+    return CLOSED_ON_LOOPBACK if is_loopback(listener.address[0]) else CLOSED_DURING_RUN
+
 
 MOST_AT_ONCE = 40
 """Maximum number of addresses of different hosts that are contacted at once."""

@@ -101,23 +101,3 @@ def _copy(cluster: KubeadmCluster) -> None:
     laptop.run("chmod", "600", "pki/etcd/healthcheck-client.key")
     text = node.read("/etc/kubernetes/manifests/etcd.yaml")
     laptop.write(str(laptop.directory / "etcd.yaml"), text)
-
-
-def test_a_forward_that_ends_is_waited_for(cluster: KubeadmCluster, keys: None) -> None:
-    _copy(cluster)
-    laptop, [node] = cluster.laptop, cluster.nodes
-    log = laptop.directory / "port-forward.log"
-    loop = laptop.start("sh", "-c", block("kubectl port-forward -n"), log=log)
-    wait_until(lambda: "127.0.0.1:2381" in log.read_text(), "kubectl port-forward")
-    judged = _judged(cluster, block("--etcd-connect-to="))
-    loop.kill()
-    laptop.run("pkill", "--full", "kubectl port-forward")
-    direct = judge(
-        node,
-        "--etcd-pki-dir=/etc/kubernetes/pki/etcd",
-        f"--etcd-endpoint=https://{node.address}:2379",
-        "--etcd-metrics-endpoint=http://127.0.0.1:2381",
-    )
-    assert "lost connection to pod" in log.read_text()
-    assert judged.outcomes.keys() == direct.outcomes.keys()
-    assert _differ(judged, direct) == {}

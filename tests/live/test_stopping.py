@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.facts import stopping
 from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import CLOSED_DURING_RUN, Network, Observer
+from pytest_etcdtls.observer import CLOSED_ON_LOOPBACK, Network, Observer
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Bounds, Listener, Target
@@ -188,9 +189,50 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
     reasons = {one.reason for one in results if one.outcome is Outcome.INCONCLUSIVE}
     assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
-    assert CLOSED_DURING_RUN in reasons
+    assert CLOSED_ON_LOOPBACK in reasons
     assert max(observer.used.values()) == 50
     assert not [reason for reason in reasons if "--etcd-max-connections" in reason]
+
+
+@contextmanager
+def _forward(there: tuple[str, int]) -> Iterator[tuple[str, int]]:
+    """Forward a port of ours until the server resets a connection, as ``kubectl port-forward`` does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def end() -> None:
+            with suppress(OSError):  # it has ended
+                listening.shutdown(socket.SHUT_RDWR)
+
+        def copy(source: socket.socket, to: socket.socket) -> None:
+            try:
+                while data := source.recv(65536):
+                    to.sendall(data)
+                to.shutdown(socket.SHUT_WR)
+            except OSError:
+                end()
+
+        def accept() -> None:
+            with ExitStack() as opened, suppress(OSError):
+                while True:
+                    ours = opened.enter_context(listening.accept()[0])
+                    theirs = opened.enter_context(socket.create_connection(there))
+                    for pair in (ours, theirs), (theirs, ours):
+                        threading.Thread(target=copy, args=pair, daemon=True).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        yield listening.getsockname()
+        end()
+        accepting.join()
+
+
+def test_a_forward_that_ends_at_a_refused_client(cluster: Cluster) -> None:
+    client = _of(cluster.target(), Role.CLIENT)
+    with _forward(client.address) as port:
+        target = replace(cluster.target(), listeners=(replace(client, connect_to=port),))
+        results = run_checks(Observer(target), ["mtls"])
+    assert {one.reason for one in results if one.outcome is Outcome.INCONCLUSIVE} == {CLOSED_ON_LOOPBACK}
+    assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
 
 
 def test_a_certificate_that_is_renewed_during_the_run(cluster: Cluster) -> None:
