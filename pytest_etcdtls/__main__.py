@@ -66,10 +66,10 @@ def clean() -> int:
     """Remove what dead owners have left, print it, and return the exit code."""
     from pytest_etcdtls.cluster.leftovers import remove_containers, remove_what_is_here
 
-    removed = [*remove_what_is_here(), *remove_containers()]
-    for what in removed:
-        sys.stdout.write(f"removed: {printable(what)}\n")
-    if not removed:
+    said = [*remove_what_is_here(), *remove_containers()]
+    for line in said:
+        sys.stdout.write(f"{printable(line)}\n")
+    if not said:
         sys.stdout.write("no killed run has left anything here\n")
     return 0
 

@@ -128,8 +128,15 @@ _LIVE = (
     Option(
         "--etcd-via",
         "start this command for each connection, with {host} and {port} replaced; its standard input and "
-        "output carry the bytes, as ssh's ProxyCommand: 'ssh -W {host}:{port} cp1'.",
+        "output carry the bytes, as ssh's ProxyCommand: 'ssh -W {host}:{port} cp1'. It "
+        "inherits PATH, HOME, the locale, KUBECONFIG and SSH_AUTH_SOCK, and what --etcd-via-env names.",
         "COMMAND",
+    ),
+    Option(
+        "--etcd-via-env",
+        "environment variable that the command of --etcd-via inherits too, such as AWS_PROFILE. " + _ALSO,
+        "NAME",
+        Kind.LIST,
     ),
     Option(
         "--etcd-cacert",
@@ -453,7 +460,7 @@ _EVERYWHERE = frozenset(Part)
 
 PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys((option.flag for option in LIVE), _FILES),
-    **dict.fromkeys(("--etcd-connect-to", "--etcd-via"), _LIVE_CLUSTER),
+    **dict.fromkeys(("--etcd-connect-to", "--etcd-via", "--etcd-via-env"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
     "--etcd-label": frozenset({Part.LIVE, Part.LIVE_TESTS}),

@@ -45,6 +45,18 @@ class Bounds:
     processes: int = 1
 
 
+class Carrier(Struct, frozen=True):
+    """What carries connections: a process each (``--etcd-via``).
+
+    Attributes:
+        command: with ``{host}`` and ``{port}``.
+        variables: names of environment variables that it inherits besides those of every child.
+    """
+
+    command: str
+    variables: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     """One URL that a member listens on.
@@ -56,8 +68,7 @@ class Listener:
         member: label of the member; without discovery, listeners of one member have equal hosts.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
-        via: the command of which a process carries each connection, with ``{host}`` and ``{port}``; may be
-            empty.
+        via: what carries each connection instead of TCP.
         discovered: a member list advertises it, and the user did not name it. It gets no credential before
             its server has proved who it is.
         may_be_local: a discovered host name may lead to this machine.
@@ -70,7 +81,7 @@ class Listener:
     member: str
     label: str
     connect_to: tuple[str, int] | None = None
-    via: str = ""
+    via: Carrier | None = None
     discovered: bool = False
     may_be_local: bool = False
 
@@ -295,7 +306,7 @@ class Target:
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
-        via: the command for listeners that are not known yet, as :attr:`Listener.via`.
+        via: what carries connections to listeners that are not known yet, as :attr:`Listener.via`.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
         logs: logs of members, by their label or host; under the empty string, the log of all others
@@ -324,7 +335,7 @@ class Target:
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()
-    via: str = ""
+    via: Carrier | None = None
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
     replay: str | None = None

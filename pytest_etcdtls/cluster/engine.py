@@ -22,8 +22,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.etcd_flags import FlagSet, printed_version
-from pytest_etcdtls.cluster.watchdog import OWNER, Watchdog, child_environment, command
+from pytest_etcdtls.cluster.watchdog import OWNER, Watchdog, command
 from pytest_etcdtls.errors import UsageError
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"
-    watchdog = Watchdog(token)  # the container is removed even if this process is killed
+    watchdog = Watchdog()  # the container is removed even if this process is killed
     try:
         watchdog.guard_command(command(remove_abandoned, token))
         with engine(WORK_SECONDS) as client:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
-from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, child_environment
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog
 from pytest_etcdtls.pki.profile import MemberNames
 
 _EXIT_SECONDS = 1.0
@@ -64,7 +65,7 @@ class EtcdProcess:
                 start_new_session=True,
                 cwd=self.log_file.parent,
             )
-        self._watchdog.guard_group(self._process.pid)
+        self._watchdog.guard_process(self._process.pid)
 
     @property
     def pid(self) -> int | None:

@@ -14,9 +14,9 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.engine import engine_problem, image_flags, image_present, image_version, pull
 from pytest_etcdtls.cluster.etcd_flags import FlagSet, printed_version
-from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.errors import NoEtcdError, UsageError, open_files_advice
 from pytest_etcdtls.versions import minor_line, tag_version, version_key
 

@@ -5,6 +5,10 @@ standard library only, it is the watchdog process. The process has its own sessi
 terminal does not reach it. It reads orders from a socket whose only other end is the owner's. If that end
 closes before the owner has sent the final order, the owner has died, possibly by SIGKILL. Linux's
 parent-death signal is not suitable: it is sent when the *thread* that started the child ends.
+
+A process is killed only if it is ours: each of its user IDs is ours, and its environment has the secret of
+its owner, which nobody else can read there. It is killed by its descriptor, alone, since a process group may
+have processes of others.
 """
 
 from __future__ import annotations
@@ -12,12 +16,13 @@ from __future__ import annotations
 import _socket
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,48 +30,18 @@ PREFIX = "pytest-etcdtls-"
 """What the name of a guarded directory, and of a network, begins with."""
 
 MARK = "PYTEST_ETCDTLS_OWNER"
-"""Environment variable of every guarded process. Its value identifies the owner."""
+"""Environment variable of every guarded process: the secret of its owner, and the path of the record."""
 
 OWNER = "PYTEST_ETCDTLS_OWNER_PROCESS"
-"""Environment variable, or label of a container, with the process that owns it (:func:`this_process`)."""
+"""Label of a container, with the process that owns it (:func:`this_process`)."""
 
-OWNER_FILE = "owner"
-"""Name of the file with the same in a guarded directory."""
+RECORD = "owner"
+"""Name of the record in a guarded directory: the process that owns it, and its secret. It is 0600."""
 
 _GRACE_SECONDS = 5.0
 _SWEEPS = 5
 _MOST_SWEEPS = 250
 _PAUSE_SECONDS = 0.02
-
-
-_INHERITED = frozenset(
-    {
-        *("PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LC_ALL", "TZ", "SYSTEMROOT"),
-        # A dynamically linked etcd or Python, and a container engine of this user, are found by these.
-        *("LD_LIBRARY_PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
-    }
-)
-_OF_THE_ENGINE = frozenset(
-    {
-        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
-        *("DOCKER_API_VERSION", "SSH_AUTH_SOCK", "TC_HOST", "TESTCONTAINERS_HOST_OVERRIDE"),
-        *("TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE", "TESTCONTAINERS_RYUK_DISABLED", "PYTHONPATH"),
-    }
-)
-"""By these Python finds docker-py, and docker-py, testcontainers and ssh find the engine. None is secret."""
-
-
-def child_environment(*, engine: bool = False) -> dict[str, str]:
-    """Return the environment of a child process: the named variables and no other.
-
-    A child must not inherit secrets (``ETCDTLS_KEY_PASSWORD``, ``ETCDCTL_USER``, tokens of a CI job), or
-    settings of etcd and of Go's TLS (``ETCD_*``, ``GODEBUG``, ``SSL_CERT_FILE``).
-
-    Args:
-        engine: whether the child uses the container engine.
-    """
-    names = _INHERITED | (_OF_THE_ENGINE if engine else frozenset())
-    return {name: value for name, value in os.environ.items() if name in names}
 
 
 def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
@@ -119,23 +94,26 @@ class Watchdog:
 
     Attributes:
         mark: environment variable that guarded processes must be started with.
+        secret: what no other user knows of it.
         pid: process id of the watchdog; ``None`` after :meth:`dismiss`.
     """
 
-    def __init__(self, token: str, owner: str = "") -> None:
+    def __init__(self, record: str = "") -> None:
         """Start the watchdog.
 
         Args:
-            token: is unique to this owner.
-            owner: the process that owns what is started; empty if it may live longer.
+            record: path of the owner's record; empty if there is none.
         """
-        self.mark = {MARK: token} | ({OWNER: owner} if owner else {})
+        from pytest_etcdtls.children import child_environment  # the process that runs this file lacks it
+
+        self.secret = os.urandom(16).hex()
+        self.mark = {MARK: f"{self.secret} {record}"}
         # Not socket.socketpair: plugins that forbid tests the network replace socket.socket.
         ours, theirs = _socket.socketpair()
         try:
             with closing(theirs):
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", __file__, token, str(os.getpid())],
+                    [sys.executable, "-I", "-S", __file__, str(os.getpid())],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -148,14 +126,15 @@ class Watchdog:
             raise
         self._channel: _socket.socket | None = ours
         self.pid: int | None = self._process.pid
+        self._send(mark=self.mark[MARK])
 
     def guard_directory(self, path: Path) -> None:
         """Remove a directory if the owner dies."""
         self._send(directory=str(path))
 
-    def guard_group(self, group: int) -> None:
-        """Kill a process group if the owner dies. On Linux the mark alone is sufficient."""
-        self._send(group=group)
+    def guard_process(self, process: int) -> None:
+        """Wait for a process that is being started, and has no mark yet, if the owner dies."""
+        self._send(process=process)
 
     def guard_command(self, argv: Sequence[str]) -> None:
         """Run a command if the owner dies, after everything else."""
@@ -203,14 +182,14 @@ class GuardedDirectory:
         import tempfile  # the watchdog process, which runs this file too, does not need it
 
         self.path = (parent or Path(tempfile.gettempdir())).absolute() / self.token
-        self.watchdog = Watchdog(self.token, self.owner)
+        self.watchdog = Watchdog(str(self.path / RECORD) if self.owner else "")
         try:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
             if self.owner:
-                file = self.path / OWNER_FILE
-                file.touch(mode=0o600)
-                file.write_text(self.owner)
+                record = self.path / RECORD
+                record.touch(mode=0o600)
+                record.write_text(f"{self.owner}\n{self.watchdog.secret}")
         except OSError:
             self.watchdog.dismiss()
             raise
@@ -221,9 +200,10 @@ class GuardedDirectory:
         self.watchdog.dismiss()
 
 
-def watch(pipe: int, token: str, owner: int) -> None:
+def watch(pipe: int, owner: int) -> None:
     """Read the owner's orders from a descriptor to their end, and clean up if the final order is missing."""
-    groups: set[int] = set()
+    mark = ""
+    started: set[int] = set()
     directories: list[str] = []
     commands: list[list[str]] = []
     # If the owner is not our parent it has already ended; only what it has written is left to read.
@@ -231,25 +211,24 @@ def watch(pipe: int, token: str, owner: int) -> None:
         order = json.loads(line)
         if "done" in order:
             return
-        if "group" in order:
-            groups.add(order["group"])
+        mark = order.get("mark", mark)
+        if "process" in order:
+            started.add(order["process"])
         if "directory" in order:
             directories.append(order["directory"])
         if "command" in order:
             commands.append(order["command"])
-    if not Path("/proc/self/environ").exists():
-        kill(groups)
-    for sweep in range(_MOST_SWEEPS):
+    for sweep in range(_MOST_SWEEPS if mark else 0):
         # Repeat: a process that was being started when the owner died has no environment to recognise it by
         # until the kernel has completed exec.
-        kill(_marked(token))
-        if sweep >= _SWEEPS and not any(_is_starting(group) for group in groups):
+        kill(lambda found: found == mark)
+        if sweep >= _SWEEPS and not any(_is_starting(process) for process in started):
             break
         select.select([], [], [], _PAUSE_SECONDS)
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
     for command in commands:
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env=dict(os.environ))
 
 
 def _orders(pipe: int, owner: int, timeout: int | None) -> Iterator[bytes]:
@@ -281,47 +260,60 @@ def _pidfd(process: int) -> int | None:
     return None
 
 
-def _marked(token: str) -> set[int]:
-    """Return the process groups of all processes with the token, on Linux."""
-    return {group for group, variables in guarded() if variables.get(MARK) == token}
-
-
-def guarded() -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the group and the marks of each guarded process, on Linux."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        # The process has ended, or belongs to another user.
-        with suppress(OSError):
-            pairs = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
-            variables = dict(pair.split("=", 1) for pair in pairs if pair.startswith(f"{MARK}"))
-            if variables:
-                yield os.getpgid(int(entry.name)), variables
-
-
 def _is_starting(process: int) -> bool:
     """Whether a process exists without environment, as between exec and the program's first instruction."""
     with suppress(OSError):
         if (Path("/proc") / str(process) / "environ").read_bytes():
             return False
-        if (descriptor := _pidfd(process)) is not None:
-            ended = bool(select.select([descriptor], [], [], 0)[0])
-            os.close(descriptor)
-            return not ended
+        descriptor = os.pidfd_open(process)
+        ended = bool(select.select([descriptor], [], [], 0)[0])
+        os.close(descriptor)
+        return not ended
     return False
 
 
-def kill(groups: Iterable[int]) -> None:
-    """Kill process groups and wait until their leaders have ended, so that they write no more files."""
-    leaders = []
-    for group in groups:
-        with suppress(OSError):
-            if hasattr(os, "pidfd_open"):
-                leaders.append(os.pidfd_open(group))
-        with suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
-    for leader in leaders:
-        select.select([leader], [], [], _GRACE_SECONDS)
-        os.close(leader)
+def kill(is_meant: Callable[[str], bool]) -> list[int]:
+    """Kill the processes of this user whose mark is meant, and wait until they have ended.
+
+    Returns:
+        Their process IDs.
+    """
+    killed: dict[int, int] = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            # First the descriptor: if the process ends now, another one that gets its ID is not killed.
+            descriptor = os.pidfd_open(int(directory.name))
+            try:
+                if is_meant(_mark(directory)):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    killed[int(directory.name)] = os.dup(descriptor)
+            finally:
+                os.close(descriptor)
+    for descriptor in killed.values():
+        select.select([descriptor], [], [], _GRACE_SECONDS)
+        os.close(descriptor)
+    return [*killed]
+
+
+def _mark(process: Path) -> str:
+    """Return the mark of a process of this user; empty if it has none, or is of another user.
+
+    A program that changes its user, such as ``sudo``, is of two, and its environment is of the other one.
+
+    Raises:
+        OSError: if the process has ended.
+    """
+    if process.stat().st_uid != os.geteuid():
+        return ""
+    ids = re.search(rb"^Uid:(.*)$", (process / "status").read_bytes(), re.MULTILINE)
+    if ids is None or {*map(int, ids[1].split())} != {os.geteuid()}:
+        return ""
+    for variable in (process / "environ").read_bytes().split(b"\0"):
+        name, _, value = variable.partition(b"=")
+        if name == MARK.encode():
+            return os.fsdecode(value)
+    return ""
 
 
 if __name__ == "__main__":
-    watch(sys.stdin.fileno(), sys.argv[1], int(sys.argv[2]))
+    watch(sys.stdin.fileno(), int(sys.argv[1]))

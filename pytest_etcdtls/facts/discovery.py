@@ -236,7 +236,7 @@ class URLResolver:
         self.listeners: list[Listener] = list(named)
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
-        self._via = next((listener.via for listener in named), "")
+        self._via = next((listener.via for listener in named), None)
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}

@@ -68,7 +68,7 @@ from pytest_etcdtls.settings.port_credentials import (
     read_credentials,
 )
 from pytest_etcdtls.settings.secrets import ReadInput, read_secret_credentials
-from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
+from pytest_etcdtls.target import Carrier, ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
 from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
         return hosts_of(self.declared.declaration)
 
 
-def read_members(source: Source, via: str = "") -> tuple[LabelledDeclaration, ...]:
+def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDeclaration, ...]:
     """Return the declared members in the order of the files, and of the pods in each.
 
     Args:
@@ -604,11 +604,11 @@ class KnownTarget(Struct, frozen=True, kw_only=True):
     Attributes:
         listeners: all listeners, including those that an option named.
         defaults: the default credentials for client ports and for peer ports.
-        via: the command that connects (``--etcd-via``); empty for none.
+        via: what carries connections (``--etcd-via``).
     """
 
     listeners: tuple[Listener, ...]
-    via: str = ""
+    via: Carrier | None = None
     defaults: tuple[PortDefaults, PortDefaults] | None = None
     expected: tuple[ExpectedLeaf, ...] = ()
     kubernetes_ca: TrustBundle | None = None

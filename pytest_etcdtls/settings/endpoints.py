@@ -17,7 +17,7 @@ from pytest_etcdtls.declared.effective import is_served
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.target import ConnectTo, Listener, Unreached, safe, unique
+from pytest_etcdtls.target import Carrier, ConnectTo, Listener, Unreached, safe, unique
 from pytest_etcdtls.tls.via import words_of
 from pytest_etcdtls.untrusted import is_host, printable
 
@@ -34,6 +34,9 @@ _TLS_MATERIAL = (
     *("etcd_trusted_ca", "etcd_peer_trusted_ca", "etcd_pki_dir"),
 )
 _TLS_VARIABLES = ("ETCDCTL_CACERT", "ETCDCTL_CERT")
+
+_CARRIERS_VARIABLES = ("KUBECONFIG", "SSH_AUTH_SOCK")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
@@ -66,7 +69,9 @@ def _lacks_scheme(text: str) -> bool:
     return bool(text) and "://" not in text
 
 
-def complete(source: Source, listeners: Sequence[Listener], via: str = "") -> tuple[Listener, ...]:
+def complete(
+    source: Source, listeners: Sequence[Listener], via: Carrier | None = None
+) -> tuple[Listener, ...]:
     """Return all listeners with unique labels, with the addresses to connect to and the command that does.
 
     Raises:
@@ -79,15 +84,21 @@ def complete(source: Source, listeners: Sequence[Listener], via: str = "") -> tu
     return tuple(replace(listener, via=via) for listener in connected)
 
 
-def read_via(source: Source) -> str:
-    """Return the command of ``--etcd-via``, empty if there is none.
+def read_via(source: Source) -> Carrier | None:
+    """Return the command of ``--etcd-via`` with the variables that it inherits, ``None`` without it.
 
     Raises:
-        UsageError: if it is no command, names no host and port, or its program is not there.
+        UsageError: if it is no command, names no host and port, or its program is not there; if what
+            it shall inherit is not the name of a variable.
     """
-    command = source.text("etcd_via") or ""
+    command, variables = source.text("etcd_via"), source.texts("etcd_via_env", commas=True)
+    for name in variables:
+        if not command:
+            raise UsageError(f"--etcd-via-env {name} is for the command of --etcd-via: pass that too")
+        if not _VARIABLE.fullmatch(name):
+            raise UsageError(f"--etcd-via-env {printable(name)!r} is not the name of a variable: AWS_PROFILE")
     if not command:
-        return ""
+        return None
     where = f"--etcd-via {printable(command, 200)!r}"
     try:
         words = words_of(command, "{host}", 0)
@@ -99,7 +110,7 @@ def read_via(source: Source) -> str:
         )
     if shutil.which(words[0]) is None:
         raise UsageError(f"{where}: there is no program {words[0]}")
-    return command
+    return Carrier(command, (*_CARRIERS_VARIABLES, *variables))
 
 
 def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:

@@ -117,7 +117,7 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
     shown = target.listeners if every else target.listeners[:_NAMED]
     for listener in shown:
         address = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
-        address += f" via {listener.via}" if listener.via else ""
+        address += f" via {listener.via.command}" if listener.via else ""
         yield f"  {target.label}: {listener.role} {listener.url}{address}"
     if left := len(target.listeners) - len(shown):
         yield f"  {target.label}: and {left} more listeners: -v names them"

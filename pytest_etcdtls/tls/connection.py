@@ -40,7 +40,7 @@ from OpenSSL import SSL, crypto
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import Listener, is_address, is_loopback, no_machine
+from pytest_etcdtls.target import Carrier, Listener, is_address, is_loopback, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
     HANDSHAKE_FAILURE,
@@ -226,9 +226,9 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
     return connected
 
 
-def _carried(command: str, host: str, port: int) -> CarriedSocket:
+def _carried(carrier: Carrier, host: str, port: int) -> CarriedSocket:
     try:
-        return CarriedSocket(command, host, port)
+        return CarriedSocket(carrier, host, port)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         text = f"the command of --etcd-via cannot be started: {why}"

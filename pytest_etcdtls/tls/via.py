@@ -22,8 +22,10 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Final
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.target import Carrier
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -59,7 +61,7 @@ class CarriedSocket(socket.socket):
     """Our end of a connection that a process carries.
 
     Args:
-        command: with ``{host}`` and ``{port}``.
+        carrier: the command, and what it inherits.
         host: host to connect to, as the process shall resolve it.
         port: port to connect to.
 
@@ -67,7 +69,7 @@ class CarriedSocket(socket.socket):
         OSError: if the process cannot be started.
     """
 
-    def __init__(self, command: str, host: str, port: int) -> None:
+    def __init__(self, carrier: Carrier, host: str, port: int) -> None:
         # One pair for each direction, since a process may close its output and still read.
         ours, output = socket.socketpair()
         self._input, theirs = socket.socketpair()
@@ -81,7 +83,8 @@ class CarriedSocket(socket.socket):
             with output, theirs, errors:
                 self._reader.start()
                 self._process = subprocess.Popen(
-                    words_of(command, host, port),
+                    words_of(carrier.command, host, port),
+                    env=child_environment(carrier.variables),
                     stdin=theirs.fileno(),
                     stdout=output.fileno(),
                     stderr=errors.fileno(),

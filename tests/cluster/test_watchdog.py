@@ -164,10 +164,10 @@ def test_an_owner_that_ends_by_itself_leaves_nothing(own: Own, end: str) -> None
 
 
 def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
-    watchdog = Watchdog("dismissed")
+    watchdog = Watchdog()
     bystander = _sleeper(watchdog.mark)
     watchdog.guard_directory(tmp_path)
-    watchdog.guard_group(bystander.pid)
+    watchdog.guard_process(bystander.pid)
     pid = watchdog.pid
     watchdog.dismiss()
     watchdog.dismiss()
@@ -181,7 +181,7 @@ def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
 
 
 def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:
-    watchdog = Watchdog("killed")
+    watchdog = Watchdog()
     assert watchdog.pid is not None
     os.kill(watchdog.pid, signal.SIGKILL)
     assert gone(watchdog.pid)
@@ -234,15 +234,15 @@ def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp
 
 
 def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
-    marked, other = _sleeper({"PYTEST_ETCDTLS_OWNER": "mine"}), _sleeper({"PYTEST_ETCDTLS_OWNER": "other"})
+    other = _sleeper({MARK: "other"})
     script = (
-        "import sys; from pytest_etcdtls.cluster.watchdog import Watchdog; from pathlib import Path;"
-        f"dog = Watchdog('mine'); dog.guard_directory(Path({str(tmp_path)!r}));"
-        "print(dog.pid, flush=True); import os; os._exit(1)"
+        "import os, subprocess, sys; from pytest_etcdtls.cluster.watchdog import Watchdog;"
+        f"from pathlib import Path; dog = Watchdog(); dog.guard_directory(Path({str(tmp_path)!r}));"
+        "marked = subprocess.Popen(['sleep', '3600'], env=dog.mark, stdout=subprocess.DEVNULL);"
+        "print(dog.pid, marked.pid, flush=True); os._exit(1)"
     )
     state = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert gone(int(state.stdout))
-    assert marked.wait(DEADLINE) == -signal.SIGKILL
+    assert all(map(gone, map(int, state.stdout.split())))
     assert other.poll() is None
     assert not tmp_path.exists()
     other.kill()
@@ -266,9 +266,15 @@ def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], 
     doomed.mkdir()
     marked, other = _sleeper({MARK: "in-process"}), _sleeper({MARK: "somebody else"})
     command = [sys.executable, "-c", f"open({str(trace)!r}, 'w').close()"]
-    _order(orders[1], {"group": marked.pid}, {"directory": str(doomed)}, {"command": command})
+    _order(
+        orders[1],
+        {"mark": "in-process"},
+        {"process": marked.pid},
+        {"directory": str(doomed)},
+        {"command": command},
+    )
     os.close(orders[1])
-    watch(orders[0], "in-process", os.getppid())
+    watch(orders[0], os.getppid())
     assert marked.wait(DEADLINE) == -signal.SIGKILL
     assert other.poll() is None
     assert not doomed.exists()
@@ -286,7 +292,7 @@ def test_the_watchdog_does_not_wait_for_an_owner_that_died_before_it_started(
     doomed = tmp_path / "doomed"
     doomed.mkdir()
     _order(orders[1], {"directory": str(doomed)})
-    watch(orders[0], "in-process", owner.pid)
+    watch(orders[0], owner.pid)
     os.close(orders[1])
     assert not doomed.exists()
 
@@ -298,16 +304,16 @@ def test_the_watchdog_waits_for_a_process_that_is_being_started(
     becoming = subprocess.Popen(["sleep", "0.4"], env={}, start_new_session=True)
     doomed = tmp_path / "doomed"
     doomed.mkdir()
-    _order(orders[1], {"group": becoming.pid}, {"directory": str(doomed)})
+    _order(orders[1], {"mark": "x"}, {"process": becoming.pid}, {"directory": str(doomed)})
     os.close(orders[1])
-    watch(orders[0], "in-process", os.getppid())
+    watch(orders[0], os.getppid())
     assert becoming.poll() == 0
     assert not doomed.exists()
 
 
 def test_the_watchdog_does_nothing_after_the_final_order(orders: tuple[int, int], tmp_path: Path) -> None:
     _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
-    watch(orders[0], "in-process", os.getppid())
+    watch(orders[0], os.getppid())
     os.close(orders[1])
     assert tmp_path.exists()
 
@@ -315,7 +321,7 @@ def test_the_watchdog_does_nothing_after_the_final_order(orders: tuple[int, int]
 def test_an_incomplete_order_is_ignored(orders: tuple[int, int], tmp_path: Path) -> None:
     os.write(orders[1], json.dumps({"directory": str(tmp_path)}).encode())
     os.close(orders[1])
-    watch(orders[0], "in-process", os.getppid())
+    watch(orders[0], os.getppid())
     assert tmp_path.exists()
 
 
@@ -387,18 +393,17 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
     else:
         assert gone(int((home / "pid").read_text()))
     if mode == "SIGKILL":
-        _wait_until_empty(home)
+        _wait_for_watchdogs()
     assert [path.name for path in home.iterdir() if path.name != "pid"] == []
 
 
-def _wait_until_empty(home: Path) -> None:
-    """Wait for the watchdog of this owner."""
+def _wait_for_watchdogs() -> None:
+    """Wait for those of owners that have ended."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if any(argument.endswith(b"watchdog.py") for argument in arguments):
-                token = arguments[-3].decode()
-                assert not (home / token).exists() or gone(int(entry.name))
+            if len(arguments) > 2 and arguments[-3].endswith(b"watchdog.py"):
+                assert alive(int(arguments[-2])) or gone(int(entry.name))
 
 
 @pytest.mark.fault(
@@ -420,7 +425,7 @@ with start_cluster(binary={str(newest_etcd)!r}) as cluster:
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert tmp_path in Path(run.stdout).parents
-    _wait_until_empty(tmp_path)
+    _wait_for_watchdogs()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.watchdog import child_environment
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.effective import CRLEffect, EffectiveListener
 from pytest_etcdtls.tls.attempt import Ending
 

@@ -18,10 +18,10 @@ from kubeadm.nodes import Node, running
 from msgspec import convert
 from starting import start_process
 
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.plan import planned

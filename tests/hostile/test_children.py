@@ -1,16 +1,27 @@
-"""What the children of a run are given: no secret of the environment reaches an etcd or the watchdog."""
+"""What the children of a run are given: no secret of the environment reaches a program that we start."""
 
 from __future__ import annotations
 
+import ast
+import re
+import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starting import start_process
+from unit.test_settings import Given
 
+import pytest_etcdtls
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.process import EtcdProcess
-from pytest_etcdtls.cluster.watchdog import child_environment
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.settings.endpoints import read_via
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
+from pytest_etcdtls.tls.via import CarriedSocket
 
 SECRETS = {
     KEY_PASSWORD: "s3cret-passphrase",
@@ -48,3 +59,75 @@ def test_a_child_finds_the_engine_and_nothing_secret(monkeypatch: pytest.MonkeyP
     assert child_environment(engine=True)["DOCKER_HOST"] == "unix:///run/other.sock"
     assert "DOCKER_HOST" not in child_environment()
     assert not any("s3cret" in value for value in child_environment(engine=True).values())
+
+
+@pytest.mark.fault(
+    "Secrets in the environment of a run whose connections a program carries (`--etcd-via`)",
+    outcome="the program inherits the variables of a list, and those that `--etcd-via-env` names",
+    bound="one connection",
+)
+def test_carrier_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inherited = {"KUBECONFIG": "/kube", "SSH_AUTH_SOCK": "/agent", "HOME": "/home", "LANG": "C.UTF-8"}
+    for name, value in {**SECRETS, **INTERFERING, **inherited, "AWS_PROFILE": "p", "OTHER": "o"}.items():
+        monkeypatch.setenv(name, value)
+    program = "import os, sys; print('\\0'.join(map('='.join, os.environ.items()))); sys.argv[1:]"
+    command = shlex.join([sys.executable, "-Ic", program, "{host}", "{port}"])
+    via = read_via(Given(tmp_path, etcd_via=command, etcd_via_env=["AWS_PROFILE"]))
+    assert via is not None
+    carried = CarriedSocket(via, "cp1", 2379)
+    try:
+        given = b"".join(iter(lambda: carried.recv(4096), b"")).decode().strip().split("\0")
+    finally:
+        carried.close()
+    variables = dict(one.split("=", 1) for one in given)
+    assert variables.items() >= {**inherited, "AWS_PROFILE": "p"}.items()
+    assert not variables.keys() & {*SECRETS, *INTERFERING, "OTHER"}
+    assert "s3cret" not in str(variables)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"etcd_via_env": ["A"]}, "--etcd-via-env A is for the command of --etcd-via"),
+        ({"etcd_via": "nc {host} {port}", "etcd_via_env": ["A=b"]}, "--etcd-via-env 'A=b' is not the name"),
+    ],
+)
+def test_variables_of_a_carrier_that_cannot_be_used(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_via(Given(tmp_path, **options))
+
+
+STARTING = {
+    *("Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"),
+    *("system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "create_subprocess_exec"),
+    *("create_subprocess_shell", "startfile"),
+}
+"""Functions of the standard library that start a program; those that begin with exec and spawn, too."""
+
+
+def _starts(module: Path) -> Iterator[ast.Call]:
+    tree = ast.parse(module.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("subprocess", "pty", "multiprocessing"):
+            pytest.fail(f"{module}:{node.lineno}: import the module, so that its calls are seen here")
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        of, name = ast.unparse(node.func.value), node.func.attr
+        if of in ("subprocess", "os", "asyncio", "pty") and (
+            name in STARTING or name.startswith(("exec", "spawn"))
+        ):
+            yield node
+
+
+def test_every_program_is_started_with_the_environment_of_a_child() -> None:
+    package = Path(pytest_etcdtls.__file__).parent
+    calls = [(path, call) for path in package.rglob("*.py") for call in _starts(path)]
+    assert len(calls) >= 6
+    for path, call in calls:
+        given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        # The watchdog process has that environment itself.
+        known = "dict(os.environ)" if path.name == "watchdog.py" else "child_environment("
+        assert "env" in given, f"{path}:{call.lineno}"
+        assert "child_environment(" in given["env"] or given["env"] == known, f"{path}:{call.lineno}"

@@ -7,7 +7,6 @@ a copy.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,7 +149,7 @@ def running(
         prefix: words before the program, which run it elsewhere.
     """
     claim = None if ports else claim_ports(3 * len(addresses), "127.0.0.1")
-    watchdog = Watchdog(secrets.token_hex(8))
+    watchdog = Watchdog()
     try:
         cluster = _made(directory, binary, addresses, claim.ports if claim else ports, watchdog)
         cluster._prefix = prefix

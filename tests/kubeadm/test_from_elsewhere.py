@@ -16,7 +16,7 @@ import pytest
 
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Cluster, Node, running
-from pytest_etcdtls.cluster.watchdog import child_environment
+from pytest_etcdtls.children import child_environment
 
 CHECKS = "config,listener,cert.covers-endpoint,cert.trusted,mtls.trusted-client,mtls.no-certificate"
 FOREIGN_BIND = "/proc/sys/net/ipv4/ip_nonlocal_bind"

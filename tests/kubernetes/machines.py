@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pytest_etcdtls.cluster.watchdog import child_environment
+from pytest_etcdtls.children import child_environment
 
 HERE = Path(__file__).parent
 

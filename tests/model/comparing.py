@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from declared.etcd_itself import trusted_client_ends
 
 from model.drawing import PORTS, Draw
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.cluster.watchdog import child_environment
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Via
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,

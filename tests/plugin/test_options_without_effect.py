@@ -19,7 +19,8 @@ VALUES = {
 """Of options that are read with the invocation. Files are not opened by then."""
 
 OF_LIVE_ALONE = {
-    *("--etcd-connect-to", "--etcd-via", "--etcd-expect-cert", "--etcd-expect-peer-cert"),
+    *("--etcd-connect-to", "--etcd-via", "--etcd-via-env"),
+    *("--etcd-expect-cert", "--etcd-expect-peer-cert"),
     *("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file", "--etcd-label"),
 }
 OF_FILES = {

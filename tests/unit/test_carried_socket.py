@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.target import Carrier
 from pytest_etcdtls.tls.via import CarriedSocket, words_of
 
 
 def _carried(script: str, *words: str) -> CarriedSocket:
-    carried = CarriedSocket(shlex.join(["sh", "-c", script, *words]), "cp1", 2379)
+    carried = CarriedSocket(Carrier(shlex.join(["sh", "-c", script, *words])), "cp1", 2379)
     carried.settimeout(30)
     return carried
 
@@ -61,7 +62,7 @@ def test_what_is_said(script: str, text: str) -> None:
 def test_the_end_of_many_words_is_quoted() -> None:
     """A process that writes much to standard error goes on, and its last words are kept."""
     program = 'import os; os.write(2, b"error\\n" * 200_000 + b"no pod\\n"); print("done"); os._exit(1)'
-    carried = CarriedSocket(shlex.join([sys.executable, "-uc", program]), "cp1", 2379)
+    carried = CarriedSocket(Carrier(shlex.join([sys.executable, "-uc", program])), "cp1", 2379)
     carried.settimeout(30)
     try:
         assert _all_of(carried) == b"done\n"
@@ -95,8 +96,9 @@ def test_the_end_of_the_program_kills_what_is_open(tmp_path: Path) -> None:
     """So after Ctrl-C: threads that are abandoned do not close their connections."""
     command = shlex.join(["sh", "-c", CHILDREN, str(fifo := _fifo(tmp_path))])
     program = (
-        "import sys; from pytest_etcdtls.tls.via import CarriedSocket; "
-        "open_ = CarriedSocket(sys.argv[1], 'cp1', 2379); sys.stdin.read()"
+        "import sys; from pytest_etcdtls.target import Carrier;"
+        "from pytest_etcdtls.tls.via import CarriedSocket; "
+        "open_ = CarriedSocket(Carrier(sys.argv[1]), 'cp1', 2379); sys.stdin.read()"
     )
     started = subprocess.Popen([sys.executable, "-c", program, command], stdin=subprocess.PIPE)
     with started, fifo.open() as written:

@@ -1,0 +1,228 @@
+"""Processes, records and files of other users, in whose environment or content our marks are written.
+
+The second user has a numeric ID alone. Only root can become it; the rows that need no second user run always.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cluster.test_watchdog import DEADLINE, KILLED, gone
+
+from pytest_etcdtls.cluster.watchdog import MARK, PREFIX, RECORD, this_process
+
+OTHER = 54321
+"""User ID of the second user."""
+
+second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")
+
+DEAD = " ".join((*this_process().split(" ")[:3], "4194305", "1"))
+"""An owner of this host that has certainly ended."""
+SECRET = "0123456789abcdef"
+
+Process = subprocess.Popen[bytes]
+Spawn = Callable[..., Process]
+
+
+BECOMES = """
+import ctypes, os, sys
+ready, ids, *environment = sys.argv[1:]
+os.set_inheritable(int(ready), False)
+os.setresuid(*map(int, ids.split()))
+words = (ctypes.c_char_p * 3)(b"sleep", b"3600", None)
+variables = (ctypes.c_char_p * (len(environment) + 1))(*map(os.fsencode, environment), None)
+ctypes.CDLL(None).execve(b"/usr/bin/sleep", words, variables)
+"""
+"""Becomes a program that waits, with an environment that no shell would write."""
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start a process with an environment of octets, as real, effective and saved user, in a group."""
+    with ExitStack() as stack:
+
+        def start(*environment: bytes, ids: Sequence[int] = (os.geteuid(),) * 3, group: int = 0) -> Process:
+            ready, begun = os.pipe()
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", BECOMES, str(begun), " ".join(map(str, ids)), *environment],
+                    pass_fds=[begun],
+                    process_group=group,
+                )
+            )
+            stack.callback(process.kill)
+            os.close(begun)
+            assert os.read(ready, 1) == b""  # the old program has ended
+            os.close(ready)
+            return process
+
+        yield start
+
+
+def _clean(temporary: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_etcdtls", "clean"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _record(directory: Path, user: int | None = None, text: str = f"{DEAD}\n{SECRET}") -> Path:
+    directory.mkdir(mode=0o700)
+    record = directory / RECORD
+    record.touch(mode=0o600)
+    record.write_text(text)
+    if user is not None:
+        os.chown(record, user, user)
+        os.chown(directory, user, user)
+    return record
+
+
+UNREADABLE = (
+    MARK.encode(),
+    MARK.encode() + b"=",
+    MARK.encode() + b"=\xff \xff\n/\xff",
+    MARK.encode() + b"_PROCESS",
+    MARK.encode() + b"=x /dev/zero",
+    b"",
+)
+"""Variables that are no mark. The first has no ``=``."""
+
+
+@pytest.mark.fault(
+    "Processes of any user whose environment has a mark that cannot be parsed",
+    outcome="they are skipped: what killed runs have left is removed, an etcd starts, the watchdog works",
+    bound="one start",
+)
+@pytest.mark.parametrize("user", [None, pytest.param(OTHER, marks=second_user)], ids=["ours", "other"])
+def test_unreadable_mark_stops_no_cleaning(
+    spawn: Spawn, tmp_path: Path, newest_etcd: Path, user: int | None
+) -> None:
+    bystanders = [spawn(variable, ids=(user or os.geteuid(),) * 3) for variable in UNREADABLE]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, "binary", newest_etcd],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    directory, etcd = run.stdout.split()
+    said = _clean(tmp_path)
+    assert f"removed: process {etcd}\n" in said
+    assert f"removed: directory {directory}\n" in said
+    assert gone(int(etcd))
+    guarded = tmp_path / "guarded"
+    guarded.mkdir()
+    program = (
+        "import os; from pytest_etcdtls.cluster.watchdog import Watchdog; from pathlib import Path;"
+        f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
+        "print(dog.pid, flush=True); os._exit(1)"
+    )
+    dog = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert gone(int(dog.stdout))
+    assert not guarded.exists()
+    assert all(bystander.poll() is None for bystander in bystanders)
+
+
+def _forged(temporary: Path, name: str) -> bytes:
+    """Return the mark that somebody has written who knows what every user of this host can read."""
+    path = temporary / f"{PREFIX}{name}"
+    match name:
+        case "of-earlier-versions":
+            return f"{MARK}=x\0{MARK}_PROCESS={DEAD}".encode()
+        case "without-record":
+            return f"{MARK}={SECRET} {path / RECORD}".encode()
+        case "other-secret":
+            return f"{MARK}=fedcba9876543210 {_record(path)}".encode()
+        case "empty-secret":
+            return f"{MARK}= {_record(path, text=DEAD + chr(10))}".encode()
+        case "readable-record":
+            _record(path).chmod(0o644)
+            return f"{MARK}={SECRET} {path / RECORD}".encode()
+        case "linked-record":
+            record = _record(path)
+            record.rename(path / "elsewhere")
+            record.symlink_to(path / "elsewhere")
+            return f"{MARK}={SECRET} {record}".encode()
+        case _:
+            return f"{MARK}={SECRET} {_record(path, OTHER)}".encode()
+
+
+FORGED = (
+    "of-earlier-versions",
+    "without-record",
+    "other-secret",
+    "empty-secret",
+    "readable-record",
+    "linked-record",
+)
+
+
+@pytest.mark.fault(
+    "Processes whose environment names an owner that has ended, without the secret of its record",
+    outcome="neither they nor the processes of their group are killed",
+    bound="one look at the processes",
+)
+@pytest.mark.parametrize("name", [*FORGED, pytest.param("of-another-user", marks=second_user)])
+@pytest.mark.parametrize("user", [None, pytest.param(OTHER, marks=second_user)], ids=["ours", "other"])
+def test_forged_mark_kills_nobody(spawn: Spawn, tmp_path: Path, name: str, user: int | None) -> None:
+    mark = _forged(tmp_path, name)
+    master = spawn(b"A=b")
+    worker = spawn(*mark.split(b"\0"), ids=(user or os.geteuid(),) * 3, group=master.pid)
+    said = _clean(tmp_path)
+    assert "removed: process" not in said
+    assert (master.poll(), worker.poll()) == (None, None)
+    unsafe = f"left: directory {tmp_path / PREFIX}{name}: its file {RECORD} is no record"
+    assert (unsafe in said) == (name in ("empty-secret", "readable-record", "linked-record"))
+    unproven = f"left: a process that names {tmp_path / PREFIX}{name}/{RECORD} without the secret of it"
+    assert (unproven in said) == (user is None and name != "of-earlier-versions")
+
+
+@second_user
+def test_program_that_another_user_started_as_root_is_not_killed(spawn: Spawn, tmp_path: Path) -> None:
+    mark = f"{MARK}={SECRET} {_record(tmp_path / f'{PREFIX}dead')}".encode()
+    set_user_id = spawn(mark, ids=(OTHER, 0, 0))
+    ours = spawn(mark)
+    assert f"removed: process {ours.pid}\n" in _clean(tmp_path)
+    assert ours.wait(DEADLINE) == -signal.SIGKILL
+    assert set_user_id.poll() is None
+
+
+CLEANS = """
+import os, sys
+from pytest_etcdtls.cluster.leftovers import remove_what_is_here
+os.setresuid(*[int(sys.argv[1])] * 3)
+print(remove_what_is_here())
+"""
+
+
+@second_user
+def test_another_user_cleans_nothing_of_ours(spawn: Spawn, tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    record = _record(tmp_path / f"{PREFIX}dead")
+    process = spawn(f"{MARK}={SECRET} {record}".encode())
+    done = subprocess.run(
+        [sys.executable, "-c", CLEANS, str(OTHER)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("()\n", "")
+    assert process.poll() is None
+    assert record.exists()
