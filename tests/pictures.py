@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shutil
@@ -44,7 +45,7 @@ def main() -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", "--color=yes", "-p", "no:cacheprovider", *words],
             cwd=name,
-            env={"PATH": "/usr/bin:/bin", "COLUMNS": str(COLUMNS), "PYTHONPATH": ":".join(sys.path)},
+            env={"PATH": os.environ["PATH"], "COLUMNS": str(COLUMNS), "PYTHONPATH": ":".join(sys.path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,7 +1,8 @@
 """The commands that pages show: fenced blocks of a shell, and options in tables headed "to" and "pass".
 
 A block that is not run says why in a comment above it, ``<!-- not run: ... -->``. One whose last command
-fails says so, ``<!-- exit code 1 -->``; its other commands may fail as well.
+fails says so, ``<!-- exit code 1 -->``; its other commands may fail as well. One that runs programs which
+not every machine has names them, ``<!-- needs curl openssl -->``.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ PAGES = [
 ]
 
 _BLOCK = re.compile(
-    r"^(?P<comment>(?:<!-- [^\n]*? -->\n)?)```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?P<comment>(?:<!-- [^\n]*? -->\n)*)```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _SHELLS = {"sh", "bash", "shell", "console"}
 _REASON = re.compile(r"<!-- not run: (.+) -->")
+_NEEDS = re.compile(r"<!-- needs (.+) -->")
 _EXIT = re.compile(r"<!-- exit code (\d+) -->")
 _ROWS = re.compile(r"^\| to \| pass \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE)
 _UNFENCED = re.compile(
@@ -46,6 +48,7 @@ class Command:
         reason: why it is not run; ``None`` if it is.
         exit_code: of the last one.
         slow: whether it takes more than a few seconds, or is one of many that are alike.
+        needs: the programs that it runs, besides Python and those that every test has.
     """
 
     place: str
@@ -53,6 +56,7 @@ class Command:
     reason: str | None = None
     exit_code: int = 0
     slow: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def commands() -> Iterator[Command]:
@@ -98,12 +102,14 @@ def _blocks(name: str, text: str) -> Iterator[Command]:
             code = re.sub(r"^\$ ", "", code, flags=re.MULTILINE)
         line = text.count("\n", 0, found.start("code"))
         reason, status = _REASON.search(found["comment"]), _EXIT.search(found["comment"])
+        needs = _NEEDS.search(found["comment"])
         yield Command(
             f"{name}:{line}",
             code,
             reason[1] if reason else None,
             int(status[1]) if status else 0,
             slow="--etcd-binary=" in code,
+            needs=tuple(needs[1].split()) if needs else (),
         )
 
 

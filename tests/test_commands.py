@@ -140,7 +140,8 @@ def _write_files(cluster: Cluster, directory: Path) -> None:
 
 def _marks(command: Command) -> list[pytest.MarkDecorator]:
     two = all(path in command.code for path in ("=/usr/bin/etcd", "=/usr/local/bin/etcd"))
-    return [*([pytest.mark.whole] if command.slow else []), *([pytest.mark.two_etcds] if two else [])]
+    marks = [pytest.mark.program(*command.needs)]
+    return [*marks, *([pytest.mark.whole] if command.slow else []), *([pytest.mark.two_etcds] if two else [])]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +149,6 @@ def _marks(command: Command) -> list[pytest.MarkDecorator]:
     [pytest.param(one, id=one.place, marks=_marks(one)) for one in COMMANDS if one.reason is None],
 )
 def test_command_ends_as_its_page_says(command: Command, scene: Scene, tmp_path: Path) -> None:
-    for program in ("curl", "openssl"):
-        if f"{program} " in command.code and shutil.which(program) is None:
-            pytest.skip(f"needs {program} on PATH")
     ended = scene.run(command, tmp_path / "there")
     assert ended.returncode == command.exit_code, f"{command.code}\n{ended.stdout}"
 

@@ -142,7 +142,9 @@ class Member:
         """Return an HTTP client with the client certificate. The caller closes it."""
         import httpx
 
-        return httpx.Client(base_url=self.client_http_url or self.client_url, verify=self.ssl_context())
+        url = self.client_http_url or self.client_url
+        # As the checks connect: without the proxies and the .netrc of the environment.
+        return httpx.Client(base_url=url, verify=self.ssl_context(), trust_env=False)
 
     def replace_files(self, contents: Mapping[str, bytes]) -> None:
         """Replace files by logical name, in the given order. etcd sees the new files and is not notified.

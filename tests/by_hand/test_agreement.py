@@ -11,10 +11,12 @@ from starting import start_process
 from by_hand.document import read_steps
 from by_hand.once import once
 from by_hand.shell import Shell
-from by_hand.walk import await_words, environment, require_tools
+from by_hand.walk import TOOLS, await_words, environment, require_etcdctl
 from by_hand.wrong import KUBEADM, Found, find
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.results import Outcome
+
+pytestmark = pytest.mark.program(*TOOLS)
 
 STEPS = {step.title.partition(".")[0]: step for step in read_steps()}
 """By number; those without one by their title."""
@@ -43,7 +45,7 @@ NOT_SHOWN = ("config.client-auth-in-force", "config.peer-auth-in-force")
 
 @pytest.fixture(scope="module")
 def found(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    require_tools(etcd_binary)
+    require_etcdctl(etcd_binary)
     steps = [STEPS[number] for number in ("1", "2", *sorted(set(SHOWN_BY.values()), key=int))]
     checks = {*SHOWN_BY, *NOT_SHOWN}
     version = binary_version(etcd_binary)
@@ -73,7 +75,7 @@ def test_a_manifest_is_no_evidence(check: str, found: Found) -> None:
 @pytest.mark.etcd_version("3.5.33")
 def test_etcd_3_5_complains_of_http2_at_the_debug_level(etcd_binary: Path, tmp_path: Path) -> None:
     """As step 11 says; that it does not at the usual level is in a block there, and tested with it."""
-    require_tools(etcd_binary)
+    require_etcdctl(etcd_binary)
     with start_process(replace(KUBEADM, log_level="debug"), etcd_binary) as cluster:
         [member] = cluster.members
         with Shell(tmp_path, environment(etcd_binary, tmp_path)) as shell:

@@ -18,7 +18,9 @@ from by_hand.document import Block, Step
 from by_hand.ours import Ours
 from by_hand.shell import Ran, Shell
 
-_TOOLS = ("sh", "openssl", "curl", "diff", "grep", "sed", "timeout")
+TOOLS = ("curl", "diff", "grep", "openssl", "sed")
+"""The programs that every step of the page may run."""
+
 _LOG_SECONDS = 10.0
 _INTERFERING = ("PYTEST", "ETCD", "CURL_", "OPENSSL_", "SSL_")
 
@@ -41,17 +43,14 @@ class Walk:
 
 
 def can_run(block: Block) -> bool:
-    """Return whether this machine has what the block needs."""
+    """Return whether the block's program is on PATH, if it needs one that not every machine has."""
     return block.needs is None or shutil.which(block.needs) is not None
 
 
-def require_tools(binary: Path) -> None:
-    """Skip the test, with the reason, if a tool of the page is missing."""
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+def require_etcdctl(binary: Path) -> None:
+    """Skip the test, with the reason, if that etcd has no etcdctl beside it."""
     if not binary.with_name("etcdctl").exists():
-        missing.append(f"etcdctl beside {binary}")
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+        pytest.skip(f"needs etcdctl beside {binary}")
 
 
 def environment(binary: Path, home: Path) -> dict[str, str]:

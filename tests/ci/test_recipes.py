@@ -63,6 +63,7 @@ def _judge_step() -> Mapping[str, Any]:
     return dict(step)
 
 
+@pytest.mark.program("bash")
 def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, tmp_path: Path) -> None:
     step = _judge_step()
     assert set(step["env"].values()) == {"${{ inputs.options }}", "${{ inputs.reports }}"}
@@ -76,6 +77,7 @@ def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, tmp_path: Pa
     assert json.loads((tmp_path / output.removeprefix("sarif=")).read_text())["version"] == "2.1.0"
 
 
+@pytest.mark.program("bash")
 def test_the_action_fails_as_pytest_does(newest_etcd: Path, tmp_path: Path) -> None:
     options = f"--etcd-binary={newest_etcd}\n--etcd-check=no-such-check; touch injected"
     ran = _bash(_judge_step()["run"], tmp_path, OPTIONS=options, REPORTS="reports")
@@ -118,6 +120,7 @@ def _commands(output: str) -> list[str]:
     return acted
 
 
+@pytest.mark.program("bash")
 def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> None:
     attack = "\n::error::owned\n::stop-commands::mine\n::mine::\n"
     (tmp_path / "conftest.py").write_text(
@@ -132,6 +135,7 @@ def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> No
 
 
 @pytest.mark.container
+@pytest.mark.program("bash")
 def test_the_workflow_judges_a_release(etcd_images: dict[str, str], tmp_path: Path) -> None:
     [script] = [step["run"] for step in _loaded(GITHUB)["jobs"]["each-release"]["steps"] if "run" in step]
     *_, new = etcd_images.values()
@@ -140,6 +144,7 @@ def test_the_workflow_judges_a_release(etcd_images: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.container
+@pytest.mark.program("bash", "sed")
 def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, str], tmp_path: Path) -> None:
     repository = _repository(tmp_path)
     *_, image = etcd_images.values()
@@ -187,7 +192,7 @@ GONE = {
 
 
 @pytest.mark.two_etcds
-@pytest.mark.program("patch")
+@pytest.mark.program("bash", "patch", "sed")
 def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], tmp_path: Path) -> None:
     """Each step as its reviewer reads it, does what the page says and takes the etcd into use."""
     if not {"3.6.16", "3.7.3"} <= etcd_binaries.keys():
@@ -246,6 +251,7 @@ def broken(newest_etcd: Path) -> Iterator[Mapping[str, str]]:
         }
 
 
+@pytest.mark.program("bash")
 def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
     broken: Mapping[str, str], tmp_path: Path
 ) -> None:

@@ -401,6 +401,7 @@ def test_containers_of_another_user_of_testcontainers_are_left_alone(
     assert Reaper._instance is None
 
 
+@pytest.mark.program("bash", "curl", "docker")
 def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newest_image: str) -> None:
     cluster = start(GOOD, newest_image, keep=True)
     cluster.stop()

@@ -96,6 +96,15 @@ def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool
     assert {one["Endpoint"] for one in json.loads(ran.stdout)} == {*cluster.endpoints}
 
 
+def test_its_clients_use_no_proxy(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with start_cluster(binary=newest_etcd) as cluster:
+        for client in (cluster.client(), cluster.members[0].client()):
+            with client:
+                assert client.get("/version").json()["etcdserver"] == cluster.version
+
+
 def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:
     with start_cluster(binary=newest_etcd) as cluster:
         with pytest.raises(UsageError, match="needs the etcd to go on with: version=, binary= or image="):

@@ -17,8 +17,7 @@ from pytest_etcdtls.cluster.sources import binary_version
 
 pytestmark = [
     pytest.mark.whole,
-    pytest.mark.program("podman"),
-    pytest.mark.program("runc"),
+    pytest.mark.program("bash", "podman", "runc", "tar"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: podman publishes ports of its networks"),
 ]
 

@@ -131,8 +131,7 @@ def test_a_claim_larger_than_a_block_is_refused() -> None:
         claim_ports(33, "127.0.0.1")
 
 
-@pytest.mark.program("unshare")
-@pytest.mark.program("ip")
+@pytest.mark.program("ip", "unshare")
 def test_a_host_that_has_no_ipv4(newest_etcd: Path) -> None:
     program = f"""
 from pytest_etcdtls import ClusterStartError, start_cluster
@@ -148,7 +147,7 @@ except ClusterStartError as error:
     command = ["unshare", "--net", "sh", "-c", setup, sys.executable, program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unshare failed" in done.stderr:
-        pytest.skip(done.stderr)
+        pytest.skip(f"needs the right to make a network namespace: {done.stderr.strip()}")
     assert done.stdout.splitlines() == [
         "['::1', '::1', '::1']",
         "no port can be bound on 127.0.0.1: this host does not have that address; it has ::1",

@@ -169,7 +169,7 @@ def node(directory: Path, etcd: Path, changes: dict[str, str | None]) -> Iterato
         ):
             yield cluster.nodes[0], elsewhere
     except NoNamespacesError as error:
-        pytest.skip(f"needs network namespaces (root, iproute2): {error}")
+        pytest.skip(f"needs network namespaces (root): {error}")
 
 
 def discovered(node: Node, machine: Machine, directory: Path) -> Ran:

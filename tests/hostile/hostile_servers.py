@@ -176,7 +176,7 @@ def judge(tmp_path: Path) -> Judging:
         began = time.monotonic()
         with output.open("wb") as file:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", f'"$@" {shell}', "sh", *command] if shell else command,
+                ["sh", "-c", f'"$@" {shell}', "sh", *command] if shell else command,
                 cwd=tmp_path,
                 env=environment,
                 stdin=subprocess.DEVNULL,

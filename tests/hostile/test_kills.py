@@ -51,6 +51,7 @@ def test_a_killed_run_of_processes_leaves_nothing(newest_etcd: Path, trial: Tria
 
 
 @pytest.mark.container
+@pytest.mark.program("docker")
 @pytest.mark.parametrize("trial", _CONTAINERS[:1], ids=str)
 def test_a_killed_run_of_containers_leaves_nothing(etcd_images: dict[str, str], trial: Trial) -> None:
     _leaves_nothing(trial, list(etcd_images.values())[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -51,16 +52,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in PROGRAMS:
         (directory / name).write_text('#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >> "$WORDS"\n')
         (directory / name).chmod(0o755)
-    (directory / "touch").symlink_to("/usr/bin/touch")
+    for name in ("bash", "touch"):
+        (directory / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setenv("WORDS", str(tmp_path / "words"))
     monkeypatch.chdir(tmp_path)
+    _run("touch executed")
+    (tmp_path / "executed").unlink()  # what is executed would be seen
     return tmp_path
 
 
 def _run(line: str) -> None:
     subprocess.run(
-        ["/bin/bash", "-c", line],
+        ["bash", "-c", line],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -69,6 +73,7 @@ def _run(line: str) -> None:
     )
 
 
+@pytest.mark.program("bash")
 @pytest.mark.fault(
     "A host or a path with commands of a shell, in every command that a check prints",
     outcome="it is one word of the command, and nothing of it is executed",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ def _in_namespaces(directory: Path, *command: str) -> list[str]:
 
 
 @pytest.mark.whole
+@pytest.mark.program("ip", "mount", "unshare")
 @pytest.mark.fault(
     "A host name whose address changes during the run (DNS rebinding)",
     outcome="the password is sent only to the server that proved who it is",
@@ -33,8 +33,6 @@ def _in_namespaces(directory: Path, *command: str) -> list[str]:
     ids=["after-the-first", "before", "in-turns", "after-three", "after-ten"],
 )
 def test_a_password_does_not_follow_a_name(newest_etcd: Path, tmp_path: Path, addresses: list[str]) -> None:
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        pytest.skip("needs unshare of util-linux and ip of iproute2")
     if subprocess.run(_in_namespaces(tmp_path, "true"), capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make namespaces")
     program = [sys.executable, "-m", "hostile.rebinding", str(newest_etcd), str(tmp_path), *addresses]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +38,6 @@ def two_machines() -> Iterator[tuple[Machine, Machine]]:
     Raises:
         NoNamespacesError: if this user, or this system, cannot.
     """
-    if shutil.which("ip") is None:
-        raise NoNamespacesError("iproute2 is not installed")
     token = f"etcdtls-{os.getpid()}"
     first = Machine(f"{token}-a", "10.111.0.1")
     second = Machine(f"{token}-b", "10.111.0.2")

@@ -18,6 +18,8 @@ from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Cluster, Node, running
 from pytest_etcdtls.children import child_environment
 
+pytestmark = pytest.mark.program("ip")
+
 CHECKS = "config,listener,cert.covers-endpoint,cert.trusted,mtls.trusted-client,mtls.no-certificate"
 FOREIGN_BIND = "/proc/sys/net/ipv4/ip_nonlocal_bind"
 
@@ -52,7 +54,7 @@ def site(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             ) as cluster:
                 yield Site(cluster, there, elsewhere)
     except NoNamespacesError as error:
-        pytest.skip(f"needs network namespaces (root, iproute2): {error}")
+        pytest.skip(f"needs network namespaces (root): {error}")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _paste(command: str, directory: Path, etcd: Path) -> str:
     exported = {name: value for name, value in os.environ.items() if name.startswith("ETCDCTL_")}
     environment = {"PATH": f"{etcd.parent}:{os.environ['PATH']}", "HOME": str(directory), **exported}
     done = subprocess.run(
-        ["/bin/sh", "-c", command],
+        ["sh", "-c", command],
         cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -76,7 +76,7 @@ def _tunnelled(target: Target) -> Target:
     return replace(target, listeners=listeners)
 
 
-@pytest.mark.program("openssl", "curl")
+@pytest.mark.program("curl", "diff", "grep", "openssl")
 @pytest.mark.etcd_version("3.5.1", "3.6", "3.7")
 @pytest.mark.parametrize("tunnel", [False, True], ids=["directly", "connect-to"])
 def test_each_shape_of_command_shows_what_to_look_for(

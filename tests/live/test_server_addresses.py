@@ -6,7 +6,6 @@ The names are those of a file of hosts that a mount namespace shows to the proce
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.role import Role
+
+pytestmark = pytest.mark.program("mount", "unshare")
 
 _CHECK = "mtls.same-for-every-address"
 STRICT = ClusterConfig()
@@ -42,8 +43,6 @@ def resolving(tmp_path: Path) -> Path:
     """A file of hosts, if a process can be started that reads it in place of the machine's."""
     file = tmp_path / "hosts"
     file.write_text("127.0.0.1 localhost\n")
-    if shutil.which("unshare") is None:
-        pytest.skip("needs unshare of util-linux")
     if subprocess.run(_in_namespace(file, "true"), capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a mount namespace")
     return file

@@ -274,6 +274,7 @@ def container(etcds: dict[str, Etcd]) -> Iterator[str]:
 
 
 @pytest.mark.container
+@pytest.mark.program("docker", "ldd", "tar")
 def test_testinfra_reads_a_file_in_a_container(
     container: str, etcds: dict[str, Etcd], tmp_path: Path
 ) -> None:
@@ -281,7 +282,7 @@ def test_testinfra_reads_a_file_in_a_container(
     judges_as_without(way, etcds["clean"], tmp_path / "clean")
 
 
-@pytest.mark.program("molecule")
+@pytest.mark.program("ansible", "ansible-config", "ansible-galaxy", "ansible-playbook", "molecule")
 def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd], tmp_path: Path) -> None:
     for name, etcd in etcds.items():
         scenario = tmp_path / name / "molecule" / "default"

@@ -18,8 +18,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
+def go(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> GoClient:
     """The Go client, built here; skipped with a message without Go."""
+    program("go")
     if missing := why_no_go():
         pytest.skip(f"needs {missing}")
     return GoClient(tmp_path_factory.mktemp("oracle"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +19,9 @@ SEEDS = range(4)
 
 
 @pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
+def go(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> GoClient:
     """The Go client, built here; skipped with a message without Go."""
+    program("go")
     if missing := why_no_go():
         pytest.skip(f"needs {missing}")
     return GoClient(tmp_path_factory.mktemp("oracle"))

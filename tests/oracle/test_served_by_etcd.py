@@ -68,6 +68,7 @@ def _can_be_served(case: Case) -> bool:
     return True
 
 
+@pytest.mark.program("go")
 def test_what_an_etcd_serves_is_judged_as_go_judges_it(newest_etcd: Path, tmp_path: Path) -> None:
     if missing := why_no_go():
         pytest.skip(f"needs {missing}")

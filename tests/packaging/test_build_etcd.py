@@ -36,6 +36,9 @@ esac
 """
 
 
+pytestmark = pytest.mark.program("awk", "bash", "grep", "sed")
+
+
 class Machine:
     """A home directory of its own and a PATH with nothing but the tools named."""
 

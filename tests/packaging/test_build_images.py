@@ -22,6 +22,7 @@ def build_images(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.program("bash")
 def test_without_a_container_engine_the_script_says_what_to_do() -> None:
     missing = build_images(DOCKER="no-such-docker")
     assert missing.returncode == 1
@@ -29,6 +30,7 @@ def test_without_a_container_engine_the_script_says_what_to_do() -> None:
 
 
 @pytest.mark.container
+@pytest.mark.program("awk", "bash", "docker", "grep")
 def test_a_container_engine_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     dead = build_images(DOCKER_HOST=f"unix://{tmp_path / 'docker.sock'}")
     assert dead.returncode == 1
@@ -37,6 +39,7 @@ def test_a_container_engine_that_does_not_answer_is_reported(tmp_path: Path) -> 
 
 
 @pytest.mark.container
+@pytest.mark.program("awk", "bash", "docker", "grep")
 def test_nothing_to_build_from(tmp_path: Path) -> None:
     result = build_images(XDG_CACHE_HOME=str(tmp_path), PYTHON="no-such-python")
     assert result.returncode == 1
@@ -44,6 +47,7 @@ def test_nothing_to_build_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.container
+@pytest.mark.program("awk", "bash", "docker", "grep")
 def test_a_second_run_builds_nothing() -> None:
     assert build_images().returncode == 0
     again = build_images()
@@ -53,6 +57,7 @@ def test_a_second_run_builds_nothing() -> None:
 
 
 @pytest.mark.container
+@pytest.mark.program("docker")
 def test_an_image_holds_etcd_and_etcdctl_and_no_shell(etcd_image: str) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["docker", "run", "--rm", "--network=none", *arguments]

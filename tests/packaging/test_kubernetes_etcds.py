@@ -20,7 +20,7 @@ esac
 """
 
 
-@pytest.mark.program("unzip")
+@pytest.mark.program("awk", "bash", "sed", "unzip")
 def test_the_etcd_of_the_newest_patch_of_each_minor_release(tmp_path: Path) -> None:
     tools, archives = tmp_path / "bin", tmp_path / "archives"
     for directory in (tools, archives):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ SCRIPTS = [
     *sorted((ROOT / "docker").glob("*.sh")),
 ]
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+pytestmark = pytest.mark.program("awk", "bash", "make")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import os
 import socket
 import ssl
 import subprocess
@@ -27,11 +27,9 @@ _SERVES = "serving client traffic securely"
 
 
 @pytest.fixture(scope="session")
-def openssl() -> OpenSSL:
+def openssl(program: Callable[[str], str]) -> OpenSSL:
     """Run ``openssl`` with the arguments and return the result."""
-    binary = shutil.which("openssl")
-    if binary is None:
-        pytest.skip("needs openssl on PATH")
+    binary = program("openssl")
 
     def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [binary, *(str(argument) for argument in arguments)]
@@ -186,7 +184,7 @@ def start_etcd(tmp_path: Path) -> Iterator[EtcdStarter]:
                 stderr=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 text=True,
-                env={"PATH": "/usr/bin:/bin"},
+                env={"PATH": os.environ["PATH"]},
             )
             etcd = RunningEtcd(process, client_port=ports[0], peer_port=ports[1])
             running.append(etcd)

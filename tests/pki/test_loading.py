@@ -276,7 +276,8 @@ def test_no_message_shows_a_key(tmp_path: Path) -> None:
     assert not any(body[8:24] in str(error) for error in chain)
 
 
-def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path, openssl: OpenSSL) -> None:
+@pytest.mark.program("openssl")
+def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path) -> None:
     """A name in T61String with umlauts, which Go and OpenSSL accept and the cryptography library does not."""
     (tmp_path / "req.cnf").write_text("[req]\ndistinguished_name=dn\nstring_mask=MASK:0x4\n[dn]\n")
     subprocess.run(

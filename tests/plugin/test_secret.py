@@ -75,7 +75,7 @@ def _run(
     return result, report.read_text() if report.exists() else ""
 
 
-@pytest.mark.program("curl")
+@pytest.mark.program("bash", "curl")
 def test_workers_get_it_and_commands_fetch_it(
     pytester: pytest.Pytester, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

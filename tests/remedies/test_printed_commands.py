@@ -24,7 +24,7 @@ from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.role import Role
 
-pytestmark = pytest.mark.program("openssl", "curl")
+pytestmark = pytest.mark.program("bash", "curl", "diff", "etcdctl", "grep", "openssl")
 
 SOME = (
     *("client-no-auth", "peer-auto-tls", "client-no-names", "same-key-on-both-ports", "server-ca-expired"),
@@ -112,7 +112,7 @@ def _write_authority(cluster: Cluster, role: str, directory: Path) -> None:
 def _pasted(text: str, directory: Path) -> str:
     """Return what a text prints that is pasted into a shell."""
     ran = subprocess.run(
-        ["/bin/bash", "-c", text],
+        ["bash", "-c", text],
         cwd=directory,
         env={**os.environ},
         stdin=subprocess.DEVNULL,

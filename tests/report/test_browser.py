@@ -16,7 +16,7 @@ from zoo.client_access import ZOO
 
 from pytest_etcdtls.report import write_document
 
-pytestmark = pytest.mark.program("chromium", "node")
+pytestmark = pytest.mark.program("chromium", "grep", "node")
 
 PAGES = ("broken", "clean", "hostile", "three")
 DIFF = "--- etcd.yaml\n+++ etcd.yaml\n@@ -1 +1,2 @@\n transport-security:\n+  client-cert-auth: true #<&>\n"

@@ -23,7 +23,7 @@ from model.run import say
 
 from pytest_etcdtls import ClusterStartError, UsageError
 from pytest_etcdtls.versions import version_key
-from verdicts.files import ROOT, Values, append, create, read
+from verdicts.files import Values, append, create, read
 from verdicts.judging import Etcd
 from verdicts.subjects import GROUPS
 from verdicts.volatile import Volatile
@@ -96,7 +96,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _subjects(
     groups: Sequence[str], wanted: Sequence[str] | None, names: Sequence[str] | None
 ) -> list[Subject]:
-    binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
+    binaries: dict[str, Path] = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))[
+        "find_binaries"
+    ]()
     versions = sorted((version for version in binaries if _is_wanted(version, wanted)), key=version_key)
     if not versions:
         sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
