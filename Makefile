@@ -5,9 +5,10 @@
 #   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
 #                       processes for the cores, ARGS=-n0 has one
-#   LOWEST=...          the tests of test-lowest; CI has fewer
+#   OLDEST=... LOWEST=...  the tests of test-oldest and test-lowest; CI has fewer
+#   TESTS=turn          for test: the part of CI, all kinds on the etcds in turn; TESTS=all is make matrix
 #   KUBERNETES_VERSION=...  for kubernetes, the release of Kubernetes
-#   ETCD_MATRIX=verdicts  for matrix, as in CI: verdicts on two of the etcds at hand, other tests on one
+#   TURN=...            which part of the tests a run has (tests/shares.py); the number of commits
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,6 +22,9 @@ PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
 ONE_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 TWO_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
 KUBERNETES_VERSION ?= 1.34.2
+# Without git the part is always the same.
+TURN ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
+export TURN
 LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
 	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
 	tests/packaging/test_supply_chain.py
@@ -32,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours kubernetes zoo oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix coverage lint test-oldest test-lowest neighbours kubernetes oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,15 +56,11 @@ images: $(VENV)/.package ## build a local image of each static etcd at hand, pul
 conformance: $(VENV)/.package ## judge an etcd that is started for it (the embedded 3.5.1 if there is nothing else)
 	$(BIN)/pytest --pyargs pytest_etcdtls $(ARGS)
 
-test: $(VENV)/.test ## run the tests that this machine can run and say which it cannot
+test: $(VENV)/.test ## run a part of the tests that this machine can run, and say what it lacks for others
 	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
-matrix: $(VENV)/.test ## the same, with every misconfigured cluster, and every preset and test on every etcd at hand
-	ETCD_MATRIX=$(or $(ETCD_MATRIX),whole) $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
-
-hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults, remedy and plan, not a part of them
-	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz tests/live/test_plan.py \
-		tests/zoo/test_independent_faults.py tests/remedies tests/profiles $(ARGS)
+matrix: $(VENV)/.test ## run every test on every etcd at hand, which takes hours; ARGS=tests/hostile has those alone
+	TESTS=all $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests as `make test` does and show what they cover
 	@$(BIN)/coverage erase
@@ -99,11 +99,12 @@ differences: $(VENV)/.test ## write docs/differences.md: what differs between th
 	$(BIN)/python benchmarks/differences.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
-	ETCD_MATRIX=whole ZOO=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
+	TESTS=all KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
 	$(BIN)/python tests/pages.py
 
+OLDEST ?= tests/plugin tests/report/test_formats.py tests/test_startup.py
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
-	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report/test_formats.py tests/test_startup.py $(ARGS)
+	$(VENV)-oldest/bin/pytest $(PARALLEL) $(OLDEST) $(ARGS)
 
 test-lowest: $(VENV)-lowest/.lowest ## test a selection with the lowest supported version of each runtime dependency
 	$(VENV)-lowest/bin/pytest $(PARALLEL) $(LOWEST) --ignore=tests/report/test_browser.py $(ARGS)
@@ -113,7 +114,7 @@ neighbours: $(VENV)-neighbours/.neighbours ## try client libraries of etcd, plug
 	@npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
 		--prefix $(VENV)-neighbours pyright@1.1.414
 	PATH="$(abspath $(VENV)-neighbours/bin):$(abspath $(VENV)-neighbours/node_modules/.bin):$$PATH" \
-		NEIGHBOURS=1 ETCD_MATRIX=whole PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+		NEIGHBOURS=1 TESTS=all PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
 		$(VENV)-neighbours/bin/pytest -p etcdtls -p xdist -p timeout $(PARALLEL) tests/neighbours \
 		'tests/plugin/test_consumer.py::test_a_type_checker_sees_the_names_and_a_typo[pyright]' $(ARGS)
 
@@ -126,17 +127,14 @@ NEXT := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pytest-etcdtls/next
 next: $(VENV)/.test etcd-next ## judge every misconfigured and every conforming cluster on the next etcd
 	@etcds=$$(ls -d $(NEXT)/*/etcd 2>/dev/null | sort -V | tail -n 1); \
 	if [ -z "$$etcds" ]; then echo "there is no next etcd"; exit 0; fi; \
-	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) $(TWO_MORE) --etcd-binary="$$etcds" $(ON_ONE_ETCD) $(ARGS)
+	TESTS=all $(BIN)/pytest $(PARALLEL) $(TWO_MORE) --etcd-binary="$$etcds" $(ON_ONE_ETCD) $(ARGS)
 
 field: $(VENV)/.test ## judge the same, and live clusters, on the etcd of each Kubernetes release; what differs goes to docs/differences.md
 	$(BIN)/python benchmarks/field.py
 
-zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
-	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
-
 oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificate-verdicts.md
 	PYTHONPATH=tests $(BIN)/python -m oracle.table $(ARGS)
-	ETCD_MATRIX=whole $(BIN)/pytest tests/oracle -k 'not if_and_only_if' # the table compares more of the same
+	TESTS=all $(BIN)/pytest tests/oracle -k 'not if_and_only_if' # the table compares more of the same
 
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)

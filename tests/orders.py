@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 
+from shares import ALL
 from zoo.model import explain
 
 from pytest_etcdtls.judge import run_checks
@@ -16,7 +16,7 @@ from pytest_etcdtls.target import Bounds, Target
 
 SEED = 20
 ALONE = 12
-"""Number of checks that are run alone, without ``ZOO=whole``."""
+"""Number of checks that are run alone, but in ``make matrix``."""
 
 Outcomes = dict[tuple[str, str], Outcome]
 
@@ -36,7 +36,7 @@ def assert_order_does_not_matter(target: Target, checks: Sequence[Check], timeou
     again, _ = _outcomes(target, shuffled, timeout)
     differing = {place: (one, again[place]) for place, one in in_order.items() if again[place] is not one}
     assert not differing, f"{differing}\n{explain(results)}"
-    for check in shuffled if os.environ.get("ZOO") == "whole" else shuffled[:ALONE]:
+    for check in shuffled if ALL else shuffled[:ALONE]:
         alone, _ = _outcomes(target, [check], timeout)
         assert alone == {place: in_order[place] for place in alone}, f"{check.id}\n{explain(results)}"
     return in_order

@@ -6,7 +6,6 @@ etcd reads its pair at every handshake, so one process serves them all.
 from __future__ import annotations
 
 import base64
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from oracle.chains import Case, cases
 from oracle.clients import GoClient, key_pem, why_no_go
 from oracle.exceptions import agrees, exemption
 from oracle.judging import Verdicts, judge, verdicts
+from shares import ALL
 from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -26,8 +26,7 @@ from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import PortCredentials, TrustBundle
 
-WHOLE = os.environ.get("ETCD_MATRIX") == "whole"
-COUNT = 2000 if WHOLE else 100
+COUNT = 2000 if ALL else 100
 LEAST_SERVED = COUNT // 4
 
 

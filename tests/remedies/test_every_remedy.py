@@ -1,4 +1,4 @@
-"""Every remedy on every available etcd: `make hostile` tries all, `make matrix` a few."""
+"""Every remedy on every available etcd: a run has a part, `make matrix` all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the kill matrix where ``KILL_MATRIX`` names a file, if the whole zoo was run and nothing failed."""
+"""The misconfigured clusters that ``make test`` has; the kill matrix, if the whole zoo ran and passed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from shares import ALL, TESTS
 from zoo.matrix import PROPERTY, Row, render
 from zoo.members import ZOO
+from zoo.model import Misconfigured
 
 from pytest_etcdtls.registry import catalogue
 
@@ -31,8 +33,8 @@ class Recorder:
             self.rows.append(row)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if os.environ.get("ETCD_MATRIX") != "whole":
-            terminalreporter.write_line(f"{self.path} is not written: it needs ETCD_MATRIX=whole", red=True)
+        if not ALL:
+            terminalreporter.write_line(f"{self.path} is not written: it needs TESTS=all", red=True)
             return
         missing = sorted(self.members.keys() - {row.name for row in self.rows})
         if self.failed or missing:
@@ -51,3 +53,26 @@ def pytest_configure(config: pytest.Config) -> None:
     path = os.environ.get("KILL_MATRIX")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(Path(path)), "kill-matrix")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to ``make test`` a small set of clusters on which every check finds something (greedy)."""
+    if TESTS != "few":
+        return
+    rest: dict[pytest.Item, frozenset[str]] = {}
+    for item in items:
+        if item.path.name == "test_zoo.py" and isinstance(item, pytest.Function):
+            member: Misconfigured = item.callspec.params["member"]  # type: ignore[assignment]
+            version = item.callspec.id.removesuffix(f"-{member.name}").removeprefix(f"{member.name}-")
+            # An experiment starts many more clusters.
+            experiments = any(pattern.startswith("lifecycle") for pattern in member.checks)
+            found = member.found_by(version).values() if not experiments else ()
+            rest[item] = frozenset[str]().union(*found)
+    wanted = frozenset[str]().union(*rest.values())
+    while wanted:
+        best = max(rest, key=lambda item: len(rest[item] & wanted))
+        wanted -= rest.pop(best)
+    if rest:
+        config.hook.pytest_deselected(items=[*rest])
+        items[:] = [item for item in items if item not in rest]

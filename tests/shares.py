@@ -1,0 +1,166 @@
+"""Which of the tests a run has. All of them take hours, so a run has a part that turns with the commits.
+
+Two variables decide; the Makefile and ``.ci/run`` set them:
+
+- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make matrix``).
+- ``TURN`` is the number of commits. It chooses the part, so after some commits each test has run, on each
+  etcd. The same commit has the same part.
+
+A test for every etcd runs on one of them, and with ``all`` on each. Of the files in ``SHARES`` one test in so
+many runs. The other tests are deselected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+import pytest
+
+TESTS: Final = os.environ.get("TESTS") or "few"
+TURN: Final = int(os.environ.get("TURN") or 0)
+ALL: Final = TESTS == "all"
+
+
+class Share(NamedTuple):
+    """One test in so many runs, in ``make test`` and in CI; 0 stands for no test."""
+
+    few: int
+    turn: int = 1
+
+    @property
+    def now(self) -> int:
+        return {"few": self.few, "turn": self.turn}.get(TESTS, 1)
+
+
+SHARES: Final = {
+    "by_hand/test_agreement.py": Share(0, 2),
+    "by_hand/test_by_hand.py": Share(5, 3),
+    "certificates/test_dialling.py": Share(4, 2),
+    "certificates/test_issuers.py": Share(3),
+    "certificates/test_parsing.py": Share(3),
+    "ci/test_recipes.py": Share(6, 2),
+    "cluster/test_container.py": Share(12, 3),
+    "cluster/test_container_engine.py": Share(4, 2),
+    "cluster/test_discovery.py": Share(2),
+    "cluster/test_operations.py": Share(2),
+    "cluster/test_process.py": Share(5, 2),
+    "cluster/test_target_building.py": Share(2),
+    "cluster/test_watchdog.py": Share(12, 3),
+    "declared/test_configuration_file_on_etcd.py": Share(6, 3),
+    "declared/test_effective_on_etcd.py": Share(2),
+    "declared/test_one_fault_live.py": Share(0, 2),
+    "declared/test_shapes_on_etcd.py": Share(3),
+    "declared/test_starting.py": Share(4, 2),
+    "discovery/test_discovery_in_pytest.py": Share(6, 2),
+    "discovery/test_on_etcd.py": Share(6, 2),
+    "discovery/test_unnamed_ports.py": Share(2),
+    "etcd_log/test_live_log.py": Share(2),
+    "etcd_log/test_log_check.py": Share(8, 2),
+    "etcd_log/test_log_option.py": Share(4, 2),
+    "fuzz/test_readers.py": Share(12, 6),
+    "hostile/test_bodies.py": Share(9, 6),
+    "hostile/test_bounds.py": Share(15, 8),
+    "hostile/test_files.py": Share(30, 12),
+    "hostile/test_hostile_discovery.py": Share(12, 4),
+    "hostile/test_kills.py": Share(4, 2),
+    "hostile/test_no_evidence.py": Share(30, 12),
+    "hostile/test_passphrases.py": Share(16, 8),
+    "hostile/test_read_only.py": Share(6, 3),
+    "hostile/test_report_writing.py": Share(12, 6),
+    "hostile/test_servers.py": Share(30, 12),
+    "hostile/test_signals.py": Share(12, 6),
+    "hostile/test_text.py": Share(3, 2),
+    "impostors/test_impostors.py": Share(4, 2),
+    "kubeadm/test_conforms.py": Share(16, 4),
+    "kubeadm/test_drift.py": Share(10, 4),
+    "kubeadm/test_from_elsewhere.py": Share(3),
+    "kubeadm/test_running_otherwise.py": Share(2),
+    "lifecycle/test_clean.py": Share(3, 2),
+    "lifecycle/test_settings.py": Share(4, 2),
+    "lifecycle/test_versions.py": Share(8, 3),
+    "live/test_clean.py": Share(3, 2),
+    "live/test_commands_to_paste.py": Share(4, 2),
+    "live/test_left_in_etcd.py": Share(2),
+    "live/test_plan.py": Share(20, 8),
+    "live/test_server_addresses.py": Share(4, 2),
+    "live/test_without_quorum.py": Share(3, 2),
+    "live/test_wrong_clock.py": Share(4, 2),
+    "live/test_wrong_endpoints.py": Share(2),
+    "model/test_model.py": Share(7, 2),
+    "oracle/test_oracle.py": Share(0),
+    "oracle/test_served_by_etcd.py": Share(0),
+    "packaging/test_benchmarks.py": Share(3),
+    "packaging/test_examples.py": Share(5, 2),
+    "pki/test_etcd_accepts.py": Share(4, 2),
+    "plugin/test_command_line.py": Share(6, 2),
+    "plugin/test_compared_runs.py": Share(2),
+    "plugin/test_credentials.py": Share(3),
+    "plugin/test_distributed.py": Share(16, 4),
+    "plugin/test_fixtures.py": Share(2),
+    "plugin/test_fleet.py": Share(6, 2),
+    "plugin/test_in_pytest.py": Share(6, 2),
+    "plugin/test_options_without_effect.py": Share(4, 2),
+    "plugin/test_order.py": Share(16, 4),
+    "plugin/test_outcomes.py": Share(3),
+    "plugin/test_overrides.py": Share(2),
+    "plugin/test_owned.py": Share(16, 4),
+    "plugin/test_secret.py": Share(3, 2),
+    "plugin/test_terminal.py": Share(5, 2),
+    "plugin/test_via.py": Share(4, 2),
+    "presets/test_presets.py": Share(8, 2),
+    "profiles/test_guidelines_on_etcd.py": Share(36, 12),
+    "profiles/test_profiles_in_pytest.py": Share(2),
+    "remedies/test_every_remedy.py": Share(50, 16),
+    "remedies/test_printed_commands.py": Share(4, 2),
+    "remedies/test_remedies.py": Share(16, 4),
+    "replay/test_replay.py": Share(8, 3),
+    "replay/test_replay_in_pytest.py": Share(6, 2),
+    "report/test_browser.py": Share(0),
+    "report/test_formats.py": Share(2),
+    "report/test_hostile_content.py": Share(2),
+    "report/test_report_document.py": Share(2),
+    "tests/test_commands.py": Share(20, 4),
+    "tests/test_startup.py": Share(2),
+    "tls/test_what_etcd_accepts.py": Share(4, 2),
+    "truth/test_truth.py": Share(6, 2),
+    "zoo/test_independent_faults.py": Share(30, 10),
+}
+"""The files whose tests are alike and take long."""
+
+WHOLE: Final = Share(0, 4)
+"""Of the tests marked ``whole``, in each file."""
+
+
+class OnEtcd(NamedTuple):
+    """A test that is for every etcd, on one of them; ``test`` is its id without the version."""
+
+    test: str
+    version: str
+
+
+def left_out(
+    items: Iterable[pytest.Item], on_etcd: Callable[[pytest.Item], OnEtcd | None]
+) -> set[pytest.Item]:
+    """Return the items that another turn has, or ``make matrix`` alone.
+
+    Args:
+        on_etcd: says which etcd an item is for; ``None`` if it is not for every etcd.
+    """
+    if ALL:
+        return set()
+    files: dict[tuple[str, bool], dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        place, whole = on_etcd(item), item.get_closest_marker("whole") is not None
+        files["/".join(item.path.parts[-2:]), whole][place.test if place else item.nodeid].append(item)
+    left: set[pytest.Item] = set()
+    for (name, whole), tests in files.items():
+        share = WHOLE.now if whole else SHARES.get(name, Share(1)).now
+        for number, test in enumerate(sorted(tests)):
+            left.update(tests[test])
+            if share and (number + TURN) % share == 0:
+                of_test = tests[test]
+                left.remove(of_test[(number + TURN // share) % len(of_test)])
+    return left
