@@ -21,6 +21,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import Programs
