@@ -177,7 +177,6 @@ class Form(StrEnum):
     ENVIRONMENT_FILE = "environment file"
     UNIT = "systemd unit"
     COMMAND_LINE = "command line"
-    TALOS = "Talos machine configuration"
 
 
 class Via(StrEnum):

@@ -24,13 +24,6 @@ from msgspec.structs import replace
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
-from pytest_etcdtls.declared.distributions import (
-    DRUIDS_COMMAND,
-    DRUIDS_FILE,
-    ETCD_MANAGER,
-    configuration_of_pod,
-    started_by_manager,
-)
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.shell import (
     Expansion,
@@ -39,7 +32,6 @@ from pytest_etcdtls.declared.shell import (
     Word,
     find_etcd,
     is_proxy,
-    words_of_command,
 )
 from pytest_etcdtls.declared.yaml_files import documents, entries, items, node_at, place_of, text_at, text_of
 from pytest_etcdtls.errors import UsageError
@@ -265,24 +257,6 @@ class _ConfigMaps:
                 return node_at(one, "data") or MappingNode("tag:yaml.org,2002:map", [])
         return None
 
-    def of_druid(self, pod: _Pod) -> dict[str, tuple[str, str]]:
-        """Return the configuration file that a pod of etcd-druid is given.
-
-        Raises:
-            UsageError: if its ConfigMap is not in the file.
-        """
-        for volume in items(node_at(pod.spec, "volumes")):
-            name = text_at(volume, "configMap", "name")
-            data = self.data(name, pod) if name else None
-            node = node_at(data, DRUIDS_FILE)
-            if node is not None and pod.name:
-                source, text = self.text(node, name, DRUIDS_FILE)
-                return {f"/{DRUIDS_FILE}": (source, configuration_of_pod(text, pod.name, source))}
-        raise UsageError(
-            f"{self._file}: the pod {printable(pod.shown, 100)} is of etcd-druid, and the ConfigMap with its "
-            f"{DRUIDS_FILE} is not in this file: add it (kubectl get statefulset,configmap -o yaml)"
-        )
-
     def text(self, node: Node, name: str, key: str) -> tuple[str, str]:
         """Return source and text of a value that is a file. Lines of a literal block keep their numbers."""
         text = text_of(node) or ""
@@ -318,16 +292,11 @@ def _member(pod: _Pod, maps: _ConfigMaps, file: str, expansion: Expansion) -> It
     if starts and pod.replicas > _MOST_REPLICAS:
         raise UsageError(f"{file}: the StatefulSet of {printable(pod.shown, 100)} has {pod.replicas} members")
     for environment, started in starts:
-        files = dict(_mounted_files(environment, maps))
-        if started.program[-1].text == f"--config-file=/{DRUIDS_FILE}":
-            files |= maps.of_druid(pod)
-        image = text_of(node_at(environment.container, "image"))
         yield DeclaredPod(
             name=f"{pod.namespace}/{pod.shown}" if pod.namespace else pod.shown,
-            # The tag of etcd-manager's image is its own.
-            started=replace(started, image=None if ETCD_MANAGER in (image or "") else image),
+            started=replace(started, image=text_of(node_at(environment.container, "image"))),
             mounts=tuple(_mounts(environment)),
-            files=files,
+            files=dict(_mounted_files(environment, maps)),
             owner=printable(pod.owner, 200),
         )
 
@@ -345,43 +314,11 @@ def _started(environment: _Environment) -> ProgramStart | None:
     words = [
         environment.expanded(one) for key in ("command", "args") for one in items(node_at(container, key))
     ]
-    image = text_at(container, "image")
-    # An image of etcd starts it by itself, configured by variables, as Bitnami's.
-    own = not items(node_at(container, "command")) and _IMAGE_OF_ETCD.search(image) is not None
-    if own and (not words or words[0].text.startswith("-")):
-        words.insert(0, Word("etcd", place_of(container, environment.file)))
-        words += _bitnamis_file(container, environment.pod, environment.file)
-    if words and words[0].text == DRUIDS_COMMAND:
-        place = words[0].place
-        return ProgramStart(program=(Word("etcd", place), Word(f"--config-file=/{DRUIDS_FILE}", place)))
-    manager = [word for word in words if word.program == ETCD_MANAGER][:1] and words
-    if len(words) > 2 and ETCD_MANAGER in words[2].text and not words[2].unresolved:
-        manager = words_of_command(words[2], ETCD_MANAGER)
     everything = (*environment.of_runtime(), *environment.variables)
-    started = (
-        started_by_manager(manager, environment.variables)
-        if manager
-        else find_etcd(words, everything, environment.expansion)
-    )
+    started = find_etcd(words, everything, environment.expansion)
     if started is not None:
         environment.refuse_unknown_sources()
     return started
-
-
-_BITNAMIS_DIRECTORY: Final = "/opt/bitnami/etcd/conf"
-
-
-def _bitnamis_file(container: Node, pod: _Pod, file: str) -> Iterator[Word]:
-    """Yield the flag that Bitnami's run.sh adds if a configuration file is mounted."""
-    from_maps = {
-        text_at(volume, "name")
-        for volume in items(node_at(pod.spec, "volumes"))
-        if node_at(volume, "configMap") is not None
-    }
-    for mount in items(node_at(container, "volumeMounts")):
-        inside = text_at(mount, "mountPath").rstrip("/")
-        if text_at(mount, "name") in from_maps and inside == _BITNAMIS_DIRECTORY:
-            yield Word(f"--config-file={_BITNAMIS_DIRECTORY}/etcd.yaml", place_of(mount, file))
 
 
 class _Environment:

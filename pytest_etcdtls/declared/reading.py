@@ -45,7 +45,6 @@ from pytest_etcdtls.declared.declaration import (
     masked,
     parse_urls,
 )
-from pytest_etcdtls.declared.distributions import machine_configuration, started_by_talos
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.manifests import is_manifest, read_manifest
@@ -58,6 +57,7 @@ from pytest_etcdtls.declared.shell import (
     find_in_script,
     is_command,
     is_proxy,
+    not_read,
 )
 from pytest_etcdtls.declared.static_pods import pods_beside
 from pytest_etcdtls.declared.systemd import (
@@ -500,6 +500,7 @@ def _of_words(words: list[Word], file: str) -> ProgramStart:
 
 _SECTION = re.compile(r"^[ \t]*\[(Unit|Service|Install)\][ \t]*$", re.MULTILINE)
 _MENTION = re.compile(r"^[ \t]*[#;].*\bETCD_[A-Z]", re.MULTILINE)
+_OF_TALOS = re.compile(r"^machine\s*:.*^cluster\s*:|^cluster\s*:.*^machine\s*:", re.MULTILINE | re.DOTALL)
 _OF_K3S = re.compile(
     r"^(etcd-arg|write-kubeconfig-mode|cluster-init|node-name|tls-san|kube-apiserver-arg)\s*:", re.M
 )
@@ -507,7 +508,7 @@ _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 
 KINDS = (
     "a Kubernetes manifest (kubeadm: /etc/kubernetes/manifests/etcd.yaml), an etcd.conf.yml, an environment "
-    "file with ETCD_ variables, a systemd unit, a command line, or Talos' machine configuration"
+    "file with ETCD_ variables, a systemd unit, or a command line"
 )
 
 
@@ -519,8 +520,8 @@ def recognise(text: str, file: str) -> Form:
     """
     if _SECTION.search(text):
         return Form.UNIT
-    if machine_configuration(text, file) is not None:
-        return Form.TALOS
+    if _OF_TALOS.search(text):
+        raise not_read(SourceLine(file), "Talos' machine configuration")
     if is_manifest(text):
         return Form.MANIFEST
     stripped = map(str.strip, text.splitlines())
@@ -614,8 +615,6 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     if form is Form.YAML:
         place = SourceLine(file)
         return ProgramStart(program=(Word("etcd", place), Word(f"--config-file={file}", place)))
-    if form is Form.TALOS and (root := machine_configuration(text, file)) is not None:
-        return started_by_talos(root, text, file)
     if form is Form.ENVIRONMENT_FILE:
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:

@@ -381,19 +381,6 @@ def _without_redirections(command: str) -> str:
     return _QUOTED_OR_REDIRECTION.sub(lambda match: "" if match["redirection"] else match[0], command)
 
 
-def words_of_command(script: Word, program: str) -> list[Word]:
-    """Return the words of the one command of a script that runs a program; empty if there is none."""
-    found = []
-    for one in _commands(script):
-        words = (
-            split_line(_without_redirections(one.text), one.place, _OPERATORS) if program in one.text else []
-        )
-        words = words[1:] if words[:1] == ["exec"] else words
-        if words and PurePosixPath(words[0]).name == program:
-            found.append([Word(word, one.place) for word in words])
-    return found[0] if len(found) == 1 else []
-
-
 def _last_of(command: str) -> str:
     """Return a command without the words of a branch before it."""
     words = command.split(None, 1)

@@ -46,7 +46,6 @@ OTHER = {
         ETCD,
         _container(command=["etcd"], args=["--name=a"]),
         _container(command=["/usr/local/bin/etcd", "--name", "a"]),
-        _container(args=["--name=a"]),
         _container(args=["etcd", "--name=a"]),
         _container(command=["etcd", "--name=$(NODE)"], env=[{"name": "NODE", "value": "a"}]),
         _container(command=["etcd"], env=[{"name": "ETCD_NAME", "value": "a"}]),
@@ -59,7 +58,6 @@ OTHER = {
             env=[{"name": "NODE", "value": "a"}],
         ),
         _container(command=["etcd", "--name=b", "--name=a"]),
-        _container(command=[], args=["--name=a"]),
         _container(command=["sh", "-c", "exec etcd --name=$$NODE"], env=[{"name": "NODE", "value": "a"}]),
         _container(command=["bash", "-euxo", "pipefail", "-c", "etcd --name=a"]),
         _container(command=["etcd", "--name=$(a node)"], env=[{"name": "a node", "value": "a"}]),
@@ -210,6 +208,7 @@ def test_files_of_secrets_are_found_by_the_names_of_secret_and_key(tmp_path: Pat
         ),
         (_pod(_container(command=["tini", "etcd", "--name=a"])), "the launcher tini is not read"),
         (_pod(OTHER), "runs backup, and none of these is etcd"),
+        (_pod(_container(args=["--name=a"])), "runs etcd, and none of these is etcd"),
         (_pod(ETCD, ETCD), "runs etcd 2 times"),
         (
             {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}},
@@ -484,25 +483,6 @@ def test_the_name_of_a_static_pod_is_not_that_of_its_file(tmp_path: Path) -> Non
         _declared(tmp_path, pod)
     mirror = _live("etcd-cp1", NAMED, annotations={"kubernetes.io/config.mirror": "hash"})
     assert _declared(tmp_path, mirror)["db/etcd-cp1"].text("name") == "etcd-cp1"
-
-
-def test_variables_of_an_image_of_etcd_without_a_command(tmp_path: Path) -> None:
-    """What only the image's script reads matters to nobody here."""
-    env = [
-        {"name": "MY_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "ETCD_ROOT_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-        {"name": "ETCD_LISTEN_CLIENT_URLS", "value": "https://0.0.0.0:2379"},
-    ]
-    container = {"name": "etcd", "image": "docker.io/bitnami/etcd:3.6.4-debian-12-r0", "env": env}
-    [declared] = _declared(tmp_path, _set(1, container)).values()
-    assert (declared.version, [*declared.settings]) == ("3.6.4", ["listen-client-urls"])
-    assert not declared.notes
-    env[2] = {"name": "ETCD_LISTEN_CLIENT_URLS", "value": "https://$(MY_IP):2379"}
-    with pytest.raises(
-        UsageError, match=r"declaration:\d+: the value of ETCD_LISTEN_CLIENT_URLS .*status.podIP"
-    ):
-        _declared(tmp_path, _set(1, container))
-    assert _declared(tmp_path, _live("etcd-0", container))
 
 
 def _config_map(name: str, **data: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from kubernetes.cluster import KubeadmCluster
 PAGE = "docs/kubeadm.md"
 
 
-def block(text: str, page: str = PAGE) -> str:
+def block(text: str) -> str:
     """Return the only block of the page that has this text."""
-    [found] = [command.code for command in commands_of(page) if text in command.code]
+    [found] = [command.code for command in commands_of(PAGE) if text in command.code]
     return found
 
 
