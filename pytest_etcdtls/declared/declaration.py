@@ -280,17 +280,11 @@ class Mount(Struct, frozen=True):
 
     Attributes:
         inside: that path.
-        outside: its path on the node (``hostPath``). Of a Secret or ConfigMap it is the name, with a key
-            behind it if only that is mounted: no path, but where a directory of copies has it.
+        outside: its path on the node (``hostPath``).
     """
 
     inside: str
     outside: str
-
-    @property
-    def is_on_the_node(self) -> bool:
-        """Whether the node has it at a path."""
-        return self.outside.startswith("/")
 
 
 class PodBeside(Struct, frozen=True):
@@ -336,8 +330,8 @@ class Declaration:
         form: the kind of file that it was read from.
         source: the path as the user named it, or a description.
         pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
-        owner: of a manifest, what overwrites the pod's object, such as ``EtcdCluster main``, ``Helm release
-            main`` or ``node cp1``; empty if it is not known.
+        owner: of a manifest, what overwrites the pod, such as ``EtcdCluster main`` or ``node cp1``; empty if
+            it is not known.
         beside: of the manifest of a static pod, others in its directory with the same pod or member.
         settings: the settings in force, by flag name, merged as etcd merges them.
         overridden: settings that a later one of the same kind replaces.
@@ -492,8 +486,7 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
     def find(self, declared: str) -> Path | None:
         """Return the file of a declared path on this machine; ``None`` if there is none.
 
-        In ``pki_dir``, the longest suffix of the path that exists there is used. Of a file from a Secret, the
-        file of the key in the directory with the Secret's name comes first.
+        In ``pki_dir``, the longest suffix of the path that exists there is used.
         """
         return next((path for path in self._candidates(declared) if exists(path)), None)
 
@@ -502,8 +495,6 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
         return str(path) in (declared, *self._mounted(declared))
 
     def _candidates(self, declared: str) -> Iterator[Path]:
-        if self.pki_dir is not None:
-            yield from (self.pki_dir / path for path in self._mounted(declared, on_the_node=False))
         for path in (*self._mounted(declared), declared):
             parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
             if self.pki_dir is None:
@@ -514,10 +505,9 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
             if parts and parts[-1].startswith(_APISERVER_CLIENT):
                 yield self.pki_dir.parent / parts[-1]
 
-    def _mounted(self, declared: str, *, on_the_node: bool = True) -> Iterator[str]:
+    def _mounted(self, declared: str) -> Iterator[str]:
         """Yield what is mounted at a path in the container, the innermost mount first."""
-        mounts = [mount for mount in self.mounts if mount.is_on_the_node is on_the_node]
-        for mount in sorted(mounts, key=lambda mount: len(mount.inside), reverse=True):
+        for mount in sorted(self.mounts, key=lambda mount: len(mount.inside), reverse=True):
             if declared == mount.inside or declared.startswith(f"{mount.inside}/"):
                 yield mount.outside + declared[len(mount.inside) :]
 

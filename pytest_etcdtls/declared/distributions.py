@@ -56,9 +56,7 @@ def kubeadm_directory(declaration: Declaration) -> str:
 def who_overwrites(declaration: Declaration) -> Iterator[str]:
     """Yield which program overwrites a declaration, and where a change is given so that it stays."""
     kind, _, name = declaration.owner.partition(" ")
-    if kind == "Helm":
-        yield f"Helm writes this object ({name}): give the same in the values of its chart"
-    elif kind == "node":
+    if kind == "node":
         yield f"the kubelet of {name or 'a node'} makes this pod of a file in its directory: change that file"
     elif kind:
         yield f"the {kind} {name} owns this object, and its controller overwrites it: give the same there"

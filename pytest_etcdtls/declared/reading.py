@@ -47,8 +47,9 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
-from pytest_etcdtls.declared.manifests import is_manifest, read_manifest
+from pytest_etcdtls.declared.pod import is_manifest, read_pods
 from pytest_etcdtls.declared.shell import (
+    INSTEAD,
     Expansion,
     ProgramStart,
     Variable,
@@ -265,7 +266,9 @@ class Merger(Struct):
         """
         note = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
         if setting.name in _REQUIRED:
-            raise UsageError(f"{note}: pass a copy with the value written out")
+            raise UsageError(
+                f"{note}: pass a copy with the value written out, or {INSTEAD.removeprefix('pass ')}"
+            )
         self.notes.append(note)
         self.left_out.add(setting.name)
 
@@ -602,8 +605,8 @@ def _read_declarations(
         yield assemble(started, form=form, source=str(path), open_file=files.open)
         return
     beside = tuple(pods_beside(path, text))
-    for pod in read_manifest(text, str(path)):
-        of_pod = structs.replace(files, mounts=pod.mounts, mounted=pod.files)
+    for pod in read_pods(text, str(path)):
+        of_pod = structs.replace(files, mounts=pod.mounts)
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
@@ -632,22 +635,18 @@ class _Files(Struct):
     root: Path
     changed: Mapping[str, str]
     mounts: tuple[Mount, ...] = ()
-    mounted: Mapping[str, tuple[str, str]] = {}
     _left: int = 4 * MAXIMUM_SIZE
 
     def open(self, path: str, named_at: SourceLine) -> tuple[str, str] | None:
         """Return path and text of a file.
 
-        It is that of a ConfigMap in the declaration, or it is searched for in ``--etcd-pki-dir``, in the
-        declaration's directory, and at the path as named.
+        It is searched for in ``--etcd-pki-dir``, in the declaration's directory, and at the path as named.
 
         Raises:
             UsageError: if it cannot be read, or all files together are larger than a declaration needs.
         """
         if path == str(self.declaration):
             return self._counted(path, self.text, named_at)
-        if path in self.mounted:
-            return self._counted(*self.mounted[path], named_at)
         for candidate in self._candidates(path):
             if exists(candidate):
                 text = _read(candidate, f"{named_at}:", self.changed)

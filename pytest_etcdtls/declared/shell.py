@@ -108,12 +108,16 @@ def is_proxy(started: ProgramStart) -> bool:
     return len(started.program) > 1 and started.program[1].text in PROXIES
 
 
+INSTEAD: Final = (
+    "pass --etcd-pid on the node of etcd, or a copy of the running process as --etcd-config (cat "
+    "/proc/PID/environ /proc/PID/cmdline > etcd.cmdline), or --etcd-endpoint without a declaration"
+)
+"""The way around a declaration that is not read."""
+
+
 def not_read(place: SourceLine, what: str) -> UsageError:
     """Return the error for a start of etcd that is recognised and not read."""
-    return UsageError(
-        f"{place}: {what} is not read: pass the command line of the running etcd instead (the output of "
-        "cat /proc/PID/environ /proc/PID/cmdline), or --etcd-endpoint without a declaration"
-    )
+    return UsageError(f"{place}: {what} is not read: {INSTEAD}")
 
 
 class Expansion:

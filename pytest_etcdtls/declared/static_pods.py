@@ -19,7 +19,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import PodBeside
-from pytest_etcdtls.declared.manifests import is_manifest
+from pytest_etcdtls.declared.pod import is_manifest
 from pytest_etcdtls.declared.yaml_files import documents, items, node_at, text_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.untrusted import read_regular

@@ -661,10 +661,6 @@ def read_replay(
     from pytest_etcdtls.cluster.replay import ReplayPlan
 
     members = read_members(source)
-    remarks: tuple[str, ...] = ()
-    if len(members) > 1 and len({_lines_of(one.declared.declaration) for one in members}) == 1:
-        remarks = (f"{members[0].label} stands for all {len(members)} pods, which have the same lines",)
-        members = members[:1]
     if len(members) != 1:
         raise UsageError(
             f"--etcd-config declares {len(members)} members, and an etcd that is started replays the "
@@ -685,13 +681,8 @@ def read_replay(
         or secret.kubernetes_ca
         or kubernetes_ca(members, files),
         key_type=key_type,
-        remarks=(*remarks, *files.problems),
+        remarks=files.problems,
     )
-
-
-def _lines_of(declaration: Declaration) -> frozenset[tuple[str, str]]:
-    """Return where each setting is written. It is the same for the pods of a StatefulSet alone."""
-    return frozenset((name, str(setting.place)) for name, setting in declaration.settings.items())
 
 
 def _undeclared(source: Source, listeners: tuple[Listener, ...]) -> KnownTarget:

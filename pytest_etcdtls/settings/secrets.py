@@ -27,7 +27,7 @@ from msgspec import Struct
 from yaml.nodes import MappingNode, Node
 
 from pytest_etcdtls.declared.files import is_directory
-from pytest_etcdtls.declared.manifests import objects_in
+from pytest_etcdtls.declared.pod import objects_in
 from pytest_etcdtls.declared.yaml_files import documents, entries, node_at, text_at, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (

@@ -194,28 +194,6 @@ def test_a_configuration_with_tls() -> None:
     ]
 
 
-def test_openshifts_script_and_its_variables() -> None:
-    declaration = read_declaration(SHAPES / "openshift" / "etcd-pod.yaml")
-    assert declaration.text("name") == "master-0"
-    assert declaration.text("advertise-client-urls") == "https://10.0.0.41:2379"
-    assert declaration.settings["tls-min-version"].via is Via.VARIABLE
-    assert [note.partition(": ")[2][:37] for note in declaration.notes] == [
-        "the value of ETCD_INITIAL_CLUSTER is "
-    ]
-    assert [mount.outside for mount in declaration.mounts] == [
-        "/etc/kubernetes/static-pod-resources/etcd-certs",
-        "/var/lib/etcd",
-    ]
-    assert not find_traps(declaration, "3.5.21")
-
-
-def test_the_operators_variables_are_in_its_config_map() -> None:
-    declaration = read_declaration(SHAPES / "etcd-operator" / "etcdcluster.yaml")
-    assert declaration.text("name") == "sample-0"
-    assert declaration.settings["initial-cluster"].via is Via.VARIABLE
-    assert not find_traps(declaration)
-
-
 @pytest.mark.parametrize(
     "path", sorted(SHAPES.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )

@@ -252,15 +252,7 @@ READERS: Mapping[str, ForeignReader] = {
             "manifest",
             _in_file(_members),
             (UsageError,),
-            _files(
-                SHAPES,
-                "kubeadm/*",
-                "rke2/*.yaml",
-                "openshift/*",
-                "hypershift/*",
-                "vcluster/*",
-                "etcd-*/*",
-            ),
+            _files(SHAPES, "kubeadm/*", "rke2/*.yaml"),
             _YAML,
         ),
         ForeignReader(

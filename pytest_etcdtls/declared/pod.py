@@ -1,0 +1,289 @@
+"""Pods: those of a manifest that run etcd, and how each starts it.
+
+A manifest is the file of a static pod, or what ``kubectl get pod -o yaml`` or ``-o json`` prints: a pod, a
+List, or several documents. Every pod in it that runs etcd is a member.
+
+Only what the file has is read: ``command``, ``args``, ``env`` and their references ``$(NAME)``. The kubelet
+expands these with the variables of ``env``, in ``env`` itself with the earlier ones
+(pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables). A variable with ``valueFrom`` is *unresolved*: an
+error with its place where etcd reads it, and of no interest elsewhere. A container that starts etcd by a
+shell, a launcher or its image is refused, and so is one that takes variables from another object
+(``envFrom``). The running process has what these make.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec import Struct
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from pytest_etcdtls.declared.declaration import Mount, SourceLine
+from pytest_etcdtls.declared.flags import FLAG_OF
+from pytest_etcdtls.declared.shell import (
+    INSTEAD,
+    Expansion,
+    ProgramStart,
+    Variable,
+    Word,
+    is_proxy,
+    not_read,
+)
+from pytest_etcdtls.declared.yaml_files import documents, items, node_at, place_of, text_at, text_of
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
+
+
+def is_manifest(text: str) -> bool:
+    """Return whether a text looks like a Kubernetes object, in YAML or JSON."""
+    return bool(re.search(r'(?:^[ \t]*|[{,]\s*)"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
+
+
+class DeclaredPod(Struct, frozen=True, kw_only=True):
+    """A pod of a manifest that runs etcd.
+
+    Attributes:
+        name: its name, behind its namespace if that is known; unique in the file.
+        started: how etcd is started in it.
+        owner: what overwrites its object; empty if that is not known.
+        mounts: directories and files of the node that the container sees.
+    """
+
+    name: str
+    started: ProgramStart
+    owner: str = ""
+    mounts: tuple[Mount, ...] = ()
+
+
+_MOST_MEMBERS: Final = 1000
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod that has ended. The API server keeps an evicted pod for a while."""
+
+
+def read_pods(text: str, file: str) -> list[DeclaredPod]:
+    """Return the pods of a manifest that run etcd, in the order of the file.
+
+    Raises:
+        UsageError: if the text is not YAML, if no pod runs etcd or one runs it twice, or if etcd is started
+            in a way that is not read.
+    """
+    objects = [one for root in documents(text, file) for one in objects_in(root)]
+    pods = [
+        one
+        for one in objects
+        if text_at(one, "kind") == "Pod" and text_at(one, "status", "phase") not in _ENDED
+    ]
+    expansion = Expansion()
+    members: dict[str, DeclaredPod] = {}
+    for pod in pods:
+        member = _member(pod, file, expansion)
+        if member is not None and member.name in members:
+            raise UsageError(f"{file} has the pod {printable(member.name, 200)} twice: leave one of them")
+        if member is not None:
+            members[member.name] = member
+    if len(members) > _MOST_MEMBERS:
+        raise UsageError(f"{file} has more than {_MOST_MEMBERS} members: leave those of one cluster")
+    if not members:
+        raise UsageError(_no_etcd(objects, pods, file))
+    return [*members.values()]
+
+
+def objects_in(root: Node) -> list[Node]:
+    """Return the objects of a document. Those of a typed list, such as ``PodList``, have no kind."""
+    kind = text_at(root, "kind")
+    if not kind.endswith("List"):
+        return [root]
+    members = [
+        _with_kind(one, kind.removesuffix("List")) if node_at(one, "kind") is None else one
+        for one in items(node_at(root, "items"))
+    ]
+    return [one for member in members for one in objects_in(member)]
+
+
+def _with_kind(node: Node, kind: str) -> Node:
+    if not isinstance(node, MappingNode):
+        return node
+    texts = (ScalarNode(_STRING, text, node.start_mark, node.end_mark) for text in ("kind", kind))
+    return MappingNode(node.tag, [*node.value, tuple(texts)], node.start_mark, node.end_mark)
+
+
+_STRING: Final = "tag:yaml.org,2002:str"
+
+
+def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
+    """Return the member that runs in a pod, if any.
+
+    Raises:
+        UsageError: if several containers run etcd, or in a way that is not read.
+    """
+    name, namespace = (text_at(pod, "metadata", key) for key in ("name", "namespace"))
+    every = items(node_at(pod, "spec", "containers"))
+    containers = [
+        _Container(one, f"pod {name}, container {text_at(one, 'name')}", file, expansion)
+        for one in every
+        if _program(one).is_etcd
+    ]
+    for one in every if not containers else ():
+        _refuse_other_starts(one, file)
+    starts = [(one, one.started()) for one in containers]
+    # A proxy beside a member serves its metrics.
+    starts = [(one, started) for one, started in starts if not is_proxy(started)] or starts
+    if len(starts) > 1:
+        raise UsageError(
+            f"{file}: the pod {printable(name, 100)} runs etcd {len(starts)} times: leave the container of "
+            "one member"
+        )
+    for container, started in starts:
+        return DeclaredPod(
+            name=f"{namespace}/{name}" if namespace else name,
+            started=started,
+            mounts=tuple(container.mounts(items(node_at(pod, "spec", "volumes")))),
+            owner=printable(_owner(pod), 200),
+        )
+    return None
+
+
+def _words(container: Node) -> list[str]:
+    return [text_of(one) or "" for key in ("command", "args") for one in items(node_at(container, key))]
+
+
+def _program(container: Node) -> Word:
+    """Return the program of a container; an empty word if its image decides that."""
+    return Word(next(iter(_words(container)), ""), SourceLine(""))
+
+
+_IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
+_IN_A_SCRIPT = re.compile(r"(?:^|[\s;&|(]|bin/)etcd(?:\s*$|\s+[-\"$\\;&|>g])", re.MULTILINE)
+"""A start of etcd in a word of a command."""
+_MENTION = re.compile(r"\b(?:echo|printf|logger|pgrep|pkill|pidof|killall)\b[^\n;&|]*")
+"""A command that names etcd and does not start it."""
+
+
+def _refuse_other_starts(container: Node, file: str) -> None:
+    """Refuse a container that starts etcd in a way that is not read, or may do so.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    name, words = text_at(container, "name"), _words(container)
+    of_image = not items(node_at(container, "command")) and _IMAGE_OF_ETCD.search(text_at(container, "image"))
+    in_script = any(_IN_A_SCRIPT.search(_MENTION.sub("", word)) for word in words)
+    if not (name == "etcd" or of_image or in_script):
+        return
+    starts = "what its image decides" if of_image else printable(words[0] if words else "nothing", 100)
+    raise UsageError(
+        f"{place_of(container, file)}: the container {printable(name or '(no name)', 100)} starts {starts}, "
+        f"not etcd itself: {INSTEAD}"
+    )
+
+
+def _owner(pod: Node) -> str:
+    """Return what overwrites a pod: the kubelet of a mirror pod, or its controller."""
+    metadata = node_at(pod, "metadata")
+    if node_at(metadata, "annotations", "kubernetes.io/config.mirror") is not None:
+        return f"node {text_at(pod, 'spec', 'nodeName')}"
+    for one in items(node_at(metadata, "ownerReferences")):
+        if text_at(one, "controller") != "false":
+            return f"{text_at(one, 'kind')} {text_at(one, 'name')}"
+    return ""
+
+
+class _Container:
+    """A container that starts etcd, with its variables."""
+
+    def __init__(self, container: Node, where: str, file: str, expansion: Expansion) -> None:
+        self._container, self._where, self._file = container, printable(where, 200), file
+        self._expansion = expansion
+        self._known: dict[str, Variable] = {}
+
+    def started(self) -> ProgramStart:
+        """Return how it starts etcd.
+
+        Raises:
+            UsageError: if it takes variables from another object.
+        """
+        for source in items(node_at(self._container, "envFrom")):
+            raise not_read(place_of(source, self._file), f"envFrom ({self._where}), which may set anything,")
+        given = [one for node in items(node_at(self._container, "env")) for one in self._variables(node)]
+        return ProgramStart(
+            program=tuple(
+                self._expanded(one)
+                for key in ("command", "args")
+                for one in items(node_at(self._container, key))
+            ),
+            # The last one counts. A setting of etcd that is given twice is a mistake, which is found later.
+            environment=tuple(
+                one
+                for one in given
+                if one is self._known[one.name] or (one.name in FLAG_OF and not one.unresolved)
+            ),
+            image=text_of(node_at(self._container, "image")),
+        )
+
+    def mounts(self, volumes: Iterable[Node]) -> Iterator[Mount]:
+        """Yield the directories and files of the node that it sees."""
+        paths = {text_at(one, "name"): text_at(one, "hostPath", "path").rstrip("/") for one in volumes}
+        for mount in items(node_at(self._container, "volumeMounts")):
+            inside, outside = text_at(mount, "mountPath").rstrip("/"), paths.get(text_at(mount, "name"))
+            expression = node_at(mount, "subPathExpr")
+            below = Word(text_at(mount, "subPath"), place_of(mount, self._file))
+            below = below if expression is None else self._expanded(expression)
+            if inside and outside and not below.unresolved:
+                yield Mount(inside, f"{outside}/{below.text}" if below.text else outside)
+
+    def _variables(self, node: Node) -> Iterator[Variable]:
+        """Yield the variable of an entry of ``env``."""
+        name, place, value = text_at(node, "name"), place_of(node, self._file), node_at(node, "value")
+        if not name:
+            return
+        if node_at(node, "valueFrom") is not None:
+            variable = Variable(name, "", place, f"valueFrom: {self._where}")
+        else:
+            word = self._expanded(value) if value is not None else Word("", place)
+            variable = Variable(name, word.text, place, ", ".join(word.unresolved))
+        self._known[name] = variable
+        yield variable
+
+    def _expanded(self, node: Node) -> Word:
+        """Return an argument or a value with ``$(NAME)`` expanded as the kubelet does."""
+        missing: list[str] = []
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if name is None:  # $$
+                return "$"
+            variable = self._known.get(name)
+            if variable is None:  # it stays as it is
+                if _OF_SERVICES.fullmatch(name):
+                    missing.append(f"{printable(name, 100)}, of a Service: {self._where}")
+                return match[0]
+            if variable.unresolved:
+                missing.append(f"{variable.name}, {variable.unresolved}")
+            return self._expansion.value(variable)
+
+        # Behind the last parenthesis there is no reference, and the search for one would take quadratic time.
+        head, end, tail = (text_of(node) or "").rpartition(")")
+        text = _REFERENCE.sub(value, head + end) + tail.replace("$$", "$")
+        return Word(text, place_of(node, self._file), tuple(missing))
+
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
+"""As Kubernetes reads it (third_party/forked/golang/expansion/expand.go): another ``$`` stands for itself."""
+_OF_SERVICES = re.compile(r"[A-Z0-9_]+_SERVICE_(HOST|PORT)\w*")
+"""Variables that the kubelet makes of Services (enableServiceLinks)."""
+
+
+def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
+    """Return why a manifest has no member, and what to do."""
+    if not objects:
+        return f"{file} has no objects: kubectl found none with these labels (-l) in this namespace (-n)"
+    containers = [one for pod in pods for one in items(node_at(pod, "spec", "containers"))]
+    if not containers:
+        kinds = dict.fromkeys(text_of(node_at(one, "kind")) or "an object without kind" for one in objects)
+        of_secret = "; a Secret is passed as --etcd-secret" if "Secret" in kinds else ""
+        return f"{file} has no pod that runs but {printable(', '.join(kinds))}: {INSTEAD}{of_secret}"
+    names = dict.fromkeys(text_at(one, "name") or str(place_of(one, file)) for one in containers)
+    neighbour = "its neighbour etcd.yaml is meant" if any("kube-" in name for name in names) else INSTEAD
+    return f"{file} runs {printable(', '.join(names))}, and none of these is etcd: {neighbour}"
