@@ -153,7 +153,7 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
         ),
         (
             ("ExecStart=/usr/bin/sudo -u etcd /usr/bin/etcd --name=a",),
-            r"etcd.service:2: the launcher sudo is not read: pass the command line of",
+            r"etcd.service:2: the launcher sudo is not read: pass --etcd-pid",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def _of_a_real_shell(script: str) -> list[str]:
     ],
 )
 def test_other_scripts_are_refused(script: str, what: str) -> None:
-    with pytest.raises(UsageError, match=rf"f:\d: {what} is not read: pass the command line of the running"):
+    with pytest.raises(UsageError, match=rf"f:\d: {what} is not read: pass --etcd-pid"):
         _shell(script)
 
 
