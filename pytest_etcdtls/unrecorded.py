@@ -18,7 +18,7 @@ from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
-from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
+from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.experiments import (
     Counts,
     Experiment,
@@ -246,24 +246,10 @@ def _log_comparison(here: Listener) -> LogComparison:
         error="tls: client didn't provide a certificate",
         cause=Cause.NO_CERTIFICATE,
     )
-    comparisons = {version: compare_wire_and_log(_refused(here, version), line) for version in TLSVersion}
     return LogComparison(
         source="/var/log/etcd.log",
         file="/var/log/etcd.log",
-        compared=tuple(
-            LoggedAttempt(
-                purpose="conforming",
-                identity="none",
-                version=version,
-                protocol=Protocol.HTTP1,
-                on_the_wire=compared.on_the_wire,
-                in_the_log=compared.in_the_log,
-                expected=compared.expected,
-                agree=compared.agree,
-                remote_address=line.remote_address,
-            )
-            for version, compared in comparisons.items()
-        ),
+        compared=tuple(compare_wire_and_log(_refused(here, version), line) for version in TLSVersion),
         unlogged=(),
     )
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.command import local
+from pytest_etcdtls.etcd_log.matching import LoggedAttempt
 from pytest_etcdtls.facts.access import Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
-from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
+from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.judgement import SERVED, commands_for, judge
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
@@ -504,25 +505,17 @@ def _wire_and_log(logged: LoggedAttempt) -> str:
 def _no_line(log: LogComparison) -> CannotJudge:
     if log.not_logged:
         return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.not_logged}")
-    if log.unattributed:
-        return CannotJudge(
-            Outcome.NOT_VERIFIED,
-            f"{log.source} has {log.unattributed} rejected connections of this time, and none from an "
-            "address of this run: NAT, a proxy or a published port has changed the addresses, so ours and "
-            "those of other clients cannot be told apart, or it is not the log that this member is writing "
-            "now",
+    if log.thinned_out:
+        why = "etcd drops similar lines from the 101st within a second: run again a second later"
+    elif log.file:
+        why = (
+            "pass the log that this member is writing now, as kubectl logs -f, docker logs -f or journalctl "
+            "-f write it to a file; it cannot be compared if NAT, a proxy or a published port changes our "
+            "addresses"
         )
-    if not log.file:
-        reason = f"none of the clients that this port refused is in {log.source}: "
-        reason += (
-            "etcd drops similar lines from the 101st within a second: run again a second later"
-            if log.thinned_out
-            else "leave etcd's --log-level at info"
-        )
-        return CannotJudge(Outcome.NOT_VERIFIED, reason)
-    until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest else ""
+    else:
+        why = "the published port of a container changes our addresses, or etcd's --log-level is above info"
+    until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest and log.file else ""
     return CannotJudge(
-        Outcome.NOT_VERIFIED,
-        f"none of our rejected connections is in {log.source}{until}: pass the log that this "
-        "member is writing now, as kubectl logs -f, docker logs -f or journalctl -f write it to a file",
+        Outcome.NOT_VERIFIED, f"none of our rejected connections is in {log.source}{until}: {why}"
     )

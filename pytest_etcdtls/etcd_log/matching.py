@@ -5,8 +5,8 @@ address and its time. An address is used again, on loopback after a second, so o
 nearest one in time is taken. The clocks are compared by the same lines first, since a log may have another
 clock or time zone.
 
-NAT, a proxy or the published port of a container changes the address. Then no refused connection of a
-listener has a line, and the lines of that time are *unattributed*: they may be ours or those of others.
+NAT, a proxy or the published port of a container changes the address. Then no line is about a connection of
+ours.
 
 What etcd does for a cause is in its source and Go's: an alert from crypto/tls during the handshake, or, for
 what client/pkg/transport/listener_tls.go checks after the handshake (checkCertSAN, checkCRL), a close_notify.
@@ -24,9 +24,13 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
-from pytest_etcdtls.role import Side, TLSVersion
+from pytest_etcdtls.role import Protocol, Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply, is_served
+from pytest_etcdtls.untrusted import printable
+
+LONGEST: Final = 400
+"""Characters of a text of the log in a report."""
 
 _AFTERWARDS: Final = timedelta(seconds=1)
 """The longest time from the end of a connection to its line in the log."""
@@ -74,15 +78,12 @@ class Matches(Struct, frozen=True):
 
     Attributes:
         ours: our connections with their lines, in the order of the log.
-        unmatched: the lines of other clients.
-        unattributed: the lines from the time in which a listener refused connections of ours, none of which
-            has a line.
+        unmatched: the other lines.
         unmentioned: the attempts that etcd refused, by an alert or by closing, without a line.
     """
 
     ours: tuple[Match, ...]
     unmatched: tuple[Rejection, ...]
-    unattributed: tuple[Rejection, ...]
     unmentioned: tuple[Attempt, ...]
 
 
@@ -146,30 +147,11 @@ def match_connections(
             used.add(id(connection))
     refused = [one for one in connections if isinstance(one, Attempt) and one.local_address]
     unmentioned = tuple(one for one in refused if ended_by_etcd(one) and id(one) not in used)
-    silent = {one.url for one in unmentioned if not endpoints or one.url in endpoints}
-    silent -= {one.url for one in matched.values()}
-    left = [line for number, line in enumerate(rejections) if number not in matched]
-    spans = [_span(connections, url, clock) for url in sorted(silent)]
-    may_be_ours = [
-        any(
-            _is_of(endpoints.get(url), line) and (line.time is None or first <= line.time <= last)
-            for url, first, last in spans
-        )
-        for line in left
-    ]
     return Matches(
         ours=tuple(Match(matched[number], rejections[number]) for number in sorted(matched)),
-        unmatched=tuple(line for line, is_open in zip(left, may_be_ours, strict=True) if not is_open),
-        unattributed=tuple(line for line, is_open in zip(left, may_be_ours, strict=True) if is_open),
+        unmatched=tuple(line for number, line in enumerate(rejections) if number not in matched),
         unmentioned=unmentioned,
     )
-
-
-def _span(connections: Iterable[Connection], url: str, clock: Clock) -> tuple[str, datetime, datetime]:
-    """Return the URL of a listener, and from when to when the log has lines about our connections to it."""
-    here = [connection for connection in connections if connection.url == url]
-    first, last = min(one.started_at for one in here), max(map(ended_at, here))
-    return url, first + clock.ahead - clock.slack, last + clock.ahead + clock.slack + _AFTERWARDS
 
 
 def ended_at(connection: Connection) -> datetime:
@@ -231,23 +213,34 @@ _ENDED_BY_US = frozenset({Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.REFUSE
 """Causes that etcd logs for a connection that it did not refuse."""
 
 
-class WireAndLog(Struct, frozen=True):
-    """How one connection ended, on the wire and in etcd's log.
+class LoggedAttempt(Struct, frozen=True, kw_only=True):
+    """One attempt of this run, and etcd's log line about it.
 
     Attributes:
-        agree: whether both agree.
-        on_the_wire: how the attempt ended.
-        in_the_log: the cause and the error in the log.
-        expected: how an attempt is expected to end for that cause.
+        purpose: of the attempt.
+        identity: the identity presented.
+        version: the only TLS version offered, ``None`` for plaintext.
+        on_the_wire: how it ended.
+        in_the_log: etcd's reason, and the text that it logged.
+        expected: how an attempt ends for that reason.
+        agree: it ended as expected.
+        remote_address: the remote address in the log line.
     """
 
-    agree: bool
+    purpose: str
+    identity: str
+    version: TLSVersion | None
+    protocol: Protocol
     on_the_wire: str
     in_the_log: str
     expected: str
+    agree: bool
+    remote_address: str
 
 
-def compare_wire_and_log(attempt: Attempt, rejection: Rejection, go_version: str | None = None) -> WireAndLog:
+def compare_wire_and_log(
+    attempt: Attempt, rejection: Rejection, go_version: str | None = None
+) -> LoggedAttempt:
     """Compare how an attempt ended with the cause in the log.
 
     Args:
@@ -275,11 +268,16 @@ def compare_wire_and_log(attempt: Attempt, rejection: Rejection, go_version: str
     else:
         agree = attempt.ending is Ending.UNCLEAR
         expected = "no verdict: the connection ended on our side"
-    return WireAndLog(
-        agree=agree,
+    return LoggedAttempt(
+        purpose=attempt.purpose,
+        identity=attempt.identity,
+        version=attempt.offered_version,
+        protocol=attempt.protocol,
         on_the_wire=attempt.describe(),
-        in_the_log=f"{rejection.cause}: {rejection.error}",
+        in_the_log=printable(f"{rejection.cause}: {rejection.error}", LONGEST),
         expected=expected,
+        agree=agree,
+        remote_address=printable(rejection.remote_address, LONGEST),
     )
 
 

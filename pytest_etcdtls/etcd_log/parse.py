@@ -6,7 +6,7 @@ A file is read in three steps:
    formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
 2. :func:`read_entries` reads the line itself in one of four formats: zap's JSON and console formats (the
    default from 3.5 on), capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
-3. :func:`rejections`, :func:`dial_failures` and :func:`last_startup` pick the entries about TLS.
+3. :func:`rejections`, :func:`dial_failures` and :func:`last_versions` pick the entries about TLS.
 
 etcd logs a rejected connection when the handshake or its own check after it has failed
 (client/pkg/transport/listener_tls.go, acceptLoop; server/embed/config_logging.go, logTLSHandshakeFailureFunc;
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
 from pytest_etcdtls.role import Side
@@ -127,109 +126,33 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
 
 
-STARTUP_WORDS: Final = (
-    "oaded server configuration",
-    "oading server configuration",
-    "Running: ",
-    "etcd Version: ",
-    "Go Version: ",
-    "starting an etcd server",
-    "starting with client TLS",
-    "starting with peer TLS",
-    "ClientTLS: ",
-    "peerTLS: ",
-)
-"""Texts, one of which every line about a startup contains."""
-
-_INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
-_FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
-"""Messages that begin a startup. Which one comes first depends on version and configuration."""
+STARTUP_WORDS: Final = ("etcd Version: ", "Go Version: ", "starting an etcd server")
+"""Texts, one of which every line about the versions of a startup contains."""
 
 _VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
 
 
-class LoggedTLS(Struct, frozen=True, kw_only=True):
-    """TLS settings of one side as etcd logs them at startup; empty strings for settings without a value."""
-
-    cert: str = ""
-    key: str = ""
-    client_cert: str = ""
-    client_key: str = ""
-    trusted_ca: str = ""
-    client_cert_auth: bool = False
-    crl_file: str = ""
-
-
-class Startup(Struct, frozen=True, kw_only=True):
-    """The last startup in a log.
+class Versions(Struct, frozen=True, kw_only=True):
+    """The versions that the last startup in a log has.
 
     Attributes:
-        etcd_version: the version of etcd; ``None`` if the log begins after the startup.
-        go_version: the version of Go that etcd was built with: ``go1.24.0``.
-        client: TLS on client and https metrics listeners; ``None`` without TLS.
-        peer: TLS on peer listeners; ``None`` without TLS.
-        urls: the URLs by flag name, where the log has them (3.4's text format does not).
-        config_file: the configuration file, because of which etcd ignores flags and variables.
+        etcd: the version of etcd; ``None`` if the log begins after the startup.
+        go: the version of Go that etcd was built with: ``go1.24.0``.
     """
 
-    etcd_version: str | None = None
-    go_version: str | None = None
-    client: LoggedTLS | None = None
-    peer: LoggedTLS | None = None
-    urls: dict[str, tuple[str, ...]] = {}
-    config_file: str | None = None
+    etcd: str | None = None
+    go: str | None = None
 
 
-def last_startup(entries: Iterable[LogEntry]) -> Startup:
-    """Return the last startup in a log."""
-    startup = Startup()
+def last_versions(entries: Iterable[LogEntry]) -> Versions:
+    """Return the versions of the last startup in a log."""
+    etcd = go = None
     for entry in entries:
-        if startup.etcd_version is not None and entry.message.startswith(_FIRST):
-            startup = Startup()  # a new startup
-        startup = _add(startup, entry)
-    return startup
-
-
-def _add(startup: Startup, entry: LogEntry) -> Startup:
-    message = entry.message
-    if match := _VERSION.match(message):
-        if message.startswith("etcd"):
-            return replace(startup, etcd_version=match[1])
-        return replace(startup, go_version=match[1])
-    if message == "starting an etcd server":
-        urls = {
-            name: entry.texts(name)
-            for name, value in entry.fields.items()
-            if name.endswith("-urls") and isinstance(value, list)
-        }
-        return replace(
-            startup,
-            etcd_version=entry.text("etcd-version") or startup.etcd_version,
-            go_version=entry.text("go-version") or startup.go_version,
-            urls=urls,
-        )
-    if message.startswith("loaded server configuration"):
-        return replace(startup, config_file=entry.text("path"))
-    if message.startswith("Loading server configuration from "):
-        return replace(startup, config_file=message.partition('"')[2].partition('"')[0] or None)
-    if message == "starting with client TLS" or message.startswith("ClientTLS: "):
-        return replace(startup, client=_tls(entry.text("tls-info") or message))
-    if message == "starting with peer TLS" or message.startswith("peerTLS: "):
-        return replace(startup, peer=_tls(entry.text("tls-info") or message))
-    return startup
-
-
-def _tls(text: str) -> LoggedTLS:
-    values = dict(_INFO.findall(text.partition(": ")[2] if "TLS: " in text else text))
-    return LoggedTLS(
-        cert=values.get("cert", ""),
-        key=values.get("key", ""),
-        client_cert=values.get("client-cert", ""),
-        client_key=values.get("client-key", ""),
-        trusted_ca=values.get("trusted-ca", ""),
-        client_cert_auth=values.get("client-cert-auth", "") == "true",
-        crl_file=values.get("crl-file", "").strip(),
-    )
+        if match := _VERSION.match(entry.message):
+            etcd, go = (match[1], go) if entry.message.startswith("etcd") else (etcd, match[1])
+        elif entry.message == "starting an etcd server":
+            etcd, go = entry.text("etcd-version") or etcd, entry.text("go-version") or go
+    return Versions(etcd=etcd, go=go)
 
 
 DIAL_WORDS: Final = (
@@ -249,7 +172,9 @@ _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
 
 _DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
 _DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
-_GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]+).*?Err: (.*)')
+_GATEWAY = re.compile(
+    r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]++).*?Err: (.*)'
+)
 
 
 _DIALS = (
@@ -324,10 +249,9 @@ def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[
 REJECTION_WORDS: Final = ("rejected connection", "failed to complete security handshake", "ServerHandshake(")
 """Texts, one of which every line about a rejected connection contains."""
 
-_STRING = r'"((?:[^"\\]|\\.)*)"'
+_STRING = r'"((?:[^"\\]|\\.)*+)"'
 _REJECTED_TEXT = re.compile(
-    rf"rejected connection from {_STRING} \(error {_STRING}, ServerName {_STRING}"
-    r"(?:, IPAddresses (\[.*?\]), DNSNames (\[.*\]))?\)"
+    rf"rejected connection from {_STRING} \(error {_STRING}, ServerName {_STRING}(, IPAddresses )?"
 )
 _REJECTED_GRPC = re.compile(
     rf"Server\.Serve failed to complete security handshake from {_STRING}: (?P<error>.*)"
@@ -343,11 +267,9 @@ class Rejection(Struct, frozen=True, kw_only=True):
         line: the line in the log, counted from 1.
         time: the time of the entry, aware UTC; ``None`` if the log does not contain date, time and zone.
         remote_address: host and port of the client as seen by etcd, an IPv6 address in brackets.
-        server_name: the server name that the client sent (SNI).
         endpoint: ``client`` covers metrics as well; ``None`` in versions that do not log it.
         error: the error as logged.
         cause: the cause derived from the error.
-        certificate_names: the names in the client's certificate; ``None`` if the handshake failed earlier.
     """
 
     line: int
@@ -355,20 +277,12 @@ class Rejection(Struct, frozen=True, kw_only=True):
     remote_address: str
     error: str
     cause: Cause
-    server_name: str = ""
     endpoint: Side | None = None
-    certificate_names: tuple[str, ...] | None = None
 
     @property
     def remote_host(self) -> str:
         """The remote address without the port."""
         return self.remote_address.rpartition(":")[0].strip("[]")
-
-    @property
-    def remote_port(self) -> int:
-        """The port of the remote address; 0 if it has none."""
-        port = self.remote_address.rpartition(":")[2]
-        return int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
 
 
 def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
@@ -380,16 +294,13 @@ def _rejection(entry: LogEntry) -> Rejection | None:
     if entry.message.startswith("rejected connection") and entry.text("remote-addr"):
         return _structured(entry)
     if match := first_match("rejected connection from ", _REJECTED_TEXT, entry.message):
-        names = None if match[4] is None else tuple(_strings(match[4]) + _strings(match[5]))
         error = _unescaped(match[2])
         return Rejection(
             line=entry.line,
             time=entry.time,
             remote_address=_unescaped(match[1]),
             error=error,
-            cause=cause_of(error, certificate_seen=names is not None),
-            server_name=_unescaped(match[3]),
-            certificate_names=names,
+            cause=cause_of(error, certificate_seen=match[4] is not None),
         )
     if match := _REJECTED_GRPC.search(entry.message):
         error = match["error"] or match["why"]
@@ -408,18 +319,14 @@ def _rejection(entry: LogEntry) -> Rejection | None:
 
 
 def _structured(entry: LogEntry) -> Rejection:
-    seen = "ip-addresses" in entry.fields
-    names = (*entry.texts("ip-addresses"), *entry.texts("dns-names"))
     sides: tuple[Side, ...] = ("client", "peer")
     return Rejection(
         line=entry.line,
         time=entry.time,
         remote_address=entry.text("remote-addr"),
         error=entry.text("error"),
-        cause=cause_of(entry.text("error"), certificate_seen=seen),
-        server_name=entry.text("server-name"),
+        cause=cause_of(entry.text("error"), certificate_seen="ip-addresses" in entry.fields),
         endpoint=next((side for side in sides if entry.message.endswith(f"on {side} endpoint")), None),
-        certificate_names=names if seen else None,
     )
 
 
@@ -428,10 +335,6 @@ def _unescaped(text: str) -> str:
         return str(read_json(f'"{text}"'))
     except UnreadableJSONError:
         return text
-
-
-def _strings(text: str) -> list[str]:
-    return [_unescaped(found) for found in re.findall(_STRING, text)]
 
 
 IN_A_SECOND: Final = 100
@@ -586,7 +489,6 @@ _GRPC = re.compile(
 )
 _LONGEST: Final = 16384
 """Characters of a message or a field; the longest are startup lines with the whole configuration."""
-_MOST: Final = 100
 _LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C": "fatal"}
 
 
@@ -611,11 +513,6 @@ class LogEntry(Struct, frozen=True, kw_only=True):
         """Return a field as text; empty if there is none."""
         value = self.fields.get(name, "")
         return printable(value if isinstance(value, str) else json.dumps(value), _LONGEST)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return a field that is a list as texts, at most 100; empty for another value."""
-        value = self.fields.get(name)
-        return tuple(printable(str(item)) for item in value[:_MOST]) if isinstance(value, list) else ()
 
 
 def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
@@ -693,7 +590,7 @@ class EtcdLog(Struct, frozen=True, kw_only=True):
         source: the path of the file, or a description.
         rejections: the connections that the member rejected.
         dial_failures: the connections that the member could not establish.
-        startup: the last startup.
+        versions: those of the last startup.
         latest: the time of the last entry that has one, aware UTC.
         truncated: whether only the end of the log was read.
     """
@@ -701,7 +598,7 @@ class EtcdLog(Struct, frozen=True, kw_only=True):
     source: str
     rejections: tuple[Rejection, ...]
     dial_failures: tuple[DialFailure, ...]
-    startup: Startup
+    versions: Versions
     latest: datetime | None = None
     truncated: bool = False
 
@@ -713,7 +610,7 @@ def parse_log(text: str, source: str, *, zone: tzinfo = UTC, truncated: bool = F
         source=source,
         rejections=tuple(rejections(entries)),
         dial_failures=tuple(dial_failures(entries)),
-        startup=last_startup(entries),
+        versions=last_versions(entries),
         latest=_latest(text, zone),
         truncated=truncated,
     )
@@ -737,7 +634,7 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         raise UsageError(f"{option} {path} {what}: write the journal with journalctl -u etcd -o short-iso")
     text = text_of(data)
     log = parse_log(text, str(path), zone=zone, truncated=truncated)
-    content = log.rejections or log.dial_failures or log.startup.etcd_version
+    content = log.rejections or log.dial_failures or log.versions.etcd
     if not content and not any(mark in text for mark in _OF_ETCD):
         problem = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
         raise UsageError(
@@ -816,7 +713,7 @@ class FileLog(Struct, frozen=True):
         status = path.stat() if is_there(path) else None
         log = read_log(path, option=option)
         start = (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0)
-        return cls(path, start, log.startup.go_version)
+        return cls(path, start, log.versions.go)
 
     @property
     def name(self) -> str:

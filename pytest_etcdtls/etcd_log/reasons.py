@@ -1,29 +1,17 @@
-"""What each cause of a rejected connection means and what to do, and which connections an earlier run made.
+"""What each cause of a rejected connection means and what to do.
 
 :mod:`pytest_etcdtls.etcd_log.parse` reads the cause from a line. Where a text below says what etcd does, a
 comment names the function in etcd's source.
-
-An earlier run against the same etcd has left about as many lines as this one, and nobody should look for
-their client. etcd does not log who a client is, but two names that only this tool sends are marks: the
-server name of a rejected connection (server/embed, config_logging.go, logTLSHandshakeFailureFunc), and the
-application protocols that the client requested, in Go's error (crypto/tls, handshake_server.go,
-negotiateALPN; before Go 1.17 unknown ones are no error). Lines from the same host that are as near to a mark
-as one run is long belong to the run that sent it. A run of few checks leaves no mark, and its lines are
-listed as those of any client.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.etcd_log.parse import Cause, Rejection
-from pytest_etcdtls.role import Side
+from pytest_etcdtls.etcd_log.parse import Cause
 
 
 class Explanation(Struct, frozen=True):
@@ -143,120 +131,3 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "An unknown error.", "See the text; it comes from Go's TLS or from etcd's listener."
     ),
 }
-
-
-class Group(Struct, frozen=True, kw_only=True):
-    """Connections from one host that were rejected for one cause.
-
-    Attributes:
-        host: the client's address as seen by etcd.
-        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not log it.
-        count: the number of connections.
-        first: the time of the first; ``None`` if no line contains date, time and zone.
-        example: the error of the last.
-        line: the line of the last in the log.
-    """
-
-    host: str
-    endpoint: Side | None
-    cause: Cause
-    count: int
-    first: datetime | None
-    last: datetime | None
-    example: str
-    line: int
-
-
-def group(rejections: Iterable[Rejection]) -> tuple[Group, ...]:
-    """Return the groups, the largest first."""
-    alike: dict[tuple[str, Side | None, Cause], list[Rejection]] = defaultdict(list)
-    for rejection in rejections:
-        alike[rejection.remote_host, rejection.endpoint, rejection.cause].append(rejection)
-    groups = []
-    for (host, endpoint, cause), lines in alike.items():
-        times = [line.time for line in lines if line.time is not None]
-        groups.append(
-            Group(
-                host=host,
-                endpoint=endpoint,
-                cause=cause,
-                count=len(lines),
-                first=min(times, default=None),
-                last=max(times, default=None),
-                example=lines[-1].error,
-                line=lines[-1].line,
-            )
-        )
-    return tuple(sorted(groups, key=lambda group: (-group.count, group.host, group.cause)))
-
-
-OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
-"""Names that only this tool offers, by ALPN and by SNI. etcd logs both."""
-
-_PAUSE: Final = timedelta(seconds=2)
-"""The longest time between two rejected connections of one run, unless it waits."""
-
-
-class EarlierRun(Struct, frozen=True):
-    """Rejected connections that look like those of an earlier run of this tool.
-
-    Attributes:
-        lines: the log entries in the order of time.
-    """
-
-    host: str
-    lines: tuple[Rejection, ...]
-    first: datetime
-    last: datetime
-
-
-class _Line(NamedTuple):
-    time: datetime
-    rejection: Rejection
-
-
-def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
-    """Return the rejected connections that look like those of earlier runs.
-
-    Args:
-        others: the rejected connections that are not from this run. Those without a time are of no run.
-        ours: the rejected connections of this run, which takes about as long as an earlier one.
-    """
-    times = [line.time for line in ours if line.time is not None]
-    duration = (max(times) - min(times) if times else timedelta()) + _PAUSE
-    by_host: dict[str, list[_Line]] = defaultdict(list)
-    for rejection in others:
-        if rejection.time is not None:
-            by_host[rejection.remote_host].append(_Line(rejection.time, rejection))
-    runs = [
-        EarlierRun(host, tuple(line.rejection for line in burst), burst[0].time, burst[-1].time)
-        for host, lines in by_host.items()
-        for burst in _bursts(_near_marks(sorted(lines, key=lambda line: line.time), duration), duration)
-    ]
-    return tuple(sorted(runs, key=lambda run: run.first))
-
-
-def _near_marks(lines: Sequence[_Line], duration: timedelta) -> Iterator[_Line]:
-    """Yield the lines of one host that are near a mark."""
-    marks = [line.time for line in lines if _has_mark(line.rejection)]
-    for line in lines:
-        after = bisect_left(marks, line.time)
-        neighbours = marks[max(0, after - 1) : after + 1]  # the marks before and after the line
-        if any(abs(line.time - mark) <= duration for mark in neighbours):
-            yield line
-
-
-def _has_mark(rejection: Rejection) -> bool:
-    return rejection.server_name in OWN_MARKS or any(mark in rejection.error for mark in OWN_MARKS)
-
-
-def _bursts(lines: Iterable[_Line], pause: timedelta) -> Iterator[list[_Line]]:
-    """Yield groups of entries in the order of time, separated by longer pauses."""
-    burst: list[_Line] = []
-    for line in lines:
-        if burst and line.time - burst[-1].time > pause:
-            yield burst
-            burst = []
-        burst.append(line)
-    if burst:
-        yield burst

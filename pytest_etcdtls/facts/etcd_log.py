@@ -13,7 +13,8 @@ from __future__ import annotations
 import glob
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,7 +29,8 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
-    Match,
+    LONGEST,
+    LoggedAttempt,
     Matches,
     agrees,
     compare_clocks,
@@ -37,6 +39,7 @@ from pytest_etcdtls.etcd_log.matching import (
     match_connections,
 )
 from pytest_etcdtls.etcd_log.parse import (
+    Cause,
     DialFailure,
     EtcdLog,
     LogSource,
@@ -44,44 +47,19 @@ from pytest_etcdtls.etcd_log.parse import (
     is_thinned_out,
     parse_log,
 )
-from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, earlier_runs, group
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.facts.fact import Planned, Wire, fact
+from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.role import Protocol, Side, TLSVersion
+from pytest_etcdtls.role import Protocol, Side
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.untrusted import printable
-
-
-class LoggedAttempt(Struct, frozen=True, kw_only=True):
-    """One attempt of this run, and etcd's log line about it.
-
-    Attributes:
-        purpose: of the attempt.
-        identity: the identity presented.
-        version: the only TLS version offered, ``None`` for plaintext.
-        on_the_wire: how it ended.
-        in_the_log: etcd's reason, and the text that it logged.
-        expected: how an attempt ends for that reason.
-        agree: it ended as expected.
-        remote_address: the remote address in the log line.
-    """
-
-    purpose: str
-    identity: str
-    version: TLSVersion | None
-    protocol: Protocol
-    on_the_wire: str
-    in_the_log: str
-    expected: str
-    agree: bool
-    remote_address: str
 
 
 class Unlogged(Struct, frozen=True, kw_only=True):
@@ -100,8 +78,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
         file: path of the log file, for commands to paste; empty if no file is kept.
         compared: attempts that have a log line.
         unlogged: attempts that were refused and have no log line.
-        unattributed: number of lines that may be about these attempts, because no line has the address of
-            an attempt on this listener.
         latest: time of the log's last entry, ``None`` if the entry has no complete time.
         thinned_out: so many connections were rejected in one second that etcd omitted lines.
         not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
@@ -114,7 +90,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
     file: str
     compared: tuple[LoggedAttempt, ...]
     unlogged: tuple[Unlogged, ...]
-    unattributed: int = 0
     latest: datetime | None = None
     thinned_out: bool = False
     not_logged: str = ""
@@ -149,15 +124,6 @@ class RejectedOthers(Struct, frozen=True, kw_only=True):
     from_here: bool = False
 
 
-class LoggedRun(Struct, frozen=True, kw_only=True):
-    """Rejected connections that look like those of an earlier run of this tool."""
-
-    host: str
-    count: int
-    first: datetime
-    last: datetime
-
-
 class FailedDials(Struct, frozen=True, kw_only=True):
     """Connections to one target that etcd itself could not make because of TLS.
 
@@ -184,10 +150,7 @@ class ReadLog(Struct, frozen=True, kw_only=True):
         source: the log's file, or words.
         members: labels of the members that write it.
         ours: number of rejected connections in it that this run made.
-        earlier: rejected connections that look like those of earlier runs, in order of time.
         others: the other rejected connections, the largest group first.
-        unattributed: number of rejected connections that may be of this run or of others, because NAT, a
-            proxy or a published port has changed the addresses.
         failed_dials: connections that etcd could not make.
         latest: time of its last entry.
         truncated: only the end of a very large log was read.
@@ -199,9 +162,7 @@ class ReadLog(Struct, frozen=True, kw_only=True):
     source: str
     members: tuple[str, ...]
     ours: int = 0
-    earlier: tuple[LoggedRun, ...] = ()
     others: tuple[RejectedOthers, ...] = ()
-    unattributed: int = 0
     failed_dials: tuple[FailedDials, ...] = ()
     latest: datetime | None = None
     truncated: bool = False
@@ -214,10 +175,6 @@ class EtcdLogs(Struct, frozen=True, kw_only=True):
     """The logs of a target, read at the end of a run, when all of its connections are known."""
 
     logs: tuple[ReadLog, ...]
-
-
-_LONGEST = 400
-"""Characters of a text of the log in a report."""
 
 
 class MatchedLog(Struct, frozen=True):
@@ -274,7 +231,7 @@ def match_log(
     connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
     slack = CLOCKS_APART if target.origin == "live" else timedelta()
     clock = compare_clocks(connections, (new or log).rejections, slack)
-    version = go_version or log.startup.go_version
+    version = go_version or log.versions.go
     matches = match_connections(
         connections,
         log.rejections,
@@ -297,14 +254,6 @@ _LINE_SECONDS = 1.0
 _FIRST_LINE = 5.0
 """How long the first line may take to be in the log of an owned etcd, which may start on a busy machine."""
 _PAUSE = 0.02
-
-
-def _cost(planned: Planned) -> int:
-    target, listener = planned.target, planned.listener
-    if listener is None or listener.scheme == "http":
-        return 0
-    has_log = target.origin != "live" or target.log_of(listener) is not None
-    return len(TLSVersion) if has_log else 0
 
 
 class MemberLog(Struct, frozen=True):
@@ -340,7 +289,7 @@ def member_log(here: Listener, target: Target) -> MemberLog:
     return MemberLog(source)
 
 
-@fact(connections=_cost)
+@fact
 def log_comparison(
     here: Listener,
     target: Target,
@@ -352,7 +301,6 @@ def log_comparison(
     chain: ServedChain | None,
     go: GoRelease | None,
     recording: Recording,
-    wire: Wire,
 ) -> LogComparison:
     """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
     source = log.source
@@ -369,29 +317,23 @@ def log_comparison(
         return match_log(target, recording, source, parse_log(text, source.name), go_version=go_version)
 
     matched = _wait_for_lines(source, find, () if not_logged else attempts)
-    ours = _matches_of(attempts, matched)
-    if not ours and not not_logged and is_thinned_out(matched.log.rejections):
-        # Connect again, after the second in which etcd may have omitted lines.
-        requests = [
-            Request(purpose="no certificate, to be looked up in the log", version=version)
-            for version in TLSVersion
-        ]
-        again = [tries[-1] for tries in wire.attempt(*requests)]
-        attempts += again
-        matched = _wait_for_lines(source, find, again, omitted=False)
-        ours = _matches_of(attempts, matched)
-    go_version = go_version or matched.log.startup.go_version
+    ids = {id(attempt) for attempt in attempts}
+    ours = [match for match in matched.matches.ours if id(match.connection) in ids]
+    go_version = go_version or matched.log.versions.go
     unlogged = {id(attempt) for attempt in matched.matches.unmentioned}
     return LogComparison(
         source=source.name,
         file=str(source.file or ""),
-        compared=tuple(_compared(ours, go_version)),
+        compared=tuple(
+            compare_wire_and_log(match.connection, match.rejection, go_version)
+            for match in ours
+            if isinstance(match.connection, Attempt)
+        ),
         unlogged=tuple(
             Unlogged(purpose=attempt.purpose, identity=attempt.identity, on_the_wire=attempt.describe())
             for attempt in attempts
             if id(attempt) in unlogged
         ),
-        unattributed=len(matched.matches.unattributed),
         latest=matched.log.latest,
         thinned_out=is_thinned_out(matched.log.rejections),
         not_logged=not_logged,
@@ -400,22 +342,10 @@ def log_comparison(
     )
 
 
-def _matches_of(attempts: Iterable[Attempt], matched: MatchedLog) -> list[Match]:
-    ids = {id(attempt) for attempt in attempts}
-    return [match for match in matched.matches.ours if id(match.connection) in ids]
-
-
 def _wait_for_lines(
-    source: LogSource,
-    find: Callable[[str], MatchedLog],
-    attempts: Iterable[Attempt],
-    *,
-    omitted: bool = True,
+    source: LogSource, find: Callable[[str], MatchedLog], attempts: Iterable[Attempt]
 ) -> MatchedLog:
-    """Read the log until each refused attempt has a line, or until the time for a line has passed.
-
-    Where etcd may have ``omitted`` lines of these attempts, the first line is enough.
-    """
+    """Read the log until each refused attempt has a line, or until the time for a line has passed."""
     expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
     started, known = time.monotonic(), None
     while True:
@@ -426,29 +356,11 @@ def _wait_for_lines(
             matched = find(text)
             logged = expected & {id(match.connection) for match in matched.matches.ours}
             thinned_out = is_thinned_out(matched.log.rejections)
-        none_yet = not (source.file or logged or thinned_out or matched.matches.unattributed)
-        enough = logged == expected or (omitted and logged and thinned_out)
+        none_yet = not (source.file or logged or matched.log.rejections)
+        enough = logged == expected or (logged and thinned_out)
         if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
             return matched
         threading.Event().wait(_PAUSE)
-
-
-def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedAttempt]:
-    for match in ours:
-        attempt = match.connection
-        if isinstance(attempt, Attempt):
-            compared = compare_wire_and_log(attempt, match.rejection, go_version)
-            yield LoggedAttempt(
-                purpose=attempt.purpose,
-                identity=attempt.identity,
-                version=attempt.offered_version,
-                protocol=attempt.protocol,
-                on_the_wire=compared.on_the_wire,
-                in_the_log=printable(compared.in_the_log, _LONGEST),
-                expected=compared.expected,
-                agree=compared.agree,
-                remote_address=printable(match.rejection.remote_address, _LONGEST),
-            )
 
 
 def _not_logged(here: Listener, target: Target, good: AcceptedClient, chain: ServedChain | None) -> str:
@@ -487,47 +399,46 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
     since = log if new == text else parse_log(new, source.name)
     matched = match_log(target, recording, source, log, new=since, go_version=source.go_version)
     ours = [match.rejection for match in matched.matches.ours]
-    unattributed = len(matched.matches.unattributed)
-    alone = target.origin != "live"  # an etcd that the run has started has no other clients
-    runs = earlier_runs(matched.matches.unmatched, ours)
-    earlier = {line.line for run in runs for line in run.lines}
-    others = [line for line in matched.matches.unmatched if line.line not in earlier]
+    unmatched = matched.matches.unmatched
+    if target.origin != "live" and not ours:  # the published port of a container has changed the addresses
+        ours, unmatched = [*unmatched], ()
     return ReadLog(
         source=source.name,
         members=members,
-        ours=len(ours) + (unattributed if alone else 0),
-        unattributed=0 if alone else unattributed,
-        earlier=tuple(
-            LoggedRun(
-                host=printable(run.host, _LONGEST), count=len(run.lines), first=run.first, last=run.last
-            )
-            for run in runs
-        ),
-        others=tuple(_rejected(others, {line.remote_host for line in ours})),
+        ours=len(ours),
+        others=tuple(rejected_others(unmatched, {line.remote_host for line in ours})),
         failed_dials=tuple(_dials(log.dial_failures)),
         latest=log.latest,
         truncated=truncated,
-        etcd_version=log.startup.etcd_version,
-        go_version=log.startup.go_version,
+        etcd_version=log.versions.etcd,
+        go_version=log.versions.go,
     )
 
 
-def _rejected(unmatched: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
-    for rejected in group(unmatched):
-        explanation = EXPLANATIONS[rejected.cause]
-        yield RejectedOthers(
-            host=printable(rejected.host, _LONGEST),
-            endpoint=rejected.endpoint or "",
-            cause=rejected.cause,
-            count=rejected.count,
-            first=rejected.first,
-            last=rejected.last,
-            example=printable(rejected.example, _LONGEST),
-            line=rejected.line,
-            meaning=explanation.meaning,
-            advice=explanation.advice,
-            from_here=rejected.host in our_hosts,
+def rejected_others(lines: Iterable[Rejection], our_hosts: Collection[str]) -> list[RejectedOthers]:
+    """Return lines of other clients in groups, the largest first."""
+    alike: dict[tuple[str, Side | None, Cause], list[Rejection]] = defaultdict(list)
+    for line in lines:
+        alike[line.remote_host, line.endpoint, line.cause].append(line)
+    groups = []
+    for (host, endpoint, cause), rejected in alike.items():
+        times = [line.time for line in rejected if line.time is not None]
+        groups.append(
+            RejectedOthers(
+                host=printable(host, LONGEST),
+                endpoint=endpoint or "",
+                cause=cause,
+                count=len(rejected),
+                first=min(times, default=None),
+                last=max(times, default=None),
+                example=printable(rejected[-1].error, LONGEST),
+                line=rejected[-1].line,
+                meaning=EXPLANATIONS[cause].meaning,
+                advice=EXPLANATIONS[cause].advice,
+                from_here=host in our_hosts,
+            )
         )
+    return sorted(groups, key=lambda group: (-group.count, group.host, group.cause))
 
 
 def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
@@ -536,11 +447,11 @@ def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
         groups.setdefault((failure.target, failure.cause), []).append(failure)
     for (target, cause), same in groups.items():
         yield FailedDials(
-            target=printable(target, _LONGEST),
+            target=printable(target, LONGEST),
             cause=cause,
             count=len(same),
             last=max((failure.time for failure in same if failure.time is not None), default=None),
-            example=printable(same[-1].error, _LONGEST),
+            example=printable(same[-1].error, LONGEST),
             line=same[-1].line,
-            meaning=printable(same[-1].meaning, _LONGEST),
+            meaning=printable(same[-1].meaning, LONGEST),
         )

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LoggedRun, ReadLog, RejectedOthers
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
@@ -273,15 +273,7 @@ def rejected_lines(seen: Recording, width: int, *, every: bool) -> Iterator[Line
         yield from headed(heading, _expected_in_log(seen.connections, width))
         return
     shown = [
-        log
-        for log in logs
-        if seen.target.live
-        or every
-        or log.others
-        or log.unattributed
-        or log.earlier
-        or log.failed_dials
-        or log.problem
+        log for log in logs if seen.target.live or every or log.others or log.failed_dials or log.problem
     ]
     yield from headed(heading, (line for log in shown for line in _log(log, width, every=every)))
 
@@ -293,20 +285,12 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
         return
     others = sum(group.count for group in log.others)
     end = " (only its end was read)" if log.truncated else ""
-    earlier = sum(run.count for run in log.earlier)
-    between = f"{earlier} like those of earlier runs, " if earlier else ""
     ours = f"{plural(log.ours, 'rejected connection')} {_are(log.ours)} ours"
-    yield from wrapped(f"{name}: {ours}, {between}{others} {_are(others)} not{end}", width, "  ", "    ")
-    if log.unattributed:
-        text = (
-            f"{plural(log.unattributed, 'rejected connection')} of the time of this run "
-            f"{_are(log.unattributed)} from other addresses than this run's: NAT, a proxy or a published "
-            "port has changed them, so ours and those of other clients are not told apart"
-        )
+    yield from wrapped(f"{name}: {ours}, {others} {_are(others)} not{end}", width, "  ", "    ")
+    if others and not log.ours:
+        text = "NAT, a proxy or a published port changes addresses: then ours are among them"
         yield from wrapped(text, width, "    ", "      ")
     shown = _EVERY if every else _GROUPS
-    for run in log.earlier if every else log.earlier[-1:]:
-        yield from wrapped(_earlier(run), width, "    ", "      ")
     explained: set[str] = set()
     for group in log.others[:shown]:
         yield from wrapped(_rejected(group), width, "    ", "      ")
@@ -319,11 +303,6 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
     left = max(0, len(log.others) - shown) + max(0, len(log.failed_dials) - shown)
     if left:
         yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
-
-
-def _earlier(run: LoggedRun) -> str:
-    when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
-    return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
 
 
 def _rejected(group: RejectedOthers) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
 from declared.etcd_itself import run
@@ -14,7 +15,7 @@ from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.parse import last_startup, read_entries
+from pytest_etcdtls.etcd_log.parse import read_entries
 
 MEMBER = """\
 name: default

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from etcd_log.startup import LoggedTLS, last_startup
 from starting import start_process
 
 from declared.etcd_itself import trusted_client_ends
@@ -23,7 +24,7 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.parse import LoggedTLS, last_startup, read_entries
+from pytest_etcdtls.etcd_log.parse import read_entries
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion

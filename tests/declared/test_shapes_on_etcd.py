@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from etcd_log.startup import LoggedTLS, last_startup
 
 from declared.conftest import Workplace
 from declared.etcd_itself import run
@@ -18,7 +19,7 @@ from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import TLSSide, effective
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.etcd_log.parse import LoggedTLS, last_startup, read_entries
+from pytest_etcdtls.etcd_log.parse import read_entries
 
 SHAPES = Path(__file__).parent / "shapes"
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from etcd_log.cases import VERSIONS, cases
 from pytest_etcdtls.etcd_log.matching import Clock, agrees, compare_clocks, match_connections
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection, read_entries, rejections
-from pytest_etcdtls.etcd_log.reasons import group
+from pytest_etcdtls.facts.etcd_log import rejected_others
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Attempt, Ending
 
@@ -36,28 +36,12 @@ def test_every_line_finds_its_attempt(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_behind_nat_lines_of_the_time_may_be_ours_or_not(version: str) -> None:
+def test_behind_nat_no_line_is_ours(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
     elsewhere = [replace(one, local_address=f"192.0.2.7:{number}") for number, one in enumerate(attempts, 1)]
-    assert lines[0].time is not None
-    before = replace(lines[0], time=lines[0].time - timedelta(minutes=5))
-    found = match_connections(elsewhere, [before, *lines])
-    assert (found.ours, found.unmatched, found.unattributed) == ((), (before,), tuple(lines))
+    found = match_connections(elsewhere, lines)
+    assert (found.ours, found.unmatched) == ((), tuple(lines))
     assert found.unmentioned
-
-
-def test_one_listener_behind_nat_and_another_not() -> None:
-    attempts, lines = _of_mutual_tls("3.7.3")
-    endpoints: dict[str, Side] = {
-        one.url: line.endpoint for one, line in zip(attempts, lines, strict=True) if line.endpoint
-    }
-    moved = [
-        replace(one, local_address="192.0.2.7:1") if endpoints[one.url] == "peer" else one for one in attempts
-    ]
-    found = match_connections(moved, lines, endpoints=endpoints)
-    assert {match.rejection.endpoint for match in found.ours} == {"client"}
-    assert {line.endpoint for line in found.unattributed} == {"peer"}
-    assert not found.unmatched
 
 
 def test_a_port_is_used_again() -> None:
@@ -115,8 +99,9 @@ def test_lines_of_other_clients_and_attempts_without_a_line() -> None:
 
 def test_groups_have_host_cause_count_and_times() -> None:
     _, lines = _of_mutual_tls("3.6.16")
-    groups = group(lines)
+    groups = rejected_others(lines, {"127.0.0.1"})
     largest = groups[0]
+    assert largest.from_here
     assert (largest.host, largest.cause) == ("127.0.0.1", Cause.UNKNOWN_CA)
     assert largest.count == sum(
         one.cause is Cause.UNKNOWN_CA and one.endpoint == largest.endpoint for one in lines
@@ -133,7 +118,7 @@ def test_an_ipv6_address() -> None:
         '"remote-addr":"[fd00::11]:41414","server-name":"","error":"EOF"}'
     )
     (found,) = rejections(read_entries(line))
-    assert (found.remote_host, found.remote_port) == ("fd00::11", 41414)
+    assert (found.remote_host, found.remote_address) == ("fd00::11", "[fd00::11]:41414")
 
 
 def test_a_port_that_is_used_towards_both_ports_where_the_log_does_not_say_which() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from starting import start_process
 
+from etcd_log.startup import last_startup
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, match_connections
-from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log
+from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log, read_entries
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import TLSVersion
@@ -53,7 +54,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
         refused = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
         log = _log(cluster, len(refused))
         version = cluster.version
-    assert log.startup.etcd_version == version
+    assert log.versions.etcd == version
     found = match_connections(attempts, log.rejections)
     assert not found.unmatched
     assert not found.unmentioned
@@ -62,7 +63,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     assert len(ours) == len(found.ours)
     assert sorted(ours, key=lambda attempt: attempt.started_at) == refused
     comparisons = [
-        compare_wire_and_log(one.connection, one.rejection, log.startup.go_version)
+        compare_wire_and_log(one.connection, one.rejection, log.versions.go)
         for one in found.ours
         if isinstance(one.connection, Attempt)
     ]
@@ -71,8 +72,10 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
 
 def test_the_last_startup_counts(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        first = parse_log(cluster.members[0].log(), "m0").startup
+        first = cluster.members[0].log()
         cluster.restart()
-        log = parse_log(cluster.members[0].log(), "m0")
-    assert log.startup == first
-    assert log.startup.urls["listen-client-urls"] == (cluster.members[0].client_url,)
+        log = cluster.members[0].log()
+    assert parse_log(log, "m0").versions == parse_log(first, "m0").versions
+    startup = last_startup(read_entries(log))
+    assert startup == last_startup(read_entries(first))
+    assert startup.urls["listen-client-urls"] == (cluster.members[0].client_url,)

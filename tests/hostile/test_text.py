@@ -188,7 +188,6 @@ def test_a_hostile_line_of_a_log(line: str) -> None:
     log = parse_log("\n".join([line % FIELDS, LINES[0] % FIELDS]), "etcd.log")
     assert log.rejections
     for rejection in log.rejections:
-        assert rejection.remote_port in (0, 5)
-        for text in (rejection.error, rejection.server_name, *(rejection.certificate_names or ())):
+        for text in (rejection.error, rejection.remote_address):
             assert text.isprintable()
             assert len(text) < 20_000
