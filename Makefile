@@ -71,6 +71,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	@status=0; run() { echo "$$*"; "$$@" || status=1; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \
+	run $(BIN)/ruff check --preview --select PLW1514; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
 	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/*/*.sh tests/kubernetes/*.sh; \

@@ -89,15 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tools = scanners(options.peers or Path(scratch) / "peers", options.only or ())
         measured = _measure(tools, _etcd(options.etcd), Path(scratch), () if options.clean_only else BROKEN)
     if options.clean_only or options.keep:
-        measured = _merged(json.loads(options.json.read_text()), measured, clean_only=options.clean_only)
+        measured = _merged(
+            json.loads(options.json.read_text(encoding="utf-8")), measured, clean_only=options.clean_only
+        )
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(measured, indent=1))
+    options.json.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     text = "\n".join(tables(measured))
     print(text)
     if options.page:
-        page = options.page.read_text()
+        page = options.page.read_text(encoding="utf-8")
         before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-        options.page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        options.page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     return 0
 
 
@@ -187,7 +189,7 @@ def _scan(tool: Scanner, cluster: Cluster, scratch: Path) -> Scan:
         container = {"name": "etcd", "command": list(member.argv)}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}}
         (directory / "etcd.yaml").write_text(
-            yaml.safe_dump({**manifest, "spec": {"containers": [container]}})
+            yaml.safe_dump({**manifest, "spec": {"containers": [container]}}), encoding="utf-8"
         )
         subject = Subject(
             ports={role: proxy.port for role, proxy in proxies.items()},

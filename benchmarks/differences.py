@@ -53,12 +53,12 @@ def judged(binaries: Sequence[Path], *options: str) -> dict[str, Any]:
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         if not report.exists():
             sys.exit(ended.stdout)
-        document: dict[str, Any] = json.loads(report.read_text())
+        document: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return document
 
 
@@ -183,9 +183,9 @@ def main() -> None:
         "\n".join(textwrap.wrap(about, 118)),
         *(part for chain in found for part in sections(chain, binaries)),
     ]
-    before, _, rest = PAGE.read_text().partition(BEGIN)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{(chr(10) * 2).join(parts)}\n\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{(chr(10) * 2).join(parts)}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Shipped(NamedTuple):
 
 def output(*command: str | Path) -> str:
     """Return what a program prints; what it complains about is shown."""
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True).stdout
 
 
 def shipped() -> list[Shipped]:
@@ -126,10 +126,10 @@ def main() -> None:
             *(f"| {' | '.join(row)} |" for row in rows(released)),
         ]
     )
-    before, _, rest = PAGE.read_text().partition(BEGIN)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     text = "\n".join(textwrap.wrap(about, 118))
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{table}\n\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{table}\n\n{END}{after}", encoding="utf-8")
     sys.exit(status)
 
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f'[[cluster]]\nlabel = "silent-{place}"\nendpoints = "{url}"\n'
                     for place in range(options.silent)
                 ]
-                path.write_text("".join([*tables, path.read_text()]))
+                path.write_text("".join([*tables, path.read_text(encoding="utf-8")]), encoding="utf-8")
             found = _measured(Path(directory), given, options.workers)
             print(
                 f"| {number} | {found.wall:.1f} s | {found.processor:.1f} s | {found.peak:.0f} MiB "
@@ -93,7 +93,7 @@ def _clusters(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
     own = f'endpoints = "{member.client_url}"\npeer-endpoints = "{member.peer_url}"\n'
     own += "".join(f'{name} = "{file}"\n' for name, file in _credentials(cluster))
     tables = (f'[[cluster]]\nlabel = "cluster-{place}"\n{own}' for place in range(number))
-    (directory / "clusters.toml").write_text("\n".join(tables))
+    (directory / "clusters.toml").write_text("\n".join(tables), encoding="utf-8")
     yield f"--etcd-clusters={directory / 'clusters.toml'}"
     yield f"--etcd-report={directory / 'report.jsonl'}"
 
@@ -115,7 +115,9 @@ def _listed(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
         name, _, value = option.removeprefix("--etcd-").partition("=")
         given.setdefault(name, []).append(value)
     lines = [f"{name} = {values if len(values) > 1 else values[0]!r}" for name, values in given.items()]
-    (directory / "clusters.toml").write_text("\n".join(["[[cluster]]", 'label = "one"', *lines]))
+    (directory / "clusters.toml").write_text(
+        "\n".join(["[[cluster]]", 'label = "one"', *lines]), encoding="utf-8"
+    )
     yield f"--etcd-clusters={directory / 'clusters.toml'}"
 
 
@@ -127,7 +129,7 @@ def _measured(directory: Path, options: Sequence[str], workers: int) -> Measured
         [sys.executable, "-m", "pytest", *arguments, *options],
         cwd=directory,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     output = process.stdout.read() if process.stdout else ""
     _, _, used = os.wait4(process.pid, 0)

@@ -103,7 +103,7 @@ def connections_of_judging(cluster: Cluster, directory: Path, *options: str) -> 
     report, member = directory / "report.json", cluster.members[0]
     judge = judging_command(cluster, (member.client_url, member.peer_url))
     command([*judge, f"--etcd-report={report}", *options], directory)
-    return int(json.loads(report.read_text())["summary"]["connections"])
+    return int(json.loads(report.read_text(encoding="utf-8"))["summary"]["connections"])
 
 
 def _judge_here(cluster: Cluster) -> None:

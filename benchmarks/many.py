@@ -36,7 +36,7 @@ def measure(source: EtcdSource, repeat: int, most: int) -> list[Timed]:
             [sys.executable, "-c", _MEMORY, *arguments],
             cwd=directory,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         mebibytes[name] = max(mebibytes.get(name, 0.0), int(run.stdout) / 1024)

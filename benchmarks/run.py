@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(line, flush=True)
     print(f"\nload at the end: {_load()}")
     if options.json is not None:
-        options.json.write_text(json.dumps({"about": about, "measured": written}, indent=1))
+        options.json.write_text(json.dumps({"about": about, "measured": written}, indent=1), encoding="utf-8")
     return 0
 
 
@@ -98,7 +98,7 @@ def _about(source: EtcdSource, repeat: int) -> Iterator[str]:
 def _first_line(*arguments: str) -> str:
     if shutil.which(arguments[0]) is None:
         return f"no {arguments[0]}"
-    output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(arguments, capture_output=True, encoding="utf-8", check=True).stdout
     return " ".join(output.splitlines()[0].split()[:2])
 
 

@@ -91,7 +91,7 @@ def run(
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )
@@ -132,7 +132,7 @@ class Ours(Scanner):
         if ended.returncode not in (0, 1):
             raise RuntimeError(f"{self.name}: exit code {ended.returncode}\n{ended.stdout}{ended.stderr}")
         facts = []
-        results = json.loads(report.read_text())["results"]
+        results = json.loads(report.read_text(encoding="utf-8"))["results"]
         for result in sorted(results, key=lambda result: result.get("cause") is not None):
             if result["outcome"] in ("violates", "warns"):
                 role = str(result["listener"]).partition("-")[0]
@@ -176,7 +176,9 @@ class SSLyze(Scanner):
                 ended = run([program, *options, f"127.0.0.1:{port}"], subject.directory)
                 facts += self._facts(f"{role}{name}", ended.stdout.replace(f":{port}", ""))
                 for result in (
-                    json.loads(written.read_text())["server_scan_results"] if written.exists() else ()
+                    json.loads(written.read_text(encoding="utf-8"))["server_scan_results"]
+                    if written.exists()
+                    else ()
                 ):
                     auth = (result["connectivity_result"] or {}).get("client_auth_requirement")
                     facts.append(Fact(f"{role}{name} client_auth_requirement", str(auth), rated=False))
@@ -253,7 +255,7 @@ class SSLScan(Debian):
                 subject.directory,
                 self._environment,
             )
-            facts += self._facts(role, written.read_text(errors="replace"))
+            facts += self._facts(role, written.read_text(errors="replace", encoding="utf-8"))
         return facts
 
     @staticmethod
@@ -308,7 +310,9 @@ class TestSSL(Debian):
                 subject.directory,
                 self._environment,
             )
-            for entry in json.loads(written.read_text(errors="replace") or "[]", strict=False):
+            for entry in json.loads(
+                written.read_text(errors="replace", encoding="utf-8") or "[]", strict=False
+            ):
                 rated = entry["severity"] in ("LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL")
                 facts.append(Fact(f"{role} {entry['id']}", f"{entry['severity']} {entry['finding']}", rated))
             written.unlink()

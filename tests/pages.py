@@ -41,10 +41,10 @@ def generated() -> dict[str, str]:
 
 def with_sums(page: str) -> str:
     """Return a page with the sums of the kill matrix, which is written by ``make kill-matrix``."""
-    [sums] = _SUMS.findall((DOCS / "kill-matrix.md").read_text())
-    return _SUMS.sub(sums, (ROOT / page).read_text())
+    [sums] = _SUMS.findall((DOCS / "kill-matrix.md").read_text(encoding="utf-8"))
+    return _SUMS.sub(sums, (ROOT / page).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
     for name, text in generated().items():
-        (ROOT / name).write_text(text)
+        (ROOT / name).write_text(text, encoding="utf-8")

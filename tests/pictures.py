@@ -48,7 +48,7 @@ def main() -> None:
             env={"PATH": os.environ["PATH"], "COLUMNS": str(COLUMNS), "PYTHONPATH": ":".join(sys.path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
     port = url.rpartition(":")[2]
@@ -56,7 +56,9 @@ def main() -> None:
         f"127.0.0.1:{port}", "10.0.0.11:2379"
     )
     IMAGE.parent.mkdir(exist_ok=True)
-    IMAGE.write_text("\n".join(picture([*COMMAND.splitlines(), "...", *verdict(shown)])) + "\n")
+    IMAGE.write_text(
+        "\n".join(picture([*COMMAND.splitlines(), "...", *verdict(shown)])) + "\n", encoding="utf-8"
+    )
 
 
 def verdict(output: str) -> list[str]:

@@ -67,7 +67,7 @@ def commands() -> Iterator[Command]:
 
 def commands_of(page: str) -> Iterator[Command]:
     """Yield those of one page."""
-    text = (ROOT / page).read_text()
+    text = (ROOT / page).read_text(encoding="utf-8")
     blocks = list(_blocks(page, text))
     yield from blocks
     yield from _rows(page, text, blocks)
@@ -76,20 +76,22 @@ def commands_of(page: str) -> Iterator[Command]:
 def unfenced() -> Iterator[str]:
     """Yield the commands outside fenced blocks, which are not run."""
     for path in PAGES:
-        text = _BLOCK.sub("", path.read_text())
+        text = _BLOCK.sub("", path.read_text(encoding="utf-8"))
         yield from (f"{path.relative_to(ROOT)}: {line.strip()}" for line in _UNFENCED.findall(text))
 
 
 def fenced(page: str, language: str) -> list[str]:
     """Return the blocks of a page in that language."""
     return [
-        found["code"] for found in _BLOCK.finditer((ROOT / page).read_text()) if found["language"] == language
+        found["code"]
+        for found in _BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))
+        if found["language"] == language
     ]
 
 
 def section(page: str, heading: str) -> str:
     """Return the part of a page below that heading of the second level."""
-    _, _, below = (ROOT / page).read_text().partition(f"\n## {heading}\n")
+    _, _, below = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")
     return below.partition("\n## ")[0]
 
 

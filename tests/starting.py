@@ -28,13 +28,13 @@ def write_manifest(member: Member, path: Path) -> None:
     """Write the manifest of a static pod that starts the member as it was started."""
     container = {"name": "etcd", "command": list(member.argv)}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}}
-    path.write_text(yaml.safe_dump({**pod, "spec": {"containers": [container]}}))
+    path.write_text(yaml.safe_dump({**pod, "spec": {"containers": [container]}}), encoding="utf-8")
 
 
 def write_unit(member: Member, path: Path) -> None:
     """Write the systemd unit that starts the member as it was started."""
     words = " ".join(word.replace("%", "%%") for word in member.argv)
-    path.write_text(f"[Service]\nType=notify\nExecStart={words}\n")
+    path.write_text(f"[Service]\nType=notify\nExecStart={words}\n", encoding="utf-8")
 
 
 def start_container(config: ClusterConfig, image: str) -> Cluster:

@@ -73,7 +73,7 @@ def test_there_are_checks() -> None:
 def test_no_check_module_reads_a_clock(path: Path) -> None:
     called = {
         node.func.attr
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     assert called & {"now", "utcnow", "today", "time", "monotonic", "perf_counter"} == set()

@@ -64,7 +64,7 @@ class Scene:
             env={**os.environ, "PATH": f"{bin_directory}:{os.environ['PATH']}", "COLUMNS": "80"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             timeout=280,
             check=False,
         )
@@ -102,7 +102,7 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         [clusters] = fenced("docs/clusters.md", "toml")
         for shown, real in (("10.0.0.11:2379", client), ("10.0.0.11:2380", peer), ("10.0.1.11:2379", client)):
             clusters = clusters.replace(shown, real)
-        (directory / "clusters.toml").write_text(clusters)
+        (directory / "clusters.toml").write_text(clusters, encoding="utf-8")
         log = str(one.directory / "m0" / "etcd.log")
         (directory / "etcd.log").symlink_to(log)
         yield Scene(
@@ -129,13 +129,13 @@ def _write_files(cluster: Cluster, directory: Path) -> None:
         shutil.copy(member.file(name), directory / shown)
     for name, authority in (("ca.key", cluster.pki.client_ca), ("peer-ca.key", cluster.pki.peer_ca)):
         (directory / name).write_bytes(encode_key(authority.key))
-    (directory / "passphrases").write_text("of no key\n")
+    (directory / "passphrases").write_text("of no key\n", encoding="utf-8")
     values = {"ca.crt": "server-ca.crt", "tls.crt": "client.crt", "tls.key": "client.key"}
     data = {key: b64encode(member.file(name).read_bytes()).decode() for key, name in values.items()}
     secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data}
-    (directory / "secret.yaml").write_text(json.dumps(secret))
+    (directory / "secret.yaml").write_text(json.dumps(secret), encoding="utf-8")
     [waivers] = fenced("docs/auditor.md", "toml")
-    (directory / "waivers.toml").write_text(waivers)
+    (directory / "waivers.toml").write_text(waivers, encoding="utf-8")
 
 
 def _marks(command: Command) -> list[pytest.MarkDecorator]:
@@ -194,12 +194,14 @@ def test_the_examples_of_own_checks(tmp_path: Path) -> None:
     for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "conftest.py"):
         shutil.copy(path, tmp_path)
     checked, *_, misconfigured, fakes, fact = fenced("docs/own-checks.md", "python")
-    (tmp_path / "pytest_etcdtls/checks/api_proxies.py").write_text(checked.replace("company.", "api."))
-    (tmp_path / "pytest_etcdtls/facts/no_alpn.py").write_text(fact)
-    (tmp_path / "tests/zoo/proxies.py").write_text(fakes)
+    (tmp_path / "pytest_etcdtls/checks/api_proxies.py").write_text(
+        checked.replace("company.", "api."), encoding="utf-8"
+    )
+    (tmp_path / "pytest_etcdtls/facts/no_alpn.py").write_text(fact, encoding="utf-8")
+    (tmp_path / "tests/zoo/proxies.py").write_text(fakes, encoding="utf-8")
     # The zoo has this one, and names are unique.
     misconfigured = misconfigured.replace("client-wrong-san", "client-another-san")
-    (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured)
+    (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured, encoding="utf-8")
     [commands] = [one.code for one in commands_of("docs/own-checks.md") if "-k no-proxy" in one.code]
     for command in [*commands.splitlines(), ".venv/bin/python -c 'import pytest_etcdtls.facts.no_alpn'"]:
         ended = subprocess.run(
@@ -209,7 +211,7 @@ def test_the_examples_of_own_checks(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             timeout=240,
             check=False,
         )

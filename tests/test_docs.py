@@ -16,12 +16,12 @@ from pytest_etcdtls.registry import catalogue
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
 GENERATED = generated()
-KILL_MATRIX = (ROOT / "docs" / "kill-matrix.md").read_text()
+KILL_MATRIX = (ROOT / "docs" / "kill-matrix.md").read_text(encoding="utf-8")
 FAMILIES = {check.family for check in catalogue().values()}
 
 
 def _ids(page: Path) -> set[str]:
-    quoted = re.findall(r"`([a-z]+\.[a-z0-9-]+)`", page.read_text())
+    quoted = re.findall(r"`([a-z]+\.[a-z0-9-]+)`", page.read_text(encoding="utf-8"))
     return {
         text for text in quoted if text.partition(".")[0] in FAMILIES and not text.endswith((".py", ".md"))
     }
@@ -34,7 +34,7 @@ def test_check_ids_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_up_to_date(name: str) -> None:
-    assert (ROOT / name).read_text() == GENERATED[name], "run make docs"
+    assert (ROOT / name).read_text(encoding="utf-8") == GENERATED[name], "run make docs"
 
 
 def test_the_kill_matrix_has_every_misconfigured_cluster_and_its_checks() -> None:
@@ -69,19 +69,21 @@ def test_the_sums_of_the_kill_matrix_are_those_of_its_rows() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_within_a_page_lead_to_a_heading(page: Path) -> None:
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) - headings == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_have_a_target(page: Path) -> None:
-    links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text())
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
-    rows = re.findall(r"^\| (`Test.*?) \| (.*?) \|", (ROOT / "docs/comparison.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`Test.*?) \| (.*?) \|", (ROOT / "docs/comparison.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(rows) >= 30
     for test, answer in rows:
         assert re.search(r"`[a-z]+\.[a-z0-9-]+`", answer) or answer.startswith(("none:", "the same")), test
@@ -95,7 +97,9 @@ def test_the_imports_of_pages_and_test_programs_exist() -> None:
     imports = {
         (path.name, module)
         for path in TEXTS
-        for module in re.findall(r"^\s*from (pytest_etcdtls[.\w]*) import", path.read_text(), re.MULTILINE)
+        for module in re.findall(
+            r"^\s*from (pytest_etcdtls[.\w]*) import", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
     assert imports
     assert sorted((name, module) for name, module in imports if not _is_module(module)) == []
@@ -109,7 +113,7 @@ def _is_module(name: str) -> bool:
 
 
 def test_each_promise_of_security_names_a_test() -> None:
-    text = (ROOT / "SECURITY.md").read_text()
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_]+/test_[a-z_]+\.py)`", text)
     assert len(set(named)) > 15
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

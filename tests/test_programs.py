@@ -50,13 +50,13 @@ def test_a_fixture_asks_for_a_program_for_itself_alone(seen_after_asking: set[st
 
 def test_python_is_the_interpreter_that_runs_the_tests() -> None:
     told = subprocess.run(
-        ["python3", "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True
+        ["python3", "-c", "import sys; print(sys.version)"], capture_output=True, encoding="utf-8", check=True
     )
     assert told.stdout == f"{sys.version}\n"
 
 
 def test_what_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
-    (tmp_path / "curl").write_text("#!/bin/sh\n")
+    (tmp_path / "curl").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "curl").chmod(0o755)
     before = os.environ["PATH"]
     machine = Programs(str(tmp_path))

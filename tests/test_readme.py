@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 LINKS = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
 OPTIONS = sorted(set(re.findall(r"--etcd-[a-z-]+", README)))
@@ -32,7 +32,7 @@ def test_its_links(link: str) -> None:
 @pytest.fixture(scope="module")
 def help_text() -> str:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pytest", "--help"], capture_output=True, encoding="utf-8", check=True
     ).stdout
 
 

@@ -31,7 +31,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import Finding, Outcome, Statement
 
-DOCUMENT = json.loads(FILE.read_text())
+DOCUMENT = json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def test_the_recorded_cluster_is_clean() -> None:
@@ -51,7 +51,7 @@ def test_the_recorded_cluster_is_clean() -> None:
 
 
 def test_neither_a_key_nor_a_path_of_the_recording_machine_is_in_the_file() -> None:
-    text = FILE.read_text()
+    text = FILE.read_text(encoding="utf-8")
     assert "PRIVATE KEY" not in text
     assert "/tmp" not in text  # noqa: S108
     assert str(Path.home()) not in text
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_recording_is_named_with_the_command(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "conforming.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", path)
     with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .* with 'make recording'"):
         recorded.__wrapped__("three-members")

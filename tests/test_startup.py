@@ -24,16 +24,18 @@ def pytest_sessionfinish():
 def _python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a new interpreter, in which it must not fail."""
     command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False)
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=directory, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran
 
 
 def imported(directory: Path, *arguments: str) -> tuple[str, str]:
-    (directory / "conftest.py").write_text(CHECK)
-    (directory / "test_user.py").write_text("def test_user(): pass\n")
+    (directory / "conftest.py").write_text(CHECK, encoding="utf-8")
+    (directory / "test_user.py").write_text("def test_user(): pass\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, timeout=120, check=False)
+    ran = subprocess.run(
+        command, capture_output=True, encoding="utf-8", cwd=directory, timeout=120, check=False
+    )
     lines = dict(
         line.split(" ", 1) for line in ran.stdout.splitlines() if line.startswith(("HEAVY ", "OURS "))
     )
@@ -66,7 +68,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Path) -> None:
     """The code of the user's is rewritten as before, and afterwards Python imports as it did."""
-    (tmp_path / "test_user.py").write_text("def test_user():\n    assert len('of the user') == 3\n")
+    (tmp_path / "test_user.py").write_text(
+        "def test_user():\n    assert len('of the user') == 3\n", encoding="utf-8"
+    )
     code = (
         "import sys, pytest\n"
         "before = [type(one) for one in sys.meta_path]\n"
@@ -99,7 +103,9 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
 def test_the_imports_of_a_run_are_frozen_for_the_garbage_collector(tmp_path: Path, frozen: bool) -> None:
     """A host that goes on gets its objects back, and what it froze itself stays frozen."""
     (tmp_path / "conftest.py").write_text(
-        "import gc\ndef pytest_collection():\n    print('\\nDURING', gc.get_freeze_count(), gc.isenabled())\n"
+        "import gc\ndef pytest_collection():\n"
+        "    print('\\nDURING', gc.get_freeze_count(), gc.isenabled())\n",
+        encoding="utf-8",
     )
     code = (
         "import atexit, gc, pytest\n"

@@ -21,5 +21,5 @@ def pytest_etcdtls_judged(
 ) -> None:
     """Write one line for each target, as the team's dashboard reads it."""
     line = f"{target.label} {target.etcd_version} results={len(results)} faults={len(faults)}\n"
-    with Path(config.rootpath, "verdicts.txt").open("a") as file:
+    with Path(config.rootpath, "verdicts.txt").open("a", encoding="utf-8") as file:
         file.write(line)

@@ -160,7 +160,7 @@ def pull(image: str, timeout: float) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             timeout=timeout,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
     except subprocess.TimeoutExpired as error:

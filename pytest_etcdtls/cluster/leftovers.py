@@ -59,7 +59,7 @@ def remove_what_is_here() -> tuple[str, ...]:
 
 def _record(path: Path) -> tuple[str, str] | None:
     """Return owner and secret of a record; ``None`` if it is not one that only this user can write."""
-    with suppress(OSError, ValueError), open(path, opener=_no_link) as file:
+    with suppress(OSError, ValueError), open(path, opener=_no_link, encoding="utf-8") as file:
         status = os.fstat(file.fileno())
         owner, secret = file.read(_LONGEST).split("\n")
         if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o600 and secret:

@@ -91,7 +91,7 @@ def _blocks(skip: int) -> Iterator[int]:
 
 def _end_of_range() -> int:
     try:
-        ephemeral = int(_EPHEMERAL.read_text().split()[0])
+        ephemeral = int(_EPHEMERAL.read_text(encoding="utf-8").split()[0])
     except (OSError, ValueError, IndexError):
         ephemeral = 32768
     # If an administrator has lowered the ephemeral range, only retries help.

@@ -89,7 +89,7 @@ class EtcdProcess:
 
     def log(self) -> str:
         """Return the whole log so far."""
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        return self.log_file.read_text(errors="replace", encoding="utf-8") if self.log_file.exists() else ""
 
     def readiness(self) -> ReadinessLog:
         """Read the log since the last call, and return how far the latest start is."""
@@ -152,7 +152,9 @@ class EtcdProcess:
 def _is_exiting(pid: int) -> bool:
     """Return whether Linux is ending a process: its sockets may be closed before its status can be read."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return False
     return bool(int(fields[6]) & _PF_EXITING)

@@ -63,7 +63,7 @@ def this_process() -> str:
     It has the name of the host, the boot, the namespace of process ids, the process id and when it started.
     """
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return " ".join((os.uname().nodename, boot, os.readlink("/proc/self/ns/pid"), *_started(os.getpid())))
     except OSError:
         return ""
@@ -86,7 +86,9 @@ def is_dead(owner: str) -> bool:
 
 def _started(process: int) -> tuple[str, str]:
     """Return a process id, and when the process started in ticks since the boot (proc_pid_stat(5))."""
-    return str(process), Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return str(process), Path(f"/proc/{process}/stat").read_text(
+        encoding="utf-8", errors="replace"
+    ).rpartition(")")[2].split()[19]
 
 
 class Watchdog:
@@ -189,7 +191,7 @@ class GuardedDirectory:
             if self.owner:
                 record = self.path / RECORD
                 record.touch(mode=0o600)
-                record.write_text(f"{self.owner}\n{self.watchdog.secret}")
+                record.write_text(f"{self.owner}\n{self.watchdog.secret}", encoding="utf-8")
         except OSError:
             self.watchdog.dismiss()
             raise

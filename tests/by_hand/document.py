@@ -92,7 +92,7 @@ def read_steps(page: Path = PAGE) -> tuple[Step, ...]:
     Raises:
         ValueError: if the page has a block or a table of a kind that is not tested.
     """
-    numbered = list(enumerate(page.read_text().splitlines(), 1))
+    numbered = list(enumerate(page.read_text(encoding="utf-8").splitlines(), 1))
     starts = [place for place, (_, line) in enumerate(numbered) if line.startswith("## ")]
     sections = [numbered[a:b] for a, b in zip(starts, [*starts[1:], len(numbered)], strict=True)]
     steps = [_step(section) for section in sections]

@@ -32,7 +32,7 @@ class Ours:
     """The report of a run."""
 
     def __init__(self, report: Path) -> None:
-        self._document: Mapping[str, Any] = json.loads(report.read_text())
+        self._document: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
 
     def outcomes(self, check: str) -> set[str]:
         """Return the outcomes of a check on every https listener that it judges, or on the whole target."""

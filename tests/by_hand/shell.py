@@ -48,7 +48,7 @@ class Shell:
             cwd=directory,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             bufsize=1,
             start_new_session=True,
         )
@@ -69,7 +69,7 @@ class Shell:
         """
         self._count += 1
         block = self._blocks / f"{self._count}.sh"
-        block.write_text(code)
+        block.write_text(code, encoding="utf-8")
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{block}\n")
@@ -77,9 +77,9 @@ class Shell:
         output = Path(f"{block}.out")
         status = self._process.stdout.readline() if ready else ""
         if not status:
-            said = output.read_text() if output.exists() else ""
+            said = output.read_text(encoding="utf-8") if output.exists() else ""
             raise TimeoutError(f"in {_SECONDS:g} s this did not end, or ended the shell:\n{code}\n{said}")
-        return Ran(output=output.read_text(errors="replace"), status=int(status))
+        return Ran(output=output.read_text(errors="replace", encoding="utf-8"), status=int(status))
 
     def value(self, name: str) -> str:
         """Return the value of a variable."""

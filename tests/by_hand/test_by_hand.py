@@ -59,7 +59,7 @@ def test_release_is_at_hand(release: str, etcd_binaries: dict[str, Path]) -> Non
     if release not in etcd_binaries:
         pytest.skip(f"needs etcd {release}: run make etcd")
     assert binary_version(etcd_binaries[release]) == release
-    assert release in Path(__file__).parents[2].joinpath("docs/by-hand.md").read_text()
+    assert release in Path(__file__).parents[2].joinpath("docs/by-hand.md").read_text(encoding="utf-8")
 
 
 @ON_EACH_RELEASE

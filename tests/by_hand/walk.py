@@ -108,7 +108,7 @@ def _clean_up(script: Path) -> None:
     """End the cluster if the page's last step did not run."""
     if not script.exists():
         return
-    lines = script.read_text().splitlines()
+    lines = script.read_text(encoding="utf-8").splitlines()
     started = dict(line.split("=", 1) for line in lines if "=" in line)
     if "PID" in started:
         with suppress(ProcessLookupError):

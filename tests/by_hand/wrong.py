@@ -80,7 +80,7 @@ def _variables(cluster: Cluster, home: Path) -> str:
     # Another certificate than the one that is served.
     shutil.copy(files / "peer.crt", files / "server.crt")
     shutil.copy(files / "peer.key", files / "server.key")
-    manifest.write_text(_manifest(member.client_url, member.peer_url, files))
+    manifest.write_text(_manifest(member.client_url, member.peer_url, files), encoding="utf-8")
     log.touch()
     work.mkdir()
     client, peer = (url.removeprefix("https://") for url in (member.client_url, member.peer_url))

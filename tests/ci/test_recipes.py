@@ -28,7 +28,7 @@ FEW = ("--etcd-check=listener", "--etcd-check=cert.trusted", "--etcd-check=mtls.
 
 
 def _loaded(path: Path) -> Any:
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _bash(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def _bash(script: str, directory: Path, **variables: str) -> subprocess.Complete
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
@@ -72,9 +72,12 @@ def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, tmp_path: Pa
     assert ran.returncode == 0, ran.stdout
     written = {path.suffix for path in (tmp_path / "my reports").iterdir()}
     assert written == {".json", ".html", ".md", ".sarif", ".xml"}
-    assert "CLEAN" in (tmp_path / "summary.md").read_text()
-    [output] = (tmp_path / "output").read_text().splitlines()
-    assert json.loads((tmp_path / output.removeprefix("sarif=")).read_text())["version"] == "2.1.0"
+    assert "CLEAN" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    [output] = (tmp_path / "output").read_text(encoding="utf-8").splitlines()
+    assert (
+        json.loads((tmp_path / output.removeprefix("sarif=")).read_text(encoding="utf-8"))["version"]
+        == "2.1.0"
+    )
 
 
 @pytest.mark.program("bash")
@@ -102,7 +105,7 @@ def test_scripts_contain_no_expression() -> None:
 
 def test_what_is_installed_has_a_version() -> None:
     for recipe in (GITHUB, GITLAB, BUMP / "bump.sh"):
-        installed = re.findall(r"-m pip install --quiet (\S+)", recipe.read_text())
+        installed = re.findall(r"-m pip install --quiet (\S+)", recipe.read_text(encoding="utf-8"))
         assert set(installed) == {f"pytest-etcdtls=={__version__}"}
     install = next(step for step in _loaded(ACTION)["runs"]["steps"] if step["name"] == "Install")
     assert install["env"] == {"PACKAGE": "${{ inputs.package || github.action_path }}"}
@@ -124,7 +127,8 @@ def _commands(output: str) -> list[str]:
 def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> None:
     attack = "\n::error::owned\n::stop-commands::mine\n::mine::\n"
     (tmp_path / "conftest.py").write_text(
-        f"import pytest\n\ndef pytest_configure(config):\n    raise pytest.UsageError({attack!r})\n"
+        f"import pytest\n\ndef pytest_configure(config):\n    raise pytest.UsageError({attack!r})\n",
+        encoding="utf-8",
     )
     ran = _bash(_judge_step()["run"], tmp_path, OPTIONS="", REPORTS="reports")
     assert "\n::error::owned\n" in ran.stdout
@@ -149,12 +153,14 @@ def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, 
     repository = _repository(tmp_path)
     *_, image = etcd_images.values()
     declaration = repository / "etcd.yaml"
-    text = re.sub(r"(?m)^    - --experimental.*\n", "", declaration.read_text())
-    declaration.write_text(re.sub(r"image: .*", f"image: {image}", text).replace("crl.pem", "crl.der"))
+    text = re.sub(r"(?m)^    - --experimental.*\n", "", declaration.read_text(encoding="utf-8"))
+    declaration.write_text(
+        re.sub(r"image: .*", f"image: {image}", text).replace("crl.pem", "crl.der"), encoding="utf-8"
+    )
     [script] = [step["run"] for step in _loaded(BUMP / GITHUB.name)["jobs"]["bump"]["steps"] if "run" in step]
     ran = _bash(script, repository, PYTEST_ADDOPTS=" ".join(FEW))
     assert ran.returncode == 0, ran.stdout
-    summary = (repository / "summary.md").read_text().replace("`", "")
+    summary = (repository / "summary.md").read_text(encoding="utf-8").replace("`", "")
     assert re.search(rf"etcd-3.5.33 .* of the baseline → .*{image.rpartition(':')[2]}", summary)
 
 
@@ -167,7 +173,7 @@ def _repository(directory: Path) -> Path:
 
 def _page(repository: Path) -> str:
     """Return what the reviewer reads, as it is shown: without the marks of code."""
-    page, folded, _ = (repository / "etcd-tls/bump.md").read_text().partition("<details>")
+    page, folded, _ = (repository / "etcd-tls/bump.md").read_text(encoding="utf-8").partition("<details>")
     assert folded
     assert len(page.splitlines()) < 40, "it is longer than a page"
     return page.replace("`", "")
@@ -209,7 +215,9 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], tmp_path: Path) -> 
     assert f"openssl crl -inform PEM -in {crl}.pem -outform DER -out {crl}.der" in first
     assert f"give --client-crl-file={crl}.der" in first
     assert page.count("**worse:**") == 1
-    declaration.write_text(declaration.read_text().replace(f"{crl}.pem", f"{crl}.der"))
+    declaration.write_text(
+        declaration.read_text(encoding="utf-8").replace(f"{crl}.pem", f"{crl}.der"), encoding="utf-8"
+    )
     status, page = _try(repository, etcd_binaries["3.6.16"])
     assert (status, page.count("**worse:**")) == (0, 0)
     assert "fields of /version: new storage" in page
@@ -264,7 +272,7 @@ def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
     suite = ET.parse(tmp_path / reports["junit"]).getroot()  # noqa: S314 - written by pytest
     failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
     assert "mtls.no-certificate" in failed
-    quality = json.loads((tmp_path / reports["codequality"]).read_text())
+    quality = json.loads((tmp_path / reports["codequality"]).read_text(encoding="utf-8"))
     [fault] = [one for one in quality if one["check_name"] == "mtls.no-certificate"]
     assert fault["severity"] in {"critical", "blocker"}
     assert fault["fingerprint"] not in [one["fingerprint"] for one in quality if one is not fault]

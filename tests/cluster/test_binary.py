@@ -10,7 +10,7 @@ from pytest_etcdtls.errors import UsageError
 
 
 def _script(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(["#!/bin/sh", *lines]))
+    path.write_text("\n".join(["#!/bin/sh", *lines]), encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -31,7 +31,7 @@ def test_a_binary_is_run_once_until_it_changes(tmp_path: Path) -> None:
     etcd = _script(tmp_path / "etcd", f"echo x >> {runs}", "echo 'etcd Version: 3.6.16'")
     assert binary_version(etcd) == binary_version(etcd) == "3.6.16"
     assert "unsafe-no-fsync" in binary_flags(etcd)
-    assert runs.read_text().split() == ["x", "x"]
+    assert runs.read_text(encoding="utf-8").split() == ["x", "x"]
     _script(etcd, "echo 'etcd Version: 3.7.3'")
     assert binary_version(etcd) == "3.7.3"
 

@@ -415,7 +415,9 @@ def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newes
             )
         assert LABEL_SESSION_ID not in container.labels
         curl = next(line.strip() for line in shown.splitlines() if line.strip().startswith("curl "))
-        answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run(
+            ["bash", "-c", curl], capture_output=True, encoding="utf-8", check=True
+        ).stdout
         assert json.loads(answer)["etcdserver"] == cluster.version
     finally:
         stop = shown.splitlines()[-1].strip()
@@ -457,7 +459,7 @@ def test_an_owner_that_is_killed_leaves_nothing_behind(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        text=True,
+        encoding="utf-8",
     ) as owner:
         assert owner.stdout is not None
         state = json.loads(owner.stdout.readline())
@@ -539,7 +541,7 @@ def test_the_compose_file_of_the_page(
     run = f"etcdctl {files} --endpoints=${{ETCD_ENDPOINTS}} endpoint health --cluster"
     service = f"image: {etcd_image}\n    entrypoint: []\n    command: {run}"
     (directory / "docker-compose.yml").write_text(
-        'version: "3"\n' + compose.replace("image: my-service", service)
+        'version: "3"\n' + compose.replace("image: my-service", service), encoding="utf-8"
     )
     cluster = start(replace(GOOD, size=3, advertise="network"), etcd_image)
     program = f"{up}\nimport sys, types\ncompose_up(types.SimpleNamespace(**eval(sys.argv[1])))"
@@ -555,7 +557,7 @@ def test_the_compose_file_of_the_page(
         repr(named),
     ]
     try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=directory, capture_output=True, encoding="utf-8", check=False)
     finally:
         environment = os.environ | {"ETCD_NETWORK": "x", "ETCD_PKI": "x", "ETCD_ENDPOINTS": "x"}
         down = ["docker-compose", "rm", "--force", "--stop"]
@@ -566,7 +568,7 @@ def test_the_compose_file_of_the_page(
 
 def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
     [example] = [code for code in fenced("docs/fixtures.md", "python") if "put_archive" in code]
-    (tmp_path / "test_service.py").write_text(example)
+    (tmp_path / "test_service.py").write_text(example, encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -579,5 +581,7 @@ def test_the_service_of_the_page(etcd_image: str, tmp_path: Path) -> None:
         os.devnull,
     ]
     environment = os.environ | {"ETCD_IMAGE": etcd_image}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -105,11 +105,11 @@ def test_a_process_that_is_killed_while_etcd_prints_its_version_leaves_no_contai
     image = list(etcd_images.values())[-1]
     command = [sys.executable, "-c", ASKS, image]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, encoding="utf-8"
     ) as owner:
         assert owner.stdout is not None
         label = owner.stdout.readline().strip()
-        [child] = Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()
+        [child] = Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text(encoding="utf-8").split()
         watchdog = os.pidfd_open(int(child))
         assert len(_containers(label)) == 1
         owner.kill()

@@ -85,7 +85,7 @@ def test_the_embedded_extra_is_found() -> None:
 
 def test_an_etcd_that_cannot_run_is_skipped(bare: Path, newest_etcd: Path) -> None:
     broken = bare / "bin" / "etcd"
-    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     broken.chmod(0o755)
     _in_cache(bare, newest_etcd, "3.6.16")
     source = find_etcd()
@@ -125,7 +125,7 @@ def test_another_program_is_a_usage_error(
 ) -> None:
     binary = tmp_path / "etcd"
     if content is not None:
-        binary.write_text(content)
+        binary.write_text(content, encoding="utf-8")
         binary.chmod(mode)
     with pytest.raises(UsageError, match=problem):
         find_etcd(binary=binary)

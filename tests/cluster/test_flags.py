@@ -19,7 +19,9 @@ VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.
 
 def _accepts(binary: Path, *arguments: str) -> str:
     """Return etcd's error about its flags; with ``--version`` it parses all of them and ends."""
-    run = subprocess.run([binary, *arguments, "--version"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [binary, *arguments, "--version"], capture_output=True, encoding="utf-8", check=False
+    )
     return "" if run.returncode == 0 else run.stderr
 
 

@@ -108,7 +108,8 @@ def test_members_are_not_changed_while_no_member_runs(newest_etcd: Path) -> None
 def test_a_member_that_does_not_start_leaves_the_cluster_as_it_was(newest_etcd: Path, tmp_path: Path) -> None:
     wrapper = tmp_path / "etcd"
     wrapper.write_text(
-        f'#!/bin/sh\ncase "$*" in *state=existing*) echo no; exit 3;; esac\nexec {newest_etcd} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *state=existing*) echo no; exit 3;; esac\nexec {newest_etcd} "$@"\n',
+        encoding="utf-8",
     )
     wrapper.chmod(0o700)
     with start_process(ClusterConfig(), wrapper) as cluster:

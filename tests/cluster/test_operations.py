@@ -91,7 +91,7 @@ def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool
         assert [f"https://{member.host}:{member.port}" for member in cluster.members] == [*cluster.endpoints]
         command = ["etcdctl", "endpoint", "status", "--write-out=json"]
         environment = cluster.environment() | {"PATH": os.environ["PATH"]}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert ran.returncode == 0, ran.stderr
     assert {one["Endpoint"] for one in json.loads(ran.stdout)} == {*cluster.endpoints}
 

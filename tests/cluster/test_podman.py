@@ -46,7 +46,7 @@ def short_path() -> Iterator[Path]:
 def podman(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
     """Serve podman's API, and return a function that runs podman on the same storage."""
     configuration, address = short_path / "containers.conf", short_path / "sock"
-    configuration.write_text(SETTINGS)
+    configuration.write_text(SETTINGS, encoding="utf-8")
     monkeypatch.setenv("CONTAINERS_CONF", str(configuration))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
     places = {"root": "storage", "runroot": "run", "network-config-dir": "networks"}
@@ -54,7 +54,7 @@ def podman(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman
     command += ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
 
     def run(*arguments: str, **options: object) -> str:
-        return subprocess.check_output([*command, *arguments], text=True, **options)  # type: ignore[call-overload,no-any-return]
+        return subprocess.check_output([*command, *arguments], encoding="utf-8", **options)  # type: ignore[call-overload,no-any-return]
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(address))

@@ -43,7 +43,7 @@ def test_concurrent_processes_never_share_a_port() -> None:
                     [sys.executable, "-c", CLAIM],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    text=True,
+                    encoding="utf-8",
                 )
             )
             for _ in range(6)
@@ -72,7 +72,9 @@ def test_a_port_in_use_is_left_out(taken: socket.socket) -> None:
 
 
 def test_claims_are_below_the_ephemeral_range() -> None:
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first_ephemeral = int(
+        Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0]
+    )
     claim = claim_ports(32, "127.0.0.1")
     assert max(claim.ports) < first_ephemeral
     claim.release()
@@ -111,7 +113,7 @@ def test_the_default_ephemeral_range_is_used_if_it_cannot_be_read(
 ) -> None:
     file = tmp_path / "ip_local_port_range"
     if setting is not None:
-        file.write_text(setting)
+        file.write_text(setting, encoding="utf-8")
     monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
     claim = claim_ports(32, "127.0.0.1")
     claim.release()
@@ -145,7 +147,7 @@ except ClusterStartError as error:
 """
     setup = 'ip link set lo up && ip addr del 127.0.0.1/8 dev lo && exec "$0" -c "$1"'
     command = ["unshare", "--net", "sh", "-c", setup, sys.executable, program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if "unshare failed" in done.stderr:
         pytest.skip(f"needs the right to make a network namespace: {done.stderr.strip()}")
     assert done.stdout.splitlines() == [

@@ -255,7 +255,7 @@ def test_an_etcd_that_ends_before_it_is_healthy_is_a_start_error(
 
 
 def _wrapper(path: Path, line: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
     path.chmod(0o700)
     return path
 
@@ -268,7 +268,7 @@ def test_etcd_variables_of_the_user_do_not_reach_etcd(
     monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://elsewhere.example:2379")
     monkeypatch.setenv("GODEBUG", "tlsrsakex=1")
     (member,) = start(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), etcd_binary).members
-    environment = Path(f"/proc/{process_of(member).pid}/environ").read_text().split("\0")
+    environment = Path(f"/proc/{process_of(member).pid}/environ").read_text(encoding="utf-8").split("\0")
     assert [each for each in environment if each.startswith(("ETCD", "GODEBUG"))] == []
     assert get(member.client_url, member, None) == OK
 
@@ -418,14 +418,14 @@ def test_a_kept_cluster_keeps_running_and_its_commands_work(
         assert member.file("client-ca.key").exists()
         lines = keep_message(cluster).splitlines()
         curl = next(line for line in lines if line.strip().startswith("curl"))
-        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+        answer = subprocess.run(curl, shell=True, capture_output=True, encoding="utf-8", check=True)  # noqa: S602
         assert '"etcdserver"' in answer.stdout
         etcdctl = etcd_binary.parent / "etcdctl"
         if etcdctl.exists():
             line = next(line for line in lines if " etcdctl " in f" {line}")
             assert "--user" not in line, "other users can read arguments"
             line = line.replace("etcdctl", str(etcdctl), 1)
-            answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+            answer = subprocess.run(line, shell=True, capture_output=True, encoding="utf-8", check=True)  # noqa: S602
             assert cluster.version in answer.stdout
     finally:
         subprocess.run(keep_message(cluster).splitlines()[-1], shell=True, check=True)  # noqa: S602
@@ -449,7 +449,7 @@ HARD = 150
 start(HARD)
 start(len(os.listdir("/dev/fd")))
 """
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     of_etcd, of_python = ran.stdout.splitlines()
     assert (
         "ended with status 1, since it may open 150 files and needs more than 150: raise that with ulimit -n;"

@@ -43,7 +43,7 @@ def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_
     assert cluster.user is not None
     password = cluster.user[1]
     file = cluster.directory / "root-password"
-    assert file.read_text() == password
+    assert file.read_text(encoding="utf-8") == password
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     shown = [repr(cluster), repr(cluster.target()), keep_message(cluster), cluster.members[0].log()]
     assert not any(password in text for text in [*shown, *cluster.members[0].argv])

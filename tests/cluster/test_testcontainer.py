@@ -66,7 +66,7 @@ def test_it_is_started_again_as_another_container(newest_image: str) -> None:
         etcd.start()
         container = etcd.get_wrapped_container()
         command = container.attrs["Config"]["Cmd"]
-        started.append((container.id, etcd.file("client.key").read_text(), len(command)))
+        started.append((container.id, etcd.file("client.key").read_text(encoding="utf-8"), len(command)))
         assert command.count("--max-wals=7") == 1
         assert container.labels["of"] == "user"
         assert (information := etcd.get_container_info()) is not None
@@ -121,7 +121,7 @@ with EtcdTLSContainer({newest_image!r}) as etcd:
     print(etcd.client().get("/health").json()["health"], "pytest" in sys.modules)
 """
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, encoding="utf-8", check=False
     )
     assert (run.stdout, run.returncode) == ("true False\n", 0), run.stderr
 

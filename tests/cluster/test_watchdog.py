@@ -66,7 +66,7 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
                     [sys.executable, OWNER, newest_etcd, str(size), tmp_path, manner],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    text=True,
+                    encoding="utf-8",
                 )
             )
             stack.callback(owner.kill)
@@ -217,7 +217,10 @@ watchdog.GuardedDirectory(Path(sys.argv[1]))
 
 def test_an_owner_that_is_killed_right_after_it_made_its_directory_leaves_nothing(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", MAKES_A_DIRECTORY, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, "-c", MAKES_A_DIRECTORY, tmp_path],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     pid, path = run.stdout.split()
     assert run.returncode == -signal.SIGKILL
@@ -241,7 +244,7 @@ def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Pa
         "marked = subprocess.Popen(['sleep', '3600'], env=dog.mark, stdout=subprocess.DEVNULL);"
         "print(dog.pid, marked.pid, flush=True); os._exit(1)"
     )
-    state = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    state = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=False)
     assert all(map(gone, map(int, state.stdout.split())))
     assert other.poll() is None
     assert not tmp_path.exists()
@@ -373,11 +376,13 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
     home.mkdir()
     os.mkfifo(fifo)
     suite = tmp_path / "test_suite.py"
-    suite.write_text(SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode, fifo=str(fifo)))
+    suite.write_text(
+        SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode, fifo=str(fifo)), encoding="utf-8"
+    )
     options = ["-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     command = [sys.executable, "-m", "pytest", *options, str(suite)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", cwd=tmp_path
     ) as run:
         if mode != "failing-fixture":
             _wait_for_line(fifo, run)
@@ -391,7 +396,7 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
     if mode == "failing-fixture":
         assert "a fixture that fails after the start" in output
     else:
-        assert gone(int((home / "pid").read_text()))
+        assert gone(int((home / "pid").read_text(encoding="utf-8")))
     if mode == "SIGKILL":
         _wait_for_watchdogs()
     assert [path.name for path in home.iterdir() if path.name != "pid"] == []
@@ -421,7 +426,7 @@ with start_cluster(binary={str(newest_etcd)!r}) as cluster:
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", env=environment, check=False
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert tmp_path in Path(run.stdout).parents
@@ -456,7 +461,7 @@ def test_what_is_left_without_a_watchdog_is_removed_later(
 
     def run(*arguments: str) -> str:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
         assert done.returncode == (-signal.SIGKILL if KILLED in arguments else 0), done.stderr
         return done.stdout
 

@@ -33,5 +33,5 @@ def without(*names: str) -> tuple[str, ...]:
 def written(directory: Path, text: str, name: str = "declaration") -> Declaration:
     """Return the declaration in a file with that text."""
     path = directory / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return read_declaration(path)

@@ -89,7 +89,7 @@ def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
 
 
 def test_a_bundle_without_certificates_is_not_in_force(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "ca.crt").write_text("no certificate")
+    (tmp_path / "ca.crt").write_text("no certificate", encoding="utf-8")
     declared = _with_declaration(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES

@@ -75,7 +75,7 @@ def test_a_configuration_file_is_read_as_etcd_reads_it(
     case: str, etcd_binary: Path, workplace: Workplace
 ) -> None:
     path = workplace.directory / "etcd.conf.yml"
-    path.write_text(workplace.fill_in(CASES[case]))
+    path.write_text(workplace.fill_in(CASES[case]), encoding="utf-8")
     version = binary_version(etcd_binary)
     seen = run(etcd_binary, [f"--config-file={path}"], {}, workplace.directory)
     if "\t" in CASES[case]:

@@ -93,9 +93,9 @@ def _judge(name: str, etcd: Path, directory: Path, *, weaker: bool = False) -> l
         weaker: the declaration does not require certificates of clients.
     """
     layout, pki = LAYOUTS[name], directory / "etcd"
-    files = {Path(layout.shape).name: (SHAPES / layout.shape).read_text()}
+    files = {Path(layout.shape).name: (SHAPES / layout.shape).read_text(encoding="utf-8")}
     if name == "RKE2":
-        files["config"] = (SHAPES / "rke2" / "config").read_text()
+        files["config"] = (SHAPES / "rke2" / "config").read_text(encoding="utf-8")
     if name in ("RKE2", "k3s"):
         kubernetes = CertificateAuthority.create("k3s-client-ca").certificate
         (directory / "client-ca.crt").write_bytes(encode_certificates([kubernetes]))
@@ -103,7 +103,7 @@ def _judge(name: str, etcd: Path, directory: Path, *, weaker: bool = False) -> l
     for file, text in files.items():
         # k0s serves clients on loopback, of its node.
         text = text.replace("10.0.0.31", "127.0.0.1")
-        (directory / "declared" / file).write_text(_weaker(text) if weaker else text)
+        (directory / "declared" / file).write_text(_weaker(text) if weaker else text, encoding="utf-8")
     declaration = directory / "declared" / Path(layout.shape).name
     read = read_declaration(declaration)
     layout.write(pki, tuple(dict.fromkeys((*hosts_of(read), "127.0.0.1", "localhost"))))

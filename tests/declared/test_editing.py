@@ -80,12 +80,12 @@ listen-client-urls: https://10.0.0.11:2379
 def edited(directory: Path, text: str, *changes: Change) -> str:
     """Return the text that the patched file has."""
     path = directory / "declaration"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     result = edit(read_declaration(path), changes)
     diff = unified_diff(result.texts)
-    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, text=True, check=True, capture_output=True)
-    assert path.read_text() == result.texts[str(path)][1]
-    return path.read_text()
+    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, encoding="utf-8", check=True, capture_output=True)
+    assert path.read_text(encoding="utf-8") == result.texts[str(path)][1]
+    return path.read_text(encoding="utf-8")
 
 
 def lines(text: str, *, removed: tuple[str, ...] = (), below: str = "", added: tuple[str, ...] = ()) -> str:
@@ -240,15 +240,15 @@ def test_line_ends_of_windows_are_kept(tmp_path: Path) -> None:
 
 def test_a_variable_beside_a_flag_is_removed_alone(tmp_path: Path) -> None:
     path = tmp_path / "etcd.sh"
-    path.write_text("ETCD_CERT_FILE=/a etcd --cert-file=/b --name=m0\n")
+    path.write_text("ETCD_CERT_FILE=/a etcd --cert-file=/b --name=m0\n", encoding="utf-8")
     result = edit(read_declaration(path), [Change("cert-file", None, Via.VARIABLE)])
     assert result.texts[str(path)][1].strip() == "etcd --cert-file=/b --name=m0"
 
 
 def test_a_file_of_another_one_is_changed_there(tmp_path: Path) -> None:
     unit, variables = tmp_path / "etcd.service", tmp_path / "etcd.env"
-    unit.write_text(f"[Service]\nEnvironmentFile={variables}\nExecStart=/usr/bin/etcd\n")
-    variables.write_text("ETCD_CERT_FILE=/a\n")
+    unit.write_text(f"[Service]\nEnvironmentFile={variables}\nExecStart=/usr/bin/etcd\n", encoding="utf-8")
+    variables.write_text("ETCD_CERT_FILE=/a\n", encoding="utf-8")
     result = edit(read_declaration(unit), [CA])
     assert {file: after for file, (_, after) in result.texts.items()} == {
         str(variables): "ETCD_CERT_FILE=/a\nETCD_TRUSTED_CA_FILE=/pki/ca.crt\n"
@@ -258,17 +258,19 @@ def test_a_file_of_another_one_is_changed_there(tmp_path: Path) -> None:
 @pytest.mark.program("patch")
 def test_no_secret_is_in_a_diff(tmp_path: Path) -> None:
     path = tmp_path / "etcd.env"
-    path.write_text("ETCDCTL_PASSWORD=hunter2\nETCD_CERT_FILE=/a\nETCD_DISCOVERY_PASSWORD=hunter3\n")
+    path.write_text(
+        "ETCDCTL_PASSWORD=hunter2\nETCD_CERT_FILE=/a\nETCD_DISCOVERY_PASSWORD=hunter3\n", encoding="utf-8"
+    )
     diff = unified_diff(edit(read_declaration(path), [CERT]).texts)
     assert "hunter" not in diff
     assert "+ETCD_CERT_FILE=/pki/new.crt" in diff
-    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, text=True, check=True, capture_output=True)
-    assert "ETCD_CERT_FILE=/pki/new.crt" in path.read_text()
+    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, encoding="utf-8", check=True, capture_output=True)
+    assert "ETCD_CERT_FILE=/pki/new.crt" in path.read_text(encoding="utf-8")
 
 
 def test_a_line_with_a_secret_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "etcd.sh"
-    path.write_text("etcd --discovery-password=hunter2 --cert-file=/a\n")
+    path.write_text("etcd --discovery-password=hunter2 --cert-file=/a\n", encoding="utf-8")
     with pytest.raises(NotEditableError, match="secret"):
         unified_diff(edit(read_declaration(path), [CERT]).texts)
 
@@ -282,7 +284,7 @@ def test_a_line_with_a_secret_is_not_changed(tmp_path: Path) -> None:
 )
 def test_a_form_that_is_not_edited_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "declaration"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(NotEditableError):
         edit(read_declaration(path), [CERT])
 
@@ -290,11 +292,11 @@ def test_a_form_that_is_not_edited_is_refused(text: str, tmp_path: Path) -> None
 @pytest.mark.program("patch")
 def test_a_link_is_patched_where_it_leads(tmp_path: Path) -> None:
     real, link = tmp_path / "a name\twith tab", tmp_path / "link"
-    real.write_text("ETCD_CERT_FILE=/a\n")
+    real.write_text("ETCD_CERT_FILE=/a\n", encoding="utf-8")
     link.symlink_to(real)
     diff = unified_diff(edit(read_declaration(link), [CERT]).texts)
-    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, text=True, check=True, capture_output=True)
-    assert real.read_text() == "ETCD_CERT_FILE=/pki/new.crt\n"
+    subprocess.run(["patch", "-p1", "-d", "/"], input=diff, encoding="utf-8", check=True, capture_output=True)
+    assert real.read_text(encoding="utf-8") == "ETCD_CERT_FILE=/pki/new.crt\n"
     assert link.is_symlink()
 
 

@@ -26,7 +26,7 @@ def _ids(directory: Path, pattern: str, called: str) -> list[str]:
     calls = [
         node
         for path in sorted(directory.glob(pattern))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == called
     ]
     return [

@@ -194,7 +194,7 @@ def test_flags_that_kubeadm_replaces_are_notes() -> None:
 
 
 def test_an_extra_argument_in_kubeadms_manifest_is_a_finding(tmp_path: Path) -> None:
-    text = (SHAPES / "kubeadm" / "v1.31.yaml").read_text()
+    text = (SHAPES / "kubeadm" / "v1.31.yaml").read_text(encoding="utf-8")
     text = text.replace("    - etcd\n", "    - etcd\n    - --experimental-corrupt-check-time=4h\n", 1)
     found = _ahead(written(tmp_path, text, "etcd.yaml"), "3.5.15")
     assert ("3.7", "--experimental-corrupt-check-time", False) in _short(found)

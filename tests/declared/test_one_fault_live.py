@@ -23,7 +23,7 @@ def test_consequences_of_a_trap_are_one_fault(
         options = [f"--etcd-config={manifest}", f"--etcd-pki-dir={etcd.file('server.crt').parent}"]
         ran = pytester.runpytest_subprocess(*options, "--etcd-report=report.json", "-p", "no:randomly")
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
-    report = json.loads((pytester.path / "report.json").read_text())
+    report = json.loads((pytester.path / "report.json").read_text(encoding="utf-8"))
     found = [fault["check"] for fault in report["faults"] if fault["outcome"] == "violates"]
     assert found == list(member.faults or ())
     assert report["summary"]["violates"] > 10

@@ -213,7 +213,7 @@ def test_the_configuration_file_of_a_manifest_is_found_by_its_mount(tmp_path: Pa
     )
     pod["spec"]["volumes"] = [{"name": "conf", "hostPath": {"path": str(tmp_path / "node")}}]
     (tmp_path / "node").mkdir()
-    (tmp_path / "node/etcd.yml").write_text("name: a\n")
+    (tmp_path / "node/etcd.yml").write_text("name: a\n", encoding="utf-8")
     (tmp_path / "manifests").mkdir()
     declaration = written(tmp_path / "manifests", yaml.safe_dump(pod))
     assert declaration.text("name") == "a"
@@ -223,15 +223,20 @@ def test_the_configuration_file_of_a_manifest_is_found_by_its_mount(tmp_path: Pa
 def test_the_configuration_file_under_the_pki_dir(tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     (copies / "etcd").mkdir(parents=True)
-    (copies / "etcd/config").write_text("name: a\n")
+    (copies / "etcd/config").write_text("name: a\n", encoding="utf-8")
     pod = tmp_path / "etcd.yaml"
-    pod.write_text(yaml.safe_dump(_pod(_container(command=["etcd", "--config-file=/srv/db/etcd/config"]))))
+    pod.write_text(
+        yaml.safe_dump(_pod(_container(command=["etcd", "--config-file=/srv/db/etcd/config"]))),
+        encoding="utf-8",
+    )
     assert read_declaration(pod, pki_dir=copies).text("name") == "a"
 
 
 def _declared(directory: Path, *objects: dict[str, Any]) -> dict[str, Declaration]:
     path = directory / "declaration"
-    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+    path.write_text(
+        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": list(objects)}), encoding="utf-8"
+    )
     return {one.pod: one for one in read_declarations(path)}
 
 
@@ -310,7 +315,7 @@ def _beside(
         earlier.unlink()
     own = _of_kubelet("etcd", "a")
     for file, text in ((name, own), *files):
-        (manifests / file).write_text(text)
+        (manifests / file).write_text(text, encoding="utf-8")
     [declaration] = read_declarations(manifests / name)
     return [(Path(one.file).name, one.runs, not one.has_same_name) for one in declaration.beside]
 
@@ -345,7 +350,7 @@ def test_files_that_are_no_pod_of_the_member(tmp_path: Path) -> None:
     elsewhere = tmp_path / "copies"
     elsewhere.mkdir()
     for name in ("etcd.yaml", "etcd.yaml.bak"):
-        (elsewhere / name).write_text(_of_kubelet("etcd", "a"))
+        (elsewhere / name).write_text(_of_kubelet("etcd", "a"), encoding="utf-8")
     assert read_declaration(elsewhere / "etcd.yaml").beside == ()
 
 
@@ -379,8 +384,8 @@ def test_other_files_of_a_kubelets_directory(
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     manifest = manifests / "etcd.yaml"
-    manifest.write_text(json.dumps(_pod(_container(command=NEW))))
-    (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})))
+    manifest.write_text(json.dumps(_pod(_container(command=NEW))), encoding="utf-8")
+    (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})), encoding="utf-8")
     (manifests / "etcd.d").mkdir()
     beside = read_declaration(manifest).beside
     assert [(one.file, one.runs) for one in beside] == (
@@ -416,7 +421,7 @@ def _variable(value: str) -> dict[str, str]:
 def test_a_variable_that_is_given_twice(tmp_path: Path, more: dict[str, Any], is_said: bool) -> None:
     """The kubelet takes the last one."""
     path = tmp_path / "pod.yaml"
-    path.write_text(yaml.safe_dump(_pod(_container(command=["etcd"], **more))))
+    path.write_text(yaml.safe_dump(_pod(_container(command=["etcd"], **more))), encoding="utf-8")
     declaration = read_declaration(path)
     traps = [trap.summary for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
     assert [text.partition(" (")[0] for text in traps] == (

@@ -117,7 +117,7 @@ def test_directories_and_missing_files(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions bind")
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "etcd.yaml"
-    path.write_text("name: a")
+    path.write_text("name: a", encoding="utf-8")
     path.chmod(0)
     with pytest.raises(UsageError, match="may not be read by this user"):
         read_declaration(path)
@@ -137,12 +137,16 @@ def test_many_aliases_are_refused(tmp_path: Path) -> None:
 def test_a_file_with_a_flag_on_each_line(tmp_path: Path) -> None:
     """As a snap keeps the flags of a service."""
     path = tmp_path / "etcd"
-    path.write_text('\n# of the snap\n--name="a"\n\n--unknown=x\n  --cert-file=/pki/server.crt\n# end\n')
+    path.write_text(
+        '\n# of the snap\n--name="a"\n\n--unknown=x\n  --cert-file=/pki/server.crt\n# end\n', encoding="utf-8"
+    )
     declaration = read_declaration(path)
     assert {name: one.place.line for name, one in declaration.settings.items()} == {"name": 3, "cert-file": 6}
     assert declaration.text("name") == "a"
     assert [one.spelled for one in declaration.unknown] == ["--unknown"]
-    path.write_text("/usr/bin/etcd\n--name\na\n--cert-file=/x\n")  # the NULs of /proc/PID/cmdline as lines
+    path.write_text(
+        "/usr/bin/etcd\n--name\na\n--cert-file=/x\n", encoding="utf-8"
+    )  # the NULs of /proc/PID/cmdline as lines
     assert {one.name: one.value for one in read_declaration(path).settings.values()} == {
         "name": "a",
         "cert-file": "/x",

@@ -40,7 +40,7 @@ def test_kubeadm(name: str, version: str) -> None:
     for nothing in (declaration.unknown, declaration.mistakes, declaration.notes, declaration.overridden):
         assert not nothing
     place = declaration.settings["cert-file"].place
-    assert "--cert-file" in Path(place.file).read_text().splitlines()[(place.line or 0) - 1]
+    assert "--cert-file" in Path(place.file).read_text(encoding="utf-8").splitlines()[(place.line or 0) - 1]
 
 
 def test_kubeadms_second_control_plane_with_an_extra_argument() -> None:
@@ -202,5 +202,5 @@ def test_every_setting_has_its_line(path: Path) -> None:
         return  # a copy of /proc/PID/cmdline has no lines
     for setting in read_declarations(path)[-1].settings.values():
         assert setting.place.line is not None
-        line = Path(setting.place.file).read_text().splitlines()[setting.place.line - 1]
+        line = Path(setting.place.file).read_text(encoding="utf-8").splitlines()[setting.place.line - 1]
         assert setting.spelled.rpartition(".")[2] in line, (setting, line)

@@ -26,7 +26,7 @@ SHAPES = Path(__file__).parent / "shapes"
 
 def _here(shape: str, workplace: Workplace) -> Path:
     """Write a shape with addresses and paths of this place; return its path."""
-    text = (SHAPES / shape).read_text()
+    text = (SHAPES / shape).read_text(encoding="utf-8")
     addresses = {
         "127.0.0.1:2379": workplace.other,
         "127.0.0.1:2381": workplace.metrics,
@@ -60,7 +60,7 @@ def _here(shape: str, workplace: Workplace) -> Path:
     for old, new in replacements.items():
         text = text.replace(old, new)
     path = workplace.directory / Path(shape).name
-    path.write_text(workplace.fill_in(text))
+    path.write_text(workplace.fill_in(text), encoding="utf-8")
     return path
 
 
@@ -100,7 +100,7 @@ def _compare(
 @pytest.mark.parametrize("name", ["v1.28", "v1.31", "v1.34"])
 def test_kubeadm(name: str, etcd_binary: Path, workplace: Workplace) -> None:
     path = _here(f"kubeadm/{name}.yaml", workplace)
-    command = yaml.safe_load(path.read_text())["spec"]["containers"][0]["command"]
+    command = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["containers"][0]["command"]
     _compare(read_declaration(path), etcd_binary, workplace, command[1:])
 
 
@@ -112,18 +112,22 @@ def test_k3s(etcd_binary: Path, workplace: Workplace) -> None:
 
 def test_kubespray(etcd_binary: Path, workplace: Workplace) -> None:
     path = _here("kubespray/etcd.env", workplace)
-    lines = [line.partition("=") for line in path.read_text().splitlines() if line.startswith("ETCD_")]
+    lines = [
+        line.partition("=")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("ETCD_")
+    ]
     environment = {name: value for name, _, value in lines}
     _compare(read_declaration(path), etcd_binary, workplace, ["--log-outputs=stderr"], environment)
 
 
 @pytest.mark.etcd_version("3.4", "3.5.33", "3.6")
 def test_the_sample(etcd_binary: Path, workplace: Workplace) -> None:
-    text = (SHAPES / "yaml/sample.yml").read_text()
+    text = (SHAPES / "yaml/sample.yml").read_text(encoding="utf-8")
     path = workplace.directory / "sample.yml"
     text = text.replace("localhost:2379", "{client}").replace("localhost:2380", "{peer}")
     text = text.replace("initial-cluster:\n", "initial-cluster: default=http://{peer}\n")
-    path.write_text(workplace.fill_in(text.replace("data-dir:", "data-dir: {dir}/data")))
+    path.write_text(workplace.fill_in(text.replace("data-dir:", "data-dir: {dir}/data")), encoding="utf-8")
     declaration = read_declaration(path)
     seen = run(etcd_binary, [f"--config-file={path}"], {}, workplace.directory)
     assert seen.started is all(trap.starts for trap in find_traps(declaration, binary_version(etcd_binary)))

@@ -27,7 +27,7 @@ def test_drop_ins_of_all_directories_are_read_by_name(tmp_path: Path) -> None:
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     declaration = read_declaration(unit)
     assert {name: one.value for name, one in declaration.settings.items()} == {
         "name": "a",
@@ -48,10 +48,11 @@ def test_environment_files_below_the_same_root(tmp_path: Path) -> None:
             "EnvironmentFile=-/etc/etcd/gone.env",
             "Environment=ETCD_NAME=overridden ETCD_DATA_DIR=/d",
             "ExecStart=/usr/bin/etcd",
-        )
+        ),
+        encoding="utf-8",
     )
     (tmp_path / "etc/etcd").mkdir()
-    (tmp_path / "etc/etcd/one.env").write_text("ETCD_NAME=one\n")
+    (tmp_path / "etc/etcd/one.env").write_text("ETCD_NAME=one\n", encoding="utf-8")
     declaration = read_declaration(unit)
     assert (declaration.text("name"), declaration.text("data-dir")) == ("one", "/d")
     assert [setting.value for setting in declaration.overridden] == ["overridden"]
@@ -70,7 +71,7 @@ def test_environment_files_below_the_same_root(tmp_path: Path) -> None:
 )
 def test_exec_start(lines: tuple[str, ...], name: str, tmp_path: Path) -> None:
     unit = tmp_path / "etcd.service"
-    unit.write_text(_unit(*lines))
+    unit.write_text(_unit(*lines), encoding="utf-8")
     declaration = read_declaration(unit)
     assert declaration.text("name") == name
     assert not declaration.shadowed
@@ -83,9 +84,10 @@ def test_docker_in_a_unit_inherits_nothing(tmp_path: Path) -> None:
             "Environment=ETCD_NAME=of-the-host PASSED=x ETCD_DATA_DIR=/d",
             "ExecStart=/usr/bin/docker run --rm --name etcd -e ETCD_DATA_DIR -e ETCD_METRICS=basic \\",
             "  --env-file /etc/etcd.env -v /var/lib/etcd:/d quay.io/coreos/etcd:v3.5.9 etcd --logger=zap",
-        )
+        ),
+        encoding="utf-8",
     )
-    (tmp_path / "etcd.env").write_text('# a comment\nETCD_INITIAL_CLUSTER_STATE="new"\n')
+    (tmp_path / "etcd.env").write_text('# a comment\nETCD_INITIAL_CLUSTER_STATE="new"\n', encoding="utf-8")
     declaration = read_declaration(unit)
     assert {name: one.value for name, one in declaration.settings.items()} == {
         "initial-cluster-state": '"new"',
@@ -101,7 +103,8 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
     path.write_text(
         "# /lib/systemd/system/etcd.service\n[Unit]\nDescription=x\n\n[Service]\nExecStart=/usr/bin/etcd\n\n"
         "# /etc/systemd/system/etcd.service.d/override.conf\n[Service]\nExecStart=\n"
-        "ExecStart=/usr/bin/etcd --name=%p\n"
+        "ExecStart=/usr/bin/etcd --name=%p\n",
+        encoding="utf-8",
     )
     setting = read_declaration(path).settings["name"]
     assert (setting.value, str(setting.place)) == (
@@ -159,6 +162,6 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
 )
 def test_units_that_are_refused(lines: tuple[str, ...], message: str, tmp_path: Path) -> None:
     unit = tmp_path / "etcd.service"
-    unit.write_text(_unit(*lines))
+    unit.write_text(_unit(*lines), encoding="utf-8")
     with pytest.raises(UsageError, match=message):
         read_declaration(unit)

@@ -23,7 +23,7 @@ from pytest_etcdtls.declared.flags import (
 
 def _accepted(binary: Path, flag: str) -> bool:
     done = subprocess.run(
-        [binary, f"--{flag}=1", "--version"], capture_output=True, text=True, check=False, timeout=60
+        [binary, f"--{flag}=1", "--version"], capture_output=True, encoding="utf-8", check=False, timeout=60
     )
     return "not defined" not in done.stdout + done.stderr
 
@@ -31,7 +31,9 @@ def _accepted(binary: Path, flag: str) -> bool:
 def test_flags(etcd_binary: Path) -> None:
     version = binary_version(etcd_binary)
     known = {name for name in EVERY_FLAG | IGNORED if flag_known(name, version)}
-    done = subprocess.run([etcd_binary, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [etcd_binary, "--help"], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
     documented = set(re.findall(r"^\s+--([a-z0-9-]+)", done.stdout + done.stderr, re.MULTILINE))
     assert {name for name in documented - known if _accepted(etcd_binary, name)} == set()
     assert {name for name in known - documented if not _accepted(etcd_binary, name)} == set()
@@ -65,11 +67,11 @@ def _decoded(binary: Path, directory: Path, section: str, key: str) -> bool:
     lines = [f"{section}:", f"  {key}: [{{}}]"] if section else [f"{key}: [{{}}]"]
     if key != "listen-client-urls":
         lines.append("listen-client-urls: nonsense")
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
         [binary, f"--config-file={path}"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=60,
         cwd=directory,

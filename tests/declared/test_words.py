@@ -99,7 +99,7 @@ def _of_a_real_shell(script: str) -> list[str]:
         [shell, "-c", printing + script.replace("exec ", "")],
         env={"NAME": "first", "BLANKS": "a b", "EMPTY": ""},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         timeout=30,
     )

@@ -69,7 +69,7 @@ def _arguments(cluster: Cluster, directory: Path, client: str, peer: str) -> lis
 
 def _await(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _SECONDS
-    while _READY not in log.read_text(errors="replace"):
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-        assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+    while _READY not in log.read_text(errors="replace", encoding="utf-8"):
+        assert process.poll() is None, log.read_text(errors="replace", encoding="utf-8")[-2000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace", encoding="utf-8")[-2000:]
         threading.Event().wait(0.01)

@@ -184,14 +184,14 @@ def discovered(node: Node, machine: Machine, directory: Path) -> Ran:
             f"--etcd-report={report}",
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         cwd=directory,
         env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
         timeout=300,
     )
     assert report.exists(), done.stdout + done.stderr
-    return Ran(done.returncode, done.stdout, json.loads(report.read_text()))
+    return Ran(done.returncode, done.stdout, json.loads(report.read_text(encoding="utf-8")))
 
 
 @pytest.mark.kills("listener.undeclared")

@@ -40,7 +40,7 @@ class Case:
 @functools.cache
 def cases(version: str) -> tuple[Case, ...]:
     """Return what was collected from that etcd."""
-    head, *documents = map(json.loads, (LINES / f"{version}.jsonl").read_text().splitlines())
+    head, *documents = map(json.loads, (LINES / f"{version}.jsonl").read_text(encoding="utf-8").splitlines())
     return tuple(_case(head, document) for document in documents)
 
 

@@ -282,7 +282,7 @@ def _revoked(cluster: Cluster) -> Iterator[Case]:
 
 def main(binary: Path) -> None:
     """Write the file of one binary."""
-    output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([binary, "--version"], capture_output=True, encoding="utf-8", check=True).stdout
     version = re.search(r"etcd Version: (\S+)", output)
     go = re.search(r"Go Version: (\S+)", output)
     assert version is not None
@@ -293,7 +293,7 @@ def main(binary: Path) -> None:
     kept = [case for case in cases if case["log"] and not _repeats(case)]
     text = "\n".join(json.dumps(document) for document in (head, *kept))
     text = text.replace(str(binary), "/usr/local/bin/etcd")
-    (LINES / f"{version[1]}.jsonl").write_text(text + "\n")
+    (LINES / f"{version[1]}.jsonl").write_text(text + "\n", encoding="utf-8")
 
 
 def _repeats(case: Case) -> bool:

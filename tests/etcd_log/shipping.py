@@ -46,7 +46,7 @@ def as_it_is(line: str) -> str:
 def shipped(log: Path, to: Path, wrap: Wrap) -> Iterator[None]:
     """Carry what is in the log to another file now, and what is written to it until the end."""
     stop = threading.Event()
-    with log.open() as source, to.open("a") as target:
+    with log.open(encoding="utf-8") as source, to.open("a", encoding="utf-8") as target:
 
         def carry() -> None:
             while line := source.readline():

@@ -68,7 +68,7 @@ def test_the_text_of_3_4_on_a_machine_in_another_zone(
 @pytest.mark.parametrize("how", ["renamed", "truncated"])
 def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
-    path.write_text(etcd.file.read_text())
+    path.write_text(etcd.file.read_text(encoding="utf-8"), encoding="utf-8")
     source = FileLog.of(path)
     assert source.read_new() == ""
     if how == "renamed":
@@ -76,14 +76,14 @@ def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path)
     else:
         os.truncate(path, 0)
     path.touch()
-    last = etcd.file.read_text().splitlines(keepends=True)[-1]
-    path.write_text(last)
+    last = etcd.file.read_text(encoding="utf-8").splitlines(keepends=True)[-1]
+    path.write_text(last, encoding="utf-8")
     assert source.read_new() == last
 
 
 def test_a_log_that_is_removed_during_the_run(etcd: Logged, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
-    path.write_text(etcd.file.read_text())
+    path.write_text(etcd.file.read_text(encoding="utf-8"), encoding="utf-8")
     observer = _observer(etcd, FileLog.of(path))
     path.unlink()
     results = _all_agree(observer, Outcome.INCONCLUSIVE)

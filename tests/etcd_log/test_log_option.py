@@ -56,7 +56,7 @@ class Given:
 def files(tmp_path: Path) -> Path:
     """A directory with logs in it."""
     for name in ("a.log", "b.log", "odd=name.log"):
-        (tmp_path / name).write_text(SHAPE.read_text())
+        (tmp_path / name).write_text(SHAPE.read_text(encoding="utf-8"), encoding="utf-8")
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_the_newest_log_of_a_directory_or_a_glob(files: Path, value: str, found:
     pods = [files / "pods" / f"kube-system_etcd-m0_uid-{one}" / "etcd" for one in (1, 2)]
     for number, (directory, name) in enumerate([(pods[0], "0.log"), (pods[1], "0.log"), (pods[1], "1.log")]):
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(SHAPE.read_text())
+        (directory / name).write_text(SHAPE.read_text(encoding="utf-8"), encoding="utf-8")
         os.utime(directory / name, (number, number))
     os.utime(files / "a.log", (1, 1))
     os.utime(files / "odd=name.log", (1, 1))
@@ -131,7 +131,7 @@ def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
 )
 def test_logs_that_cannot_be_used(files: Path, values: list[str], said: str) -> None:
     (files / "empty.log").touch()
-    (files / "words.log").write_text("hello\n")
+    (files / "words.log").write_text("hello\n", encoding="utf-8")
     (files / "binary.log").write_bytes(b"\x7fELF\0\0\0")
     (files / "large.log").write_bytes(
         b"Nov 25 16:00:00 host kernel: something else\n" * (10 * 1024 * 1024 // 44)
@@ -191,7 +191,7 @@ def test_other_clients_are_explained(run: Runner, etcd_binary: Path) -> None:
         etcd = logged(cluster)
         _make_rejected(etcd)
         ran = run(*etcd.live.options, f"--etcd-log={etcd.file}", "--etcd-check=mtls,listener,tls")
-        lines = etcd.file.read_text().splitlines()
+        lines = etcd.file.read_text(encoding="utf-8").splitlines()
     assert ran.exit_code == 0
     assert f"live: log of every member: {etcd.file}" in ran.out
     text = _summary(ran)
@@ -228,7 +228,7 @@ def test_without_a_log_the_operator_learns_what_lines_to_find(run: Runner, etcd:
 
 
 def test_from_an_ini_file(run: Runner, etcd: Logged) -> None:
-    (run.directory / "etcd.log").write_text(etcd.file.read_text())
+    (run.directory / "etcd.log").write_text(etcd.file.read_text(encoding="utf-8"), encoding="utf-8")
     run.ini("etcd_log = 127.0.0.1=etcd.log")
     ran = run(*etcd.live.options, "--etcd-check=mtls.log-tells-the-same")
     assert _outcomes(ran) == {"not-verified"}

@@ -71,7 +71,7 @@ def test_every_format_has_the_same_entries(name: str) -> None:
 @pytest.mark.parametrize("name", DIRECT)
 def test_prefixes_of_other_tools(name: str, prefix: str) -> None:
     """The lines are real, and the prefixes as Kubernetes, kubectl and Docker Compose document them."""
-    text = (SHAPES / f"{name}.log").read_text()
+    text = (SHAPES / f"{name}.log").read_text(encoding="utf-8")
     plain = parse_log(text, "plain")
     wrapped = parse_log("".join(f"{prefix}{line}\n" for line in text.splitlines()), "wrapped")
     assert wrapped.rejections == plain.rejections
@@ -79,7 +79,7 @@ def test_prefixes_of_other_tools(name: str, prefix: str) -> None:
 
 
 def test_a_zone_for_times_without_one() -> None:
-    text = (SHAPES / "3.4-text.log").read_text()
+    text = (SHAPES / "3.4-text.log").read_text(encoding="utf-8")
     there = parse_log(text, "x", zone=timezone(timedelta(hours=2))).rejections[0].time
     here = parse_log(text, "x").rejections[0].time
     assert there is not None
@@ -109,7 +109,7 @@ def test_members_that_do_not_trust_each_other(version: str) -> None:
 
 def test_console_and_text_have_levels() -> None:
     for name in ("3.6-console", "3.4-text", "3.7-json"):
-        entries = list(read_entries((SHAPES / f"{name}.log").read_text()))
+        entries = list(read_entries((SHAPES / f"{name}.log").read_text(encoding="utf-8")))
         assert {entry.level for entry in entries if entry.message.startswith("rejected")} <= {"warn", "info"}
 
 
@@ -141,7 +141,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_etcdtls.etcd_log.parse.MAXIMUM_SIZE", 1000)
     path = tmp_path / "etcd.log"
-    path.write_text("x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text())
+    path.write_text(
+        "x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     log = read_log(path)
     assert log.truncated
     assert log.rejections

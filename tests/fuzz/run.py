@@ -102,7 +102,7 @@ def _atheris(name: str, seconds: float, first: int) -> int:
             *("-max_len=4096", "-timeout=60", "-rss_limit_mb=2048", f"-artifact_prefix={directory}/"),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     tried = [line for line in done.stderr.splitlines() if line.startswith(("Done", "stat::number"))]

@@ -75,7 +75,7 @@ class ChildRun:
     @property
     def output(self) -> str:
         """What it has written so far."""
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace", encoding="utf-8")
 
     def send(self, number: signal.Signals) -> float:
         """Send a signal, and return the time."""

@@ -49,7 +49,7 @@ def faults(directory: Path = TESTS) -> list[Fault]:
     """
     found: list[Fault] = []
     for path in sorted(directory.rglob("test_*.py")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if "mark.fault(" in text or "\nFAULT" in text:
             found += _of_module(ast.parse(text), path.relative_to(directory).as_posix())
     return found
@@ -136,7 +136,7 @@ def reliability_page(found: Sequence[Fault]) -> str:
 
 def _measured(path: str) -> str:
     """Return the string ``MEASURED`` of a module: what a longer series than its tests came to."""
-    for node in ast.parse((TESTS / path).read_text()).body:
+    for node in ast.parse((TESTS / path).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MEASURED":
             return " ".join(ast.literal_eval(node.value).split())
     return ""
@@ -144,7 +144,9 @@ def _measured(path: str) -> str:
 
 def _subject(path: str) -> str:
     """Return the first line of the module's docstring, up to a colon, semicolon or full stop."""
-    first = (ast.get_docstring(ast.parse((TESTS / path).read_text())) or path).partition("\n")[0]
+    first = (ast.get_docstring(ast.parse((TESTS / path).read_text(encoding="utf-8"))) or path).partition(
+        "\n"
+    )[0]
     for mark in (":", ";", "."):
         first = first.partition(mark)[0]
     return first

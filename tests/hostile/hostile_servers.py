@@ -166,7 +166,7 @@ def judge(tmp_path: Path) -> Judging:
     ) -> Judged:
         command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
         if plugin:
-            (tmp_path / "sabotage.py").write_text(plugin)
+            (tmp_path / "sabotage.py").write_text(plugin, encoding="utf-8")
             command += ["-p", "sabotage"]
         command += [*options, *(f"--etcd-report={report}" for report in reports)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

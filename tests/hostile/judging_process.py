@@ -82,7 +82,7 @@ class JudgingProcess:
             [sys.executable, __file__, str(self.pki)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._read()
@@ -133,11 +133,11 @@ def main(directory: Path) -> None:
                 "outcomes": {result.check: result.outcome.value for result in results},
                 "reasons": {result.check: _reason(result) for result in results},
             }
-            with os.fdopen(write, "w") as pipe:
+            with os.fdopen(write, "w", encoding="utf-8") as pipe:
                 json.dump(found, pipe)
             os._exit(0)
         os.close(write)
-        with os.fdopen(read) as pipe:
+        with os.fdopen(read, encoding="utf-8") as pipe:
             text = pipe.read()
         _, status, usage = os.wait4(child, 0)
         found = json.loads(text) if text else {"outcomes": {}, "reasons": {}}

@@ -197,7 +197,7 @@ def _is_used(network: str) -> bool:
 
 
 def _docker(*arguments: str) -> list[str]:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, encoding="utf-8", check=False)
     return done.stdout.splitlines()
 
 

@@ -75,7 +75,7 @@ def main(binary: Path, directory: Path, addresses: list[str]) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     answer_names(addresses)
     received: list[bytes] = []
-    (directory / "password").write_text(f"{SECRET}\n")
+    (directory / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     with start_process(ClusterConfig(authentication=True, pki=_NAMED), binary) as cluster:
         files, port = cluster.pki_directory, int(cluster.members[0].client_url.rpartition(":")[2])
         server = record(directory / "other", received, port)
@@ -93,7 +93,7 @@ def main(binary: Path, directory: Path, addresses: list[str]) -> None:
             ],
             cwd=directory,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         server.close()

@@ -47,7 +47,7 @@ def test_children_inherit_no_secret(monkeypatch: pytest.MonkeyPatch, newest_etcd
         server, watchdog = cluster.members[0].server, cluster._home.watchdog.pid
         assert isinstance(server, EtcdProcess)
         for process in (server.pid, watchdog):
-            given = Path(f"/proc/{process}/environ").read_text()
+            given = Path(f"/proc/{process}/environ").read_text(encoding="utf-8")
             assert "PATH=" in given
             assert "s3cret" not in given
             assert not {line.partition("=")[0] for line in given.split("\0")} & {*SECRETS, *INTERFERING}
@@ -108,7 +108,7 @@ STARTING = {
 
 
 def _starts(module: Path) -> Iterator[ast.Call]:
-    tree = ast.parse(module.read_text())
+    tree = ast.parse(module.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("subprocess", "pty", "multiprocessing"):
             pytest.fail(f"{module}:{node.lineno}: import the module, so that its calls are seen here")

@@ -110,7 +110,7 @@ ACTS = re.compile("[\x1b\r\u202e]")
 @pytest.mark.parametrize("key", ["endpoints", "cacert", "config", "log", "pki-dir", "timeout"])
 def test_no_value_of_a_cluster_list_is_a_command(tmp_path: Path, key: str) -> None:
     entry = {"label": "theirs", "endpoints": "https://127.0.0.1:1", key: NAME}
-    (tmp_path / "clusters.json").write_text(json.dumps([entry]))
+    (tmp_path / "clusters.json").write_text(json.dumps([entry]), encoding="utf-8")
     ended = ChildRun(tmp_path, ["--etcd-clusters=clusters.json", "-v", "-rA"]).end()
     assert ended.exit_code == 4, ended.output
     assert r"x\n::error file=a.py" in ended.output
@@ -133,15 +133,15 @@ def test_no_name_in_a_declaration_is_a_command(tmp_path: Path) -> None:
         "client-transport-security": flags,
         "tls-min-version": NAME,
     }
-    (tmp_path / "etcd.yaml").write_text(json.dumps(declared))
+    (tmp_path / "etcd.yaml").write_text(json.dumps(declared), encoding="utf-8")
     report, document = tmp_path / "report.md", tmp_path / "report.json"
     reports = (f"--etcd-report={report}", f"--etcd-report={document}")
     options = ("--etcd-config=etcd.yaml", "--etcd-check=config.*", *reports)
     ended = ChildRun(tmp_path, ["-v", "-rA", "-l", *options]).end()
     assert ended.exit_code == 1, ended.output
     assert "is not here" in ended.output
-    assert not re.search(r"(?<!\\)\\u(001b|202e)", document.read_text())
-    for text in (ended.output, report.read_text()):
+    assert not re.search(r"(?<!\\)\\u(001b|202e)", document.read_text(encoding="utf-8"))
+    for text in (ended.output, report.read_text(encoding="utf-8")):
         lines = text.split("\n")
         assert not [line for line in lines if is_command(line) or ACTS.search(line)]
         assert not [line for line in lines if line.startswith(("error file=", r"\x3a:error file="))]

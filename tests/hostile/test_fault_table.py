@@ -26,7 +26,7 @@ def test_third(one): ...
 
 
 def test_markers_and_tables_are_collected(tmp_path: Path) -> None:
-    (tmp_path / "test_module.py").write_text(MODULE)
+    (tmp_path / "test_module.py").write_text(MODULE, encoding="utf-8")
     assert faults(tmp_path) == [
         Fault("Nothing", "exit 4", "1 s", "test_module.py", "test_second"),
         Fault("A", "x", "2 s", "test_module.py", "test_third[a]"),
@@ -47,6 +47,6 @@ def test_markers_and_tables_are_collected(tmp_path: Path) -> None:
     ],
 )
 def test_a_marker_without_a_known_check_is_an_error(tmp_path: Path, text: str, problem: str) -> None:
-    (tmp_path / "test_module.py").write_text(text)
+    (tmp_path / "test_module.py").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=problem):
         faults(tmp_path)

@@ -81,7 +81,7 @@ def given(tmp_path: Path) -> Given:
     (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
     (tmp_path / "client.crt").write_bytes(encode_certificates(identity.chain))
     (tmp_path / "client.key").write_bytes(encode_key(identity.key))
-    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
     return Given(tmp_path)
 
 
@@ -283,14 +283,16 @@ BASE = "".join(_rejected() for _ in range(2))
 @pytest.mark.parametrize("name", LINES)
 def test_a_line_that_etcd_did_not_write(tmp_path: Path, name: str) -> None:
     path = tmp_path / "etcd.log"
-    path.write_text(BASE + LINES[name] + BASE)
+    path.write_text(BASE + LINES[name] + BASE, encoding="utf-8")
     log = read_log(path)
     assert len(log.rejections) in (4, 5)
     assert all(found.time is None or found.time.year == 2026 for found in log.rejections)
 
 
 def test_a_log_that_etcd_did_not_write(live: Live, tmp_path: Path) -> None:
-    (tmp_path / "etcd.log").write_text("".join(BASE + line for line in LINES.values()) + BASE)
+    (tmp_path / "etcd.log").write_text(
+        "".join(BASE + line for line in LINES.values()) + BASE, encoding="utf-8"
+    )
     ended = ChildRun(
         tmp_path,
         [
@@ -301,16 +303,17 @@ def test_a_log_that_etcd_did_not_write(live: Live, tmp_path: Path) -> None:
         ],
     ).end()
     assert (ended.exit_code, "INTERNALERROR" in ended.output) == (0, False), ended.output
-    observations = json.loads((tmp_path / "report.json").read_text())["observations"]
+    observations = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["observations"]
     assert "etcd-logs" in {fact["kind"] for fact in observations}, {fact["kind"] for fact in observations}
     assert (ended.seconds < SECONDS, ended.mebibytes < MEBIBYTES) == (True, True)
 
 
 def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
     log = tmp_path / "etcd.log"
-    log.write_text(BASE)
+    log.write_text(BASE, encoding="utf-8")
     (tmp_path / "conftest.py").write_text(
-        "import os\ndef pytest_collection_finish():\n    os.unlink('etcd.log')\n    os.mkfifo('etcd.log')\n"
+        "import os\ndef pytest_collection_finish():\n    os.unlink('etcd.log')\n    os.mkfifo('etcd.log')\n",
+        encoding="utf-8",
     )
     ended = ChildRun(tmp_path, [*live.options, "--etcd-log=etcd.log", "--etcd-check=mtls.*"]).end()
     assert "is no regular file but a named pipe" in ended.output
@@ -330,7 +333,9 @@ def test_an_rsa_key_that_takes_too_long_to_check(tmp_path: Path) -> None:
     fields = b"".join(encode(INTEGER, encode_integer(number)) for number in (0, *numbers))
     body = base64.encodebytes(encode(SEQUENCE, fields)).decode()
     key = tmp_path / "my.key"
-    key.write_text(f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\n")
+    key.write_text(
+        f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\n", encoding="utf-8"
+    )
     certificate = tmp_path / "my.crt"
     certificate.write_bytes(encode_certificates([CertificateAuthority.create("CA").certificate]))
     options = ["--etcd-endpoint=https://127.0.0.1:1", f"--etcd-cert={certificate}", f"--etcd-key={key}"]

@@ -70,7 +70,7 @@ def _clean(temporary: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest_etcdtls", "clean"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={"PATH": os.environ["PATH"], "TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"},
     )
@@ -82,7 +82,7 @@ def _record(directory: Path, user: int | None = None, text: str = f"{DEAD}\n{SEC
     directory.mkdir(mode=0o700)
     record = directory / RECORD
     record.touch(mode=0o600)
-    record.write_text(text)
+    record.write_text(text, encoding="utf-8")
     if user is not None:
         os.chown(record, user, user)
         os.chown(directory, user, user)
@@ -114,7 +114,7 @@ def test_unreadable_mark_stops_no_cleaning(
     run = subprocess.run(
         [sys.executable, "-c", KILLED, "binary", newest_etcd],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
         check=False,
     )
@@ -131,7 +131,7 @@ def test_unreadable_mark_stops_no_cleaning(
         f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
         "print(dog.pid, flush=True); os._exit(1)"
     )
-    dog = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    dog = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
     assert gone(int(dog.stdout))
     assert not guarded.exists()
     assert all(bystander.poll() is None for bystander in bystanders)
@@ -219,7 +219,7 @@ def test_another_user_cleans_nothing_of_ours(spawn: Spawn, tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-c", CLEANS, str(OTHER)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )

@@ -79,7 +79,7 @@ def _options(live: Live, key: Path) -> list[str]:
 def _judged(ended: Ended, directory: Path) -> None:
     assert ended.exit_code == 0, ended.output
     assert SECRET not in ended.output
-    assert SECRET not in (directory / "report.json").read_text()
+    assert SECRET not in (directory / "report.json").read_text(encoding="utf-8")
     for path in directory.rglob("*"):
         assert path.suffix in ("", ".key", ".txt", ".json", ".py", ".pyc"), path
         if path.is_file() and path.suffix not in (".key", ".pyc", ""):
@@ -89,7 +89,7 @@ def _judged(ended: Ended, directory: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_passphrase_from_a_file(live: Live, tmp_path: Path, form: str) -> None:
     key = _encrypted(live, tmp_path / "my.key", FORMS[form])
-    (tmp_path / "passphrases").write_text(f"another\n{SECRET}\r\n\nlast\n")
+    (tmp_path / "passphrases").write_text(f"another\n{SECRET}\r\n\nlast\n", encoding="utf-8")
     run = ChildRun(tmp_path, [*_options(live, key), "--etcd-key-password-file=passphrases"])
     _judged(run.end(), tmp_path)
 
@@ -104,7 +104,8 @@ def test_a_passphrase_from_the_environment(live: Live, tmp_path: Path, form: str
 def test_the_client_of_the_fixtures(live: Live, tmp_path: Path) -> None:
     key = _encrypted(live, tmp_path / "my.key", PrivateFormat.PKCS8)
     (tmp_path / "test_own.py").write_text(
-        "def test_it(etcd_client):\n    assert etcd_client.get('/version').status_code == 200\n"
+        "def test_it(etcd_client):\n    assert etcd_client.get('/version').status_code == 200\n",
+        encoding="utf-8",
     )
     options = [*live.options, f"--etcd-key={key}", "--no-etcd-conformance", "test_own.py"]
     ended = ChildRun(tmp_path, options, environment={KEY_PASSWORD: SECRET}).end()
@@ -167,7 +168,7 @@ def test_a_wrong_passphrase(live: Live, tmp_path: Path, form: str) -> None:
         f"ERROR: --etcd-key {key}: holds an encrypted key, and the passphrase is wrong;"
     )
     assert "mistyped" not in message
-    (tmp_path / "passphrases").write_text("mistyped\nforgotten\n")
+    (tmp_path / "passphrases").write_text("mistyped\nforgotten\n", encoding="utf-8")
     message = _refused(tmp_path, [*_options(live, key), "--etcd-key-password-file=passphrases"])
     assert "none of 2 passphrases is right" in message
 
@@ -201,7 +202,10 @@ def _demanding(path: Path, kdf: bytes, *parameters: int) -> Path:
     cipher = _sequence(_AES_256_CBC, encode(OCTET_STRING, bytes(16)))
     whole = derivation if kdf == _SHA1_AND_3DES else _sequence(_PBES2, _sequence(derivation, cipher))
     body = base64.encodebytes(_sequence(whole, encode(OCTET_STRING, bytes(160)))).decode()
-    path.write_text(f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}-----END ENCRYPTED PRIVATE KEY-----\n")
+    path.write_text(
+        f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}-----END ENCRYPTED PRIVATE KEY-----\n",
+        encoding="utf-8",
+    )
     return path
 
 

@@ -50,7 +50,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     for name in PROGRAMS:
-        (directory / name).write_text('#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >> "$WORDS"\n')
+        (directory / name).write_text(
+            '#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >> "$WORDS"\n', encoding="utf-8"
+        )
         (directory / name).chmod(0o755)
     for name in ("bash", "touch"):
         (directory / name).symlink_to(str(shutil.which(name)))

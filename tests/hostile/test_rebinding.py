@@ -15,7 +15,9 @@ ETCD, OTHER = "127.0.0.1", "127.0.0.2"
 
 
 def _in_namespaces(directory: Path, *command: str) -> list[str]:
-    (directory / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    (directory / "resolv.conf").write_text(
+        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", encoding="utf-8"
+    )
     mount = f'mount --bind {directory / "resolv.conf"} "$(readlink -f /etc/resolv.conf)" && exec "$@"'
     return ["unshare", "--mount", "--net", "--map-root-user", "sh", "-c", mount, "sh", *command]
 
@@ -40,7 +42,7 @@ def test_a_password_does_not_follow_a_name(newest_etcd: Path, tmp_path: Path, ad
         _in_namespaces(tmp_path, *program),
         env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "120"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )

@@ -85,12 +85,12 @@ def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def _connected(port: int) -> bool:
     """Whether this machine has a connection to the port, or is about to have one."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    lines = Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
     return any(line.split()[2].endswith(f":{port:04X}") for line in lines)
 
 
 def _report(directory: Path) -> dict[str, object]:
-    loaded: dict[str, object] = json.loads((directory / "report.json").read_text())
+    loaded: dict[str, object] = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     return loaded
 
 

@@ -54,7 +54,7 @@ def server(newest_etcd: Path) -> Iterator[Cluster]:
 def home(tmp_path: Path) -> Path:
     """The operator's directory, with a secret and with files from a colleague beside it."""
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / ".vault-token").write_text(f"{SECRET}\n")
+    (tmp_path / "home" / ".vault-token").write_text(f"{SECRET}\n", encoding="utf-8")
     (tmp_path / "colleague").mkdir()
     return tmp_path
 
@@ -78,8 +78,8 @@ def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tu
     """
     report = directory / "report.json"
     report.unlink(missing_ok=True)
-    (directory / "stdin").write_text(stdin)
-    with (directory / "stdin").open() as file:
+    (directory / "stdin").write_text(stdin, encoding="utf-8")
+    with (directory / "stdin").open(encoding="utf-8") as file:
         ended = ChildRun(
             directory,
             [
@@ -95,13 +95,13 @@ def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tu
             stdin=file.fileno(),
         ).end()
     assert SECRET not in ended.output
-    text = f"{ended.output}\n{report.read_text() if report.exists() else ''}"
+    text = f"{ended.output}\n{report.read_text(encoding='utf-8') if report.exists() else ''}"
     assert SECRET not in text
     return ended.exit_code, "etcd refuses the user root with this password" in text, text
 
 
 def _judge_list(directory: Path, text: str, *options: str, user: str = "") -> tuple[int, bool, str]:
-    (directory / "colleague" / "clusters.toml").write_text(text)
+    (directory / "colleague" / "clusters.toml").write_text(text, encoding="utf-8")
     return _sent(directory, "--etcd-clusters=colleague/clusters.toml", *options, user=user)
 
 
@@ -116,7 +116,7 @@ def test_a_list_names_a_password_file_of_somebody_else(server: Cluster, home: Pa
         _, sent, output = _judge_list(home, text, "--etcd-clusters-trusted")
         assert sent, output
     (home / "colleague" / "password").unlink()
-    (home / "colleague" / "password").write_text(f"{SECRET}\n")
+    (home / "colleague" / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     _, sent, output = _judge_list(home, _entry(server, **theirs, **{"password-file": "password"}))
     assert sent, output
 
@@ -134,7 +134,7 @@ def test_a_list_on_standard_input_has_no_directory(server: Cluster, home: Path) 
 
 def test_a_list_does_not_get_the_password_of_the_run(server: Cluster, home: Path) -> None:
     ca = str(server.pki_directory / "server-ca.crt")
-    (home / "colleague" / "password").write_text(f"{SECRET}\n")
+    (home / "colleague" / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     _, sent, output = _judge_list(home, _entry(server, cacert=ca), *AS_ROOT)
     assert not sent, output
     assert "the password was not sent: it is from the command line" in output
@@ -155,7 +155,8 @@ def test_a_declaration_does_not_get_the_password_of_the_run(server: Cluster, hom
         f"ETCD_LISTEN_CLIENT_URLS={url}\nETCD_ADVERTISE_CLIENT_URLS={url}\nETCD_CLIENT_CERT_AUTH=true\n"
         f"ETCD_CERT_FILE={server.members[0].file('server.crt')}\n"
         f"ETCD_KEY_FILE={server.members[0].file('server.key')}\n"
-        f"ETCD_TRUSTED_CA_FILE={files / 'client-ca.crt'}\nETCDCTL_CACERT={files / 'server-ca.crt'}\n"
+        f"ETCD_TRUSTED_CA_FILE={files / 'client-ca.crt'}\nETCDCTL_CACERT={files / 'server-ca.crt'}\n",
+        encoding="utf-8",
     )
     client = (f"--etcd-cert={files / 'client.crt'}", f"--etcd-key={files / 'client.key'}")
     declared = ("--etcd-config=colleague/etcd.env", *client)

@@ -78,7 +78,7 @@ def nginx(cluster: Cluster, directory: Path, *, rules: str, each: str = "") -> I
         text = _NGINX.format(
             port=listening.getsockname()[1], pki=_pki(cluster), etcd=_port(cluster), rules=rules, each=each
         )
-        (directory / "nginx.conf").write_text(text)
+        (directory / "nginx.conf").write_text(text, encoding="utf-8")
         command = ["nginx", "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
         with _running(command, directory, listening):
             yield _behind(cluster, listening)
@@ -102,7 +102,9 @@ def haproxy(
         ("proxy.pem", ("m0/server.crt", "m0/server.key")),
         ("proxy-client.pem", ("client.crt", "client.key")),
     ):
-        (directory / name).write_text("".join((pki / one).read_text() for one in files))
+        (directory / name).write_text(
+            "".join((pki / one).read_text(encoding="utf-8") for one in files), encoding="utf-8"
+        )
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         text = _HAPROXY.format(
             descriptor=listening.fileno(),
@@ -112,7 +114,7 @@ def haproxy(
             backend="h1",
             pki=directory,
         )
-        (directory / "haproxy.cfg").write_text(text)
+        (directory / "haproxy.cfg").write_text(text, encoding="utf-8")
         with _running(["haproxy", "-q", "-db", "-f", str(directory / "haproxy.cfg")], directory, listening):
             yield _behind(cluster, listening)
 
@@ -120,7 +122,7 @@ def haproxy(
 @contextlib.contextmanager
 def _running(command: list[str], directory: Path, listening: socket.socket) -> Iterator[None]:
     errors = directory / "errors"
-    with errors.open("w") as stderr:
+    with errors.open("w", encoding="utf-8") as stderr:
         process = subprocess.Popen(
             command,
             pass_fds=(listening.fileno(),),
@@ -130,7 +132,7 @@ def _running(command: list[str], directory: Path, listening: socket.socket) -> I
         )
     try:
         yield
-        assert process.poll() is None, errors.read_text()
+        assert process.poll() is None, errors.read_text(encoding="utf-8")
     finally:
         process.terminate()
         process.wait(timeout=10)

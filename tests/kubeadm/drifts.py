@@ -59,7 +59,7 @@ class Drift:
             "pki": str(pki),
         }
         flags = {name: value and value.format(**words) for name, value in self.flags.items()}
-        manifest.write_text(changed(node.text, flags))
+        manifest.write_text(changed(node.text, flags), encoding="utf-8")
         options = {name: value.format(**words) for name, value in self.options.items()}
         return {"etcd_config": str(manifest), "etcd_pki_dir": str(pki), **options}
 
@@ -125,8 +125,10 @@ def _half_renewed(cluster: Cluster, node: Node, pki: Path) -> None:
 
 
 def _a_request(cluster: Cluster, node: Node, pki: Path) -> None:
-    text = (pki / "etcd" / "peer.crt").read_text()
-    (pki / "etcd" / "peer.crt").write_text(text.replace("CERTIFICATE", "CERTIFICATE REQUEST"))
+    text = (pki / "etcd" / "peer.crt").read_text(encoding="utf-8")
+    (pki / "etcd" / "peer.crt").write_text(
+        text.replace("CERTIFICATE", "CERTIFICATE REQUEST"), encoding="utf-8"
+    )
 
 
 def _open_key(cluster: Cluster, node: Node, pki: Path) -> None:

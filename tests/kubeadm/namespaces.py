@@ -63,6 +63,6 @@ def _in(machine: Machine) -> tuple[str, str]:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *arguments], capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise NoNamespacesError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

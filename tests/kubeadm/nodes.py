@@ -90,7 +90,7 @@ def changed(text: str, changes: Mapping[str, str | None]) -> str:
 
 def manifest(shape: str, version: str, changes: Mapping[str, str]) -> str:
     """Return kubeadm's manifest for an etcd of that version: flags that are unknown to it are left out."""
-    text = (SHAPES / f"{shape}.yaml").read_text()
+    text = (SHAPES / f"{shape}.yaml").read_text(encoding="utf-8")
     unknown = [
         name for name in re.findall(r"^    - --([a-z-]+)=", text, re.M) if not flag_known(name, version)
     ]
@@ -199,7 +199,7 @@ def _made(
             text=manifest(shape, version, urls),
         )
         node.manifest.parent.mkdir(parents=True)
-        node.manifest.write_text(node.text)
+        node.manifest.write_text(node.text, encoding="utf-8")
         (node.root / "var" / "lib").mkdir(parents=True)
         nodes.append(node)
     pki.write(directory / "pki")

@@ -48,7 +48,7 @@ def test_the_documented_command(
 ) -> None:
     """It is that of the README, with the paths of the node."""
     node = control_plane.nodes[0]
-    [options] = re.findall(r"^ +(--etcd-config=.*)$", README.read_text(), re.MULTILINE)
+    [options] = re.findall(r"^ +(--etcd-config=.*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
     words = shlex.split(options.replace("/etc/kubernetes", f"{node.root}/etc/kubernetes"))
     ran = Runner(pytester, monkeypatch)("--pyargs", "pytest_etcdtls", *words)
     assert ran.exit_code == 0, ran.out
@@ -182,7 +182,9 @@ def test_three_nodes_in_the_list_that_kubectl_prints(form: str, three_nodes: Clu
         pods.append({**pod, "status": {"phase": "Running", "podIP": node.address, "hostIP": node.address}})
     listed = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": pods}
     path = tmp_path / f"pods.{form}"
-    path.write_text(yaml.safe_dump(listed) if form == "yaml" else json.dumps(listed, indent=4))
+    path.write_text(
+        yaml.safe_dump(listed) if form == "yaml" else json.dumps(listed, indent=4), encoding="utf-8"
+    )
     live = target(etcd_config=path, etcd_pki_dir=three_nodes.nodes[0].root.parent)
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, "config", "cluster", "mtls.trusted-client")

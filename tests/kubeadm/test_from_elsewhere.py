@@ -86,14 +86,14 @@ def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:
             f"--etcd-report={report}",
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         cwd=directory,
         env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
         timeout=300,
     )
     assert report.exists(), done.stdout + done.stderr
-    return Ran(done.returncode, done.stdout, json.loads(report.read_text()))
+    return Ran(done.returncode, done.stdout, json.loads(report.read_text(encoding="utf-8")))
 
 
 def test_on_the_node_itself(site: Site, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_addresses_of_members_are_distinguished(bind_anywhere: str, site: Site) 
         done = subprocess.run(
             [*machine.prefix, "sh", "-c", script],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
             env={**os.environ},
         )

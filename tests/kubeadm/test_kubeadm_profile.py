@@ -69,11 +69,12 @@ def test_other_declarations_are_not_recognised_as_kubeadm(shape: str, tmp_path: 
 
 def test_a_manifest_with_two_cas_is_not_recognised_as_kubeadm(tmp_path: Path) -> None:
     path = tmp_path / "etcd.yaml"
-    text = (SHAPES / "v1.34.yaml").read_text()
+    text = (SHAPES / "v1.34.yaml").read_text(encoding="utf-8")
     path.write_text(
         text.replace(
             "--peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt", "--peer-trusted-ca-file=/etc/ca.crt"
-        )
+        ),
+        encoding="utf-8",
     )
     assert not is_kubeadm(declared_member(read_declaration(path)))
 
@@ -93,7 +94,7 @@ def test_a_run_says_which_profile_it_applies_and_its_notes(control_plane: Cluste
         "one CA for both ports, as kubeadm makes it"
     )
     assert row in said.rpartition("live (live, etcd ")[2]
-    markdown = (run.directory / "r.md").read_text()
+    markdown = (run.directory / "r.md").read_text(encoding="utf-8")
     assert "### Notes of profiles" in markdown
     assert row in markdown
     named = run(*options, "--etcd-profile=kubeadm", "--etcd-check=listener", report=False)

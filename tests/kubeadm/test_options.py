@@ -23,7 +23,11 @@ def manifest(listening: socket.socket, tmp_path: Path) -> Path:
     peers = dict.fromkeys(("initial-advertise-peer-urls", "listen-peer-urls"), "https://127.0.0.1:1")
     path = tmp_path / "etcd.yaml"
     path.write_text(
-        changed((SHAPES / "v1.34.yaml").read_text(), {**flags, **peers, "listen-metrics-urls": None})
+        changed(
+            (SHAPES / "v1.34.yaml").read_text(encoding="utf-8"),
+            {**flags, **peers, "listen-metrics-urls": None},
+        ),
+        encoding="utf-8",
     )
     return path
 
@@ -64,7 +68,7 @@ def test_a_declaration_in_the_ini_file_alone_is_not_used(
 
 def test_a_declaration_in_the_ini_file_counts_with_the_option(run: Runner, manifest: Path) -> None:
     run.ini(f"etcd_config = {manifest.name}")
-    (run.directory / manifest.name).write_text(manifest.read_text())
+    (run.directory / manifest.name).write_text(manifest.read_text(encoding="utf-8"), encoding="utf-8")
     ran = run("--etcd-conformance", "--collect-only", "-q", CHECK, report=False)
     assert ran.exit_code == 0
     assert re.search(r"^etcdtls::live::client-127\.0\.0\.1-\d+::config\.served-file$", ran.out, re.MULTILINE)

@@ -75,7 +75,7 @@ def test_a_backup_that_the_kubelet_runs_instead(lax: Cluster) -> None:
     node = lax.nodes[0]
     backup = node.manifest.with_name("etcd.yaml.bak")
     for text, outcome in ((f"# old\n{node.text}", Outcome.VIOLATES), (node.text, Outcome.WARNS)):
-        backup.write_text(text)
+        backup.write_text(text, encoding="utf-8")
         live = target(etcd_config=node.manifest, etcd_pki_dir=node.pki)
         [result] = judged(live, "config.manifest-beside")
         assert result.outcome is outcome, result

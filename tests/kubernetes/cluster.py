@@ -180,7 +180,7 @@ class KubeadmCluster:
             check=False,
         )
         if ran.returncode != 0:
-            said = (node.directory / "kubelet.log").read_text().splitlines()[-20:]
+            said = (node.directory / "kubelet.log").read_text(encoding="utf-8").splitlines()[-20:]
             raise AssertionError("\n".join(["kubeadm:", ran.stdout, ran.stderr, "kubelet:", *said]))
 
     def _wait_for(self, node: Machine) -> None:

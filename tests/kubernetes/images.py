@@ -99,6 +99,6 @@ def write_python_image(archive: Path, name: str) -> None:
 
 def _shared_libraries(programs: Sequence[Path]) -> list[Path]:
     """Return the libraries that programs are linked with, and their loader."""
-    listed = subprocess.run(["ldd", *programs], stdout=subprocess.PIPE, text=True, check=False).stdout
+    listed = subprocess.run(["ldd", *programs], stdout=subprocess.PIPE, encoding="utf-8", check=False).stdout
     found = set(re.findall(r"^\t(?:\S+ => )?(/\S+) \(", listed, re.MULTILINE))
     return [Path(path) for path in sorted(found) if not path.startswith(sys.prefix)]

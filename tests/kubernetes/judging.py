@@ -46,4 +46,4 @@ def judge(machine: Machine, *options: str) -> Judged:
         check=False,
     )
     assert report.exists(), ran.stdout + ran.stderr
-    return Judged(ran.returncode, ran.stdout, json.loads(report.read_text()))
+    return Judged(ran.returncode, ran.stdout, json.loads(report.read_text(encoding="utf-8")))

@@ -53,7 +53,7 @@ class Machine:
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=self._environment(environment),
             timeout=300,

@@ -24,7 +24,7 @@ def _judged(cluster: KubeadmCluster, code: str) -> Judged:
     report.unlink(missing_ok=True)
     words = f"pytest --pyargs pytest_etcdtls --etcd-report={report} -p no:cacheprovider"
     text = paste(cluster, code.replace("pytest --pyargs pytest_etcdtls", words))
-    read: dict[str, Any] = json.loads(report.read_text())
+    read: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return Judged(0, text, read)
 
 

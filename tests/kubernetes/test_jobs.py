@@ -18,7 +18,7 @@ pytestmark = pytest.mark.container
 
 def manifest(name: str, node: str = "cp1") -> str:
     """Return a manifest with what it says to fill in."""
-    text = (ROOT / "docker" / name).read_text()
+    text = (ROOT / "docker" / name).read_text(encoding="utf-8")
     return text.replace("REGISTRY/", "").replace("CONTROL-PLANE-NODE", node)
 
 

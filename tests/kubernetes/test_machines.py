@@ -28,9 +28,15 @@ with started("m", "10.11.0.9", directory / "m") as machine:
 
 def _left(directory: Path, init: int) -> list[str]:
     cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{directory.name}-*")]
-    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line]
+    mounts = [
+        line
+        for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+        if str(directory) in line
+    ]
     processes = [f"process {init}"] if Path(f"/proc/{init}").exists() else []
-    sleeping = subprocess.run(["pgrep", "-fx", "sleep 77777"], capture_output=True, text=True, check=False)
+    sleeping = subprocess.run(
+        ["pgrep", "-fx", "sleep 77777"], capture_output=True, encoding="utf-8", check=False
+    )
     return [*cgroups, *mounts, *processes, *sleeping.stdout.split(), *map(str, directory.glob("m"))]
 
 

@@ -31,7 +31,7 @@ def _judged(target: Target, *patterns: str) -> list[CheckResult]:
 
 
 def _started(record: Path) -> list[int]:
-    return [int(line) for line in record.read_text().split()] if record.exists() else []
+    return [int(line) for line in record.read_text(encoding="utf-8").split()] if record.exists() else []
 
 
 def _await(reached: Callable[[], bool]) -> bool:
@@ -44,7 +44,7 @@ def _await(reached: Callable[[], bool]) -> bool:
 def _alive(pid: int) -> bool:
     # A zombie, whose parent was killed before it, is no process any more.
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"

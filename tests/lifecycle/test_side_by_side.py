@@ -23,7 +23,7 @@ DEADLINE = 60.0
 
 
 def _started(record: Path) -> list[int]:
-    return [int(line) for line in record.read_text().split()] if record.exists() else []
+    return [int(line) for line in record.read_text(encoding="utf-8").split()] if record.exists() else []
 
 
 def _settings(target: Target, *patterns: str) -> list[str]:

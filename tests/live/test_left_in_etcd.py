@@ -109,7 +109,7 @@ def test_with_authentication(etcd_binary: Path) -> None:
 
 
 def test_a_password_that_etcd_refuses_fails_the_run(newest_etcd: Path, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("not the password\n")
+    (tmp_path / "password").write_text("not the password\n", encoding="utf-8")
     with _started(WITH_USERS, newest_etcd) as cluster:
         before = _state(cluster)
         files, member = cluster.pki_directory, cluster.members[0]

@@ -42,7 +42,7 @@ def _in_namespace(hosts: Path, *command: str) -> list[str]:
 def resolving(tmp_path: Path) -> Path:
     """A file of hosts, if a process can be started that reads it in place of the machine's."""
     file = tmp_path / "hosts"
-    file.write_text("127.0.0.1 localhost\n")
+    file.write_text("127.0.0.1 localhost\n", encoding="utf-8")
     if subprocess.run(_in_namespace(file, "true"), capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a mount namespace")
     return file
@@ -97,13 +97,13 @@ def _judge(
         timeout=120,
         check=False,
     )
-    found: dict[str, Any] = json.loads(report.read_text())
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return found
 
 
 def _hosts(file: Path, names: Mapping[str, tuple[str, ...]]) -> None:
     lines = [f"{address} {name}" for name, addresses in names.items() for address in addresses]
-    file.write_text("\n".join([*lines, ""]))
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def _result(report: dict[str, Any]) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def test_haproxy_in_tcp_mode(newest_etcd: Path, tmp_path: Path) -> None:
     with _strict_and(newest_etcd) as (strict, other), socket.create_server(("127.0.0.1", 0)) as listening:
         fd, config = listening.fileno(), tmp_path / "haproxy.cfg"
         os.set_inheritable(fd, True)
-        config.write_text(_HAPROXY.format(fd=fd, open=_port(other), strict=_port(strict)))
+        config.write_text(_HAPROXY.format(fd=fd, open=_port(other), strict=_port(strict)), encoding="utf-8")
         with subprocess.Popen(["haproxy", "-f", str(config)], pass_fds=(fd,)) as proxy:
             # It takes the connections that wait at the socket as soon as it runs.
             results = _judge(_through(strict.target(), listening.getsockname()[1]))

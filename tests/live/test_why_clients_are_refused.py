@@ -324,7 +324,7 @@ def _judge(target: Target, identity: Identity, known: Iterable[x509.Certificate]
 def _go(binary: Path) -> tuple[int, int]:
     import subprocess
 
-    printed = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([binary, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
     major, minor = re.search(r"Go Version: go(\d+)\.(\d+)", printed).groups()  # type: ignore[union-attr]
     return int(major), int(minor)
 

@@ -82,7 +82,7 @@ def _report(skew: str, options: Iterator[str], directory: Path) -> dict[str, Any
         timeout=120,
         check=False,
     )
-    found: dict[str, Any] = json.loads(report.read_text())
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return found
 
 

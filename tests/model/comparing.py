@@ -74,7 +74,9 @@ class Place:
             certificate = x509.load_pem_x509_certificate((files / f"{name}.crt").read_bytes())
             target = "ca.der" if name == "client-ca" else f"{name}.der"
             (files / target).write_bytes(certificate.public_bytes(Encoding.DER))
-        (files / "junk").write_text("this is no certificate, no key and no revocation list\n")
+        (files / "junk").write_text(
+            "this is no certificate, no key and no revocation list\n", encoding="utf-8"
+        )
         other = identities.foreign_ca()
         (files / "other.crt").write_bytes(other.chain[0].public_bytes(Encoding.PEM))
         presented = {
@@ -140,7 +142,7 @@ def compare(drawn: Draw, binary: Path, place: Place, seed: int) -> Compared:
     real = drawn.fill_in(place.values)
     shutil.rmtree(place.directory / "data", ignore_errors=True)
     if real.file is not None:
-        (place.directory / "etcd.yaml").write_text(real.file)
+        (place.directory / "etcd.yaml").write_text(real.file, encoding="utf-8")
     try:
         member = declared_member(from_command_line(["etcd", *real.arguments], real.variables))
     except UsageError as error:
@@ -249,7 +251,7 @@ def running(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         cwd=directory,
         start_new_session=True,

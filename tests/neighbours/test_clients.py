@@ -122,7 +122,7 @@ def program(client: str, cluster: Cluster, **environment: str) -> Iterator[Progr
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         env={**ENVIRONMENT, **SETTINGS.get(client, {}), **environment},
     ) as process:
         yield Program(client, cluster, process)
@@ -218,7 +218,7 @@ def test_etcdctl_works_and_reports_refusals_as_documented(
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def put_and_get() -> None:
@@ -250,7 +250,7 @@ def test_the_versions_on_the_page_are_tested() -> None:
 
 def test_the_example_of_the_page(tmp_path: Path, newest_etcd: Path) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    (tmp_path / "test_example.py").write_text(code)
+    (tmp_path / "test_example.py").write_text(code, encoding="utf-8")
     ended = subprocess.run(
         [
             sys.executable,
@@ -265,7 +265,7 @@ def test_the_example_of_the_page(tmp_path: Path, newest_etcd: Path) -> None:
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=200,
         check=False,
     )

@@ -73,7 +73,7 @@ class Ran:
 
     @property
     def report(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((self.directory / "report.json").read_text())
+        document: dict[str, Any] = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))
         return document
 
     @property
@@ -87,7 +87,7 @@ class Ran:
 def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) -> Ran:
     """Run pytest with our plugin and what the options load, beside one test of the user's."""
     directory.mkdir(exist_ok=True)
-    (directory / "test_user.py").write_text(user)
+    (directory / "test_user.py").write_text(user, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     ended = subprocess.run(
         [
@@ -98,7 +98,7 @@ def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) 
         env={**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=250,
         check=False,
     )
@@ -134,20 +134,23 @@ def nothing_more(ran: Ran, violates: bool) -> None:
 
 
 def html(ran: Ran, violates: bool) -> None:
-    page = (ran.directory / "page.html").read_text()
+    page = (ran.directory / "page.html").read_text(encoding="utf-8")
     assert WRONG in page
     assert ("a client without a certificate is accepted" in page) == violates
 
 
 def json_report(ran: Ran, violates: bool) -> None:
-    tests = json.loads((ran.directory / "tests.json").read_text())["tests"]
+    tests = json.loads((ran.directory / "tests.json").read_text(encoding="utf-8"))["tests"]
     failed = [one["nodeid"] for one in tests if one["outcome"] == "failed"]
     assert len(failed) == violates
     assert all(node_id.endswith(WRONG) for node_id in failed)
 
 
 def allure(ran: Ran, violates: bool) -> None:
-    results = [json.loads(path.read_text()) for path in (ran.directory / "allure").glob("*-result.json")]
+    results = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (ran.directory / "allure").glob("*-result.json")
+    ]
     statuses = [one["status"] for one in results]
     assert statuses.count("failed") == violates
     assert "broken" not in statuses
@@ -249,7 +252,7 @@ def container(etcds: dict[str, Etcd]) -> Iterator[str]:
     """A container with the files of the clean etcd, and what testinfra calls to read them."""
     image = "pytest-etcdtls/read-files"
     programs = [f"/bin/{name}" for name in ("sh", "cat", "test", "sleep", "uname")]
-    linked = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
+    linked = subprocess.run(["ldd", *programs], check=True, capture_output=True, encoding="utf-8").stdout
     libraries = sorted(set(re.findall(r"(/\S+) \(0x", linked)))
     with subprocess.Popen(
         ["tar", "--dereference", "--absolute-names", "-cf", "-", *programs, *libraries],
@@ -264,7 +267,7 @@ def container(etcds: dict[str, Etcd]) -> Iterator[str]:
         ],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout.strip()
     try:
         yield started
@@ -289,8 +292,12 @@ def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd],
         (scenario / "tests").mkdir(parents=True)
         options = dict(option.removeprefix("--").split("=", 1) for option in (*etcd.live.options, CHECKS))
         path, other = map(str, etcd.certificates)
-        (scenario / "tests" / "test_served.py").write_text(HOST.format(path=path, other=other))
-        (scenario / "converge.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks: []\n")
+        (scenario / "tests" / "test_served.py").write_text(
+            HOST.format(path=path, other=other), encoding="utf-8"
+        )
+        (scenario / "converge.yml").write_text(
+            "- hosts: all\n  gather_facts: false\n  tasks: []\n", encoding="utf-8"
+        )
         (scenario / "molecule.yml").write_text(
             yaml.safe_dump(
                 {
@@ -306,7 +313,8 @@ def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd],
                     "provisioner": {"name": "ansible"},
                     "verifier": {"name": "testinfra", "options": options},
                 }
-            )
+            ),
+            encoding="utf-8",
         )
         ended = subprocess.run(
             ["molecule", "verify"],
@@ -314,7 +322,7 @@ def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd],
             env={**os.environ, "HOME": str(tmp_path), "NO_COLOR": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             timeout=250,
             check=False,
         )

@@ -69,22 +69,24 @@ class GoClient:
             env=_environment() | environment,
             check=True,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         self.version = subprocess.run(
-            [self._binary, "version"], check=True, capture_output=True, text=True
+            [self._binary, "version"], check=True, capture_output=True, encoding="utf-8"
         ).stdout.strip()
 
     def ask(self, cases: Sequence[Case]) -> list[GoAnswer]:
         """Return its answer to each case."""
         lines = "\n".join(json.dumps(_as_json(case)) for case in cases)
-        done = subprocess.run([self._binary], input=lines, check=True, capture_output=True, text=True)
+        done = subprocess.run([self._binary], input=lines, check=True, capture_output=True, encoding="utf-8")
         return [GoAnswer(**json.loads(line)) for line in done.stdout.splitlines()]
 
     def read_lists(self, files: Sequence[bytes]) -> list[GoLists]:
         """Return what it reads of each file of a revocation list."""
         lines = "\n".join(json.dumps({"data": base64.b64encode(data).decode()}) for data in files)
-        done = subprocess.run([self._binary, "crl"], input=lines, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [self._binary, "crl"], input=lines, check=True, capture_output=True, encoding="utf-8"
+        )
         return [_lists(json.loads(line)) for line in done.stdout.splitlines()]
 
 
@@ -102,7 +104,9 @@ def why_no_go() -> str:
     if shutil.which("go") is None:
         return "Go, to compare verdicts on certificates with its verifier"
     wanted = next(
-        line.split()[1] for line in (SOURCE / "go.mod").read_text().splitlines() if line.startswith("go ")
+        line.split()[1]
+        for line in (SOURCE / "go.mod").read_text(encoding="utf-8").splitlines()
+        if line.startswith("go ")
     )
     said = subprocess.run(
         ["go", "env", "GOVERSION"],
@@ -110,7 +114,7 @@ def why_no_go() -> str:
         cwd="/",
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout.strip()
     version = tuple(int(part) for part in said.removeprefix("go").split(".")[:2] if part.isdigit())
     if version < tuple(map(int, wanted.split("."))):

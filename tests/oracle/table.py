@@ -118,7 +118,7 @@ def main() -> int:
                 for found in processes.map(_chunk, seeds, [CHUNK] * chunks, map(str, places))
                 for row in found
             ]
-    arguments.page.write_text(page(rows, go, arguments.seed))
+    arguments.page.write_text(page(rows, go, arguments.seed), encoding="utf-8")
     wrong = [row.wrong for row in rows if row.wrong]
     for words in wrong:
         sys.stderr.write(f"{words}\n")

@@ -63,4 +63,4 @@ def test_exemptions_are_unique() -> None:
 
 def test_the_go_release_is_that_of_etcds_client() -> None:
     """etcd 3.6 and 3.7 have a go line of 1.26: it decides GODEBUG defaults."""
-    assert "\ngo 1.26\n" in Path(__file__).with_name("verify").joinpath("go.mod").read_text()
+    assert "\ngo 1.26\n" in Path(__file__).with_name("verify").joinpath("go.mod").read_text(encoding="utf-8")

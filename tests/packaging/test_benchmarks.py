@@ -33,7 +33,9 @@ QUICK = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "PYTEST_ADDOPTS": "--etcd
 def run(*arguments: str, program: str = "run.py") -> subprocess.CompletedProcess[str]:
     """Run a benchmark."""
     command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **QUICK})
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=False, env={**os.environ, **QUICK}
+    )
 
 
 @pytest.mark.whole
@@ -54,7 +56,9 @@ def test_the_comparison_has_a_row_for_each_cluster(tmp_path: Path) -> None:
     result = run("--only=pytest-etcdtls", f"--json={json_file}", program="compare.py")
     assert result.returncode == 0, result.stderr
     rows = re.findall(r"^\| `([\w-]+)`: .* \| (\*\*rated\*\*|shown|nothing)", result.stdout, re.MULTILINE)
-    assert [name for name, _ in rows] == list(json.loads(json_file.read_text())["clusters"])[1:]
+    assert [name for name, _ in rows] == list(json.loads(json_file.read_text(encoding="utf-8"))["clusters"])[
+        1:
+    ]
 
 
 @pytest.mark.etcd_version("3.7")

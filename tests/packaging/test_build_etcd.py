@@ -55,7 +55,7 @@ class Machine:
 
     def have(self, name: str, script: str) -> None:
         tool = self.tools / name
-        tool.write_text(script)
+        tool.write_text(script, encoding="utf-8")
         tool.chmod(0o755)
 
     def build(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +63,7 @@ class Machine:
             ["bash", str(SCRIPT), *arguments],
             env={**self.environment, **environment},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
 
@@ -78,7 +78,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def releases() -> set[str]:
     """The versions that are built by default."""
-    [listed] = re.findall(r"^releases=\((.*)\)$", SCRIPT.read_text(), re.MULTILINE)
+    [listed] = re.findall(r"^releases=\((.*)\)$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     return set(listed.split())
 
 
@@ -90,8 +90,10 @@ def test_every_version_line_is_built_once_with_its_own_go(machine: Machine) -> N
     assert {version.rpartition(".")[0] for version in releases()} == {"3.5", "3.6", "3.7"}
     for version in releases():
         for name in ("etcd", "etcdctl"):
-            assert "Go Version: go1.98.7" in (machine.cache / "etcd" / version / name).read_text()
-    edits = (machine.home / "edits").read_text().splitlines()
+            assert "Go Version: go1.98.7" in (machine.cache / "etcd" / version / name).read_text(
+                encoding="utf-8"
+            )
+    edits = (machine.home / "edits").read_text(encoding="utf-8").splitlines()
     assert edits[:2] == [
         "mod edit -dropreplace=go.etcd.io/etcd/api/v3",
         "mod edit -require=go.etcd.io/etcd/api/v3@v3.5.33",
@@ -135,10 +137,10 @@ def test_an_interrupted_build_and_one_by_another_go_are_replaced(machine: Machin
     left = machine.cache / "etcd" / min(releases())
     left.mkdir(parents=True)
     for name in ("etcd", "etcdctl"):
-        (left / name).write_text(content)
+        (left / name).write_text(content, encoding="utf-8")
         (left / name).chmod(0o755 if "sh" in content else 0o644)
     assert machine.build().returncode == 0
-    assert "etcd Version: built" in (left / "etcd").read_text()
+    assert "etcd Version: built" in (left / "etcd").read_text(encoding="utf-8")
     assert os.access(left / "etcdctl", os.X_OK)
 
 
@@ -163,5 +165,5 @@ def test_what_go_alone_changes_is_built_with_its_defaults(machine: Machine) -> N
     machine.have("go", GO)
     assert machine.build("--into=field", "3.5.15@go1.24.9").returncode == 0
     [built] = (machine.cache / "field" / "3.5.15@go1.24.9").iterdir()
-    assert "Go Version: go1.24.9" in built.read_text()
-    assert "mod edit -toolchain=none -go=1.24" in (machine.home / "edits").read_text()
+    assert "Go Version: go1.24.9" in built.read_text(encoding="utf-8")
+    assert "mod edit -toolchain=none -go=1.24" in (machine.home / "edits").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ def build_images(**environment: str) -> subprocess.CompletedProcess[str]:
         [str(SCRIPT)],
         env={**os.environ, "PYTHON": sys.executable, **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
@@ -61,7 +61,7 @@ def test_a_second_run_builds_nothing() -> None:
 def test_an_image_holds_etcd_and_etcdctl_and_no_shell(etcd_image: str) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["docker", "run", "--rm", "--network=none", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
     version = etcd_image.rpartition(":")[2]
     assert f"etcd Version: {version}\n" in run(etcd_image, "--version").stdout

@@ -28,7 +28,7 @@ def run(directory: Path, *options: str) -> tuple[int, str]:
         env={**os.environ, "PYTHONPATH": f"{EXAMPLES.parent}:{directory}", "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=250,
         check=False,
     )
@@ -54,14 +54,16 @@ def test_the_operators_declaration_is_replayed_and_judged(tmp_path: Path, newest
 
 def test_a_check_of_another_package_judges(tmp_path: Path, newest_etcd: Path) -> None:
     directory = copied("own_checks", tmp_path)
-    project = tomllib.loads((directory / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     [(group, entries)] = project["entry-points"].items()
     # What pip leaves of an installation, without an index.
     installed = directory / "house_etcd_checks-1.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    (installed / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n", encoding="utf-8"
+    )
     (installed / "entry_points.txt").write_text(
-        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())])
+        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]), encoding="utf-8"
     )
     code, output = run(
         directory, "--pyargs", "pytest_etcdtls", f"--etcd-binary={newest_etcd}", "--etcd-check=house"
@@ -72,7 +74,8 @@ def test_a_check_of_another_package_judges(tmp_path: Path, newest_etcd: Path) ->
         "import pytest, house_etcd_checks\nfrom pytest_etcdtls import prove_check\n"
         "@pytest.mark.parametrize('check', [house_etcd_checks.certificates_are_renewed, "
         "house_etcd_checks.clients_without_alpn_are_answered])\n"
-        "def test_it_can_fail(check): prove_check(check)\n"
+        "def test_it_can_fail(check): prove_check(check)\n",
+        encoding="utf-8",
     )
     code, output = run(directory, "test_house.py")
     assert code == 0, output

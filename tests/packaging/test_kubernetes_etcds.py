@@ -26,7 +26,7 @@ def test_the_etcd_of_the_newest_patch_of_each_minor_release(tmp_path: Path) -> N
     for directory in (tools, archives):
         directory.mkdir()
     for name, script in (("go", GO), ("curl", CURL)):
-        (tools / name).write_text(script)
+        (tools / name).write_text(script, encoding="utf-8")
         (tools / name).chmod(0o755)
     for release, etcd in (("v1.28.15", "3.5.15-0"), ("v1.29.15", "3.5.16-0"), ("v1.36.3", "3.6.8-0")):
         with zipfile.ZipFile(archives / f"{release}.zip", "w") as archive:
@@ -38,7 +38,7 @@ def test_the_etcd_of_the_newest_patch_of_each_minor_release(tmp_path: Path) -> N
         [SCRIPT],
         env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "ARCHIVES": str(archives)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert told.stdout.splitlines() == ["1.28.15 3.5.15", "1.29.15 3.5.16", "1.36.3 3.6.8"], told.stderr

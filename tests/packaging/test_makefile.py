@@ -19,11 +19,11 @@ pytestmark = pytest.mark.program("awk", "bash", "make")
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
 
 
 def targets() -> set[str]:
-    found = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    found = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
     return set(found[1].split())
 
@@ -42,7 +42,7 @@ def test_a_python_that_is_missing(tmp_path: Path) -> None:
 
 def test_a_python_that_is_too_old(tmp_path: Path) -> None:
     old = tmp_path / "python3"
-    old.write_text("#!/bin/sh\nexit 1\n")
+    old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     old.chmod(0o755)
     result = make("test", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
@@ -59,5 +59,5 @@ def test_conformance_and_test_need_neither_docker_nor_go_nor_root() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_parse_and_stop_at_the_first_error(script: Path) -> None:
-    assert "\nset -euo pipefail\n" in script.read_text()
+    assert "\nset -euo pipefail\n" in script.read_text(encoding="utf-8")
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0

@@ -26,7 +26,7 @@ IMAGE = "pytest-etcdtls/runner"
 
 
 def _pod() -> Any:
-    return yaml.safe_load(JOB.read_text())["spec"]["template"]["spec"]
+    return yaml.safe_load(JOB.read_text(encoding="utf-8"))["spec"]["template"]["spec"]
 
 
 def test_the_job_has_no_further_rights() -> None:
@@ -54,7 +54,7 @@ def test_the_job_has_no_further_rights() -> None:
 
 
 def test_the_job_for_a_list_has_a_part_for_each_pod() -> None:
-    job = yaml.safe_load((ROOT / "docker" / "fleet-job.yaml").read_text())["spec"]
+    job = yaml.safe_load((ROOT / "docker" / "fleet-job.yaml").read_text(encoding="utf-8"))["spec"]
     pod = job["template"]["spec"]
     [container] = pod["containers"]
     options = dict(argument.split("=", 1) for argument in container["args"])
@@ -106,7 +106,7 @@ def _run(image: str, node: Path, *arguments: str) -> subprocess.CompletedProcess
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = [Requirement(text) for text in PROJECT["dependencies"]]
 EMBEDDED = [Requirement(text) for text in PROJECT["optional-dependencies"]["embedded"]]
 ALLOWED = re.compile(
@@ -70,7 +70,7 @@ def test_a_copyleft_licence_is_found(licence: str) -> None:
 def test_the_lowest_versions_match_the_ranges() -> None:
     lowest = {
         requirement.name: Version(str(requirement.specifier).removeprefix("=="))
-        for line in (ROOT / "tests/packaging/lowest.txt").read_text().splitlines()
+        for line in (ROOT / "tests/packaging/lowest.txt").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
         for requirement in [Requirement(line)]
     }
@@ -84,6 +84,6 @@ def test_no_range_has_an_upper_bound() -> None:
 
 
 def test_each_range_has_a_reason() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text()
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for requirement in REQUIREMENTS + EMBEDDED:
         assert f"`{requirement}`" in page.replace(", ", ","), requirement

@@ -33,7 +33,7 @@ def openssl(program: Callable[[str], str]) -> OpenSSL:
 
     def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [binary, *(str(argument) for argument in arguments)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=DEADLINE)
         assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
         return result
 
@@ -183,7 +183,7 @@ def start_etcd(tmp_path: Path) -> Iterator[EtcdStarter]:
                 [*command, *flags],
                 stderr=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                text=True,
+                encoding="utf-8",
                 env={"PATH": os.environ["PATH"]},
             )
             etcd = RunningEtcd(process, client_port=ports[0], peer_port=ports[1])

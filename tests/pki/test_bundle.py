@@ -211,12 +211,12 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, layout: CALayout, umas
 def test_existing_file_is_replaced_not_written_into(tmp_path: Path) -> None:
     """A key is never written into a file that others may read or have open."""
     path = tmp_path / "server.key"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     path.chmod(0o644)
-    with path.open() as held:
+    with path.open(encoding="utf-8") as held:
         write_files(tmp_path, {PurePosixPath("server.key"): b"new"})
         assert held.read() == "old"
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["server.key"]
 

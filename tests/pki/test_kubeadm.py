@@ -108,14 +108,14 @@ def test_key_identifiers_are_those_that_go_puts_in(directory: Path, name: str) -
 
 def test_keys_have_the_older_encoding(directory: Path) -> None:
     for path in directory.rglob("*.key"):
-        assert path.read_text().startswith("-----BEGIN RSA PRIVATE KEY-----\n")
+        assert path.read_text(encoding="utf-8").startswith("-----BEGIN RSA PRIVATE KEY-----\n")
 
 
 def test_ecdsa_as_from_kubernetes_1_31(tmp_path: Path) -> None:
     plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
     ClusterPKI.generate(plan, [NODE]).write(tmp_path)
     for path in tmp_path.rglob("*.key"):
-        assert path.read_text().startswith("-----BEGIN EC PRIVATE KEY-----\n")
+        assert path.read_text(encoding="utf-8").startswith("-----BEGIN EC PRIVATE KEY-----\n")
 
 
 def test_logical_names(pki: ClusterPKI) -> None:

@@ -76,7 +76,7 @@ def test_key_of_every_type_and_encoding(tmp_path: Path, key_type: KeyType, tradi
 def test_keys_that_openssl_writes(tmp_path: Path, openssl: OpenSSL) -> None:
     # With the parameters before the key, as `openssl ecparam -genkey` has it.
     openssl("ecparam", "-name", "prime256v1", "-genkey", "-out", tmp_path / "ec.key")
-    assert "BEGIN EC PARAMETERS" in (tmp_path / "ec.key").read_text()
+    assert "BEGIN EC PARAMETERS" in (tmp_path / "ec.key").read_text(encoding="utf-8")
     assert isinstance(load_key(tmp_path / "ec.key"), ec.EllipticCurvePrivateKey)
     openssl("genrsa", "-traditional", "-out", tmp_path / "rsa.key", "2048")
     assert isinstance(load_key(tmp_path / "rsa.key"), rsa.RSAPrivateKey)
@@ -124,17 +124,20 @@ BROKEN_FILES: dict[str, tuple[Maker, str]] = {
     "missing": (_missing, "does not exist; check the path"),
     "a directory": (Path.mkdir, "is a directory; name the file in it"),
     "empty": (Path.touch, "is empty; check how it was made"),
-    "blank": (lambda path: path.write_text(" \n\n"), "is empty"),
+    "blank": (lambda path: path.write_text(" \n\n", encoding="utf-8"), "is empty"),
     "too large": (lambda path: path.write_bytes(b"x" * (MAXIMUM_SIZE + 1)), "is larger than 16 MiB"),
     "a loop": (lambda path: path.symlink_to(path), "cannot be read"),
 }
 NO_CERTIFICATES: dict[str, tuple[Maker, str]] = {
-    "text": (lambda path: path.write_text("hello"), "is neither PEM nor a certificate in DER; pass a file"),
+    "text": (
+        lambda path: path.write_text("hello", encoding="utf-8"),
+        "is neither PEM nor a certificate in DER; pass a file",
+    ),
     "binary": (lambda path: path.write_bytes(b"\x30\x82\x01"), "is neither PEM nor a certificate in DER"),
     "a key": (lambda path: path.write_bytes(KEY), "holds no certificate but a PRIVATE KEY; pass the file"),
     "a request": (
         lambda path: path.write_text(
-            "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----"
+            "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----", encoding="utf-8"
         ),
         "holds no certificate but a CERTIFICATE REQUEST; pass the certificate that the CA made of this",
     ),
@@ -161,7 +164,10 @@ NO_CERTIFICATES: dict[str, tuple[Maker, str]] = {
     ),
 }
 NO_KEYS: dict[str, tuple[Maker, str]] = {
-    "text": (lambda path: path.write_text("hello"), "is not PEM; if it is a DER key, convert it"),
+    "text": (
+        lambda path: path.write_text("hello", encoding="utf-8"),
+        "is not PEM; if it is a DER key, convert it",
+    ),
     "certificates": (
         lambda path: path.write_bytes(CERTIFICATES),
         "holds no private key but a CERTIFICATE; pass the file with the line BEGIN PRIVATE KEY",
@@ -279,7 +285,9 @@ def test_no_message_shows_a_key(tmp_path: Path) -> None:
 @pytest.mark.program("openssl")
 def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path) -> None:
     """A name in T61String with umlauts, which Go and OpenSSL accept and the cryptography library does not."""
-    (tmp_path / "req.cnf").write_text("[req]\ndistinguished_name=dn\nstring_mask=MASK:0x4\n[dn]\n")
+    (tmp_path / "req.cnf").write_text(
+        "[req]\ndistinguished_name=dn\nstring_mask=MASK:0x4\n[dn]\n", encoding="utf-8"
+    )
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-config", "req.cnf", "-utf8", "-subj", "/CN=Größe", "-nodes"),

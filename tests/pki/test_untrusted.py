@@ -50,7 +50,9 @@ def subject_key_identifier(certificate: x509.Certificate) -> bytes:
 
 
 def openssl_ca(openssl: OpenSSL, directory: Path, subject: str, mask: str) -> x509.Certificate:
-    (directory / "req.cnf").write_text(f"[req]\ndistinguished_name=dn\nstring_mask={mask}\n[dn]\n")
+    (directory / "req.cnf").write_text(
+        f"[req]\ndistinguished_name=dn\nstring_mask={mask}\n[dn]\n", encoding="utf-8"
+    )
     openssl(
         *("req", "-x509", "-config", directory / "req.cnf", "-subj", subject, "-utf8", "-days", "1"),
         *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),

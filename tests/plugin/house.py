@@ -120,7 +120,7 @@ def waits() -> Iterator[Statement]:
     """
     started = os.environ.get("HOUSE_STARTED")
     if started:
-        with open(started, "w") as pipe:
+        with open(started, "w", encoding="utf-8") as pipe:
             pipe.write("started")
         forever = os.open(os.environ["HOUSE_FOREVER"], os.O_RDONLY | os.O_NONBLOCK)
         # Python handles a signal that comes just before a system call after it, so no call takes long.

@@ -112,7 +112,9 @@ class Runner:
         self.report.unlink(missing_ok=True)
         options = [f"--etcd-report={self.report}"] if report else []
         result = self._result([*options, *arguments])
-        return Ran(result, self.report, self.report.read_text() if self.report.exists() else None)
+        return Ran(
+            result, self.report, self.report.read_text(encoding="utf-8") if self.report.exists() else None
+        )
 
     def _result(self, arguments: list[str]) -> pytest.RunResult:
         if any(argument.startswith(_APART) for argument in arguments):
@@ -136,7 +138,7 @@ class Runner:
 
     def with_house(self) -> None:
         """Add the house's own checks: a plugin of the user's, named by ``PYTEST_PLUGINS``."""
-        (self.directory / "house.py").write_text(HOUSE.read_text())
+        (self.directory / "house.py").write_text(HOUSE.read_text(encoding="utf-8"), encoding="utf-8")
         self._monkeypatch.setenv("PYTEST_PLUGINS", "house")
         self._monkeypatch.setenv("PYTHONPATH", str(self.directory), prepend=":")
         self._monkeypatch.syspath_prepend(self.directory)

@@ -156,7 +156,7 @@ def test_endpoints_are_given_as_to_etcdctl(run: Runner, live: Live) -> None:
 
 def test_an_endpoint_in_a_file_of_arguments_is_on_the_command_line(run: Runner, live: Live) -> None:
     (run.directory / "arguments.txt").write_text(
-        f"--etcd-endpoint={live.client}\n--etcd-check=cert.valid-now\n"
+        f"--etcd-endpoint={live.client}\n--etcd-check=cert.valid-now\n", encoding="utf-8"
     )
     ran = run("@arguments.txt")
     assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}

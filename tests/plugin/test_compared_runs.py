@@ -88,7 +88,7 @@ def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, 
     path = tmp_path / "waivers.toml"
     ran = run(*live.wrong_anchor, SOME, f"--etcd-write-waivers={path}")
     assert ran.exit_code == 1
-    proposed = path.read_text()
+    proposed = path.read_text(encoding="utf-8")
     violations = {
         (one["check"], one["listener"]) for one in ran.report["results"] if one["outcome"] == "violates"
     }
@@ -96,7 +96,7 @@ def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, 
     ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
     assert ran.exit_code == 4
     assert "reason: a text that is not empty is expected" in ran.err
-    path.write_text(proposed.replace('reason = ""', 'reason = "the other CA is meant"'))
+    path.write_text(proposed.replace('reason = ""', 'reason = "the other CA is meant"'), encoding="utf-8")
     ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
     assert ran.exit_code == 0
     assert ran.report["summary"]["waived"] == len(violations)

@@ -35,7 +35,7 @@ def test_its_tests_checks_and_hooks_are_run(consumer: Runner, newest_etcd: Path)
         "client-m0::company.no-proxy": "conforms",
         "peer-m0::company.no-proxy": "conforms",
     }
-    (line,) = (consumer.directory / "verdicts.txt").read_text().splitlines()
+    (line,) = (consumer.directory / "verdicts.txt").read_text(encoding="utf-8").splitlines()
     assert line.startswith("etcd-3.")
     assert line.endswith(f"results={len(ran.outcomes)} faults=0")
 
@@ -100,7 +100,7 @@ def one(fact: {annotation}):
 )
 def test_a_broken_file_is_a_usage_error(run: Runner, text: str | None, said: str) -> None:
     if text is not None:
-        (run.directory / "broken.py").write_text(text)
+        (run.directory / "broken.py").write_text(text, encoding="utf-8")
     ran = run("--etcd-checks-file=broken.py", "--etcd-conformance")
     assert ran.exit_code == 4
     assert said in ran.err
@@ -158,7 +158,7 @@ def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) 
         pytest.skip(f"needs {checker}")
     for file in CONSUMER.glob("*.py"):
         shutil.copy(file, tmp_path)
-    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
     (tmp_path / "typos.py").write_text(
         "from pytest_etcdtls import ClusterPIK\nfrom pytest_etcdtls.facts import ClientExchagne\n"
         "print(ClusterPIK, ClientExchagne)\n"
@@ -166,9 +166,10 @@ def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) 
         "def start(factory: ClusterFactory) -> None:\n"
         "    factory(client_cert_aut=False)\n"
         "    start_cluster(version='3.6', peer_cert_file=1)\n"
-        "    EtcdTLSContainer('etcd').with_config(metrics='ftp')\n"
+        "    EtcdTLSContainer('etcd').with_config(metrics='ftp')\n",
+        encoding="utf-8",
     )
-    run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     errors = [line for line in run.stdout.splitlines() if "error:" in line or " - error" in line]
     assert run.returncode == 1, run.stdout
     assert [line for line in errors if "typos.py" not in line] == []
@@ -177,6 +178,6 @@ def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) 
 
 
 def test_the_page_shows_the_files_of_the_project() -> None:
-    files = [path.read_text() for path in CONSUMER.glob("*.py")]
+    files = [path.read_text(encoding="utf-8") for path in CONSUMER.glob("*.py")]
     checked, proved, _, hooks, *_ = fenced("docs/own-checks.md", "python")
     assert [code for code in (checked, proved, hooks) if not any(code in file for file in files)] == []

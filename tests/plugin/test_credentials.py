@@ -124,7 +124,7 @@ def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: P
                 f"--etcd-{prefix}cert={member.file(f'{prefix}client.crt')}",
                 f"--etcd-{prefix}key={member.file(f'{prefix}client.key')}",
             ]
-        (run.directory / "etcd.sh").write_text(" ".join(member.argv))
+        (run.directory / "etcd.sh").write_text(" ".join(member.argv), encoding="utf-8")
         run.write(
             test_names="""
             import httpx, pytest

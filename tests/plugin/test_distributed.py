@@ -109,7 +109,7 @@ def test_fixtures_of_a_worker_see_the_live_target(run: Runner, live: Live) -> No
 def test_junit_has_each_result_once(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
     ran = run(*live.options, SOME, "-n2", "--junitxml=junit.xml")
-    text = (run.directory / "junit.xml").read_text()
+    text = (run.directory / "junit.xml").read_text(encoding="utf-8")
     assert text.count('name="cert.trusted"') == 2
     assert text.count("<testcase ") == len(ran.outcomes) + 6
 
@@ -182,7 +182,7 @@ def pytest_configure(config):
 )
 def test_messages_of_workers_have_no_secret(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETCDTLS_KEY_PASSWORD", "s3cret-passphrase")
-    (run.directory / "password").write_text("s3cret-password\n")
+    (run.directory / "password").write_text("s3cret-password\n", encoding="utf-8")
     run.pytester.makeconftest(RECORDED)
     run.write(
         test_user="""
@@ -198,10 +198,13 @@ def test_messages_of_workers_have_no_secret(run: Runner, live: Live, monkeypatch
     user = ("--etcd-user=root", f"--etcd-password-file={run.directory / 'password'}")
     ran = run(*live.options, *user, SOME, "-n2", "-p", "no:randomly", "-l", report=False)
     assert ran.result.parseoutcomes()["failed"] == 1
-    messages = (run.directory / "messages").read_text()
+    messages = (run.directory / "messages").read_text(encoding="utf-8")
     assert "test_target" in messages
     assert "etcd_endpoint" in messages
     assert "password_file" in messages
-    keys = [(live.files / f"{name}.key").read_text().splitlines()[1] for name in ("client", "peer-client")]
+    keys = [
+        (live.files / f"{name}.key").read_text(encoding="utf-8").splitlines()[1]
+        for name in ("client", "peer-client")
+    ]
     assert not [secret for secret in ("s3cret", "PRIVATE KEY", *keys) if secret in messages]
     assert not [secret for secret in ("s3cret", "PRIVATE KEY", *keys) if secret in ran.out + ran.err]

@@ -311,7 +311,7 @@ def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None
     )
     ran = run(binary, report=False)
     assert ran.exit_code == 0
-    assert not Path((run.directory / "directory").read_text()).exists()
+    assert not Path((run.directory / "directory").read_text(encoding="utf-8")).exists()
 
 
 def test_an_unknown_field_is_named(run: Runner, binary: str) -> None:
@@ -337,7 +337,7 @@ def test_collection_looks_for_no_etcd(
 ) -> None:
     programs = tmp_path_factory.mktemp("programs")
     was_run = programs / "was-run"
-    (programs / "etcd").write_text(f"#!/bin/sh\n: >{was_run}\n")
+    (programs / "etcd").write_text(f"#!/bin/sh\n: >{was_run}\n", encoding="utf-8")
     (programs / "etcd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     run.write(
@@ -505,7 +505,7 @@ def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd
     monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
     ran = run("--etcd-backend=process", "-p", "no:randomly", "--junitxml=run.xml", *arguments, report=False)
     assert ran.exit_code == 1
-    said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text())
+    said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text(encoding="utf-8"))
     assert said.count("tried: no etcd on PATH") == 1
     assert said.count("to get one: an etcd on PATH") == 1
     assert said.count("the first test that needed one says what was tried") == 1

@@ -44,7 +44,8 @@ def clusters(newest_etcd: Path, live: Live, tmp_path_factory: pytest.TempPathFac
             f'[[cluster]]\nlabel = "prod-silent"\ntimeout = 1.0\n'
             f'endpoints = "https://127.0.0.1:{silent.getsockname()[1]}"\n'
             + _table("prod-eu-1", live)
-            + _table("prod-open", anybody)
+            + _table("prod-open", anybody),
+            encoding="utf-8",
         )
         yield path
 
@@ -57,7 +58,7 @@ def _table(label: str, one: Live) -> str:
 def _lines(path: Path) -> dict[str, dict[str, Any]]:
     """Return the report of each cluster in JSON Lines, each of which keeps the schema."""
     found = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         document = json.loads(line)
         jsonschema.validate(document, schema())
         (said,) = document["fleet"]["verdicts"]
@@ -115,12 +116,12 @@ def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Pat
     assert {label: one["summary"]["faults"] for label, one in documents.items()} == {
         **{"prod-eu-1": 0, "prod-open": 1, "prod-silent": 0}
     }
-    whole = json.loads((run.directory / "x.json").read_text())
+    whole = json.loads((run.directory / "x.json").read_text(encoding="utf-8"))
     jsonschema.validate(whole, schema())
     assert [one["label"] for one in whole["targets"]] == [*documents]
     assert len(whole["results"]) == sum(len(one["results"]) for one in documents.values())
     assert [one["metadata"] for one in (whole, *documents.values())] == [{"ticket": "OPS-17 <b>"}] * 4
-    page = (run.directory / "x.html").read_text()
+    page = (run.directory / "x.html").read_text(encoding="utf-8")
     assert all(label in page for label in WORDS)
     assert "set --client-cert-auth=true" in page
     assert "<dt>ticket</dt><dd>OPS-17 &lt;b&gt;</dd>" in page
@@ -153,7 +154,7 @@ def test_parts_have_the_verdicts_of_the_whole_list(
     assert (merged.returncode, merged.stderr) == (1, "")
     assert "3 clusters: 1 not clean, 1 without a verdict, 1 clean" in merged.stdout
     assert _outcomes(_lines(outputs[0])) == _outcomes(_lines(whole))
-    together = json.loads(outputs[1].read_text())
+    together = json.loads(outputs[1].read_text(encoding="utf-8"))
     jsonschema.validate(together, schema())
     assert together["metadata"] == {"list": "prod"}, "each part has a number of its own"
     cases = ElementTree.parse(outputs[3]).iter("testcase")  # noqa: S314 - written just now
@@ -163,11 +164,11 @@ def test_parts_have_the_verdicts_of_the_whole_list(
     again = _merge(capsys, outputs[1])
     assert again.stdout.splitlines()[-1] == "etcd TLS: NOT CLEAN: 1 of 3 clusters"
 
-    judged = [path for path in parts if path.read_text()]
+    judged = [path for path in parts if path.read_text(encoding="utf-8")]
     twice = _merge(capsys, *judged, judged[0])
     assert twice.returncode == 4
     assert f"is in {judged[0]} and in {judged[0]}" in twice.stderr
-    fewer = _merge(capsys, *(path for path in judged if "prod-open" not in path.read_text()))
+    fewer = _merge(capsys, *(path for path in judged if "prod-open" not in path.read_text(encoding="utf-8")))
     assert fewer.returncode == 1
     assert "1 of 3 clusters are in no report" in " ".join(fewer.stdout.split())
     assert fewer.stdout.splitlines()[-1] == "etcd TLS: NOT COMPLETE: 1 of 3 clusters not judged"
@@ -252,10 +253,10 @@ def test_an_unusable_list_is_refused_before_any_connection(
     run: Runner, arguments: list[str], said: str
 ) -> None:
     table = '[[cluster]]\nlabel = "a"\n'
-    (run.directory / "x.toml").write_text(f'{table}endpoits = "https://10.0.0.1:2379"\n')
-    (run.directory / "y.toml").write_text(f'{table}endpoints = "https://10.0.0.1:2379"\n')
+    (run.directory / "x.toml").write_text(f'{table}endpoits = "https://10.0.0.1:2379"\n', encoding="utf-8")
+    (run.directory / "y.toml").write_text(f'{table}endpoints = "https://10.0.0.1:2379"\n', encoding="utf-8")
     (run.directory / "z.toml").write_text(
-        f'{table}endpoints = "https://10.0.0.1:2379"\ncacert = "none.crt"\n'
+        f'{table}endpoints = "https://10.0.0.1:2379"\ncacert = "none.crt"\n', encoding="utf-8"
     )
     ran = run(*arguments, report=False)
     assert ran.exit_code == 4
@@ -282,7 +283,7 @@ def test_a_file_that_is_no_report_is_not_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
 ) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     merged = _merge(capsys, path)
     assert merged.returncode == 4
     assert said in merged.stderr

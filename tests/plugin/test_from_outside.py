@@ -40,9 +40,11 @@ def test_every_report_says_so(run: Runner, live: Live) -> None:
     assert said(ran.out) == verdict
     assert "accepts no good client" not in ran.out
     assert ran.report["verdict"] == verdict
-    assert f"# etcd TLS: ⚠️ {verdict} (`{live.client}`" in (run.directory / "r.md").read_text()
-    assert f"<title>{verdict} · etcd TLS of {live.client}" in (run.directory / "r.html").read_text()
-    sarif = json.loads((run.directory / "r.sarif").read_text())
+    assert f"# etcd TLS: ⚠️ {verdict} (`{live.client}`" in (run.directory / "r.md").read_text(encoding="utf-8")
+    assert f"<title>{verdict} · etcd TLS of {live.client}" in (run.directory / "r.html").read_text(
+        encoding="utf-8"
+    )
+    sarif = json.loads((run.directory / "r.sarif").read_text(encoding="utf-8"))
     assert sarif["runs"][0]["properties"]["conclusion"] == verdict
     assert ran.result_of("mtls.no-certificate", live.client_label)["outcome"] == "conforms"
 
@@ -88,7 +90,8 @@ def test_lists_of_clusters_say_the_same(
     certificate = f'cert = "{live.files / "client.crt"}"\nkey = "{live.files / "client.key"}"\n'
     clusters = tmp_path / "clusters.toml"
     clusters.write_text(
-        f'[[cluster]]\nlabel = "outside"\n{named}\n[[cluster]]\nlabel = "inside"\n{named}{certificate}'
+        f'[[cluster]]\nlabel = "outside"\n{named}\n[[cluster]]\nlabel = "inside"\n{named}{certificate}',
+        encoding="utf-8",
     )
     page, lines = tmp_path / "r.html", tmp_path / "r.jsonl"
     reports = (f"--etcd-report={page}", f"--etcd-report={lines}")
@@ -98,8 +101,8 @@ def test_lists_of_clusters_say_the_same(
     assert re.search(rf"outside +{FROM_OUTSIDE}: {ENDING}", ran.out)
     assert re.search(r"inside +CLEAN", ran.out)
     assert "1 without a fault from outside, 1 clean" in ran.out
-    assert verdict in page.read_text()
+    assert verdict in page.read_text(encoding="utf-8")
     junit = tmp_path / "merged.xml"
     assert main(["merge", str(lines), f"--output={junit}"]) == 0
     assert said(capsys.readouterr().out) == verdict
-    assert 'failures="0" errors="0"' in junit.read_text()
+    assert 'failures="0" errors="0"' in junit.read_text(encoding="utf-8")

@@ -187,7 +187,7 @@ def test_our_ids_and_user_tests_may_be_named_together(run: Runner, live: Live) -
 def test_a_directory_named_etcdtls_is_a_user_directory(run: Runner, live: Live) -> None:
     tests = run.directory / "etcdtls"
     tests.mkdir()
-    (tests / "test_user.py").write_text("def test_user(): pass")
+    (tests / "test_user.py").write_text("def test_user(): pass", encoding="utf-8")
     ran = run("etcdtls", report=False)
     ran.result.assert_outcomes(passed=1)
 
@@ -355,7 +355,8 @@ def test_without_plugins_of_pytest_a_waiver_and_a_skip_are_no_failure(run: Runne
     run.with_house()
     run.write(test_user="def test_user(): pass")
     (run.directory / "waivers.toml").write_text(
-        '[[waiver]]\ncheck = "house.violates"\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n'
+        '[[waiver]]\ncheck = "house.violates"\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n',
+        encoding="utf-8",
     )
     options = [
         *live.options,
@@ -384,8 +385,12 @@ def test_a_broken_module_of_checks_is_reported_before_the_search_for_an_etcd(
 ) -> None:
     about = run.directory / "house_checks-1.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: house-checks\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[pytest_etcdtls.checks]\nhouse = house_checks\n")
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: house-checks\nVersion: 1\n", encoding="utf-8"
+    )
+    (about / "entry_points.txt").write_text(
+        "[pytest_etcdtls.checks]\nhouse = house_checks\n", encoding="utf-8"
+    )
     run.write(house_checks="import nothing_of_that_name")
     monkeypatch.setenv("PYTHONPATH", str(run.directory), prepend=":")
     ran = pytester.runpytest_subprocess("--etcd-binary=/nonexistent/etcd", "--etcd-conformance")

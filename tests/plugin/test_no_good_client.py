@@ -80,7 +80,8 @@ def test_a_waiver_accepts_it(run: Runner, cluster: Cluster, tmp_path: Path) -> N
     waivers = tmp_path / "waivers.toml"
     waivers.write_text(
         '[[waiver]]\ncheck = "mtls.trusted-client"\nlistener = "peer-*"\nreason = "we know"\n'
-        "expires = 2999-12-31\n"
+        "expires = 2999-12-31\n",
+        encoding="utf-8",
     )
     assert run(*_credentials(cluster), *peer, f"--etcd-waivers={waivers}").exit_code == 0
 

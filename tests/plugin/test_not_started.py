@@ -61,7 +61,7 @@ def test_the_first_test_has_the_log(run: Runner, broken: Path, tmp_path: Path) -
     """A reader of JUnit's XML sees it, although no test of that check was selected."""
     xml = tmp_path / "junit.xml"
     run(*OWNED, f"--etcd-binary={broken}", "--etcd-check=lifecycle", f"--junitxml={xml}")
-    text = xml.read_text()
+    text = xml.read_text(encoding="utf-8")
     assert 'errors="1" failures="0"' in text
     assert "nonsense" in text.partition("<error")[2].partition("its log ends:")[2]
 

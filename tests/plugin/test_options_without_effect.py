@@ -169,7 +169,7 @@ def test_a_credential_beside_endpoints_of_the_ini_file(run: Runner) -> None:
 def test_a_list_of_clusters_has_no_target_for_fixtures(run: Runner, live: Live, tmp_path: Path) -> None:
     """They would judge an etcd of their own. One that the test names itself is meant."""
     clusters = tmp_path / "clusters.toml"
-    clusters.write_text(f'[[cluster]]\nlabel = "a"\nendpoint = "{live.client}"\n')
+    clusters.write_text(f'[[cluster]]\nlabel = "a"\nendpoint = "{live.client}"\n', encoding="utf-8")
     run.write(
         test_user="""
         import pytest

@@ -176,10 +176,10 @@ class Interrupted:
             )
             os.close(begin)
             os.close(forever)
-            assert word.read(7) == b"started", self.output.read_text()
+            assert word.read(7) == b"started", self.output.read_text(encoding="utf-8")
             process.send_signal(signal.SIGINT)
             code = process.wait(180)
-        return code, self.output.read_text()
+        return code, self.output.read_text(encoding="utf-8")
 
     @property
     def output(self) -> Path:
@@ -217,7 +217,7 @@ def test_ctrl_c_stops_an_owned_cluster(
         "--pyargs", "pytest_etcdtls", f"--etcd-binary={binary}", "--etcd-check=house.waits"
     )
     assert code == 2, output
-    started = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    started = [int(line) for line in (tmp_path / "pids").read_text(encoding="utf-8").split()]
     assert len(started) == 1
     assert not any(is_running(pid) for pid in started)
 
@@ -228,7 +228,8 @@ def recording_etcd(directory: Path, etcd: Path) -> Path:
     script.write_text(
         "#!/bin/sh\n"
         f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {directory / "pids"} ;; esac\n'
-        f'exec {etcd} "$@"\n'
+        f'exec {etcd} "$@"\n',
+        encoding="utf-8",
     )
     script.chmod(0o700)
     return script
@@ -236,13 +237,13 @@ def recording_etcd(directory: Path, etcd: Path) -> Path:
 
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
 def read(run: Runner) -> Ran:
-    return Ran(pytest.RunResult(0, [], [], 0.0), run.report, run.report.read_text())
+    return Ran(pytest.RunResult(0, [], [], 0.0), run.report, run.report.read_text(encoding="utf-8"))
 
 
 def test_a_time_out_by_signal_is_inconclusive_and_not_repeated(

@@ -33,7 +33,8 @@ def waivers(directory: Path, *checks: str, listener: str = "*", expires: dt.date
             f'[[waiver]]\ncheck = "{check}"\nlistener = "{listener}"\n'
             f'reason = "we know"\nexpires = {expires}\n'
             for check in checks
-        )
+        ),
+        encoding="utf-8",
     )
     return f"--etcd-waivers={path}"
 

@@ -540,7 +540,7 @@ def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
             entry["endpoints"] = [member.client_url for member in members]
             entry["peer-endpoints"] = [member.peer_url for member in members]
             entries.append(entry)
-        (run.directory / "clusters.yaml").write_text(json.dumps(entries))
+        (run.directory / "clusters.yaml").write_text(json.dumps(entries), encoding="utf-8")
         run.write(
             test_user=r"""
             import pytest

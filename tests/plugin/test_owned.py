@@ -23,7 +23,7 @@ def recorded(tmp_path: Path, newest_etcd: Path) -> Path:
 
 def started(recorded: Path) -> list[int]:
     pids = recorded.with_name("pids")
-    return [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
+    return [int(pid) for pid in pids.read_text(encoding="utf-8").split()] if pids.exists() else []
 
 
 def test_the_package_alone_judges_an_owned_cluster(run: Runner, recorded: Path) -> None:
@@ -109,9 +109,9 @@ def test_size_and_key_type_are_those_of_the_options(run: Runner, recorded: Path)
 
 
 def test_a_cluster_that_does_not_start_is_one_fault(run: Runner, recorded: Path) -> None:
-    first, record, start = recorded.read_text().splitlines()
+    first, record, start = recorded.read_text(encoding="utf-8").splitlines()
     fail = record.replace(f">> {recorded.with_name('pids')}", ">&2; echo no way; exit 3")
-    recorded.write_text("\n".join([first, record, fail, start]))
+    recorded.write_text("\n".join([first, record, fail, start]), encoding="utf-8")
     ran = run("--etcd-conformance", f"--etcd-binary={recorded}")
     assert ran.exit_code == 1
     assert ran.counts["violates"] == 1

@@ -72,7 +72,7 @@ def _run(
     report = pytester.path / "report.json"
     command = (sys.executable, "-m", "pytest", *named, "--etcd-secret=-", f"--etcd-report={report}", *options)
     result = pytester.run(*command, stdin=secret.encode(), timeout=120)
-    return result, report.read_text() if report.exists() else ""
+    return result, report.read_text(encoding="utf-8") if report.exists() else ""
 
 
 @pytest.mark.program("bash", "curl")
@@ -105,13 +105,15 @@ def _is_executed(
         if "kubectl" in command
     ]
     assert commands
-    (pytester.path / "secret.json").write_text(secret)
+    (pytester.path / "secret.json").write_text(secret, encoding="utf-8")
     kubectl = pytester.mkdir("bin") / "kubectl"
-    kubectl.write_text(KUBECTL.format(python=sys.executable, secret=str(pytester.path / "secret.json")))
+    kubectl.write_text(
+        KUBECTL.format(python=sys.executable, secret=str(pytester.path / "secret.json")), encoding="utf-8"
+    )
     kubectl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}")
     ran = subprocess.run(
-        ["bash", "-ec", commands[0]], cwd=pytester.path, capture_output=True, text=True, check=False
+        ["bash", "-ec", commands[0]], cwd=pytester.path, capture_output=True, encoding="utf-8", check=False
     )
     assert "200 OK" in ran.stdout, ran.stderr + commands[0]
     assert (pytester.path / "client.key").stat().st_mode & 0o777 == 0o600

@@ -73,7 +73,7 @@ def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
     assert f"{check} PASSED" in ran.out
     assert ran.verdict == f"etcd TLS: CLEAN (prod-1: {live.client})"
     assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
-    title = (run.directory / "r.md").read_text().splitlines()[0]
+    title = (run.directory / "r.md").read_text(encoding="utf-8").splitlines()[0]
     assert f"CLEAN (`prod-1`: `{live.client}`" in title
 
 
@@ -166,7 +166,7 @@ def test_not_verified_results_are_grouped_by_reason(run: Runner, live: Live) -> 
 
 def test_no_secret_is_shown_or_written(run: Runner, live: Live) -> None:
     password = run.directory / "password"
-    password.write_text("correct horse battery staple\n")
+    password.write_text("correct horse battery staple\n", encoding="utf-8")
     options = (
         "--etcd-user=root",
         f"--etcd-password-file={password}",
@@ -176,7 +176,7 @@ def test_no_secret_is_shown_or_written(run: Runner, live: Live) -> None:
         "-rA",
     )
     ran = run(*live.wrong_anchor, *options)
-    key = "".join((live.files / "client.key").read_text().split("\n")[1:-2])
+    key = "".join((live.files / "client.key").read_text(encoding="utf-8").split("\n")[1:-2])
     for text in (ran.out, ran.err, str(ran.written)):
         assert "correct horse" not in text
         assert "PRIVATE KEY" not in text
@@ -207,4 +207,4 @@ def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, live: Live) 
 
 def test_several_reports_are_the_same(run: Runner, live: Live) -> None:
     ran = run(*live.options, SOME, "--etcd-report=again.json")
-    assert (run.directory / "again.json").read_text() == ran.written
+    assert (run.directory / "again.json").read_text(encoding="utf-8") == ran.written

@@ -78,7 +78,9 @@ def test_it_says_what_is_awaited(silent: int, live: Live, tmp_path: Path, term: 
 
 def test_nothing_of_it_is_written_to_a_file(silent: int, tmp_path: Path) -> None:
     options = [f"--etcd-endpoint=https://127.0.0.1:{silent}", "--etcd-timeout=2", "--etcd-check=listener"]
-    ran = subprocess.run([*COMMAND, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [*COMMAND, *options], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
     assert "does not answer" in ran.stdout
     assert "waiting for" not in ran.stdout + ran.stderr
     assert "\x1b" not in ran.stdout

@@ -28,9 +28,9 @@ def test_one_waiver_accepts_a_fault_with_what_follows_from_it(run: Runner, open_
     [fault] = [one for one in ran.report["faults"] if one["check"] == "mtls.no-certificate"]
     assert len(fault["consequences"]) > 5
     proposed = run.directory / "waivers.toml"
-    text = proposed.read_text()
+    text = proposed.read_text(encoding="utf-8")
     assert text.count("[[waiver]]") == 1
-    proposed.write_text(text.replace('reason = ""', 'reason = "open until Monday"'))
+    proposed.write_text(text.replace('reason = ""', 'reason = "open until Monday"'), encoding="utf-8")
 
     ran = run(*open_etcd.options, "--etcd-waivers=waivers.toml")
     assert ran.exit_code == 0
@@ -45,7 +45,7 @@ def test_one_waiver_accepts_a_fault_with_what_follows_from_it(run: Runner, open_
 
 def test_a_waiver_of_a_consequence_accepts_that_alone(run: Runner, open_etcd: Live) -> None:
     (run.directory / "waivers.toml").write_text(
-        '[[waiver]]\ncheck = "mtls.self-signed"\nreason = "known"\nexpires = 2099-12-31\n'
+        '[[waiver]]\ncheck = "mtls.self-signed"\nreason = "known"\nexpires = 2099-12-31\n', encoding="utf-8"
     )
     ran = run(*open_etcd.options, "--etcd-check=mtls", "--etcd-waivers=waivers.toml")
     assert ran.exit_code == 1

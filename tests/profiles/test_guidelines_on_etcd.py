@@ -179,7 +179,8 @@ def test_thresholds_of_clients_and_their_cas(newest_etcd: Path, tmp_path: Path) 
         'title = "a house"\n[[section]]\nsection = "1"\ntitle = "t"\nlevel = "MUST"\n'
         'checks = ["mtls.client-*-strength", "cert.issuer-key-strength", "cert.signature-hash", '
         '"mtls.client-certificate-signature"]\n'
-        '[section.thresholds]\nkeys = ["secp384r1"]\nsignature_hashes = ["sha384"]\n'
+        '[section.thresholds]\nkeys = ["secp384r1"]\nsignature_hashes = ["sha384"]\n',
+        encoding="utf-8",
     )
     profiles = read_profiles([str(path)], Path)
     with start_process(PRESETS["ca-per-role"].config, newest_etcd) as cluster:
@@ -191,7 +192,9 @@ def test_thresholds_of_clients_and_their_cas(newest_etcd: Path, tmp_path: Path) 
 def test_a_profile_without_new_thresholds_changes_no_verdict(etcd_binary: Path, tmp_path: Path) -> None:
     """With every check named in a profile the results differ only in references."""
     path = tmp_path / "house.toml"
-    path.write_text('title = "t"\n[[section]]\nsection = "1"\ntitle = "t"\nchecks = ["*"]\n')
+    path.write_text(
+        'title = "t"\n[[section]]\nsection = "1"\ntitle = "t"\nchecks = ["*"]\n', encoding="utf-8"
+    )
     profiles = read_profiles([str(path)], Path)
     checks = select(("!lifecycle",))
     with start_process(PRESETS["kubeadm"].config, etcd_binary) as cluster:

@@ -35,7 +35,7 @@ def read(*names: str) -> Profiles:
 
 def written(directory: Path, text: str, name: str = "house.toml") -> str:
     path = directory / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return str(path)
 
 

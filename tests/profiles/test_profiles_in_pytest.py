@@ -107,8 +107,8 @@ def test_a_missing_profile_is_a_usage_error(run: Runner, more: list[str]) -> Non
 
 
 def test_the_example_of_the_page(run: Runner, live: Live) -> None:
-    [text] = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (run.directory / "house.toml").write_text(text)
+    [text] = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (run.directory / "house.toml").write_text(text, encoding="utf-8")
     ran = run(*live.options, SOME, "--etcd-profile=house.toml")
     assert ran.exit_code == 1, ran.out + ran.err
     assert sections(ran.report) == {"1": "violates", "2": "conforms", "3": "not-verified", "4": "not-judged"}
@@ -117,7 +117,8 @@ def test_the_example_of_the_page(run: Runner, live: Live) -> None:
 def test_a_profile_warns_of_an_expiry_earlier(run: Runner, live: Live) -> None:
     (run.directory / "house.toml").write_text(
         'title = "t"\n[[section]]\nsection = "1"\ntitle = "t"\nlevel = "MUST"\n'
-        'checks = ["cert.expires-soon"]\nthresholds = { expiry_days = 3650 }\n'
+        'checks = ["cert.expires-soon"]\nthresholds = { expiry_days = 3650 }\n',
+        encoding="utf-8",
     )
     ran = run(*live.options, "--etcd-check=cert.expires-soon", "--etcd-profile=house.toml")
     assert set(ran.outcomes.values()) == {"violates"}
@@ -130,10 +131,10 @@ def test_the_other_formats_have_the_sections_too(run: Runner, live: Live) -> Non
     options = [f"--etcd-report={path}" for path in paths.values()]
     ran = run(*live.options, SOME, "--etcd-profile=cis-kubernetes", *options)
     assert ran.exit_code == 0, ran.out
-    html, markdown = (path.read_text() for path in paths.values())
+    html, markdown = (path.read_text(encoding="utf-8") for path in paths.values())
     assert 'id="profiles"' in html
     assert "profile cis-kubernetes: 0 of 7 sections passed" in html
     assert "could not be shown" not in html + markdown
     assert "## Profile `cis-kubernetes`" in markdown
     assert run(*live.options, SOME, options[0]).exit_code == 0
-    assert 'id="profiles"' not in paths["html"].read_text()
+    assert 'id="profiles"' not in paths["html"].read_text(encoding="utf-8")

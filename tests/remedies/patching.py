@@ -34,25 +34,29 @@ def write(member: Member, form: str, path: Path) -> None:
     if form == "manifest":
         write_manifest(member, path)
         if member.variables:
-            pod = yaml.safe_load(path.read_text())
+            pod = yaml.safe_load(path.read_text(encoding="utf-8"))
             env = [{"name": name, "value": value} for name, value in member.variables.items()]
             pod["spec"]["containers"][0]["env"] = env
-            path.write_text(yaml.safe_dump(pod, sort_keys=False))
+            path.write_text(yaml.safe_dump(pod, sort_keys=False), encoding="utf-8")
     elif form == "unit":
         write_unit(member, path)
         lines = [f"Environment={name}={value}\n" for name, value in member.variables.items()]
-        path.write_text(path.read_text().replace("Type=notify\n", "".join(["Type=notify\n", *lines])))
+        path.write_text(
+            path.read_text(encoding="utf-8").replace("Type=notify\n", "".join(["Type=notify\n", *lines])),
+            encoding="utf-8",
+        )
     elif form == "script":
         assignments = [f"{name}={value}" for name, value in member.variables.items()]
         path.write_text(
-            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n"
+            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n",
+            encoding="utf-8",
         )
     else:
         settings = from_command_line(member.argv, member.variables).settings.values()
         if form == "yaml" and any("crl" in one.name for one in settings):
             raise UsageError("a configuration file has no key for a CRL")
         text = _environment(settings) if form == "environment" else _yaml(settings)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def _environment(settings: Iterable[Setting]) -> str:
@@ -104,7 +108,7 @@ def started(binary: Path, declaration: Declaration) -> Iterator[None]:
         env={one.spelled: one.value for one in start.variables} | dict(declaration.go_environment),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     log: list[str] = []
     assert process.stderr is not None
@@ -183,7 +187,7 @@ def patched(zoo: Misconfigured, binary: Path, form: str, directory: Path) -> Pat
         subprocess.run(
             ["patch", "-p1", "-d", "/", "--no-backup-if-mismatch"],
             input=remedy.diff,
-            text=True,
+            encoding="utf-8",
             check=True,
             capture_output=True,
         )

@@ -97,19 +97,19 @@ def test_the_file_of_a_run_is_applied_as_it_says(newest_etcd: Path, pytester: py
     with start_process(member.config, newest_etcd) as cluster:
         [etcd] = cluster.members
         write(etcd, "manifest", pytester.path / "etcd.yaml")
-        before = (pytester.path / "etcd.yaml").read_text()
+        before = (pytester.path / "etcd.yaml").read_text(encoding="utf-8")
         given = options(etcd, pytester.path / "etcd.yaml")
         words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
         ran = pytester.runpytest_subprocess(
             *words, "--etcd-fix=fix.diff", "--etcd-report=report.json", "--etcd-check=cluster"
         )
         assert ran.ret == pytest.ExitCode.TESTS_FAILED
-        assert (pytester.path / "etcd.yaml").read_text() == before
+        assert (pytester.path / "etcd.yaml").read_text(encoding="utf-8") == before
         printed = next(line for line in ran.outlines if line.startswith("remedies: patch "))
         subprocess.run(["sh", "-c", printed.removeprefix("remedies: ")], check=True, cwd=pytester.path)
-        faults = json.loads((pytester.path / "report.json").read_text())["faults"]
+        faults = json.loads((pytester.path / "report.json").read_text(encoding="utf-8"))["faults"]
         assert [one["check"] for one in faults if one["diff"] and one["outcome"] == "violates"]
-    assert "etcdctl member update ID" in (pytester.path / "fix.diff").read_text()
+    assert "etcdctl member update ID" in (pytester.path / "fix.diff").read_text(encoding="utf-8")
     settings = read_declaration(pytester.path / "etcd.yaml").settings
     assert settings["listen-peer-urls"].value.startswith("https://")
 
@@ -117,7 +117,7 @@ def test_the_file_of_a_run_is_applied_as_it_says(newest_etcd: Path, pytester: py
 @pytest.mark.parametrize("kind", ["itself", "link", "hard link", "another file", "earlier one"])
 def test_no_file_is_overwritten_but_an_earlier_one(kind: str, tmp_path: Path) -> None:
     declaration, fix = tmp_path / "etcd.conf", tmp_path / "fix.diff"
-    declaration.write_text(DECLARATION)
+    declaration.write_text(DECLARATION, encoding="utf-8")
     match kind:
         case "itself":
             fix = declaration
@@ -126,9 +126,9 @@ def test_no_file_is_overwritten_but_an_earlier_one(kind: str, tmp_path: Path) ->
         case "hard link":
             os.link(declaration, fix)
         case "another file":
-            fix.write_text("a file of mine\n")
+            fix.write_text("a file of mine\n", encoding="utf-8")
         case _:
-            fix.write_text("# pytest-etcdtls: remedies of this run\n")
+            fix.write_text("# pytest-etcdtls: remedies of this run\n", encoding="utf-8")
     given = Given(etcd_config=declaration, etcd_fix=fix)
     if kind == "earlier one":
         assert read_settings(given, {}, live=True).fix == fix

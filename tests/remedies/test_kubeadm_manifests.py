@@ -43,11 +43,11 @@ def pki(nodes: ClusterPKI, tmp_path: Path) -> Path:
 
 def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = "") -> Remedy:
     """Return the remedy for the manifest without the lines that match a pattern."""
-    text = text or MANIFEST.read_text()
+    text = text or MANIFEST.read_text(encoding="utf-8")
     if without:
         text = "".join(line for line in text.splitlines(keepends=True) if not re.search(without, line))
     file = pki.parent / "etcd.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     live = target(etcd_config=file, etcd_pki_dir=pki)
     [(label, member)] = live.declared.items()
     here = FaultyMember(
@@ -61,7 +61,7 @@ def added(remedy: Remedy) -> list[str]:
 
 
 def test_peers_get_the_whole_of_tls(pki: Path) -> None:
-    text = MANIFEST.read_text().replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
+    text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
     done = cured(https_peers, pki, "peer", without="--peer-(cert|key|client|trusted)", text=text)
     assert added(done) == [
         "initial-advertise-peer-urls=https://10.0.0.11:2380",
@@ -78,7 +78,7 @@ def test_peers_get_the_whole_of_tls(pki: Path) -> None:
 
 def test_a_pair_that_does_not_exist_yet_is_made_by_kubeadm(pki: Path) -> None:
     (pki / "etcd" / "peer.crt").unlink()
-    text = MANIFEST.read_text().replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
+    text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
     done = cured(https_peers, pki, "peer", without="--peer-(cert|key)", text=text)
     assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
     assert any(one.endswith("kubeadm init phase certs etcd-peer") for one in done.remarks)

@@ -48,7 +48,8 @@ def node(directory: Path, changes: Mapping[str, str | None] | None = None, shape
         (pki / "etcd" / f"crl.{encoding}").write_bytes(made.client_ca.crl(encoding))
     (pki / "ca.crt").write_bytes(encode_certificates([CertificateAuthority.create("kubernetes").certificate]))
     (root / "etc" / "kubernetes" / "etcd.yaml").write_text(
-        changed((SHAPES / "kubeadm" / f"{shape}.yaml").read_text(), changes or {})
+        changed((SHAPES / "kubeadm" / f"{shape}.yaml").read_text(encoding="utf-8"), changes or {}),
+        encoding="utf-8",
     )
     return root / "etc" / "kubernetes"
 

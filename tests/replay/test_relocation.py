@@ -140,7 +140,8 @@ def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> Non
     config.write_text(
         "name: a\ndata-dir: /d\nlisten-client-urls: https://10.0.0.11:2379\nlog-outputs: [/x]\n"
         "client-transport-security:\n  cert-file: /pki/a.crt\n  client-cert-auth: true\n  crl-file: /c\n"
-        "no-such-key: 1\n"
+        "no-such-key: 1\n",
+        encoding="utf-8",
     )
     done = moved(
         from_command_line(["etcd", f"--config-file={config}", "--trusted-ca-file=/pki/ca.crt"]), foo="7"
@@ -170,7 +171,8 @@ def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path:
 def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: Path) -> None:
     (tmp_path / "start.sh").write_text(
         "exec etcd --name=$(hostname) --initial-advertise-peer-urls=https://10.0.0.1:2380"
-        " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://$HOST:2379\n"
+        " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://$HOST:2379\n",
+        encoding="utf-8",
     )
     arguments = moved(read_declaration(tmp_path / "start.sh")).arguments
     assert "--advertise-client-urls=http://localhost:2379" in arguments
@@ -180,7 +182,8 @@ def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: P
 def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "start.sh").write_text(
         "ETCD_INITIAL_CLUSTER=$(discover) ETCD_INITIAL_CLUSTER_STATE=existing exec etcd"
-        " --listen-client-urls=https://10.0.0.51:2379,unixs://10.0.0.51:0\n"
+        " --listen-client-urls=https://10.0.0.51:2379,unixs://10.0.0.51:0\n",
+        encoding="utf-8",
     )
     declaration = read_declaration(tmp_path / "start.sh")
     done = moved(declaration)

@@ -182,7 +182,7 @@ def test_in_a_container(etcd_image: str, tmp_path: Path) -> None:
 @pytest.mark.container
 def test_auto_tls_in_a_container(etcd_images: dict[str, str], tmp_path: Path) -> None:
     """etcd issues its certificate for the address that it listens on: 0.0.0.0, which no client requests."""
-    (tmp_path / "etcd.env").write_text(MEMBER + "ETCD_AUTO_TLS=true\n")
+    (tmp_path / "etcd.env").write_text(MEMBER + "ETCD_AUTO_TLS=true\n", encoding="utf-8")
     image = list(etcd_images.values())[-1]
     with replayed(
         plan_of_file(tmp_path / "etcd.env"), image, tmp_path, "cert.covers-endpoint", "mtls"
@@ -205,7 +205,7 @@ def test_a_declaration_that_cannot_be_tried(newest_etcd: Path, tmp_path: Path) -
     key.write_bytes((kubernetes / "pki" / "etcd" / "peer.key").read_bytes())
     with replayed(plan_of(kubernetes), newest_etcd, tmp_path, "config", "mtls") as seen:
         assert {"config.starts", "config.key-matches-certificate"} <= seen.violated
-        secret = key.read_text().splitlines()[1]
+        secret = key.read_text(encoding="utf-8").splitlines()[1]
         assert not any(secret in str(result) for result in seen.results)
         assert {one.outcome for one in seen.results if one.check.startswith("mtls.")} <= {
             Outcome.NOT_VERIFIED,
@@ -240,7 +240,7 @@ def test_the_failure_has_the_reason_from_the_log(
     text: str, fault: str | None, newest_etcd: Path, tmp_path: Path
 ) -> None:
     """The replay itself adds no fault: no name, no address, no missing log."""
-    (tmp_path / "etcd.env").write_text(MEMBER + text)
+    (tmp_path / "etcd.env").write_text(MEMBER + text, encoding="utf-8")
     with replayed(plan_of_file(tmp_path / "etcd.env"), newest_etcd, tmp_path) as seen:
         assert seen.faults == ({fault} if fault else set())
 
@@ -250,7 +250,8 @@ def test_the_start_does_not_wait_for_a_listener_that_etcd_ignores(newest_etcd: P
     config = tmp_path / "etcd.conf.yml"
     config.write_text(
         "name: a\nlisten-client-urls: http://10.0.0.11:2379\nadvertise-client-urls: http://10.0.0.11:2379\n"
-        "listen-metric-urls: http://127.0.0.1:2381\n"
+        "listen-metric-urls: http://127.0.0.1:2381\n",
+        encoding="utf-8",
     )
     with replayed(plan_of_file(config), newest_etcd, tmp_path, "config", "listener") as seen:
         assert seen.target.runs
@@ -260,7 +261,7 @@ def test_the_start_does_not_wait_for_a_listener_that_etcd_ignores(newest_etcd: P
 def test_an_etcd_that_ended_leaves_no_files(newest_etcd: Path, tmp_path: Path) -> None:
     """Client URLs without an advertised one: etcd names the missing flag, and its files are removed."""
     config = tmp_path / "etcd.env"
-    config.write_text("ETCD_LISTEN_CLIENT_URLS=http://10.0.0.11:2379\n")
+    config.write_text("ETCD_LISTEN_CLIENT_URLS=http://10.0.0.11:2379\n", encoding="utf-8")
     plan = plan_of_file(config)
     source = source_of(newest_etcd)
     etcd = ReplayedEtcd(plan, source, directory=tmp_path)

@@ -107,8 +107,8 @@ def test_fixtures_follow_the_replay(run: Runner, newest_etcd: Path, tmp_path: Pa
 
 def test_two_declarations_are_refused(run: Runner, newest_etcd: Path, tmp_path: Path) -> None:
     first, second = node(tmp_path / "1", GATES), node(tmp_path / "2", {**GATES, "name": "cp2"})
-    other = (second / "etcd.yaml").read_text().replace("10.0.0.11", "10.0.0.12")
-    (second / "etcd.yaml").write_text(other)
+    other = (second / "etcd.yaml").read_text(encoding="utf-8").replace("10.0.0.11", "10.0.0.12")
+    (second / "etcd.yaml").write_text(other, encoding="utf-8")
     ran = run(*options(first, newest_etcd), f"--etcd-config={second / 'etcd.yaml'}", report=False)
     assert "--etcd-config declares 2 members" in refused(ran)
 

@@ -73,7 +73,8 @@ def test_files_are_generated_from_the_declaration_only(tmp_path: Path) -> None:
         "ETCD_CERT_FILE=/p/one.pem\nETCD_KEY_FILE=/p/one-key.pem\nETCD_TRUSTED_CA_FILE=/p/ca.pem\n"
         "ETCD_PEER_CERT_FILE=/p/one.pem\nETCD_PEER_KEY_FILE=/p/one-key.pem\n"
         "ETCD_PEER_TRUSTED_CA_FILE=/p/peer-ca.pem\nETCD_PEER_CRL_FILE=/p/crl.pem\n"
-        "ETCD_CLIENT_CRL_FILE=/p/crl.der\n"
+        "ETCD_CLIENT_CRL_FILE=/p/crl.der\n",
+        encoding="utf-8",
     )
     plan = replace(plan_of_file(declaration), key_type=KeyType.ED25519)
     files = plan.files

@@ -32,7 +32,7 @@ def browse(*arguments: str | Path) -> str:
         ["node", SCRIPT, chromium, *arguments],
         env={**os.environ, "NODE_PATH": str(MODULES)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
         check=False,
     )

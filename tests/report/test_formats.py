@@ -166,7 +166,8 @@ def test_a_fault_is_located_at_the_declared_setting(run: Runner, newest_etcd: Pa
             "  client-cert-auth: true\n"
             f"  trusted-ca-file: {pki / 'client-ca.crt'}\n"
             f"  cert-file: {pki / 'm0' / 'server.crt'}\n"
-            f"  key-file: {pki / 'm0' / 'server.key'}\n"
+            f"  key-file: {pki / 'm0' / 'server.key'}\n",
+            encoding="utf-8",
         )
         _, found = judge(
             run, f"--etcd-config={declared}", "--etcd-check=listener,mtls,config.client-auth-in-force"

@@ -35,7 +35,7 @@ def test_every_format_has_the_metadata_of_options_ini_file_and_hooks(run: Runner
     assert found[".json"]["metadata"] == said
     assert found[".sarif"]["properties"]["metadata"] == said
     page = " ".join(found[".html"].split())
-    markdown = (run.directory / "report.md").read_text()
+    markdown = (run.directory / "report.md").read_text(encoding="utf-8")
     for key, value in said.items():
         assert f"- `{key}`: `{value}`\n" in markdown
         assert f"{key} {value}" in page
@@ -89,7 +89,7 @@ def test_a_hostile_value_is_made_printable_and_cut(run: Runner, live: Live) -> N
     assert len(said["b"]) == 1024
     assert said["c"] == ""
     assert found[".sarif"]["properties"]["metadata"] == said
-    assert html.escape(said["a"]) in (run.directory / "report.html").read_text()
+    assert html.escape(said["a"]) in (run.directory / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,8 @@ def test_each_cluster_of_a_list_has_the_metadata(run: Runner, live: Live) -> Non
     run.write(conftest="def pytest_etcdtls_report_metadata(): return {'commit': '0123abc'}")
     (run.directory / "list.toml").write_text(
         '[[cluster]]\nlabel = "one"\nendpoints = ["https://127.0.0.1:1"]\n'
-        '[[cluster]]\nlabel = "two"\nendpoints = ["https://127.0.0.1:2"]\n'
+        '[[cluster]]\nlabel = "two"\nendpoints = ["https://127.0.0.1:2"]\n',
+        encoding="utf-8",
     )
     lines = run.directory / "all.jsonl"
     for arguments in ([], ["-n2"]):
@@ -151,5 +152,5 @@ def test_each_cluster_of_a_list_has_the_metadata(run: Runner, live: Live) -> Non
             *arguments,
             report=False,
         )
-        found = [json.loads(line) for line in lines.read_text().splitlines()]
+        found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
         assert [one["metadata"] for one in found] == [{"commit": "0123abc", "ticket": "OPS-17"}] * 2

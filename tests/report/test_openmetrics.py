@@ -47,7 +47,7 @@ def broken(newest_etcd: Path) -> Iterator[Cluster]:
 def text(run: Runner, broken: Cluster, tmp_path: Path) -> str:
     path = tmp_path / "etcd.prom"
     run(*_options(broken), "--etcd-label=prod", f"--etcd-report={path}", report=False)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 def _options(cluster: Cluster) -> Iterator[str]:
@@ -96,7 +96,9 @@ def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster
         }.items()
     )
     clusters, path = tmp_path / "clusters.toml", tmp_path / "etcd.prom"
-    clusters.write_text("".join(f'[[cluster]]\nlabel = "{label}"\n{entry}' for label in ("one", "two")))
+    clusters.write_text(
+        "".join(f'[[cluster]]\nlabel = "{label}"\n{entry}' for label in ("one", "two")), encoding="utf-8"
+    )
     check = "--etcd-check=mtls.no-certificate"
     run(
         "--pyargs",
@@ -106,7 +108,7 @@ def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster
         f"--etcd-report={path}",
         report=False,
     )
-    found = _samples(path.read_text())
+    found = _samples(path.read_text(encoding="utf-8"))
     assert {labels["target"] for labels, _ in found["etcdtls_faults"]} == {"one", "two"}
     assert {(labels["target"], value) for labels, value in found["etcdtls_clean"]} == {("one", 0), ("two", 0)}
     assert {labels["target"] for labels, _ in found["etcdtls_build_info"]} == {"one", "two"}
@@ -115,7 +117,7 @@ def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster
 @pytest.mark.program("promtool")
 def test_promtool_accepts_the_metrics(text: str) -> None:
     ended = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=text, capture_output=True, encoding="utf-8", check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -176,16 +178,16 @@ def _fires(alert: str, minutes: int, series: list[dict[str, str]], directory: Pa
         ],
     }
     path = directory / "test.yml"
-    path.write_text(json.dumps(tested))
+    path.write_text(json.dumps(tested), encoding="utf-8")
     ended = subprocess.run(
-        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+        ["promtool", "test", "rules", str(path)], capture_output=True, encoding="utf-8", check=False
     )
     assert "parse error" not in ended.stderr + ended.stdout, ended.stderr
     return ended.returncode != 0
 
 
 def test_the_dashboard_asks_for_metrics_that_are_written() -> None:
-    board = json.loads((EXAMPLES / "dashboard.json").read_text())
+    board = json.loads((EXAMPLES / "dashboard.json").read_text(encoding="utf-8"))
     asked = {
         name
         for panel in board["panels"]
@@ -193,7 +195,7 @@ def test_the_dashboard_asks_for_metrics_that_are_written() -> None:
         for name in re.findall(r"etcdtls_\w+", query["expr"])
     }
     assert asked
-    assert asked | set(re.findall(r"etcdtls_\w+", RULES.read_text())) <= set(HELP)
+    assert asked | set(re.findall(r"etcdtls_\w+", RULES.read_text(encoding="utf-8"))) <= set(HELP)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +224,11 @@ def test_a_label_is_data(hostile: str) -> None:
 @pytest.mark.program("prometheus", "prometheus-node-exporter")
 def test_prometheus_scrapes_and_the_dashboard_has_answers(text: str, tmp_path: Path) -> None:
     """node_exporter reads the file, the alerts fire, and each query of the dashboard is answered."""
-    (tmp_path / "etcd.prom").write_text(text)
-    rules = re.sub(r"^    rules:", "    interval: 1s\n    rules:", RULES.read_text(), flags=re.MULTILINE)
-    (tmp_path / "rules.yml").write_text(rules)
+    (tmp_path / "etcd.prom").write_text(text, encoding="utf-8")
+    rules = re.sub(
+        r"^    rules:", "    interval: 1s\n    rules:", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
     with socket.socket() as first, socket.socket() as second:
         for bound in (first, second):
             bound.bind(("127.0.0.1", 0))
@@ -235,7 +239,7 @@ def test_prometheus_scrapes_and_the_dashboard_has_answers(text: str, tmp_path: P
         "rule_files": [str(tmp_path / "rules.yml")],
         "scrape_configs": [{"job_name": "node", "static_configs": scraped}],
     }
-    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration))
+    (tmp_path / "prometheus.yml").write_text(json.dumps(configuration), encoding="utf-8")
     programs = [
         [
             "prometheus-node-exporter",
@@ -279,6 +283,6 @@ def test_prometheus_scrapes_and_the_dashboard_has_answers(text: str, tmp_path: P
             assert "<no value>" not in str(one["annotations"])
         [trouble] = ask("/query", query="node_textfile_scrape_error")
         assert trouble["value"][1] == "0"
-        for panel in json.loads((EXAMPLES / "dashboard.json").read_text())["panels"]:
+        for panel in json.loads((EXAMPLES / "dashboard.json").read_text(encoding="utf-8"))["panels"]:
             for query in panel["targets"]:
                 assert ask("/query", query=query["expr"].replace("$target", ".+")), panel["title"]

@@ -48,7 +48,7 @@ def test_flags_and_variables_are_read_one_by_one() -> None:
 
 def test_a_flag_reader_ignores_the_configuration_file(tmp_path: Path) -> None:
     file = tmp_path / "etcd.conf.yml"
-    file.write_text("client-transport-security: {client-cert-auth: true}\n")
+    file.write_text("client-transport-security: {client-cert-auth: true}\n", encoding="utf-8")
     assert _passes(f"--config-file={file}") == {"2.3", "2.6"}
     assert "2.2" in _passes(f"--config-file={file}", "--client-cert-auth")
 

@@ -80,7 +80,7 @@ def report(*results: CheckResult, partial: bool = False) -> Report:
 def test_the_shipped_schema_is_that_of_the_document() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     shipped = files("pytest_etcdtls.report") / f"schema-v{SCHEMA_VERSION}.json"
-    assert json.loads(shipped.read_text()) == json.loads(json.dumps(schema()))
+    assert json.loads(shipped.read_text(encoding="utf-8")) == json.loads(json.dumps(schema()))
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
@@ -143,9 +143,9 @@ def test_no_secret_is_in_it() -> None:
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     write_document(report(result(Outcome.CONFORMS)), path)
-    assert json.loads(path.read_text())["schema_version"] == 1
+    assert json.loads(path.read_text(encoding="utf-8"))["schema_version"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
 
@@ -168,20 +168,20 @@ def test_metrics_are_readable_by_the_user_who_collects_them(tmp_path: Path) -> N
 def test_a_file_or_link_of_another_user_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim, file, link = tmp_path / "victim", tmp_path / "a.json", tmp_path / "b.json"
     for path in (victim, file):
-        path.write_text("theirs")
+        path.write_text("theirs", encoding="utf-8")
         path.chmod(0o666)
     link.symlink_to(victim)
     monkeypatch.setattr("os.geteuid", lambda: victim.stat().st_uid + 1)
     for path in (file, link):
-        with path.open() as theirs:
-            with open(path, "w", opener=private) as ours:
+        with path.open(encoding="utf-8") as theirs:
+            with open(path, "w", opener=private, encoding="utf-8") as ours:
                 ours.write("ours")
             assert theirs.read() == "theirs"
-        assert (path.read_text(), stat.S_IMODE(path.lstat().st_mode)) == ("ours", 0o600)
+        assert (path.read_text(encoding="utf-8"), stat.S_IMODE(path.lstat().st_mode)) == ("ours", 0o600)
         path.chmod(0o666)
         write_file(path, ["new"])
-        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
-    assert victim.read_text() == "theirs"
+        assert (path.read_text(encoding="utf-8"), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+    assert victim.read_text(encoding="utf-8") == "theirs"
 
 
 def test_the_mode_behind_a_link_is_not_that_of_the_report(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_mode_behind_a_link_is_not_that_of_the_report(tmp_path: Path) -> Non
     path.symlink_to("other")
     write_file(path, ["new"])
     assert stat.S_IMODE(path.lstat().st_mode) == 0o600
-    assert (tmp_path / "other").read_text() == ""
+    assert (tmp_path / "other").read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.parametrize(("suffix", "said"), [(".html", "could not be shown"), (".md", "could not be shown")])

@@ -41,7 +41,7 @@ def read(run: Runner, *arguments: str) -> list[dict[str, object]]:
     run.write(reading=READER)
     run.pytester.syspathinsert()
     run("-p", "reading", "--junitxml=junit.xml", *arguments, report=False)
-    found: list[dict[str, object]] = json.loads((run.directory / "found.json").read_text())
+    found: list[dict[str, object]] = json.loads((run.directory / "found.json").read_text(encoding="utf-8"))
     return found
 
 

@@ -17,7 +17,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pytest_etcdtls.document import schema
 
-_SARIF = json.loads((Path(__file__).parent / "sarif_schema" / "sarif-2.1.0-rtm.5.json").read_text())
+_SARIF = json.loads(
+    (Path(__file__).parent / "sarif_schema" / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8")
+)
 _VOID = {"meta", "br", "line", "rect"}
 _ELEMENTS = {
     *(
@@ -239,7 +241,10 @@ VALID: Mapping[str, Callable[[str], Any]] = {
 
 def read(directory: Path, stem: str = "report") -> dict[str, Any]:
     """Return what each parser makes of the files of a directory; every format must be there."""
-    return {suffix: parse((directory / f"{stem}{suffix}").read_text()) for suffix, parse in VALID.items()}
+    return {
+        suffix: parse((directory / f"{stem}{suffix}").read_text(encoding="utf-8"))
+        for suffix, parse in VALID.items()
+    }
 
 
 def options(directory: Path, stem: str = "report") -> list[str]:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = Record(about=_about(options, presets, chosen))
     for number, judgements, load in _runs(todo, options.runs, options.jobs):
         record.add(number, judgements, load)
-        options.output.write_text(record.to_json())
+        options.output.write_text(record.to_json(), encoding="utf-8")
         differ = len(list(record.differences()))
         _say(f"run {number}: {len(judgements)} clusters, load {load}, {differ} verdicts differ so far")
     differences = list(record.differences())

@@ -95,7 +95,7 @@ def test_clusters_are_judged_twice_on_an_etcd_at_hand(
     version = list(etcd_binaries)[-1]
     arguments = ["--runs=2", f"--etcd={version}", "--preset=default", "--zoo=client-no-auth", "--check=mtls"]
     assert main([*arguments, f"--output={output}"]) == 0
-    value = json.loads(output.read_text())
+    value = json.loads(output.read_text(encoding="utf-8"))
     names = [[entry["subject"] for entry in run["subjects"]] for run in value["runs"]]
     assert names == [[f"preset default on etcd {version}", f"zoo client-no-auth on etcd {version}"]] * 2
     judged = list(value["verdicts"].values())

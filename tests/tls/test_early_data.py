@@ -27,7 +27,11 @@ def _s_server(files: Files, directory: Path, *options: str) -> Iterator[Listener
     command += ["-cert", str(pair / "peer.crt"), "-key", str(pair / "peer.key")]
     command += ["-Verify", "3", "-verify_return_error", "-CAfile", str(files.directory / "peer-ca.crt")]
     with subprocess.Popen(
-        [*command, *options], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, *options],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
     ) as process:
         try:
             assert process.stdout is not None

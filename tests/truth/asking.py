@@ -87,7 +87,9 @@ class GoClient:
             check=True,
             capture_output=True,
         )
-        with subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        ) as process:
             yield cls(process)
             assert process.stdin is not None
             process.stdin.close()
@@ -153,7 +155,7 @@ def by_curl(listener: Asked, files: tuple[str, str] | None, version: str) -> str
         env={**os.environ, "OPENSSL_CONF": str(_WEAK_TOO)},
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     return done.stdout if done.returncode == 0 else done.stderr.strip()
 
@@ -170,6 +172,6 @@ def by_etcdctl(etcdctl: Path, listener: Asked, files: tuple[str, str] | None, *,
         env={"ETCDCTL_API": "3", "PATH": os.environ["PATH"]},
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     return "served" if done.returncode == 0 else done.stderr.strip()[-300:]

@@ -200,7 +200,7 @@ class Comparer:
         if binary not in self._flags:
             import subprocess
 
-            done = subprocess.run([binary, "--help"], capture_output=True, text=True, check=False)
+            done = subprocess.run([binary, "--help"], capture_output=True, encoding="utf-8", check=False)
             self._flags[binary] = FlagSet.from_help(binary_version(binary), done.stdout + done.stderr)
         return self._flags[binary]
 

@@ -86,7 +86,7 @@ CHILDREN = "exec >$0; (echo child; exec sleep 1000) & echo started; wait"
 
 def test_closing_kills_its_children(tmp_path: Path) -> None:
     carried = _carried(CHILDREN, str(fifo := _fifo(tmp_path)))
-    with fifo.open() as written:
+    with fifo.open(encoding="utf-8") as written:
         assert {written.readline(), written.readline()} == {"child\n", "started\n"}
         carried.close()
         assert written.read() == ""
@@ -101,7 +101,7 @@ def test_the_end_of_the_program_kills_what_is_open(tmp_path: Path) -> None:
         "open_ = CarriedSocket(Carrier(sys.argv[1]), 'cp1', 2379); sys.stdin.read()"
     )
     started = subprocess.Popen([sys.executable, "-c", program, command], stdin=subprocess.PIPE)
-    with started, fifo.open() as written:
+    with started, fifo.open(encoding="utf-8") as written:
         assert {written.readline(), written.readline()} == {"child\n", "started\n"}
         started.communicate()
         assert written.read() == ""
@@ -110,7 +110,7 @@ def test_the_end_of_the_program_kills_what_is_open(tmp_path: Path) -> None:
 def test_a_process_of_another_user_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``sudo`` cannot be killed by who has called it."""
     carried = _carried("exec >$0; echo $$; exec sleep 1000", str(fifo := _fifo(tmp_path)))
-    with fifo.open() as written:
+    with fifo.open(encoding="utf-8") as written:
         process = int(written.readline())
 
         def denied(group: int, number: int) -> None:

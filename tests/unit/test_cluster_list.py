@@ -181,8 +181,8 @@ def _password_file(directory: Path, file: str, **options: str | bool) -> None:
     user = f'user = "root"\npassword-file = "{file}"'
     text = f'[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\n{user}\n'
     (directory / "lists").mkdir(exist_ok=True)
-    (directory / "lists" / "inside").write_text("secret\n")
-    (directory / "outside").write_text("secret\n")
+    (directory / "lists" / "inside").write_text("secret\n", encoding="utf-8")
+    (directory / "outside").write_text("secret\n", encoding="utf-8")
     (directory / "lists" / "link").unlink(missing_ok=True)
     (directory / "lists" / "link").symlink_to("../outside")
     source = Options(directory, **options)
@@ -200,7 +200,7 @@ def test_a_list_names_password_files_in_its_own_directory_only(tmp_path: Path) -
 
 
 def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
     (tmp_path / "ca.crt").write_bytes(encode_certificates([specimen()[1]]))
     run = {"etcd_user": "root", "etcd_password_file": "password"}
     for ours, theirs, withheld in (

@@ -52,13 +52,13 @@ def manifest(tmp_path: Path) -> ForNode:
 
     def write(name: str = "cp1", *changes: tuple[str, str]) -> Path:
         number = name[-1]
-        text = (SHAPES / "kubeadm" / "v1.34.yaml").read_text()
+        text = (SHAPES / "kubeadm" / "v1.34.yaml").read_text(encoding="utf-8")
         text = text.replace("10.0.0.11", f"10.0.0.1{number}").replace("--name=cp1", f"--name={name}")
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
         path = tmp_path / f"{name}.yaml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return path
 
     return write
@@ -163,7 +163,8 @@ def test_no_listener_can_be_reached(tmp_path: Path) -> None:
     config = tmp_path / "etcd.env"
     config.write_text(
         "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=http://10.0.0.11:2379\n"
-        "ETCD_LISTEN_PEER_URLS=http://127.0.0.1:2380\n"
+        "ETCD_LISTEN_PEER_URLS=http://127.0.0.1:2380\n",
+        encoding="utf-8",
     )
     with pytest.raises(UsageError, match="none of the declared listeners can be judged from here") as caught:
         target(etcd_config=config)
@@ -288,7 +289,7 @@ def test_listeners_are_found_without_the_files(manifest: Any, tmp_path: Path) ->
 
 def test_unusable_files_are_remarks(manifest: Any, pki: Path) -> None:
     (pki / "etcd" / "server.key").write_bytes((pki / "etcd" / "peer.key").read_bytes())
-    (pki / "apiserver-etcd-client.crt").write_text("no certificate")
+    (pki / "apiserver-etcd-client.crt").write_text("no certificate", encoding="utf-8")
     live = target(etcd_config=manifest(), etcd_pki_dir=pki)
     assert names(live.client.identities) == ["healthcheck-client"]
     assert live.client.served == ()
@@ -350,8 +351,8 @@ def test_rules_about_names_and_other_client_certificates(manifest: Any, pki: Pat
 
 
 def test_etcdctls_certificate_is_found_in_the_environment_of_etcd(tmp_path: Path, nodes: ClusterPKI) -> None:
-    text = (SHAPES / "kubespray" / "etcd.env").read_text()
-    (tmp_path / "etcd.env").write_text(text)
+    text = (SHAPES / "kubespray" / "etcd.env").read_text(encoding="utf-8")
+    (tmp_path / "etcd.env").write_text(text, encoding="utf-8")
     pki = tmp_path / "ssl"
     pki.mkdir()
     leaves = nodes.leaves["cp1"]

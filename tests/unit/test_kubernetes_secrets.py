@@ -113,7 +113,7 @@ def test_forms(tmp_path: Path, pki: Mapping[str, bytes], secret: Make) -> None:
     }
     token = {"kind": "Secret", "metadata": {"name": "token"}, "data": {"token": "YQ=="}}
     listed = {"kind": "List", "items": [token, tls]}
-    (tmp_path / "secret.yaml").write_text(yaml.safe_dump(tls, width=70))
+    (tmp_path / "secret.yaml").write_text(yaml.safe_dump(tls, width=70), encoding="utf-8")
     for live in (
         _target(tmp_path, etcd_secret="secret.yaml"),
         _target(tmp_path, yaml.safe_dump(in_text)),
@@ -173,7 +173,7 @@ def test_an_option_comes_first_and_etcdctls_variables_last(
 
 
 def test_a_password_goes_to_a_server_that_the_ca_of_the_secret_verifies(tmp_path: Path, secret: Make) -> None:
-    (tmp_path / "password").write_text("s3cret\n")
+    (tmp_path / "password").write_text("s3cret\n", encoding="utf-8")
     user: dict[str, Any] = {"etcd_user": "root", "etcd_password_file": "password"}
     text = yaml.safe_dump(secret(TLS, {"ca.crt": CA, "tls.crt": CLIENT, "tls.key": KEY}))
     assert _target(tmp_path, text, {}, **user).password_withheld == ""
@@ -318,7 +318,7 @@ def test_a_cluster_of_a_list_has_a_secret_of_its_own(
     for name, content in pki.items():
         (tmp_path / name).write_bytes(content)
     tls = secret(TLS, {"ca.crt": CA, "tls.crt": CLIENT, "tls.key": KEY})
-    (tmp_path / "secret.json").write_text(json.dumps(tls))
+    (tmp_path / "secret.json").write_text(json.dumps(tls), encoding="utf-8")
     of_run = Given(tmp_path, etcd_cacert="foreign-ca.crt", etcd_cert=OTHER, etcd_key=OTHER_KEY)
     entry = f'[[cluster]]\nlabel = "a"\nendpoints = ["{ENDPOINT}"]\nsecret = '
 

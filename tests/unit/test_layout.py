@@ -16,7 +16,7 @@ DEEPEST = 15
 
 @cache
 def _trees() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
 
 
 def _name(path: Path) -> str:

@@ -348,7 +348,7 @@ def test_a_ca_key_is_matched_by_its_public_key(files: Path) -> None:
 def test_credentials_that_cannot_be_used_are_one_message(
     files: Path, values: dict[str, Any], says: str
 ) -> None:
-    (files / "empty").write_text("\n")
+    (files / "empty").write_text("\n", encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         target(files, **values)
     assert says in str(caught.value)

@@ -35,7 +35,7 @@ def waiver(check: str = "cert.trusted", listener: str = "*", expires: dt.date = 
 
 def write(directory: Path, text: str) -> Path:
     path = directory / "waivers.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -18,7 +18,7 @@ server = subprocess.Popen(
     [etcd, *arguments],
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    text=True,
+    encoding="utf-8",
     preexec_fn=_die_with_parent,
 )
 for logged in server.stdout or ():

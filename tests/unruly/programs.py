@@ -63,7 +63,7 @@ def _program(script: str, arguments: Sequence[str]) -> Unruly:
         program = directory / script.removesuffix(".py")
         words = (sys.executable, "-I", "-S", str(_HERE / script), str(etcd), *arguments)
         quoted = " ".join(f"'{word}'" for word in words)
-        program.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
         return program
 

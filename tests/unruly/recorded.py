@@ -5,6 +5,6 @@ import sys
 
 etcd, record, *arguments = sys.argv[1:]
 if len(arguments) > 1:
-    with open(record, "a") as file:
+    with open(record, "a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
 os.execv(etcd, [etcd, *arguments])  # noqa: S606

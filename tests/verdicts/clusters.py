@@ -103,7 +103,7 @@ def by_pytest(
     options = [*options, *credentials(cluster)]
     if cluster.user is not None:
         name, password = cluster.user
-        (directory / "password").write_text(password)
+        (directory / "password").write_text(password, encoding="utf-8")
         options += [f"--etcd-user={name}", f"--etcd-password-file={directory / 'password'}"]
     return through_pytest(options, ports(cluster), directory, formats)
 

@@ -37,7 +37,7 @@ def draws(version: str) -> Sequence[str]:
 def judge_draw(name: str, etcd: Etcd, directory: Path) -> Values:
     """Judge a drawn cluster by a run of pytest with the drawn options."""
     with Place.within(directory) as place:
-        printed = subprocess.run([etcd.binary, "--help"], capture_output=True, text=True, check=False)
+        printed = subprocess.run([etcd.binary, "--help"], capture_output=True, encoding="utf-8", check=False)
         flags = FlagSet.from_help(etcd.version, printed.stdout + printed.stderr)
         scenario = possible(draw(_SEED, int(name)), flags)
         arrangement = arrange(scenario, flags, place)

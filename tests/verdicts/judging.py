@@ -65,7 +65,7 @@ def through_pytest(
     run = _run(options, directory, formats=("json", *formats))
     printed, _, plan = run.stdout.partition(_PLAN)
     path = directory / "report.json"
-    report = json.loads(path.read_text()) if path.exists() else None
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if report is not None:
         volatile = volatile.knowing(dict(_ports(report)))
     found: Values = {
@@ -77,7 +77,7 @@ def through_pytest(
         found |= volatile.value(_of_report(report))
     for suffix in formats:
         path = directory / f"report.{suffix}"
-        found[path.name] = _lines(path.read_text(), volatile) if path.exists() else None
+        found[path.name] = _lines(path.read_text(encoding="utf-8"), volatile) if path.exists() else None
     return found
 
 
@@ -112,7 +112,7 @@ def _run(options: Sequence[str], directory: Path, formats: Sequence[str]) -> sub
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=600,
     )

@@ -77,7 +77,9 @@ def _listed(etcd: Etcd, directory: Path) -> Values:
         port = silent.getsockname()[1]
         text = f'[[cluster]]\nlabel = "silent"\ntimeout = 1.0\nendpoints = "https://127.0.0.1:{port}"\n'
         place = _place(directory)
-        (place / "clusters.toml").write_text(text + _table("good", good) + _table("open", bad))
+        (place / "clusters.toml").write_text(
+            text + _table("good", good) + _table("open", bad), encoding="utf-8"
+        )
         of_all = {
             listener.address[1]: f"{name}-{listener.role}"
             for name, cluster in (("good", good), ("open", bad))

@@ -45,7 +45,7 @@ class Recorder:
             )
             terminalreporter.write_line(f"{self.path} is not written: {why}", red=True)
             return
-        self.path.write_text(render(self.rows, catalogue()))
+        self.path.write_text(render(self.rows, catalogue()), encoding="utf-8")
         terminalreporter.write_line(f"{self.path} is written")
 
 

@@ -46,7 +46,7 @@ def killed_elsewhere() -> dict[str, list[str]]:
         for check in fake.violated:
             found[check].append("tests/zoo/test_fake_servers.py")
     for path in sorted(TESTS.rglob("test_*.py")):
-        for match in _KILLS.finditer(path.read_text()):
+        for match in _KILLS.finditer(path.read_text(encoding="utf-8")):
             for check in re.findall(r'"([^"]+)"', match[1]):
                 found[check].append(str(path.relative_to(TESTS.parent)))
     return dict(found)
