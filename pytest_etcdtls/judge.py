@@ -419,27 +419,37 @@ def comes_last(check: Check) -> bool:
 
 
 def assert_conforms(
-    subject: Target | Observer, *patterns: str, strict: bool = False, bounds: Bounds | None = None
+    subject: Target | Observer,
+    *patterns: str,
+    strict: bool = False,
+    allow_unverified: bool = False,
+    bounds: Bounds | None = None,
 ) -> list[CheckResult]:
     """Judge a target, and raise an error with every fault unless it conforms. Return the results.
 
-    What follows from a fault is one line below it. Warnings are allowed without ``strict``, and what does not
-    apply or cannot be verified, as long as one of the checks comes to a verdict.
+    What follows from a fault is one line below it. ``listener.answers`` is always judged too, so a listener
+    on which nothing answers is an error. Warnings are allowed without ``strict``.
 
     Args:
         subject: the target, or its observer, which makes no observation twice.
         patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
         strict: as ``--etcd-strict``.
+        allow_unverified: accept checks that could not be verified.
         bounds: limits for the observer that is made for a target.
 
     Raises:
-        AssertionError: on a violation, on a check without evidence, and if no check comes to a verdict.
+        AssertionError: on a violation, on a check without evidence or that could not be verified, and if no
+            check comes to a verdict.
         UsageError: if a pattern matches nothing.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
     observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
-    results = run_checks(observer, list(patterns) or None, strict=strict)
-    failed = [result for result in results if result.outcome in FAILED]
+    chosen = select(patterns)
+    gate = catalogue()[GATES[0]]
+    refused = FAILED if allow_unverified else FAILED | {Outcome.NOT_VERIFIED}
+    judged = run_checks(observer, chosen if gate in chosen else [gate, *chosen], strict=strict)
+    results = [one for one in judged if one.check != gate.id or gate in chosen or one.outcome in refused]
+    failed = [result for result in results if result.outcome in refused]
     if failed:
         raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *_texts(failed)]))
     if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):

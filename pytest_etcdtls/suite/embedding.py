@@ -24,7 +24,8 @@ from pytest_etcdtls.credentials import client_of, present, trusting_context
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.judge import find_listener
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.registry import Check, select
+from pytest_etcdtls.profiles import FAILED
+from pytest_etcdtls.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
@@ -192,21 +193,29 @@ class BoundCheck:
         """Return the result of the check, with waivers applied. The check runs once per session."""
         return self._run.result(self._target, self.check, self.listener)
 
-    def require(self) -> CheckResult:
+    def require(self, *, allow_unverified: bool = False) -> CheckResult:
         """Run the check and apply its outcome to the test. Return the result if there is no violation.
 
-        The test fails with the finding's text on a violation and if there is no verdict. It is skipped if the
-        check does not apply or cannot be verified, and marked as an expected failure if it is waived.
+        The test fails with the finding's text on a violation, if there is no verdict, and if the listener
+        does not answer. It is skipped if the check does not apply, and marked as an expected failure if it
+        is waived.
+
+        Args:
+            allow_unverified: skip a test whose check could not be verified, instead of failing it.
         """
         result = self.run()
-        match result.outcome:
-            case Outcome.VIOLATES | Outcome.INCONCLUSIVE | Outcome.BROKEN:
-                text = "\n".join(line.text for line in full_result(result))
-                pytest.fail(f"{result.check} on {result.url} {result.outcome}\n{text}", pytrace=False)
-            case Outcome.NOT_APPLICABLE | Outcome.NOT_VERIFIED:
-                pytest.skip(f"{result.outcome}: {result.reason}")
-            case Outcome.WAIVED:
-                pytest.xfail(result.reason)
+        if self.listener != WHOLE_TARGET:
+            answers = self._run.result(self._target, catalogue()[GATES[0]], self.listener)
+            if answers.outcome in FAILED:
+                result = answers
+        unverified = result.outcome is Outcome.NOT_VERIFIED
+        if result.outcome in FAILED or (unverified and not allow_unverified):
+            text = "\n".join(line.text for line in full_result(result))
+            pytest.fail(f"{result.check} on {result.url} {result.outcome}\n{text}", pytrace=False)
+        if unverified or result.outcome is Outcome.NOT_APPLICABLE:
+            pytest.skip(f"{result.outcome}: {result.reason}")
+        if result.outcome is Outcome.WAIVED:
+            pytest.xfail(result.reason)
         return result
 
     def __repr__(self) -> str:

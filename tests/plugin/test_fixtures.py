@@ -63,9 +63,14 @@ def test_a_check_about_the_whole_target_has_no_endpoint(run: Runner, live: Live)
 
 def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> None:
     run.with_house()
-    run.write(test_user="def test_each(etcd_check): etcd_check.require()")
+    run.write(
+        test_user="""
+        def test_each(etcd_check): etcd_check.require()
+        def test_lenient(etcd_check): etcd_check.require(allow_unverified=True)
+        """
+    )
     ran = run(*live.options, "--etcd-check=house", "--no-etcd-conformance", "-v", report=False)
-    ran.result.assert_outcomes(passed=3, failed=3, skipped=2)
+    ran.result.assert_outcomes(passed=6, failed=7, skipped=3)
     for words in (
         "the house is on fire",
         "expected: no fire",
@@ -244,6 +249,40 @@ def test_assert_conforms_judges_in_one_line(run: Runner, binary: str) -> None:
     )
     ran = run(binary, report=False)
     ran.result.assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("what", ["dead", "stopped"])
+def test_a_member_that_does_not_answer_conforms_to_nothing(run: Runner, binary: str, what: str) -> None:
+    """The checks of a certificate file and of the other members conform."""
+    run.write(
+        test_user=f"""
+        import pytest
+        from pytest_etcdtls import assert_conforms
+
+        def test_it(etcd_cluster_factory):
+            with etcd_cluster_factory(size=3) as cluster:
+                target = cluster.target()
+                cluster.stop_member(2) if {what == "stopped"} else cluster.stop()
+                strict, lenient = {{"strict": True}}, {{"allow_unverified": True}}
+                for pattern, more in (("mtls.no-certificate", strict), ("cert.*", lenient), ("api", {{}})):
+                    with pytest.raises(AssertionError, match="listener.answers on client-m2"):
+                        assert_conforms(target, pattern, **more)
+        """
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(passed=1)
+
+
+def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_each(etcd_check): etcd_check.require()")
+    dead = [one for one in live.options if "endpoint" not in one]
+    options = [
+        "--etcd-endpoint=https://127.0.0.1:1",
+        "--etcd-check=cert.trusted,mtls.no-certificate",
+    ]
+    ran = run(*dead, *options, "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(failed=2)
+    assert "listener.answers on https://127.0.0.1:1 inconclusive" in " ".join(ran.out.split())
 
 
 def test_assert_conforms_shows_the_fault_first_and_none_of_its_own_lines(run: Runner, binary: str) -> None:
