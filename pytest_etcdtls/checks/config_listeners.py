@@ -78,12 +78,11 @@ def listeners_are_as_declared(
     """Every listener is declared, answers as declared, and on no other address.
 
     An undeclared listener belongs to another program, or etcd was started with another declaration. The
-    latter also holds where a declared listener refuses connections while others of the member answer. That
-    looks as an etcd that is stopping, which closes its client listeners first and its peer listeners last, so
-    the check waits as long as etcd takes for that: five seconds and two election timeouts. A
-    listener that is declared on loopback is tried once, in plain HTTP, at the addresses that its member
-    advertises: on all addresses it would be open to the network. Declared listeners that cannot be reached
-    from here are not verified.
+    latter also holds where a declared listener refuses connections while others of the member answer. An etcd
+    that is stopping closes its client listeners first and its peer listeners last: where it looks like that,
+    the check is inconclusive. A listener that is declared on loopback is tried once, in plain HTTP, at the
+    addresses that its member advertises: on all addresses it would be open to the network. Declared listeners
+    that cannot be reached from here are not verified.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
