@@ -163,11 +163,11 @@ SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
 
 
-Diff = Annotated[
-    str | None,
+SettingLines = Annotated[
+    tuple[str, ...],
     Meta(
-        description="The change of the declared files that cures it, a unified diff with remarks in front, "
-        "for patch -p1; null if there is none."
+        description="Settings of the declaration that cure it, one in each line: + is to be written, - to be "
+        "removed, and each line ends with its file and line in a comment."
     ),
 ]
 
@@ -215,7 +215,7 @@ class ResultEntry(Struct, frozen=True, kw_only=True):
     reason: str
     findings: tuple[FindingEntry, ...]
     remediation: str
-    diff: Diff = None
+    settings: SettingLines = ()
     references: tuple[str, ...]
     seconds: Seconds
     cause: Annotated[
@@ -260,7 +260,7 @@ class FaultEntry(Struct, frozen=True, kw_only=True):
     listeners: Annotated[tuple[str, ...], Meta(min_length=1)]
     message: str
     remediation: str
-    diff: Diff = None
+    settings: SettingLines = ()
     consequences: tuple[Ancestor, ...]
 
 

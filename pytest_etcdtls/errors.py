@@ -119,10 +119,6 @@ class EtcdFailedError(ClusterStartError):
         self.log = log
 
 
-class NotEditableError(EtcdTLSError):
-    """The text of a declaration cannot be changed as wanted; the message says why."""
-
-
 class UnobservedError(EtcdTLSError):
     """An observation could not be made, so no check that needs it can judge; base class only.
 

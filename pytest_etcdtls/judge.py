@@ -50,7 +50,7 @@ from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Obser
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
-from pytest_etcdtls.remedies import FILE, PLACEHOLDER, Cure, FaultyMember, Remedy, remedy
+from pytest_etcdtls.remedies import FaultyMember, Remedy, remedy
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -185,9 +185,8 @@ class Judge:
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
         role = listener.role if listener else None
         cured = self._remedy(check, listener, findings)
-        texts = [check.remedy(role, one.remediation) for one in findings]
-        if not cured.diff:  # it has these itself; who is locked out comes before what does it
-            texts = [*cured.warnings, *texts, *cured.remarks]
+        # Who is locked out comes before what does it.
+        texts = [*cured.warnings, *(check.remedy(role, one.remediation) for one in findings), *cured.remarks]
         return CheckResult(
             check=check.id,
             level=self._level(check, role, findings),
@@ -200,19 +199,19 @@ class Judge:
             reason=reason,
             findings=findings,
             remediation="; ".join(dict.fromkeys(texts)),
-            diff=cured.diff or None,
+            settings=cured.settings,
             references=(*check.sources(role), *self._sections(check, role)),
             seconds=round(time.monotonic() - started, 6),
         )
 
     def _remedy(self, check: Check, listener: Listener | None, findings: Sequence[Finding]) -> Remedy:
-        """Return what to change in the declarations so that the fault goes."""
+        """Return what to change in the declarations to fix the fault."""
         if not findings or check.cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
-            return remedy([(check.cure, case) for case in cases(self.observer, check, listener, findings)])
+            return remedy(check.cure, cases(self.observer, check, listener, findings))
         except Exception as error:  # a file of the user's, which costs no result
-            return Remedy(remarks=(f"no change of the declaration could be made: {error_text(error)}",))
+            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
 
     def _identity(self, listener: Listener, name: str) -> Identity | None:
         """Return the identity of that name that was presented to the listener."""
@@ -557,32 +556,6 @@ def cases(
                 version=versions.get(label, target.etcd_version),
                 sides=sides,
             )
-
-
-def fix(judged: Iterable[tuple[Observer, Iterable[CheckResult]]], saved_as: str = FILE) -> Remedy:
-    """Return what to change in the declarations so that all faults go.
-
-    Warnings are cured too if that needs no file which does not exist.
-
-    Args:
-        judged: the observers of targets, and the results of each with their causes.
-        saved_as: the file of the diff.
-    """
-    checks = catalogue()
-    cures: list[tuple[Cure, FaultyMember]] = []
-    for observer, results in judged:
-        known = list(results)
-        for outcome in (Outcome.WARNS, Outcome.VIOLATES):  # of two cures that disagree, the last one counts
-            for fault in reversed(faults(known, outcome)):
-                for result in fault.results:
-                    cure = checks[result.check].cure if result.check in checks else None
-                    unknown = PLACEHOLDER in (result.diff or PLACEHOLDER)
-                    if cure is None or (outcome is Outcome.WARNS and unknown):
-                        continue
-                    listener = find_listener(observer.target, result.listener)
-                    found = cases(observer, checks[result.check], listener, result.findings)
-                    cures += [(cure, case) for case in found]
-    return remedy(cures, saved_as)
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:

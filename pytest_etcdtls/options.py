@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import pytest
 from msgspec import Struct
@@ -362,13 +363,6 @@ _JUDGING = (
         ini=False,
     ),
     Option(
-        "--etcd-fix",
-        "write the remedies of this run to this file: a unified diff of the files of --etcd-config, for "
-        "patch -p1, and what is to be done before a restart. The declaration itself is not changed.",
-        "FILE",
-        ini=False,
-    ),
-    Option(
         "--etcd-baseline",
         "report of an earlier run to compare with, .baseline or .json: what is worse fails the run, any "
         "other difference is shown.",
@@ -483,7 +477,6 @@ PARTS: Mapping[str, frozenset[Part]] = {
     "--etcd-allow-unverified": _SUITE,
     **dict.fromkeys(("--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"), _OF_A_TARGET),
     **dict.fromkeys(("--etcd-report", "--etcd-metadata", "--etcd-plan"), _SUITE),
-    "--etcd-fix": _OF_A_TARGET,
     # No run takes place: one of these may be added to any command.
     **dict.fromkeys(("--etcd-list-checks", "--etcd-explain"), _EVERYWHERE),
     **dict.fromkeys(("--etcd-timeout", "--etcd-concurrency", "--etcd-gentle"), _EVERYWHERE),
@@ -771,7 +764,7 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
 
 _OF_ONE_CLUSTER = (
     *("etcd_binary", "etcd_image", "etcd_label"),
-    *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers", "etcd_fix"),
+    *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers"),
 )
 
 
@@ -890,6 +883,19 @@ _INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
 }
 
 
+GONE: Final = {
+    "--etcd-fix": "each fault prints the settings to write and to remove: change the declaration by hand",
+}
+"""Options that were removed, and what to do instead."""
+
+
+class _Gone(argparse.Action):
+    """Refuses an option that was removed."""
+
+    def __call__(self, _: object, __: object, ___: object, option_string: str | None = None) -> None:
+        raise pytest.UsageError(f"{option_string} was removed: {GONE[option_string or '']}")
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register every option and its ini option."""
     group = parser.getgroup("etcdtls", GROUP)
@@ -899,6 +905,8 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(
                 option.name, f"{GROUP}: as {option.flag}", type=_INI_TYPES[option.kind], default=None
             )
+    for flag in GONE:
+        group.addoption(flag, action=_Gone, nargs="?", help=argparse.SUPPRESS)
 
 
 def _arguments(option: Option) -> dict[str, Any]:

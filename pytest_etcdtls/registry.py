@@ -490,9 +490,9 @@ class Fault(Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(result.listener for result in self.results))
 
     @property
-    def diff(self) -> str | None:
-        """The change of the declared files that cures it, each file once; ``None`` if there is none."""
-        return "\n".join(dict.fromkeys(one.diff for one in self.results if one.diff)) or None
+    def settings(self) -> tuple[str, ...]:
+        """The lines of the declaration to write and to remove that cure it, each once."""
+        return tuple(dict.fromkeys(line for one in self.results for line in one.settings))
 
     @property
     def size(self) -> int:

@@ -1,26 +1,33 @@
-"""What to change in a declaration so that a fault goes.
+"""What to change in a declaration to fix a fault.
 
 The remedy of a check is a sentence. Taken literally it may be half of a change: peers with https URLs and
 nothing else do not start, and with a certificate alone accept everybody. A *cure* is the whole of it: the
 settings to write and to remove, on the side of a member where the fault is. A check names its cure
-(``@check(..., cure=...)``), and several faults with one cause have the same.
+(``@check(..., cure=...)``), and several faults with one cause have the same. Nothing edits a file: a cure is
+printed as lines in the form of the declaration (:func:`lines`).
+
+A cure lets nobody in who was refused. It neither replaces nor extends a trust bundle that is declared, and
+names another certificate than the declared one only where that is the fault: a wrong leaf is issued again.
+:func:`remedy` confirms this by the model of etcd, and that the settings bring about no new trap. Otherwise it
+proposes none, and the sentence remains.
 
 A value is known if a file at hand is right (:mod:`pytest_etcdtls.declared.files_at_hand`): a CA is right if
 it has signed the clients that must be accepted. Otherwise the value is a path below :data:`PLACEHOLDER`,
 where no file is. etcd does not start with it, and a remark says how to make the file. Remarks also say what
-comes with the restart that every change needs: which clients at hand will be refused.
-
-A cure that changes nothing has remarks alone: the declaration is right, and something else runs. A change is
-confirmed before it is shown: the new declaration must have no trap that the old one has not.
+comes with the restart that every change needs: which clients at hand will be refused. A cure that changes
+nothing has remarks alone: the declaration is right, and something else runs.
 """
 
 from __future__ import annotations
 
 import difflib
-import shlex
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace as with_changes
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeGuard
+from types import MappingProxyType
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -28,41 +35,44 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import (
+    TRUE,
     Change,
     Declaration,
     DeclaredMember,
     DeclaredURL,
     Form,
     Setting,
+    SourceLine,
     Via,
     exists,
-    masked,
     parse_urls,
 )
 from pytest_etcdtls.declared.distributions import kubeadm_directory, who_overwrites
-from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
+from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, Effective, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
-from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, has_signed, pairs_for, trusted_by
-from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, flag_known, has_key, predecessors, successor
+from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, pairs_for, trusted_by
+from pytest_etcdtls.declared.flags import (
+    EVERY_FLAG,
+    FLAG_OF,
+    LISTS,
+    SECTIONS,
+    flag_known,
+    has_key,
+    predecessors,
+    successor,
+    variable_of,
+)
 from pytest_etcdtls.declared.look_ahead import look_ahead
 from pytest_etcdtls.declared.traps import Trap, traps_of
-from pytest_etcdtls.errors import NotEditableError, UsageError, escaped
+from pytest_etcdtls.errors import UsageError, escaped
 from pytest_etcdtls.pki.certificate import load_certificates, public_key
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Target, is_address
 from pytest_etcdtls.tls.suites import SUITES, Weakness
 from pytest_etcdtls.untrusted import shell_word
 
-if TYPE_CHECKING:
-    from pytest_etcdtls.declared.editing import Edited
-
 PLACEHOLDER: Final = "/REPLACE-WITH"
 """The directory of the files that do not exist yet. etcd does not start without them."""
-
-FILE: Final = "FILE"
-"""Where a diff is, for the command that applies it, until somebody saves it."""
-FIX_BEGINS: Final = "# pytest-etcdtls: "
-"""How the file of ``--etcd-fix`` begins. No other file is replaced by one."""
 
 
 class FaultyMember(Struct, frozen=True, kw_only=True):
@@ -145,22 +155,34 @@ def _mutual_tls(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
 
 
 def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
+    """Yield the certificate and the key, or the half of the pair that is not declared."""
     p, other = prefix(side), prefix("client" if side == "peer" else "peer")
-    pairs = list(pairs_for(case.member, side, case.hosts(side)))
+    declared = [case.declaration.text(f"{p}{end}") for end in ("cert-file", "key-file")]
     used = case.declaration.text(f"{other}cert-file")
-    pair = next((one for one in pairs if one.certificate != used), None)
-    name = "peer" if side == "peer" else "server"
-    if pair is not None:
-        yield Change(f"{p}cert-file", pair.certificate)
-        yield Change(f"{p}key-file", pair.key)
-        return
-    directory = kubeadm_directory(case.declaration) or PLACEHOLDER
-    for setting, end in ((f"{p}cert-file", "crt"), (f"{p}key-file", "key")):
-        yield Change(setting, f"{directory}/{name}.{end}")
-    hosts = ", ".join(case.hosts(side)) or "the member"
-    if directory != PLACEHOLDER:
-        yield Remark(f"{directory}/{name}.crt does not exist yet: kubeadm init phase certs etcd-{name}")
+    for pair in pairs_for(case.member, side, case.hosts(side)):
+        both = (pair.certificate, pair.key)
+        if any(declared) and all(of in (None, here) for of, here in zip(declared, both, strict=True)):
+            break
+        if not any(declared) and pair.certificate != used:
+            break
     else:
+        both = ("", "")
+    name = "peer" if side == "peer" else "server"
+    directory = kubeadm_directory(case.declaration) or PLACEHOLDER
+    for end, of, here in zip(("cert", "key"), declared, both, strict=True):
+        if of is None:
+            suffix = "crt" if end == "cert" else "key"
+            yield Change(f"{p}{end}-file", here or f"{directory}/{name}.{suffix}")
+    if all(both):
+        return
+    if directory != PLACEHOLDER:
+        made = _of_kubeadm(directory, f"kubeadm init phase certs etcd-{name}")
+        yield Remark(f"{escaped(directory)}/{name}.crt does not exist yet: {made}")
+    elif any(declared):
+        given = next(filter(None, declared))
+        yield Remark(f"write the path of the other half of the pair of {escaped(given)}")
+    else:
+        hosts = escaped(", ".join(case.hosts(side))) or "the member"
         yield Remark(
             f"{directory}/{name}.crt and {name}.key stand for files that do not exist yet: issue a "
             f"certificate for {hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, "
@@ -169,19 +191,14 @@ def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
 
 
 def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
-    """Yield the bundle that has signed the clients, unless the declared one has."""
+    """Yield the bundle that has signed the clients, unless one is declared."""
     name = f"{prefix(side)}trusted-ca-file"
-    declared, chains = case.member.file(name), list(case.chains(side))
+    if case.declaration.text(name) is not None:
+        return
+    chains = list(case.chains(side))
     if side == "peer" and not chains:
         pairs = list(pairs_for(case.member, side, case.hosts(side)))
         chains = _chains_of(case.member, pairs[0].certificate) if pairs else []
-    if declared is not None and (not chains or all(has_signed(trusted_by(declared), one) for one in chains)):
-        return
-    if declared is None and case.declaration.text(name) is not None:
-        return  # it is not here, so nothing is known against it
-    if side == "peer" and declared is not None and _are_exchanged(case, trusted_by(declared)):
-        yield from exchanged_pairs(case)
-        return
     path = bundle_for(case.member, chains, _known_bundles(case.target, side))
     path_of_ca = f"{PLACEHOLDER}/{'peer-' if side == 'peer' else ''}ca.crt"
     yield Change(name, path or path_of_ca)
@@ -191,12 +208,6 @@ def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
             f"{path_of_ca} stands for a file that is not known here: write the path of the CA that issues "
             f"{whom}"
         )
-
-
-def _are_exchanged(case: FaultyMember, peers: Sequence[x509.Certificate]) -> bool:
-    """Return whether the CA of peers has signed the pair that clients get."""
-    path = case.declaration.text("cert-file")
-    return any(has_signed(peers, chain) for chain in (_chains_of(case.member, path) if path else ()))
 
 
 def _chains_of(member: DeclaredMember, path: str) -> list[Sequence[x509.Certificate]]:
@@ -365,10 +376,11 @@ def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def own_pair_of_peers(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Serve another pair to peers, if one is at hand."""
-    used = case.declaration.text("cert-file")
+    """Serve another pair to peers, if one is at hand that they accept."""
+    used, bundle = case.declaration.text("cert-file"), case.member.file("peer-trusted-ca-file")
     for pair in pairs_for(case.member, "peer", case.hosts("peer")):
-        if pair.certificate != used:
+        chains = _chains_of(case.member, pair.certificate)
+        if pair.certificate != used and bundle and any(accepts(trusted_by(bundle), one) for one in chains):
             yield Change("peer-cert-file", pair.certificate)
             yield Change("peer-key-file", pair.key)
             return
@@ -383,7 +395,9 @@ def known_names(case: FaultyMember) -> Iterator[Change | Remark]:
             return
         yield Change(setting.name, None, setting.via)
         for name, value in _names_now(setting, case):
-            if name not in given or name == "feature-gates":  # whose value then has what is given
+            # The value of feature-gates then has what is given.
+            new = name not in given or name == "feature-gates"
+            if new and (setting.via is not Via.KEY or has_key(name, case.version)):
                 yield Change(name, value, setting.via)
 
 
@@ -414,29 +428,35 @@ def names_of_next_version(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Remove the variable beside a flag."""
+    """Remove the variable beside a flag that says the same."""
     for setting in case.declaration.shadowed:
-        yield Change(setting.name, None, Via.VARIABLE)
+        if _equal(setting.value, case.declaration.settings[setting.name].value):
+            yield Change(setting.name, None, Via.VARIABLE)
+
+
+def auto_tls_removed(case: FaultyMember) -> Iterator[Change | Remark]:
+    """Remove --auto-tls where etcd ignores it."""
+    for trap in case.traps:
+        yield from (Change(one.name, None) for one in trap.settings if one.name.endswith("auto-tls"))
 
 
 def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
     """Write into the configuration file what it hides; without keys for all of it, give all as flags."""
     hidden = [setting for trap in case.traps for setting in trap.settings]
-    if not all(has_key(one.name, case.version) for one in hidden):
-        yield from all_as_flags(case)
-    else:
+    if all(has_key(one.name, case.version) for one in hidden):
         yield from (Change(one.name, one.value, Via.KEY) for one in hidden)
+        return
+    yield from all_as_flags(case)
+    yield from (Change(one.name, one.value, Via.FLAG) for one in hidden)
 
 
 def all_as_flags(case: FaultyMember) -> Iterator[Change | Remark]:
     """Give every setting as a flag, without the configuration file."""
-    declaration = case.declaration
-    if declaration.form is Form.YAML:
+    if case.declaration.form is Form.YAML:
         return
     yield Change("config-file", None)
-    flags = {one.name for one in declaration.hidden}
-    for setting in declaration.settings.values():
-        if setting.name not in flags and setting.value and setting.name in EVERY_FLAG:
+    for setting in case.declaration.settings.values():
+        if setting.value and setting.name in EVERY_FLAG:
             yield Change(setting.name, setting.value, Via.FLAG)
 
 
@@ -469,20 +489,22 @@ def renewed(case: FaultyMember) -> Iterator[Change | Remark]:
 
 def reissued(case: FaultyMember) -> Iterator[Change | Remark]:
     """Issue the certificate again by the program that has made it, since a renewal keeps what is in it."""
-    remove = "rm {directory}/{name}.crt {directory}/{name}.key"
-    yield from _by_kubeadm(case, f"{remove} && kubeadm init phase certs etcd-{{name}}")
+    yield from _by_kubeadm(case, "rm {certificate} {key} && kubeadm init phase certs etcd-{name}")
 
 
 def _by_kubeadm(case: FaultyMember, command: str) -> Iterator[Remark]:
     directory = kubeadm_directory(case.declaration)
     for side in case.sides if directory else ():
         name = "peer" if side == "peer" else "server"
-        if case.declaration.text(f"{prefix(side)}cert-file") == f"{directory}/{name}.crt":
-            end = "" if directory == _KUBEADM else f" --cert-dir {shlex.quote(str(Path(directory).parent))}"
-            yield Remark(f"kubeadm made it: {command.format(directory=directory, name=name)}{end}")
+        certificate, key = (f"{directory}/{name}.{end}" for end in ("crt", "key"))
+        if case.declaration.text(f"{prefix(side)}cert-file") == certificate:
+            words = command.format(name=name, certificate=shell_word(certificate), key=shell_word(key))
+            yield Remark(f"kubeadm made it: {_of_kubeadm(directory, words)}")
 
 
-_KUBEADM: Final = "/etc/kubernetes/pki/etcd"
+def _of_kubeadm(directory: str, command: str) -> str:
+    parent = str(Path(directory).parent)
+    return command if parent == "/etc/kubernetes/pki" else f"{command} --cert-dir {shell_word(parent)}"
 
 
 def restarted(case: FaultyMember) -> Iterator[Change | Remark]:
@@ -507,9 +529,9 @@ def _clients_after_restart(
         yield Remark(f"after the restart {port} accepts {', '.join(accepted)}")
     if refused:
         yield Remark(
-            f"after the restart {port} refuses {', '.join(refused)}: not signed by a CA in {tls.trusted_ca}, "
-            "or not valid now. Before the restart, issue it a certificate of that CA, or add its CA to the "
-            "file",
+            f"after the restart {port} refuses {', '.join(refused)}: not signed by a CA in "
+            f"{escaped(tls.trusted_ca)}, or not valid now. Before the restart, issue it a certificate of a "
+            "CA in that file",
             warns=True,
         )
 
@@ -539,126 +561,189 @@ class Remedy(Struct, frozen=True, kw_only=True):
     """What to do to the declarations of a target.
 
     Attributes:
-        diff: remarks and a unified diff; empty if no file changes.
+        settings: those to write and to remove, one line each.
         warnings: who is locked out if nothing is done before a restart.
-        remarks: the other sentences. Without a diff they add to the check's remediation, as the warnings do.
-        command: the line that applies the diff.
+        remarks: the other sentences, which add to the check's remediation as the warnings do.
     """
 
-    diff: str = ""
+    settings: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    command: str = ""
 
 
-def remedy(cures: Sequence[tuple[Cure, FaultyMember]], saved_as: str = FILE) -> Remedy:
-    """Return what the cures come to, all of a member's together. Of two that disagree, the last counts."""
-    # Imported here: most runs need no YAML.
-    from pytest_etcdtls.declared.editing import merged, patch_directory, unified_diff
-
-    texts: dict[str, tuple[str, str]] = {}
+def remedy(cure: Cure, cases: Iterable[FaultyMember]) -> Remedy:
+    """Return what a cure comes to on these members."""
+    settings: list[str] = []
     said: list[Remark] = []
-    for member, steps in _by_member(cures):
-        edited, problems = _all_that_can_be(member, [[*filter(_is_change, group)] for group in steps])
-        said += [Remark(problem) for problem in problems]
-        said += [step for group in steps for step in group if isinstance(step, Remark)]
-        if problems or (edited is not None and edited.texts):
-            said += map(Remark, who_overwrites(member.declaration))
-        if edited is not None and edited.texts:
-            said += _about(member, edited.declaration)
-            for file, (before, after) in edited.texts.items():
-                try:
-                    after = merged(before, after, texts[file][1]) if file in texts else after
-                    texts[file] = (before, after)
-                except NotEditableError as error:
-                    said.append(Remark(f"the change of {member.label} is not in the diff: {error}"))
-    try:
-        diff = unified_diff(texts)
-    except NotEditableError as error:
-        said.append(Remark(str(error)))
-        diff = ""
-    warnings = tuple(dict.fromkeys(one.text for one in said if one.warns))
-    remarks = tuple(dict.fromkeys(one.text for one in said if not one.warns))
-    if not diff:
-        return Remedy(warnings=warnings, remarks=remarks)
-    command = f"patch -d {patch_directory(texts)} -p1 --no-backup-if-mismatch < {shell_word(saved_as)}"
-    applied = f"{'saved as FILE, ' * (saved_as == FILE)}it is applied by: {command}"
-    heading = "".join(f"# {escaped(line)}\n" for line in (applied, *warnings, *remarks))
-    return Remedy(diff=heading + diff, warnings=warnings, remarks=remarks, command=command)
+    for case in cases:
+        steps = list(cure(case))
+        changes = [step for step in steps if isinstance(step, Change)]
+        after = replace(case.member, declaration=changed(case.declaration, changes))
+        if why := _against(case, after):
+            said.append(Remark(f"no setting of {escaped(case.declaration.source)} is proposed: {why}"))
+            continue
+        said += [step for step in steps if isinstance(step, Remark)]
+        if written := list(lines(case.declaration, changes)):
+            settings += written
+            said += map(Remark, who_overwrites(case.declaration))
+            said += _about(case, after)
+    return Remedy(
+        settings=tuple(dict.fromkeys(settings)),
+        warnings=tuple(dict.fromkeys(one.text for one in said if one.warns)),
+        remarks=tuple(dict.fromkeys(one.text for one in said if not one.warns)),
+    )
 
 
-Steps = list[Change | Remark]
-
-
-def _is_change(step: Change | Remark) -> TypeGuard[Change]:
-    return isinstance(step, Change)
-
-
-def _by_member(cures: Sequence[tuple[Cure, FaultyMember]]) -> Iterator[tuple[FaultyMember, list[Steps]]]:
-    """Yield each member with the steps of each of its cures."""
-    members: dict[str, tuple[FaultyMember, list[Steps]]] = {}
-    for cure, member in cures:
-        members.setdefault(member.label, (member, []))[1].append(list(cure(member)))
-    yield from members.values()
-
-
-def _all_that_can_be(
-    member: FaultyMember, groups: Sequence[Sequence[Change]]
-) -> tuple[Edited | None, list[str]]:
-    """Return the declaration with all changes; where that fails, without the groups that cannot be made.
-
-    Those are returned in words.
-    """
-    try:
-        return _edited(member, [change for group in groups for change in group]), []
-    except NotEditableError as error:
-        if len(groups) == 1:
-            return None, list(_in_words(member, groups[0], str(error)))
-    edited, made, problems = None, list[Change](), list[str]()
-    for group in reversed(groups):  # the last one counts
-        try:
-            edited = _edited(member, [*group, *made]) or edited
-            made = [*group, *made]
-        except NotEditableError as error:
-            problems += _in_words(member, group, str(error))
-    return edited, problems
-
-
-def _edited(case: FaultyMember, changes: Iterable[Change]) -> Edited | None:
-    """Return the changed declaration; ``None`` if nothing is to be changed.
-
-    Raises:
-        NotEditableError: if its text cannot be changed so, or the change would bring about another trap.
-    """
-    from pytest_etcdtls.declared.editing import edit
-    from pytest_etcdtls.declared.reading import declared_member
-
-    declaration, wanted = case.declaration, list(changes)
-    if not wanted:
-        return None
-    edited = edit(declaration, wanted, case.member.paths.pki_dir)
+def _against(case: FaultyMember, after: DeclaredMember) -> str:
+    """Return why changed settings are not proposed; empty if nothing is against them."""
     known = {trap.id for trap in traps_of(case.member, case.version)}
-    new = declared_member(edited.declaration, case.member.paths.pki_dir)
-    for trap in traps_of(new, case.version):
+    for trap in traps_of(after, case.version):
         if trap.id not in known and not trap.harmless and trap.certain:
-            raise NotEditableError(f"with that change {trap.summary}")
-    return edited
+            return f"with it {trap.summary}"
+    before, now = (effective_of(one, case.version) for one in (case.member, after))
+    for side in SIDES:
+        name = f"{prefix(side)}trusted-ca-file"
+        declared = case.declaration.text(name)
+        if declared and after.declaration.text(name) != declared:
+            return f"it would replace the bundle of --{name}"
+        if _admits_more(before, now, side):
+            return f"with it the {side} port would accept clients that it refuses"
+    return ""
 
 
-def _in_words(case: FaultyMember, changes: Sequence[Change], why: str) -> Iterator[str]:
-    given = [f"--{one.name}={masked(one.name, one.value)}" for one in changes if one.value is not None]
-    gone = [f"--{one.name}" for one in changes if one.value is None]
-    parts = [f"set {' '.join(given)}"] * bool(given) + [f"remove {' '.join(gone)}"] * bool(gone)
-    if parts:
-        yield f"in {case.declaration.source} {' and '.join(parts)} (no diff: {why})"
+def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
+    """Return whether a port of a side accepts clients that it refused, as far as settings decide."""
+    plain = [{one.url.address for one in of.listeners if one.plaintext} for of in (before, after)]
+    was, is_now = before.sides[side], after.sides[side]
+    if not was.requests_certificate:
+        return not plain[1] <= plain[0]
+    return (
+        not plain[1] <= plain[0]
+        or not is_now.requests_certificate
+        or (is_now.client_auth is ClientAuthentication.SYSTEM_ROOTS and was.client_auth != is_now.client_auth)
+        or any(
+            bool(getattr(was, rule)) and not getattr(is_now, rule)
+            for rule in ("allowed_cn", "allowed_hostname", "crl_file")
+        )
+        or (is_now.skips_san_rule and not was.skips_san_rule)
+    )
 
 
-def _about(case: FaultyMember, after: Declaration) -> Iterator[Remark]:
+def _about(case: FaultyMember, member: DeclaredMember) -> Iterator[Remark]:
     """Yield whom a changed declaration refuses."""
-    from pytest_etcdtls.declared.reading import declared_member
-
-    member = declared_member(after, case.member.paths.pki_dir)
     for side in SIDES:
         before, now = (effective_of(one, case.version).sides[side] for one in (case.member, member))
         if (before.trusted_ca, before.client_auth) != (now.trusted_ca, now.client_auth):
             yield from _clients_after_restart(case.target, member, case.version, side)
+
+
+def _equal(one: str, other: str) -> bool:
+    return one == other or (one in TRUE and other in TRUE)
+
+
+def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
+    """Return every place in which a setting is given, also where it has no effect."""
+    started = declaration.started_with
+    every = (
+        *declaration.settings.values(),
+        *declaration.overridden,
+        *declaration.shadowed,
+        *declaration.hidden,
+        *declaration.unknown,
+        *(one for one in started.arguments if isinstance(one, Setting) and one.name == "config-file"),
+        *(one for one in started.variables if one.name == "config-file"),
+    )
+    return [one for one in dict.fromkeys(every) if one.name == name and via in (None, one.via)]
+
+
+def _last(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes; of several of one setting the last one."""
+    return [*{(one.name, one.via): one for one in changes}.values()]
+
+
+def _way(declaration: Declaration, change: Change) -> Via:
+    """Return how the setting of a change is given: as it is now, else as others are."""
+    if change.via is not None:
+        return change.via
+    if change.name in declaration.settings:
+        return declaration.settings[change.name].via
+    if declaration.config_file or declaration.form is Form.YAML:
+        return Via.KEY
+    flags = any(one.via is Via.FLAG for one in declaration.settings.values())
+    return Via.FLAG if flags else Via.VARIABLE
+
+
+def _written(declaration: Declaration, change: Change) -> Setting:
+    """Return the setting that a change adds, at the line of the one that it replaces."""
+    via, name = _way(declaration, change), change.name
+    old = _given(declaration, name, via)
+    every = (*declaration.settings.values(), *declaration.hidden)
+    files = [one.place.file for one in every if one.via is via]
+    own = declaration.config_file if via is Via.KEY and declaration.form is not Form.YAML else None
+    place = old[-1].place if old else SourceLine(files[0] if files else own or declaration.source)
+    spelled = variable_of(name) if via is Via.VARIABLE else f"--{name}" if via is Via.FLAG else name
+    for section, keys in SECTIONS.items() if via is Via.KEY else ():
+        spelled = next((f"{section}.{key}" for key, flag in keys.items() if flag == name), spelled)
+    return Setting(name=name, value=change.value or "", spelled=spelled, via=via, place=place)
+
+
+def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
+    """Return the declaration with these changes, as far as its settings in force go."""
+    wanted = _last(changes)
+    gone = {one for change in wanted for one in _given(declaration, change.name, change.via)}
+    settings = {name: one for name, one in declaration.settings.items() if one not in gone}
+    config_file = declaration.config_file
+    if any(change.name == "config-file" for change in wanted):
+        settings = {one.name: one for one in declaration.hidden if one not in gone}
+        config_file = None
+    for change in wanted:
+        if change.value is not None:
+            settings[change.name] = _written(declaration, change)
+
+    def kept(given: Iterable[Setting]) -> tuple[Setting, ...]:
+        return tuple(one for one in given if one not in gone)
+
+    hidden = declaration.hidden if config_file else ()
+    return with_changes(
+        declaration,
+        settings=MappingProxyType(settings),
+        config_file=config_file,
+        hidden=kept(one for one in hidden if one.name not in settings),
+        overridden=kept(declaration.overridden),
+        shadowed=kept(declaration.shadowed),
+        unknown=kept(declaration.unknown),
+    )
+
+
+def lines(declaration: Declaration, changes: Iterable[Change]) -> Iterator[str]:
+    """Yield the settings to remove and to write as the declaration has them, with file and line.
+
+    Each is ``- `` or ``+ ``, an argument, a variable or a key of etcd's configuration file, and a comment.
+    """
+    for change in _last(changes):
+        via = change.via if change.value is None else _way(declaration, change)
+        old = _given(declaration, change.name, via)
+        if change.value is not None and old and _equal(old[-1].value, change.value):
+            continue
+        yield from (f"- {_line(one, declaration.form)}" for one in old)
+        if change.value is not None:
+            yield f"+ {_line(_written(declaration, change), declaration.form)}"
+
+
+_PLAIN: Final = re.compile(r"[\w./:=@%+-]+", re.ASCII)
+"""A scalar of YAML that needs no quotation marks."""
+
+
+def _line(setting: Setting, form: Form) -> str:
+    where = [str(setting.place)]
+    if setting.via is Via.KEY:
+        section, _, key = setting.spelled.rpartition(".")
+        words = setting.shown.split(",") if key in LISTS else [setting.shown]
+        words = [one if _PLAIN.fullmatch(one) else json.dumps(one) for one in words]
+        text = f"{key}: [{', '.join(words)}]" if key in LISTS else f"{key}: {words[0]}"
+        where = [*filter(None, [section]), *where]
+    elif form is Form.MANIFEST:
+        text = setting.written
+    else:
+        text = f"{setting.spelled}={shell_word(setting.shown)}"
+    return f"{text}  # {', '.join(where)}"

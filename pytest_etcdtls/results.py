@@ -124,7 +124,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         reason: the reason for the outcome; for ``conforms`` the notes, often empty. Printable.
         seconds: time that the check took, including the observations made for it.
         cause: the violation from which this one follows; ``None`` for a fault, and without findings.
-        diff: the change of the declared files that cures it, for ``patch``; ``None`` if there is none.
+        settings: the lines of the declaration to write (``+``) and to remove (``-``), with file and line.
     """
 
     check: str
@@ -141,7 +141,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     references: tuple[str, ...] = ()
     seconds: float = 0.0
     cause: Ancestor | None = None
-    diff: str | None = None
+    settings: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:

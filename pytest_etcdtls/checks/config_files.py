@@ -28,7 +28,6 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
-from pytest_etcdtls.remedies import trusted_ca
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -113,7 +112,7 @@ def _with_key(files: TrustedFiles) -> Mapping[str, Any]:
     return {"files": TrustedFiles((refused, *others))}
 
 
-@check("config.trusted-ca-usable", on=set(), counterexample=_with_key, cure=trusted_ca)
+@check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
 def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]:
     """Each PEM block of the files of trusted CAs is a certificate that etcd can read.
 
@@ -185,7 +184,7 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
     return _first_member(files, bundles={**member.bundles, "peer": changed})
 
 
-@check("config.chain-closes", on=set(), counterexample=_another_ca, cure=trusted_ca)
+@check("config.chain-closes", on=set(), counterexample=_another_ca)
 def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     """Each declared certificate file chains to the CAs that must accept it.
 
@@ -201,8 +200,9 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable
     Severity: high
     Level: MUST
-    Remediation: append the intermediate CAs to the certificate's file, or put the CA that signed it into the
-        bundle and remove those that are not needed there; etcd reads a bundle only at start.
+    Remediation: append the intermediate CAs to the certificate's file, or issue a certificate from a CA of
+        that bundle; if the bundle is the wrong file, put the CA of all members and no other into it, and
+        restart etcd: it reads a bundle only at start.
     """
     judged = False
     for member in files.members:

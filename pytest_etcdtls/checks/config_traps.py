@@ -26,6 +26,7 @@ from pytest_etcdtls.remedies import (
     SAN_CHECK_OFF,
     Cure,
     all_as_flags,
+    auto_tls_removed,
     client_certificates,
     gateway_named,
     hidden_into_file,
@@ -161,7 +162,7 @@ def auto_tls_keeps_client_authentication(declarations: Declarations) -> None:
     """
 
 
-@trap_check("auto-tls-ignored", without("auto-tls", "peer-auto-tls"))
+@trap_check("auto-tls-ignored", auto_tls_removed)
 def auto_tls_is_not_ignored(declarations: Declarations) -> None:
     """--auto-tls is not declared together with a certificate.
 

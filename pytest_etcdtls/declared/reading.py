@@ -559,7 +559,6 @@ def read_declarations(
     *,
     pki_dir: Path | None = None,
     option: str = "--etcd-config",
-    changed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Declaration, ...]:
     """Return the declarations in a file: one, or that of each pod of a manifest that runs etcd.
 
@@ -567,13 +566,12 @@ def read_declarations(
         path: the file. Its kind is recognised by its content.
         pki_dir: ``--etcd-pki-dir``, where the files that it refers to are searched for first.
         option: the option that named it, for messages.
-        changed: texts that stand for those of files, by path.
 
     Raises:
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
     try:
-        return tuple(_read_declarations(path, pki_dir, option, changed))
+        return tuple(_read_declarations(path, pki_dir, option))
     except RecursionError as error:
         raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
 
@@ -593,13 +591,11 @@ def read_declaration(
     return declarations[0]
 
 
-def _read_declarations(
-    path: Path, pki_dir: Path | None, option: str, changed: Mapping[str, str]
-) -> Iterator[Declaration]:
-    text = _read(path, option, changed)
+def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterator[Declaration]:
+    text = _read(path, option)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     root = root_of(path) if form is Form.UNIT else Path("/")
-    files = _Files(declaration=path, text=text, pki_dir=pki_dir, root=root, changed=changed)
+    files = _Files(declaration=path, text=text, pki_dir=pki_dir, root=root)
     if form is not Form.MANIFEST:
         started = _started(form, path, text, files, option)
         yield assemble(started, form=form, source=str(path), open_file=files.open)
@@ -622,7 +618,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
-    texts = [(file, text), *((str(one), _read(one, option, files.changed)) for one in drop_ins(path))]
+    texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
@@ -633,7 +629,6 @@ class _Files(Struct):
     text: str
     pki_dir: Path | None
     root: Path
-    changed: Mapping[str, str]
     mounts: tuple[Mount, ...] = ()
     _left: int = 4 * MAXIMUM_SIZE
 
@@ -649,7 +644,7 @@ class _Files(Struct):
             return self._counted(path, self.text, named_at)
         for candidate in self._candidates(path):
             if exists(candidate):
-                text = _read(candidate, f"{named_at}:", self.changed)
+                text = _read(candidate, f"{named_at}:")
                 return self._counted(str(candidate), text, named_at)
         return None
 
@@ -672,14 +667,12 @@ class _Files(Struct):
             yield named
 
 
-def _read(path: Path, option: str, changed: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the text of a file, or the one that stands for it.
+def _read(path: Path, option: str) -> str:
+    """Return the text of a file.
 
     Raises:
         UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
-    if str(path) in changed:
-        return changed[str(path)].removeprefix("\ufeff").replace("\r\n", "\n")
     if path.name == "-":
         raise UsageError(
             f"{option}=-: standard input is not read: write the declaration to a file and pass that file"

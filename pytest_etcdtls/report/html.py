@@ -2,15 +2,10 @@
 
 Every text that a server sent is a value of a template with autoescape. Before that it is made printable and
 bounded.
-
-A page with a diff has one script, which copies the diff. Its Content Security Policy allows a script of that
-hash alone.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -107,7 +102,7 @@ def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
-    made.globals |= {"version_of": version_of, "text_limit": _TEXT_LIMIT}
+    made.globals |= {"version_of": version_of}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
@@ -118,9 +113,7 @@ def render(report: Report, lost: list[str]) -> str:
         except Exception as error:  # costs this section
             lost.append(f"the section {name}: {error_text(error)}")
             parts[name] = Markup("<p role=note>The section {} could not be shown.</p>").format(name)
-    script = made.get_template("copy.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return made.get_template("page.html.j2").render(page=page, parts=parts, script_digest=digest)
+    return made.get_template("page.html.j2").render(page=page, parts=parts)
 
 
 def _shown(value: object) -> object:
@@ -236,11 +229,6 @@ class _Page:
     def judged(self) -> str:
         """Of what the verdict is: a label or endpoints, and the version of etcd."""
         return judged(self.report)
-
-    @property
-    def copies(self) -> bool:
-        """Whether a fault has a diff that a script copies."""
-        return any(fault.diff for fault in self.report.faults)
 
     @property
     def exit(self) -> str:

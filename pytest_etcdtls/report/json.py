@@ -163,7 +163,7 @@ def _fault(fault: Fault) -> FaultEntry:
         listeners=fault.listeners,
         message=first.message,
         remediation=first.remediation,
-        diff=fault.diff,
+        settings=fault.settings,
         consequences=tuple(Ancestor(result.check, result.listener) for result in fault.consequences),
     )
 

@@ -163,8 +163,8 @@ def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
         ]
         if first.remediation:
             lines.append(f"**Remedy:** {prose(first.remediation)}")
-        if fault.diff:
-            lines.append(block(fault.diff))
+        if fault.settings:
+            lines.append(block("\n".join(fault.settings)))
         for result in fault.results[:3]:
             lines += [block(_evidence(finding)) for finding in result.findings[:3]]
         lines += _details(fault)

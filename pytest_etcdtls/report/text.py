@@ -151,14 +151,8 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
     explained += [("note", result.reason), *(("see", reference) for reference in result.references)]
     yield from _labelled([(label, text) for label, text in explained if text], width)
-    lines = result.diff.splitlines() if result.diff else []
-    yield from (Line(text) for text in ["  change:"] * bool(lines))
-    yield from (Line(f"    {line}".rstrip()) for line in lines[:_LINES_OF_A_DIFF])
-    if len(lines) > _LINES_OF_A_DIFF:
-        yield Line(f"    ({len(lines) - _LINES_OF_A_DIFF} further lines: --etcd-fix writes all of them)")
-
-
-_LINES_OF_A_DIFF = 60
+    yield from (Line(text) for text in ["  settings:"] * bool(result.settings))
+    yield from (Line(f"    {line}") for line in result.settings)  # to paste, so they are not wrapped
 
 
 def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:

@@ -19,13 +19,12 @@ from msgspec.structs import replace as replace_fields
 
 from pytest_etcdtls.baseline import Baseline, read_baseline
 from pytest_etcdtls.cluster.config import START_SECONDS, ClusterConfig
-from pytest_etcdtls.declared.declaration import DeclaredMember, Form, exists
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.declared.declaration import DeclaredMember, Form
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.certificate import Passphrases
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
-from pytest_etcdtls.remedies import FIX_BEGINS
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
@@ -42,7 +41,7 @@ from pytest_etcdtls.settings.port_credentials import (
 from pytest_etcdtls.settings.secrets import NAME as SECRET
 from pytest_etcdtls.settings.secrets import ReadInput, SecretCredentials, read_secret_credentials
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
-from pytest_etcdtls.untrusted import is_there, printable, read_regular
+from pytest_etcdtls.untrusted import is_there, printable
 from pytest_etcdtls.waivers import Waiver, read_waivers
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         allow_unverified: whether a TLS listener without a verdict about mutual TLS is accepted.
         waivers: the waivers of the file; empty if waivers are disabled.
         write_waivers: the file in which waivers are proposed.
-        fix: the file to which the diff of the declarations is written.
         baseline: the earlier run to compare with.
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
@@ -110,7 +108,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_unverified: bool = False
     waivers: tuple[Waiver, ...] = ()
     write_waivers: Path | None = None
-    fix: Path | None = None
     baseline: Baseline | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
@@ -233,7 +230,6 @@ def read_settings(
         allow_unverified=source.flag("etcd_allow_unverified"),
         waivers=read_waivers(waivers) if waivers is not None and waive else (),
         write_waivers=_new_waivers(source),
-        fix=_fix(source, [*known.declared.values()] if known else [replay.declared] if replay else []),
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
@@ -409,46 +405,6 @@ def _new_waivers(source: Source) -> Path | None:
             "this one as --etcd-waivers"
         )
     return None if path is None else _writable("--etcd-write-waivers", str(path), path)
-
-
-def _fix(source: Source, declared: Sequence[DeclaredMember]) -> Path | None:
-    """Return ``--etcd-fix``, which replaces no file but an earlier one of its own."""
-    path = source.path("etcd_fix")
-    if path is None:
-        return None
-    if not declared:
-        raise UsageError(
-            f"--etcd-fix {path} is for the remedies of a declaration: pass it with --etcd-config"
-        )
-    for member in declared:
-        if not exists(Path(member.declaration.source)):
-            raise UsageError(
-                f"--etcd-fix {path}: {member.declaration.source} is not a regular file, which a diff could "
-                "change: write the declaration to a file, and pass that with --etcd-config"
-            )
-    if os.path.lexists(path) and not _is_earlier_fix(path):
-        own = any(_is_same(path, file) for member in declared for file in member.declaration.files)
-        what = "is the declaration itself" if own else "exists and is not an earlier --etcd-fix"
-        raise UsageError(f"--etcd-fix {path} {what}, and is not overwritten: name another file")
-    return _writable("--etcd-fix", str(path), path)
-
-
-def _is_earlier_fix(path: Path) -> bool:
-    try:
-        begins = read_regular(path, _FIX_SIZE)[: len(FIX_BEGINS)]
-    except UnreadableFileError:
-        return False
-    return not path.is_symlink() and begins == FIX_BEGINS.encode()
-
-
-def _is_same(path: Path, file: str) -> bool:
-    try:
-        return os.path.samefile(path, file)
-    except OSError:
-        return False
-
-
-_FIX_SIZE = 16 * 1024 * 1024
 
 
 def _report(source: Source, text: str, *, fleet: bool) -> Path:

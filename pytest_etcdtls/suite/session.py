@@ -24,10 +24,8 @@ from msgspec import convert, to_builtins
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.document import Document, ResultEntry
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import fix
 from pytest_etcdtls.options import ROOT, Invocation, Values, is_dry
-from pytest_etcdtls.remedies import FIX_BEGINS, Remedy
-from pytest_etcdtls.report import write_document, write_file
+from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.cluster_verdicts import FleetReport, fleet_summary
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
@@ -478,7 +476,6 @@ class SuiteSession:
             if isinstance(self._report, Report):
                 self._call_users_hooks(self._report)
                 self._propose_waivers(self._report)
-                self._write_fix(self._report)
             self._write(self._report)
             status = ledger.exit_status(status, self._problems)
         session.exitstatus = status
@@ -533,26 +530,6 @@ class SuiteSession:
         else:
             self._written.append(f"waivers to give reasons: {path}")
 
-    def _write_fix(self, report: Report) -> None:
-        """Write the remedies as a diff of the declarations."""
-        path = self._run.settings.fix
-        if path is None:
-            return
-        judged = [
-            (seen, [one for one in report.results if one.target == seen.target.label])
-            for target in self._run.targets
-            if (seen := target.reported) is not None
-        ]
-        try:
-            remedy = fix(judged, str(path))
-            write_file(path, [f"{FIX_BEGINS}remedies of this run\n", remedy.diff or _unchanged(remedy)])
-        except OSError as error:
-            self._problems.append(not_written(f"remedies {path}", error))
-        except Exception as error:  # costs no report
-            self._problems.append(f"--etcd-fix {path} could not be made: {error_text(error)}.")
-        else:
-            self._written.append(f"remedies: {remedy.command or 'no change of the declaration is one'}")
-
     def _write(self, report: Report | FleetReport) -> None:
         for path in self._run.settings.reports:
             lost: list[str] = []
@@ -571,11 +548,6 @@ class SuiteSession:
 
 def _carried(report: object) -> Any:  # noqa: ANN401 - a CheckResult, or a document
     return getattr(report, ATTRIBUTE, None)
-
-
-def _unchanged(remedy: Remedy) -> str:
-    lines = ["no change of the declaration cures a fault of this run", *remedy.warnings, *remedy.remarks]
-    return "".join(f"# {line}\n" for line in lines)
 
 
 def _is_ours(nodeid: str) -> bool:

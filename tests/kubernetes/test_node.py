@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from kubernetes.cluster import KubeadmCluster
 from kubernetes.judging import ON_THE_NODE, judge
 from kubernetes.machines import wait_until
@@ -37,7 +35,6 @@ def test_with_the_options_that_it_names_all_is_verified(cluster: KubeadmCluster)
     assert judged.reasons("not-verified") == judged.reasons("inconclusive") == set()
 
 
-@pytest.mark.program("patch")
 def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: KubeadmCluster) -> None:
     [node] = cluster.nodes
     right = node.read(MANIFEST)
@@ -60,17 +57,17 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
     try:
         node.write(MANIFEST, wrong)
         wait_for_etcd(with_client_ca=False)
-        judged = judge(node, *ON_THE_NODE, "--etcd-fix=fix.diff")
+        judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 1
         assert "NOT CLEAN" in judged.text
-        [apply] = re.findall(r"remedies: (patch .*?fix\.diff)", " ".join(judged.text.split()))
-        manifests = node.run("ls", "/etc/kubernetes/manifests").stdout
-        node.run("sh", "-ec", apply)
-        assert node.run("ls", "/etc/kubernetes/manifests").stdout == manifests
+        written = re.findall(r"\+ (--(?:client-cert-auth|trusted-ca-file)=\S+)  # ", judged.text)
+        assert len(written) == 2
+        flags = "".join(f"    - {flag}\n" for flag in sorted(set(written)))
+        node.write(MANIFEST, wrong.replace("    - etcd\n", f"    - etcd\n{flags}"))
         wait_for_etcd(with_client_ca=True)
         judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 0, judged.text
     finally:
-        if node.read(MANIFEST) == wrong:
+        if node.read(MANIFEST) != right:
             node.write(MANIFEST, right)
             wait_for_etcd(with_client_ca=True)

@@ -31,7 +31,7 @@ OF_FILES = {
 }
 OF_THE_SUITE = {
     *("--etcd-report", "--etcd-metadata", "--etcd-baseline", "--etcd-fail-on-difference"),
-    *("--etcd-write-waivers", "--etcd-fix", "--etcd-allow-unverified", "--etcd-plan"),
+    *("--etcd-write-waivers", "--etcd-allow-unverified", "--etcd-plan"),
 }
 OF_STARTED = {
     *("--etcd-backend", "--etcd-image", "--etcd-binary", "--etcd-size", "--etcd-key-type"),
@@ -49,7 +49,6 @@ ONE_CLUSTER = {
     "--etcd-fail-on-difference",
     "--etcd-write-waivers",
     "--etcd-label",
-    "--etcd-fix",
 }
 
 REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {

@@ -326,7 +326,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"keep in the file (?P<peer>peer-)?CA certificates alone", _bundle),
     (r"restart etcd, which reads the bundle only at start; set --(?P<peer>peer-)?trusted-ca-file", _bundle),
     (r"restart etcd, which reads --(?P<peer>peer-)?trusted-ca-file at start only", _bundle),
-    (r"put the CA that signed it into the bundle and remove those that are not (?P<peer>needed)", _bundle),
+    (r"if the bundle is the wrong file, put the CA of all (?P<peer>members) and no other into it", _bundle),
     (r"openssl crl -in crl\.pem -outform DER -out crl\.der", _der),
     (r"convert it: openssl crl -inform \S+ -in \S+ -outform DER", _der),
     (r"have the CA issue it in version 2", _der),

@@ -53,11 +53,11 @@ def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = ""
     here = FaultyMember(
         check="", target=live, label=label, member=member, version="3.6.4", sides=sides or ("client",)
     )
-    return remedy([(cure, here)])
+    return remedy(cure, [here])
 
 
 def added(remedy: Remedy) -> list[str]:
-    return [line[1:].strip(" -") for line in remedy.diff.splitlines() if re.match(r"\+ ", line)]
+    return [line.partition("  # ")[0][4:] for line in remedy.settings if line.startswith("+ --")]
 
 
 def test_peers_get_the_whole_of_tls(pki: Path) -> None:
@@ -95,7 +95,7 @@ def test_who_is_locked_out_by_a_restart_is_said_before_it(pki: Path) -> None:
     other = CertificateAuthority.create("the next CA", KeyType.ECDSA_P256)
     (pki / "etcd" / "ca.crt").write_bytes(encode_certificates([other.certificate]))
     done = cured(restarted, pki)
-    assert done.diff == ""
+    assert done.settings == ()
     [refused] = done.warnings
     assert "refuses healthcheck-client (" in refused
     assert "apiserver-etcd-client (" in refused

@@ -1,7 +1,6 @@
 // Opens pages in Chromium with scripts allowed and prints what was seen, as JSON. One browser for all pages.
 //
 //   NODE_PATH=.../node_modules node browser.cjs CHROMIUM PAGE...            look at pages, run axe-core
-//   NODE_PATH=.../node_modules node browser.cjs CHROMIUM --copy PAGE        press the first copy button, print what it copied
 //   NODE_PATH=.../node_modules node browser.cjs CHROMIUM --picture PAGE OUT take a picture at 1280 pixels
 "use strict";
 
@@ -50,17 +49,6 @@ async function look(browser, file) {
   return views;
 }
 
-async function copied(browser, file) {
-  // With the page's own policy, which allows its script alone.
-  const context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"] });
-  const page = await context.newPage();
-  await page.goto(`file://${file}`);
-  await page.click("button.copy");
-  const text = await page.evaluate(() => navigator.clipboard.readText());
-  await context.close();
-  return text;
-}
-
 (async () => {
   const [executablePath, ...files] = process.argv.slice(2);
   const browser = await chromium.launch({ executablePath, args: FLAGS });
@@ -68,8 +56,6 @@ async function copied(browser, file) {
     if (files[0] === "--picture") {
       const [page] = await open(browser, files[1], 1280, "light");
       await page.screenshot({ path: files[2], fullPage: true, clip: { x: 0, y: 0, width: 1280, height: Number(files[3] || 1000) } });
-    } else if (files[0] === "--copy") {
-      process.stdout.write(await copied(browser, files[1]));
     } else {
       const seen = {};
       for (const file of files) seen[file] = await look(browser, file);

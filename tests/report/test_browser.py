@@ -19,12 +19,12 @@ from pytest_etcdtls.report import write_document
 pytestmark = pytest.mark.program("chromium", "grep", "node")
 
 PAGES = ("broken", "clean", "hostile", "three")
-DIFF = "--- etcd.yaml\n+++ etcd.yaml\n@@ -1 +1,2 @@\n transport-security:\n+  client-cert-auth: true #<&>\n"
+SETTINGS = ("- client-cert-auth: <&>  # etcd.yaml:9", "+ client-cert-auth: true  # etcd.yaml:9")
 
 
 @pytest.fixture(scope="module")
 def pages(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with every page; the one of three members has a fault with a diff."""
+    """A directory with every page; the one of three members has a fault that settings cure."""
     if lacking := browsing.missing():
         pytest.skip(f"needs {lacking}")
     directory = tmp_path_factory.mktemp("pages")
@@ -32,7 +32,7 @@ def pages(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with start_process(replace(broken.config, size=3), newest_etcd) as cluster:
         report = judged(cluster)
     cured = tuple(
-        structs.replace(one, diff=DIFF if one.check == "mtls.no-certificate" else None)
+        structs.replace(one, settings=SETTINGS if one.check == "mtls.no-certificate" else ())
         for one in report.results
     )
     write_document(structs.replace(report, results=cured), directory / "three.html")
@@ -61,8 +61,7 @@ def test_the_page_runs_no_script_and_fetches_nothing(
     seen: dict[str, list[dict[str, Any]]], page: str
 ) -> None:
     for view in seen[page]:
-        scripts = 1 if page == "three" else 0  # the one that copies a diff
-        assert (view["owned"], view["script"], view["dialogs"]) == (None, scripts, 0)
+        assert (view["owned"], view["script"], view["dialogs"]) == (None, 0, 0)
         assert (view["requests"], view["errors"]) == ([], [])
 
 
@@ -73,10 +72,6 @@ def test_no_page_is_wider_than_the_window(seen: dict[str, list[dict[str, Any]]],
 
 def test_three_members_fit_at_1280_pixels(seen: dict[str, list[dict[str, Any]]]) -> None:
     assert [view["hidden"] for view in seen["three"] if view["width"] == 1280] == [[], []]
-
-
-def test_a_button_copies_the_diff_as_it_is(pages: Path) -> None:
-    assert browsing.browse("--copy", pages / "three.html") == DIFF
 
 
 def test_the_first_tab_stop_skips_the_head(seen: dict[str, list[dict[str, Any]]]) -> None:

@@ -1,0 +1,163 @@
+"""Writes the declaration of a misconfigured etcd, applies printed settings to it, and starts it again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from starting import write_manifest
+
+from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.declared.declaration import Declaration, Setting
+from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
+from pytest_etcdtls.declared.reading import from_command_line
+from pytest_etcdtls.errors import UsageError
+
+FORMS = ("manifest", "script", "environment", "yaml")
+
+
+def write(member: Member, form: str, path: Path) -> None:
+    """Write a declaration with which the member could have been started."""
+    settings = from_command_line(member.argv, member.variables).settings.values()
+    if form == "manifest":
+        write_manifest(member, path)
+        if member.variables:
+            pod = yaml.safe_load(path.read_text())
+            env = [{"name": name, "value": value} for name, value in member.variables.items()]
+            pod["spec"]["containers"][0]["env"] = env
+            path.write_text(yaml.safe_dump(pod, sort_keys=False))
+    elif form == "script":
+        assignments = [f"{name}={value}" for name, value in member.variables.items()]
+        path.write_text(
+            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n"
+        )
+    elif form == "environment":
+        path.write_text("".join(f'{variable_of(one.name)}="{one.value}"\n' for one in settings))
+    elif any("crl" in one.name for one in settings):
+        raise UsageError("a configuration file has no key for a CRL")
+    else:
+        path.write_text(yaml.safe_dump(_keys(settings), sort_keys=False))
+
+
+def _keys(settings: Iterable[Setting]) -> dict[str, Any]:
+    keys = {flag: (section, key) for section, of in SECTIONS.items() for key, flag in of.items()}
+    document: dict[str, Any] = {}
+    for setting in settings:
+        section, key = keys.get(setting.name, ("", setting.name))
+        value = yaml.safe_load(setting.value) if not setting.name.endswith("file") else setting.value
+        place = document.setdefault(section, {}) if section else document
+        place[key] = setting.value.split(",") if key in LISTS else value
+    return document
+
+
+def options(member: Member, declaration: Path) -> Mapping[str, str]:
+    """Return what a user passes who has the credentials of a client and of a peer."""
+    names = {
+        "etcd_cacert": "server-ca.crt",
+        "etcd_cert": "client.crt",
+        "etcd_key": "client.key",
+        "etcd_peer_cacert": "peer-ca.crt",
+        "etcd_peer_cert": "peer-client.crt",
+        "etcd_peer_key": "peer-client.key",
+    }
+    return {"etcd_config": str(declaration), **{name: str(member.file(file)) for name, file in names.items()}}
+
+
+@dataclass(kw_only=True)
+class Start:
+    """What etcd is started with."""
+
+    arguments: list[str]
+    variables: dict[str, str]
+    configuration: dict[str, Any] | None = None
+    go: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, declaration: Declaration) -> Start:
+        """Return how a declaration starts etcd."""
+        start = declaration.started_with
+        words = [f"--{one.name}={one.value}" if isinstance(one, Setting) else one for one in start.arguments]
+        return cls(
+            arguments=words,
+            variables={one.spelled: one.value for one in start.variables},
+            configuration=None if start.configuration is None else yaml.safe_load(start.configuration),
+            go=dict(declaration.go_environment),
+        )
+
+    def apply(self, line: str) -> None:
+        """Do what a printed line says: ``- `` removes a setting, ``+ `` writes one."""
+        text, _, comment = line[2:].rpartition("  # ")
+        writes = {"+ ": True, "- ": False}[line[:2]]
+        if text.startswith("--"):
+            [word] = shlex.split(text)
+            name = word.partition("=")[0]
+            if writes or not name.startswith("--config-file"):
+                others = [one for one in self.arguments if one.partition("=")[0] != name]
+            else:
+                others, self.configuration = self.arguments, None
+            self.arguments = [*others, word] if writes else others
+        elif variable := re.fullmatch(r"(ETCD_\w+)=(.*)", text):
+            self.variables.pop(variable[1], None)
+            if writes:
+                [self.variables[variable[1]]] = shlex.split(variable[2]) or [""]
+        else:
+            assert self.configuration is not None, line
+            section = comment.partition(", ")[0] if ", " in comment else ""
+            place = self.configuration.setdefault(section, {}) if section else self.configuration
+            [(key, value)] = yaml.safe_load(text).items()
+            place.pop(key, None)
+            if writes:
+                place[key] = value
+
+    def write(self, directory: Path) -> Path:
+        """Write what it is into files of that directory, and return that of the command."""
+        words = [one for one in self.arguments if not one.startswith("--config-file=")]
+        if self.configuration is not None:
+            file = directory / "etcd.conf.yml"
+            file.write_text(yaml.safe_dump(self.configuration, sort_keys=False))
+            words = [f"--config-file={file}"]
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in (self.variables | self.go).items()]
+        start = directory / "started"
+        start.write_text(" ".join([*assignments, "etcd", *map(shlex.quote, words)]) + "\n")
+        return start
+
+
+@contextmanager
+def started(binary: Path, declaration: Declaration) -> Iterator[None]:
+    """Start etcd as a declaration says, with new data, until it serves."""
+    start = Start.of(declaration)
+    shutil.rmtree(declaration.settings["data-dir"].value, ignore_errors=True)
+    process = subprocess.Popen(
+        [binary, *start.arguments],
+        env=start.variables | start.go,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log: list[str] = []
+    assert process.stderr is not None
+    rest = threading.Thread(target=process.stderr.read)
+    try:
+        for line in process.stderr:
+            log.append(line)
+            if "ready to serve client requests" in line:
+                break
+        else:
+            raise AssertionError(f"etcd does not start with {start}:\n" + "".join(log[-5:]))
+        rest.start()
+        yield
+    finally:
+        process.kill()
+        if rest.ident:
+            rest.join()
+        process.stderr.close()
+        process.wait()

@@ -1,0 +1,225 @@
+"""The printed settings are applied, and etcd started with them: it is CLEAN, and lets nobody new in.
+
+Each misconfigured etcd that its declaration can cure is declared in one of the forms in turn, judged as a
+user does who has the declaration, given the settings of all faults, and judged again with new data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from kubeadm.judging import target
+from remedies.declaring import FORMS, Start, options, started, write
+from starting import start_process
+from zoo import baseline
+from zoo.members import ZOO
+from zoo.model import Misconfigured, explain, found
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.errors import UnobservedError, UsageError
+from pytest_etcdtls.facts.access_matrix import IdentityAttempts
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import encode_key
+from pytest_etcdtls.registry import faults, select
+from pytest_etcdtls.remedies import PLACEHOLDER
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+
+CURED = (
+    *("client-no-auth", "peers-without-tls", "client-auth-hidden", "rc4", "client-auto-tls", "peer-no-auth"),
+    *("v2-enabled", "pprof-enabled", "log-level-debug", "peer-auto-tls"),
+    *("client-system-roots", "http-beside-https", "http-url-that-is-not-served", "advertises-nowhere"),
+    *("advertises-http", "auto-tls-beside-a-certificate", "trusted-ca-alone", "peer-names-as-one"),
+    *("peer-names-without-client-auth", "crl-without-client-auth", "misspelt-variable"),
+    *("misspelt-key", "key-in-capitals", "undocumented-key", "gateway-off-in-config-file"),
+    *("versions-not-in-force", "suites-not-in-force", "client-auth-undeclared"),
+    *("flag-of-no-version", "variable-beside-flag", "crl-in-config-file"),
+    *("suites-without-those-of-http2", "tls12-only", "triple-des", "rsa-key-exchange", "cbc"),
+    *("no-forward-secrecy", "rsa-key-with-suites-for-ecdsa", "ecdsa-key-with-suites-for-rsa"),
+    *("ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only", "client-hostname-not-in-force"),
+    *("peer-hostname-not-in-force", "peer-cn-not-in-force", "peer-san-unchecked", "swapped"),
+    "same-pair-on-both-ports",
+)
+"""What settings can cure. In the others a file is wrong, or what runs is not what is declared."""
+
+BROUGHT_ABOUT = {
+    # A rule that is in force again, and that etcd applies to its own gateway, which cannot satisfy it.
+    "client-hostname-not-in-force": {"api.gateway-works"},
+}
+GOOD_CLIENT_WAS_REFUSED = {
+    *("client-system-roots", "peer-names-as-one", "swapped", "ecdsa-key-with-suites-for-rsa"),
+    *("rsa-key-with-suites-for-ecdsa", "ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only"),
+}
+"""Where good clients are accepted again."""
+
+NO_OPENING = (
+    Misconfigured(
+        name="hidden-flag-that-opens",
+        what="the configuration file hides a flag that would open the peer port",
+        config=ClusterConfig(config_file=True, extra_flags=("--peer-client-cert-auth=false",)),
+    ),
+    Misconfigured(
+        name="misspelt-key-that-opens",
+        what="a misspelt key would open the peer port, if it were spelled right",
+        config=ClusterConfig(
+            config_file=True,
+            config_file_adds="experimental-peer-skip-client-san-verificatio: true\n",
+        ),
+    ),
+    *(one for one in ZOO if one.name in ("client-wrong-ca", "peer-wrong-ca", "client-bundle-empty")),
+    *(one for one in ZOO if one.name in ("client-bundle-in-der", "peer-wrong-leaf-ca")),
+)
+"""Where a change of settings would let somebody in who is refused, or replace the declared bundle."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was found before and after the settings were applied; without any, nothing after it."""
+
+    version: str
+    settings: Sequence[str]
+    before: list[CheckResult]
+    after: list[CheckResult]
+    new: set[tuple[str, str]]
+
+    @property
+    def before_ids(self) -> set[str]:
+        """The ids of the checks with findings before."""
+        return _found(self.before)
+
+    @property
+    def after_ids(self) -> set[str]:
+        """The ids of the checks with findings after it."""
+        return _found(self.after)
+
+
+def _found(results: list[CheckResult]) -> set[str]:
+    return {one.check for one in results if one.outcome in (Outcome.VIOLATES, Outcome.WARNS)}
+
+
+def _settings(results: list[CheckResult]) -> Iterator[str]:
+    """Yield the lines of all faults, also of warnings whose files all exist; the most severe ones last."""
+    for outcome in (Outcome.WARNS, Outcome.VIOLATES):
+        for fault in reversed(faults(results, outcome)):
+            if outcome is Outcome.VIOLATES or PLACEHOLDER not in "".join(fault.settings):
+                yield from fault.settings
+
+
+def _let_in(observer: Observer) -> set[tuple[str, str]]:
+    """Return which identities are served on the ports of clients and peers; plain HTTP serves everybody."""
+    served = set()
+    for listener in observer.target.listeners:
+        if listener.scheme == "http":
+            served.add((str(listener.role), "everybody"))
+            continue
+        try:
+            cases = observer.get(IdentityAttempts, None, listener).here
+        except UnobservedError:
+            continue
+        served |= {(str(listener.role), case.identity) for case in cases.accepted}
+    return served
+
+
+def applied(
+    zoo: Misconfigured, binary: Path, form: str, directory: Path, *, with_keys: bool = True
+) -> Applied:
+    """Judge a member by its declaration, apply its settings, start it and judge again.
+
+    With the keys of the CAs, all bad identities are tried. These CAs must be in the bundles.
+
+    Raises:
+        UsageError: if it cannot be expressed in this version, or in this form.
+    """
+    if not zoo.is_of(version := binary_version(binary)):
+        raise UsageError(version)
+    etcd = zoo.etcd(binary, directory) if zoo.etcd else binary
+    path = directory / "declaration"
+    with start_process(zoo.config, etcd) as cluster:
+        if zoo.after_start is not None:
+            zoo.after_start(cluster)
+        [member] = cluster.members
+        write(member, form, path)
+        given = {**options(member, path), **(dict(_keys(cluster, directory)) if with_keys else {})}
+        observer = Observer(target(**given))
+        before, served = run_checks(observer, select(("!lifecycle",))), _let_in(observer)
+        settings = list(dict.fromkeys(_settings(before)))
+        if not settings:
+            return Applied(version, (), before, [], set())
+        member.server.terminate()
+        member.server.stop(5)
+        start = Start.of(read_declaration(path))
+        for line in settings:
+            start.apply(line)
+        path = start.write(directory)
+        with started(binary, read_declaration(path)):
+            known = {role: {name for of, name in served if of == role} for role in ("client", "peer")}
+            again = Observer(target(**{**given, "etcd_config": str(path)}))
+            after = run_checks(again, select(("!lifecycle",)))
+            new = {
+                (role, name)
+                for role, name in _let_in(again)
+                if role in known and not {name, "none", "everybody"} & known[role]
+            }
+    return Applied(version, settings, before, after, new)
+
+
+def _keys(cluster: Cluster, directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield the options for the keys of the CAs that etcd trusts, so that all bad identities are tried."""
+    for option, role in (("etcd_ca_key", Role.CLIENT), ("etcd_peer_ca_key", Role.PEER)):
+        if (signing := cluster.target().credentials(role).signing_key) is not None:
+            file = directory / f"{option}.pem"
+            file.write_bytes(encode_key(signing.key))
+            yield option, str(file)
+
+
+def assert_cured(name: str, form: str, etcd: Path, directory: Path) -> None:
+    [member] = [one for one in ZOO if one.name == name]
+    try:
+        done = applied(member, etcd, form, directory)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed: {error}")
+    if not done.settings and member.proves().isdisjoint(done.before_ids):
+        pytest.skip("this version has no such fault")
+    assert done.settings, explain(done.before)
+    _assert_nobody_new(name, done)
+    seen = found(done.after)
+    failed = [what for what in ("violates", "inconclusive", "broken") if seen[what]]
+    assert not failed, f"{done.settings}\n{explain(done.after)}"
+    usual = baseline.warned(done.version, rsa=member._serves_rsa()).values()
+    new = done.after_ids - done.before_ids - {id_ for ids in usual for id_ in ids}
+    assert not new - BROUGHT_ABOUT.get(name, set()), f"{done.settings}\n{explain(done.after)}"
+
+
+def _assert_nobody_new(name: str, done: Applied) -> None:
+    good = {"client", "peer", "server", "peer-client"} if name in GOOD_CLIENT_WAS_REFUSED else set()
+    assert {who for _, who in done.new} <= good, done.settings
+
+
+@pytest.mark.parametrize(("name", "form"), list(zip(CURED[:6], FORMS * 2, strict=False)))
+def test_settings_cure_the_declaration(name: str, form: str, newest_etcd: Path, tmp_path: Path) -> None:
+    assert_cured(name, form, newest_etcd, tmp_path)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", CURED)
+def test_all_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    """On each etcd in another form."""
+    number = CURED.index(name) + sum(map(int, binary_version(etcd_binary).split(".")))
+    assert_cured(name, FORMS[number % len(FORMS)], etcd_binary, tmp_path)
+
+
+@pytest.mark.parametrize("member", [pytest.param(one, id=one.name) for one in NO_OPENING])
+def test_no_setting_opens_a_port(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
+    done = applied(
+        replace(member, checks=()), newest_etcd, "script", tmp_path, with_keys="opens" in member.name
+    )
+    assert done.before_ids, "it has no fault"
+    _assert_nobody_new(member.name, done)
+    assert not [line for line in done.settings if "trusted-ca-file" in line]
