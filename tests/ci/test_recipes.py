@@ -231,9 +231,9 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], tmp_path: Path) -> 
     assert quoted < page.index("1. **worse:** cp1: etcd 3.7.3 does not start with")
     for old, new in GONE.items():
         assert f"- give {new} (etcd 3.6 and newer) instead of --experimental-{old}\n" in page
-        text = declaration.read_text()
+        text = declaration.read_text(encoding="utf-8")
         line = "" if new in text else f"    - {new}\n"
-        declaration.write_text(re.sub(rf"    - --experimental-{old}\b.*\n", line, text))
+        declaration.write_text(re.sub(rf"    - --experimental-{old}\b.*\n", line, text), encoding="utf-8")
     status, page = _try(repository, etcd_binaries["3.7.3"])
     assert status == 0
     assert "etcd-3.7.3 (go1." in page

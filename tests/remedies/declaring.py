@@ -31,21 +31,24 @@ def write(member: Member, form: str, path: Path) -> None:
     if form == "manifest":
         write_manifest(member, path)
         if member.variables:
-            pod = yaml.safe_load(path.read_text())
+            pod = yaml.safe_load(path.read_text(encoding="utf-8"))
             env = [{"name": name, "value": value} for name, value in member.variables.items()]
             pod["spec"]["containers"][0]["env"] = env
-            path.write_text(yaml.safe_dump(pod, sort_keys=False))
+            path.write_text(yaml.safe_dump(pod, sort_keys=False), encoding="utf-8")
     elif form == "script":
         assignments = [f"{name}={value}" for name, value in member.variables.items()]
         path.write_text(
-            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n"
+            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n",
+            encoding="utf-8",
         )
     elif form == "environment":
-        path.write_text("".join(f'{variable_of(one.name)}="{one.value}"\n' for one in settings))
+        path.write_text(
+            "".join(f'{variable_of(one.name)}="{one.value}"\n' for one in settings), encoding="utf-8"
+        )
     elif any("crl" in one.name for one in settings):
         raise UsageError("a configuration file has no key for a CRL")
     else:
-        path.write_text(yaml.safe_dump(_keys(settings), sort_keys=False))
+        path.write_text(yaml.safe_dump(_keys(settings), sort_keys=False), encoding="utf-8")
 
 
 def _keys(settings: Iterable[Setting]) -> dict[str, Any]:
@@ -123,11 +126,11 @@ class Start:
         words = [one for one in self.arguments if not one.startswith("--config-file=")]
         if self.configuration is not None:
             file = directory / "etcd.conf.yml"
-            file.write_text(yaml.safe_dump(self.configuration, sort_keys=False))
+            file.write_text(yaml.safe_dump(self.configuration, sort_keys=False), encoding="utf-8")
             words = [f"--config-file={file}"]
         assignments = [f"{name}={shlex.quote(value)}" for name, value in (self.variables | self.go).items()]
         start = directory / "started"
-        start.write_text(" ".join([*assignments, "etcd", *map(shlex.quote, words)]) + "\n")
+        start.write_text(" ".join([*assignments, "etcd", *map(shlex.quote, words)]) + "\n", encoding="utf-8")
         return start
 
 
@@ -141,7 +144,7 @@ def started(binary: Path, declaration: Declaration) -> Iterator[None]:
         env=start.variables | start.go,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     log: list[str] = []
     assert process.stderr is not None
