@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from pytest_etcdtls.errors import UsageError, did_you_mean
-from pytest_etcdtls.registry import Check, catalogue
+from pytest_etcdtls.registry import Check, catalogue, was_removed
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.thresholds import (
@@ -382,8 +382,11 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in map(printable, patterns):
         matched = [id_ for id_ in catalogue() if fnmatchcase(id_, pattern)]
         if not matched:
+            removed = was_removed(pattern)
             raise UsageError(
-                f"{where}: key checks: {pattern!r} matches no check; --etcd-list-checks shows them all"
+                f"{where}: key checks: {removed}"
+                if removed
+                else f"{where}: key checks: {pattern!r} matches no check; --etcd-list-checks shows them all"
                 f"{did_you_mean(pattern, catalogue())}"
             )
         ids |= dict.fromkeys(matched)

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -176,11 +176,14 @@ def check(
         cure: what to change in a declaration (:mod:`pytest_etcdtls.remedies`).
 
     Raises:
-        RegistrationError: if the id is taken or a prefix of another, the function is not a generator,
-            a parameter has no observation type, or the docstring lacks a field or has an unknown value.
+        RegistrationError: if the id is taken, removed or a prefix of another, the function is not a
+            generator, a parameter has no observation type, or the docstring lacks a field or has an unknown
+            value.
     """
 
     def register(function: CheckFunction) -> CheckFunction:
+        if removed := was_removed(id_):
+            raise RegistrationError(f"{removed}; a removed id is not used again")
         for other, known in _CHECKS.items():
             again = known.function.__globals__ is not function.__globals__
             if other == id_ and again and place_of(known.function) == place_of(function):
@@ -432,6 +435,8 @@ def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
         matched = [
             check for check in checks if any(_is_from(pattern.lower(), line) for line in check.references)
         ]
+    if removed := was_removed(pattern):
+        raise UsageError(f"--etcd-check: {removed}")
     if not matched:
         meant = did_you_mean(pattern, {name for check in checks for name in (check.id, check.family)})
         raise UsageError(
@@ -457,6 +462,17 @@ def why(result: CheckResult) -> str:
     """Return why the requirement matters; empty for a check that is not in the catalogue."""
     check = catalogue().get(result.check)
     return " ".join(check.explanation.split()) if check else ""
+
+
+REMOVED: Final = {
+    "config.next-version": "start that version with the declaration: --etcd-config=FILE --etcd-binary=NEW",
+}
+"""Ids of checks that were removed, which are never used again, and what to do instead."""
+
+
+def was_removed(id_: str) -> str:
+    """Return that a check was removed and what to do instead; empty if it was not."""
+    return f"{id_} was removed: {REMOVED[id_]}" if id_ in REMOVED else ""
 
 
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)

@@ -62,7 +62,6 @@ from pytest_etcdtls.declared.flags import (
     successor,
     variable_of,
 )
-from pytest_etcdtls.declared.look_ahead import look_ahead
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import UsageError, escaped
 from pytest_etcdtls.pki.certificate import load_certificates, public_key
@@ -416,15 +415,6 @@ def _names_now(setting: Setting, case: FaultyMember) -> list[tuple[str, str]]:
     known = sorted(one for one in EVERY_FLAG if flag_known(one, version))
     close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     return [(close[0], setting.value)] if close else []
-
-
-def names_of_next_version(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Give settings by the names that they keep, as far as the version that runs has these."""
-    prospects = look_ahead(case.member, case.version) if case.version else ()
-    for setting in dict.fromkeys(setting for one in prospects for setting in one.settings):
-        if new := successor(setting, case.declaration, case.version):
-            yield Change(setting.name, None, setting.via)
-            yield Change(*new, setting.via)
 
 
 def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.registry import Fault
+from pytest_etcdtls.registry import Fault, was_removed
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.toml_files import Text, read_toml, typed
 from pytest_etcdtls.untrusted import printable
@@ -167,7 +167,7 @@ def review(
     for waiver in waivers:
         outcomes = {result.outcome for result in judged if waiver.names(result)}
         if waiver.check not in known:
-            stale.append((waiver, "there is no check of that id"))
+            stale.append((waiver, was_removed(waiver.check) or "there is no check of that id"))
         elif today > waiver.expires:
             stale.append((waiver, f"it expired on {waiver.expires}"))
         elif outcomes & _FOUND:

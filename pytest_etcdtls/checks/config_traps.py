@@ -1,16 +1,15 @@
-"""Settings whose effect differs from what their names suggest, now and in the next minor versions of etcd."""
+"""Settings whose effect differs from what their names suggest."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Setting
-from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect
-from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
+from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
@@ -32,7 +31,6 @@ from pytest_etcdtls.remedies import (
     hidden_into_file,
     https,
     known_names,
-    names_of_next_version,
     one_name,
     one_of_two,
     suites,
@@ -41,7 +39,6 @@ from pytest_etcdtls.remedies import (
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.versions import minor_line, version_key
 
 
 def trap_check(
@@ -572,103 +569,3 @@ def an_etcd_that_is_started_serves_clients(start: DeclaredStart) -> Iterator[Sta
             observed=start.failure,
             evidence={"member": start.member, "started with": started_with, "log": "\n".join(start.log)},
         )
-
-
-def _with_a_flag_that_goes(declarations: Declarations) -> Mapping[str, Any]:
-    # The readers, and YAML, are imported where something is read: most runs have no declaration.
-    from pytest_etcdtls.declared.reading import declared_member, from_command_line
-
-    first, *others = declarations.members
-    declared = declared_member(from_command_line(["etcd", "--experimental-corrupt-check-time=1m"]))
-    member = MemberDeclaration.of(first.label, declared, "3.6.16")
-    return {"declarations": Declarations((member, *others))}
-
-
-@check("config.next-version", on=set(), counterexample=_with_a_flag_that_goes, cure=names_of_next_version)
-def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iterator[Statement]:
-    """The next minor versions of etcd do the same with this declaration.
-
-    An upgrade changes what a declaration does: etcd 3.6 reads no PEM revocation list and then refuses every
-    client, 3.6 and 3.7 do not start with flags that were renamed or removed, and a variable or key that is
-    gone is ignored. Each finding names the first version that does so, by the model of etcd that the other
-    config checks use. What this version does already is not repeated. What only a pre-release does is a note.
-
-    Spec: etcd CHANGELOG, flags deprecated and removed
-    Spec: etcd Documentation, upgrading etcd clusters
-    Severity: medium
-    Level: SHOULD
-    Remediation: change the declaration before the upgrade as each finding says; convert a PEM revocation list
-        with openssl crl -in crl.pem -outform DER -out crl.der, which every version reads; give a renamed flag
-        by its new name as soon as the etcd that runs has it.
-    """
-    ahead = [
-        (member, version)
-        for member in declarations.members
-        if (version := member.effective.version) and later_lines(version)
-    ]
-    if not ahead:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, _nothing_ahead(declarations))
-        return
-    affected: dict[Prospect, list[MemberDeclaration]] = {}
-    for member, version in ahead:
-        for prospect in look_ahead(member.declared, version):
-            affected.setdefault(prospect, []).append(member)
-        yield from _unread_lists(member, version)
-    for prospect, members in affected.items():
-        yield _prospect(prospect, members)
-
-
-def _versions(members: Sequence[MemberDeclaration]) -> list[str]:
-    return sorted({member.effective.version for member in members if member.effective.version})
-
-
-def _nothing_ahead(declarations: Declarations) -> str:
-    versions = _versions(declarations.members)
-    if not versions:
-        return "the version of etcd is not known: pass a client certificate that is accepted"
-    return f"no minor version above {', '.join(versions)} is known here"
-
-
-def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement:
-    labels = ", ".join(member.label for member in members)
-    etcd = prospect.line if prospect.settled else prospect.release
-    message = f"{labels}, upgraded to etcd {etcd}: {prospect.summary}"
-    if prospect.harmless or not prospect.settled:
-        return Note(f"{message}; {prospect.remedy}")
-    settings = "; ".join(map(str, prospect.settings)) or members[0].declared.declaration.source
-    evidence = {
-        "members": labels,
-        "etcd": ", ".join(_versions(members)),
-        "first version": f"{prospect.line}, as of {prospect.release}",
-        "source": prospect.source,
-    }
-    if prospect.listeners:
-        evidence["listeners"] = ", ".join(prospect.listeners)
-    return Finding(
-        message=message,
-        expected=prospect.remedy,
-        observed=settings,
-        evidence=evidence,
-        remediation=f"before the upgrade to {prospect.line}: {prospect.remedy}",
-        concerns=tuple(
-            name for member in members for name in concerned(member, prospect.listeners, prospect.settings)
-        ),
-    )
-
-
-def _unread_lists(member: MemberDeclaration, version: str) -> Iterator[Statement]:
-    """Yield the revocation lists that are not here, where a later version may not read them."""
-    if version_key(version) >= (3, 6):
-        return
-    for side in SIDES:
-        tls = member.effective.sides[side]
-        crl = member.declared.crls.get(tls.crl_file or "")
-        if tls.crl_file is None or tls.client_auth is ClientAuthentication.ANYBODY:
-            continue
-        if crl is None or not crl.known:
-            where = f"{crl.found} {crl.unread}" if crl and crl.found else f"{tls.crl_file} is not here"
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
-                f"{member.label}: {where}, so its encoding is unknown: {minor_line(version)} reads PEM and "
-                "DER, 3.6 DER in version 2 alone; pass --etcd-pki-dir, a directory with a copy",
-            )

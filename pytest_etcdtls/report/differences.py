@@ -296,13 +296,7 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
     for (label, check), old in before.outcomes.items():
         new = after.outcomes.get((labels.get(label, ""), check))
         change = None if new is None else direction(old.outcome, new.outcome)
-        if (
-            new is not None
-            and change is not None
-            and not _is_local(check, old.outcome, new.outcome)
-            # What lies ahead is less for a later version, and nothing has become better by that.
-            and (check != _AHEAD or before.etcd_version == after.etcd_version)
-        ):
+        if new is not None and change is not None and not _is_local(check, old.outcome, new.outcome):
             follows = new.follows if change is Direction.WORSE else old.follows and change is Direction.BETTER
             differences.append(
                 TargetDifference(
@@ -319,9 +313,6 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> l
                 )
             )
     return _merged(differences)
-
-
-_AHEAD: Final = "config.next-version"
 
 
 def _is_local(check: str, before: Outcome, after: Outcome) -> bool:

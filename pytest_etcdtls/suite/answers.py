@@ -12,7 +12,7 @@ from pytest_etcdtls.errors import EtcdTLSError, did_you_mean
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.plan import plan_lines
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
-from pytest_etcdtls.registry import Check, catalogue, select
+from pytest_etcdtls.registry import Check, catalogue, select, was_removed
 from pytest_etcdtls.report.text import wrapped
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run
@@ -89,6 +89,8 @@ def _find(identifier: str) -> Check:
     try:
         return catalogue()[identifier]
     except KeyError:
+        if removed := was_removed(identifier):
+            raise pytest.UsageError(f"--etcd-explain: {removed}") from None
         raise pytest.UsageError(
             f"--etcd-explain {identifier!r}: there is no check of that id; --etcd-list-checks shows them all"
             f"{did_you_mean(identifier, catalogue())}"

@@ -165,16 +165,6 @@ def test_what_comes_of_a_refused_good_client_follows() -> None:
     assert len(compare(after, before).shown) == 2
 
 
-def test_what_lies_ahead_is_compared_for_one_version_only() -> None:
-    place = ("cluster", "config.next-version")
-    before, after = (
-        replace(snapshot(outcomes={place: CheckOutcome(one)}), etcd_version=version)
-        for one, version in ((Outcome.WARNS, "3.6.16"), (Outcome.NOT_APPLICABLE, "3.7.3"))
-    )
-    assert compare(before, after).differences == ()
-    assert len(compare(before, replace(after, etcd_version="3.6.16")).differences) == 1
-
-
 def test_markdown_has_a_page_for_the_reviewer_before_the_rest() -> None:
     """The worst first, each with what to do, and what is alike once."""
     starts, gone = ("cluster", "config.starts"), ("cluster", "config.flag-unknown-to-version")

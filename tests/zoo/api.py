@@ -43,17 +43,12 @@ ZOO = [
         name="v2-enabled",
         what="the v2 API is enabled",
         config=replace(GOOD, extra_flags=("--enable-v2=true",)),
-        warned={"client": ["api.v2-disabled"], "cluster": ["config.next-version"]},
+        warned={"client": ["api.v2-disabled"]},
         lines=("3.4", "3.5"),
         # From 3.5.11 on there are /livez and /readyz, but not in the handler of the v2 API.
         by_version={
-            "3.5": {
-                "warns": {
-                    "client": ["api.v2-disabled", "api.health-endpoints"],
-                    "cluster": ["config.next-version"],
-                }
-            },
-            "3.5.1": {"warns": {"client": ["api.v2-disabled"], "cluster": ["config.next-version"]}},
+            "3.5": {"warns": {"client": ["api.v2-disabled", "api.health-endpoints"]}},
+            "3.5.1": {"warns": {"client": ["api.v2-disabled"]}},
         },
     ),
     Misconfigured(

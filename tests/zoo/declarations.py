@@ -50,11 +50,6 @@ _EVERYBODY_IS_CLOSED = {
         *(check for check in NO_ACCEPTED_CLIENT["client"] if check not in _TOLD_APART),
     ],
 }
-_CLOSED_AND_NOT_READ = {
-    # Whether 3.6 reads the list is not known of one that is not there.
-    **_EVERYBODY_IS_CLOSED,
-    "cluster": [*_EVERYBODY_IS_CLOSED.get("cluster", ()), "config.next-version"],
-}
 _TOLD_APART_ON_PEER_PORT = {*BAD_IDENTITIES, "mtls.client-certificate-on-peer-port"}
 _EVERY_PEER_IS_CLOSED = {
     **NO_ACCEPTED_PEER,
@@ -62,10 +57,6 @@ _EVERY_PEER_IS_CLOSED = {
         "mtls.revoked-http",
         *(check for check in NO_ACCEPTED_PEER["peer"] if check not in _TOLD_APART_ON_PEER_PORT),
     ],
-}
-_PEERS_CLOSED_AND_NOT_READ = {
-    **_EVERY_PEER_IS_CLOSED,
-    "cluster": [*_EVERY_PEER_IS_CLOSED.get("cluster", ()), "config.next-version"],
 }
 _NO_CA_TRUSTED = {
     "client": ["mtls.trusted-client", "mtls.announced-ca-present", "mtls.announced-ca-expected"],
@@ -172,13 +163,6 @@ ZOO = [
         lines=("3.6", "3.7"),
     ),
     Misconfigured(
-        name="crl-in-pem-before-3-6",
-        what="the revocation list is PEM encoded, which this etcd reads and etcd 3.6 does not",
-        config=replace(BROKEN, client_crl_file="crl.pem"),
-        warned={"cluster": ["config.next-version"]},
-        lines=("3.4", "3.5"),
-    ),
-    Misconfigured(
         name="crl-of-version-1",
         what="the revocation list is of version 1, which this etcd does not read",
         faults=("config.crl-encoding",),
@@ -187,14 +171,6 @@ ZOO = [
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
         not_verified=_EVERYBODY_IS_CLOSED,
         lines=("3.6", "3.7"),
-    ),
-    Misconfigured(
-        name="crl-of-version-1-before-3-6",
-        what="the revocation list is of version 1, which this etcd reads and etcd 3.6 does not",
-        config=replace(BROKEN, client_crl_file="crl.der"),
-        after_start=lambda cluster: _rewrite_list(cluster, version_1),
-        warned={"cluster": ["config.next-version"]},
-        lines=("3.4", "3.5"),
     ),
     Misconfigured(
         name="crl-with-a-newline-before-3-6",
@@ -220,23 +196,14 @@ ZOO = [
     Misconfigured(
         name="crl-of-two-lists",
         what="the file of the revocation list has a second one, which alone revokes a client",
-        faults=("config.crl-one-list", "config.next-version"),
+        faults=("config.crl-one-list",),
         config=replace(BROKEN, client_crl_file="crl.der"),
         after_start=lambda cluster: _rewrite_list(cluster, lambda der: _list_of_nobody() + pem(der)),
         violated={
             "client": ["mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-one-list"],
         },
-        warned={"cluster": ["config.next-version"]},
         lines=("3.4", "3.5"),
-    ),
-    Misconfigured(
-        name="flag-gone-in-3-7",
-        what="a flag is declared by its old name, with which etcd 3.7 does not start",
-        config=replace(BROKEN, extra_flags=("--experimental-corrupt-check-time=1m",)),
-        checks=_DECLARED,
-        warned={"cluster": ["config.next-version"]},
-        lines=("3.4", "3.5", "3.6"),
     ),
     Misconfigured(
         name="crl-gone",
@@ -246,9 +213,9 @@ ZOO = [
         violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
         not_verified=_EVERYBODY_IS_CLOSED,
         by_version={
-            "3.4": {"not-verified": _CLOSED_AND_NOT_READ},
-            "3.5": {"not-verified": _CLOSED_AND_NOT_READ},
-            **in_tls12_only(_CLOSED_AND_NOT_READ),
+            "3.4": {"not-verified": _EVERYBODY_IS_CLOSED},
+            "3.5": {"not-verified": _EVERYBODY_IS_CLOSED},
+            **in_tls12_only(_EVERYBODY_IS_CLOSED),
         },
     ),
     Misconfigured(
@@ -259,9 +226,9 @@ ZOO = [
         violated={"peer": ["mtls.trusted-client", "config.crl-missing"]},
         not_verified=_EVERY_PEER_IS_CLOSED,
         by_version={
-            "3.4": {"not-verified": _PEERS_CLOSED_AND_NOT_READ},
-            "3.5": {"not-verified": _PEERS_CLOSED_AND_NOT_READ},
-            **in_tls12_only(_PEERS_CLOSED_AND_NOT_READ),
+            "3.4": {"not-verified": _EVERY_PEER_IS_CLOSED},
+            "3.5": {"not-verified": _EVERY_PEER_IS_CLOSED},
+            **in_tls12_only(_EVERY_PEER_IS_CLOSED),
         },
     ),
     Misconfigured(
@@ -298,10 +265,7 @@ ZOO = [
         ),
         checks=_DECLARED,
         violated={"cluster": ["config.unknown-key"]},
-        by_version={
-            line: {"violates": {}, "warns": {"cluster": ["config.next-version"]}}
-            for line in ("3.4", "3.5", "3.6")
-        },
+        lines=("3.7",),
     ),
     Misconfigured(
         name="key-in-capitals",

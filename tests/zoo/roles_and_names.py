@@ -13,7 +13,6 @@ _ONE_CA = PKIPlan(layout=CALayout.SHARED)
 _NAMED_CLIENT = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "127.0.0.1")))
 
 _HIDDEN = "config.config-file-hides-flags"
-_SAN_RULE_OFF = {"warns": {"cluster": ["config.san-check-off", "config.next-version"]}}
 _GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file"]}}}
 
 ZOO = [
@@ -93,13 +92,11 @@ ZOO = [
     Misconfigured(
         name="peer-san-unchecked",
         what="the SAN check is disabled on the peer port",
-        faults=("mtls.wrong-san", "config.next-version"),
+        faults=("mtls.wrong-san",),
         config=replace(BROKEN, peer_skip_client_san_verification=True),
         violated={"peer": ["mtls.wrong-san"]},
         warned={"cluster": ["config.san-check-off"]},
         lines=("3.4", "3.5", "3.6"),
-        # 3.6 has a flag for it that 3.7 has too.
-        by_version={"3.4": _SAN_RULE_OFF, "3.5": _SAN_RULE_OFF},
     ),
     Misconfigured(
         name="client-hostname-in-force",
