@@ -67,6 +67,9 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
             "config.served-file is left out, there is no declaration: pass --etcd-config",
         ),
         (["--etcd-explain=typo"], "there is no check of that id"),
+        (["--etcd-explain=config.next-version"], "was removed: start that version with the declaration"),
+        ([URL, "--etcd-check=config.next-version"], "was removed: start that version with the declaration"),
+        ([URL, "--etcd-fix=fix.diff"], "--etcd-fix was removed: each fault prints the settings"),
         (["--no-etcd-conformance", "--pyargs", "pytest_etcdtls"], "rules the suite out"),
     ],
 )

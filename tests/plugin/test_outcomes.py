@@ -157,6 +157,7 @@ def test_runxfail_disables_waivers(house: Runner, live: Live) -> None:
     [
         ("house.conforms", NEVER, "the check conforms now"),
         ("house.typo", NEVER, "there is no check of that id"),
+        ("config.next-version", NEVER, "config.next-version was removed: start that version"),
         ("house.not-verified", dt.date(2020, 1, 1), "it expired on 2020-01-01"),
     ],
 )

@@ -130,6 +130,11 @@ def test_a_docstring_that_lacks_something_is_refused(change: tuple[str, str], wo
         _register(docstring=GOOD.replace(*change))
 
 
+def test_a_removed_id_is_not_used_again() -> None:
+    with pytest.raises(RegistrationError, match=r"config\.next-version was removed: .* not used again"):
+        _register("config.next-version")
+
+
 def test_a_function_that_is_no_generator_is_refused() -> None:
     def returns_nothing(chain: ServedChain) -> Iterator[Statement]:
         return iter(())
