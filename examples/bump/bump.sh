@@ -4,15 +4,15 @@
 #   bump.sh             the image of the declaration
 #   bump.sh ETCD        another image, or a binary
 #
-# Needs Python 3.11 or newer. The differences are at the top of etcd-tls/bump.md. Exit code: that of pytest; 0 if nothing
-# is wrong or worse. To take the etcd into use: mv etcd-tls/bump.baseline etcd.baseline
+# Needs Python 3.11 or newer, and the wheel of pytest-etcdtls in this directory, since no package index has it. The
+# differences are at the top of etcd-tls/bump.md. Exit code: that of pytest; 0 if nothing is wrong or worse. To take the etcd into use: mv etcd-tls/bump.baseline etcd.baseline
 set -eu
 etcd=${1:-$(sed -n 's/^ *image: *//p' etcd.yaml)}
 option=--etcd-image
 [ ! -x "$etcd" ] || option=--etcd-binary
-[ -x .etcd-tls/bin/pytest ] || {
+.etcd-tls/bin/python -c 'import pytest_etcdtls' 2>/dev/null || {
     python3 -m venv .etcd-tls
-    .etcd-tls/bin/python -m pip install --quiet pytest-etcdtls==0.1.0
+    .etcd-tls/bin/python -m pip install --quiet ./pytest_etcdtls-*.whl
 }
 set -- "$option=$etcd" --etcd-config=etcd.yaml --etcd-check='!lifecycle'
 [ ! -f etcd.baseline ] || set -- "$@" --etcd-baseline=etcd.baseline
@@ -21,4 +21,4 @@ rm -f etcd-tls/bump.*
 for suffix in md html json sarif baseline; do
     set -- "$@" "--etcd-report=etcd-tls/bump.$suffix"
 done
-exec .etcd-tls/bin/pytest --pyargs pytest_etcdtls -q "$@" --junitxml=etcd-tls/bump.xml
+exec .etcd-tls/bin/python -m pytest --pyargs pytest_etcdtls -q "$@" --junitxml=etcd-tls/bump.xml

@@ -17,7 +17,6 @@ import pytest
 import yaml
 from starting import start_process
 
-from pytest_etcdtls._version import __version__
 from pytest_etcdtls.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]
@@ -31,16 +30,46 @@ def _loaded(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as ``docs/ci.md`` says, without an index."""
+    directory = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, f"--wheel-dir={directory}", str(ROOT)], check=True)
+    [built] = directory.iterdir()
+    return built
+
+
+@pytest.fixture
+def job(tmp_path: Path, wheel: Path) -> Path:
+    """The repository of a job, with the wheel and in ``.venv`` a Python of its own without the package.
+
+    The packages that it requires are those of this environment: the job has no index.
+    """
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / ".venv")], check=True)
+    (tmp_path / "packages").mkdir()
+    for path in Path(pytest.__file__).parents[1].iterdir():
+        if "pytest_etcdtls" not in path.name:
+            (tmp_path / "packages" / path.name).symlink_to(path)
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    shutil.copy(wheel, repository)
+    return repository
+
+
 def _bash(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as GitHub's runner does: with the files that it gives to steps."""
+    """Run a script as GitHub's runner does, with the files that it gives to steps, and without an index."""
     files = {"GITHUB_STEP_SUMMARY": directory / "summary.md", "GITHUB_OUTPUT": directory / "output"}
-    bin_directory = Path(sys.executable).parent
+    bin_directory = directory.parent / ".venv" / "bin"
     return subprocess.run(
         ["bash", "-eo", "pipefail", "-c", script],
         cwd=directory,
         env={
             **os.environ,
             "PATH": f"{bin_directory}:{os.environ['PATH']}",
+            "PYTHONPATH": str(directory.parent / "packages"),
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
             **{name: str(path) for name, path in files.items()},
             **variables,
         },
@@ -51,42 +80,34 @@ def _bash(script: str, directory: Path, **variables: str) -> subprocess.Complete
     )
 
 
-def _without_pip(script: str) -> str:
-    """Leave the installation out: the tests have the package, and CI of the project a test of its wheel."""
-    kept = [line for line in script.splitlines() if "-m pip install" not in line]
-    assert len(kept) < len(script.splitlines())
-    return "\n".join(kept)
-
-
-def _judge_step() -> Mapping[str, Any]:
-    [step] = [step for step in _loaded(ACTION)["runs"]["steps"] if step.get("id") == "judge"]
-    return dict(step)
+def _act(job: Path, options: str, reports: str = "reports") -> subprocess.CompletedProcess[str]:
+    """Run both steps of the action, which installs its own checkout."""
+    install, judge = _loaded(ACTION)["runs"]["steps"]
+    assert install["env"] == {"PACKAGE": "${{ inputs.package || github.action_path }}"}
+    assert _loaded(ACTION)["inputs"]["package"]["default"] == ""
+    assert set(judge["env"].values()) == {"${{ inputs.options }}", "${{ inputs.reports }}"}
+    installed = _bash(install["run"], job, PACKAGE=str(ROOT))
+    assert installed.returncode == 0, installed.stdout
+    return _bash(judge["run"], job, OPTIONS=options, REPORTS=reports)
 
 
 @pytest.mark.program("bash")
-def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, tmp_path: Path) -> None:
-    step = _judge_step()
-    assert set(step["env"].values()) == {"${{ inputs.options }}", "${{ inputs.reports }}"}
-    options = "\n".join([f"--etcd-binary={newest_etcd}", "", *FEW])
-    ran = _bash(step["run"], tmp_path, OPTIONS=options, REPORTS="my reports")
+def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, job: Path) -> None:
+    ran = _act(job, "\n".join([f"--etcd-binary={newest_etcd}", "", *FEW]), "my reports")
     assert ran.returncode == 0, ran.stdout
-    written = {path.suffix for path in (tmp_path / "my reports").iterdir()}
+    written = {path.suffix for path in (job / "my reports").iterdir()}
     assert written == {".json", ".html", ".md", ".sarif", ".xml"}
-    assert "CLEAN" in (tmp_path / "summary.md").read_text(encoding="utf-8")
-    [output] = (tmp_path / "output").read_text(encoding="utf-8").splitlines()
-    assert (
-        json.loads((tmp_path / output.removeprefix("sarif=")).read_text(encoding="utf-8"))["version"]
-        == "2.1.0"
-    )
+    assert "CLEAN" in (job / "summary.md").read_text(encoding="utf-8")
+    [output] = (job / "output").read_text(encoding="utf-8").splitlines()
+    assert json.loads((job / output.removeprefix("sarif=")).read_text(encoding="utf-8"))["version"] == "2.1.0"
 
 
 @pytest.mark.program("bash")
-def test_the_action_fails_as_pytest_does(newest_etcd: Path, tmp_path: Path) -> None:
-    options = f"--etcd-binary={newest_etcd}\n--etcd-check=no-such-check; touch injected"
-    ran = _bash(_judge_step()["run"], tmp_path, OPTIONS=options, REPORTS="reports")
+def test_the_action_fails_as_pytest_does(newest_etcd: Path, job: Path) -> None:
+    ran = _act(job, f"--etcd-binary={newest_etcd}\n--etcd-check=no-such-check; touch injected")
     assert ran.returncode == pytest.ExitCode.USAGE_ERROR
     assert "no-such-check" in ran.stdout
-    assert not (tmp_path / "injected").exists()
+    assert not (job / "injected").exists()
 
 
 def test_scripts_contain_no_expression() -> None:
@@ -103,13 +124,12 @@ def test_scripts_contain_no_expression() -> None:
     assert all(re.fullmatch(r"[\w-]+/[\w/-]+@[0-9a-f]{40}", one) for one in used)
 
 
-def test_what_is_installed_has_a_version() -> None:
+def test_nothing_is_installed_from_an_index() -> None:
+    """A name that nobody has claimed there is not to be installed by anybody."""
     for recipe in (GITHUB, GITLAB, BUMP / "bump.sh"):
-        installed = re.findall(r"-m pip install --quiet (\S+)", recipe.read_text(encoding="utf-8"))
-        assert set(installed) == {f"pytest-etcdtls=={__version__}"}
-    install = next(step for step in _loaded(ACTION)["runs"]["steps"] if step["name"] == "Install")
-    assert install["env"] == {"PACKAGE": "${{ inputs.package || github.action_path }}"}
-    assert _loaded(ACTION)["inputs"]["package"]["default"] == ""
+        assert re.findall(r"pip install (.+)", recipe.read_text(encoding="utf-8")) == [
+            "--quiet ./pytest_etcdtls-*.whl"
+        ]
 
 
 def _commands(output: str) -> list[str]:
@@ -124,13 +144,13 @@ def _commands(output: str) -> list[str]:
 
 
 @pytest.mark.program("bash")
-def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> None:
+def test_the_runner_takes_no_line_of_the_run_for_a_command(job: Path) -> None:
     attack = "\n::error::owned\n::stop-commands::mine\n::mine::\n"
-    (tmp_path / "conftest.py").write_text(
+    (job / "conftest.py").write_text(
         f"import pytest\n\ndef pytest_configure(config):\n    raise pytest.UsageError({attack!r})\n",
         encoding="utf-8",
     )
-    ran = _bash(_judge_step()["run"], tmp_path, OPTIONS="", REPORTS="reports")
+    ran = _act(job, "")
     assert "\n::error::owned\n" in ran.stdout
     first, last = _commands(ran.stdout)
     token = first.removeprefix("::stop-commands::")
@@ -140,17 +160,17 @@ def test_the_runner_takes_no_line_of_the_run_for_a_command(tmp_path: Path) -> No
 
 @pytest.mark.container
 @pytest.mark.program("bash")
-def test_the_workflow_judges_a_release(etcd_images: dict[str, str], tmp_path: Path) -> None:
+def test_the_workflow_judges_a_release(etcd_images: dict[str, str], job: Path) -> None:
     [script] = [step["run"] for step in _loaded(GITHUB)["jobs"]["each-release"]["steps"] if "run" in step]
     *_, new = etcd_images.values()
-    ran = _bash(_without_pip(script).replace(" -q ", f" -q {' '.join(FEW)} "), tmp_path, IMAGE=new)
+    ran = _bash(script.replace(" -q ", f" -q {' '.join(FEW)} "), job, IMAGE=new)
     assert ran.returncode == 0, ran.stdout
 
 
 @pytest.mark.container
 @pytest.mark.program("bash", "sed")
-def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, str], tmp_path: Path) -> None:
-    repository = _repository(tmp_path)
+def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, str], job: Path) -> None:
+    repository = _repository(job)
     *_, image = etcd_images.values()
     declaration = repository / "etcd.yaml"
     text = re.sub(r"(?m)^    - --experimental.*\n", "", declaration.read_text(encoding="utf-8"))
@@ -164,11 +184,9 @@ def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, 
     assert re.search(rf"etcd-3.5.33 .* of the baseline → .*{image.rpartition(':')[2]}", summary)
 
 
-def _repository(directory: Path) -> Path:
-    """Return the example as a repository, in which the package is installed."""
-    repository = Path(shutil.copytree(BUMP, directory / "bump"))
-    (repository / ".etcd-tls").symlink_to(Path(sys.prefix))
-    return repository
+def _repository(job: Path) -> Path:
+    """Return the example as a repository, with the wheel."""
+    return Path(shutil.copytree(BUMP, job, dirs_exist_ok=True))
 
 
 def _page(repository: Path) -> str:
@@ -199,11 +217,11 @@ GONE = {
 
 @pytest.mark.two_etcds
 @pytest.mark.program("bash", "sed")
-def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], tmp_path: Path) -> None:
+def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], job: Path) -> None:
     """Each step as its reviewer reads it, does what the page says and takes the etcd into use."""
     if not {"3.6.16", "3.7.3"} <= etcd_binaries.keys():
         pytest.skip("needs etcd 3.6.16 and 3.7.3; run make etcd")
-    repository = _repository(tmp_path)
+    repository = _repository(job)
     declaration, baseline = repository / "etcd.yaml", repository / "etcd.baseline"
 
     status, page = _try(repository, etcd_binaries["3.6.16"])
@@ -263,20 +281,22 @@ def broken(newest_etcd: Path) -> Iterator[Mapping[str, str]]:
 
 @pytest.mark.program("bash")
 def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
-    broken: Mapping[str, str], tmp_path: Path
+    broken: Mapping[str, str], job: Path
 ) -> None:
-    job = _loaded(GITLAB)["etcd-tls"]
-    ran = _bash("\n".join(job["script"]), tmp_path, **broken)
+    recipe = _loaded(GITLAB)["etcd-tls"]
+    before = _bash("\n".join(recipe["before_script"]), job)
+    assert before.returncode == 0, before.stdout
+    ran = _bash("\n".join(recipe["script"]), job, **broken)
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout
-    after = _bash("\n".join(job["after_script"]), tmp_path)
+    after = _bash("\n".join(recipe["after_script"]), job)
     assert after.returncode == 0, after.stdout
-    reports = job["artifacts"]["reports"]
-    suite = ET.parse(tmp_path / reports["junit"]).getroot()  # noqa: S314 - written by pytest
+    reports = recipe["artifacts"]["reports"]
+    suite = ET.parse(job / reports["junit"]).getroot()  # noqa: S314 - written by pytest
     failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
     assert "mtls.no-certificate" in failed
-    quality = json.loads((tmp_path / reports["codequality"]).read_text(encoding="utf-8"))
+    quality = json.loads((job / reports["codequality"]).read_text(encoding="utf-8"))
     [fault] = [one for one in quality if one["check_name"] == "mtls.no-certificate"]
     assert fault["severity"] in {"critical", "blocker"}
     assert fault["fingerprint"] not in [one["fingerprint"] for one in quality if one is not fault]
     assert set(fault) == {"description", "check_name", "fingerprint", "severity", "location"}
-    assert set(job["artifacts"]["paths"]) <= {path.name for path in tmp_path.iterdir()}
+    assert set(recipe["artifacts"]["paths"]) <= {path.name for path in job.iterdir()}
