@@ -106,10 +106,11 @@ ENDPOINTS = (
 CONFIG = Option(
     "--etcd-config",
     "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, "
-    "an environment file, a systemd unit or a command line; or of several, as kubectl get pod -o yaml. It "
-    "gives the endpoints and credentials that no other option names, and the running member is compared "
-    "with it. Repeatable, one for each member. With --etcd-binary or --etcd-image, the declaration of one "
-    "member is replayed on each of these etcds instead.",
+    "an environment file, a systemd unit, or a copy of /proc/PID/environ and cmdline; or of several, as "
+    "kubectl get pod -o yaml prints. It gives the endpoints and credentials that no "
+    "other option names, and the running member is compared with it. Repeatable, one for each member. With "
+    "--etcd-binary or --etcd-image, the declaration of one member is replayed on each of these etcds "
+    "instead.",
     "FILE",
     Kind.LIST,
 )

@@ -22,7 +22,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.flags import FLAG_OF
-from pytest_etcdtls.declared.shell import (
+from pytest_etcdtls.declared.start import (
     INSTEAD,
     Expansion,
     ProgramStart,

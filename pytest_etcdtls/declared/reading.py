@@ -1,9 +1,9 @@
 """Reads a declaration from a file of any supported kind.
 
 A file of any kind says how a process is started: arguments, environment variables, perhaps a configuration
-file that they name. ``declared.shell``, ``systemd`` and ``manifests`` find that start in it
-(:class:`ProgramStart`), a manifest that of each member; this module makes settings of it in three steps, as
-etcd does (server/etcdmain/config.go, config.parse):
+file that they name. ``pod`` and ``systemd`` find that start in it (:class:`ProgramStart`), a manifest that of
+each member; this module makes settings of it in three steps, as etcd does (server/etcdmain/config.go,
+config.parse):
 
 - Arguments are parsed as Go's package flag does: ``-name`` and ``--name`` are the same, a boolean flag takes
   no following word, and the first word that is no flag ends the flags, with which etcd stops. What comes
@@ -24,6 +24,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
@@ -48,15 +49,11 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.pod import is_manifest, read_pods
-from pytest_etcdtls.declared.shell import (
+from pytest_etcdtls.declared.start import (
     INSTEAD,
-    Expansion,
     ProgramStart,
     Variable,
     Word,
-    find_etcd,
-    find_in_script,
-    is_command,
     is_proxy,
     not_read,
 )
@@ -72,12 +69,8 @@ from pytest_etcdtls.declared.systemd import (
 )
 from pytest_etcdtls.declared.yaml_files import (
     YAMLConfiguration,
-    documents,
-    items,
     looks_like_configuration,
-    place_of,
     read_configuration,
-    text_of,
 )
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
 from pytest_etcdtls.untrusted import printable, read_regular
@@ -85,7 +78,7 @@ from pytest_etcdtls.versions import tag_version
 
 
 class Argument(Struct, frozen=True):
-    """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.shell.Word`."""
+    """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.start.Word`."""
 
     setting: Setting
     unresolved: tuple[str, ...] = ()
@@ -329,12 +322,11 @@ def assemble(
         if argument.unresolved:
             merger.leave_out(argument.setting, ", ".join(argument.unresolved))
     flags = [argument.setting for argument in arguments.given if not argument.unresolved]
-    environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
-    variables = {variable.name: variable for variable in environment}
+    variables = {variable.name: variable for variable in invocation.environment}
     config = _config_file(flags, variables)
     text = None
     if config is None:
-        merger.merge(environment, flags)
+        merger.merge(invocation.environment, flags)
     else:
         path, text = _open_configuration(config, open_file)
         merger.hide(flags, variables.values())
@@ -373,21 +365,6 @@ def assemble(
             configuration=text,
         ),
     )
-
-
-def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
-    """Yield the variables of ``docker run --env-file``, in which quotes have no meaning."""
-    for word in files:
-        opened = open_file(word.text, word.place)
-        if opened is None:
-            raise UsageError(
-                f"{word.place}: the environment file {word.text} is not here: put a copy beside this file"
-            )
-        path, text = opened
-        for number, line in enumerate(text.splitlines(), 1):
-            name, equals, value = line.strip().partition("=")
-            if equals and not name.startswith("#"):
-                yield Variable(name, value, SourceLine(path, number))
 
 
 def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:
@@ -451,54 +428,26 @@ def from_command_line(
     return assemble(invocation, form=Form.COMMAND_LINE, source=source, open_file=open_file)
 
 
-def read_command_line(text: str, file: str) -> ProgramStart:
-    """Return how the command in a text starts etcd.
+_ASSIGNMENT = re.compile(r"[A-Za-z_][^=]*=")
+
+
+def read_process(text: str, file: str) -> ProgramStart:
+    """Return how etcd was started, from a copy of ``/proc/PID/cmdline``, behind one of ``environ`` or alone.
 
     Raises:
-        UsageError: if it does not, or in a way that is not read.
+        UsageError: if its program is not etcd.
     """
-    if "\0" in text:
-        return _of_words([Word(part, SourceLine(file)) for part in text.split("\0") if part], file)
-    if text.lstrip().startswith(("- ", "[")):
-        roots = documents(text, file)
-        nodes = items(roots[0]) if roots else []
-        return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
-    if (lines := _with_a_word_on_each(text)) is not None:
-        flags = re.findall(r"^--?([a-z][\w-]*)", "\n".join(lines), re.MULTILINE)
-        others = [flag for flag in flags if flag not in EVERY_FLAG]
-        if 2 * len(others) > len(flags):
-            shown = printable(f"--{others[0]}", 100)
-            raise UsageError(f"{file} has flags of another program than etcd, such as {shown}: pass {KINDS}")
-        return find_in_script(Word(" \\\n".join(lines), SourceLine(file, 0)), (), Expansion())
-    return find_in_script(Word(text, SourceLine(file, 1)), (), Expansion())
-
-
-def _with_a_word_on_each(text: str) -> list[str] | None:
-    """Return the lines of a command whose lines end without a backslash, behind one for the program.
-
-    A snap keeps the flags of a service so, and ``tr`` makes that of the NULs in ``/proc/PID/cmdline``.
-    """
-    lines = ["" if line.lstrip().startswith("#") else line.strip() for line in text.rstrip().splitlines()]
-    filled = [number for number, line in enumerate(lines) if line]
-    if Word(lines[filled[0]], SourceLine("")).is_etcd:
-        lines[filled[0]] = ""
-        if not filled[1:] or not lines[filled[1]].startswith("-"):
-            return None
-    elif not all(lines[number].startswith("-") for number in filled):
-        return None
-    if any(line.endswith("\\") for line in lines):
-        return None
-    return ["etcd", *lines[: filled[-1] + 1]]
-
-
-def _of_words(words: list[Word], file: str) -> ProgramStart:
-    if words and words[0].text.startswith("-"):
-        words.insert(0, Word("etcd", words[0].place))
-    started = find_etcd(words, (), Expansion())
-    if started is None:
+    words = [Word(part, SourceLine(file)) for part in text.split("\0") if part]
+    before = list(takewhile(lambda word: _ASSIGNMENT.match(word.text), words))
+    program = words[len(before) :]
+    if not program or not program[0].is_etcd:
         # The first word is not shown: the file may be one with a password.
         raise UsageError(f"{file}: this is not etcd's command line: its program is not etcd")
-    return started
+    pairs = [(word.text.partition("="), word.place) for word in before]
+    return ProgramStart(
+        program=tuple(program),
+        environment=tuple(Variable(name, value, place) for (name, _, value), place in pairs),
+    )
 
 
 _SECTION = re.compile(r"^[ \t]*\[(Unit|Service|Install)\][ \t]*$", re.MULTILINE)
@@ -507,11 +456,17 @@ _OF_TALOS = re.compile(r"^machine\s*:.*^cluster\s*:|^cluster\s*:.*^machine\s*:",
 _OF_K3S = re.compile(
     r"^(etcd-arg|write-kubeconfig-mode|cluster-init|node-name|tls-san|kube-apiserver-arg)\s*:", re.M
 )
+_COMMAND = re.compile(
+    r"^#!|^[ \t]*(?:(?:exec|env|[A-Za-z_]\w*=\S*)[ \t]+)*"
+    r"(?:[^\s=]*/)?(?:etcd|docker|podman|sudo|sh|bash)(?=\s|$)",
+    re.MULTILINE,
+)
+"""A line that begins as a command which starts etcd, or may do so."""
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 
 KINDS = (
     "a Kubernetes manifest (kubeadm: /etc/kubernetes/manifests/etcd.yaml), an etcd.conf.yml, an environment "
-    "file with ETCD_ variables, a systemd unit, or a command line"
+    "file with ETCD_ variables, a systemd unit, or a copy of /proc/PID/environ and /proc/PID/cmdline"
 )
 
 
@@ -533,9 +488,8 @@ def recognise(text: str, file: str) -> Form:
         if _MENTION.search(text):
             return Form.ENVIRONMENT_FILE  # as Debian ships it: only comments
         raise UsageError(f"{file} holds comments only: pass {KINDS}")
-    is_list = lines[0].startswith(("- ", "[")) or lines[0] == "-"  # as in a manifest or docker inspect
-    if is_list or Word(lines[0], SourceLine(file)).is_flag or is_command(text):
-        return Form.COMMAND_LINE
+    if Word(lines[0], SourceLine(file)).is_flag or _COMMAND.search(text):
+        raise not_read(SourceLine(file), "a command or a script")
     if re.match(r"(export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=", lines[0]):
         return Form.ENVIRONMENT_FILE
     if _OF_K3S.search(text):
@@ -617,7 +571,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     if form is Form.ENVIRONMENT_FILE:
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
-        return read_command_line(text, file)
+        return read_process(text, file)
     texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 

@@ -6,22 +6,16 @@ Other syntax is refused with its line: C escapes, multi-line values, prefixes th
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import SourceLine
-from pytest_etcdtls.declared.shell import (
-    Expansion,
-    ProgramStart,
-    Variable,
-    Word,
-    find_etcd,
-    not_read,
-    split_line,
-)
+from pytest_etcdtls.declared.start import Expansion, ProgramStart, Variable, Word, not_read
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
 
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -46,8 +40,22 @@ def split_words(text: str, place: SourceLine) -> list[Word]:
             raise UsageError(
                 f"{here}: escapes beside quotation marks ' are not read: pass a copy without them"
             )
-        words += [Word(word, here) for word in split_line(line, here)]
+        words += [Word(word, here) for word in _split_line(line, here)]
     return words
+
+
+_LONGEST_LINE = 32 * 1024
+
+
+def _split_line(line: str, place: SourceLine) -> list[str]:
+    if len(line) > _LONGEST_LINE:
+        raise UsageError(
+            f"{place}: the command is longer than {_LONGEST_LINE} characters, no start of etcd is"
+        )
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{place}: a quotation mark is not closed") from error
 
 
 def substitute(words: list[Word], variables: Mapping[str, Variable], expansion: Expansion) -> Iterator[Word]:
@@ -304,10 +312,11 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
         )
     expansion = Expansion()
     variables = {variable.name: variable for variable in environment}
-    started = find_etcd(list(_command(command, unit, variables, expansion)), environment, expansion)
-    if started is None:
-        raise UsageError(f"{command.place}: this unit does not start etcd but {command.value[:80]!r}")
-    return started
+    program = tuple(_command(command, unit, variables, expansion))
+    if not program or not program[0].is_etcd:
+        starts = printable(program[0].text if program else "nothing", 100)
+        raise not_read(command.place, f"a unit that starts {starts}, not etcd itself,")
+    return ProgramStart(program=program, environment=environment)
 
 
 def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:

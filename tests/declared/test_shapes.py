@@ -100,7 +100,7 @@ def test_rke2_finds_the_configuration_beside_the_manifest() -> None:
     assert not find_traps(declaration)
 
 
-@pytest.mark.parametrize("name", ["etcd.env", "etcd.service", "etcd-docker"])
+@pytest.mark.parametrize("name", ["etcd.env", "etcd.service"])
 def test_kubespray(name: str) -> None:
     declaration = read_declaration(SHAPES / "kubespray" / name)
     assert declaration.text("name") == "etcd1"
@@ -110,10 +110,6 @@ def test_kubespray(name: str) -> None:
     assert effective(declaration).sides["peer"].client_cert_auth
     assert not find_traps(declaration, "3.5.16")
     assert not find_traps(declaration, "3.7.3"), "variables that are gone are none about TLS"
-
-
-def test_kubesprays_script_names_the_image() -> None:
-    assert read_declaration(SHAPES / "kubespray" / "etcd-docker").version == "3.5.16"
 
 
 def test_debians_defaults_declare_nothing() -> None:
@@ -154,17 +150,6 @@ def test_a_unit_with_drop_ins() -> None:
     assert (lines["name"], lines["advertise-client-urls"], lines["trusted-ca-file"]) == (7, 10, 12)
     assert Path(declaration.settings["tls-min-version"].place.file).name == "20-more.conf"
     assert not declaration.shadowed
-
-
-@pytest.mark.parametrize(("version", "starts"), [("3.3.11", True), ("3.4.23", False), ("3.6.16", False)])
-def test_a_unit_that_gives_flags_and_variables(version: str, starts: bool) -> None:
-    """The unit of older distributions writes variables into flags; from 3.4 on etcd refuses that."""
-    declaration = read_declaration(SHAPES / "systemd" / "etcd-shell.service")
-    assert declaration.text("listen-client-urls") == "http://localhost:2379"
-    assert declaration.settings["name"].via is Via.FLAG
-    traps = find_traps(declaration, version)
-    assert [trap.id for trap in traps] == ["variable-beside-flag"] * 3
-    assert {trap.starts for trap in traps} == {starts}
 
 
 def test_the_sample_that_comes_with_etcd() -> None:

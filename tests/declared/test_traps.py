@@ -268,7 +268,7 @@ def test_a_flag_that_the_configuration_file_repeats_is_not_a_trap(flag: str, tmp
     text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n"
     text += "  client-cert-auth: true\n  cert-file: /pki/server.crt\n"
     (tmp_path / "etcd.yml").write_text(text, encoding="utf-8")
-    declaration = written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml {flag}")
+    declaration = flags(f"--config-file={tmp_path}/etcd.yml", flag)
     assert "config-file-hides-flags" not in _ids(declaration, "3.6.16")
 
 
@@ -276,19 +276,17 @@ def test_a_flag_that_the_configuration_file_contradicts_is_hidden(tmp_path: Path
     (tmp_path / "etcd.yml").write_text(
         "client-transport-security: {client-cert-auth: false}\n", encoding="utf-8"
     )
-    declaration = written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml --client-cert-auth")
+    declaration = flags(f"--config-file={tmp_path}/etcd.yml", "--client-cert-auth")
     assert _ids(declaration, "3.6.16") == ["config-file-hides-flags"]
 
 
 def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
     (tmp_path / "etcd.yml").write_text("name: a\n", encoding="utf-8")
-    command = f"etcd --config-file={tmp_path}/etcd.yml --client-cert-auth --metrics=basic"
-    trap = _only(written(tmp_path, command))
+    given = f"--config-file={tmp_path}/etcd.yml", "--metrics=basic"
+    trap = _only(flags(*given, "--client-cert-auth"))
     assert trap.id == "config-file-hides-flags"
     assert [setting.spelled for setting in trap.settings] == ["--client-cert-auth"]
-    assert not find_traps(
-        written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml --metrics=basic"), "3.6.16"
-    )
+    assert not find_traps(flags(*given), "3.6.16")
 
 
 @pytest.mark.parametrize(

@@ -265,12 +265,14 @@ READERS: Mapping[str, ForeignReader] = {
             _files(SHAPES, "systemd/*.service", "debian/*"),
             _FLAGS,
         ),
-        ForeignReader("script", _in_file(_members), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
+        ForeignReader(
+            "environment-file", _in_file(_members), (UsageError,), _files(SHAPES, "kubespray/*.env"), _FLAGS
+        ),
         ForeignReader(
             "command-line",
             _in_file(_members),
             (UsageError,),
-            [b"etcd\0--cert-file=/a\0--client-cert-auth\0", *_files(SHAPES, "canonical/*", "k0s/*")],
+            [b"etcd\0--cert-file=/a\0--client-cert-auth\0", *_files(SHAPES, "k0s/*")],
             _FLAGS,
         ),
     )

@@ -169,23 +169,25 @@ def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path:
 
 
 def test_settings_that_etcd_requires_with_an_unknown_value_are_added(tmp_path: Path) -> None:
-    (tmp_path / "start.sh").write_text(
-        "exec etcd --name=$(hostname) --initial-advertise-peer-urls=https://10.0.0.1:2380"
-        " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://$HOST:2379\n",
+    unit = tmp_path / "etcd.service"
+    unit.write_text(
+        "[Service]\nExecStart=/usr/bin/etcd --name=%H --initial-advertise-peer-urls=https://10.0.0.1:2380"
+        " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://%H:2379\n",
         encoding="utf-8",
     )
-    arguments = moved(read_declaration(tmp_path / "start.sh")).arguments
+    arguments = moved(read_declaration(unit)).arguments
     assert "--advertise-client-urls=http://localhost:2379" in arguments
     assert "--initial-cluster=default=https://10.0.0.1:2380" in arguments
 
 
 def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "start.sh").write_text(
-        "ETCD_INITIAL_CLUSTER=$(discover) ETCD_INITIAL_CLUSTER_STATE=existing exec etcd"
-        " --listen-client-urls=https://10.0.0.51:2379,unixs://10.0.0.51:0\n",
+    unit = tmp_path / "etcd.service"
+    unit.write_text(
+        "[Service]\nEnvironment=ETCD_INITIAL_CLUSTER=%H ETCD_INITIAL_CLUSTER_STATE=existing\n"
+        "ExecStart=/usr/bin/etcd --listen-client-urls=https://10.0.0.51:2379,unixs://10.0.0.51:0\n",
         encoding="utf-8",
     )
-    declaration = read_declaration(tmp_path / "start.sh")
+    declaration = read_declaration(unit)
     done = moved(declaration)
     assert "ETCD_INITIAL_CLUSTER" not in done.environment
     assert done.environment["ETCD_INITIAL_CLUSTER_STATE"] == "new"
