@@ -66,7 +66,7 @@ _OF_FILES = (
         "configuration",
         "manifest",
     ),
-    *("etcd-yaml", "unit", "environment-file", "command-line"),
+    *("etcd-yaml", "unit", "command-line"),
 )
 FILE_READERS: dict[str, Read] = {
     **{name: READERS[name].read for name in _OF_FILES},
