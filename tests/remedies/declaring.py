@@ -22,7 +22,7 @@ from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
 
-FORMS = ("manifest", "script", "environment", "yaml")
+FORMS = ("manifest", "process", "environment", "yaml")
 
 
 def write(member: Member, form: str, path: Path) -> None:
@@ -35,12 +35,10 @@ def write(member: Member, form: str, path: Path) -> None:
             env = [{"name": name, "value": value} for name, value in member.variables.items()]
             pod["spec"]["containers"][0]["env"] = env
             path.write_text(yaml.safe_dump(pod, sort_keys=False), encoding="utf-8")
-    elif form == "script":
+    elif form == "process":
         assignments = [f"{name}={value}" for name, value in member.variables.items()]
-        path.write_text(
-            " \\\n  ".join([*assignments, "exec " * (not assignments) + "etcd", *member.argv[1:]]) + "\n",
-            encoding="utf-8",
-        )
+        words = (*assignments, "etcd", *member.argv[1:])
+        path.write_text("".join(f"{word}\0" for word in words), encoding="utf-8")
     elif form == "environment":
         path.write_text(
             "".join(f'{variable_of(one.name)}="{one.value}"\n' for one in settings), encoding="utf-8"
@@ -122,15 +120,15 @@ class Start:
                 place[key] = value
 
     def write(self, directory: Path) -> Path:
-        """Write what it is into files of that directory, and return that of the command."""
+        """Write what it is into files of that directory, and return the copy of a process."""
         words = [one for one in self.arguments if not one.startswith("--config-file=")]
         if self.configuration is not None:
             file = directory / "etcd.conf.yml"
             file.write_text(yaml.safe_dump(self.configuration, sort_keys=False), encoding="utf-8")
             words = [f"--config-file={file}"]
-        assignments = [f"{name}={shlex.quote(value)}" for name, value in (self.variables | self.go).items()]
+        assignments = [f"{name}={value}" for name, value in (self.variables | self.go).items()]
         start = directory / "started"
-        start.write_text(" ".join([*assignments, "etcd", *map(shlex.quote, words)]) + "\n", encoding="utf-8")
+        start.write_text("".join(f"{one}\0" for one in (*assignments, "etcd", *words)), encoding="utf-8")
         return start
 
 

@@ -218,7 +218,7 @@ def test_all_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_p
 @pytest.mark.parametrize("member", [pytest.param(one, id=one.name) for one in NO_OPENING])
 def test_no_setting_opens_a_port(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
     done = applied(
-        replace(member, checks=()), newest_etcd, "script", tmp_path, with_keys="opens" in member.name
+        replace(member, checks=()), newest_etcd, "process", tmp_path, with_keys="opens" in member.name
     )
     assert done.before_ids, "it has no fault"
     _assert_nobody_new(member.name, done)
