@@ -320,7 +320,11 @@ class SessionSlot:
     _watching: bool = False
 
     def watch(self, context: SSL.Context) -> None:
-        """Register for the secret that decrypts the tickets of connections of this context."""
+        """Register for the secret that decrypts the tickets of the first connection of a new context.
+
+        pyOpenSSL frees a callback when its context is freed or another one is registered on it, also while
+        OpenSSL calls it in another thread. A connection keeps its context.
+        """
         self.context, self.session, self.tickets = context, None, ()
         self._secret, self._watching = b"", True
         context.set_keylog_callback(self._note_secret)

@@ -725,9 +725,9 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
         context = request.resume.context
     else:
         context = _context(request.version, alpn, request.identity)
-    if request.keep is not None:
-        request.keep.watch(context)
-        stream.received = bytearray()
+        if request.keep is not None:
+            request.keep.watch(context)
+            stream.received = bytearray()
     name = sni(listener.host) if request.server_name is None else request.server_name
     tls = stream.begin_tls(context, name or None)
     identity = request.identity
