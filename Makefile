@@ -36,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix coverage lint test-oldest test-lowest neighbours kubernetes oracle wheel-test docs recording pictures site kill-matrix differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix coverage lint test-oldest test-lowest neighbours kubernetes oracle wheel-test docs recording pictures site kill-matrix faults differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,9 +99,12 @@ site: $(VENV)/.site ## build the documentation as a site into build/site, with e
 differences: $(VENV)/.test ## write docs/differences.md: what differs between the etcds at hand, as measured
 	$(BIN)/python benchmarks/differences.py
 
-kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
-	TESTS=all KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
-	$(BIN)/python tests/pages.py
+kill-matrix: $(VENV)/.test ## write build/kill-matrix.csv: which misconfigured cluster is found by which checks, on each etcd
+	TESTS=all KILL_MATRIX=build/kill-matrix.csv $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
+
+faults: $(VENV)/.test ## write build/faults.csv: the faults of servers, files and signals that tests try, with the bound of each
+	@mkdir -p build
+	@PYTHONPATH=tests $(BIN)/python -m hostile.fault_table > build/faults.csv
 
 OLDEST ?= tests/plugin tests/report/test_formats.py tests/test_startup.py
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time

@@ -70,8 +70,7 @@ def checks_page(checks: Iterable[Check]) -> str:
         "`--etcd-check` selects by id, family, pattern or source. What outcomes mean is in",
         "[interpreting results](results.md).",
         "",
-        "[The facts](facts.md#needs-and-proofs) lists what each check needs and what",
-        "proves it. `make docs` writes this page.",
+        "`make docs` writes this page.",
     ]
     for family, members in families.items():
         lines += ["", f"## {family}"]

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from checks_page import anchor
 from pages import generated
-from zoo.members import ZOO
 
 from pytest_etcdtls.registry import REMOVED, catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
 GENERATED = generated()
-KILL_MATRIX = (ROOT / "docs" / "kill-matrix.md").read_text(encoding="utf-8")
 FAMILIES = {check.family for check in catalogue().values()}
 
 
@@ -36,36 +34,6 @@ def test_check_ids_exist(page: Path) -> None:
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == GENERATED[name], "run make docs"
-
-
-def test_the_kill_matrix_has_every_misconfigured_cluster_and_its_checks() -> None:
-    rows = re.findall(r"^\| \*\*([\w-]+)\*\*: (.*?) \| (.*?) \|", KILL_MATRIX, re.MULTILINE)
-    in_page = {name: (what, set(re.findall(r"`(.*?)`", found))) for name, what, found in rows}
-    [versions] = re.findall(r"clusters on etcd ([\d., ]+\d)", KILL_MATRIX)
-    assert in_page == {
-        member.name: (
-            member.what,
-            {
-                check
-                for version in versions.split(", ")
-                if member.is_of(version)
-                for ids in member.found_by(version).values()
-                for check in ids
-            },
-        )
-        for member in ZOO
-    }, "run make kill-matrix"
-
-
-def test_the_sums_of_the_kill_matrix_are_those_of_its_rows() -> None:
-    [(misconfigurations, clusters, checks, proved)] = re.findall(
-        r"^(\d+) misconfigurations, (\d+) clusters .* Of (\d+) checks (\d+) ", KILL_MATRIX, re.MULTILINE
-    )
-    by_check = re.findall(r"^\| `(.*?)` \| ", KILL_MATRIX, re.MULTILINE)
-    assert int(misconfigurations) == len(re.findall(r"^\| \*\*[\w-]+\*\*: ", KILL_MATRIX, re.MULTILINE))
-    assert re.search(rf"^\| \*\*clusters\*\* \| {clusters} \|", KILL_MATRIX, re.MULTILINE)
-    assert int(checks) == len(catalogue()), "run make kill-matrix"
-    assert int(proved) == len(by_check), "run make kill-matrix"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,6 @@
 """What a check can ask for: the facts, by type; and the attempts and responses that they consist of.
 
-``docs/facts.md`` describes each. Names are resolved at first use.
+Each is described by its docstring. Names are resolved at first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The faults that tests try, collected from their source, as the page ``docs/reliability.md``.
+"""The faults that tests try, collected from their source; ``python -m hostile.fault_table`` prints a table.
 
 A test names its fault by a marker, or in a table of its module; nothing is imported or run to collect them::
 
@@ -15,7 +15,9 @@ Each key of a dictionary that ``FAULT_TABLES`` names is a fault with the same ou
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import csv
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,52 +107,10 @@ def _of_table(table: ast.expr, path: str, tests: set[str]) -> Iterator[Fault]:
             yield Fault(name, outcome, bound, path, test)
 
 
-_ABOVE = """\
-The tool runs against misconfigured clusters, servers that are not etcd and damaged files, and it holds
-credentials. Each row is a fault that a test causes, with its outcome and the bound of time and memory that
-the test asserts. Memory is the peak resident memory of a separate run. This page is generated from the
-tests (`make docs`).
-"""
-
-
-def reliability_page(found: Sequence[Fault]) -> str:
-    """Return the page."""
-    lines = [
-        "# Reliability",
-        "",
-        _ABOVE,
-        f"The tests cause {len(found)} faults.",
-    ]
-    for path in dict.fromkeys(fault.path for fault in found):
-        lines += ["", f"## {_subject(path)}", "", f"Tested by [{path}](../tests/{path}).", ""]
-        lines += ["| fault | outcome | bound |", "|---|---|---|"]
-        lines += [
-            f"| {_cell(fault.name)} | {_cell(fault.outcome)} | {_cell(fault.bound)} |"
-            for fault in found
-            if fault.path == path
-        ]
-        if measured := _measured(path):
-            lines += ["", measured]
-    return "\n".join([*lines, ""])
-
-
-def _measured(path: str) -> str:
-    """Return the string ``MEASURED`` of a module: what a longer series than its tests came to."""
-    for node in ast.parse((TESTS / path).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MEASURED":
-            return " ".join(ast.literal_eval(node.value).split())
-    return ""
-
-
-def _subject(path: str) -> str:
-    """Return the first line of the module's docstring, up to a colon, semicolon or full stop."""
-    first = (ast.get_docstring(ast.parse((TESTS / path).read_text(encoding="utf-8"))) or path).partition(
-        "\n"
-    )[0]
-    for mark in (":", ";", "."):
-        first = first.partition(mark)[0]
-    return first
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+if __name__ == "__main__":
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["fault", "outcome", "bound", "file"])
+    for fault in faults():
+        table.writerow(
+            [" ".join(text.split()) for text in (fault.name, fault.outcome, fault.bound, fault.path)]
+        )

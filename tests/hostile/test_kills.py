@@ -29,16 +29,6 @@ FAULTS = {
     ),
 }
 
-MEASURED = """
-Measured in a series of 100 runs, half of them with containers
-(`make kills ARGS="--seed=20261128 --within=20"`, etcd 3.7.3), on two processors with other work (load
-average 4 to 20). No run left anything permanently. 86 runs had left nothing 3 s after their end. Most of
-the others waited for workers of pytest-xdist whose controller was killed by SIGKILL. Such workers hold
-nothing of the run, and execnet, which started them, interrupts them after five seconds. They have been
-counted separately since then: of 24 further runs on a machine without other work (`--seed=20261129`), 24
-had left nothing 3 s after their end.
-"""
-
 
 def _leaves_nothing(trial: Trial, source: str) -> None:
     # `make kills` asserts three seconds. Here other tests take the processors.

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from zoo.judging import judge_member
-from zoo.matrix import PROPERTY
 from zoo.members import FILES, ZOO
-from zoo.model import Misconfigured, differences, explain, found, found_faults
+from zoo.model import PROPERTY, Misconfigured, differences, explain, found, found_faults
 
 from pytest_etcdtls.errors import UsageError
 
