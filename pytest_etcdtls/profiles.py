@@ -37,6 +37,9 @@ MAXIMUM_SIZE: Final = 1024 * 1024
 KUBEADM: Final = "kubeadm"
 """The profile that is used if a declaration is kubeadm's and no profile is named."""
 
+CIS_KUBERNETES: Final = "cis-kubernetes"
+"""The profile with which reports compare the items of the benchmark with the wire."""
+
 NONE: Final = "none"
 """A name that selects no profile, not even kubeadm's."""
 

@@ -5,7 +5,7 @@ Section 2 of the benchmark audits etcd by its process list (``ps -ef | grep etcd
 configuration file, and ``--auto-tls`` replaces the declared settings, so an item can pass where every client
 is accepted, and fail where each is refused. The checks that cite an item judge the same on the wire, all of
 them together: an item of which one was not selected is not verified, and a finding of which a profile makes a
-note still counts.
+note still counts. The comparison belongs to the profile ``cis-kubernetes``, and no other run has it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
-from pytest_etcdtls.profiles import WORST_OF_SECTION
+from pytest_etcdtls.profiles import CIS_KUBERNETES, WORST_OF_SECTION
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.model import Report
@@ -116,7 +116,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
-    """Return the comparison for every declared member of a target, item by item."""
+    """Return the comparison for every declared member of a target, item by item; none without its profile."""
+    if not any(profile.name == CIS_KUBERNETES for profile in report.profiles.profiles):
+        return ()
     member_of = {listener.label: listener.member for listener in seen.target.listeners}
     noted = {(result.check, result.target, result.listener) for result in report.profile_notes}
     by_member: dict[str, list[CheckResult]] = {}

@@ -19,9 +19,17 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.profiles import Guideline, Profiles, Section, Strength
+from pytest_etcdtls.profiles import (
+    CIS_KUBERNETES,
+    NO_PROFILES,
+    Guideline,
+    Profiles,
+    Section,
+    Strength,
+    read_profiles,
+)
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.report import html, markdown
+from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.benchmark import compare, read_flags
 from pytest_etcdtls.report.model import Report
@@ -58,7 +66,12 @@ def _report(cluster: Cluster, origin: Literal["live", "process"] = "process") ->
     results = run_checks(observer, select(["cis", "!lifecycle"]))
     seen = observer.recording
     return Report(
-        started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=tuple(results)
+        started_at=datetime.now(UTC),
+        seconds=0.0,
+        partial=False,
+        seen=(seen,),
+        results=tuple(results),
+        profiles=read_profiles([CIS_KUBERNETES], Path),
     )
 
 
@@ -185,7 +198,7 @@ def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
         for one in of_good_etcd.results
     )
     section = Section(section="1", title="CA", level=Strength.NOTE, checks=(CA,))
-    profiles = Profiles((Guideline(name="house", title="house", sections=(section,)),))
+    profiles = Profiles((Guideline(name=CIS_KUBERNETES, title="house", sections=(section,)),))
     noted = structs.replace(of_good_etcd, results=shared, profiles=profiles)
     assert _wire(noted)["2.7"] == (Outcome.WARNS, (CA,))
 
@@ -210,3 +223,17 @@ def test_a_page_has_every_item_of_an_etcd_that_a_user_has_configured(
         ),
     )
     assert len(contradicts.findall(page.render(off, lost))) == 2
+
+
+def test_without_its_profile_nothing_is_compared(of_good_etcd: Report) -> None:
+    report = structs.replace(of_good_etcd, profiles=NO_PROFILES)
+    assert compare(report, report.seen[0]) == ()
+    nothing = Review(used=(), stale=(), unused=())
+    lost: list[str] = []
+    pages = [
+        "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1)),
+        *(page.render(report, lost) for page in (html, markdown)),
+    ]
+    assert lost == []
+    assert [text for text in pages if "CIS Kubernetes Benchmark, section 2" in text] == []
+    assert '"benchmark":[]' in json.render(report, lost).replace(" ", "")
