@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("numbers", nargs="+", type=int, help="how many clusters")
     parser.add_argument("--members", action="store_true", help="one cluster of so many members instead")
     parser.add_argument("--silent", type=int, default=0, help="so many more that accept and say nothing")
-    parser.add_argument("--listed", action="store_true", help="that cluster as the one of a list: one item")
     parser.add_argument("--workers", type=int, default=0, help="processes of pytest-xdist (default: none)")
     parser.add_argument("--etcd", metavar="VERSION", help="which of those at hand (default: the newest)")
     options = parser.parse_args(arguments)
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         socket.create_server(("127.0.0.1", 0), backlog=512) as silent,
     ):
         for number in options.numbers:
-            one = _clusters if not options.members else _listed if options.listed else _members
+            one = _members if options.members else _clusters
             given = [*one(cluster, Path(directory), number)]
             if options.silent:
                 path = Path(directory) / "clusters.toml"
@@ -95,7 +94,7 @@ def _clusters(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
     tables = (f'[[cluster]]\nlabel = "cluster-{place}"\n{own}' for place in range(number))
     (directory / "clusters.toml").write_text("\n".join(tables), encoding="utf-8")
     yield f"--etcd-clusters={directory / 'clusters.toml'}"
-    yield f"--etcd-report={directory / 'report.jsonl'}"
+    yield from (f"--etcd-report={directory}/{name}" for name in ("reports/", "report.html", "report.prom"))
 
 
 def _members(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
@@ -106,19 +105,6 @@ def _members(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
             yield f"--etcd-{role}endpoint=https://m{place}.test:{port}"
         yield f"--etcd-connect-to=:{port}:127.0.0.1:{port}"
     yield from (f"--etcd-{name}={file}" for name, file in _credentials(cluster))
-
-
-def _listed(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
-    """Yield the option for a list of one cluster of so many members."""
-    given: dict[str, list[str]] = {}
-    for option in _members(cluster, directory, number):
-        name, _, value = option.removeprefix("--etcd-").partition("=")
-        given.setdefault(name, []).append(value)
-    lines = [f"{name} = {values if len(values) > 1 else values[0]!r}" for name, values in given.items()]
-    (directory / "clusters.toml").write_text(
-        "\n".join(["[[cluster]]", 'label = "one"', *lines]), encoding="utf-8"
-    )
-    yield f"--etcd-clusters={directory / 'clusters.toml'}"
 
 
 def _measured(directory: Path, options: Sequence[str], workers: int) -> Measured:

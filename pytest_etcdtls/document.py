@@ -349,35 +349,6 @@ class Summary(Struct, frozen=True, kw_only=True, rename="kebab"):
         )
 
 
-class ClusterEntry(Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The verdict on a cluster of a list."""
-
-    label: Name
-    verdict: VerdictLine
-    seconds: Seconds
-    problems: Annotated[tuple[str, ...], Meta(description="What fails the cluster besides results.")] = ()
-    connections: Count | UnsetType = UNSET
-    not_collected: Count | UnsetType = UNSET
-
-
-class FleetPlace(Struct, frozen=True, kw_only=True):
-    """The part of a list of clusters, as ``3/10``, and the number of clusters in the whole list."""
-
-    clusters: Annotated[int, Meta(ge=1, description="Clusters in the list.")]
-    shard: Annotated[
-        str, Meta(pattern=r"^\d{1,6}/\d{1,6}$", description="The part of the list, of --etcd-shard.")
-    ]
-
-
-class Fleet(FleetPlace, frozen=True, kw_only=True):
-    """Of a run with ``--etcd-clusters``.
-
-    A line of JSON Lines has one cluster, a JSON report all. Single observations and connections are left out.
-    """
-
-    verdicts: tuple[ClusterEntry, ...]
-
-
 class Document(Struct, frozen=True, kw_only=True):
     """A report."""
 
@@ -403,7 +374,6 @@ class Document(Struct, frozen=True, kw_only=True):
     observations: tuple[Observation, ...]
     connections: tuple[ConnectionEntry, ...]
     summary: Summary
-    fleet: Fleet | UnsetType = UNSET
 
 
 def schema() -> dict[str, Any]:

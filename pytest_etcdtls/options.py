@@ -247,7 +247,7 @@ _FLEET = (
     Option(
         "--etcd-shard",
         "judge part K of N of --etcd-clusters, by a hash of the label. In a Kubernetes Indexed Job, pass N "
-        "alone. python -m pytest_etcdtls merge joins the reports.",
+        "alone. The parts may write to the same DIR/ of --etcd-report.",
         "K/N",
         ini=False,
     ),
@@ -378,9 +378,9 @@ _JUDGING = (
         "--etcd-report",
         "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
         ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, "
-        ".baseline to commit and compare later runs with. With --etcd-clusters: .jsonl (one line for each "
-        "cluster as it ends), .json, .html and .prom. Repeatable.",
-        "PATH",
+        ".baseline to commit and compare later runs with. With --etcd-clusters, DIR/ gets a JSON report of "
+        "each cluster, and .html, .md and .prom have all. Repeatable.",
+        "PATH|DIR/",
         Kind.LIST,
     ),
     Option(

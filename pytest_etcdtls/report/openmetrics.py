@@ -45,11 +45,15 @@ Sample = tuple[str, dict[str, str], float]
 
 def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
-    samples = [*samples_of(document(report, lost, evidence=False))]
+    return "".join(lines(samples(report, lost)))
+
+
+def samples(report: Report, lost: list[str]) -> Iterator[Sample]:
+    """Yield the samples of a report, and append to ``lost`` the parts that are not in it."""
+    yield from _of_run(document(report, lost, evidence=False))
     for seen in report.seen:
-        samples += _certificates(seen)
-        samples += _clients(report, seen)
-    return "".join(lines(samples))
+        yield from _certificates(seen)
+        yield from _clients(report, seen)
 
 
 def lines(samples: Iterable[Sample]) -> Iterator[str]:
@@ -69,34 +73,27 @@ def _escaped(text: str) -> str:
     return printable(text, _LONGEST).replace("\\", r"\\").replace('"', r"\"")
 
 
-def samples_of(run: Document, label: str | None = None) -> Iterator[Sample]:
-    """Yield what the JSON report of a run has.
-
-    Args:
-        run: the report.
-        label: of the cluster of a list; else each target has its own.
-    """
+def _of_run(run: Document) -> Iterator[Sample]:
+    """Yield what the JSON report of a run has."""
+    labels = [target.label for target in run.targets]
     for target in run.targets:
-        version = target.etcd_version or ""
-        where = {"target": label or target.label}
-        yield "etcdtls_build_info", {**where, "version": run.tool.version, "etcd": version}, 1
-    labels = [label] if label is not None else [target.label for target in run.targets]
-    outcomes = {(name, outcome): 0 for name in labels for outcome in Outcome}
+        where = {"target": target.label, "version": run.tool.version, "etcd": target.etcd_version or ""}
+        yield "etcdtls_build_info", where, 1
+    outcomes = {(label, outcome): 0 for label in labels for outcome in Outcome}
     for result in run.results:
-        place = (label or result.target, result.outcome)
-        outcomes[place] = outcomes.get(place, 0) + 1
-    for (name, outcome), number in outcomes.items():
-        yield "etcdtls_results", {"target": name, "outcome": outcome}, number
+        outcomes[result.target, result.outcome] = outcomes.get((result.target, result.outcome), 0) + 1
+    for (label, outcome), number in outcomes.items():
+        yield "etcdtls_results", {"target": label, "outcome": outcome}, number
     for fault in run.faults:
         metric = "etcdtls_faults" if fault.outcome is Outcome.VIOLATES else "etcdtls_warnings"
         for listener in fault.listeners:
-            where = {"target": label or fault.target, "listener": listener}
+            where = {"target": fault.target, "listener": listener}
             yield metric, {**where, "check": fault.check, "severity": fault.severity}, 1
-    of_run = {"target": label if label is not None else "+".join(labels)}
+    of_run = {"target": "+".join(labels)}
     verdict = str(run.verdict).partition(":")[0]
-    yield "etcdtls_clean", of_run, verdict == CLEAN
+    yield "etcdtls_clean", of_run, float(verdict == CLEAN)
     for kind in KINDS:
-        yield "etcdtls_verdict", {**of_run, "verdict": kind}, verdict == kind
+        yield "etcdtls_verdict", {**of_run, "verdict": kind}, float(verdict == kind)
     yield "etcdtls_connections", of_run, run.summary.connections
     yield "etcdtls_run_seconds", of_run, run.seconds
     yield "etcdtls_run_timestamp_seconds", of_run, datetime.fromisoformat(run.started_at).timestamp()
@@ -127,4 +124,4 @@ def _clients(report: Report, seen: Recording) -> Iterator[Sample]:
                     "tls": version,
                     "judged": cell.mark,
                 }
-                yield "etcdtls_client_accepted", labels, cell.ending is Ending.SERVED
+                yield "etcdtls_client_accepted", labels, float(cell.ending is Ending.SERVED)

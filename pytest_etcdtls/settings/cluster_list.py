@@ -29,7 +29,7 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.settings.secrets import ReadInput
-from pytest_etcdtls.target import LABEL, Target, is_label
+from pytest_etcdtls.target import LABEL, Target, is_label, unique
 from pytest_etcdtls.toml_files import parse_toml
 from pytest_etcdtls.untrusted import printable, read_regular
 
@@ -125,10 +125,16 @@ def read_shard(text: str | None, environment: Mapping[str, str]) -> Shard:
 
 
 class ListedCluster(Struct, frozen=True):
-    """One cluster of a list: what is said of it, by option name."""
+    """One cluster of a list.
+
+    Attributes:
+        values: what is said of it, by option name.
+        file: the name of its report, no other one's where upper and lower case are the same.
+    """
 
     label: str
     values: Mapping[str, Value]
+    file: str = ""
 
 
 class ClusterSource:
@@ -358,6 +364,7 @@ def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
 
 def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
     known: set[str] = set()
+    files: set[str] = set()
     for number, table in enumerate(_tables(where, text, suffix), 1):
         label = table.get(_LABEL)
         at = f"{where}, cluster {number}" + (f" ({printable(label)!r})" if isinstance(label, str) else "")
@@ -366,7 +373,10 @@ def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
         if label in known:
             raise UsageError(f"{at}: another cluster has that label: each has its own")
         known.add(label)
-        yield ListedCluster(label, dict(_values(at, table)))
+        stem = re.sub(r"^\.", "_", label)
+        folded = unique(stem.lower(), files)
+        files.add(folded)
+        yield ListedCluster(label, dict(_values(at, table)), f"{stem}{folded[len(stem) :]}.json")
     if not known:
         raise UsageError(f"{where} names no cluster: {_FORM}")
 

@@ -92,6 +92,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         baseline: the earlier run to compare with.
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
+        directories: those that get a report for each cluster of a list.
         metadata: what they say about the run, by key: printable and bounded.
         not_read: the variable that names another cluster than the owned ones; empty if none does.
         bounds: the limits on connections and time.
@@ -111,6 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     baseline: Baseline | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
+    directories: tuple[Path, ...] = ()
     metadata: Mapping[str, str] = {}
     not_read: str = ""
     bounds: Bounds = field(default_factory=Bounds)
@@ -149,8 +151,8 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
 
 REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom", ".baseline")
 """The file name suffixes that ``--etcd-report`` accepts."""
-FLEET_SUFFIXES = (".jsonl", ".json", ".html", ".prom")
-"""Those that it accepts for the clusters of ``--etcd-clusters``."""
+FLEET_SUFFIXES = (".html", ".md", ".prom")
+"""Those that it accepts for all clusters of ``--etcd-clusters``."""
 
 ENDPOINTS_VARIABLE = "ETCDCTL_ENDPOINTS"
 """etcdctl's variable with endpoints, which a run does not read: nobody judges a cluster by accident."""
@@ -219,6 +221,7 @@ def read_settings(
             "--etcd-fail-on-difference has nothing to compare: pass --etcd-baseline=report.json, or several "
             "--etcd-binary or --etcd-image"
         )
+    reports, directories = _reports(source, fleet=fleet)
     return Settings(
         live=known,
         replay=replay,
@@ -232,7 +235,8 @@ def read_settings(
         write_waivers=_new_waivers(source),
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
-        reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
+        reports=tuple(reports),
+        directories=tuple(directories),
         metadata=_metadata(source),
         not_read=ENDPOINTS_VARIABLE if known is None and environment.get(ENDPOINTS_VARIABLE) else "",
         bounds=_bounds(source),
@@ -407,15 +411,35 @@ def _new_waivers(source: Source) -> Path | None:
     return None if path is None else _writable("--etcd-write-waivers", str(path), path)
 
 
-def _report(source: Source, text: str, *, fleet: bool) -> Path:
-    path = source.resolve("etcd_report", text)
-    suffixes = FLEET_SUFFIXES if fleet else REPORT_SUFFIXES
-    if path.suffix not in suffixes:
-        whose = " for --etcd-clusters" if fleet else ""
-        raise UsageError(
-            f"--etcd-report {text!r}: the suffix chooses the format: {', '.join(suffixes)}{whose}"
-        )
-    return _writable("--etcd-report", text, path)
+def _reports(source: Source, *, fleet: bool) -> tuple[list[Path], list[Path]]:
+    """Return the files and the directories of ``--etcd-report``.
+
+    Raises:
+        UsageError: for a suffix without a format, and for a path that cannot be written.
+    """
+    files: list[Path] = []
+    directories: list[Path] = []
+    for text in source.texts("etcd_report"):
+        path = source.resolve("etcd_report", text)
+        flag = f"--etcd-report {text!r}"
+        if is_directory := text.endswith("/") or path.is_dir():
+            if not fleet:
+                raise UsageError(
+                    f"{flag} is a directory, which gets a report of each cluster of --etcd-clusters: name a "
+                    f"file in it, as in {path / 'report.json'}"
+                )
+        elif fleet and path.suffix not in FLEET_SUFFIXES:
+            raise UsageError(
+                f"{flag}: the reports on all of --etcd-clusters are {', '.join(FLEET_SUFFIXES)}, and a "
+                "directory, as in --etcd-report=reports/, gets a JSON report of each. For another format "
+                "judge one cluster alone, with --etcd-endpoint"
+            )
+        elif path.suffix not in REPORT_SUFFIXES:
+            raise UsageError(f"{flag}: the suffix chooses the format: {', '.join(REPORT_SUFFIXES)}")
+        if not (is_directory and path.is_dir() and os.access(path, os.W_OK)):
+            _writable("--etcd-report", text, path)
+        (directories if is_directory else files).append(path)
+    return files, directories
 
 
 _MOST_KEYS, _LONGEST_KEY, _LONGEST_VALUE = 50, 64, 1024

@@ -1,30 +1,20 @@
-"""The collection tree of the suite: one item per check and listener, or per cluster of a list.
-
-A cluster of a list is one item, because an item with its reports takes several kilobytes and a cluster has
-hundreds of results.
-"""
+"""The collection tree of the suite: one item per check and listener."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pytest
 from msgspec import Struct
 
-from pytest_etcdtls.document import Document
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.judge import left_out
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import FOUND, GATES, Check, ancestors, catalogue
-from pytest_etcdtls.report.cluster_verdicts import (
-    ClusterVerdict,
-    full_text,
-    verdict_of,
-)
 from pytest_etcdtls.report.text import Line, follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
@@ -58,19 +48,6 @@ class ViolationError(ResultError, AssertionError):
 
 class NoVerdictError(ResultError):
     """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
-
-
-class ClusterNotCleanError(NotCleanError, AssertionError):
-    """A cluster is not clean, or has no verdict."""
-
-    def __init__(self, verdict: ClusterVerdict) -> None:
-        super().__init__(verdict.line)
-        self.verdict = verdict
-
-    def shown(self, path: Path) -> SuiteRepr:
-        """Return the faults with their remedies."""
-        lines = [Line(line) for text in full_text(self.verdict) for line in text.split("\n")]
-        return SuiteRepr(self.verdict.line, path, lines, lines)
 
 
 class Crash(Struct, frozen=True):
@@ -200,39 +177,24 @@ class Suite(pytest.Collector):
     """The root collector, with node id ``etcdtls``."""
 
     run: Run
-    clusters: Mapping[str, Callable[[], Document]] | None
     ids: Sequence[str]
 
     @classmethod
-    def of(
-        cls,
-        session: pytest.Session,
-        run: Run,
-        clusters: Mapping[str, Callable[[], Document]] | None,
-        ids: Sequence[str],
-    ) -> Self:
+    def of(cls, session: pytest.Session, run: Run, ids: Sequence[str]) -> Self:
         """Return the suite of a run.
 
         Args:
             session: the parent node.
             run: the run whose targets are judged.
-            clusters: what judges each cluster of a list, by label; they are judged instead.
             ids: node ids or prefixes to collect; empty for all.
         """
         suite: Self = cls.from_parent(session, name=ROOT, path=existing_place(session.config), nodeid=ROOT)
-        suite.run, suite.clusters, suite.ids = run, clusters, ids
+        suite.run, suite.ids = run, ids
         suite.add_marker(pytest.mark.etcdtls)
         return suite
 
     def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
-        """Yield the targets, or an item for each cluster of a list."""
-        if self.clusters is not None:
-            for label, judge in self.clusters.items():
-                item: ClusterItem = ClusterItem.from_parent(self, name=label)
-                if self.selects(item.nodeid):
-                    item.judge = judge
-                    yield item
-            return
+        """Yield the targets."""
         for target in self.run.targets:
             node: TargetNode = TargetNode.from_parent(self, name=target.outline.label)
             node.target = target
@@ -329,39 +291,6 @@ class SuiteItem(pytest.Item):
         if isinstance(excinfo.value, NotCleanError):
             return excinfo.value.shown(self.path)
         return super()._repr_failure_py(excinfo, style)
-
-
-class ClusterItem(SuiteItem):
-    """One cluster of a list.
-
-    Attributes:
-        document: its report, until that is attached to a report of pytest.
-    """
-
-    judge: Callable[[], Document]
-    parent: Suite
-    document: Document | None = None
-    verdict: ClusterVerdict | None = None
-
-    def setup(self) -> None:
-        """Judge the cluster. Without a verdict the item ends here, which pytest shows as an error."""
-        if self.config.getoption("setuponly", False):
-            return
-        if self.verdict is None:
-            self.document = self.judge()
-            self.verdict = verdict_of(self.document)
-            self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
-        if not self.verdict.passes and self.verdict.kind != "NOT CLEAN":
-            raise ClusterNotCleanError(self.verdict)
-
-    def runtest(self) -> None:
-        """Fail if the cluster is not clean."""
-        if self.verdict is not None and not self.verdict.passes:
-            raise ClusterNotCleanError(self.verdict)
-
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return the heading of a failure."""
-        return self.config.rootpath / ROOT, None, f"cluster {self.name}"
 
 
 class CheckItem(SuiteItem):

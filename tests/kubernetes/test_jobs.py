@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -50,15 +51,14 @@ def test_a_node_without_one_of_the_files_is_left_as_it_is(cluster: KubeadmCluste
     cluster.kubectl("delete", "job", "absent", "-n", "kube-system")
 
 
-def test_the_jobs_of_a_list_need_no_privilege(cluster: KubeadmCluster) -> None:
+def test_the_job_of_a_list_needs_no_privilege(cluster: KubeadmCluster) -> None:
     """A namespace of the level ``restricted`` would warn."""
     cluster.kubectl("create", "namespace", "restricted")
     cluster.kubectl("label", "namespace", "restricted", "pod-security.kubernetes.io/warn=restricted")
-    for name in ("fleet-job.yaml", "fleet-merge-job.yaml"):
-        applied = ("apply", "-n", "restricted", "--dry-run=server", "-f", "-")
-        said = cluster.kubectl(*applied, check=False, text=manifest(name))
-        assert "created" in said
-        assert "PodSecurity" not in said
+    applied = ("apply", "-n", "restricted", "--dry-run=server", "-f", "-")
+    said = cluster.kubectl(*applied, check=False, text=manifest("fleet-job.yaml"))
+    assert "created" in said
+    assert "PodSecurity" not in said
 
 
 def test_every_hour(cluster: KubeadmCluster, runner: str) -> None:
@@ -129,8 +129,7 @@ def test_a_list_of_clusters_in_parts(cluster: KubeadmCluster, runner: str) -> No
         cluster.laptop.write(str(Path(cluster.laptop.directory, "fleet", name)), text)
     cluster.kubectl("create", "secret", "generic", "etcd-fleet", "--from-file=fleet")
     cluster.kubectl("apply", "-f", "-", text=manifest("fleet-job.yaml"))
-    ended(cluster, "etcd-tls-fleet", "default")
-    cluster.kubectl("apply", "-f", "-", text=manifest("fleet-merge-job.yaml"))
-    said = ended(cluster, "etcd-tls-fleet-merge", "default")
-    assert "3 clusters" in said
-    assert all(name in node.read("/var/lib/reports/fleet.html") for name in names)
+    said = ended(cluster, "etcd-tls-fleet", "default")
+    reports = {name: json.loads(node.read(f"/var/lib/reports/{name}.json")) for name in names}
+    assert {name: one["verdict"] for name, one in reports.items()} == dict.fromkeys(names, "CLEAN")
+    assert all(re.search(rf"^\d/\d {name} +CLEAN", said, re.MULTILINE) for name in names)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +18,6 @@ from connections import counted_connections
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
-from unit.test_baseline import REPORT
 
 from pytest_etcdtls.__main__ import main
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -55,22 +54,21 @@ def _table(label: str, one: Live) -> str:
     return f'[[cluster]]\nlabel = "{label}"\n' + "".join(f'{name} = "{value}"\n' for name, value in options)
 
 
-def _lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the report of each cluster in JSON Lines, each of which keeps the schema."""
+def _reports(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the report of each cluster in a directory, each of which keeps the schema."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        document = json.loads(line)
+    for path in directory.iterdir():
+        document = json.loads(path.read_text(encoding="utf-8"))
         jsonschema.validate(document, schema())
-        (said,) = document["fleet"]["verdicts"]
-        assert said["label"] not in found
-        found[said["label"]] = document
+        [target] = document["targets"]
+        assert path.name == f"{target['label']}.json"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        found[target["label"]] = document
     return found
 
 
 def _words(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {
-        label: one["fleet"]["verdicts"][0]["verdict"].partition(":")[0] for label, one in documents.items()
-    }
+    return {label: one["verdict"].partition(":")[0] for label, one in documents.items()}
 
 
 def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, str]]:
@@ -81,102 +79,86 @@ def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, 
     }
 
 
-@dataclass
-class Merged:
-    """The result of ``python -m pytest_etcdtls merge``."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def _merge(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Merged:
-    capsys.readouterr()
-    return Merged(main(["merge", *map(str, arguments)]), *capsys.readouterr())
-
-
 def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Path) -> None:
-    names = ["x.jsonl", "x.json", "x.html"]
-    reports = [f"--etcd-report={run.directory / name}" for name in names]
+    reports = [f"--etcd-report={run.directory}/{name}" for name in ("x/", "x.html", "x.md")]
     said = "--etcd-metadata=ticket=OPS-17 <b>"
     ran = run(f"--etcd-clusters={clusters}", SOME, said, *reports, "--junitxml=x.xml", report=False)
     assert ran.exit_code == 1
     shown = re.findall(r"^(\d)/3 (\S+) +(CLEAN|NOT CLEAN|NO VERDICT)", ran.out, re.MULTILINE)
     assert {label: word for _, label, word in shown} == WORDS
-    assert next(label for *_, label, _ in shown) != "prod-silent", "the others do not wait for it"
-    summary = ran.out[ran.out.index("3 clusters: ") :].splitlines()
-    assert len(summary) < 40
-    assert summary[0] == "3 clusters: 1 not clean, 1 without a verdict, 1 clean"
+    summary = ran.out[ran.out.index("\nfaults\n") + 1 :].splitlines()
     assert "  mtls.no-certificate (critical) on 1 cluster: prod-open" in summary
-    assert summary[-1] == "etcd TLS: NOT CLEAN: 1 of 3 clusters"
-    assert max(len(line) for line in summary if not line.startswith("report: ")) <= 80
+    assert summary[-1] == "etcd TLS: NOT CLEAN: 3 clusters: 1 not clean, 1 without a verdict, 1 clean"
 
-    documents = _lines(run.directory / "x.jsonl")
+    documents = _reports(run.directory / "x")
     assert _words(documents) == WORDS
     assert {label: one["summary"]["faults"] for label, one in documents.items()} == {
         **{"prod-eu-1": 0, "prod-open": 1, "prod-silent": 0}
     }
-    whole = json.loads((run.directory / "x.json").read_text(encoding="utf-8"))
-    jsonschema.validate(whole, schema())
-    assert [one["label"] for one in whole["targets"]] == [*documents]
-    assert len(whole["results"]) == sum(len(one["results"]) for one in documents.values())
-    assert [one["metadata"] for one in (whole, *documents.values())] == [{"ticket": "OPS-17 <b>"}] * 4
-    page = (run.directory / "x.html").read_text(encoding="utf-8")
-    assert all(label in page for label in WORDS)
-    assert "set --client-cert-auth=true" in page
+    assert all(one["connections"] and one["observations"] for one in documents.values())
+    assert all(one["metadata"] == {"ticket": "OPS-17 <b>"} for one in documents.values())
+    page, text = ((run.directory / name).read_text(encoding="utf-8") for name in ("x.html", "x.md"))
     assert "<dt>ticket</dt><dd>OPS-17 &lt;b&gt;</dd>" in page
+    assert not re.search(r" (?:src|href)=\"(?!#main\")", page), "it links to nothing"
+    for label, one in documents.items():
+        connections = one["summary"]["connections"]
+        [row] = [line for line in page.splitlines() if f'<th scope="row">{label}</th>' in line]
+        assert row.endswith(f"<td>{connections}</td></tr>")
+        [line] = [line for line in text.splitlines() if line.startswith(f"| `{label}` |")]
+        assert line.endswith(f"| {connections} |")
+        [ends] = {*_ends(one)} or {""}
+        assert f"<td>{ends}</td>" in row
+        assert f"| {ends} |" in line
+        assert ("mtls.no-certificate" in row, "mtls.no-certificate" in line) == (
+            *(label == "prod-open", label == "prod-open"),
+        )
     root = ElementTree.parse(run.directory / "x.xml")  # noqa: S314 - written by pytest
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert {
         name: [child.tag for child in case if child.tag != "properties"] for name, case in cases.items()
     } == {**{"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}}
+    assert "remedy: set --client-cert-auth=true" in "".join(cases["prod-open"].itertext())
 
 
-def test_parts_have_the_verdicts_of_the_whole_list(
-    run: Runner, clusters: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = run.directory / "whole.jsonl"
-    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={whole}", report=False)
-    codes, parts = [], [run.directory / f"{number}.jsonl" for number in range(1, 5)]
-    for number, path in enumerate(parts, 1):
+def _ends(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the date on which the first of the served certificates expires, if some were seen."""
+    served = [one for one in document["observations"] if one["kind"] == "served-chain"]
+    if ends := [certificate["not_after"] for one in served for certificate in one["certificates"]]:
+        yield min(ends)[:10]
+
+
+def test_a_cluster_of_a_list_is_judged_as_alone(run: Runner, clusters: Path, live: Live) -> None:
+    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/x/", report=False)
+    alone = run(*live.options, "--etcd-label=prod-eu-1", SOME)
+    listed = _reports(run.directory / "x")["prod-eu-1"]
+    assert _outcomes({"": listed}) == _outcomes({"": alone.report})
+    assert listed["summary"] == alone.report["summary"]
+    assert listed["targets"] == alone.report["targets"]
+
+
+def test_parts_have_the_reports_of_the_whole_list(run: Runner, clusters: Path) -> None:
+    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/whole/", report=False)
+    codes, last = [], []
+    for number in range(1, 5):
         ran = run(
             f"--etcd-clusters={clusters}",
             SOME,
             f"--etcd-shard={number}/4",
-            f"--etcd-report={path}",
-            *("--etcd-metadata=list=prod", f"--etcd-metadata=part={number}"),
+            f"--etcd-report={run.directory}/parts/",
             report=False,
         )
         codes.append(ran.exit_code)
+        last.append(ran.out.splitlines()[-1])
     assert sorted(codes) == [0, 0, 1, 1], "one part is empty, which is no failure"
-    outputs = [run.directory / name for name in ("all.jsonl", "all.json", "all.html", "all.xml")]
-    merged = _merge(capsys, *parts, *(f"--output={path}" for path in outputs))
-    assert (merged.returncode, merged.stderr) == (1, "")
-    assert "3 clusters: 1 not clean, 1 without a verdict, 1 clean" in merged.stdout
-    assert _outcomes(_lines(outputs[0])) == _outcomes(_lines(whole))
-    together = json.loads(outputs[1].read_text(encoding="utf-8"))
-    jsonschema.validate(together, schema())
-    assert together["metadata"] == {"list": "prod"}, "each part has a number of its own"
-    cases = ElementTree.parse(outputs[3]).iter("testcase")  # noqa: S314 - written just now
-    assert {case.get("name"): [child.tag for child in case] for case in cases} == {
-        **{"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}
-    }
-    again = _merge(capsys, outputs[1])
-    assert again.stdout.splitlines()[-1] == "etcd TLS: NOT CLEAN: 1 of 3 clusters"
-
-    judged = [path for path in parts if path.read_text(encoding="utf-8")]
-    twice = _merge(capsys, *judged, judged[0])
-    assert twice.returncode == 4
-    assert f"is in {judged[0]} and in {judged[0]}" in twice.stderr
-    fewer = _merge(capsys, *(path for path in judged if "prod-open" not in path.read_text(encoding="utf-8")))
-    assert fewer.returncode == 1
-    assert "1 of 3 clusters are in no report" in " ".join(fewer.stdout.split())
-    assert fewer.stdout.splitlines()[-1] == "etcd TLS: NOT COMPLETE: 1 of 3 clusters not judged"
+    [empty] = [line for line in last if "nothing to judge" in line]
+    assert re.fullmatch(r"etcd TLS: CLEAN: the list has no cluster in part ./4, .*", empty)
+    whole, parts = _reports(run.directory / "whole"), _reports(run.directory / "parts")
+    assert _outcomes(parts) == _outcomes(whole)
 
 
 def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None:
-    alone, spread = run.directory / "alone.jsonl", run.directory / "spread.jsonl"
-    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={alone}", report=False)
+    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/alone/", report=False)
+    page = run.directory / "x.html"
     ran = run.pytester.run(
         *(
             sys.executable,
@@ -184,7 +166,8 @@ def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None
             "pytest",
             "--etcd-clusters=-",
             SOME,
-            f"--etcd-report={spread}",
+            f"--etcd-report={run.directory}/spread/",
+            f"--etcd-report={page}",
             "-n2",
             "--pyargs",
             "pytest_etcdtls",
@@ -194,7 +177,8 @@ def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None
     )
     assert ran.ret == 1
     assert "2 workers [3 items]" in ran.stdout.str()
-    before, after = _lines(alone), _lines(spread)
+    assert all(label in page.read_text(encoding="utf-8") for label in WORDS)
+    before, after = _reports(run.directory / "alone"), _reports(run.directory / "spread")
     assert _outcomes(after) == _outcomes(before)
     connections = [
         {label: one["summary"]["connections"] for label, one in found.items()} for found in (before, after)
@@ -202,12 +186,44 @@ def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None
     assert connections[0] == connections[1]
 
 
+def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, clusters: Path) -> None:
+    directory = run.directory / "x"
+    (directory / "prod-eu-1.json").mkdir(parents=True)
+    ran = run(
+        f"--etcd-clusters={clusters}",
+        SOME,
+        "etcdtls::prod-eu-1",
+        f"--etcd-report={directory}/",
+        report=False,
+    )
+    assert ran.exit_code == 1
+    assert "1/1 prod-eu-1" in ran.out
+    assert f"{directory}/prod-eu-1.json could not be written: " in " ".join(ran.out.split())
+
+
+def test_a_waiver_of_a_list_is_stale_if_no_cluster_needs_it(run: Runner, clusters: Path) -> None:
+    waiver = '[[waiver]]\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n'
+    (run.directory / "w.toml").write_text(
+        f'{waiver}check = "mtls.no-certificate"\n{waiver}check = "cert.trusted"\n'
+    )
+    options = (f"--etcd-clusters={clusters}", SOME, "--etcd-waivers=w.toml")
+    whole = run(*options, report=False)
+    assert f"Stale waiver: {run.directory}/w.toml, waiver 2: the check conforms now." in " ".join(
+        whole.out.split()
+    )
+    assert "waiver 1:" not in whole.out
+    assert re.search(r"prod-open +CLEAN", whole.out)
+    part = run(*options, "etcdtls::prod-eu-1", report=False)
+    assert (part.exit_code, "Stale waiver" in part.out) == (0, False)
+
+
 def test_no_cluster_gets_more_connections_than_planned(run: Runner, clusters: Path) -> None:
     listed = f"--etcd-clusters={clusters}"
     plan = run(listed, SOME, "--etcd-plan", report=False).out
     most = {int(port): int(number) for port, number in re.findall(r"https://\S+:(\d+): at most (\d+)", plan)}
     with counted_connections() as made:
-        run(listed, SOME, report=False)
+        # pytest-socket puts the method of sockets that is counted back after the first item.
+        run(listed, SOME, "-p", "no:socket", report=False)
     by_port = {port: made[host, port] for host, port in made}
     assert set(by_port) == set(most)
     assert all(0 < by_port[port] <= most[port] for port in most), (by_port, most)
@@ -216,7 +232,7 @@ def test_no_cluster_gets_more_connections_than_planned(run: Runner, clusters: Pa
 def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     listed = f"--etcd-clusters={clusters}"
     ran = run(listed, SOME, "etcdtls::prod-eu-1", report=False)
-    assert (ran.exit_code, "1 cluster: 1 clean" in ran.out) == (0, True)
+    assert (ran.exit_code, "etcd TLS: CLEAN: 1 cluster: 1 clean" in ran.out) == (0, True)
     ran = run(listed, SOME, "-x", "-k", "not silent", report=False)
     assert ran.exit_code in (1, 2)
     ran = run(listed, SOME, "-k", "nothing", report=False)
@@ -239,9 +255,15 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
             "--etcd-endpoint is about one cluster",
         ),
         (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
+        (["--etcd-clusters=y.toml", "--etcd-report=x.jsonl"], "gets a JSON report of each"),
         (
-            ["--etcd-clusters=y.toml", "--etcd-report=x.md"],
-            "the format: .jsonl, .json, .html, .prom for --etcd-clusters",
+            ["--etcd-clusters=y.toml", "--etcd-report=x.sarif"],
+            "one cluster alone, with --etcd-endpoint",
+        ),
+        (["--etcd-clusters=y.toml", "--etcd-report=none/x/"], "none does not exist"),
+        (
+            ["--etcd-conformance", "--etcd-report=x/"],
+            "a report of each cluster of --etcd-clusters",
         ),
         (["--etcd-clusters=y.toml", "--etcd-shard=5/4"], "there is no part 5 of 4"),
         (["--etcd-clusters=y.toml", "etcdtls::b"], "has that label"),
@@ -264,27 +286,6 @@ def test_an_unusable_list_is_refused_before_any_connection(
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("", "the reports have no cluster"),
-        ("{", "line 1: no JSON: "),
-        ('{"a": 1}\n', "it is JSON, and no report of pytest-etcdtls"),
-        ("[" * 100_000, "nested deeper"),
-        ('{"tool": {"name": "pytest-etcdtls"}, "schema_version": 1}\n', "tool: the key 'version' is missing"),
-        (json.dumps(REPORT), "of a run without --etcd-clusters"),
-        (
-            json.dumps({**REPORT, "fleet": {"clusters": 1, "shard": "1/x", "verdicts": []}}),
-            "fleet.shard: a text that matches ",
-        ),
-    ],
-)
-def test_a_file_that_is_no_report_is_not_merged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
-) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text(content, encoding="utf-8")
-    merged = _merge(capsys, path)
-    assert merged.returncode == 4
-    assert said in merged.stderr
-    assert "Traceback" not in merged.stderr
+def test_merge_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", "1.jsonl"]) == 4
+    assert "give --etcd-report=DIR/; each cluster's report is a file of it" in capsys.readouterr().err

@@ -142,15 +142,15 @@ def test_each_cluster_of_a_list_has_the_metadata(run: Runner, live: Live) -> Non
         '[[cluster]]\nlabel = "two"\nendpoints = ["https://127.0.0.1:2"]\n',
         encoding="utf-8",
     )
-    lines = run.directory / "all.jsonl"
+    reports = run.directory / "reports"
     for arguments in ([], ["-n2"]):
         run(
             "--etcd-clusters=list.toml",
-            f"--etcd-report={lines}",
+            f"--etcd-report={reports}/",
             SOME,
             "--etcd-metadata=ticket=OPS-17",
             *arguments,
             report=False,
         )
-        found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in reports.iterdir()]
         assert [one["metadata"] for one in found] == [{"commit": "0123abc", "ticket": "OPS-17"}] * 2

@@ -111,7 +111,8 @@ def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster
     found = _samples(path.read_text(encoding="utf-8"))
     assert {labels["target"] for labels, _ in found["etcdtls_faults"]} == {"one", "two"}
     assert {(labels["target"], value) for labels, value in found["etcdtls_clean"]} == {("one", 0), ("two", 0)}
-    assert {labels["target"] for labels, _ in found["etcdtls_build_info"]} == {"one", "two"}
+    for metric in ("build_info", "client_accepted", "certificate_not_after_timestamp_seconds"):
+        assert {labels["target"] for labels, _ in found[f"etcdtls_{metric}"]} == {"one", "two"}
 
 
 @pytest.mark.program("promtool")

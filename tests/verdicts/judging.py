@@ -60,9 +60,11 @@ def through_pytest(
     Args:
         options: that name the cluster.
         directory: an empty one, in which pytest runs.
-        formats: suffixes of further reports.
+        formats: suffixes of further reports. Of a list of clusters, the reports of each are in ``reports``.
     """
-    run = _run(options, directory, formats=("json", *formats))
+    listed = any(option.startswith("--etcd-clusters") for option in options)
+    of_each = "s/" if listed else ".json"
+    run = _run([*options, f"--etcd-report=report{of_each}"], directory, formats)
     printed, _, plan = run.stdout.partition(_PLAN)
     path = directory / "report.json"
     report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -75,6 +77,8 @@ def through_pytest(
     }
     if report is not None:
         found |= volatile.value(_of_report(report))
+    for path in sorted((directory / "reports").glob("*.json")):
+        found[path.name] = volatile.value(_of_report(json.loads(path.read_text(encoding="utf-8"))))
     for suffix in formats:
         path = directory / f"report.{suffix}"
         found[path.name] = _lines(path.read_text(encoding="utf-8"), volatile) if path.exists() else None
@@ -175,11 +179,6 @@ def _of_report(document: Mapping[str, Any]) -> Values:
     Of these the kinds are kept. Their fields are those of the types in the code.
     """
     rest = {name: value for name, value in document.items() if name not in _COUNTED | _OF_RUN}
-    if "fleet" in rest:
-        # In the order in which the clusters have answered.
-        verdicts = {verdict["label"]: {**verdict, "seconds": None} for verdict in rest["fleet"]["verdicts"]}
-        rest["fleet"] = {**rest["fleet"], "verdicts": dict(sorted(verdicts.items()))}
-        rest["targets"] = sorted(rest["targets"], key=lambda target: str(target["label"]))
     return {
         "results": _keyed(document["results"]),
         "connections": _counted(document["connections"], _OF_CONNECTION),

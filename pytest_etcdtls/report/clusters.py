@@ -1,0 +1,278 @@
+"""The table of ``--etcd-clusters``: a row for each cluster, made from the report of its run.
+
+The report of each cluster is an ordinary one, which is written and dropped. What stays in memory is its row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Final
+
+from msgspec import Struct
+
+from pytest_etcdtls.report.markdown import code, prose
+from pytest_etcdtls.report.model import Report, tool
+from pytest_etcdtls.report.openmetrics import Sample, lines, samples
+from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, certificates, conclusion, plural
+from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
+from pytest_etcdtls.results import Severity
+from pytest_etcdtls.untrusted import printable, some
+from pytest_etcdtls.waivers import Review
+
+_NOT_CLEAN: Final = "NOT CLEAN"
+_SHOWN_FAULTS: Final = 6
+_NAMED: Final = 3
+_NAMED_IN_FILES: Final = 20
+_MARKDOWN_ROWS: Final = 2000
+"""GitHub takes 1 MiB for the summary of a step."""
+_SEVERITIES: Final = [str(severity) for severity in Severity]
+
+
+class ClusterRow(Struct, frozen=True, kw_only=True):
+    """What is shown of a cluster beside its report.
+
+    Attributes:
+        verdict: in one line, as :func:`~pytest_etcdtls.report.overview.conclusion` returns it.
+        faults: check and severity of each fault that fails the cluster.
+        warnings: the number of faults that only warn.
+        expires: the date on which the first of the served certificates expires; empty if none was seen.
+        used: the sources of the waivers that waived a finding.
+        unneeded: the sources of the waivers whose check conforms, each with the reason.
+        samples: its metrics, if a report of metrics is written.
+        problems: what could not be written or called, one sentence each.
+    """
+
+    label: str
+    verdict: str
+    faults: tuple[tuple[str, str], ...] = ()
+    warnings: int = 0
+    expires: str = ""
+    connections: int = 0
+    used: tuple[str, ...] = ()
+    unneeded: Mapping[str, str] = {}
+    samples: tuple[Sample, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN or NO VERDICT."""
+        return self.verdict.partition(":")[0]
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing fails it."""
+        return self.kind in PASSING
+
+    @property
+    def violates(self) -> bool:
+        """Whether it has a fault."""
+        return self.kind == _NOT_CLEAN
+
+    @property
+    def line(self) -> str:
+        """The verdict with the checks that decide it."""
+        if self.faults:
+            return f"{self.verdict}: {some([*dict(self.faults)], _NAMED)}"
+        return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
+
+    @property
+    def colour(self) -> str:
+        """The colour of its line on a terminal."""
+        if not self.passes:
+            return "red"
+        return "green" if self.kind == CLEAN and not self.warnings else "yellow"
+
+
+def row_of(
+    label: str, report: Report, review: Review, *, metrics: bool, problems: Sequence[str]
+) -> ClusterRow:
+    """Return the row of a cluster.
+
+    Args:
+        label: of the cluster.
+        report: of its run.
+        review: the state of its waivers.
+        metrics: with its metrics.
+        problems: what could not be written or called.
+    """
+    lost: list[str] = []
+    of_run = tuple(samples(report, lost)) if metrics else ()
+    served = next((one for one in certificates(report.seen) if one.served), None)
+    return ClusterRow(
+        label=label,
+        verdict=printable(" ".join(conclusion(report, report.problems).split()), 1024),
+        faults=tuple((fault.first.check, str(fault.first.severity)) for fault in report.faults),
+        warnings=len(report.warnings),
+        expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",
+        connections=report.connections,
+        used=tuple(waiver.source for waiver in review.used),
+        unneeded={waiver.source: why for waiver, why in review.stale},
+        samples=of_run,
+        problems=(*problems, *(f"The metrics of {label} are without {part}." for part in lost)),
+    )
+
+
+class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
+    """The rows of a run.
+
+    Attributes:
+        rows: of each cluster, in the order in which they ended.
+        expected: the number of clusters that were to be judged.
+        shard: the part of the list, as ``3/10``; empty for all of it.
+        started_at: start of the run; aware, UTC.
+        seconds: duration of the run.
+        problems: what fails the run besides single clusters, one sentence each.
+        metadata: of the run, from the user, by key.
+    """
+
+    rows: Sequence[ClusterRow]
+    expected: int
+    shard: str
+    started_at: datetime
+    seconds: float
+    problems: Sequence[str]
+    metadata: Mapping[str, str]
+
+    @property
+    def missing(self) -> int:
+        """The number of clusters that were not judged before the run ended."""
+        return max(0, self.expected - len(self.rows))
+
+    @property
+    def connections(self) -> int:
+        """The number of connections made."""
+        return sum(row.connections for row in self.rows)
+
+    @cached_property
+    def worst_first(self) -> list[ClusterRow]:
+        """Every row, the worst first."""
+        order = (_NOT_CLEAN, "", FROM_OUTSIDE, CLEAN)
+        return sorted(
+            self.rows,
+            key=lambda row: (
+                order.index(row.kind if row.kind in order else ""),
+                min((_SEVERITIES.index(severity) for _, severity in row.faults), default=0),
+                -len(row.faults),
+                row.label,
+            ),
+        )
+
+    @cached_property
+    def by_fault(self) -> list[tuple[str, str, list[str]]]:
+        """Check and severity of each fault with the labels of its clusters, the most severe first."""
+        labels: dict[tuple[str, str], dict[str, None]] = {}
+        for row in self.worst_first:
+            for fault in row.faults:
+                labels.setdefault(fault, {})[row.label] = None
+        order = sorted(labels, key=lambda fault: (_SEVERITIES.index(fault[1]), -len(labels[fault]), fault))
+        return [(*fault, [*labels[fault]]) for fault in order]
+
+    @property
+    def verdict(self) -> str:
+        """The kind of the verdict on all clusters."""
+        kinds = {row.kind for row in self.rows}
+        if _NOT_CLEAN in kinds:
+            return _NOT_CLEAN
+        if self.missing:
+            return "NOT COMPLETE"
+        if self.problems or kinds - {*PASSING}:
+            return "NO VERDICT"
+        return FROM_OUTSIDE if FROM_OUTSIDE in kinds else CLEAN
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict and the number of clusters of each kind, in one line."""
+        part = f" in part {self.shard}" if self.shard else ""
+        if not self.expected and not self.problems:
+            return f"{self.verdict}: the list has no cluster{part}, there is nothing to judge"
+        kinds = Counter(row.kind for row in self.rows)
+        clean, outside, faulty = kinds[CLEAN], kinds[FROM_OUTSIDE], kinds[_NOT_CLEAN]
+        warned = sum(row.kind == CLEAN and row.warnings > 0 for row in self.rows)
+        counts = {
+            "not clean": faulty,
+            "without a verdict": len(self.rows) - faulty - outside - clean,
+            "without a client certificate": outside,
+            f"clean ({warned} with warnings)" if warned else "clean": clean,
+            "not judged": self.missing,
+        }
+        text = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        return f"{self.verdict}: {plural(self.expected, 'cluster')}{part}: {text or 'none was judged'}"
+
+
+def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
+    """Return the line about a cluster that has ended; it is cut at the width."""
+    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), row.colour)
+
+
+@section
+def table_summary(table: ClusterTable, *, width: int, written: Sequence[str], status: int) -> Iterator[Line]:
+    """Yield the faults by the number of their clusters, and the verdict on all clusters.
+
+    Args:
+        table: the rows of the run.
+        width: characters per line.
+        written: what was written elsewhere, one line each.
+        status: the exit code.
+    """
+    if table.by_fault:
+        yield bold("faults")
+    for check, severity, labels in table.by_fault[:_SHOWN_FAULTS]:
+        text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
+        yield coloured(_cut(text, width), "red")
+    if (left := len(table.by_fault) - _SHOWN_FAULTS) > 0:
+        yield Line(f"  and {plural(left, 'more kind')} of faults")
+    for problem in table.problems[:_SHOWN_FAULTS]:
+        yield from wrapped(problem, width, "  ", colour="red")
+    if (left := len(table.problems) - _SHOWN_FAULTS) > 0:
+        yield coloured(f"  and {plural(left, 'more problem')}", "red")
+    yield from map(Line, written)
+    yield Line(f"{plural(table.connections, 'connection')} in {table.seconds:.1f} s; exit code {status}")
+    colour = {CLEAN: "green", FROM_OUTSIDE: "yellow"}.get(table.verdict, "red")
+    yield Line(f"etcd TLS: {table.conclusion}", {colour: True, "bold": True})
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 4].rstrip()} ..."
+
+
+def render(table: ClusterTable, suffix: str) -> Iterator[str]:
+    """Return the parts of a report on all clusters, in the format of a suffix."""
+    return {".html": _html, ".md": _markdown, ".prom": _metrics}[suffix](table)
+
+
+def _html(table: ClusterTable) -> Iterator[str]:
+    from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
+
+    template = environment().get_template("clusters.html.j2")
+    return template.stream(table=table, tool=tool(), plural=plural, some=some, named=_NAMED_IN_FILES)
+
+
+def _markdown(table: ClusterTable) -> Iterator[str]:
+    made = tool()
+    yield f"# etcd TLS: {prose(table.conclusion)}\n\n"
+    yield (
+        f"{plural(table.connections, 'connection')} in {table.seconds:.1f} s, started at "
+        f"{table.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.\n\n"
+    )
+    yield from (f"- {code(key)}: {code(value)}\n" for key, value in table.metadata.items())
+    yield from (f"- {prose(problem)}\n" for problem in table.problems)
+    yield "\n| cluster | verdict | faults | first expiry | connections |\n|---|---|---|---|--:|\n"
+    for row in table.worst_first[:_MARKDOWN_ROWS]:
+        # A pipe would end a cell, in a code span as well.
+        verdict = prose(row.verdict).replace("|", r"\|")
+        faults = some([code(check) for check in dict(row.faults)], _NAMED_IN_FILES)
+        yield f"| {code(row.label)} | {verdict} | {faults} | {row.expires} | {row.connections} |\n"
+    if (left := len(table.rows) - _MARKDOWN_ROWS) > 0:
+        yield f"\nand {plural(left, 'more cluster')}: see the other reports\n"
+    if table.by_fault:
+        yield "\n| fault | severity | clusters |\n|---|---|---|\n"
+    for check, severity, labels in table.by_fault:
+        named = some([*map(code, labels)], _NAMED_IN_FILES)
+        yield f"| {code(check)} | {severity} | {len(labels)}: {named} |\n"
+
+
+def _metrics(table: ClusterTable) -> Iterator[str]:
+    return lines(sample for row in table.rows for sample in row.samples)

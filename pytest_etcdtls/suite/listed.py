@@ -1,0 +1,427 @@
+"""The clusters of ``--etcd-clusters``: each is a run of its own, one after another, or several in workers.
+
+A cluster is one item, because an item for each check takes several kilobytes with its reports, and a list has
+hundreds of clusters with hundreds of checks. Within its item a cluster is judged and reported as any other
+target, and then dropped. Its row of the table travels to the process that reports, and stays there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from msgspec import convert, to_builtins
+
+from pytest_etcdtls.errors import EtcdTLSError, UsageError
+from pytest_etcdtls.options import ROOT, Invocation
+from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report import write_document, write_file
+from pytest_etcdtls.report.clusters import (
+    ClusterRow,
+    ClusterTable,
+    cluster_line,
+    render,
+    row_of,
+    table_summary,
+)
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.report.overview import CLEAN, plural
+from pytest_etcdtls.report.terminal import verdict
+from pytest_etcdtls.report.text import WIDTH, Line
+from pytest_etcdtls.runner import Run
+from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
+from pytest_etcdtls.suite.interruptions import Interruption, not_written
+from pytest_etcdtls.suite.items import NotCleanError, Suite, SuiteItem, SuiteRepr
+from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, is_selective, shortcomings, stale_waivers
+from pytest_etcdtls.suite.session import Items, Reporting, call_users_hooks
+from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
+from pytest_etcdtls.suite.waiting import Waiting
+from pytest_etcdtls.target import Target
+from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.waivers import Review, review
+
+_ROW: Final = "etcdtls_row"
+"""Attribute of a test report with the row of its cluster."""
+_LIST: Final = "etcdtls_clusters"
+_ALONE: Final = "etcdtls_alone"
+"""Inputs of a worker: the text of the list, and whether the command line names nothing else."""
+_LONGEST_LABEL: Final = 24
+_NO_WAIVERS: Final = Review((), (), ())
+
+
+class ClusterJudge:
+    """Judges the clusters of a list, one at a time, and writes the report of each.
+
+    Args:
+        config: pytest's configuration.
+        clusters: the list.
+        run: the run, with the reports and metadata of all clusters.
+    """
+
+    def __init__(self, config: pytest.Config, clusters: ClusterList, run: Run) -> None:
+        self._config = config
+        self._clusters = clusters
+        self._settings = run.settings
+
+    def judge(self, cluster: ListedCluster) -> tuple[ClusterRow, Sequence[Line]]:
+        """Return the row of a cluster, and its verdict as a run on it alone shows it."""
+        try:
+            report, reviewed = self._judge(cluster)
+        except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+            return self.without_verdict(cluster, f"stopped before a verdict: {stopped}")
+        except Exception as error:  # costs no other cluster its verdict
+            text = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
+            return self.without_verdict(cluster, f"could not be judged: {text}")
+        return self._reported(cluster, report, reviewed)
+
+    def without_verdict(self, cluster: ListedCluster, why: str) -> tuple[ClusterRow, Sequence[Line]]:
+        """Return the row and the verdict of a cluster for a reason that is not in it."""
+        now = datetime.now(UTC)
+        report = Report(
+            started_at=now,
+            seconds=0.0,
+            partial=True,
+            seen=(Recording(Target(label=cluster.label, origin="live", listeners=())),),
+            results=(),
+            problems=(f"{cluster.label} {printable(why, 1024)}",),
+            status=int(pytest.ExitCode.TESTS_FAILED),
+            metadata=self._settings.metadata,
+        )
+        return self._reported(cluster, report, _NO_WAIVERS)
+
+    def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
+        run = Run(self._clusters.settings(cluster))
+        run.discover()
+        ledger = Ledger(run)
+        subjects = {
+            f"{target.outline.label}::{label}::{check.id}": (target, check, label)
+            for target in run.targets
+            for label, checks in target.subjects(run.checks)
+            for check in checks
+        }
+        ledger.select(subjects)
+        try:
+            for nodeid, subject in subjects.items():
+                ledger.record(nodeid, run.result(*subject))
+        finally:
+            run.abandon()
+        problems, reviewed = shortcomings(ledger), ledger.review_waivers()
+        if "etcd_waivers" in cluster.values:  # else another cluster of the list may need them
+            problems += stale_waivers(reviewed)
+            reviewed = _NO_WAIVERS
+        status = int(pytest.ExitCode.TESTS_FAILED if ledger.failed or problems else pytest.ExitCode.OK)
+        return ledger.report(status, problems), reviewed
+
+    def _reported(
+        self, cluster: ListedCluster, report: Report, reviewed: Review
+    ) -> tuple[ClusterRow, Sequence[Line]]:
+        problems = [*call_users_hooks(self._config, report)]
+        for directory in self._settings.directories:
+            path = directory / cluster.file
+            try:
+                directory.mkdir(exist_ok=True)
+                lost = write_document(report, path)
+            except Exception as error:  # costs no verdict
+                problems.append(not_written(f"report {path}", error))
+            else:
+                problems += [f"The report {path} is without {part}." for part in lost]
+        metrics = any(path.suffix == ".prom" for path in self._settings.reports)
+        row = row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
+        if row.passes:
+            return row, ()
+        return row, [*verdict(report, report.problems, report.status, width=WIDTH, quiet=True)]
+
+
+class ClusterNotCleanError(NotCleanError, AssertionError):
+    """A cluster is not clean, or has no verdict."""
+
+    def __init__(self, row: ClusterRow, lines: Sequence[Line]) -> None:
+        super().__init__(row.line)
+        self._lines = lines
+
+    def shown(self, path: Path) -> SuiteRepr:
+        """Return the verdict with the faults and their remedies."""
+        return SuiteRepr(str(self), path, self._lines, self._lines)
+
+
+class ClusterItem(SuiteItem):
+    """One cluster of a list.
+
+    Attributes:
+        judge: returns its row and its verdict.
+        row: once it is judged. It is judged once, however often the item is run.
+    """
+
+    judge: Callable[[], tuple[ClusterRow, Sequence[Line]]]
+    row: ClusterRow | None = None
+    lines: Sequence[Line] = ()
+
+    def setup(self) -> None:
+        """Judge the cluster. Without a verdict the item ends here, which pytest shows as an error."""
+        if self.config.getoption("setuponly", False):
+            return
+        if self.row is None:
+            self.row, self.lines = self.judge()
+            self.user_properties.append(("etcdtls.verdict", self.row.verdict))
+        if not self.row.passes and not self.row.violates:
+            raise ClusterNotCleanError(self.row, self.lines)
+
+    def runtest(self) -> None:
+        """Fail if the cluster is not clean."""
+        if self.row is not None and not self.row.passes:
+            raise ClusterNotCleanError(self.row, self.lines)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return the heading of a failure."""
+        return self.config.rootpath / ROOT, None, f"cluster {self.name}"
+
+
+class ClusterSuite(Suite):
+    """The root collector of a list."""
+
+    judges: Mapping[str, Callable[[], tuple[ClusterRow, Sequence[Line]]]]
+
+    def collect(self) -> Iterator[ClusterItem]:
+        """Yield an item for each cluster."""
+        for label, judge in self.judges.items():
+            item: ClusterItem = ClusterItem.from_parent(self, name=label)
+            if self.selects(item.nodeid):
+                item.judge = judge
+                yield item
+
+
+class ListItems(Items):
+    """The hooks of a process that judges clusters of a list.
+
+    Args:
+        judge: judges one of them.
+        clusters: the list.
+        run: the run.
+        ids: node ids to collect, empty for all.
+        alone: collect nothing else.
+    """
+
+    def __init__(
+        self, judge: ClusterJudge, clusters: ClusterList, run: Run, ids: Sequence[str], *, alone: bool
+    ) -> None:
+        super().__init__(run, ids, alone=alone)
+        self._judges = {one.label: partial(judge.judge, one) for one in clusters.clusters}
+
+    def suite(self, session: pytest.Session) -> Suite:
+        """Return a new collector of the suite."""
+        suite = ClusterSuite.of(session, self.run, self.ids)
+        suite.judges = self._judges
+        return suite
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the row of a cluster to its first report, in a form that pytest-xdist can send."""
+        report = yield
+        if isinstance(item, ClusterItem) and item.row is not None and call.when == "setup":
+            setattr(report, _ROW, to_builtins(item.row))
+        return report
+
+
+class ListSession(Reporting):
+    """The hooks of the process that reports, which is no worker.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        run: the run.
+        interruption: the handler of signals.
+        judge: judges a cluster.
+        clusters: the list.
+        text: its text.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        invocation: Invocation,
+        run: Run,
+        interruption: Interruption,
+        judge: ClusterJudge,
+        clusters: ClusterList,
+        text: str,
+    ) -> None:
+        super().__init__(config, invocation, run, interruption)
+        self._judge = judge
+        self._clusters = clusters
+        self._by_label = {cluster.label: cluster for cluster in clusters.clusters}
+        self._text = text
+        self._selected: frozenset[str] = frozenset()
+        self._rows: dict[str, ClusterRow] = {}
+        self._table: ClusterTable | None = None
+
+    def describe(self) -> str:
+        """Return how many clusters were judged."""
+        return f"{len(self._rows)} of {plural(len(self._selected), 'cluster')} judged"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
+        """Send the list to a worker: standard input can be read only once."""
+        node.workerinput |= {_LIST: self._text, _ALONE: self.invocation.alone}
+        send_standard_input(node.config, node.workerinput)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Record the selection."""
+        if not is_distributed(self.config):
+            self._select(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Record the selection of the workers."""
+        self._select(ids)
+
+    def _select(self, ids: Iterable[str]) -> None:
+        self._selected = frozenset(filter(None, map(self._label, ids)))
+
+    def _label(self, nodeid: str) -> str:
+        """Return the label of the cluster with that node id; empty for another item."""
+        root, _, label = nodeid.partition("::")
+        return label if root == ROOT and label in self._by_label else ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Keep pytest's reporter from writing the path before the line of a cluster."""
+        # It writes the path of an item if that is not its currentfspath.
+        if self.terminal is not None and self._label(nodeid):
+            self.terminal.currentfspath = self.config.rootpath / ROOT
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record the row of a cluster, and show its line."""
+        label, data = self._label(report.nodeid), report.__dict__.pop(_ROW, None)
+        if not label or label in self._rows or (data is None and not report.failed):
+            return
+        if data is not None:
+            row = convert(data, ClusterRow)
+        else:  # the worker crashed, or a hook of another plugin failed
+            why = str(report.longrepr).strip().rpartition("\n")[2]
+            row, _ = self._judge.without_verdict(self._by_label[label], f"could not be judged: {why}")
+        self._rows[label] = row
+        self.problems += row.problems
+        if self.terminal is not None and self.config.get_verbosity() > -2:
+            self._show(self.terminal, row)
+
+    def _show(self, terminal: pytest.TerminalReporter, row: ClusterRow) -> None:
+        writer = self.config.get_terminal_writer()
+        of = len(self._selected)
+        number = f"{len(self._rows):>{len(str(of))}}/{of} "
+        longest = min(_LONGEST_LABEL, max(map(len, self._selected), default=0))
+        line = cluster_line(row, writer.fullwidth - len(number), longest)
+        if terminal.showlongtestinfo:
+            terminal.ensure_newline()
+        writer.line(number + line.text, **line.markup)
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Return the category in which pytest counts a cluster, whose line is written."""
+        if not (label := self._label(report.nodeid)):
+            return None
+        if report.failed:
+            return ("not clean" if report.when == "call" else "without a verdict"), "", ""
+        row = self._rows.get(label)
+        passed = "clean" if row is None or row.kind == CLEAN else "without a client certificate"
+        return (passed if report.when == "call" and report.passed else ""), "", ""
+
+    def describe_targets(self) -> Iterator[str]:
+        """Yield how many clusters there are, and where from."""
+        clusters, shard = self._clusters, self._clusters.shard
+        part = f", part {shard}" if shard.of > 1 else ""
+        where = clusters.where.removeprefix("--etcd-clusters ")
+        yield f"  {where}: {plural(len(clusters.clusters), 'cluster')} of {clusters.total}{part}"
+
+    def finish(self, session: pytest.Session) -> int:
+        """Write the reports on all clusters, and return the exit code."""
+        status = int(session.exitstatus)
+        if status in ENDED_WELL:
+            self.problems += self._run_problems(session)
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+            status = int(pytest.ExitCode.OK)
+        self._table = table = ClusterTable(
+            rows=[*self._rows.values()],
+            expected=len(self._selected),
+            shard=str(self._clusters.shard) if self._clusters.shard.of > 1 else "",
+            started_at=self.run.started_at,
+            seconds=(datetime.now(UTC) - self.run.started_at).total_seconds(),
+            problems=self.problems,
+            metadata=self.run.settings.metadata,
+        )
+        if status != pytest.ExitCode.USAGE_ERROR:
+            self.write_reports(lambda path: write_file(path, render(table, path.suffix)))
+            self.written += (f"reports: {path}{os.sep}" for path in self.run.settings.directories)
+        if status == pytest.ExitCode.OK and (self.problems or table.missing):
+            status = int(pytest.ExitCode.TESTS_FAILED)
+        return status
+
+    def _run_problems(self, session: pytest.Session) -> Iterator[str]:
+        """Yield what fails the run besides clusters, one sentence each."""
+        if self._clusters.clusters and not self._selected and not is_selective(session.config):
+            yield (
+                "--etcd-clusters was given and no cluster was judged: they were deselected (-k, -m, "
+                "--deselect, an ini file). --no-etcd-conformance says that this is meant."
+            )
+        stale = dict[str, str]()
+        if self._clusters.shard.of == 1 and len(self._rows) == len(self._clusters.clusters):
+            # A part of a list does not show that a waiver is no longer needed.
+            for row in self._rows.values():
+                stale |= row.unneeded
+            for source in (source for row in self._rows.values() for source in row.used):
+                stale.pop(source, None)
+        today = self.run.started_at.date()
+        of_itself = review(self.run.settings.waivers, (), catalogue().keys(), today).stale
+        stale |= {waiver.source: why for waiver, why in of_itself}
+        yield from (f"Stale waiver: {source}: {why}." for source, why in stale.items())
+
+    def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
+        """Yield the verdict on all clusters."""
+        if self._table is not None:
+            width = self.config.get_terminal_writer().fullwidth
+            yield from table_summary(self._table, width=width, written=self.written, status=status)
+
+
+def activate_list(config: pytest.Config, invocation: Invocation) -> None:
+    """Register the suite of a list. Workers of pytest-xdist judge its clusters, if there are some.
+
+    Raises:
+        pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
+    """
+    received = getattr(config, "workerinput", {})
+    interruption = None if is_worker(config) else Interruption.register(config)
+    run = run_of(config)
+    text, clusters = clusters_of(config, invocation, received.get(_LIST))
+    judge = ClusterJudge(config, clusters, run)
+    items = ListItems(judge, clusters, run, invocation.ids, alone=received.get(_ALONE, False))
+    config.pluginmanager.register(items, "etcdtls-items")
+    if interruption is not None:
+        _refuse_unusable(clusters, run, invocation.ids)
+        session = ListSession(config, invocation, run, interruption, judge, clusters, text)
+        Waiting.register(config, run, session.describe)
+        config.pluginmanager.register(session, "etcdtls-session")
+
+
+def _refuse_unusable(clusters: ClusterList, run: Run, ids: Sequence[str]) -> None:
+    """Read the settings of every cluster before any connection.
+
+    Raises:
+        pytest.UsageError: for the first one that cannot be used; for a node id without a cluster.
+    """
+    try:
+        for cluster in clusters.clusters:
+            clusters.settings(cluster)
+        _ = run.checks
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    known = {ROOT, *(f"{ROOT}::{cluster.label}" for cluster in clusters.clusters)}
+    for name in ids:
+        if name not in known:
+            raise pytest.UsageError(f"not found: {name}: no cluster of {clusters.where} has that label")
