@@ -8,13 +8,18 @@ httpx builds the requests: it checks headers and encodes the path.
 A response is a server's, of any kind: heads and bodies are cut, content encodings are not removed, and what
 does not parse is an exception that the caller turns into the end of an attempt. Of protobuf only varints and
 length-delimited fields are written, and the messages of etcd's rpc.proto are read by field numbers.
+
+A request may have a password or a token, and pytest shows and reports what is logged. So nothing is logged of
+our requests, at any level: hpack logs each header.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,6 +39,7 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.exceptions import ProtocolError
+from hpack import NeverIndexedHeaderTuple
 
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Listener
@@ -41,6 +47,9 @@ from pytest_etcdtls.tls.attempt import Request, Response
 from pytest_etcdtls.untrusted import printable
 
 Value = int | bytes
+
+_LIBRARIES = ("hpack", "h2", "h11", "httpcore", "httpx")
+"""The libraries whose logs would have our requests."""
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _FIXED_LENGTHS = {1: 8, 5: 4}
@@ -151,6 +160,27 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     raise ValueError("a varint is cut short or too long")
 
 
+_this_thread = threading.local()
+
+
+def _is_of_others(_: logging.LogRecord) -> bool:
+    return not getattr(_this_thread, "requests", False)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Drop what the libraries log in this thread; what a test logs of requests of its own is kept."""
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _LIBRARIES:
+            logging.getLogger(name).addFilter(_is_of_others)  # no second time
+    _this_thread.requests = True
+    try:
+        yield
+    finally:
+        _this_thread.requests = False
+
+
+@_unlogged()
 def make_request(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
     """Send a request on a stream that is connected, TLS included, and return the response.
 
@@ -224,13 +254,18 @@ def _built(
         message = request.body or b""
         pseudo += [(":method", "POST"), (":path", request.path)]
         fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
-        headers = [*pseudo, *{**fixed, **request.headers}.items()]
+        headers = [*pseudo, *fixed.items(), *_secret(request.headers.items())]
         return headers, b"\0" + len(message).to_bytes(4, "big") + message
     built = _build(listener, request)
     pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
     left_out = (b"host", b"transfer-encoding")
     others = [(name.lower(), value) for name, value in built.headers.raw if name.lower() not in left_out]
-    return [*pseudo, *others], built.read()
+    return [*pseudo, *_secret(others)], built.read()
+
+
+def _secret(headers: Iterable[tuple[Any, Any]]) -> Iterator[NeverIndexedHeaderTuple]:
+    """Yield headers that no table of a server or a proxy keeps (RFC 7541 section 7.1.3)."""
+    return (NeverIndexedHeaderTuple(*header) for header in headers)
 
 
 class _Answer:

@@ -36,10 +36,12 @@ class Wire(httpcore.NetworkStream):
         self._http.initiate_connection()
         self.peer: Peer | None = peer
         self.request: dict[str, str] = {}
+        self.headers: list[tuple[str, str]] = []
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for event in self._http.receive_data(buffer) if buffer else []:
-            self.request |= dict(getattr(event, "headers", None) or {})
+            self.headers += getattr(event, "headers", None) or []
+            self.request = dict(self.headers)
         if self.peer is not None:
             peer, self.peer = self.peer, None
             peer(self._http)
