@@ -25,6 +25,8 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.effective import tls_side
 from pytest_etcdtls.declared.flags import SECTIONS, in_force, variable_of
+from pytest_etcdtls.declared.yaml_files import values_in
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 
 _LISTS: Final = frozenset(FLAGS.values())
@@ -237,8 +239,8 @@ class _Values:
 def _configuration(text: str, known: _Values, added: Mapping[str, str]) -> str:
     """Return the configuration file with the values of another place; unchanged if etcd cannot read it."""
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        document = values_in(text, "")
+    except UsageError:
         return text
     if document is None:
         document = {}

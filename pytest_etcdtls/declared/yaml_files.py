@@ -37,7 +37,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where PyYAML is built with it, as its wheels are: PyYAML's own takes ten times as long."""
 MAXIMUM_SIZE: Final = 1024 * 1024 if hasattr(yaml, "CSafeLoader") else 128 * 1024
 """The largest accepted text in characters."""
-MAXIMUM_VALUES: Final = 250_000
+MAXIMUM_VALUES: Final = 100_000
+"""The largest accepted number of values, 60 MB in memory. Secrets and pods in 1 MiB have fewer."""
 _MAXIMUM_DEPTH = 100
 
 _BOOLEANS = {
@@ -46,15 +47,20 @@ _BOOLEANS = {
 }
 
 
-def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
+def documents(
+    text: str, file: str, maximum: int = MAXIMUM_SIZE, most_values: int = MAXIMUM_VALUES
+) -> list[Node]:
     """Return the root node of each YAML document that is not empty.
 
     Raises:
-        UsageError: if the text is not YAML.
+        UsageError: if the text is not YAML, or exceeds a bound.
     """
     if len(text) > maximum:
         raise UsageError(f"{file}: larger than {maximum // 1024} KiB, no declaration in YAML is")
     try:
+        # Counted first: a node takes 600 octets, and one character at least of the text.
+        if len(text) > most_values:
+            _refuse_many(yaml.parse(text, Loader=_LOADER), file, most_values)
         nodes = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -65,17 +71,38 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply for a declaration of etcd") from error
     for node in nodes:
-        _refuse_excess(node, file)
+        _refuse_excess(node, file, most_values)
     return [node for node in nodes if not is_null(node)]
 
 
-def _refuse_excess(root: Node, file: str) -> None:
+def values_in(text: str, file: str) -> object:
+    """Return the first document of a YAML text as values of Python; ``None`` for an empty one.
+
+    Raises:
+        UsageError: as :func:`documents`; also if a value has a tag of Python or is no value of its type.
+    """
+    roots = documents(text, file)
+    try:
+        return yaml.SafeLoader("").construct_document(roots[0]) if roots else None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_many(events: Iterable[yaml.Event], file: str, most: int) -> None:
+    values = 0
+    for event in events:
+        values += isinstance(event, yaml.NodeEvent)
+        if values > most:
+            raise UsageError(f"{file}: more than {most} values")
+
+
+def _refuse_excess(root: Node, file: str, most: int) -> None:
     """Refuse aliases and depth that cost more than the text is long, and an anchor that contains itself.
 
     etcd and the kubelet refuse such a file as well ("excessive aliasing", "value contains itself").
 
     Raises:
-        UsageError: if there are more values than :data:`MAXIMUM_VALUES` with every alias written out.
+        UsageError: if there are more values with every alias written out.
     """
     known: dict[int, tuple[int, int]] = {}  # values and depth of a node, by its id
     above: set[int] = set()
@@ -91,10 +118,8 @@ def _refuse_excess(root: Node, file: str) -> None:
         above.remove(id(node))
         values = 1 + sum(values for values, _ in below)
         depth = 1 + max((depth for _, depth in below), default=0)
-        if values > MAXIMUM_VALUES:
-            raise UsageError(
-                f"{place_of(node, file)}: more than {MAXIMUM_VALUES} values, aliases written out"
-            )
+        if values > most:
+            raise UsageError(f"{place_of(node, file)}: more than {most} values, aliases written out")
         if is_deep or depth > _MAXIMUM_DEPTH:
             raise UsageError(f"{place_of(node, file)}: nested too deeply for a declaration of etcd")
         known[id(node)] = (values, depth)

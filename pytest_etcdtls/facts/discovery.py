@@ -83,6 +83,9 @@ class QueriedBy(StrEnum):
 JUDGED = frozenset({Reachability.NAMED, Reachability.FOUND})
 """The values for URLs whose listeners are judged."""
 
+_SYSTEM_PORTS = 1024
+"""The first port that is not one of the system's (RFC 6335 section 6)."""
+
 _SHOWN = 9
 """Maximum number of members named in a sentence."""
 
@@ -296,6 +299,9 @@ class URLResolver:
             (known for known in self.listeners if self._leads_to(known, candidate)), candidate
         )
         if listener is candidate:
+            if is_loopback(endpoint.host) and endpoint.port < _SYSTEM_PORTS and not candidate.is_forwarded:
+                why = f"a port below {_SYSTEM_PORTS} of this machine is that of another program"
+                return _not_judged(url, role, Reachability.LOCAL, why)
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
                 why = f"{MOST_LISTENERS} listeners are added at most"
                 return _not_judged(url, role, Reachability.LEFT_OUT, why)

@@ -37,7 +37,7 @@ from pytest_etcdtls.untrusted import read_json
 LONGEST = 512
 """Maximum length of a URL that is parsed."""
 
-_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class LocalURLError(ValueError):

@@ -37,6 +37,8 @@ STDIN: Final = "-"
 """The name of the file that stands for standard input."""
 MAXIMUM_SIZE: Final = 16 * 1024 * 1024
 """The largest accepted list, in octets."""
+MAXIMUM_VALUES: Final = 250_000
+"""The same of one in YAML, in values."""
 
 Value = str | bool | tuple[str, ...]
 
@@ -394,7 +396,7 @@ def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
     ):
         content: object = parse_toml(text, where)
     else:
-        roots = documents(text, where, MAXIMUM_SIZE)
+        roots = documents(text, where, MAXIMUM_SIZE, MAXIMUM_VALUES)
         content = _plain(roots[0], where) if len(roots) == 1 else roots or {}
     if isinstance(content, dict):
         unknown = [name for name in content if name not in ("cluster", "clusters")]

@@ -8,10 +8,11 @@ classes for it are not.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from pytest_etcdtls.report import write_file
 
 CAUSE: Final = "etcdtls.cause"
 """The property of an item with the violation from which its own follows."""
@@ -38,6 +39,5 @@ def skip_consequences(path: Path) -> None:
                 suite.set(name, str(int(suite.get(name, "0")) + change))
             changed |= skipped > 0
         if changed:
-            complete = path.with_name(f"{path.name}.part")
-            tree.write(complete, encoding="utf-8", xml_declaration=True)
-            os.replace(complete, path)
+            text = ElementTree.tostring(tree.getroot(), "unicode")
+            write_file(path, ["<?xml version='1.0' encoding='utf-8'?>\n", text])

@@ -214,7 +214,7 @@ def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) 
 
 def test_a_member_that_was_not_started_is_listed(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
-        peer = "https://127.0.0.1:1"
+        peer = "https://127.0.0.1:1031"
         add_learner(cluster, peer)
         observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
         result = judged(observer)

@@ -24,7 +24,7 @@ BOUNDS = Bounds(timeout=10, concurrency=1)
 
 UNUSUAL = (
     "unix://m0:0",
-    "http://127.0.0.1:1",
+    "http://127.0.0.1:1031",
     "https://0.0.0.0:2379",
     "https://[::]:2379",
     "https://127.0.0.1",
@@ -61,7 +61,7 @@ def test_unusual_urls_are_reported_one_by_one_and_not_followed(fake: FakeCluster
     )
     observer = ask(fake)
     result = judged(observer)
-    assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
+    assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1031"}
     assert result.outcome is Outcome.VIOLATES
     assert [finding.message for finding in result.findings] == [
         r"\x1b[31mred cannot be found by the client URLs that it advertises"
@@ -147,7 +147,12 @@ def test_the_next_api_is_asked_if_one_returns_no_list(
     fake: FakeCluster, overrides: dict[str, Answer], api: QueriedBy
 ) -> None:
     listed = [
-        {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
+        {
+            "ID": "1",
+            "name": "m0",
+            "peerURLs": ["https://127.0.0.1:1031"],
+            "clientURLs": ["https://127.0.0.1:1032"],
+        }
     ]
     gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
     fake.put_up(overrides={**gateway, **overrides})

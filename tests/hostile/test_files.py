@@ -109,6 +109,8 @@ OPTIONS = {
     "etcd_config": {},
     "etcd_log": {},
     "etcd_expect_cert": {},
+    "etcd_secret": dict.fromkeys(("etcd_cacert", "etcd_cert", "etcd_key"), ""),
+    "etcd_clusters": dict.fromkeys(("etcd_endpoint", "etcd_cacert", "etcd_cert", "etcd_key"), ""),
 }
 
 
@@ -197,6 +199,20 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
     "BEGIN and END of others": ("etcd_key", (BEGIN + b"-----END A-----\n") * (MEBIBYTE // 44)),
     "dashes": ("etcd_cert", b"-" * MEBIBYTE),
     "a flow list": ("etcd_config", b"name: [" + b"a," * (MEBIBYTE // 2 - 10) + b"a]"),
+    **{
+        f"{kind} values in YAML for {option}": (option, begin + each * (size // len(each)) + end)
+        for option, size in (
+            ("etcd_config", MEBIBYTE - 10),
+            ("etcd_secret", 4 * MEBIBYTE - 10),
+            ("etcd_clusters", 16 * MEBIBYTE - 10),
+        )
+        for kind, begin, each, end in (
+            ("a mapping of", b"[{", b"a,", b"}]"),
+            ("keys without", b"", b"? a\n", b""),
+            ("documents of", b"", b"--- a\n", b""),
+            ("aliases of", b"- &a b\n", b"- *a\n", b""),
+        )
+    },
     "deep YAML": ("etcd_config", b"name: " + b"[" * (MEBIBYTE - 10)),
     "aliases of aliases": (
         "etcd_config",

@@ -52,7 +52,7 @@ FAULTS = {
         "no connection to what it lists",
     ),
     "test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted": (
-        "Addresses that some resolvers read as loopback or metadata addresses",
+        "Addresses that some resolvers read as loopback or metadata addresses, and system ports of loopback",
         "never contacted",
         "no connection",
     ),
@@ -206,7 +206,7 @@ def test_a_server_with_a_certificate_of_another_role_gets_nothing(
     wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
     very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
     peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
-    fake.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
+    fake.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1031", peers=peers)))
     observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
     run_checks(observer)
     assert wrong_role.record.connections > 0
@@ -241,6 +241,9 @@ def test_a_list_is_followed_only_from_a_trusted_member(
 
 
 LOCAL_AND_METADATA = (
+    "https://localhost:22",
+    "https://127.0.0.1:443",
+    "https://[::1]:1023",
     "https://0x7f.1:2379",
     "https://2130706433:2379",
     "https://127.1:2379",
@@ -278,7 +281,7 @@ def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_co
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
 ) -> None:
     fake = FakeCluster(*pki, serve)
-    fake.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
+    fake.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1031",))))
     observer = observer_of(replace(fake.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
     assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)
@@ -287,7 +290,7 @@ def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_co
         Reachability.LOCAL,
     }
     run_checks(observer)
-    assert {one.url for one in observer.connections} == {fake.listeners[0].url, "https://127.0.0.1:1"}
+    assert {one.url for one in observer.connections} == {fake.listeners[0].url, "https://127.0.0.1:1031"}
 
 
 @pytest.mark.parametrize(

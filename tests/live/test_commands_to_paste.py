@@ -26,7 +26,7 @@ OPEN = ClusterConfig(
     client_cert_auth=False,
     trusted_ca_file=None,
     enable_pprof=True,
-    extra_flags=("--advertise-client-urls=http://127.0.0.1:1",),
+    extra_flags=("--advertise-client-urls=http://127.0.0.1:1031",),
 )
 """One in which findings print nearly every kind of command."""
 

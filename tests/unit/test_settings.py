@@ -134,6 +134,7 @@ def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None
         ("https://[fd00::zz]:2379", "fd00::zz"),
         ("https://[10.0.0.11:2379", "not a URL"),
         ("https://a b:2379", "not a host name"),
+        ("https://-oProxyCommand.example:2379", "not a host name"),
         ("https://etcd$(touch${IFS}x).example:2379", "not a host name"),
         ("https://[fe80::1%$(touch${IFS}x)]:2379", "not an IPv6 address"),
         ("https://[fe80::1%]:2379", "fe80::1%"),
