@@ -45,7 +45,7 @@ from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import file_word, pasted
 
 GOOD_CLIENT: Final = ""
 """In the place of an identity's name: the client that the listener accepts."""
@@ -267,7 +267,7 @@ class Command(Struct, frozen=True, kw_only=True):
                 words = (*variables, *self._etcdctl(self._etcdctls_url(there), files))
             case Program.ANY:
                 words = self.options
-        line = f"{self.begins}{' '.join(map(shell_word, words))}{self.ends}"
+        line = f"{self.begins}{pasted(*words)}{self.ends}"
         look = self.looks_for(shell)
         return f"{line}\n# look for {escaped(look)}" if look else line
 
@@ -468,13 +468,13 @@ def show_chain(url: str, look: str = "") -> Command:
 
 def show_file(path: str, part: CertificatePart = DATES) -> Command:
     """Return a command that prints a part of the first certificate of a file."""
-    words = ("openssl", "x509", "-in", path, "-noout", *part.options)
+    words = ("openssl", "x509", "-in", file_word(path), "-noout", *part.options)
     return local(*words, reads=(path,), look=part.look, then=part.then)
 
 
 def show_files_certificates(path: str) -> Command:
     """Return a command that prints the names and dates of every certificate of a file."""
-    words = ("openssl", "storeutl", "-noout", "-text", "-certs", path)
+    words = ("openssl", "storeutl", "-noout", "-text", "-certs", file_word(path))
     look = '"Subject:" and "Not After"'
     then = "grep -e Subject: -e 'Not Before' -e 'Not After'"
     return local(*words, reads=(path,), then=then, look=look)
@@ -494,7 +494,7 @@ def compare(*commands: Command, look: str) -> tuple[Command, ...]:
 
 def compare_leaf(url: str, path: str) -> Command:
     """Return a command that compares the served leaf with a file that has one certificate."""
-    then = f"openssl x509 | diff - {shell_word(path)} && echo same"
+    then = f"openssl x509 | {pasted('diff', '-', file_word(path))} && echo same"
     return replace(_leaf(url, then, '"same": it serves that file'), reads=(path,))
 
 

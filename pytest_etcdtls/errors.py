@@ -123,12 +123,13 @@ class UnobservedError(EtcdTLSError):
     """An observation could not be made, so no check that needs it can judge; base class only.
 
     Args:
-        reason: one sentence for the person who reads the report.
+        reason: one sentence for the person who reads the report. It is made printable.
+        lines: of a log, below it.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: str, *lines: str) -> None:
+        self.reason = "\n".join(map(escaped, (reason, *lines)))
+        super().__init__(self.reason)
 
 
 class NotApplicableError(UnobservedError):

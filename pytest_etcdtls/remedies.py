@@ -32,7 +32,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from pytest_etcdtls.declared.declaration import (
     TRUE,
@@ -68,7 +68,7 @@ from pytest_etcdtls.pki.certificate import load_certificates, public_key
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Target, is_address
 from pytest_etcdtls.tls.suites import SUITES, Weakness
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import file_word, pasted, shell_word
 
 PLACEHOLDER: Final = "/REPLACE-WITH"
 """The directory of the files that do not exist yet. etcd does not start without them."""
@@ -127,11 +127,15 @@ class Remark(Struct, frozen=True):
     """A sentence that comes with the changes: how to make a file, what to do before the restart.
 
     Attributes:
+        text: the sentence. It is made printable, and one line.
         warns: somebody is locked out if it is not read before.
     """
 
     text: str
     warns: bool = False
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "text", escaped(self.text))
 
 
 Cure = Callable[[FaultyMember], Iterator[Change | Remark]]
@@ -175,7 +179,7 @@ def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
     if all(both):
         return
     if directory != PLACEHOLDER:
-        made = _of_kubeadm(directory, f"kubeadm init phase certs etcd-{name}")
+        made = _kubeadm(directory, "init", "phase", "certs", f"etcd-{name}")
         yield Remark(f"{escaped(directory)}/{name}.crt does not exist yet: {made}")
     elif any(declared):
         given = next(filter(None, declared))
@@ -474,27 +478,31 @@ _COMMON_NAME: Final = x509.oid.NameOID.COMMON_NAME
 
 def renewed(case: FaultyMember) -> Iterator[Change | Remark]:
     """Renew the certificate by the program that has made it."""
-    yield from _by_kubeadm(case, "kubeadm certs renew etcd-{name}")
+    for name, directory in _made_by_kubeadm(case):
+        yield Remark(f"kubeadm made it: {_kubeadm(directory, 'certs', 'renew', f'etcd-{name}')}")
 
 
 def reissued(case: FaultyMember) -> Iterator[Change | Remark]:
     """Issue the certificate again by the program that has made it, since a renewal keeps what is in it."""
-    yield from _by_kubeadm(case, "rm {certificate} {key} && kubeadm init phase certs etcd-{name}")
+    for name, directory in _made_by_kubeadm(case):
+        remove = pasted("rm", *(file_word(f"{directory}/{name}.{end}") for end in ("crt", "key")))
+        make = _kubeadm(directory, "init", "phase", "certs", f"etcd-{name}")
+        yield Remark(f"kubeadm made it: {remove} && {make}")
 
 
-def _by_kubeadm(case: FaultyMember, command: str) -> Iterator[Remark]:
+def _made_by_kubeadm(case: FaultyMember) -> Iterator[tuple[str, str]]:
+    """Yield kubeadm's name of each certificate of the sides that it has made, and their directory."""
     directory = kubeadm_directory(case.declaration)
     for side in case.sides if directory else ():
         name = "peer" if side == "peer" else "server"
-        certificate, key = (f"{directory}/{name}.{end}" for end in ("crt", "key"))
-        if case.declaration.text(f"{prefix(side)}cert-file") == certificate:
-            words = command.format(name=name, certificate=shell_word(certificate), key=shell_word(key))
-            yield Remark(f"kubeadm made it: {_of_kubeadm(directory, words)}")
+        if case.declaration.text(f"{prefix(side)}cert-file") == f"{directory}/{name}.crt":
+            yield name, directory
 
 
-def _of_kubeadm(directory: str, command: str) -> str:
+def _kubeadm(directory: str, *words: str) -> str:
     parent = str(Path(directory).parent)
-    return command if parent == "/etc/kubernetes/pki" else f"{command} --cert-dir {shell_word(parent)}"
+    elsewhere = () if parent == "/etc/kubernetes/pki" else ("--cert-dir", parent)
+    return pasted("kubeadm", *words, *elsewhere)
 
 
 def restarted(case: FaultyMember) -> Iterator[Change | Remark]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -14,6 +14,9 @@ from pytest_etcdtls.untrusted import printable, printable_lines
 
 if TYPE_CHECKING:
     from pytest_etcdtls.command import Command
+
+_LONGEST: Final = 16 * 1024
+"""Characters of one text."""
 
 
 class Level(StrEnum):
@@ -49,7 +52,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One violated expectation. Its texts are made printable.
+    """One violated expectation. Its texts are made printable, and one line; evidence may have several.
 
     Attributes:
         message: what is wrong, one sentence.
@@ -80,8 +83,8 @@ class Finding:
         return tuple(map(str, self.reproduce))
 
     def __post_init__(self) -> None:
-        for name in ("message", "expected", "observed"):
-            object.__setattr__(self, name, printable_lines(getattr(self, name)))
+        for name in ("message", "expected", "observed", "remediation"):
+            object.__setattr__(self, name, printable(getattr(self, name), _LONGEST))
         evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
         object.__setattr__(self, "evidence", evidence)
         commands = (printable_lines(one) if isinstance(one, str) else one for one in self.reproduce)
@@ -94,11 +97,17 @@ class CannotJudge(Struct, frozen=True):
     outcome: Outcome
     reason: str
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "reason", printable(self.reason, _LONGEST))
+
 
 class Note(Struct, frozen=True):
     """A remark on the outcome that does not change it."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "text", printable(self.text, _LONGEST))
 
 
 Statement = Finding | CannotJudge | Note
@@ -152,3 +161,5 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "reason", printable_lines(self.reason))
+        force_setattr(self, "remediation", printable(self.remediation, _LONGEST))
+        force_setattr(self, "settings", tuple(printable(line, _LONGEST) for line in self.settings))

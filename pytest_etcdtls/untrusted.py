@@ -89,20 +89,32 @@ def shell_word(text: str) -> str:
     """Return a text as one word of a shell in one line.
 
     A line break between quotes would end the line that is copied, and the rest would be a command. Text that
-    is not printable is written in ``$'...'`` (POSIX.1-2024 section 2.2.4; Bash and Zsh).
+    is not printable is written in ``$'...'`` (POSIX.1-2024 section 2.2.4; Bash and Zsh). A quotation mark is
+    an escape there: for dash, which has no such quotes, the text between the outer two is one word.
     """
     if text.isprintable():
         return shlex.quote(text)
     return "$'" + "".join(map(_shell_escape, text)) + "'"
 
 
+def pasted(*words: str) -> str:
+    """Return words as a command line. Every command in a message, a remedy or a report is made here."""
+    return " ".join(map(shell_word, words))
+
+
+def file_word(path: object) -> str:
+    """Return a path as a word of a command. One that begins with a hyphen is no option."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
 def _shell_escape(character: str) -> str:
-    if character.isprintable():
-        return f"\\{character}" if character in "\\'" else character
+    if character.isprintable() and character != "'":
+        return r"\\" if character == "\\" else character
     return "".join(f"\\x{octet:02x}" for octet in character.encode("utf-8", "surrogateescape"))
 
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_HOST = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -110,7 +122,8 @@ def is_host(text: str) -> bool:
     """Return whether a text is an IP address without brackets, or may be the name of a host.
 
     The zone of an IPv6 address has only unreserved characters (RFC 6874 section 2). Other texts lead nowhere,
-    and may be commands where a URL is pasted into a shell.
+    and may be commands where a URL is pasted into a shell. A name that begins with a hyphen is an option of
+    the program that gets it.
     """
     if ":" not in text:
         return _HOST.fullmatch(text) is not None

@@ -12,7 +12,15 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
-from pytest_etcdtls.command import DIFFERENT, FINGERPRINT, Command, compare, local, show_file, show_leaf
+from pytest_etcdtls.command import (
+    DIFFERENT,
+    FINGERPRINT,
+    Command,
+    compare,
+    local,
+    show_file,
+    show_leaf,
+)
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -31,7 +39,7 @@ from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import file_word, printable
 
 
 def _first_member(files: DeclaredFiles, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -76,9 +84,17 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 observed=f"another key ({key.path})",
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
-                    local("openssl", "x509", "-in", str(certificate.path), "-noout", "-pubkey", then=_HASHED),
                     local(
-                        *("openssl", "pkey", "-in", str(key.path), "-pubout"),
+                        "openssl",
+                        "x509",
+                        "-in",
+                        file_word(certificate.path),
+                        "-noout",
+                        "-pubkey",
+                        then=_HASHED,
+                    ),
+                    local(
+                        *("openssl", "pkey", "-in", file_word(key.path), "-pubout"),
                         then=_HASHED,
                         look="the same hash from both",
                     ),
@@ -97,7 +113,7 @@ def _unusable(member: MemberFiles, file: FileFact) -> Finding:
         evidence={"declared": file.said},
         reproduce=(
             local(
-                *("cat", str(file.path)),
+                *("cat", file_word(file.path)),
                 then="grep -e -----BEGIN -e -----END",
                 look='"BEGIN" and "END" of each PEM block',
             ),
@@ -171,7 +187,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         evidence={"declared": file.said},
         reproduce=(
             local(
-                *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", str(file.path)),
+                *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", file_word(file.path)),
                 look='"BEGIN CERTIFICATE" and "END CERTIFICATE" alone, in whole lines; no output: no PEM',
             ),
         ),
@@ -263,7 +279,8 @@ def _no_chain(
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             local(
-                *("openssl", "verify", "-partial_chain", "-CAfile", trusted, "-untrusted", path, path),
+                *("openssl", "verify", "-partial_chain", "-CAfile", file_word(trusted)),
+                *("-untrusted", file_word(path), file_word(path)),
                 reads=(trusted, path),
                 look='"OK" or "error"',
             ),
@@ -325,7 +342,15 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": printable(crl.issuer)},
                 reproduce=(
-                    local("openssl", "crl", "-in", crl.found, "-noout", "-nextupdate", look='"nextUpdate"'),
+                    local(
+                        "openssl",
+                        "crl",
+                        "-in",
+                        file_word(crl.found),
+                        "-noout",
+                        "-nextupdate",
+                        look='"nextUpdate"',
+                    ),
                 ),
             )
 
@@ -386,7 +411,9 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
                 evidence={"declared": key.said},
-                reproduce=(local("ls", "-ln", str(key.path), look="the third column: the numeric owner"),),
+                reproduce=(
+                    local("ls", "-ln", file_word(key.path), look="the third column: the numeric owner"),
+                ),
             )
     if not any(key.mode is not None for _, key in keys.values()):
         yield _no_mode(files)
@@ -416,7 +443,7 @@ def _no_mode(files: DeclaredFiles) -> CannotJudge:
 
 
 def _show_mode(key: FileFact) -> Command:
-    return local("stat", "-c", "%a %U %n", str(key.path), look="the mode: 600, or 640")
+    return local("stat", "-c", "%a %U %n", file_word(key.path), look="the mode: 600, or 640")
 
 
 def _readable_ca_key(files: DeclaredFiles) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pytest_etcdtls.judgement import (
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.untrusted import pasted
 from pytest_etcdtls.versions import Release
 
 _GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
@@ -49,7 +50,8 @@ def _reproduce(port: str, file: str) -> tuple[str, ...]:
     show = "openssl s_client -connect 127.0.0.1:%s </dev/null 2>/dev/null | openssl x509 -noout -fingerprint"
     return (
         show % port,
-        f"cp new.crt {file}.crt; cp new.key {file}.key\n# etcd runs with --cert-file and --key-file of these",
+        f"{pasted('cp', 'new.crt', f'{file}.crt')}; {pasted('cp', 'new.key', f'{file}.key')}\n"
+        "# etcd runs with --cert-file and --key-file of these",
         show % port,
         "openssl x509 -in new.crt -noout -fingerprint\n# look for this fingerprint in the second handshake",
     )

@@ -18,6 +18,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statemen
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.untrusted import file_word
 
 
 def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
@@ -484,7 +485,8 @@ def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
 def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
     first = differing[0]
     grep = tuple(
-        local("grep", "-F", logged.remote_address, log.file, look='"error"') for logged in differing[:_SHOWN]
+        local("grep", "-F", logged.remote_address, file_word(log.file), look='"error"')
+        for logged in differing[:_SHOWN]
     )
     number = "one connection" if len(differing) == 1 else f"{len(differing)} connections"
     return Finding(

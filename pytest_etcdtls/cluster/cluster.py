@@ -41,7 +41,7 @@ from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageE
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.untrusted import printable, read_json, shell_word
+from pytest_etcdtls.untrusted import pasted, printable, read_json
 
 if TYPE_CHECKING:
     import httpx
@@ -511,18 +511,17 @@ def keep_message(cluster: Cluster) -> str:
 
 def _client_commands(cluster: Cluster) -> list[str]:
     member = cluster.members[0]
-    ca, certificate, key = (
-        shell_word(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
-    )
+    ca, certificate, key = (str(member.file(name)) for name in ("server-ca.crt", "client.crt", "client.key"))
     # Other users can read the arguments of a process, but not its environment.
-    password = f"$(cat {shell_word(str(cluster.directory / _PASSWORD))})"
+    password = f"$({pasted('cat', str(cluster.directory / _PASSWORD))})"
     user = [f'ETCDCTL_USER="root:{password}"'] if cluster.user else []
-    begin = [*map(shell_word, without_variables(os.environ)), *user, "etcdctl"]
+    begin = [*filter(None, [pasted(*without_variables(os.environ))]), *user]
     endpoints, url = ",".join(cluster.endpoints), member.client_http_url or member.client_url
-    credentials = f"--cacert={ca} --cert={certificate} --key={key}"
+    credentials = (f"--cacert={ca}", f"--cert={certificate}", f"--key={key}")
+    etcdctl = pasted("etcdctl", f"--endpoints={endpoints}", *credentials, "endpoint", "status")
     return [
-        " ".join([*begin, f"--endpoints={shell_word(endpoints)}", credentials, "endpoint status"]),
-        f"curl -g --cacert {ca} --cert {certificate} --key {key} {shell_word(url + '/version')}",
+        " ".join([*begin, etcdctl]),
+        pasted("curl", "-g", "--cacert", ca, "--cert", certificate, "--key", key, f"{url}/version"),
     ]
 
 

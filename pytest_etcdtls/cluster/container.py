@@ -10,7 +10,6 @@ the published ports, which are also the advertised client URLs.
 from __future__ import annotations
 
 import io
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +38,7 @@ from pytest_etcdtls.cluster.watchdog import GuardedDirectory, command
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.profile import MemberNames
+from pytest_etcdtls.untrusted import pasted
 
 if TYPE_CHECKING:
     import tarfile
@@ -415,6 +415,6 @@ class ContainerBackend:
     def stop_command(self) -> str:
         """Return the shell command that removes those that are kept, and the network."""
         token = self._directory.token
-        label = shlex.quote(f"label={LABEL}={token}")
-        removal = "" if self._attachment.network else f"; docker network rm {token}"
-        return f"docker rm -fv $(docker ps -aq --filter {label}){removal}"
+        removal = "" if self._attachment.network else f"; {pasted('docker', 'network', 'rm', token)}"
+        label = f"label={LABEL}={token}"
+        return f"docker rm -fv $({pasted('docker', 'ps', '-aq', '--filter', label)}){removal}"

@@ -40,7 +40,7 @@ from pytest_etcdtls.errors import (
     open_files_advice,
 )
 from pytest_etcdtls.pki.bundle import write_files
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import pasted
 
 Server: TypeAlias = EtcdProcess | EtcdContainer
 
@@ -219,8 +219,8 @@ class Home(GuardedDirectory):
             stop = self.backend.stop_command()
         else:
             pids = (server.pid for server in self._servers.values() if isinstance(server, EtcdProcess))
-            stop = f"kill {' '.join(map(str, pids))}"
-        return f"{stop}; rm -rf {shell_word(str(self.path))}"
+            stop = pasted("kill", *map(str, pids))
+        return f"{stop}; {pasted('rm', '-rf', str(self.path))}"
 
 
 def stop_all(servers: Iterable[Server]) -> None:

@@ -38,7 +38,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted import read_regular
+from pytest_etcdtls.untrusted import file_word, pasted, read_regular
 
 
 def is_directory(path: Path) -> bool:
@@ -427,7 +427,8 @@ def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...
         fact = replace(fact, has_key=_has_key(blocks))
         certificates = load_certificates(path, option=fact.said)
         if not blocks:
-            convert = f"openssl x509 -in {path} -inform DER -out {path.stem}.pem"
+            files = ("-in", file_word(path), "-inform", "DER", "-out", file_word(f"{path.stem}.pem"))
+            convert = pasted("openssl", "x509", *files)
             return replace(
                 fact, problem=f"{path} is DER, and etcd reads PEM alone: convert it: {convert}"
             ), ()

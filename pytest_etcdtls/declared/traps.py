@@ -61,7 +61,7 @@ from pytest_etcdtls.declared.flags import (
 )
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import file_word, pasted, shell_word
 from pytest_etcdtls.versions import has_since, is_before_release, minor_line, version_key
 
 
@@ -345,10 +345,9 @@ def _crl_problem(crl: CRLFile, flag: str, version: str | None) -> tuple[str, str
     other = str(PurePosixPath(crl.declared).with_suffix(".der"))
     other = f"{other}.new" if other == crl.declared else other
     # The declared path: on the member is what counts, and a replay's copy is gone when this is read.
-    convert = (
-        f"convert it: openssl crl -inform {form} -in {shell_word(crl.declared)} -outform DER -out "
-        f"{shell_word(other)}, and give {flag}={shell_word(other)}: every version reads that"
-    )
+    files = ("-in", file_word(crl.declared), "-outform", "DER", "-out", file_word(other))
+    convert = f"convert it: {pasted('openssl', 'crl', '-inform', form, *files)}"
+    convert += f", and give {flag}={shell_word(other)}: every version reads that"
     if version_key(version) < (3, 6):
         return (
             f"etcd up to 3.5 cannot read {crl.declared} ({error}): {refused}",

@@ -315,7 +315,8 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
     except UnknownFlagError as error:
         raise NotApplicableError(str(error)) from error
     except (ClusterStartError, UsageError) as error:
-        raise InconclusiveError(f"the cluster for the experiment did not start: {error}") from error
+        why, *log = str(error).split("\n")
+        raise InconclusiveError(f"the cluster for the experiment did not start: {why}", *log) from error
 
 
 def _run(experiment: ExperimentFunction, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type

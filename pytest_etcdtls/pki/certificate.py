@@ -48,7 +48,7 @@ from pytest_etcdtls.pki.go_parser import (
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
 from pytest_etcdtls.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
-from pytest_etcdtls.untrusted import listed, printable, read_regular
+from pytest_etcdtls.untrusted import file_word, listed, pasted, printable, read_regular
 
 RSA_MOST_BITS: Final = 8192
 """The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""
@@ -705,7 +705,7 @@ def _load_key(
     """Return the private key of a file and the passphrase that it is encrypted with."""
     blocks = pem_blocks(read_file(path, option))
     if not blocks:
-        advice = f"convert it: openssl pkey -inform DER -in {path} -out key.pem"
+        advice = f"convert it: {_openssl('pkey', path, '-inform', 'DER', '-out', 'key.pem')}"
         raise credential_error(option, path, "is not PEM", f"if it is a DER key, {advice}")
     keys = [block for block in blocks if block.label in KEY_LABELS or block.encrypted]
     if not keys:
@@ -724,7 +724,8 @@ def _load_key(
             "holds an encrypted key, and no passphrase of it is given",
             "pass --etcd-key-password-file, or set ETCDTLS_KEY_PASSWORD"
             if passphrases is not None
-            else f"etcd reads no encrypted key; decrypt a copy of it: openssl pkey -in {path} -out key.pem",
+            else "etcd reads no encrypted key; decrypt a copy of it: "
+            + _openssl("pkey", path, "-out", "key.pem"),
         )
     for passphrase in given:
         if _decrypts(keys[0], passphrase):
@@ -734,8 +735,12 @@ def _load_key(
         option,
         path,
         f"holds an encrypted key, and {wrong}",
-        f"see whether it is the right one: openssl pkey -in {path} -noout",
+        f"see whether it is the right one: {_openssl('pkey', path, '-noout')}",
     )
+
+
+def _openssl(command: str, path: AnyFile, *options: str) -> str:
+    return pasted("openssl", command, "-in", file_word(path), *options)
 
 
 def _check_cost(path: AnyFile, option: str, block: Block) -> None:
@@ -752,7 +757,7 @@ def _check_cost(path: AnyFile, option: str, block: Block) -> None:
     try:
         excess = _excess(_octets_of(block.data or b""))
     except ValueError as error:
-        advice = f"see what is wrong with it: openssl pkey -in {path} -noout"
+        advice = f"see what is wrong with it: {_openssl('pkey', path, '-noout')}"
         raise credential_error(
             option, path, "holds an encrypted key that cannot be decoded", advice
         ) from error
@@ -761,8 +766,8 @@ def _check_cost(path: AnyFile, option: str, block: Block) -> None:
             option,
             path,
             f"holds an encrypted key, and to decrypt it takes {excess}",
-            "if you trust the file, encrypt the key anew: openssl pkcs8 -topk8 -iter 600000 "
-            f"-in {path} -out key.pem",
+            "if you trust the file, encrypt the key anew: "
+            + _openssl("pkcs8", path, "-topk8", "-iter", "600000", "-out", "key.pem"),
         )
 
 
@@ -873,7 +878,7 @@ def _certificate(path: AnyFile, option: str, block: Block, which: str) -> x509.C
         return load(_octets_of(block.data))
     except ValueError as error:
         happened = f"{which} cannot be parsed: {error}"
-        advice = f"see what is wrong with it: openssl x509 -in {path} -noout -text"
+        advice = f"see what is wrong with it: {_openssl('x509', path, '-noout', '-text')}"
         raise credential_error(option, path, happened, advice) from error
 
 
@@ -890,7 +895,7 @@ def _octets_of(block: bytes) -> bytes:
 def _private_key(
     path: AnyFile, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
 ) -> PrivateKey:
-    advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
+    advice = f"see what is wrong with it: {_openssl('pkey', path, '-noout', '-check')}"
     try:
         # The message omits the text of the original ValueError, which might contain a part of the key.
         key = load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)

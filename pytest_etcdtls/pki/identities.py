@@ -32,7 +32,7 @@ from pytest_etcdtls.pki.authority import (
 )
 from pytest_etcdtls.pki.certificate import extension, public_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
-from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.untrusted import pasted
 
 COMMON_NAME: Final = "pytest-etcdtls"
 """Common name of the issued client certificates, which makes them recognisable in logs."""
@@ -64,6 +64,9 @@ _LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _ALWAYS: Final = (_FIRST, _LAST)
 
 _Times = tuple[datetime, datetime]
+
+_LINE: Final = "%s\\n"
+"""The format by which printf prints each word on a line of its own."""
 """notBefore and notAfter."""
 
 _LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME)
@@ -303,7 +306,7 @@ def _recipe(
         subject_alt_name=_names(profile),
         validity=validity,
     )
-    after = (f"cat {sub_ca}.crt >> {name}.crt",) if name == "intermediate-sent" else ()
+    after = (f"{pasted('cat', f'{sub_ca}.crt')} >> {name}.crt",) if name == "intermediate-sent" else ()
     return (*before, *leaf, *after)
 
 
@@ -354,34 +357,31 @@ def _authority_recipe(name: str, common_name: str, signer: tuple[str, str] | Non
 def _lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
     """Return the shell lines that make a CA with the names and identifiers of another (DER) and a new key."""
     encoded = base64.b64encode(certificate).decode()
+    files = ("-in", f"{name}.der", "-signkey", f"{name}.key", "-days", "1", "-out", f"{name}.crt")
+    decode = pasted("openssl", "base64", "-d", "-A", "-out", f"{name}.der")
     return (
-        f"printf %s {encoded} | openssl base64 -d -A > {name}.der",
-        f"openssl genpkey {new_key} -out {name}.key",
-        f"openssl x509 -inform DER -in {name}.der -signkey {name}.key -days 1 -out {name}.crt",
+        f"{pasted('printf', '%s', encoded)} | {decode}",
+        pasted("openssl", "genpkey", *new_key.split(), "-out", f"{name}.key"),
+        pasted("openssl", "x509", "-inform", "DER", *files),
     )
 
 
 def _request(name: str, common_name: str) -> str:
-    subject = shell_word(f"/CN={common_name}")
-    key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key"
-    return f"openssl req -new {key} -subj {subject} -out {name}.csr"
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
+    return pasted("openssl", "req", "-new", *key, "-subj", f"/CN={common_name}", "-out", f"{name}.csr")
 
 
 def _extensions(name: str, lines: tuple[str, ...]) -> str:
     identifiers = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
-    quoted = " ".join(shell_word(line) for line in (*lines, *identifiers))
-    return f"printf '%s\\n' {quoted} > {name}.ext"
+    return f"{pasted('printf', _LINE, *lines, *identifiers)} > {name}.ext"
 
 
 def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) -> str:
-    by = (
-        f"-signkey {name}.key"
-        if signer is None
-        else f"-CA {shell_word(signer[0])} -CAkey {shell_word(signer[1])}"
-    )
+    by = ("-signkey", f"{name}.key") if signer is None else ("-CA", signer[0], "-CAkey", signer[1])
+    command = ("openssl", "x509", "-req", "-in", f"{name}.csr", *by, "-days", "1")
     number = "$(openssl rand -hex 16)" if serial is None else f"{serial:x}"
-    options = f"-days 1 -set_serial 0x{number} -extfile {name}.ext"
-    return f"openssl x509 -req -in {name}.csr {by} {options} -out {name}.crt"
+    files = pasted("-extfile", f"{name}.ext", "-out", f"{name}.crt")
+    return f"{pasted(*command)} -set_serial 0x{number} {files}"
 
 
 def _sign_with_dates(name: str, signer: tuple[str, str], validity: _Times) -> tuple[str, ...]:
@@ -390,12 +390,11 @@ def _sign_with_dates(name: str, signer: tuple[str, str], validity: _Times) -> tu
         *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
         *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
     )
-    quoted = " ".join(shell_word(line) for line in lines)
-    by = f"-cert {shell_word(signer[0])} -keyfile {shell_word(signer[1])}"
-    dates = "-startdate {:%Y%m%d%H%M%SZ} -enddate {:%Y%m%d%H%M%SZ}".format(*validity)
-    files = f"-extfile {name}.ext -in {name}.csr -out {name}.crt"
+    by = ("-cert", signer[0], "-keyfile", signer[1])
+    dates = "-startdate {:%Y%m%d%H%M%SZ} -enddate {:%Y%m%d%H%M%SZ}".format(*validity).split()
+    files = ("-extfile", f"{name}.ext", "-in", f"{name}.csr", "-out", f"{name}.crt")
     return (
         f": > {name}.db",
-        f"printf '%s\\n' {quoted} > {name}.cnf",
-        f"openssl ca -batch -notext -config {name}.cnf {by} {dates} {files}",
+        f"{pasted('printf', _LINE, *lines)} > {name}.cnf",
+        pasted("openssl", "ca", "-batch", "-notext", "-config", f"{name}.cnf", *by, *dates, *files),
     )

@@ -275,7 +275,7 @@ def _secret(node: Node, where: str) -> Secret:
         where=at,
         # The API server writes stringData over data.
         values=values | {key: (value or "").encode() for key, value in plain.items()},
-        getting=("kubectl", "get", "secret", *of_namespace, name) if name else (),
+        getting=("kubectl", "get", *of_namespace, f"secret/{name}") if name else (),
     )
 
 

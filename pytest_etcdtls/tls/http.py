@@ -263,7 +263,7 @@ def _built(
     return [*pseudo, *_secret(others)], built.read()
 
 
-def _secret(headers: Iterable[tuple[Any, Any]]) -> Iterator[NeverIndexedHeaderTuple]:
+def _secret(headers: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
     """Yield headers that no table of a server or a proxy keeps (RFC 7541 section 7.1.3)."""
     return (NeverIndexedHeaderTuple(*header) for header in headers)
 

@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ from pytest_etcdtls.conforming import conforming
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check, catalogue
-from pytest_etcdtls.results import Finding
+from pytest_etcdtls.results import Finding, Note, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import PortCredentials, Target
+from pytest_etcdtls.untrusted import file_word
 
 PROGRAMS = ("curl", "openssl", "etcdctl", "sleep", "timeout", "grep", "diff", "cat", "ls", "stat")
+SHELLS = ("bash", "dash")
 HOST = "etcd$(touch${IFS}executed)`touch${IFS}executed`';touch executed;'\";touch executed;\".example"
 FILES = (
     "a b;touch executed;$(touch executed).crt\ntouch executed\n",
@@ -54,19 +56,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             '#!/bin/sh\nfor word; do printf "%s\\0" "$word"; done >> "$WORDS"\n', encoding="utf-8"
         )
         (directory / name).chmod(0o755)
-    for name in ("bash", "touch"):
+    for name in (*SHELLS, "touch"):
         (directory / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setenv("WORDS", str(tmp_path / "words"))
     monkeypatch.chdir(tmp_path)
-    _run("touch executed")
-    (tmp_path / "executed").unlink()  # what is executed would be seen
+    for shell in SHELLS:
+        _run("touch executed", shell)
+        (tmp_path / "executed").unlink()  # what is executed would be seen
     return tmp_path
 
 
-def _run(line: str) -> None:
+def _run(line: str, shell: str = "bash") -> None:
     subprocess.run(
-        ["bash", "-c", line],
+        [shell, "-c", line],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -75,50 +78,107 @@ def _run(line: str) -> None:
     )
 
 
-@pytest.mark.program("bash")
+@pytest.mark.program("bash", "dash")
 @pytest.mark.fault(
     "A host or a path with commands of a shell, in every command that a check prints",
     outcome="it is one word of the command, and nothing of it is executed",
     bound="60 s for each command",
 )
 def test_no_command_of_a_check_executes_a_host_or_a_path(run: Path) -> None:
-    lines = {line for check in catalogue().values() for line in _lines(check) if "executed" in line}
+    lines = _commands(_said_by_all(lambda text: text.replace("127.0.0.1", HOST)))
     assert len(lines) > 50
-    for line in sorted(lines):
-        _run(line)
-        for part in line.split("\n"):  # a reader may copy one line of the output
-            _run(part)
-        assert not (run / "executed").exists(), line
+    _execute_nothing(run, lines)
     words = (run / "words").read_bytes().decode().split("\0")
     assert any(word.startswith(f"https://{HOST}:") and word.endswith("/version") for word in words)
     assert any(re.fullmatch(rf"{re.escape(HOST)}:\d+", word) for word in words)
     assert set(FILES) <= set(words)
 
 
-def _lines(check: Check) -> Iterator[str]:
-    """Yield the commands of the findings about the check's own counterexample."""
-    observations = {name: _elsewhere(fact) for name, fact in conforming(check).items()}
-    changed = check.counterexample(**observations)
-    for found in check.function(**(observations | dict(changed))):
-        if isinstance(found, Finding):
-            yield from _shell(*FILES).texts(found.reproduce)
+def _execute_nothing(run: Path, lines: Iterable[str]) -> None:
+    for line in sorted(lines):
+        for shell in SHELLS:
+            # A reader may copy one line of the output.
+            for part in {line, *line.split("\n")}:
+                _run(part, shell)
+            assert not (run / "executed").exists(), f"{shell}: {line}"
 
 
-def _elsewhere(value: Any) -> Any:
-    """Return a fact in which every listener is at the hostile host."""
+PATH_OF_ATTACKER = (
+    "-rf/q'\n--- /dev/null\n+++ b/etc/cron.d/x\n::error::x\x1b[2J\u202e';touch executed;"
+    "$(touch${IFS}executed)"
+)
+"""What is before each path, of a declaration, a file at hand or a log."""
+
+
+@pytest.mark.fault(
+    "Paths with lines of a diff, control characters, commands of a shell or a CI runner, or a hyphen first",
+    outcome="in no text of a finding a line or a raw character; in no command an option or a command",
+    bound="60 s for each command",
+)
+@pytest.mark.program("bash", "dash")
+def test_no_path_is_a_line_an_option_or_a_command(run: Path) -> None:
+    said = _said_by_all(_with_path)
+    texts = [text for one in said for text in _texts_of(one) if "executed" in text]
+    assert len(texts) > 30
+    for text in texts:
+        assert text.isprintable(), text
+    lines = _commands(said)
+    assert len(lines) > 20
+    _execute_nothing(run, lines)
+    words = (run / "words").read_bytes().decode().split("\0")
+    assert any(word.startswith(f"./{PATH_OF_ATTACKER}") for word in words)
+    assert not [word for word in words if word.startswith("-rf")]
+
+
+def _texts_of(statement: Statement) -> Iterator[str]:
+    if isinstance(statement, Finding):
+        # Each line of the evidence is shown behind its name.
+        yield from (line for text in statement.evidence.values() for line in text.split("\n"))
+        yield from (statement.message, statement.expected, statement.observed, statement.remediation)
+    else:
+        yield statement.text if isinstance(statement, Note) else statement.reason
+
+
+def _with_path(text: str) -> str:
+    return PATH_OF_ATTACKER + text if text.startswith("/") else text
+
+
+def _said_by_all(change: Callable[[str], str]) -> list[Statement]:
+    return [statement for check in catalogue().values() for statement in _said(check, change)]
+
+
+def _commands(said: Iterable[Statement]) -> set[str]:
+    """Return the commands of findings that have something of the attacker."""
+    findings = [one for one in said if isinstance(one, Finding)]
+    lines = {line for one in findings for line in _shell(*FILES).texts(one.reproduce)}
+    return {line for line in lines if "executed" in line}
+
+
+def _said(check: Check, change: Callable[[str], str]) -> Iterator[Statement]:
+    """Yield what a check says of its own counterexample, in which the texts are changed."""
+    observations = conforming(check)
+    observations |= dict(check.counterexample(**observations))
+    return check.function(**{name: _changed(fact, change) for name, fact in observations.items()})
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a fact with other texts and paths."""
     if isinstance(value, str) and type(value) is str:
-        return value.replace("127.0.0.1", HOST)
+        return change(value)
+    if isinstance(value, Path):
+        return Path(change(str(value)))
     if isinstance(value, Each):
-        return Each.of({_elsewhere(listener): _elsewhere(fact) for listener, fact in value})
-    if isinstance(value, tuple):
-        return type(value)(map(_elsewhere, value))
+        return Each.of({_changed(listener, change): _changed(fact, change) for listener, fact in value})
+    if type(value) is dict:
+        return {name: _changed(its, change) for name, its in value.items()}
+    if type(value) is tuple:
+        return tuple(_changed(its, change) for its in value)
     if isinstance(value, Struct):
-        return structs.replace(
-            value, **{name: _elsewhere(its) for name, its in structs.asdict(value).items()}
-        )
+        its = {name: _changed(its, change) for name, its in structs.asdict(value).items()}
+        return structs.replace(value, **its)
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    its = {one.name: _elsewhere(getattr(value, one.name)) for one in fields(value) if one.init}
+    its = {one.name: _changed(getattr(value, one.name), change) for one in fields(value) if one.init}
     return replace(value, **its)
 
 
@@ -166,5 +226,5 @@ def test_a_command_has_exactly_the_intended_words(host: str, certificate: str, k
     assert shown[5:-1] == ["-groups", *host.split(), "-cert", certificate, "-key", key]
     assert authority in words(show_chain(url))
     assert words(show_leaf(url))[3] == authority
-    assert certificate in words(compare_leaf(url, certificate))
-    assert words(show_file(certificate))[3] == certificate
+    assert file_word(certificate) in words(compare_leaf(url, certificate))
+    assert words(show_file(certificate))[3] == file_word(certificate)

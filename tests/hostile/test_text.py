@@ -149,7 +149,7 @@ def test_a_result_and_a_line_are_printable_by_construction() -> None:
         evidence={"\x07": "\x1b"},
         reproduce=("curl \\\n  https://x\r",),
     )
-    assert finding.message == r"a\x1b" + f"\n{FORGED}" + rf"\x85{FORGED}"
+    assert finding.message == rf"a\x1b\n{FORGED}\x85{FORGED}"
     assert (finding.expected, finding.observed) == (r"\u202e", r"\ud800")
     assert finding.evidence == {r"\x07": r"\x1b"}
     assert finding.reproduce == ("curl \\\n  https://x" + r"\r",)

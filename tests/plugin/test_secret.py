@@ -23,9 +23,11 @@ IN_BASE64 = base64.b64encode(b"-----BEGIN")[:-2].decode()
 
 KUBECTL = """#!{python}
 import json, re, sys
-get, secret, n, namespace, name, o, path = sys.argv[1:]
+get, n, namespace, named, o, path = sys.argv[1:]
 document = json.load(open({secret!r}))
-assert (get, secret, n, o) == ("get", "secret", "-n", "-o")
+assert (get, n, o) == ("get", "-n", "-o")
+secret, _, name = named.partition("/")
+assert secret == "secret"
 assert document["metadata"] == {{"name": name, "namespace": namespace}}
 key = re.fullmatch(r"jsonpath=\\{{\\.data\\.(.*)\\}}", path)[1].replace("\\\\.", ".")
 sys.stdout.write(document["data"][key])

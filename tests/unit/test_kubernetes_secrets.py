@@ -99,7 +99,7 @@ def test_a_client(
     assert live.client.signing_key is None
     escaped = certificate.replace(".", r"\.")
     assert client.recipe[0] == (
-        f"kubectl get secret -n kube-system etcd-client -o 'jsonpath={{.data.{escaped}}}' "
+        f"kubectl get -n kube-system secret/etcd-client -o 'jsonpath={{.data.{escaped}}}' "
         "| base64 -d > client.crt"
     )
 
