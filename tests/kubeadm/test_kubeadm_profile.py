@@ -60,7 +60,7 @@ def test_every_release_of_kubeadm_is_recognised(path: Path) -> None:
     assert is_kubeadm(declared_member(read_declaration(path)))
 
 
-@pytest.mark.parametrize("shape", ["rke2/config", "yaml/tls.yml", "kubespray/etcd.env", "systemd/etcd.conf"])
+@pytest.mark.parametrize("shape", ["rke2/config", "yaml/tls.yml", "kubespray/etcd.env"])
 def test_other_declarations_are_not_recognised_as_kubeadm(shape: str, tmp_path: Path) -> None:
     path = tmp_path / Path(shape).name
     shutil.copy(DECLARED / shape, path)
