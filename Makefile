@@ -74,7 +74,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	run $(BIN)/ruff check --preview --select PLW1514; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
-	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/*/*.sh tests/kubernetes/*.sh; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/machine .ci/wheel-test docker/*.sh examples/*/*.sh tests/kubernetes/*.sh; \
 	else echo "shellcheck is not installed: scripts are not checked"; fi; \
 	exit $$status
 

@@ -17,6 +17,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -236,10 +237,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=_NEEDS + missing))
 
 
+@functools.cache
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def _missing(item: pytest.Item) -> str | None:
     """Return what this machine lacks for the test."""
     if lacking := _PROGRAMS[0].lacking(_declared(item)):
         return lacking
+    if item.get_closest_marker("ipv6") is not None and not _has_ipv6():
+        return "IPv6: no port can be bound on ::1"
     if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
         return "two versions of etcd: run make etcd"
     container = item.get_closest_marker("container") is not None

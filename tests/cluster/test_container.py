@@ -175,6 +175,7 @@ def test_ports_are_published_on_loopback_only(start: Start, newest_image: str) -
     assert {host["HostIp"] for hosts in bindings.values() if hosts for host in hosts} == {"127.0.0.1"}
 
 
+@pytest.mark.ipv6
 def test_ipv6_loopback(start: Start, newest_image: str) -> None:
     (member,) = start(replace(GOOD, host="::1"), newest_image).members
     assert urlsplit(member.client_url).hostname == "::1"

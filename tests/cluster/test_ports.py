@@ -71,10 +71,12 @@ def test_a_port_in_use_is_left_out(taken: socket.socket) -> None:
     claim.release()
 
 
-def test_claims_are_below_the_ephemeral_range() -> None:
-    first_ephemeral = int(
-        Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0]
-    )
+@pytest.mark.parametrize("first_ephemeral", [24000, 32768])
+def test_claims_are_below_the_ephemeral_range(
+    first_ephemeral: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ip_local_port_range").write_text(f"{first_ephemeral}\t60999\n", encoding="utf-8")
+    monkeypatch.setattr(ports, "_EPHEMERAL", tmp_path / "ip_local_port_range")
     claim = claim_ports(32, "127.0.0.1")
     assert max(claim.ports) < first_ephemeral
     claim.release()
@@ -120,6 +122,7 @@ def test_the_default_ephemeral_range_is_used_if_it_cannot_be_read(
     assert max(claim.ports) < 32768
 
 
+@pytest.mark.ipv6
 def test_ports_of_ipv6_loopback_are_claimed() -> None:
     with socket.socket(socket.AF_INET6) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

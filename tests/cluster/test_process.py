@@ -55,11 +55,13 @@ def test_several_members_form_one_cluster(start: Start, etcd_binary: Path, size:
     assert [get(member.client_url, member, path="/health") for member in cluster.members] == [OK] * size
 
 
+@pytest.mark.ipv6
 def test_several_members_on_ipv6(start: Start, newest_etcd: Path) -> None:
     cluster = start(replace(GOOD, size=3, host="::1"), newest_etcd)
     assert all(get(m.client_url, m, ca="server-ca.crt", path="/health") == OK for m in cluster.members)
 
 
+@pytest.mark.ipv6
 def test_every_configured_listener_is_served(start: Start, etcd_binary: Path) -> None:
     config = replace(GOOD, plain_client_listener=True, metrics="https", host="::1")
     (member,) = start(config, etcd_binary).members

@@ -268,7 +268,7 @@ def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], 
     doomed, trace = tmp_path / "doomed", tmp_path / "trace"
     doomed.mkdir()
     marked, other = _sleeper({MARK: "in-process"}), _sleeper({MARK: "somebody else"})
-    command = [sys.executable, "-c", f"open({str(trace)!r}, 'w').close()"]
+    command = [sys.executable, "-c", f"open({str(trace)!r}, 'wb').close()"]
     _order(
         orders[1],
         {"mark": "in-process"},
@@ -363,7 +363,7 @@ def cluster():
         yield cluster
 
 def test_one(cluster):
-    (HOME / "pid").write_text(str(cluster.members[0].server.pid))
+    (HOME / "pid").write_text(str(cluster.members[0].server.pid), encoding="utf-8")
     Path({fifo!r}).write_text("running")
     if MODE in ("SIGINT", "SIGKILL"):
         sys.stdin.read()

@@ -194,6 +194,7 @@ def discovered(node: Node, machine: Machine, directory: Path) -> Ran:
     return Ran(done.returncode, done.stdout, json.loads(report.read_text(encoding="utf-8")))
 
 
+@pytest.mark.program("ip")
 @pytest.mark.kills("listener.undeclared")
 def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
     changes: dict[str, str | None] = {
@@ -211,6 +212,7 @@ def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
     assert "Only the named listeners" not in ran.out
 
 
+@pytest.mark.program("ip")
 def test_from_another_machine_loopback_is_not_tried(newest_etcd: Path, tmp_path: Path) -> None:
     with node(tmp_path / "node", newest_etcd, {}) as (there, elsewhere):
         ran = discovered(there, elsewhere, tmp_path)

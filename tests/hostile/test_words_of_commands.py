@@ -74,7 +74,7 @@ MODULES = sorted(Path(pytest_etcdtls.__file__).parent.rglob("*.py"))
     ],
 )
 def test_the_rule_finds_what_it_is_for(tmp_path: Path, source: str, found: bool) -> None:
-    (tmp_path / "module.py").write_text(source)
+    (tmp_path / "module.py").write_text(source, encoding="utf-8")
     assert any(COMMAND.search(text) for _, text in _texts(tmp_path / "module.py")) == found
 
 

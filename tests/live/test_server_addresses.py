@@ -115,6 +115,7 @@ def _violated(report: dict[str, Any]) -> set[str]:
     return {result["check"] for result in report["results"] if result["outcome"] == "violates"}
 
 
+@pytest.mark.ipv6
 @pytest.mark.kills("mtls.same-for-every-address")
 @pytest.mark.parametrize("second", [OPEN, PLAIN], ids=["open", "plain"])
 @pytest.mark.parametrize("name", ["localhost", "etcd.example"])
@@ -147,6 +148,7 @@ def test_of_several_records_each_is_contacted(resolving: Path, newest_etcd: Path
     ]
 
 
+@pytest.mark.ipv6
 def test_where_the_judged_one_is_open_that_is_the_fault(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, _BOTH)
     with (
@@ -159,6 +161,7 @@ def test_where_the_judged_one_is_open_that_is_the_fault(resolving: Path, newest_
     assert _result(report)["outcome"] in ("warns", "not-verified")
 
 
+@pytest.mark.ipv6
 def test_another_ca_is_a_warning(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, _BOTH)
     with (
@@ -171,6 +174,7 @@ def test_another_ca_is_a_warning(resolving: Path, newest_etcd: Path) -> None:
     assert "CN=etcd peer CA" in result["findings"][0]["observed"]
 
 
+@pytest.mark.ipv6
 def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) -> None:
     """And each is judged in a run of its own."""
     _hosts(resolving, _BOTH)
@@ -196,7 +200,7 @@ def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) 
     assert judged == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("at", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("at", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)])
 def test_an_address_that_refuses_connections_is_no_fault(at: str, resolving: Path, etcd_binary: Path) -> None:
     """localhost in both families, and etcd in one."""
     _hosts(resolving, _BOTH)
@@ -213,6 +217,7 @@ def test_a_name_with_one_address_costs_no_connection(resolving: Path, newest_etc
     assert [one for one in report["connections"] if "no certificate" in one["purpose"]][2:] == []
 
 
+@pytest.mark.ipv6
 def test_what_is_no_etcd_at_another_address_is_named(resolving: Path, newest_etcd: Path) -> None:
     def greet(connection: socket.socket) -> None:
         connection.sendall(b"SSH-2.0-test\r\n")

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
-    *(ROOT / ".ci" / name for name in ("run", "bare", "wheel-test")),
+    *(ROOT / ".ci" / name for name in ("run", "machine", "wheel-test")),
     *sorted((ROOT / "docker").glob("*.sh")),
 ]
 

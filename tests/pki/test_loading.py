@@ -290,7 +290,17 @@ def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path) -
     )
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-config", "req.cnf", "-utf8", "-subj", "/CN=Größe", "-nodes"),
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-config",
+                "req.cnf",
+                "-utf8",
+                "-subj",
+                "/CN=Größe".encode(),
+                "-nodes",
+            ),
             *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "ca.key", "-out", "ca.crt"),
         ],
         cwd=tmp_path,

@@ -154,7 +154,7 @@ class Recorder:
         self.path = path
 
     def write(self, *values):
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(repr(values))
 
     @pytest.hookimpl(trylast=True)

@@ -345,7 +345,7 @@ def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None
 
         def test_more(etcd_cluster_factory):
             cluster = etcd_cluster_factory()
-            Path("directory").write_text(str(cluster.pki_directory))
+            Path("directory").write_text(str(cluster.pki_directory), encoding="utf-8")
         """
     )
     ran = run(binary, report=False)

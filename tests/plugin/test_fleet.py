@@ -204,7 +204,7 @@ def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, clusters: Pa
 def test_a_waiver_of_a_list_is_stale_if_no_cluster_needs_it(run: Runner, clusters: Path) -> None:
     waiver = '[[waiver]]\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n'
     (run.directory / "w.toml").write_text(
-        f'{waiver}check = "mtls.no-certificate"\n{waiver}check = "cert.trusted"\n'
+        f'{waiver}check = "mtls.no-certificate"\n{waiver}check = "cert.trusted"\n', encoding="utf-8"
     )
     options = (f"--etcd-clusters={clusters}", SOME, "--etcd-waivers=w.toml")
     whole = run(*options, report=False)

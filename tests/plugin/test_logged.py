@@ -58,7 +58,7 @@ def test_debug_logs_of_a_run_have_no_secret(run: Runner, newest_etcd: Path) -> N
     with start_process(ClusterConfig(authentication=True), newest_etcd) as cluster:
         target = cluster.target()
         assert target.user is not None
-        (run.directory / "password").write_text(target.user[1])
+        (run.directory / "password").write_text(target.user[1], encoding="utf-8")
         files = cluster.pki_directory
         ran = run(
             *("--pyargs", "pytest_etcdtls", f"--etcd-endpoint={cluster.members[0].client_url}", USER),
@@ -69,6 +69,6 @@ def test_debug_logs_of_a_run_have_no_secret(run: Runner, newest_etcd: Path) -> N
         )
     assert [*ran.outcomes.values()].count("conforms") > 10
     assert {outcome for name, outcome in ran.outcomes.items() if "grpc-range" in name} == {"conforms"}
-    shown = ran.out + ran.err + (run.directory / "junit.xml").read_text()
+    shown = ran.out + ran.err + (run.directory / "junit.xml").read_text(encoding="utf-8")
     assert target.user[1] not in shown
     assert not re.search(r"token'|hpack", shown), "etcd's token is in what is shown"

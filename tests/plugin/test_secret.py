@@ -24,7 +24,7 @@ IN_BASE64 = base64.b64encode(b"-----BEGIN")[:-2].decode()
 KUBECTL = """#!{python}
 import json, re, sys
 get, n, namespace, named, o, path = sys.argv[1:]
-document = json.load(open({secret!r}))
+document = json.load(open({secret!r}, encoding="utf-8"))
 assert (get, n, o) == ("get", "-n", "-o")
 secret, _, name = named.partition("/")
 assert secret == "secret"

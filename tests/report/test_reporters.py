@@ -31,7 +31,7 @@ def pytest_runtest_makereport(item, call):
     return report
 
 def pytest_sessionfinish():
-    with open("found.json", "w") as file:
+    with open("found.json", "w", encoding="utf-8") as file:
         json.dump(found, file)
 """
 

@@ -25,7 +25,7 @@ from pytest_etcdtls.settings.endpoints import is_own, own_hosts
 from pytest_etcdtls.target import Target
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
-ADDRESS = "10.0.0.11"
+ADDRESS = "192.0.2.11"
 """Of the manifest: an address that no machine of a test has."""
 
 ForNode = Callable[[str], Path]
@@ -35,7 +35,7 @@ ForNode = Callable[[str], Path]
 def nodes() -> ClusterPKI:
     plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256)
     return ClusterPKI.generate(
-        plan, [MemberNames(f"cp{number}", (f"10.0.0.1{number}",)) for number in (1, 2, 3)]
+        plan, [MemberNames(f"cp{number}", (f"192.0.2.1{number}",)) for number in (1, 2, 3)]
     )
 
 
@@ -53,7 +53,7 @@ def manifest(tmp_path: Path) -> ForNode:
     def write(name: str = "cp1", *changes: tuple[str, str]) -> Path:
         number = name[-1]
         text = (SHAPES / "kubeadm" / "v1.34.yaml").read_text(encoding="utf-8")
-        text = text.replace("10.0.0.11", f"10.0.0.1{number}").replace("--name=cp1", f"--name={name}")
+        text = text.replace("10.0.0.11", f"192.0.2.1{number}").replace("--name=cp1", f"--name={name}")
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
@@ -97,8 +97,11 @@ def test_a_manifest_from_another_machine(manifest: Any, pki: Path) -> None:
     assert set(live.declared) == {"cp1"}
 
 
-def test_a_member_that_advertises_the_name_of_this_machine_is_local(manifest: Any, pki: Path) -> None:
-    name = socket.gethostname()
+def test_a_member_that_advertises_the_name_of_this_machine_is_local(
+    manifest: Any, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "cp1.example"
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
     live = target(
         etcd_config=manifest(
             "cp1", (f"advertise-client-urls=https://{ADDRESS}", f"advertise-client-urls=https://{name}")
@@ -125,7 +128,7 @@ def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> 
         ([f"https://{ADDRESS}:2379"], ["cp1"]),
         ([f"https://{ADDRESS}:12379"], ["cp1"]),
         (["https://etcd.example:2379"], ["etcd.example"]),
-        ([f"https://{ADDRESS}:2379", "https://10.0.0.12:2379"], ["cp1", "cp2"]),
+        ([f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], ["cp1", "cp2"]),
         ([f"https://{ADDRESS}:2379", "https://10.0.0.99:2379"], ["cp1", "10.0.0.99"]),
     ],
     ids=["its URL", "its host", "neither", "each its own", "one nobody's"],
@@ -150,7 +153,7 @@ def test_a_tunnel_leads_to_declared_listeners_too(manifest: Any, pki: Path) -> N
 def test_labels_of_members_without_a_unique_name(manifest: Any, pki: Path) -> None:
     first, second = (manifest(name, (f"--name={name}", "--name=a/b")) for name in ("cp1", "cp2"))
     live = target(etcd_config=[first, second], etcd_pki_dir=pki)
-    assert set(live.declared) == {"a-b-10.0.0.11", "a-b-10.0.0.12"}
+    assert set(live.declared) == {"a-b-192.0.2.11", "a-b-192.0.2.12"}
 
 
 def test_one_member_declared_twice(manifest: Any, pki: Path) -> None:
@@ -162,7 +165,7 @@ def test_one_member_declared_twice(manifest: Any, pki: Path) -> None:
 def test_no_listener_can_be_reached(tmp_path: Path) -> None:
     config = tmp_path / "etcd.env"
     config.write_text(
-        "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=http://10.0.0.11:2379\n"
+        "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=http://192.0.2.11:2379\n"
         "ETCD_LISTEN_PEER_URLS=http://127.0.0.1:2380\n",
         encoding="utf-8",
     )
@@ -382,7 +385,7 @@ def test_kubeadms_directory(pki: Path) -> None:
 
 
 def test_kubeadms_directory_is_that_of_one_node(pki: Path) -> None:
-    live = target(etcd_endpoint=[f"https://{ADDRESS}:2379", "https://10.0.0.12:2379"], etcd_pki_dir=pki)
+    live = target(etcd_endpoint=[f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], etcd_pki_dir=pki)
     assert [one.host for one in live.expected] == [ADDRESS]
 
 
