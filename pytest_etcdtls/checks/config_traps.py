@@ -531,8 +531,9 @@ def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
 def etcd_starts_with_the_declaration(declarations: Declarations) -> None:
     """The declaration is one with which etcd starts.
 
-    If etcd runs nevertheless, it was started with other settings: the declaration is not in force, and the
-    next restart fails.
+    Settings of TLS, their files and the ports are judged. Other values are judged by an etcd that is started
+    with them, see config.starts. If etcd runs nevertheless, it was started with other settings: the
+    declaration is not in force, and the next restart fails.
 
     Spec: etcd Documentation, configuration options
     Severity: high

@@ -6,19 +6,16 @@ the names of each minor version are needed, and of flags that came in a patch re
 are the flags' names in upper case. Keys are mostly so too, but TLS settings have their keys in two sections
 (server/embed/ config.go, configJSON and securityConfig), and the fields of embed.Config that have no JSON tag
 can be set by the name of the Go field.
-
-Values are judged only as far as etcd ends because of them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.declaration import BOOLEANS, TRUE, Declaration, Setting, Via
+from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
 from pytest_etcdtls.versions import has_since, minor_line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7", "3.8")
@@ -116,37 +113,6 @@ SWITCHES: Final = IGNORED | names(
     """
 )
 """Boolean flags. Without an equals sign they are true, and the next argument is not their value."""
-
-DURATIONS: Final = names(
-    """
-    backend-batch-interval compact-hash-check-time compaction-sleep-interval corrupt-check-time
-    discovery-dial-timeout discovery-keepalive-time discovery-keepalive-timeout discovery-request-timeout
-    downgrade-check-time experimental-compact-hash-check-time experimental-compaction-sleep-interval
-    experimental-corrupt-check-time experimental-downgrade-check-time experimental-warning-apply-duration
-    experimental-warning-unary-request-duration experimental-watch-progress-notify-interval
-    grpc-keepalive-interval grpc-keepalive-min-time grpc-keepalive-timeout raft-read-timeout
-    raft-write-timeout warning-apply-duration warning-unary-request-duration watch-progress-notify-interval
-    """
-)
-"""Flags whose value is a duration in Go's form, ``1m30s``; as a key, a number of nanoseconds."""
-
-SIGNED: Final = names(
-    """
-    backend-batch-limit compaction-batch-limit distributed-tracing-sampling-rate
-    experimental-compaction-batch-limit experimental-distributed-tracing-sampling-rate max-learners
-    quota-backend-bytes
-    """
-)
-UNSIGNED: Final = names(
-    """
-    auth-token-ttl bcrypt-cost bootstrap-defrag-threshold-megabytes election-timeout
-    experimental-bootstrap-defrag-threshold-megabytes experimental-snapshot-catchup-entries heartbeat-interval
-    max-concurrent-streams max-request-bytes max-snapshots max-txn-ops max-wals proxy-dial-timeout
-    proxy-failure-wait proxy-read-timeout proxy-refresh-interval proxy-write-timeout self-signed-cert-validity
-    snapshot-catchup-entries snapshot-count
-    """
-)
-"""Flags whose value is a whole number, with and without a sign."""
 
 _BY_LINE: Final = {
     of: frozenset(name for lines, names in _FLAGS.items() if of in lines.split() for name in names.split())
@@ -338,19 +304,6 @@ def in_force(declaration: Declaration, version: str | None) -> Declaration:
     return replace(declaration, settings=MappingProxyType(kept))
 
 
-Problem = tuple[str, str, tuple[Setting, ...]]
-"""The problem, what to write instead, and the settings concerned."""
-
-_OF_3_6: Final = names(
-    """
-    AllAlpha AllBeta CompactHashCheck InitialCorruptCheck LeaseCheckpoint LeaseCheckpointPersist
-    SetMemberLocalAddr StopGRPCServiceOnDefrag TxnModeWriteWithSharedBuffer
-    """
-)
-_OF_3_7: Final = _OF_3_6 | names("FastLeaseKeepAlive PriorityRequest")
-FEATURE_GATES: Final[Mapping[str, frozenset[str]]] = {"3.6": _OF_3_6, "3.7": _OF_3_7, "3.8": _OF_3_7}
-"""The feature gates of ``--feature-gates`` by minor line, as ``etcd --help`` lists them."""
-
 _GATE_OF: Final = {
     "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
     "experimental-initial-corrupt-check": "InitialCorruptCheck",
@@ -401,33 +354,6 @@ def predecessors(setting: Setting, version: str | None) -> tuple[tuple[str, str]
     return ((old, setting.value),) if flag_known(old, version) else ()
 
 
-def refused_values(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    """Yield the values in a declaration with which this version does not start."""
-    for look_for in (_numbers, _proxy, _suites, _logger, _v2_deprecation, _feature_gates, _lease_checkpoint):
-        yield from look_for(declaration, version)
-
-
-# Go's package flag parses with strconv.ParseUint(s, 0, 64): prefixes of a base, and underscores.
-_NUMBER: Final = r"(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO]?[0-7_]*|[1-9][0-9_]*)"
-# time.ParseDuration of Go has the micro sign and the Greek letter mu.
-_DURATION: Final = r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)"
-_FORMS: Final = (
-    (UNSIGNED, re.compile(_NUMBER), "a whole number"),
-    (SIGNED, re.compile(f"[-+]?{_NUMBER}"), "a whole number"),
-    (DURATIONS, re.compile(_DURATION), "a duration such as 5s"),
-)
-
-
-def _numbers(declaration: Declaration, _: str | None) -> Iterator[Problem]:
-    """Yield the values that Go's package ``flag`` does not parse. Those of keys are read with the file."""
-    for setting in declaration.settings.values():
-        if setting.via is Via.KEY or (setting.via is Via.VARIABLE and not setting.value):
-            continue
-        for flags, pattern, kind in _FORMS:
-            if setting.name in flags and not pattern.fullmatch(setting.value):
-                yield f"{setting.written} is not {kind}", f"write {kind}", (setting,)
-
-
 GO_SUITES: Final = names(
     """
     TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256
@@ -445,111 +371,3 @@ GO_SUITES: Final = names(
     """
 )
 """The names that ``tlsutil.GetCipherSuite`` knows: Go's, and two old ones of ChaCha20."""
-
-
-def _suites(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    setting = declaration.settings.get("cipher-suites")
-    # An empty variable or key is none; an empty flag is a list with one empty name.
-    if setting is None or not (setting.value or setting.via is Via.FLAG):
-        return
-    for name in setting.value.split(","):
-        if name not in GO_SUITES:
-            remedy = f"write Go's names in {setting.spelled}, with commas and no blanks, or remove it"
-            yield f"{name!r} in {setting.spelled} is no cipher suite", remedy, (setting,)
-
-
-def _proxy(declaration: Declaration, _: str | None) -> Iterator[Problem]:
-    setting = declaration.settings.get("proxy")
-    # A plain off is a boolean in YAML.
-    if setting is not None and setting.value and setting.value not in ("off", "readonly", "on"):
-        yield (
-            f"{setting.written} is not 'off'",
-            f"remove {setting.spelled}, or put its value in quotes",
-            (setting,),
-        )
-
-
-_LEVELS: Final = names("debug info warn error dpanic panic fatal")
-
-
-def _logger(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    level = declaration.settings.get("log-level")
-    # The old logger of 3.4 wants small letters.
-    old = version_key(version)[:2] == (3, 4) and declaration.text("logger") != "zap"
-    if level is not None and level.value and (level.value if old else level.value.lower()) not in _LEVELS:
-        yield f"{level.written} is no level", f"write one of {', '.join(sorted(_LEVELS))}", (level,)
-    setting = declaration.settings.get("logger")
-    if setting is None or (not setting.value and setting.via is not Via.FLAG):
-        return
-    if setting.value not in ("zap", "capnslog"):
-        yield f"{setting.written} is no logger", f"remove {setting.spelled}", (setting,)
-    elif setting.value == "capnslog" and version_key(version) >= (3, 5):
-        yield (
-            f"{setting.written} was removed in 3.5",
-            f"remove {setting.spelled}: zap is the default",
-            (setting,),
-        )
-
-
-_STAGES: Final = ("write-only", "write-only-drop-data", "gone")
-
-
-def _v2_deprecation(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    setting = declaration.settings.get("v2-deprecation")
-    # A configuration file's value is not verified.
-    if setting is None or setting.via is Via.KEY:
-        return
-    if setting.value == "not-yet" and version_key(version) < (3, 6):
-        return
-    if setting.value == "not-yet":
-        yield f"{setting.written} was removed in 3.6", f"remove {setting.spelled}", (setting,)
-    elif setting.value not in _STAGES and (setting.value or setting.via is Via.FLAG):
-        yield f"{setting.written} is no stage", f"remove {setting.spelled}", (setting,)
-
-
-def _feature_gates(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    setting = declaration.settings.get("feature-gates")
-    if setting is None:
-        return
-    of = minor_line(version)
-    known = FEATURE_GATES.get(of or "") if of in LINES else None
-    for word in filter(None, setting.value.split(",")):
-        name, equals, value = (part.strip() for part in word.partition("="))
-        if not equals or value not in BOOLEANS:
-            yield f"{word!r} in {setting.spelled} is not NAME=true or NAME=false", "correct it", (setting,)
-        elif known is not None and name not in known:
-            yield f"{name} is no feature gate of {of}", f"remove {name} from {setting.spelled}", (setting,)
-    if version_key(version)[:2] == (3, 6):
-        yield from _gates_by_two_names(declaration, setting)
-
-
-def _lease_checkpoint(declaration: Declaration, version: str | None) -> Iterator[Problem]:
-    gates = declaration.settings.get("feature-gates")
-    words = "" if gates is None else gates.value.replace(" ", "")
-    on = {name for word in words.split(",") for name, _, value in [word.partition("=")] if value in TRUE}
-    on |= {gate for old, gate in _GATE_OF.items() if declaration.on(old)}
-    if "LeaseCheckpointPersist" in on and not on & {"LeaseCheckpoint", "AllAlpha"}:
-        names = ("feature-gates", "experimental-enable-lease-checkpoint-persist")
-        given = tuple(declaration.settings[name] for name in names if name in declaration.settings)
-        yield "LeaseCheckpointPersist needs LeaseCheckpoint", "switch both on, or none", given
-    warned = minor_line(version) == "3.4" and flag_known(
-        "experimental-enable-lease-checkpoint-persist", version
-    )
-    if warned and "LeaseCheckpoint" in on and "LeaseCheckpointPersist" not in on:
-        # It warns by a logger that it has with zap alone, and ends with a panic.
-        setting = declaration.settings["experimental-enable-lease-checkpoint"]
-        if declaration.text("logger") != "zap":
-            yield f"{setting.spelled} alone needs --logger=zap", "give --logger=zap", (setting,)
-
-
-def _gates_by_two_names(declaration: Declaration, gates: Setting) -> Iterator[Problem]:
-    """Yield feature gates that etcd 3.6 refuses beside the flag that the same feature had in 3.5."""
-    for old, gate in _GATE_OF.items():
-        # etcd looks for the name anywhere in the value.
-        if old in declaration.settings and gate in gates.value:
-            both = (gates, declaration.settings[old])
-            yield (
-                f"{gate} is given by {gates.spelled} and by {both[1].spelled}",
-                f"remove {both[1].spelled}",
-                both,
-            )

@@ -44,18 +44,17 @@ from pytest_etcdtls.declared.flags import (
     EVERY_FLAG,
     FLAG_OF,
     GO_FIELDS,
+    GO_SUITES,
     KEYS_ONLY,
     LINES,
     RELEASES,
     SECTIONS,
     URL_LISTS,
-    Problem,
     flag_lines,
     ignored_settings,
     in_force,
     known_to,
     predecessors,
-    refused_values,
     successor,
     top_level_known,
 )
@@ -63,6 +62,9 @@ from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted import file_word, pasted, shell_word
 from pytest_etcdtls.versions import has_since, is_before_release, minor_line, version_key
+
+Problem = tuple[str, str, tuple[Setting, ...]]
+"""Why etcd does not start, what to write instead, and the settings concerned."""
 
 
 class Trap(Struct, frozen=True, kw_only=True):
@@ -704,7 +706,7 @@ _NEEDED_BY_HTTP2 = frozenset(
 
 
 def _does_not_start(context: TrapContext) -> Iterator[Trap]:
-    """Yield one trap for each reason why etcd does not start."""
+    """Yield one trap for each reason why etcd does not start, as far as TLS and its ports decide it."""
     for mistake in context.declaration.mistakes:
         if mistake.key is not None and not known_to(mistake.key, context.version):
             continue
@@ -714,8 +716,7 @@ def _does_not_start(context: TrapContext) -> Iterator[Trap]:
             remedy="correct the line",
             starts=False,
         )
-    problems = (problem for rule in _RULES for problem in rule(context))
-    for summary, remedy, settings in (*problems, *refused_values(context.seen, context.version)):
+    for summary, remedy, settings in (problem for rule in _RULES for problem in rule(context)):
         yield Trap(
             id="does-not-start",
             summary=f"etcd does not start: {summary}",
@@ -815,6 +816,13 @@ def _tls_versions(context: TrapContext) -> Iterator[Problem]:
 
 
 def _suites(context: TrapContext) -> Iterator[Problem]:
+    setting = context.seen.settings.get("cipher-suites")
+    # An empty variable or key is none; an empty flag is a list with one empty name.
+    if setting is not None and (setting.value or setting.via is Via.FLAG):
+        for name in setting.value.split(","):
+            if name not in GO_SUITES:
+                remedy = f"write Go's names in {setting.spelled}, with commas and no blanks, or remove it"
+                yield f"{name!r} in {setting.spelled} is no cipher suite", remedy, (setting,)
     suites = context.seen.words("cipher-suites")
     if not suites:
         return

@@ -18,14 +18,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, parse_urls
 from pytest_etcdtls.declared.flags import (
-    DURATIONS,
     GO_FIELDS,
     LISTS,
     SECTIONS,
-    SIGNED,
     SWITCH_KEYS,
     SWITCHES,
-    UNSIGNED,
     URL_LISTS,
     names,
     top_level_flag,
@@ -341,9 +338,6 @@ def _problem(entry: Entry, name: str) -> str | None:
         return None if kind == "list" else f"is a {kind}, and etcd wants a list: [a, b]"
     if key in SWITCH_KEYS or name in SWITCHES:
         return None if kind == "boolean" else f"is a {kind}, and etcd wants true or false without quotes"
-    if name in DURATIONS | SIGNED | UNSIGNED and kind != "number":
-        number = "a number of nanoseconds" if name in DURATIONS else "a number"
-        return f"is a {kind}, and etcd wants {number} without quotes"
     if (name in _TEXTS or name.endswith("-file")) and kind != "string":
         return f"is a {kind}, and etcd wants a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
     if name in URL_LISTS:

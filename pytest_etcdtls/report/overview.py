@@ -160,7 +160,14 @@ def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
     """Return the exit code and its reason."""
     undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
     if status != 1:
-        names = ("no fault", "", "interrupted", "internal error", "usage error", "nothing was run")
+        names = (
+            "no fault in TLS or in who is let in",
+            "",
+            "interrupted",
+            "internal error",
+            "usage error",
+            "nothing was run",
+        )
         return f"exit code {status}: {names[status] if status < len(names) else 'see above'}"
     reasons = [plural(len(report.faults), "fault")] if report.faults else []
     reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []

@@ -1,4 +1,4 @@
-"""Values with which some version does not start. ``make model`` compares the same with real etcds."""
+"""Values about TLS with which some version does not start. ``make model`` compares them with real etcds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from declared.conftest import Workplace
-from declared.declaring import GOOD, PEER_URLS, URLS, flags, without, written
-from declared.etcd_itself import run
-from pytest_etcdtls.cluster.sources import binary_version
+from declared.declaring import GOOD, PEER_URLS, URLS, flags, without
 from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.files import read_member_files
-from pytest_etcdtls.declared.flags import FEATURE_GATES
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.role import Role
@@ -28,25 +24,6 @@ STOPS: Mapping[str, tuple[str, ...]] = {
     f"--cipher-suites={_128}, TLS_AES_128_GCM_SHA256": ALL,
     f"--cipher-suites={_128},ECDHE-ECDSA-AES256-GCM-SHA384": ALL,
     f"--cipher-suites={_128},TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305": (),
-    "--snapshot-count=many": ALL,
-    "--snapshot-count=-1": ALL,
-    "--snapshot-count=0x10": (),
-    "--quota-backend-bytes=-1": (),
-    "--quota-backend-bytes=2GB": ALL,
-    "--grpc-keepalive-timeout=20": ALL,
-    "--grpc-keepalive-timeout=1m30s": (),
-    "--logger=capnslog": ALL[1:],
-    "--logger=": ALL,
-    "--log-level=loud": ALL,
-    "--log-level=INFO": ("3.4.23",),
-    "--v2-deprecation=not-yet": ("3.6.16", "3.7.3"),
-    "--v2-deprecation=never": ALL[1:],
-    "--feature-gates=": (),
-    "--feature-gates=InitialCorruptCheck": ALL[3:],
-    "--feature-gates=PriorityRequest=true": ("3.6.16",),
-    "--feature-gates=LeaseCheckpointPersist=true": ALL[3:],
-    "--experimental-enable-lease-checkpoint-persist": ("3.4.23", "3.5.33", "3.6.16"),
-    "--experimental-enable-lease-checkpoint": ("3.4.23",),
     "--client-cert-file=": (),
 }
 
@@ -63,14 +40,7 @@ def test_values(flag: str, version: str) -> None:
 
 
 def test_an_empty_variable_is_none() -> None:
-    empty = {"ETCD_CIPHER_SUITES": "", "ETCD_LOGGER": "", "ETCD_SNAPSHOT_COUNT": ""}
-    assert _stops(*GOOD, version="3.7.3", environment=empty) == []
-
-
-def test_a_gate_and_its_flag_of_3_5() -> None:
-    both = ("--feature-gates=CompactHashCheck=true", "--experimental-compact-hash-check-enabled")
-    assert len(_stops(*GOOD, *both, version="3.6.16")) == 1
-    assert _stops(*GOOD, both[0].replace("Compact", "NoCompact"), version="3.6.16")
+    assert _stops(*GOOD, version="3.7.3", environment={"ETCD_CIPHER_SUITES": ""}) == []
 
 
 def test_half_a_pair_of_peers_stops_without_peer_tls() -> None:
@@ -101,33 +71,9 @@ def test_an_empty_list_of_allowed_names_is_one_name(version: str, names: tuple[s
     assert ("valid for no name at all" in done.at(Role.PEER)[0].describe()) is bool(names)
 
 
-def test_keys_of_another_kind(tmp_path: Path) -> None:
-    text = "name: a\nsnapshot-count: '10'\ngrpc-keepalive-timeout: 20s\nmax-wals: 5\n"
-    mistakes = [one.text for one in written(tmp_path, text).mistakes]
-    assert ["snapshot-count" in mistakes[0], "nanoseconds" in mistakes[1], len(mistakes)] == [True, True, 2]
-
-
-def test_an_unquoted_off_is_not_a_proxy_mode(tmp_path: Path) -> None:
-    """In YAML it is a boolean, and etcd up to 3.5 stops; later ones ignore the key."""
-    plain, quoted = written(tmp_path, "proxy: off\n"), written(tmp_path, "proxy: 'off'\n")
-    stops = {
-        version: any(not trap.starts for trap in find_traps(plain, version))
-        for version in ("3.4.23", "3.5.33", "3.6.16")
-    }
-    assert stops == {"3.4.23": True, "3.5.33": True, "3.6.16": False}
-    assert all(trap.starts for trap in find_traps(quoted, "3.5.33"))
-
-
-@pytest.mark.etcd_version("3.6", "3.7")
-def test_feature_gates_are_those_of_etcd(etcd_binary: Path, workplace: Workplace) -> None:
-    """Each gate of a version starts it, and each gate of the other one does what the model says."""
-    version = binary_version(etcd_binary)
-    every = sorted(frozenset().union(*FEATURE_GATES.values()))
-    for gate in every:
-        argv = [*workplace.member(), f"--feature-gates={gate}=false", "--cipher-suites=none"]
-        log = run(etcd_binary, argv, {}, workplace.directory).log
-        known = gate in FEATURE_GATES[version.rpartition(".")[0]]
-        assert ("unrecognized feature gate" in log) is not known, gate
+@pytest.mark.parametrize("value", ["--snapshot-count=many", "--log-level=loud", "--feature-gates=None=true"])
+def test_a_value_that_has_nothing_to_do_with_tls_is_not_judged(value: str) -> None:
+    assert _stops(*GOOD, value, version="3.7.3") == []
 
 
 def test_etcd_does_not_read_a_certificate_in_der(pki_files: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_without_a_client_certificate_it_is_not_clean(unverified: int, said: str
 
 def test_it_is_the_last_line() -> None:
     assert lines(report(result(Outcome.CONFORMS)), status=0)[-2:] == [
-        "0 connections in 1.0 s; exit code 0: no fault",
+        "0 connections in 1.0 s; exit code 0: no fault in TLS or in who is let in",
         "etcd TLS: CLEAN (https://127.0.0.1:2379)",
     ]
 
