@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.cert_form import ends_soon, not_valid_now, state_of
+from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
 from pytest_etcdtls.command import (
     ANNOUNCED,
     DIFFERENT,
@@ -54,13 +54,13 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import (
     Path,
+    Rule,
     allows,
     ancestors,
-    constraint_fault,
+    constraint_faults,
     find_path,
     is_self_signed,
     issuer_faults,
-    policy_fault,
     signed_by,
     subject_alt_names,
 )
@@ -459,23 +459,25 @@ def _only_for_others(path: CertificationPath, **_: object) -> Mapping[str, Any]:
 
 @check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)
 def the_cas_may_issue_these_names(here: Listener, path: CertificationPath) -> Iterator[Statement]:
-    """The CAs' name and policy constraints permit the served certificate.
+    """The CAs' name constraints permit the served certificate.
 
     Clients refuse a certificate that contains any name that its CA may not certify, even an unused one. Go
-    compares every name of the subjectAltName and never the common name.
+    compares every name of the subjectAltName and never the common name. DNS names and addresses are judged.
+    Constraints on mailboxes and URIs, and on certificate policies, are not: they make the check inconclusive.
 
     Spec: RFC 5280 section 4.2.1.10
-    Spec: RFC 5280 section 4.2.1.11
     Severity: high
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with names that its CA may certify, or use another
         CA.
     """
-    for fault in (constraint_fault(path.certificates), policy_fault(path.certificates)):
-        if fault:
+    for flaw in constraint_faults(path.certificates):
+        if flaw.rule is Rule.UNJUDGED:
+            yield CannotJudge(Outcome.INCONCLUSIVE, not_judged(shown(flaw.certificate), flaw.text))
+        else:
             yield Finding(
-                message=f"the constraints of a CA exclude the served certificate: {fault}",
-                expected="names and policies that every CA above the certificate permits",
+                message=f"the constraints of a CA exclude the served certificate: {flaw.text}",
+                expected="names that every CA above the certificate permits",
                 observed=listed(subject_alt_names(path.certificates[0]), ", ") or "no subjectAltName",
                 evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
                 reproduce=(show_chain(here.url),),

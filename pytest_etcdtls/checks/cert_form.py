@@ -34,7 +34,7 @@ from pytest_etcdtls.pki.certificate import (
     span,
     unparsable,
 )
-from pytest_etcdtls.pki.go_parser import parse_error
+from pytest_etcdtls.pki.go_parser import parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import (
     ancestors,
     details,
@@ -360,7 +360,8 @@ def go_parses_every_certificate(here: Listener, message: CertificateMessage) -> 
 
     Go does not parse, among others, a negative serial number (from 1.23 on), an elliptic curve key with
     explicit parameters instead of a named curve, and a critical authorityKeyIdentifier, subjectKeyIdentifier
-    or authorityInfoAccess.
+    or authorityInfoAccess. A DSA key, an unusual URI, and extensions that constrain mailboxes, URIs or
+    certificate policies are not judged: they make the check inconclusive.
 
     Spec: RFC 5280 section 4.1
     Spec: Go crypto/x509 ParseCertificate
@@ -378,6 +379,15 @@ def go_parses_every_certificate(here: Listener, message: CertificateMessage) -> 
                 observed=problem,
                 reproduce=(show_chain(here.url),),
             )
+        elif what := unjudged(der):
+            yield CannotJudge(
+                Outcome.INCONCLUSIVE, not_judged(_position(message, number, der), f"has {what}")
+            )
+
+
+def not_judged(certificate: str, what: str) -> str:
+    """Return the reason why nobody can say whether Go accepts a certificate."""
+    return f"{certificate} {what}, which is not judged: connect with etcdctl to see whether Go accepts it"
 
 
 def _malformed_issuer_name(message: CertificateMessage, **_: object) -> Mapping[str, Any]:

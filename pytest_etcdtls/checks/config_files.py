@@ -169,6 +169,9 @@ def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
             f"{pool.skipped} {'is' if pool.skipped == 1 else 'are'} skipped, since BEGIN or END does not "
             "stand on a line of its own",
         )
+    elif pool.unjudged:
+        why = f"{pool.unjudged}, which is not judged: start an etcd with it to see whether Go reads it"
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{trusted.member}: {file.said}: {why}")
     elif pool.doubtful:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,

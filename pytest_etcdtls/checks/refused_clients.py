@@ -32,12 +32,13 @@ from pytest_etcdtls.pki.certificate import (
     shown,
     span,
 )
-from pytest_etcdtls.pki.go_parser import parse_error
+from pytest_etcdtls.pki.go_parser import parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     Flaw,
     Path,
     Rule,
+    constraint_faults,
     faults,
     find_path,
     is_self_signed,
@@ -98,6 +99,7 @@ def _explanation(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalG
         or refusal.dates()
         or refusal.path()
         or refusal.rules_of_etcd()
+        or refusal.unjudged()
         or refusal.bundle_in_force()
     )
     if not reasons:
@@ -184,7 +186,8 @@ class _Refusal:
         if path is None:
             return self._no_path()
         known = list(faults(path, self._now, CLIENT_AUTH))
-        flaws = [flaw for flaw in known if _has(self._grounds, flaw.since)]
+        judged = [flaw for flaw in known if flaw.rule is not Rule.UNJUDGED]
+        flaws = [flaw for flaw in judged if _has(self._grounds, flaw.since)]
         reasons = {flaw.text: self._of(flaw) for flaw in flaws}
         if not known and verified_path(*verified) is None:
             return [
@@ -199,6 +202,24 @@ class _Refusal:
         if not reasons and UNKNOWN_CA in self._alerts:
             return [self._older_bundle(shown(path[-1]))]
         return list(reasons.values())
+
+    def unjudged(self) -> list[Reason]:
+        """Return what is not judged here, and may be the reason."""
+        path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH) or ()
+        flaws = constraint_faults(path)
+        found = [(one.certificate, one.text) for one in flaws if one.rule is Rule.UNJUDGED]
+        found += [
+            (certificate, f"has {what}")
+            for certificate in self._candidate.chain
+            if (what := unjudged(certificate.public_bytes(Encoding.DER)))
+        ]
+        return [
+            Reason(
+                f"{self._called(certificate)} {text}, which is not judged here, and may be why",
+                self._again(certificate, "without it"),
+            )
+            for certificate, text in dict.fromkeys(found)
+        ]
 
     def bundle_in_force(self) -> list[Reason]:
         """Return that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
@@ -257,8 +278,8 @@ class _Refusal:
                 )
         return Reason(
             f"the constraints of its CA exclude it: {flaw.text}",
-            "issue this certificate without that name (a client needs no subjectAltName) or policy, or from "
-            "a CA without these constraints",
+            "issue this certificate without that name (a client needs no subjectAltName), or from a CA "
+            "without these constraints",
         )
 
     def _called(self, certificate: x509.Certificate) -> str:

@@ -591,6 +591,7 @@ class CertPool(Struct, frozen=True, kw_only=True):
             this client cannot parse are left out.
         refused: the first block with which etcd does not start, and why; empty if it starts.
         doubtful: the same, where it is not known whether the Go of that etcd refuses the block.
+        unjudged: the first block that has what is not judged here, and what; empty for none.
         nothing: why the pool is empty; empty if Go recognises a block.
         skipped: number of certificates that OpenSSL and others find, and Go does not.
         unknown: number of certificates that etcd reads and this client cannot parse.
@@ -599,6 +600,7 @@ class CertPool(Struct, frozen=True, kw_only=True):
     certificates: tuple[x509.Certificate, ...]
     refused: str = ""
     doubtful: str = ""
+    unjudged: str = ""
     nothing: str = ""
     skipped: int = 0
     unknown: int = 0
@@ -621,7 +623,7 @@ def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
         go: the line of Go whose defaults that etcd has; ``None`` if it is not known.
     """
     certificates: dict[x509.Certificate, None] = {}
-    refused = doubtful = ""
+    refused = doubtful = unjudged = ""
     unknown = 0
     blocks = list(decode(data))
     for number, block in enumerate(blocks, 1):
@@ -642,10 +644,13 @@ def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
                 refused = refused or text
             elif go is None or first is _PARSER:
                 doubtful = doubtful or text
+        elif what := go_parser.unjudged(block.content):
+            unjudged = unjudged or f"block {number}, {name_text(certificate.subject)}, has {what}"
     return CertPool(
         certificates=tuple(certificates),
         refused=refused,
         doubtful=doubtful,
+        unjudged=unjudged,
         nothing="" if blocks else _why_nothing(data),
         skipped=len(_certificates_of_others(data) - {block.content for block in blocks}),
         unknown=unknown,

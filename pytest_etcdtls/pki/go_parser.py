@@ -7,13 +7,16 @@ the cryptography library is a third one. So Go's rules are written out: :func:`p
 parseCertificate (crypto/x509/parser.go of Go 1.26) in its order, :class:`Reader` is
 golang.org/x/crypto/cryptobyte, and ``READERS`` are the cases of processExtensions. The messages are ours.
 ``tests/oracle`` compares the results with Go's.
+
+What no PKI of etcd has is not judged: requirements of certificate policies, name constraints on mailboxes and
+URIs, unusual URIs, DSA keys. :func:`unjudged` names it, and a run that meets it is inconclusive.
 """
 
 from __future__ import annotations
 
 import calendar
 import functools
-import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -40,7 +43,7 @@ Names = tuple[tuple[int, bytes], ...]
 """Tag and content of each GeneralName."""
 
 RSA_KEY: Final = "1.2.840.113549.1.1.1"
-DSA_KEY: Final = "1.2.840.10040.4.1"
+_DSA_KEY: Final = "1.2.840.10040.4.1"
 EC_KEY: Final = "1.2.840.10045.2.1"
 ED25519: Final = "1.3.101.112"
 """The key, and its signature algorithm too (RFC 8410 section 3)."""
@@ -260,6 +263,43 @@ def parse_error(der: bytes) -> str:
     return ""
 
 
+_UNJUDGED: Final = {
+    POLICY_MAPPINGS: "policyMappings",
+    POLICY_CONSTRAINTS: "policyConstraints",
+    INHIBIT_ANY_POLICY: "inhibitAnyPolicy",
+}
+_LABELS: Final = rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_USUAL_URI: Final = re.compile(
+    rb"[A-Za-z][A-Za-z0-9+.-]*://" + _LABELS + rb"(?::[0-9]+)?(?:/[A-Za-z0-9._~/-]*)?\Z"
+)
+"""What Go parses as a URI whose host is a domain name, with certainty."""
+
+
+@functools.lru_cache(maxsize=4096)
+def unjudged(der: bytes) -> str:
+    """Return what a certificate has that is not judged here, so Go may refuse it; empty for nothing."""
+    try:
+        for extension in raw_extensions(der):
+            if name := _UNJUDGED.get(extension.oid):
+                return f"the extension {name}"
+            if extension.oid == SUBJECT_ALT_NAME:
+                for tag, content, _ in general_names(extension.value):
+                    if tag == URI and not _USUAL_URI.match(content):
+                        return f"the unusual URI {printable(content)}"
+            elif extension.oid == NAME_CONSTRAINTS:
+                for tag, _ in itertools.chain(*name_constraints(extension.value)):
+                    if tag in (EMAIL, URI):
+                        return "name constraints on mailboxes or URIs"
+        tbs = Reader(der).inside(SEQUENCE, "certificate").inside(SEQUENCE, "tbsCertificate")
+        tbs.optional(_VERSION, "version")
+        for field in ("serialNumber", "signature", "issuer", "validity", "subject"):
+            tbs.any_element(field)
+        algorithm = tbs.inside(SEQUENCE, "subjectPublicKeyInfo").inside(SEQUENCE, "algorithm")
+        return "a DSA key" if algorithm.object_identifier("algorithm") == _DSA_KEY else ""
+    except MalformedError:
+        return ""  # parse_error says so
+
+
 def key_error(spki: bytes) -> str:
     """Return why Go does not parse a SubjectPublicKeyInfo; empty if it does, or ignores keys of its type."""
     try:
@@ -457,20 +497,10 @@ def _ed25519_key(parameters: bytes, octets: bytes) -> None:
         raise MalformedError("malformed Ed25519 key")
 
 
-def _dsa_key(parameters: bytes, octets: bytes) -> None:
-    message = "malformed DSA key"
-    numbers = [Reader(octets).integer(message)]
-    values = Reader(parameters).inside(SEQUENCE, message)
-    numbers += [values.integer(message) for _ in range(3)]
-    if min(numbers) <= 0:
-        raise MalformedError(message)
-
-
 _KEY_READERS: dict[str, Callable[[bytes, bytes], None]] = {
     RSA_KEY: _rsa_key,
     EC_KEY: _ec_key,
     ED25519: _ed25519_key,
-    DSA_KEY: _dsa_key,
 }
 
 
@@ -550,8 +580,6 @@ def _subject_alt_name(value: bytes) -> None:
             raise MalformedError(
                 f"a name of the subjectAltName has octets that are not ASCII: {printable(content)}"
             )
-        if tag == URI and not _is_url(content.decode()):
-            raise MalformedError(f"a URI of the subjectAltName is none: {printable(content)}")
         if tag == IP and len(content) not in _ADDRESS_LENGTHS:
             raise MalformedError(f"an address of the subjectAltName has {len(content)} octets")
 
@@ -579,11 +607,7 @@ def _constraint(tag: int, content: bytes) -> None:
     if tag in (EMAIL, DNS, URI):
         if not content.isascii():
             raise problem
-        text = content.decode()
-        if tag == EMAIL and "@" in text:
-            if mailbox(text) is None:
-                raise problem
-        elif not is_domain(text, constraint=True) or (tag == URI and _is_address(text)):
+        if tag == DNS and not is_domain(content.decode(), constraint=True):
             raise problem
     elif tag == IP:
         half = len(content) // 2
@@ -601,81 +625,6 @@ def is_domain(text: str, *, constraint: bool = False) -> bool:
     return not text or all(re.fullmatch(r"[!-~]+", label) for label in labels)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
-
-
-# As in Go's parseRFC2821Mailbox: a space in a quoted string and an escape outside of it are allowed.
-_QUOTED = r'"((?:[\x01-\x08\x0b\x0c\x0e-\x1f !#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*)"'
-_ATOM = r"((?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[\x00-\x7f])+)"
-
-
-def mailbox(text: str) -> tuple[str, str] | None:
-    """Return the local part and the domain, the domain in lower case; ``None`` if Go does not accept it."""
-    match = re.match(rf"(?:{_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
-    if match is None:
-        return None
-    quoted, atom, domain = match.groups()
-    local = re.sub(r"\\(.)", r"\1", quoted if quoted is not None else atom, flags=re.DOTALL)
-    if quoted is None and (local.startswith(".") or local.endswith(".") or ".." in local):
-        return None
-    return (local, domain.lower()) if is_domain(domain) else None
-
-
-# -- URLs, as parsed by net/url ---------------------------------------------------------------
-
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
-_HOST_CHARACTERS = r"[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"]|%25|%[89A-Fa-f][0-9A-Fa-f]"
-
-
-def _is_url(text: str) -> bool:
-    """Return whether Go parses it and accepts its host as a domain."""
-    text, _, fragment = text.partition("#")
-    if re.search(r"[\x00-\x1f\x7f]", text) or text.startswith(":") or not _unescapes(fragment):
-        return False
-    match = _SCHEME.match(text)
-    rest = text[match.end() :] if match else text
-    rest = rest.partition("?")[0]
-    if not rest.startswith("/"):
-        # With a scheme it is an opaque URL; without a scheme the first segment must not contain a colon.
-        return match is not None or (":" not in rest.partition("/")[0] and _unescapes(rest))
-    if not rest.startswith("//") or (match is None and rest.startswith("///")):
-        return _unescapes(rest)
-    authority, slash, path = rest[2:].partition("/")
-    user, _, host = authority.rpartition("@")
-    if not re.fullmatch(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*", user) or not _unescapes(user):
-        return False
-    scheme = match[1].lower() if match else ""
-    return _is_host(host, scheme) and _unescapes(slash + path)
-
-
-def _is_host(host: str, scheme: str) -> bool:
-    if "[" in host:
-        inner, bracket, port = host[1:].rpartition("]")
-        if not host.startswith("[") or "[" in inner or not bracket or not re.fullmatch(r"(:\d*)?", port):
-            return False
-        address = inner.partition("%25")[0]
-        return ":" in address and _is_address(address) and is_domain(host)
-    # Go 1.26 allows one colon in the host of an http URL, and several with any other scheme.
-    split = str.partition if scheme in ("http", "https") else str.rpartition
-    if ":" in host and not re.fullmatch(r"[0-9]*", split(host, ":")[2]):
-        return False
-    if not re.fullmatch(f"(?:{_HOST_CHARACTERS})*", host):
-        return False
-    decoded = re.sub(r"%(..)", lambda found: chr(int(found[1], 16)), host)
-    # A host with a trailing period is refused; an empty host counts as no host.
-    return not host or (not decoded.endswith(".") and is_domain(decoded))
-
-
-def _unescapes(text: str) -> bool:
-    return not re.search(r"%(?![0-9A-Fa-f]{2})", text)
-
-
 def policies(value: bytes) -> tuple[bytes, ...]:
     """Return the encoded OIDs, without tag and length."""
     message = "malformed certificatePolicies"
@@ -686,31 +635,6 @@ def policies(value: bytes) -> tuple[bytes, ...]:
     if len(set(oids)) < len(oids):
         raise MalformedError("a policy occurs twice in certificatePolicies")
     return oids
-
-
-def policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the encoded OIDs of issuerDomainPolicy and subjectDomainPolicy."""
-    message = "malformed policyMappings"
-    return tuple(
-        (mapping.content(OBJECT_IDENTIFIER, message), mapping.content(OBJECT_IDENTIFIER, message))
-        for mapping in Reader(value).inside(SEQUENCE, message).sequences(message)
-    )
-
-
-def policy_constraints(value: bytes) -> tuple[int | None, int | None]:
-    """Return requireExplicitPolicy and inhibitPolicyMapping."""
-    message = "malformed policyConstraints"
-    fields = Reader(value).inside(SEQUENCE, message)
-    explicit, mapping = (
-        fields.integer(message, tag=_FIELD[number], bits=64) if fields.at(_FIELD[number]) else None
-        for number in range(2)
-    )
-    return explicit, mapping
-
-
-def inhibit_any_policy(value: bytes) -> int:
-    """Return the number of certificates for which anyPolicy is still allowed."""
-    return Reader(value).integer("malformed inhibitAnyPolicy", bits=64)
 
 
 def _distribution_points(value: bytes) -> None:
@@ -746,11 +670,12 @@ READERS: dict[str, Callable[[bytes], object]] = {
     NAME_CONSTRAINTS: name_constraints,
     "2.5.29.31": _distribution_points,
     POLICIES: policies,
-    POLICY_MAPPINGS: policy_mappings,
+    POLICY_MAPPINGS: lambda _: None,
     AUTHORITY_KEY_IDENTIFIER: authority_key_identifier,
-    POLICY_CONSTRAINTS: policy_constraints,
+    POLICY_CONSTRAINTS: lambda _: None,
     EXTENDED_KEY_USAGE: extended_key_usage,
-    INHIBIT_ANY_POLICY: inhibit_any_policy,
+    INHIBIT_ANY_POLICY: lambda _: None,
     "1.3.6.1.5.5.7.1.1": _information_access,
 }
-"""The extensions that Go handles, by OID: each function raises if Go does not parse the value."""
+"""The extensions that Go handles, by OID: each function raises if Go does not parse the value. Of those that
+decide about policies nothing is read: see :func:`unjudged`."""

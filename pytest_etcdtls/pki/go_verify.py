@@ -8,8 +8,9 @@ module with Go. The functions stand for these of crypto/x509:
   each certificate whose subject is the issuer's name, anchors first, up to a number of signatures.
 - :func:`issuer_faults`, :func:`is_current`: isValid and the begin of CheckSignatureFrom, which are asked for
   each certificate on the way.
-- :func:`path_faults`: what is checked on a whole path, checkChainForKeyUsage, policiesValid and
-  checkChainConstraints (constraints.go).
+- :func:`path_faults`: what is checked on a whole path, checkChainForKeyUsage and checkChainConstraints
+  (constraints.go). What decides about policies, and constraints on mailboxes and URIs, is not judged: such a
+  path is not accepted, and has the flaw ``Rule.UNJUDGED``.
 - :func:`has_signed`, :func:`signature_scheme`: CheckSignatureFrom, checkSignature and
   getSignatureAlgorithmFromAI.
 - :func:`names_host`: VerifyHostname.
@@ -32,7 +33,6 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from typing import Final, TypeVar
-from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -50,7 +50,6 @@ from pytest_etcdtls.pki.certificate import (
     key_usages,
     public_key,
     purposes,
-    shown,
     signature_hash,
 )
 from pytest_etcdtls.pki.go_parser import (
@@ -69,7 +68,7 @@ from pytest_etcdtls.pki.go_parser import (
     RawExtension,
     Reader,
     is_domain,
-    mailbox,
+    unjudged,
 )
 from pytest_etcdtls.untrusted import printable
 
@@ -77,8 +76,10 @@ Path = tuple[x509.Certificate, ...]
 T = TypeVar("T")
 U = TypeVar("U")
 
-_NAME_TYPES = {IP: "address", DNS: "DNS name", URI: "URI", EMAIL: "mailbox"}
-"""The types of names that Go reads, in the order in which it compares them with constraints."""
+_READ = (IP, DNS, URI, EMAIL)
+"""The types of names that Go reads."""
+_COMPARED = (IP, DNS)
+"""Those that are compared with name constraints here, in the order of Go."""
 _MAPPED = bytes(10) + b"\xff\xff"
 """The prefix of an IPv4-mapped IPv6 address."""
 _KEY_CERT_SIGN = 5
@@ -86,7 +87,6 @@ _VERSION_WITH_EXTENSIONS = 3
 SERVER_AUTH: Final = "1.3.6.1.5.5.7.3.1"
 CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
 _ANY_PURPOSE = "2.5.29.37.0"
-_ANY_POLICY = bytes.fromhex("551d2000")
 _SHOWN_EXTENSIONS = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
 _SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
@@ -128,16 +128,11 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
         permitted: permitted subtrees of a CA above it. A name type without a subtree is not restricted.
         excluded: excluded subtrees of the same CA.
     """
-    for tag, content in names:
-        # parseURIs and parseMailboxes: all of them are parsed before any is compared, also without a subtree.
-        if tag in (URI, EMAIL) and _compared_part(tag, content) is None:
-            return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
-    for tag in _NAME_TYPES:
+    for tag in _COMPARED:
         allowed = [subtree for kind, subtree in permitted if kind == tag]
         forbidden = [subtree for kind, subtree in excluded if kind == tag]
         for content in (content for kind, content in names if kind == tag):
-            domain = _compared_part(tag, content)
-            if tag != IP and (domain is None or not is_domain(domain)):
+            if tag == DNS and not is_domain(content.decode("latin-1")):
                 return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
             if allowed and not any(_holds(tag, subtree, content) for subtree in allowed):
                 return f"{_shown(tag, content)} is not among the names that its CA may certify"
@@ -150,33 +145,7 @@ def _shown(tag: int, content: bytes) -> str:
     if tag == IP:
         # An address of another length is malformed; go_parser reports it.
         return f"the address {ipaddress.ip_address(content) if len(content) in (4, 16) else content.hex()}"
-    return f"the {_NAME_TYPES[tag]} {printable(content)}"
-
-
-def _compared_part(tag: int, content: bytes) -> str | None:
-    """Return the part of a name that is compared; ``None`` if there is none."""
-    text = content.decode("latin-1")
-    if tag in (DNS, IP):
-        return text
-    if tag == EMAIL:
-        parsed = mailbox(text)
-        return parsed[1] if parsed else None
-    return uri_domain(text)
-
-
-def uri_domain(text: str) -> str | None:
-    """Return the host of a URI without the port; ``None`` if it has no host or the host is an address."""
-    match = re.match(r"[^:/?#]*:?//([^/?#]*)", text)
-    host = unquote(match[1].rpartition("@")[2]) if match else ""
-    if ":" in host:
-        host, _, _ = host.rpartition(":")
-    if not host or ":" in host or host.startswith("["):
-        return None
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    return None
+    return f"the DNS name {printable(content)}"
 
 
 def _holds(tag: int, subtree: bytes, content: bytes, *, by_wildcard: bool = False) -> bool:
@@ -184,10 +153,7 @@ def _holds(tag: int, subtree: bytes, content: bytes, *, by_wildcard: bool = Fals
     if tag == IP:
         return len(subtree) == 2 * len(content) and _contains(subtree, content)
     text = subtree.decode("latin-1")
-    # A constraint on mailboxes names one of them, or, without an at sign, all of a domain.
-    if tag == EMAIL and "@" in text:
-        return mailbox(text) == mailbox(content.decode("latin-1"))
-    subtree_domain, domain = _lower(text), _lower(_compared_part(tag, content) or "")
+    subtree_domain, domain = _lower(text), _lower(content.decode("latin-1"))
     if not subtree_domain or domain == subtree_domain:
         return True
     # A leading period requires at least one more label.
@@ -235,7 +201,6 @@ class Details(Struct, frozen=True, kw_only=True):
         key_usage: numbers of the set bits; empty without the extension.
         names: tag and content of each GeneralName of the subjectAltName.
         unhandled: OIDs of the critical extensions that Go does not handle; none is allowed on a path.
-        policies: encoded policy OIDs, without tag and length.
     """
 
     version: int
@@ -251,10 +216,6 @@ class Details(Struct, frozen=True, kw_only=True):
     names: Names = ()
     permitted: Names = ()
     excluded: Names = ()
-    policies: tuple[bytes, ...] = ()
-    mappings: tuple[tuple[bytes, bytes], ...] = ()
-    require_explicit_policy: int | None = None
-    inhibit_any_policy: int | None = None
     subject_key: bytes = b""
     authority_key: bytes = b""
     unhandled: tuple[str, ...] = ()
@@ -262,11 +223,6 @@ class Details(Struct, frozen=True, kw_only=True):
     def texts(self, tag: int) -> list[str]:
         """Return the names of a type whose content is text."""
         return [content.decode("latin-1") for kind, content in self.names if kind == tag]
-
-    @property
-    def is_self_issued(self) -> bool:
-        """Whether subject and issuer are equal."""
-        return self.subject == self.issuer
 
 
 @functools.lru_cache(maxsize=4096)
@@ -301,13 +257,12 @@ def details(certificate: x509.Certificate) -> Details:
     general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
     names: Names = tuple((tag, content) for tag, content, _ in general_names)
     permitted, excluded = read(NAME_CONSTRAINTS, go_parser.name_constraints, ((), ()))
-    explicit, _ = read(go_parser.POLICY_CONSTRAINTS, go_parser.policy_constraints, (None, None))
 
     def is_handled(extension: RawExtension) -> bool:
         if extension.oid == SUBJECT_ALT_NAME:
-            return any(tag in _NAME_TYPES for tag, _ in names)
+            return any(tag in _READ for tag, _ in names)
         if extension.oid == NAME_CONSTRAINTS:
-            return all(tag in _NAME_TYPES for tag, _ in (*permitted, *excluded))
+            return all(tag in _READ for tag, _ in (*permitted, *excluded))
         return extension.oid in go_parser.READERS
 
     return Details(
@@ -324,10 +279,6 @@ def details(certificate: x509.Certificate) -> Details:
         names=names,
         permitted=permitted,
         excluded=excluded,
-        policies=read(go_parser.POLICIES, go_parser.policies, ()),
-        mappings=read(go_parser.POLICY_MAPPINGS, go_parser.policy_mappings, ()),
-        require_explicit_policy=explicit,
-        inhibit_any_policy=read(go_parser.INHIBIT_ANY_POLICY, go_parser.inhibit_any_policy, None),
         subject_key=read(go_parser.SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
         authority_key=read(go_parser.AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None)
         or b"",
@@ -480,59 +431,27 @@ def allows(certificate: x509.Certificate, purpose: str = SERVER_AUTH) -> bool:
 # -- a path as a whole --------------------------------------------------------------------------------
 
 
-def constraint_fault(path: Path) -> str:
-    """Return the name on the path that a CA above it excludes; empty if none (RFC 5280 section 4.2.1.10).
+def constraint_faults(path: Path) -> Iterator[Flaw]:
+    """Yield the name on the path that a CA above it excludes, and what of its constraints is not judged.
 
-    Go checks the subjectAltName of every certificate, including self-issued CAs, and never the subject.
+    Go checks the subjectAltName of every certificate, including self-issued CAs, and never the subject (RFC
+    5280 section 4.2.1.10).
     """
+    for certificate in path:
+        if what := unjudged(certificate.public_bytes(Encoding.DER)):
+            yield Flaw(rule=Rule.UNJUDGED, certificate=certificate, text=f"has {what}")
     fields = [details(certificate) for certificate in path]
-    for place, certificate in enumerate(fields):
+    for place, below in enumerate(fields):
         above = [ca for ca in fields[place + 1 :] if NAME_CONSTRAINTS in ca.extensions]
-        if not above or SUBJECT_ALT_NAME not in certificate.extensions:
+        if not above or SUBJECT_ALT_NAME not in below.extensions:
             continue
+        if any(tag in (URI, EMAIL) for tag, _ in below.names):
+            text = "has a URI or a mailbox, and a CA above it has name constraints"
+            yield Flaw(rule=Rule.UNJUDGED, certificate=path[place], text=text)
         for ca in above:
-            if problem := fault(certificate.names, ca.permitted, ca.excluded):
-                return problem
-    return ""
-
-
-def policy_fault(path: Path) -> str:
-    """Return why the policies of a path are invalid; empty if valid (RFC 9618, which updates RFC 5280 6.1).
-
-    A TLS client accepts any policy, so only a policyConstraints that requires one can fail. policyMappings
-    are not followed, since no PKI of etcd has them: a path with mappings that needs a policy is not accepted.
-    """
-    valid = {_ANY_POLICY}
-    explicit = any_policy = len(
-        path
-    )  # the certificates before one without a policy is invalid, and anyPolicy
-    is_mapped = False
-    for place in range(len(path) - 2, -1, -1):  # from the certificate below the anchor to the leaf
-        fields = details(path[place])
-        own = set(fields.policies)
-        if explicit == 0 and not own:
-            return f"{shown(path[place])} has no certificatePolicies, which a CA above it requires"
-        if place and any(_ANY_POLICY in pair for pair in fields.mappings):
-            return f"{shown(path[place])} maps anyPolicy"
-        any_is_valid = any_policy > 0 or (place > 0 and fields.is_self_issued)
-        inherited = valid if _ANY_POLICY in own and any_is_valid else set()
-        valid = inherited | (own if _ANY_POLICY in valid else own & valid) - {_ANY_POLICY}
-        is_mapped |= place > 0 and bool(fields.mappings)
-        if not place or not fields.is_self_issued:
-            explicit, any_policy = max(0, explicit - 1), max(0, any_policy - 1)
-        if place or fields.require_explicit_policy == 0:
-            explicit = _least(explicit, fields.require_explicit_policy)
-            any_policy = _least(any_policy, fields.inhibit_any_policy)
-    if explicit or len(path) == 1:
-        return ""
-    if is_mapped:
-        return "a CA on the path requires a certificate policy, and another one maps policies"
-    return "" if valid else "no certificate policy is valid on the whole path, which a CA on it requires"
-
-
-def _least(bound: int, of_certificate: int | None) -> int:
-    # Go treats a negative number as absent.
-    return bound if of_certificate is None or of_certificate < 0 else min(bound, of_certificate)
+            if problem := fault(below.names, ca.permitted, ca.excluded):
+                yield Flaw(rule=Rule.NAME, certificate=path[0], text=problem)
+                return
 
 
 class _Search:
@@ -614,8 +533,8 @@ class Rule(StrEnum):
     ISSUER = "issuer"
     SIGNATURE = "signature"
     PURPOSE = "extended key usage"
-    POLICY = "policy"
     NAME = "name constraints"
+    UNJUDGED = "not judged"
 
 
 class Flaw(Struct, frozen=True, kw_only=True):
@@ -639,11 +558,7 @@ def path_faults(path: Path, purpose: str) -> Iterator[Flaw]:
         if not allows(certificate, purpose):
             named = ", ".join(purposes(certificate) or ())
             yield Flaw(rule=Rule.PURPOSE, certificate=certificate, text=f"has the extendedKeyUsage {named}")
-    if fault := policy_fault(path):
-        # Before Go 1.24 the extensions that require a policy were critical ones that Go did not handle.
-        yield Flaw(rule=Rule.POLICY, certificate=path[0], text=fault)
-    if fault := constraint_fault(path):
-        yield Flaw(rule=Rule.NAME, certificate=path[0], text=fault)
+    yield from constraint_faults(path)
 
 
 def _plausible_first(
@@ -786,7 +701,13 @@ def find_path(
         return path
     search = _Search(pool, anchors, _MOST_WEAK_CHECKS, lambda path, issuer, _: signed_by(path[-1], issuer))
     paths = islice(search.paths((leaf,)), _MOST_PATHS)
-    return min(paths, key=lambda path: (len(list(faults(path, when, purpose))), len(path)), default=None)
+
+    def rank(path: Path) -> tuple[int, int, int]:
+        flaws = list(faults(path, when, purpose))
+        # Go may accept a path on which nothing else is wrong than what is not judged.
+        return sum(flaw.rule is not Rule.UNJUDGED for flaw in flaws), len(flaws), len(path)
+
+    return min(paths, key=rank, default=None)
 
 
 def faults(path: Path, when: datetime, purpose: str = SERVER_AUTH) -> Iterator[Flaw]:

@@ -18,7 +18,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.go_parser import BIT_STRING, SEQUENCE, UTC_TIME, children, encode
+from pytest_etcdtls.pki.go_parser import BIT_STRING, OCTET_STRING, SEQUENCE, UTC_TIME, children, encode
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity, OtherExtension
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
@@ -41,6 +41,14 @@ def critical_is_false(fields: list[bytes]) -> list[bytes]:
     """Write out for basicConstraints that it is not critical, which DER forbids and Go and OpenSSL allow."""
     identifier = bytes.fromhex("0603551d13")
     return [*fields[:7], fields[7].replace(identifier + b"\1\1\xff", identifier + b"\1\1\0")]
+
+
+def with_policy_constraints(fields: list[bytes]) -> list[bytes]:
+    """Add the extension policyConstraints, by which a CA requires certificate policies."""
+    extension = encode(SEQUENCE, bytes.fromhex("0603551d24") + encode(OCTET_STRING, b"\x30\x03\x80\x01\0"))
+    [others] = children(fields[7])
+    extensions = encode(SEQUENCE, b"".join([*children(others), extension]))
+    return [*fields[:7], encode(fields[7][0], extensions)]
 
 
 def edited(identity: Identity, authority: CertificateAuthority, edit: Edit) -> bytes:
@@ -70,6 +78,16 @@ def test_a_certificate_that_our_library_cannot_parse(newest_etcd: Path) -> None:
     assert "cert.parsable" in seen["warns"]["client"], explain(results)
     assert not any(seen[outcome].get("client") for outcome in BAD), explain(results)
     assert {"cert.trusted", "cert.valid-now"} <= seen["not-verified"]["client"]
+
+
+def test_a_certificate_with_what_is_not_judged_is_never_clean(newest_etcd: Path) -> None:
+    results = judge(with_policy_constraints, newest_etcd)
+    seen = found(results)
+    assert {"cert.well-formed", "cert.ca-constraints"} <= seen["inconclusive"]["client"], explain(results)
+    assert not seen["violates"].get("client"), explain(results)
+    assert not seen["broken"], explain(results)
+    reason = next(one.reason for one in results if one.check == "cert.well-formed")
+    assert "has the extension policyConstraints, which is not judged: connect with etcdctl" in reason
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")

@@ -194,8 +194,8 @@ ROWS = {
     ),
     "policy": Row(
         make=lambda clients: _below(clients, "policy", other_extensions=(_NEEDS_POLICY,)),
-        why="the constraints of its CA exclude it: CN=client has no certificatePolicies",
-        remedy="or from a CA without these constraints",
+        why="that it sends has the extension policyConstraints, which is not judged here, and may be why",
+        remedy="again without it",
         logged="candidate chains with invalid policies|unhandled critical extension",
     ),
     "usage of the root": Row(

@@ -79,7 +79,6 @@ def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
     return applies
 
 
-_POLICY_MAPPINGS = bytes.fromhex("0603551d21")
 _MAPPED_ADDRESS = bytes(10) + b"\xff\xff"
 
 
@@ -118,9 +117,10 @@ EXEMPTIONS = (
         _found_by("cert.address-as-dns-name"),
     ),
     Exemption(
-        "a required policy is mapped",
-        "policyMappings are not followed: a path with them, on which a CA requires a policy, is not accepted",
-        _has(_POLICY_MAPPINGS),
+        "what is not judged",
+        "requirements of certificate policies, name constraints on mailboxes and URIs, unusual URIs, DSA "
+        "keys: `cert.well-formed` or `cert.ca-constraints` is inconclusive, so the run is never clean",
+        lambda _case, _go, verdicts: bool(verdicts.unjudged) and not verdicts.violated,
     ),
     Exemption(
         "a range of IPv4-mapped addresses among other ranges",
@@ -152,4 +152,6 @@ def agrees(go: GoAnswer, verdicts: Verdicts) -> bool:
     """Return whether a MUST violates if and only if Go refuses; a CA file that both refuse is no verdict."""
     if verdicts.unloadable:
         return go.phase == "roots"
+    if verdicts.unjudged and not verdicts.violated:
+        return False
     return bool(verdicts.violated) == go.refused

@@ -29,7 +29,8 @@ class Verdicts:
     Attributes:
         violated: MUST checks that violate, with their findings.
         warned: SHOULD checks that warn.
-        broken: broken and inconclusive ones, with the reason: all evidence is there.
+        unjudged: checks that are inconclusive since a certificate has what is not judged.
+        broken: broken and other inconclusive ones, with the reason: all evidence is there.
         unloadable: what this client cannot load of the CA file; then nothing was judged, since the option
             that names the file is a usage error.
     """
@@ -38,6 +39,7 @@ class Verdicts:
     warned: frozenset[str]
     broken: Mapping[str, str]
     unloadable: str = ""
+    unjudged: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -102,12 +104,18 @@ class _Judge(Judge):
 
 def of_results(results: list[CheckResult]) -> Verdicts:
     """Return the outcomes of results."""
+    unjudged = frozenset(
+        found.check
+        for found in results
+        if found.outcome is Outcome.INCONCLUSIVE and "which is not judged" in found.reason
+    )
     return Verdicts(
+        unjudged=unjudged,
         violated={found.check: found.findings for found in results if found.outcome is Outcome.VIOLATES},
         warned=frozenset(found.check for found in results if found.outcome is Outcome.WARNS),
         broken={
             found.check: found.reason
             for found in results
-            if found.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE)
+            if found.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE) and found.check not in unjudged
         },
     )

@@ -24,7 +24,7 @@ from pytest_etcdtls.pki.certificate import (
     public_key,
     unparsable,
 )
-from pytest_etcdtls.pki.go_parser import MalformedError, Reader, children, encode, parse_error
+from pytest_etcdtls.pki.go_parser import MalformedError, Reader, children, encode, parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, Profile
 from pytest_etcdtls.report.text import certificate_card, certificate_facts
@@ -82,7 +82,6 @@ REFUSED = {
     "address of 5 octets": (with_value(SAN, "300787057f00000100"), "has 5 octets"),
     "address with mask": (with_value(SAN, "300a87087f000001ffffffff"), "has 8 octets"),
     "name is not ASCII": (with_value(SAN, "30048202c3a9"), "not ASCII"),
-    "URI is none": (with_value(SAN, "300486023a2f"), "URI"),
     "constraint without mask": (with_value(CONSTRAINTS, "300aa008300687047f000001"), "has 4 octets"),
     "constraint with bad mask": (
         with_value(CONSTRAINTS, "300ea00c300a87087f000001ff00ff00"),
@@ -99,6 +98,43 @@ REFUSED = {
 def test_go_refuses(name: str) -> None:
     der, reason = REFUSED[name]
     assert reason in parse_error(der)
+
+
+UNJUDGED = {
+    "URI is none": (with_value(SAN, "300486023a2f"), "the unusual URI :/"),
+    "URI without a host": (with_value(SAN, "300a" + "8608" + b"urn:etcd".hex()), "the unusual URI urn:etcd"),
+    "mailboxes": (with_value(CONSTRAINTS, "300ba0093007" + "8105" + b"a@b.c".hex()), "mailboxes or URIs"),
+    "URIs": (with_value(CONSTRAINTS, "3009a0073005" + "8603" + b"b.c".hex()), "mailboxes or URIs"),
+    "mapped policies": (with_value("2.5.29.33", "3000"), "policyMappings"),
+    "required policies": (with_value("2.5.29.36", "3003800100"), "policyConstraints"),
+    "any policy": (with_value("2.5.29.54", "020100"), "inhibitAnyPolicy"),
+    "DSA": (
+        edited(
+            lambda fields: [
+                *fields[:6],
+                encode(0x30, bytes.fromhex("3009") + bytes.fromhex("06072a8648ce380401") + b"\3\2\0\0"),
+                *fields[7:],
+            ]
+        ),
+        "a DSA key",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNJUDGED)
+def test_what_is_not_judged_is_named(name: str) -> None:
+    der, what = UNJUDGED[name]
+    assert parse_error(der) == ""
+    assert what in unjudged(der)
+
+
+def test_what_a_pki_of_etcd_has_is_judged() -> None:
+    spiffe = with_value(SAN, f"30{len(SPIFFE) + 2:02x}86{len(SPIFFE):02x}" + SPIFFE.hex())
+    for der in (issued(), spiffe, with_value("2.5.29.32", "3006300406022a03")):
+        assert (parse_error(der), unjudged(der)) == ("", "")
+
+
+SPIFFE = b"spiffe://cluster.local/ns/kube-system/sa/etcd"
 
 
 TOLERATED = {
