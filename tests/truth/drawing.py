@@ -77,7 +77,7 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "peer": LEAVES,
     "told-ca": ("exact", "broader", "other", "none"),
     "told-bundle": ("none", "given"),
-    "told-declaration": ("none", "command-line", "manifest"),
+    "told-declaration": ("none", "process", "manifest"),
     "told-ca-key": ("no", "yes"),
     "told-client": ("given", "none"),
     "told-peer": ("asked", "not-asked"),

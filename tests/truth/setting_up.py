@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -353,8 +352,8 @@ def _options(
 
 def _declaration(scenario: Scenario, arguments: list[str]) -> bytes:
     words = ["etcd", *arguments]
-    if scenario["told-declaration"] == "command-line":
-        return shlex.join(words).encode() + b"\n"
+    if scenario["told-declaration"] == "process":
+        return "".join(f"{word}\0" for word in words).encode()
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -67,7 +67,7 @@ def test_verdicts_that_were_wrong(etcd_binary: Path, comparer: Comparer, scenari
     assert not compared.differences, compared.describe()
 
 
-@pytest.mark.parametrize("told", ["command-line", "manifest"])
+@pytest.mark.parametrize("told", ["process", "manifest"])
 @pytest.mark.parametrize("side", ["client", "peer"])
 def test_a_declared_bundle_has_any_label(etcd_binary: Path, comparer: Comparer, side: str, told: str) -> None:
     # The CA of peers is known by the declaration alone.
