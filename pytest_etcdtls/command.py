@@ -267,6 +267,8 @@ class Command(Struct, frozen=True, kw_only=True):
                 words = (*variables, *self._etcdctl(self._etcdctls_url(there), files))
             case Program.ANY:
                 words = self.options
+        if (listener := shell.listener(self.url)) and listener.in_its_network:
+            words = ("nsenter", "-t", str(listener.process), "-n", *words)
         line = f"{self.begins}{pasted(*words)}{self.ends}"
         look = self.looks_for(shell)
         return f"{line}\n# look for {escaped(look)}" if look else line

@@ -14,12 +14,14 @@ import httpx
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.errors import EtcdTLSError, NotVerifiedError, UsageError
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.process_root import looked_up
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -216,7 +218,7 @@ class Credential:
         """
         variables = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": self.listener.url}
         trust = self._credentials.target.credentials(self.listener.role).server_ca
-        if trust is not None and Path(trust.source).is_file():
+        if trust is not None and exists(Path(trust.source)):
             variables["ETCDCTL_CACERT"] = trust.source
         if self.identity.key is not None:
             certificate, key = self.files()
@@ -244,8 +246,10 @@ def present(context: ssl.SSLContext, identity: Identity) -> None:
     if identity.key is None:
         return
     if identity.certificate_file and identity.key_file:
-        # Without a passphrase, OpenSSL would read one from the terminal.
-        context.load_cert_chain(identity.certificate_file, identity.key_file, identity.passphrase or b"")
+        certificate_file, key_file = Path(identity.certificate_file), Path(identity.key_file)
+        with looked_up(certificate_file) as certificate, looked_up(key_file) as key:
+            # Without a passphrase, OpenSSL would read one from the terminal.
+            context.load_cert_chain(certificate, key, identity.passphrase or b"")
         return
     # ssl.SSLContext.load_cert_chain reads files only; this one is in memory until it is closed.
     descriptor = os.memfd_create("etcdtls")
@@ -264,6 +268,11 @@ def client_of(
         UsageError: if a process carries the connections of the listener, which httpx cannot use.
         httpx.InvalidURL: if httpx does not take the host of the listener.
     """
+    if listener.in_its_network:
+        raise UsageError(
+            f"{listener.url} is in the network namespace of process {listener.process}, which etcd_client "
+            f"does not enter: run pytest in it (nsenter -t {listener.process} -n)"
+        )
     if listener.via:
         raise UsageError(
             f"{listener.url} is reached by --etcd-via, which etcd_client cannot use: forward a port, and "

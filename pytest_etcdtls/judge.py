@@ -46,6 +46,7 @@ from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
+from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
@@ -501,7 +502,9 @@ def left_out(check: Check, target: Target) -> str:
     """
     needs = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
     if target.live and not target.declared and needs & _DECLARED:
-        return "there is no declaration: pass --etcd-config"
+        return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
+    if (target.running is None or target.running.written is None) and ProcessComparison in needs:
+        return "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
     if target.live and check.family == "lifecycle":
         return "needs an etcd that the run starts"
     if target.live and not target.discover and needs & _SEARCHED:

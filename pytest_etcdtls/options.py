@@ -115,7 +115,17 @@ CONFIG = Option(
     Kind.LIST,
 )
 
-LIVE = (*ENDPOINTS, CONFIG)
+PID = Option(
+    "--etcd-pid",
+    "the running etcd as the declaration: its command line, its environment, and the files that these name, "
+    "as the process sees them, also in a container. auto: every member of etcd on this machine, each a "
+    "target. Needs root, or the user that etcd runs as. With --etcd-config, what the file declares is "
+    "compared with what the process was started with. Repeatable, commas allowed.",
+    "PID|auto",
+    Kind.LIST,
+)
+
+LIVE = (*ENDPOINTS, CONFIG, PID)
 """The options that select the live cluster."""
 
 _LIVE = (
@@ -199,6 +209,7 @@ _LIVE = (
         Kind.LIST,
     ),
     Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
+    PID,
     CONFIG,
     Option(
         "--etcd-pki-dir",

@@ -445,9 +445,10 @@ class Run:
             UsageError: if there is no etcd to start an owned cluster from.
         """
         if self.settings.live is not None:
-            live, settings = self.settings.live, self.settings
-            return (
-                TargetRun(live, settings, self.start, discovers=self._discovers, checks=lambda: self.checks),
+            settings = self.settings
+            return tuple(
+                TargetRun(live, settings, self.start, discovers=self._discovers, checks=lambda: self.checks)
+                for live in (self.settings.live, *self.settings.beside)
             )
         if self.settings.replay is None:
             return self.owned

@@ -23,6 +23,7 @@ from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.untrusted import shell_word
 
 if TYPE_CHECKING:
+    from pytest_etcdtls.declared.running import RunningMember
     from pytest_etcdtls.etcd_log.parse import LogSource
 
 
@@ -69,6 +70,8 @@ class Listener:
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
         via: what carries each connection instead of TCP.
+        process: the process that listens, which must run for a connection to be made (``--etcd-pid``).
+        in_its_network: connections are made in the network namespace of that process, which is not ours.
         discovered: a member list advertises it, and the user did not name it. It gets no credential before
             its server has proved who it is.
         may_be_local: a discovered host name may lead to this machine.
@@ -82,6 +85,8 @@ class Listener:
     label: str
     connect_to: tuple[str, int] | None = None
     via: Carrier | None = None
+    process: int | None = None
+    in_its_network: bool = False
     discovered: bool = False
     may_be_local: bool = False
 
@@ -103,7 +108,8 @@ class Listener:
     @property
     def is_forwarded(self) -> bool:
         """Whether something carries the connections, so that etcd sees another client address than ours."""
-        return self.connect_to is not None or bool(self.via)
+        # A process that listens on every address is reached by loopback, which nothing forwards.
+        return (self.connect_to is not None and self.process is None) or bool(self.via)
 
 
 def safe(text: str) -> str:
@@ -303,6 +309,7 @@ class Target:
             served one (``--client-cert-file``, ``--peer-client-cert-file``); ``None`` if that is not known.
         declared: declarations by the label of the member (``--etcd-config``, or the command lines of an owned
             cluster); empty if none is known.
+        running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
@@ -332,6 +339,7 @@ class Target:
     kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
+    running: RunningMember | None = None
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()

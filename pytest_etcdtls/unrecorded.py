@@ -5,6 +5,7 @@
 - **The comparison with etcd's log** is about all connections of a run, in their order. A replay makes those
   of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
+- **A process** is compared with a file where it runs.
 - **A second look at a member** is taken only where some of its listeners refuse connections.
 """
 
@@ -29,6 +30,7 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffer,
     SuiteOffers,
 )
+from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.facts.stopping import MemberChange
 from pytest_etcdtls.lifecycle import changes
 from pytest_etcdtls.role import Protocol, TLSVersion
@@ -272,6 +274,7 @@ _OF_TARGET: Mapping[type[Any], Any] = {
     SuiteOffers: _suite_offers,
     RenewalUnderLoad: _renewals,
     ForeignMember: _foreign_member,
+    ProcessComparison: lambda: ProcessComparison(pid=1, source="etcd.yaml"),
 }
 _OF_LISTENER: Mapping[type[Any], Any] = {
     LogComparison: _log_comparison,

@@ -4,7 +4,8 @@ The data of a server, a log or a file may be hostile. Reading it with :func:`rea
 :func:`printable` takes bounded time and memory. The result is valid UTF-8 without control characters.
 
 A path may be that of a pipe without a writer, which blocks, or of a device, which has no end. Only regular
-files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFileError` that names it.
+files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFileError` that names it. A path
+below ``/proc/PID/root`` is looked up inside that root (:mod:`pytest_etcdtls.process_root`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, TypeAlias, cast
 
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, escaped, escaped_line
+from pytest_etcdtls.process_root import looked_up, status_of
 
 JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
 """The value of a JSON text."""
@@ -291,8 +293,9 @@ def _within(data: bytes, maximum: int) -> bytes:
 
 def _descriptor(path: Path) -> int:
     try:
-        _check_regular(os.stat(path))
-        descriptor = os.open(path, _FLAGS)
+        with looked_up(path) as here:
+            _check_regular(os.stat(here))
+            descriptor = os.open(here, _FLAGS)
         try:
             _check_regular(os.fstat(descriptor))  # another file may have the path by now
         except UnreadableFileError:
@@ -350,6 +353,7 @@ def _read_pipe(path: Path, maximum: int) -> bytes | None:
 def is_there(path: Path) -> bool:
     """Return whether the path exists; ``False`` also for one that cannot be looked up."""
     try:
-        return path.exists()
+        status_of(path)
     except (OSError, ValueError):
         return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import Struct
 
 from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.versions import version_key
 
@@ -177,6 +179,7 @@ class Form(StrEnum):
     ENVIRONMENT_FILE = "environment file"
     UNIT = "systemd unit"
     COMMAND_LINE = "command line"
+    PROCESS = "process"
 
 
 class Via(StrEnum):
@@ -475,12 +478,14 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
 
     Attributes:
         pki_dir: ``--etcd-pki-dir``, the only directory that is searched; ``None`` takes paths as they are.
-        root: the directory that is used as ``/``.
+        root: the directory that is used as ``/``: ``/proc/PID/root`` for the paths of a process.
+        working: the working directory of a process, below its root; empty if the declaration is no process.
         mounts: the mounts of the declared container.
     """
 
     pki_dir: Path | None = None
     root: Path = Path("/")
+    working: str = ""
     mounts: tuple[Mount, ...] = ()
 
     def find(self, declared: str) -> Path | None:
@@ -492,9 +497,18 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
 
     def is_original(self, declared: str, path: Path) -> bool:
         """Return whether a path is the file that etcd reads, not a copy at another path."""
-        return str(path) in (declared, *self._mounted(declared))
+        return str(path) in (declared, *self._mounted(declared)) or (
+            bool(self.working) and path == self.of_process(declared)
+        )
+
+    def of_process(self, declared: str) -> Path:
+        """Return the path of a file that a process names."""
+        return Path(f"{self.root}/{self.working if not declared.startswith('/') else ''}/{declared}")
 
     def _candidates(self, declared: str) -> Iterator[Path]:
+        if self.working:
+            yield self.of_process(declared)
+            return
         for path in (*self._mounted(declared), declared):
             parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
             if self.pki_dir is None:
@@ -515,7 +529,7 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
 def exists(path: Path) -> bool:
     """Return whether there is a regular file; ``False`` too for a name that cannot be looked up."""
     try:
-        return path.is_file()
+        return stat.S_ISREG(status_of(path).st_mode)
     except (OSError, ValueError):
         return False
 

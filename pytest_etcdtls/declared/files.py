@@ -37,6 +37,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_crl, parse_revocation_list
 from pytest_etcdtls.pki.go_parser import MalformedError
+from pytest_etcdtls.process_root import may_read, resolved, status_of
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.untrusted import file_word, pasted, read_regular
 
@@ -44,7 +45,7 @@ from pytest_etcdtls.untrusted import file_word, pasted, read_regular
 def is_directory(path: Path) -> bool:
     """Return whether a directory exists; ``False`` if its parent is not accessible."""
     try:
-        return path.is_dir()
+        return stat.S_ISDIR(status_of(path).st_mode)
     except (OSError, ValueError):
         return False
 
@@ -380,6 +381,8 @@ def _declared(declared: DeclaredMember, name: str) -> FileFact:
 def _absent(declared: DeclaredMember, setting: Setting) -> str:
     if setting.name in declared.others:
         return f"the file of {setting} is not here: what lies there is another member's"
+    if declared.paths.working:
+        return f"the file of {setting} is not there: {declared.paths.of_process(setting.value)}"
     if declared.paths.pki_dir is None:
         return f"the file of {setting} is not here: run on the member, or name copies by --etcd-pki-dir"
     return f"the file of {setting} is not under --etcd-pki-dir {declared.paths.pki_dir}"
@@ -389,7 +392,7 @@ def _found(fact: FileFact, path: Path) -> FileFact:
     fact = _with_rights(replace(fact, path=str(path)))
     if not exists(path):
         return replace(fact, absent=f"{path} is not there")
-    if not os.access(path, os.R_OK):
+    if not may_read(path):
         return replace(fact, absent=f"{path} may not be read by this user: run as one who may")
     return fact
 
@@ -398,7 +401,7 @@ def _with_rights(fact: FileFact) -> FileFact:
     if not _HAS_OWNERS or fact.path is None:
         return fact
     try:
-        status = os.stat(fact.path)
+        status = status_of(Path(fact.path))
     except OSError:
         return fact
     shut = [one for one in _directories_above(fact.path) if not one[1] & stat.S_IXOTH]
@@ -413,9 +416,9 @@ def _with_rights(fact: FileFact) -> FileFact:
 
 def _directories_above(path: str) -> Iterator[tuple[Path, int]]:
     """Yield the directories above a file and their permission bits, links resolved."""
-    for directory in Path(os.path.realpath(path)).parents:
-        with suppress(OSError):
-            yield directory, os.stat(directory).st_mode
+    with suppress(OSError):
+        for directory in resolved(Path(path)).parents:
+            yield directory, status_of(directory).st_mode
 
 
 def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...]]:
@@ -456,7 +459,8 @@ def _data_owner(declared: DeclaredMember) -> int | None:
     directory = declared.declaration.text("data-dir")
     if not _HAS_OWNERS or directory is None or not os.path.isabs(directory):
         return None
+    paths = declared.paths
     try:
-        return os.stat(directory).st_uid
-    except OSError:
+        return status_of(paths.of_process(directory) if paths.working else Path(directory)).st_uid
+    except (OSError, ValueError):
         return None

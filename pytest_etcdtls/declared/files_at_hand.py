@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.declaration import FILES, DeclaredMember, exists
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import is_for, load_certificates, load_key, public_key, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, find_path, names_host, verified_path
+from pytest_etcdtls.process_root import names_in
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted import read_regular
 
@@ -66,6 +67,9 @@ def path_on_member(member: DeclaredMember, file: Path) -> str | None:
             return str(PurePosixPath(declared).parent / file.name)
     if member.paths.pki_dir is not None:
         return None
+    if member.paths.working:
+        root = member.paths.root
+        return f"/{file.relative_to(root)}" if file.is_relative_to(root) else None
     mounts = member.paths.mounts
     for mount in sorted(mounts, key=lambda mount: len(mount.outside), reverse=True):
         if str(file).startswith(f"{mount.outside.rstrip('/')}/"):
@@ -127,11 +131,7 @@ def _files(member: DeclaredMember) -> Iterator[Path]:
         directories.append(member.paths.pki_dir.absolute())
     left = MOST_FILES
     for directory in dict.fromkeys(directories):
-        try:
-            inside = sorted(directory.iterdir())
-        except OSError:
-            continue
-        for file in inside:
+        for file in (directory / name for name in names_in(directory)):
             if left and file.suffix in _SUFFIXES and exists(file):
                 left -= 1
                 yield file

@@ -403,6 +403,7 @@ def from_command_line(
     *,
     source: str = "the command line",
     find: Callable[[str], Path | None] | None = None,
+    form: Form = Form.COMMAND_LINE,
 ) -> Declaration:
     """Return the declaration in the command line of a running etcd.
 
@@ -411,6 +412,7 @@ def from_command_line(
         environment: the environment that etcd was started with; variables that are not etcd's are ignored.
         source: a description of where it comes from.
         find: maps a path of ``--config-file`` to a file on this machine; ``None`` takes paths as they are.
+        form: of the declaration.
 
     Raises:
         UsageError: if it does not start an etcd server, or its configuration file cannot be read.
@@ -425,7 +427,7 @@ def from_command_line(
         program=tuple(Word(text, place) for text in argv),
         environment=tuple(Variable(name, value, place) for name, value in (environment or {}).items()),
     )
-    return assemble(invocation, form=Form.COMMAND_LINE, source=source, open_file=open_file)
+    return assemble(invocation, form=form, source=source, open_file=open_file)
 
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][^=]*=")
@@ -656,9 +658,17 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> DeclaredMember:
-    """Return the member of a declaration, with its CRL files read."""
-    paths = DeclaredPaths(pki_dir=pki_dir, mounts=declaration.mounts)
+def declared_member(
+    declaration: Declaration, pki_dir: Path | None = None, paths: DeclaredPaths | None = None
+) -> DeclaredMember:
+    """Return the member of a declaration, with its CRL files read.
+
+    Args:
+        declaration: of the member.
+        pki_dir: ``--etcd-pki-dir``.
+        paths: finds the files, if the declaration is that of a process.
+    """
+    paths = paths or DeclaredPaths(pki_dir=pki_dir, mounts=declaration.mounts)
     settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
     crls = {setting.value: read_crl(setting, paths) for setting in settings if setting and setting.value}
     return DeclaredMember(declaration=declaration, paths=paths, crls=MappingProxyType(crls))

@@ -32,6 +32,7 @@ from typing import Final, Protocol, Self
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError, escaped
+from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.untrusted import JSONValue, is_there, open_regular, printable, read_json
 
@@ -710,7 +711,7 @@ class FileLog(Struct, frozen=True):
         Raises:
             UsageError: if the file does not contain etcd's log.
         """
-        status = path.stat() if is_there(path) else None
+        status = status_of(path) if is_there(path) else None
         log = read_log(path, option=option)
         start = (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0)
         return cls(path, start, log.versions.go)
@@ -733,7 +734,7 @@ class FileLog(Struct, frozen=True):
     def read_new(self) -> str:
         """Return the text written since the source was made, or all text if the file has been replaced."""
         device, inode, size = self.start
-        status = self.path.stat()
+        status = status_of(self.path)
         same = (status.st_dev, status.st_ino) == (device, inode) and status.st_size >= size
         return text_of(read_octets(self.path, size if same else 0)[0])
 

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         ClusterClaims,
         SideBySide,
     )
+    from pytest_etcdtls.facts.process_comparison import ProcessComparison
     from pytest_etcdtls.facts.protocol import (
         AlpnChoices,
         GroupSupport,
@@ -117,6 +118,7 @@ _MODULES = (
     "facts.listener",
     "facts.member_list",
     "facts.members",
+    "facts.process_comparison",
     "facts.protocol",
     "facts.refusal_grounds",
     "facts.release",
@@ -181,6 +183,7 @@ __all__ = [
     "Plaintext",
     "Policy",
     "PresentedClient",
+    "ProcessComparison",
     "RangeAnswer",
     "RefusalGrounds",
     "Renegotiation",

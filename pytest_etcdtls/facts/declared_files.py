@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -40,6 +41,7 @@ from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import require_tls
 from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
 from pytest_etcdtls.pki.certificate import CertPool, read_pool, shown
+from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.target import Listener, Target
 
 
@@ -207,7 +209,7 @@ _CLOCK_TICK: Final = timedelta(milliseconds=20)
 def _is_replaced(path: str, since: datetime) -> bool:
     """Return whether a file was written or renamed since; cp -p keeps its time of modification, not this."""
     with suppress(OSError):
-        return datetime.fromtimestamp(os.stat(path).st_ctime, UTC) >= since - _CLOCK_TICK
+        return datetime.fromtimestamp(status_of(Path(path)).st_ctime, UTC) >= since - _CLOCK_TICK
     return False
 
 

@@ -240,6 +240,7 @@ class URLResolver:
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
         self._via = next((listener.via for listener in named), None)
+        self._process = next((listener.process for listener in named if listener.in_its_network), None)
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}
@@ -337,6 +338,8 @@ class URLResolver:
             label=unique(label, taken),
             connect_to=next(filter(None, redirects), None),
             via=self._via,
+            process=self._process,
+            in_its_network=self._process is not None,
             discovered=True,
             may_be_local=self._on_loopback or endpoint.host in self._hosts,
         )

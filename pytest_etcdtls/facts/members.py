@@ -234,6 +234,8 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
         label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
         connect_to=connect_to,
         via=target.via,
+        process=next((one.process for one in target.listeners if one.in_its_network), None),
+        in_its_network=any(one.in_its_network for one in target.listeners),
         discovered=True,
         may_be_local=True,
     )

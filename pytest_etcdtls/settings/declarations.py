@@ -73,6 +73,7 @@ from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayPlan
+    from pytest_etcdtls.declared.running import RunningMember
 
 _PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
@@ -172,12 +173,14 @@ class LabelledDeclaration(Struct, frozen=True, kw_only=True):
         declared: the declared member with its files on this machine.
         here: whether the member runs on this machine.
         listeners: its declared listeners that etcd serves, as they are reached from this machine.
+        running: its process, if that is its declaration (``--etcd-pid``).
     """
 
     label: str
     declared: DeclaredMember
     here: bool
     listeners: tuple[Listener | Unreached, ...]
+    running: RunningMember | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -225,7 +228,7 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
             here=is_here,
             listeners=listeners_from_here(label, one.declaration, here=is_here or reaches_loopback),
         )
-        for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
+        for label, one, is_here in zip(labels_of(declarations), declared, here, strict=True)
     )
 
 
@@ -303,7 +306,7 @@ def _refuse_no_hosts(declaration: Declaration) -> None:
             )
 
 
-def _labels(declarations: Sequence[Declaration]) -> list[str]:
+def labels_of(declarations: Sequence[Declaration]) -> list[str]:
     """Return a label for each declaration: the member's name, with its host if names are equal."""
     names = [safe(declaration.text("name") or "default") for declaration in declarations]
     often = Counter(names)
@@ -335,7 +338,8 @@ def add_declared(
     unreached = tuple(other for other in others if isinstance(other, Unreached))
     if members and not listeners:
         reasons = "; ".join(dict.fromkeys(other.reason for other in unreached))
-        raise UsageError(f"--etcd-config: none of the declared listeners can be judged from here: {reasons}")
+        given = "--etcd-pid" if members[0].running else option(CONFIG)
+        raise UsageError(f"{given}: none of the declared listeners can be judged from here: {reasons}")
     return listeners, unreached
 
 
@@ -618,14 +622,22 @@ class KnownTarget(Struct, frozen=True, kw_only=True):
     remarks: tuple[str, ...] = ()
 
 
-def read_known(source: Source, environment: Mapping[str, str]) -> KnownTarget:
+def read_known(
+    source: Source, environment: Mapping[str, str], running: LabelledDeclaration | None = None
+) -> KnownTarget:
     """Return the target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
+
+    Args:
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        running: the process that is the target; ``None`` for the declarations of ``--etcd-config``.
 
     Raises:
         UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
     """
     via = read_via(source)
-    named, members = read_named(source, environment), read_members(source, via)
+    named = read_named(source, environment)
+    members = (running,) if running is not None else read_members(source, via)
     if not members:
         return structs.replace(_undeclared(source, complete(source, named, via)), via=via)
     usable, unreached = add_declared(named, members)
@@ -652,19 +664,28 @@ def read_replay(
     passphrases: Passphrases | None = None,
     read_input: ReadInput | None = None,
     key_type: KeyType | None = None,
+    processes: tuple[LabelledDeclaration, ...] = (),
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
+
+    Args:
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        passphrases: of encrypted keys.
+        read_input: returns standard input.
+        key_type: of the keys that are made instead of missing ones.
+        processes: the members of ``--etcd-pid``, instead of ``--etcd-config``.
 
     Raises:
         UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
     """
     from pytest_etcdtls.cluster.replay import ReplayPlan
 
-    members = read_members(source)
+    members = processes or read_members(source)
     if len(members) != 1:
         raise UsageError(
-            f"--etcd-config declares {len(members)} members, and an etcd that is started replays the "
-            "declaration of one: pass one of them, and run once for each"
+            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd that "
+            "is started replays the declaration of one: pass one of them, and run once for each"
         )
     files = FoundFiles()
     passphrases = passphrases or KeyPassphrases(source, environment)

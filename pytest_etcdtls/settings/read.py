@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -26,8 +27,9 @@ from pytest_etcdtls.pki.certificate import Passphrases
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
-from pytest_etcdtls.settings.declarations import KnownTarget, read_known, read_replay
+from pytest_etcdtls.settings.declarations import KnownTarget, LabelledDeclaration, read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
+from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
     ENVIRONMENT,
     Ask,
@@ -79,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: the live cluster; ``None`` if owned clusters are judged.
+        beside: the other ones, if ``--etcd-pid`` names several processes.
         replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
             ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
@@ -100,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     live: Target | None = None
+    beside: tuple[Target, ...] = ()
     replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
@@ -189,32 +193,37 @@ def read_settings(
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
     passphrases = KeyPassphrases(source, environment, ask)
-    known = read_live_target(source, environment, passphrases, read_input) if live else None
+    processes = read_processes(source) if live or replays else ()
+    targets = [
+        read_live_target(source, environment, passphrases, read_input, running)
+        for running in processes or (None,)
+        if live
+    ]
     owned = _owned(source)
     replay = (
-        read_replay(source, environment, passphrases, read_input, owned.config.pki.key_type)
+        read_replay(source, environment, passphrases, read_input, owned.config.pki.key_type, processes)
         if replays
         else None
     )
     profiles = _profiles(
-        source, (*known.declared.values(),) if known else (replay.declared,) if replay else ()
+        source,
+        [replay.declared] if replay else [member for one in targets for member in one.declared.values()],
     )
     days = max(_expiry_days(source), profiles.expiry_days)
-    if known is not None:
-        listed = (
-            bool(known.declared)
-            or baseline is not None
-            or any(
-                one.cipher_suites is not None or one.groups is not None or one.groups_one_of
-                for one in profiles.thresholds.values()
-            )
-        )
-        known = replace(
-            known,
+    suites_matter = baseline is not None or any(
+        one.cipher_suites is not None or one.groups is not None or one.groups_one_of
+        for one in profiles.thresholds.values()
+    )
+    targets = [
+        replace(
+            one,
             expiry_days=days,
             thresholds=profiles.thresholds,
-            sparing=source.flag("etcd_gentle") and not listed,
+            sparing=source.flag("etcd_gentle") and not (one.declared or suites_matter),
         )
+        for one in targets
+    ]
+    known = targets[0] if targets else None
     compares = baseline is not None or (known is None and len(owned.images) + len(owned.binaries) > 1)
     if source.flag("etcd_fail_on_difference") and not compares:
         raise UsageError(
@@ -224,6 +233,7 @@ def read_settings(
     reports, directories = _reports(source, fleet=fleet)
     return Settings(
         live=known,
+        beside=tuple(targets[1:]),
         replay=replay,
         profiles=profiles,
         expiry_days=days,
@@ -249,25 +259,36 @@ def read_live_target(
     environment: Mapping[str, str],
     passphrases: Passphrases | None = None,
     read_input: ReadInput | None = None,
+    running: LabelledDeclaration | None = None,
 ) -> Target:
     """Return the live cluster that the settings name.
+
+    Args:
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        passphrases: of encrypted keys.
+        read_input: returns standard input.
+        running: the process that is the cluster's member (``--etcd-pid``); ``None`` without one.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    known = read_known(source, environment)
+    known = read_known(source, environment, running)
     passphrases = passphrases or KeyPassphrases(source, environment)
     secret = read_secret_credentials(source, read_input, passphrases)
     client, peer = read_credentials(source, environment, known.defaults, passphrases, secret)
     listeners = known.listeners
     return Target(
-        label=_label(source),
+        label=_label(source, running),
         origin="live",
         listeners=listeners,
         client=client,
         peer=peer,
         expected=(*read_expected(source, listeners), *known.expected),
-        logs=read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
+        logs={
+            **_logs_of(running),
+            **read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
+        },
         user=read_user(source, environment),
         password_withheld=_why_withheld(source, environment, known, secret),
         expiry_days=_expiry_days(source),
@@ -276,6 +297,7 @@ def read_live_target(
         or known.kubernetes_ca,
         dials_with_another=known.dials_with_another,
         declared=known.declared,
+        running=running.running if running else None,
         unreached=known.unreached,
         remarks=known.remarks,
         connect_to=read_connect_to(source),
@@ -284,15 +306,23 @@ def read_live_target(
     )
 
 
-def _label(source: Source) -> str:
-    """Return the name of the live cluster.
+def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:
+    """Return the log of a process, if it writes one to a file of etcd's."""
+    for path in running.running.logs if running and running.running else ():
+        with suppress(UsageError):
+            return {running.label: FileLog.of(path, option="--etcd-pid")} if running else {}
+    return {}
+
+
+def _label(source: Source, running: LabelledDeclaration | None) -> str:
+    """Return the name of the live cluster: that of the process, if it is one.
 
     Raises:
         UsageError: if it cannot be part of a node id.
     """
     label = source.text("etcd_label")
     if label is None:
-        return LIVE
+        return running.label if running else LIVE
     if not is_label(label):
         raise UsageError(f"--etcd-label {printable(label)!r}: a label has {LABEL}")
     return label
@@ -339,7 +369,7 @@ def _profiles(source: Source, declared: Sequence[DeclaredMember]) -> Profiles:
 
 
 def is_kubeadm(member: DeclaredMember) -> bool:
-    """Return whether a manifest has kubeadm's layout: one CA for both ports, and kubeadm's file names."""
+    """Return whether a declaration has kubeadm's layout: one CA for both ports, and kubeadm's file names."""
     settings = member.declaration.settings
     files = {
         name: PurePosixPath(settings[name].value)
@@ -347,7 +377,7 @@ def is_kubeadm(member: DeclaredMember) -> bool:
         if name in settings
     }
     return (
-        member.declaration.form is Form.MANIFEST
+        member.declaration.form in (Form.MANIFEST, Form.PROCESS)
         and [file.name for file in files.values()] == ["server.crt", "peer.crt", "ca.crt", "ca.crt"]
         and {file.parent.name for file in files.values()} == {"etcd"}
         and files["trusted-ca-file"] == files["peer-trusted-ca-file"]

@@ -239,13 +239,13 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
         return  # the suite reports it, or the tests that need the cluster do
     send_standard_input(config, workerinput)
     run.discover()
-    (target,) = run.targets
-    if target.outline.discover:
-        send_listeners(workerinput, target.outline.listeners)
+    if len(run.targets) == 1 and run.targets[0].outline.discover:
+        send_listeners(workerinput, run.targets[0].outline.listeners)
     from pytest_etcdtls.plan import planned  # only here, since it imports much
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
-    suite = max(planned(target.outline, run.checks).values()) if invocation_of(config).suite else 0
+    planned_for = [most for one in run.targets for most in planned(one.outline, run.checks).values()]
+    suite = max(planned_for) if invocation_of(config).suite else 0
     workerinput[_SHARE] = {
         "max_connections": max(1, (bounds.max_connections - suite) // workers),
         "concurrency": max(1, bounds.concurrency // workers),

@@ -53,6 +53,7 @@ from pytest_etcdtls.tls.attempt import (
     alert_text,
 )
 from pytest_etcdtls.tls.http import make_request
+from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.tls.via import CarriedSocket
 from pytest_etcdtls.untrusted import printable
 
@@ -221,7 +222,13 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
         addresses = _allowed(host, _until(deadline), may_be_local=listener.may_be_local)
     else:
         addresses = _resolved(host, port)
-    connected = _connect_to_any(host, addresses, port, deadline)
+    try:
+        with contextlib.nullcontext() if listener.process is None else network_of(listener.process):
+            connected = _connect_to_any(host, addresses, port, deadline)
+    except OSError as error:
+        why = "ended during the run: run again" if isinstance(error, FileNotFoundError) else error.strerror
+        text = f"no connection to {host} port {port}: process {listener.process} {why}"
+        raise DialError(StreamEnd.FAILED, text) from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 

@@ -1,0 +1,93 @@
+"""What a process was started with, compared with what is declared for it (``--etcd-pid``, ``--etcd-config``).
+
+The command line and the environment of a process never change. Its configuration file may: what etcd read at
+its start is known as long as the file is not written again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from pytest_etcdtls.declared.running import Difference, RunningMember, differences
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError
+from pytest_etcdtls.facts.fact import fact
+from pytest_etcdtls.process_root import status_of
+from pytest_etcdtls.target import Target
+
+
+class ProcessComparison(Struct, frozen=True, kw_only=True):
+    """The process of a member, compared with the declaration that ``--etcd-config`` names.
+
+    Attributes:
+        pid: the ID of the process.
+        source: the declaration.
+        differences: the settings that differ.
+        changed: when the process was started, and a file was changed after that; empty if none was.
+        unknown: why it is not known what the process was started with; empty if it is.
+        not_compared: settings whose value is not in the declaration.
+    """
+
+    pid: int
+    source: str
+    differences: tuple[Difference, ...] = ()
+    changed: str = ""
+    unknown: str = ""
+    not_compared: tuple[str, ...] = ()
+
+    @property
+    def process(self) -> str:
+        """The process in messages."""
+        return f"process {self.pid}"
+
+
+_CLOCK: Final = timedelta(seconds=2)
+"""By which the time of a process and that of a file may differ: it is counted from when the machine was."""
+
+
+@fact(reported=False)
+def process_comparison(target: Target) -> ProcessComparison:
+    """Compare what the process of the target was started with with what is declared for it."""
+    running = target.running
+    if running is None or running.written is None:
+        raise NotApplicableError(
+            "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
+        )
+    if not running.process.runs:
+        raise InconclusiveError(f"{running.process.name} ended during the run: run again")
+    written = running.written
+    return ProcessComparison(
+        pid=running.process.pid,
+        source=written.source,
+        differences=tuple(differences(written, running.declared.declaration)),
+        changed=_changed_since(running, written.files),
+        unknown=_unknown(running),
+        not_compared=tuple(sorted(written.started_with.left_out)),
+    )
+
+
+def _unknown(running: RunningMember) -> str:
+    config = running.declared.declaration.config_file
+    if config is None or running.process.embedded:  # which writes the file when it starts
+        return ""
+    here = str(running.declared.paths.of_process(config))
+    if not (changed := _changed_since(running, (here,))):
+        return ""
+    return f"what {running.process.name} read in its configuration file is not known: {changed}"
+
+
+def _changed_since(running: RunningMember, files: tuple[str, ...]) -> str:
+    started = running.process.started_at
+    for file in files:
+        with suppress(OSError, ValueError):
+            changed = datetime.fromtimestamp(status_of(Path(file)).st_ctime, UTC)
+            if changed > started + _CLOCK:
+                return (
+                    f"it was started at {started:%Y-%m-%d %H:%M:%S} UTC, and {file} was changed at "
+                    f"{changed:%Y-%m-%d %H:%M:%S} UTC"
+                )
+    return ""

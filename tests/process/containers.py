@@ -1,0 +1,114 @@
+"""A node of kubeadm whose etcd has a root directory, and perhaps a network, of its own, as in a container."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from kubeadm.judging import Given
+from kubeadm.nodes import DEADLINE, Cluster, Node, changed, running
+
+from pytest_etcdtls.cluster.home import Start, stop_all
+from pytest_etcdtls.cluster.launch import Launch, Served
+from pytest_etcdtls.cluster.process import EtcdProcess
+from pytest_etcdtls.cluster.watchdog import Watchdog
+from pytest_etcdtls.declared.running import Process, find_processes
+from pytest_etcdtls.settings.etcd_pid import read_processes
+from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.target import Target
+
+OF_ITS_OWN = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Words before a program that give it a network namespace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A node, and the words before etcd with which it is started."""
+
+    cluster: Cluster
+    node: Node
+    watchdog: Watchdog
+    prefix: tuple[str, ...] = ()
+    processes: list[EtcdProcess] = field(default_factory=list)
+
+    def start(
+        self,
+        changes: Mapping[str, str | None] | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start etcd with the paths of the manifest, and return its process."""
+        document = yaml.safe_load(changed(self.node.text, changes or {}))
+        command = document["spec"]["containers"][0]["command"]
+        argv = [*self.prefix, "chroot", str(self.node.root), "/etcd", *command[1:]]
+        [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]
+        launch = Launch(
+            name=self.node.name,
+            label=self.node.name,
+            arguments=tuple(argv[1:]),
+            environment=dict(variables or {}),
+            serves=Served.from_urls(urls.split(",")),
+        )
+        etcd = EtcdProcess(argv[0], launch, self.node.root / "etcd.log", self.watchdog)
+        self.processes.append(etcd)
+        Start(f"etcd {self.cluster.version}", DEADLINE).run([etcd])
+        return self.process()
+
+    def process(self) -> Process:
+        """Return the process whose root directory is that of the node."""
+        [found] = [one for one in find_processes() if one.root.resolve() == self.node.root.resolve()]
+        return found
+
+    def stop(self) -> None:
+        """Stop etcd."""
+        stop_all(self.processes)
+        self.processes.clear()
+
+
+@contextmanager
+def container(
+    directory: Path, binary: Path, address: str, prefix: tuple[str, ...] = ()
+) -> Iterator[Container]:
+    """Make a node with etcd's program in its root directory; etcd is not started."""
+    with running(directory, binary, [address]) as cluster:
+        cluster.stop()
+        [node] = cluster.nodes
+        shutil.rmtree(node.root / "var" / "lib" / "etcd")
+        shutil.copy(binary, node.root / "etcd")
+        made = Container(cluster=cluster, node=node, watchdog=cluster._watchdog, prefix=prefix)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+def targets(**values: str | Path) -> list[Target]:
+    """Return the targets of ``--etcd-pid`` and other options."""
+    options = Given(**values)
+    return [read_live_target(options, {}, running=one) for one in read_processes(options)]
+
+
+def target(process: Process, **values: str | Path) -> Target:
+    """Return the target of a process."""
+    [found] = targets(etcd_pid=str(process.pid), **values)
+    return found
+
+
+def line_of(file: Path, text: str) -> int:
+    """Return the number of the only line with a text."""
+    [number] = [n for n, line in enumerate(file.read_text().splitlines(), 1) if re.search(text, line)]
+    return number
+
+
+as_root = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: root directories and namespaces of their own"),
+    pytest.mark.program("chroot", "unshare", "ip"),
+]
+"""What the tests of containers need."""

@@ -1,0 +1,99 @@
+"""``--etcd-pid`` on real etcds: in a root directory, and a network, of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubeadm.judging import explain, found, judged
+from kubeadm.test_conforms import usual
+from plugin.runs import run
+
+from process.containers import OF_ITS_OWN, Container, as_root, container, line_of, target
+from pytest_etcdtls.declared.declaration import Form
+from pytest_etcdtls.declared.running import Process
+from pytest_etcdtls.results import Outcome
+
+__all__ = ["run"]
+
+pytestmark = as_root
+
+ADDRESS = "127.0.0.41"
+CHECK = "config.process-as-declared"
+
+
+@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
+def node(
+    request: pytest.FixtureRequest, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """A node of kubeadm in a root directory of its own, and perhaps a network."""
+    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS, request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def process(node: Container) -> Process:
+    """Its etcd, which runs with what the manifest declares."""
+    return node.start()
+
+
+def test_settings_and_files_are_those_of_the_process(node: Container, process: Process) -> None:
+    live = target(process)
+    [(label, declared)] = live.declared.items()
+    assert label == live.label == "cp1"
+    assert declared.declaration.form is Form.PROCESS
+    assert declared.declaration.source == f"process {process.pid}"
+    assert declared.file("cert-file") == process.root / "etc/kubernetes/pki/etcd/server.crt"
+    assert [one.name for one in live.client.identities][:1] == ["healthcheck-client"]
+    assert [str(log.file) for log in live.logs.values()] == [f"/proc/{process.pid}/fd/2"]
+    roles = [listener.role for listener in live.listeners]
+    assert roles == ["client", "client", "metrics", "peer"]
+    assert {one.process for one in live.listeners} == {process.pid}
+    assert {one.in_its_network for one in live.listeners} == {bool(node.prefix)}
+
+
+def test_a_conforming_etcd(node: Container, process: Process) -> None:
+    """It is judged as by its manifest, and by its log, which the process has open."""
+    results = judged(target(process), "!lifecycle")
+    expected = usual(node.cluster.version)
+    unverified = {role: ids - {"mtls.log-tells-the-same"} for role, ids in expected["not-verified"].items()}
+    assert found(results) == {**expected, "not-verified": unverified}, explain(results)
+
+
+def test_a_manifest_that_is_in_force(node: Container, process: Process) -> None:
+    [result] = judged(target(process, etcd_config=node.node.manifest), CHECK)
+    assert result.outcome is Outcome.CONFORMS, result
+
+
+@pytest.mark.kills("config.process-as-declared")
+def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_path: Path) -> None:
+    manifest = tmp_path / "etcd.yaml"
+    text = node.node.text.replace("--client-cert-auth=true", "--client-cert-auth=false", 1)
+    text = re.sub(r" *- --peer-trusted-ca-file=.*\n", "", text)
+    manifest.write_text(text.replace("    - etcd\n", "    - etcd\n    - --tls-min-version=TLS1.3\n"))
+    [result] = judged(target(process, etcd_config=manifest), CHECK)
+    assert result.outcome is Outcome.VIOLATES
+    running = f"process {process.pid}"
+    auth, minimum = (line_of(manifest, text) for text in (" --client-cert-auth", "tls-min"))
+    assert [one.message.partition(";")[0] for one in result.findings] == [
+        f"--client-cert-auth=false ({manifest}:{auth}) is declared, and {running} was started with "
+        "--client-cert-auth=true",
+        f"{running} was started with --peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt, which is not in "
+        f"{manifest}",
+        f"--tls-min-version=TLS1.3 ({manifest}:{minimum}) is declared, and not in {running}",
+    ]
+    since = result.findings[0].evidence["since"]
+    assert re.fullmatch(rf"it was started at .* UTC, and {manifest} was changed at .* UTC", since)
+    assert result.findings[0].commands == (f"tr '\\0' '\\n' < /proc/{process.pid}/cmdline",)
+
+
+def test_a_command_to_paste_enters_the_network(node: Container, process: Process) -> None:
+    live = dataclasses.replace(target(process), expiry_days=100_000)
+    results = judged(live, "cert.expires-soon")
+    commands = [command for one in results for finding in one.findings for command in finding.commands]
+    entered = [f"nsenter -t {process.pid} -n " in command for command in commands]
+    assert commands
+    assert all(entered) if node.prefix else not any(entered)
