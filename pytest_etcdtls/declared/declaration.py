@@ -145,29 +145,20 @@ BOOLEANS = TRUE | {"0", "f", "F", "FALSE", "false", "False"}
 """What Go's ``strconv.ParseBool`` accepts, and what of it is true."""
 
 NOT_SHOWN: Final = "(not shown)"
-_SECRET = re.compile("key|token|pass|secret|cred|bearer|discovery-user", re.IGNORECASE)
 _USER_OF_URL = re.compile(r"(?<=://)[^/?#@\s]*@(?:[^/?#@\s]*@)*")
-_OF_ETCD: Final = frozenset(
-    {
-        *("key-file", "client-key-file", "peer-key-file", "peer-client-key-file", "discovery-key"),
-        *("auth-token", "auth-token-ttl", "initial-cluster-token"),
-    }
-)
-"""etcd's flags with such a word in their name, whose value is a path or not secret."""
+_WITH_SECRETS: Final = frozenset({"discovery", "discovery-password", "discovery-token", "discovery-user"})
+"""etcd's flags whose value is a secret, or has one."""
 
 
 def masked(name: str, value: str) -> str:
-    """Return a value to show; redacted if its name says that it may be a secret. So are users of URLs in it.
+    """Return a value to show: that of a flag of etcd, without users of URLs. No other is shown.
 
-    Args:
-        name: of the flag, variable or key. An unknown one may be that of another program.
-        value: of a stray word, the word: in ``NAME=VALUE`` the value is judged by its own name.
+    A declaration has settings of other programs, too, and which of them are secret is not known.
     """
-    if name not in _OF_ETCD and _SECRET.search(name):
+    from pytest_etcdtls.declared.flags import EVERY_FLAG, IGNORED  # they are about settings
+
+    if name not in EVERY_FLAG | IGNORED or name in _WITH_SECRETS:
         return NOT_SHOWN
-    left, equals, right = value.partition("=")
-    if equals and not name and right and _SECRET.search(left):
-        return f"{left}={NOT_SHOWN}"
     return _USER_OF_URL.sub(f"{NOT_SHOWN}@", value)
 
 
@@ -229,7 +220,7 @@ class Setting:
 
     @property
     def shown(self) -> str:
-        """The value in one line, redacted if it may contain a password."""
+        """The value in one line, as :func:`masked` has it."""
         return escaped(masked(self.name, self.value))
 
     @property

@@ -32,6 +32,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import (
+    BOOLEANS,
     Declaration,
     DeclaredMember,
     DeclaredPaths,
@@ -43,7 +44,6 @@ from pytest_etcdtls.declared.declaration import (
     StartedWith,
     Via,
     exists,
-    masked,
     parse_urls,
 )
 from pytest_etcdtls.declared.files import read_crl
@@ -138,8 +138,7 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
     if not name or name.startswith("-"):
-        text = f"etcd stops: {masked('', word.text)!r} is not the form of a flag"
-        return Mistake(place=word.place, text=text)
+        return Mistake(place=word.place, text="etcd stops: a word is not the form of a flag")
     unresolved = word.unresolved
     if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
@@ -162,10 +161,10 @@ def _boolean_mistake(setting: Setting) -> Mistake | None:
 
 
 def _stray(word: Word, before: Setting | None) -> Mistake:
-    # Behind --some-password it may be the password.
-    shown = masked(before.name if before is not None else "", masked("", word.text))
-    text = f"etcd stops: {shown!r} is not a flag"
-    if before is not None and before.name in SWITCHES and before.value == "true":
+    # The word itself is not shown: behind a flag that etcd does not have it may be a password.
+    where = f" behind {before.spelled}" if before is not None else ""
+    text = f"etcd stops: a word{where} is not a flag"
+    if before is not None and before.name in SWITCHES and before.value == "true" and word.text in BOOLEANS:
         text += f"; a switch takes its value after an equals sign: {before.spelled}={word.text}"
     return Mistake(place=word.place, text=text)
 
