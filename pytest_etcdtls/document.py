@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.toml_files import typed
 from pytest_etcdtls.untrusted import printable
@@ -243,11 +243,6 @@ class ResultEntry(Struct, frozen=True, kw_only=True):
             for finding in result.findings
         )
         return cls(**{**asdict(result), "findings": findings})
-
-    def result(self) -> CheckResult:
-        """Return the result of an entry."""
-        findings = tuple(Finding(**asdict(finding)) for finding in self.findings)
-        return CheckResult(**{**asdict(self), "findings": findings})
 
 
 class FaultEntry(Struct, frozen=True, kw_only=True):

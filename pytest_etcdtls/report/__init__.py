@@ -52,17 +52,6 @@ def write_document(report: Report, path: Path) -> list[str]:
     return lost
 
 
-def private(path: str, flags: int) -> int:
-    """Open a file that is readable by its owner alone if it is new; ``opener`` of :func:`open`.
-
-    A file or link of another user, who may have put it into a shared directory, is replaced by a new file.
-    """
-    new = not os.path.lexists(path) or not _is_own(os.lstat(path))
-    if new:
-        Path(path).unlink(missing_ok=True)
-    return os.open(path, flags | (os.O_EXCL if new else 0), 0o600)
-
-
 def _is_own(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid()
 

@@ -122,7 +122,7 @@ def kept(
 _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]|#(?=#)")
 
 
-def encoded(value: object, indent: int | None = 2) -> str:
+def encoded(value: object) -> str:
     """Return a value as readable JSON: letters of all scripts as they are, and nothing that is acted on.
 
     What :func:`~pytest_etcdtls.untrusted.escaped` does not show is written as JSON writes it. Lone
@@ -130,10 +130,9 @@ def encoded(value: object, indent: int | None = 2) -> str:
 
     Args:
         value: the value; a Struct has the members of its fields.
-        indent: spaces of each level; ``None`` for one line.
     """
     return _UNPRINTABLE.sub(
-        _escape, json.dumps(to_builtins(value), indent=indent, ensure_ascii=False, allow_nan=False)
+        _escape, json.dumps(to_builtins(value), indent=2, ensure_ascii=False, allow_nan=False)
     )
 
 

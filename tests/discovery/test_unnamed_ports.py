@@ -26,7 +26,7 @@ from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.attempt import Attempt
@@ -147,9 +147,9 @@ class Ran:
     report: dict[str, Any]
 
     @property
-    def result(self) -> CheckResult:
+    def result(self) -> ResultEntry:
         [found] = [one for one in self.report["results"] if one["check"] == ID]
-        return convert(found, ResultEntry).result()
+        return convert(found, ResultEntry)
 
 
 @contextmanager

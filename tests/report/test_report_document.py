@@ -18,7 +18,7 @@ from pytest_etcdtls.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.report import private, render, write_document, write_file
+from pytest_etcdtls.report import render, write_document, write_file
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
@@ -174,12 +174,8 @@ def test_a_file_or_link_of_another_user_is_replaced(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("os.geteuid", lambda: victim.stat().st_uid + 1)
     for path in (file, link):
         with path.open(encoding="utf-8") as theirs:
-            with open(path, "w", opener=private, encoding="utf-8") as ours:
-                ours.write("ours")
+            write_file(path, ["new"])
             assert theirs.read() == "theirs"
-        assert (path.read_text(encoding="utf-8"), stat.S_IMODE(path.lstat().st_mode)) == ("ours", 0o600)
-        path.chmod(0o666)
-        write_file(path, ["new"])
         assert (path.read_text(encoding="utf-8"), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
     assert victim.read_text(encoding="utf-8") == "theirs"
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import pytest
 from conforming import sample, sample_listener
 from msgspec.structs import replace
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -291,13 +289,6 @@ def test_a_verdict_is_kept() -> None:
     asked = len(observer.asked)
     assert judge.result(check, LISTENER) is first
     assert len(observer.asked) == asked
-
-
-@pytest.mark.usefixtures("gates")
-def test_a_result_survives_json() -> None:
-    result = _judge(_check(_says(FINDING)))
-    carried = msgspec.convert(msgspec.to_builtins(ResultEntry.of(result)), ResultEntry)
-    assert carried.result() == result
 
 
 def test_checks_are_chosen_by_pattern(newest_etcd: Path) -> None:
