@@ -31,7 +31,6 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffers,
 )
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.facts.stopping import MemberChange
 from pytest_etcdtls.lifecycle import changes
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -279,5 +278,4 @@ _OF_TARGET: Mapping[type[Any], Any] = {
 _OF_LISTENER: Mapping[type[Any], Any] = {
     LogComparison: _log_comparison,
     ServerAddresses: _addresses,
-    MemberChange: lambda _: MemberChange(),
 }

@@ -21,7 +21,7 @@ from pytest_etcdtls.facts.configuration import (
 from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, refuses_connections
-from pytest_etcdtls.facts.stopping import MemberChange
+from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
@@ -73,7 +73,7 @@ def listeners_are_as_declared(
     contacts: Each[FirstContact],
     plaintexts: Each[Plaintext],
     elsewhere: LoopbackElsewhere,
-    changes: Each[MemberChange],
+    looks: Each[SecondLook],
 ) -> Iterator[Statement]:
     """Every listener is declared, answers as declared, and on no other address.
 
@@ -105,9 +105,8 @@ def listeners_are_as_declared(
         here, declared = seen.declaration.here, seen.declaration.listener
         others = [other for other in judged if other.answers and other.member == seen.member]
         if seen.refused and declared is not None and others:
-            change = changes.known(here)
-            if change is not None and change.why:
-                yield CannotJudge(Outcome.INCONCLUSIVE, change.why)
+            if why := why_stopping(here, target, looks):
+                yield CannotJudge(Outcome.INCONCLUSIVE, why)
                 continue
             answering = ", ".join(other.declaration.here.url for other in others)
             yield _of_listener(

@@ -94,7 +94,7 @@ if TYPE_CHECKING:
         Resumption,
         SessionTickets,
     )
-    from pytest_etcdtls.facts.stopping import MemberChange
+    from pytest_etcdtls.facts.stopping import SecondLook
     from pytest_etcdtls.tls.attempt import (
         Attempt,
         Ending,
@@ -171,7 +171,6 @@ __all__ = [
     "ListenerDeclaration",
     "LogComparison",
     "LoopbackElsewhere",
-    "MemberChange",
     "MemberClock",
     "MemberListing",
     "MemberListings",
@@ -190,6 +189,7 @@ __all__ = [
     "RenewalUnderLoad",
     "Response",
     "Resumption",
+    "SecondLook",
     "ServedByMembers",
     "ServedChain",
     "ServedClient",

@@ -24,7 +24,7 @@ from pytest_etcdtls.facts.member_list import (
     parse,
     reported_ids,
 )
-from pytest_etcdtls.facts.stopping import MemberChange
+from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
@@ -173,7 +173,7 @@ def advertised_urls(
     discovered: Discovered | None,
     contacts: Each[FirstContact],
     elsewhere: Elsewhere[FirstContact],
-    changes: Each[MemberChange],
+    looks: Each[SecondLook],
 ) -> AdvertisedURLs:
     """Contact every client URL that the members advertise and that may be contacted."""
     members = {url: member.name for member in listings.members for url in member.client_urls}
@@ -193,9 +193,8 @@ def advertised_urls(
             answer = contacts.at(listener) if known else elsewhere.at(listener)
         except UnobservedError as unobserved:
             return AdvertisedURL(url=url, member=member, why_not=unobserved.reason)
-        change = changes.known(listener) if known and refuses_connections(answer) else None
-        if change is not None and change.why:
-            return AdvertisedURL(url=url, member=member, why_not=change.why)
+        if known and refuses_connections(answer) and (why := why_stopping(listener, target, looks)):
+            return AdvertisedURL(url=url, member=member, why_not=why)
         plaintext = (answer.plaintext,) if answer.plaintext is not None else ()
         return AdvertisedURL(url=url, member=member, attempts=(*answer.tls, *plaintext))
 

@@ -36,16 +36,6 @@ class SecondLook(Struct, frozen=True, kw_only=True):
     end: StreamEnd
 
 
-class MemberChange(Struct, frozen=True, kw_only=True):
-    """What a second look at the listeners of a member showed.
-
-    Attributes:
-        why: that it may be stopping or restarting, and how that was seen; empty if it is not.
-    """
-
-    why: str = ""
-
-
 def _of_member(here: Listener, target: Target) -> list[Listener]:
     return [listener for listener in target.listeners if listener.member == here.member]
 
@@ -73,17 +63,16 @@ def second_look(here: Listener, target: Target, contacts: Each[FirstContact], wi
     return SecondLook(refused_before=refused.get(here, False), end=attempt.stream_end)
 
 
-@fact(reported=False)
-def member_change(here: Listener, target: Target, looks: Each[SecondLook]) -> MemberChange:
-    """Return whether the member may be stopping or restarting."""
+def why_stopping(here: Listener, target: Target, looks: Each[SecondLook]) -> str:
+    """Return that a listener's member may be stopping or restarting, and how that was seen; empty if not."""
     looked: dict[Listener, SecondLook] = {}
     for listener in _of_member(here, target):
         try:
             looked[listener] = looks.at(listener)
         except NotApplicableError:
-            return MemberChange()
+            return ""
         except UnobservedError as unobserved:
-            return MemberChange(why=unobserved.reason)
+            return unobserved.reason
     refused = [listener for listener, look in looked.items() if look.refused_before]
     answering = [listener for listener in looked if listener not in refused]
     first, others = (", ".join(one.url for one in listeners) for listeners in (refused, answering))
@@ -91,12 +80,12 @@ def member_change(here: Listener, target: Target, looks: Each[SecondLook]) -> Me
         closed = look.end is StreamEnd.CONNECTION_REFUSED
         if look.refused_before and not closed:
             seen = f"{listener.url} refused TCP connections and accepts them now"
-            return MemberChange(why=f"etcd was restarted, run again: {seen}")
+            return f"etcd was restarted, run again: {seen}"
         if not look.refused_before and (closed or look.end is StreamEnd.TIMEOUT):
             seen = f"{first} refused TCP connections, and {listener.url} stopped answering during the run"
-            return MemberChange(why=f"etcd is stopping or restarting, run again: {seen}")
+            return f"etcd is stopping or restarting, run again: {seen}"
     last_closed = max(_ORDER[listener.role] for listener in refused)
     if last_closed <= min(_ORDER[listener.role] for listener in answering):
         seen = f"{first} refuses TCP connections, and {others} answers, as while etcd stops"
-        return MemberChange(why=f"run again: {seen}; if it stays so, etcd was started with other settings")
-    return MemberChange()
+        return f"run again: {seen}; if it stays so, etcd was started with other settings"
+    return ""
