@@ -68,7 +68,9 @@ KEYS: Final = (
 )
 """What can be said of a cluster: the options of that name without ``--etcd-``; endpoints in the plural."""
 
-_ITS_OWN: Final = frozenset({*(f"etcd_{name.replace('-', '_')}" for name in _LISTS[:4]), "etcd_config"})
+_ITS_OWN: Final = frozenset(
+    {*(f"etcd_{name.replace('-', '_')}" for name in _LISTS[:4]), "etcd_config", "etcd_pid"}
+)
 """Options that name a cluster. They are no default for the clusters of a list."""
 _TOGETHER: Final = (
     frozenset({"etcd_cert", "etcd_key", "etcd_secret"}),

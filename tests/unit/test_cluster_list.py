@@ -90,8 +90,9 @@ def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) ->
     assert not second.live.client.identities, "etcdctl's variables name one cluster"
 
 
-def test_an_endpoint_of_the_run_is_no_default(tmp_path: Path) -> None:
-    clusters = listed('[[cluster]]\nlabel = "a"\n', tmp_path, etcd_endpoint="https://10.0.0.9:2379")
+@pytest.mark.parametrize("values", [{"etcd_endpoint": "https://10.0.0.9:2379"}, {"etcd_pid": "1"}])
+def test_what_names_the_cluster_of_the_run_is_no_default(tmp_path: Path, values: dict[str, str]) -> None:
+    clusters = listed('[[cluster]]\nlabel = "a"\n', tmp_path, **values)
     with pytest.raises(UsageError, match="cluster 'a': it names no listener"):
         clusters.settings(clusters.clusters[0])
 
@@ -141,7 +142,7 @@ def test_the_message_names_the_fault(text: str, said: str, tmp_path: Path) -> No
 
 def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
     names = {option.flag.removeprefix("--etcd-") for option in SECTIONS["A live cluster"]}
-    names -= {"via", "via-env"}  # a list, which may be somebody else's, starts no program
+    names -= {"via", "via-env", "pid"}  # a list, which may be somebody else's, starts and reads no program
     assert names <= {key.removesuffix("s") if key.endswith("endpoints") else key for key in KEYS}
 
 
