@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and (instead := _GONE.get(words[0])):
-        sys.stderr.write(f"ERROR: python -m pytest_etcdtls {words[0]} was removed: {instead}\n")
+        sys.stderr.write(f"ERROR: the command {words[0]} was removed: {instead}\n")
         return 4
     parser = argparse.ArgumentParser(prog="python -m pytest_etcdtls", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)

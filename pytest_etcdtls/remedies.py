@@ -435,8 +435,13 @@ def auto_tls_removed(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Write into the configuration file what it hides; without keys for all of it, give all as flags."""
-    hidden = [setting for trap in case.traps for setting in trap.settings]
+    """Write into the configuration file what it hides; without keys for all of it, give all as flags.
+
+    What only switches something off is removed: the file decides, and may have it on.
+    """
+    every = [setting for trap in case.traps for setting in trap.settings]
+    hidden = [one for one in every if one.on or not one.boolean]
+    yield from (Change(one.name, None, one.via) for one in every if one not in hidden)
     if all(has_key(one.name, case.version) for one in hidden):
         yield from (Change(one.name, one.value, Via.KEY) for one in hidden)
         return
@@ -621,7 +626,7 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
         or (is_now.client_auth is ClientAuthentication.SYSTEM_ROOTS and was.client_auth != is_now.client_auth)
         or any(
             bool(getattr(was, rule)) and not getattr(is_now, rule)
-            for rule in ("allowed_cn", "allowed_hostname", "crl_file")
+            for rule in ("client_cert_auth", "allowed_cn", "allowed_hostname", "crl_file")
         )
         or (is_now.skips_san_rule and not was.skips_san_rule)
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 from kubeadm.judging import target
 from remedies.declaring import FORMS, Start, options, started, write
 from starting import start_process
@@ -21,16 +22,24 @@ from zoo.model import Misconfigured, explain, found
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
 from pytest_etcdtls.errors import UnobservedError, UsageError
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.registry import faults, select
-from pytest_etcdtls.remedies import PLACEHOLDER
+from pytest_etcdtls.remedies import (
+    PLACEHOLDER,
+    Cure,
+    FaultyMember,
+    all_as_flags,
+    hidden_into_file,
+    remedy,
+)
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Target
 
 CURED = (
     *("client-no-auth", "peers-without-tls", "client-auth-hidden", "rc4", "client-auto-tls", "peer-no-auth"),
@@ -213,6 +222,35 @@ def test_all_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_p
     """On each etcd in another form."""
     number = CURED.index(name) + sum(map(int, binary_version(etcd_binary).split(".")))
     assert_cured(name, FORMS[number % len(FORMS)], etcd_binary, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cure", "flags", "file"),
+    [
+        (all_as_flags, (), "client-transport-security: {allowed-cn: [a]}"),  # which has no flag
+        (hidden_into_file, ("--peer-trusted-ca-file=/other.crt",), "name: a"),
+        (hidden_into_file, ("--peer-auto-tls=true", "--peer-cert-file="), "name: a"),
+    ],
+)
+def test_a_cure_that_admits_more_is_not_proposed(
+    cure: Cure, flags: Sequence[str], file: str, tmp_path: Path
+) -> None:
+    both = "{cert-file: /s.crt, key-file: /s.key, client-cert-auth: true, trusted-ca-file: /ca.crt}"
+    text = yaml.safe_load(f"client-transport-security: {both}\npeer-transport-security: {both}\n")
+    for key, value in yaml.safe_load(file).items():
+        text[key] = {**text.get(key, {}), **value} if isinstance(value, dict) else value
+    (tmp_path / "etcd.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
+    member = declared_member(from_command_line(["etcd", f"--config-file={tmp_path}/etcd.yaml", *flags]))
+    here = FaultyMember(
+        check="config.config-file-hides-flags",
+        target=Target(label="m0", origin="live", listeners=()),
+        label="m0",
+        member=member,
+        version="3.7.3",
+    )
+    done = remedy(cure, [here])
+    assert done.settings == ()
+    assert any("is proposed: " in text for text in done.remarks), done
 
 
 @pytest.mark.parametrize("member", [pytest.param(one, id=one.name) for one in NO_OPENING])
