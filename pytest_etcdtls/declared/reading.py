@@ -438,13 +438,13 @@ def read_process(text: str, file: str) -> ProgramStart:
     Raises:
         UsageError: if its program is not etcd.
     """
-    words = [Word(part, SourceLine(file)) for part in text.split("\0") if part]
-    before = list(takewhile(lambda word: _ASSIGNMENT.match(word.text), words))
+    words = [Word(part, SourceLine(file)) for part in text.removesuffix("\0").split("\0")]
+    before = list(takewhile(lambda word: not word.text or _ASSIGNMENT.match(word.text), words))
     program = words[len(before) :]
     if not program or not program[0].is_etcd:
         # The first word is not shown: the file may be one with a password.
         raise UsageError(f"{file}: this is not etcd's command line: its program is not etcd")
-    pairs = [(word.text.partition("="), word.place) for word in before]
+    pairs = [(word.text.partition("="), word.place) for word in before if word.text]
     return ProgramStart(
         program=tuple(program),
         environment=tuple(Variable(name, value, place) for (name, _, value), place in pairs),
@@ -453,7 +453,7 @@ def read_process(text: str, file: str) -> ProgramStart:
 
 _SECTION = re.compile(r"^[ \t]*\[(Unit|Service|Install)\][ \t]*$", re.MULTILINE)
 _MENTION = re.compile(r"^[ \t]*[#;].*\bETCD_[A-Z]", re.MULTILINE)
-_OF_TALOS = re.compile(r"^machine\s*:.*^cluster\s*:|^cluster\s*:.*^machine\s*:", re.MULTILINE | re.DOTALL)
+_OF_TALOS = re.compile(r"^(machine|cluster)[ \t]*:", re.MULTILINE)
 _OF_K3S = re.compile(
     r"^(etcd-arg|write-kubeconfig-mode|cluster-init|node-name|tls-san|kube-apiserver-arg)\s*:", re.M
 )
@@ -479,7 +479,7 @@ def recognise(text: str, file: str) -> Form:
     """
     if _SECTION.search(text):
         return Form.UNIT
-    if _OF_TALOS.search(text):
+    if len({*_OF_TALOS.findall(text)}) > 1:
         raise not_read(SourceLine(file), "Talos' machine configuration")
     if is_manifest(text):
         return Form.MANIFEST
@@ -642,6 +642,9 @@ def _read(path: Path, option: str) -> str:
     return _decoded(data, path, option)
 
 
+_CONTROL = re.compile(r"[\x01-\x08\x0e-\x1f\x7f]")
+
+
 def _decoded(data: bytes, path: Path, option: str) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UsageError(
@@ -651,8 +654,8 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{option} {path} is not text: pass {KINDS}") from error
-    # A copy of /proc/PID/cmdline contains NUL: after each argument, without line ends.
-    if "\0" in text and ("\n" in text or not text.endswith("\0")):
+    # A copy of /proc/PID/cmdline contains NUL: after each argument.
+    if "\0" in text and (_CONTROL.search(text) or not text.endswith("\0")):
         raise UsageError(f"{option} {path} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")
 

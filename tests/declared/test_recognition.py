@@ -15,7 +15,15 @@ from pytest_etcdtls.errors import UsageError
 WAY = "pass --etcd-pid on the node of etcd, or a copy of the running process as --etcd-config"
 
 
-@pytest.mark.parametrize("text", ["etcd\0--name=a\0", "PATH=/bin\0ETCD_NAME=a\0etcd\0--logger=zap\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "etcd\0--name=a\0",
+        "PATH=/bin\0ETCD_NAME=a\0etcd\0--logger=zap\0",
+        "LINES=one\ntwo\0\0ETCD_NAME=a\0/usr/bin/etcd\0",
+        "etcd\0--cert-file\0\0--name\0a\0",  # an empty argument is the value of the flag before it
+    ],
+)
 def test_copies_of_a_process(text: str, tmp_path: Path) -> None:
     declaration = written(tmp_path, text)
     assert (declaration.form, declaration.text("name")) == (Form.COMMAND_LINE, "a")

@@ -219,9 +219,10 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
         b"name: a\na: &a {k: v}\n" + b"".join(_ten_of(level) for level in range(12)),
     ),
     "an anchor that contains itself": ("etcd_config", b"name: a\nlog: &x\n  y: &y\n    <<: *x\n  <<: *y\n"),
-    "words": ("etcd_config", b"etcd " + b"a " * (MEBIBYTE // 2 - 10)),
+    "words": ("etcd_config", b"etcd\0" + b"a\0" * (MEBIBYTE // 2 - 10)),
     "commands": ("etcd_config", b"etcd --name a\n" * (MEBIBYTE // 14 - 10)),
-    "a script that runs itself": ("etcd_config", b'export A=\'sh -c "$A"\'\nsh -c "$A"\netcd\n'),
+    "keys of another configuration": ("etcd_config", b"machine:\n" * (MEBIBYTE // 9 - 10)),
+    "assignments on one line": ("etcd_config", b"A=b " * (MEBIBYTE // 4 - 10)),
     "variables that double": (
         "etcd_config",
         (
@@ -230,7 +231,7 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
     ),
     "a long variable, often": ("etcd_config", (UNIT + "${A}" * 100_000 + "\n").encode()),
     "words of a long variable": ("etcd_config", (UNIT + "$A " * 100_000 + "\n").encode()),
-    "a file that names a long one": ("etcd_config", b"etcd --config-file=/" + b"a" * 300_000),
+    "a file that names a long one": ("etcd_config", b"etcd\0--config-file=/" + b"a" * 300_000 + b"\0"),
     "deep TOML": ("etcd_waivers", b"a = " + b"[" * 500_000),
     "a deep profile": ("etcd_profile", b"a = " + b"[" * 500_000),
     "a huge number": ("etcd_waivers", b"a = " + b"1" * 500_000),
