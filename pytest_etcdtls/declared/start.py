@@ -19,7 +19,7 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.errors import UsageError
 
 INSTEAD: Final = (
-    "pass --etcd-pid on the node of etcd, or a copy of the running process as --etcd-config (cat "
+    "pass --etcd-pid=auto on the node of etcd, or a copy of the running process as --etcd-config (cat "
     "/proc/PID/environ /proc/PID/cmdline > etcd.cmdline), or --etcd-endpoint without a declaration"
 )
 """The way around a declaration that is not read."""

@@ -107,7 +107,7 @@ def test_mounts(tmp_path: Path) -> None:
     ]
 
 
-WAY = "pass --etcd-pid on the node of etcd, or a copy of the running process as --etcd-config"
+WAY = "pass --etcd-pid=auto on the node of etcd, or a copy of the running process as --etcd-config"
 
 
 def _set(kind: str = "StatefulSet") -> dict[str, Any]:

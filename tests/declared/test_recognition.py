@@ -12,7 +12,7 @@ from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
 
-WAY = "pass --etcd-pid on the node of etcd, or a copy of the running process as --etcd-config"
+WAY = "pass --etcd-pid=auto on the node of etcd, or a copy of the running process as --etcd-config"
 
 
 @pytest.mark.parametrize(
