@@ -114,6 +114,8 @@ _MGF1_WITH_SHA1 = bytes.fromhex("301606092a864886f70d010108") + _SHA1_ALGORITHM
 _MOST_SIGNATURE_CHECKS = 100
 """The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
 _MOST_PATHS = 50
+_MOST_COMPARISONS = 50_000
+"""Of names with constraints, half a second. Go has ``VerifyOptions.MaxConstraintComparisions``."""
 _MOST_WEAK_CHECKS = 200
 
 
@@ -449,6 +451,11 @@ def constraint_faults(path: Path) -> Iterator[Flaw]:
             text = "has a URI or a mailbox, and a CA above it has name constraints"
             yield Flaw(rule=Rule.UNJUDGED, certificate=path[place], text=text)
         for ca in above:
+            subtrees = len(ca.permitted) + len(ca.excluded)
+            if len(below.names) * subtrees > _MOST_COMPARISONS:
+                text = f"has {len(below.names)} names, and a CA above it {subtrees} name constraints"
+                yield Flaw(rule=Rule.UNJUDGED, certificate=path[place], text=text)
+                return
             if problem := fault(below.names, ca.permitted, ca.excluded):
                 yield Flaw(rule=Rule.NAME, certificate=path[0], text=problem)
                 return

@@ -110,6 +110,15 @@ def test_the_action_fails_as_pytest_does(newest_etcd: Path, job: Path) -> None:
     assert not (job / "injected").exists()
 
 
+@pytest.mark.program("bash")
+def test_an_input_of_the_action_adds_no_output(tmp_path: Path) -> None:
+    script = _loaded(ACTION)["runs"]["steps"][1]["run"]
+    ran = _bash(script, tmp_path, OPTIONS="--help", REPORTS="reports\nsarif=/etc/shadow")
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "without line breaks" in ran.stdout
+    assert not (tmp_path / "output").exists()
+
+
 def test_scripts_contain_no_expression() -> None:
     """An expression in a script is replaced before a shell reads it, so that its value could be commands."""
     steps = [*_loaded(ACTION)["runs"]["steps"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
-from pytest_etcdtls.pki.go_verify import ancestors, find_path, is_self_signed, issuers_among, signed_by
+from pytest_etcdtls.pki.go_verify import (
+    Rule,
+    ancestors,
+    constraint_faults,
+    find_path,
+    is_self_signed,
+    issuers_among,
+    signed_by,
+)
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile, generate_key
 
 NOW = datetime.now(UTC)
@@ -109,3 +118,28 @@ def test_ancestors_are_all_certificates_above_the_leaf() -> None:
     valid_counterpart = cross_signed(LOW, ROOT)
     pool = [OTHER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
     assert ancestors(LEAF, pool) == {LOW.certificate, valid_counterpart, MIDDLE.certificate}
+
+
+def test_names_and_constraints_that_take_long_to_compare_are_not_judged() -> None:
+    """2,000 names and 2,000 constraints of a server would take this client most of a minute."""
+    begin = time.thread_time()
+    authority = CertificateAuthority.create("ca")
+    path = tuple(
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .serial_number(1)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2036, 1, 1, tzinfo=UTC))
+        .public_key(authority.key.public_key())
+        .add_extension(extension, critical=False)
+        .sign(authority.key, SHA256())
+        for extension in (
+            x509.SubjectAlternativeName([x509.DNSName(f"m{number}.example") for number in range(2000)]),
+            x509.NameConstraints([x509.DNSName(f"a{number}.test") for number in range(2000)], None),
+        )
+    )
+    (flaw,) = constraint_faults(path)
+    assert flaw.rule is Rule.UNJUDGED
+    assert flaw.text == "has 2000 names, and a CA above it 2000 name constraints"
+    assert time.thread_time() - begin < 10
