@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,9 @@ from pytest_etcdtls.untrusted import printable
 
 _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a file of it"}
 """Commands of earlier versions, each with what to do instead."""
+
+_LONGEST_LINE: Final = 5000
+"""Characters of a line about a path, which has at most 4096."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +43,11 @@ def clean() -> int:
     """Remove what dead owners have left, print it, and return the exit code."""
     from pytest_etcdtls.cluster.leftovers import remove_containers, remove_what_is_here
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # in an ASCII locale
     said = [*remove_what_is_here(), *remove_containers()]
     for line in said:
-        sys.stdout.write(f"{printable(line)}\n")
+        sys.stdout.write(f"{printable(line, _LONGEST_LINE)}\n")
     if not said:
         sys.stdout.write("no killed run has left anything here\n")
     return 0

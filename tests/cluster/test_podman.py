@@ -38,7 +38,7 @@ Podman = Callable[..., str]
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """Return a new directory. podman refuses a ``--runroot`` of more than 50 characters."""
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory(dir="/tmp") as name:  # TMPDIR may be longer
         yield Path(name)
 
 

@@ -21,7 +21,7 @@ from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.engine import remove_all
 from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, is_dead, this_process, watch
+from pytest_etcdtls.cluster.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 from pytest_etcdtls.errors import ClusterStartError
 
 DEADLINE = 60.0
@@ -481,6 +481,23 @@ def test_what_is_left_without_a_watchdog_is_removed_later(
         assert living.difference() == ""
     if backend == "image":
         assert remove_all(Path(left).name) == 0
+
+
+def test_what_is_left_is_named_in_an_ascii_locale(tmp_path: Path) -> None:
+    temporary = tmp_path / os.fsdecode("größe".encode()) / ("x" * 200) / ("x" * 200)
+    record = temporary / f"{PREFIX}left" / RECORD
+    record.parent.mkdir(parents=True)
+    record.touch(0o644)
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_etcdtls", "clean"],
+        env={**os.environ, **locale, "TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nonexistent"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{temporary.name}/{PREFIX}left: its file {RECORD} is no record" in done.stdout
 
 
 def test_an_owner_elsewhere_is_not_taken_for_dead() -> None:
