@@ -103,7 +103,9 @@ def target(process: Process, **values: str | Path) -> Target:
 
 def line_of(file: Path, text: str) -> int:
     """Return the number of the only line with a text."""
-    [number] = [n for n, line in enumerate(file.read_text().splitlines(), 1) if re.search(text, line)]
+    [number] = [
+        n for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1) if re.search(text, line)
+    ]
     return number
 
 

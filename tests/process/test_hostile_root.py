@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     """``/proc/PID/root`` of a process whose root directory is the directory ``root``, beside others."""
     inside = tmp_path / "root"
     inside.mkdir()
-    (tmp_path / "secret").write_text(OUTSIDE)
+    (tmp_path / "secret").write_text(OUTSIDE, encoding="utf-8")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -55,7 +55,7 @@ def test_links_are_followed_inside(root: Path, tmp_path: Path) -> None:
     inside = tmp_path / "root"
     for directory in ("etc/pki", "usr"):
         (inside / directory).mkdir(parents=True)
-    (inside / "etc/pki/ca.crt").write_text("inside")
+    (inside / "etc/pki/ca.crt").write_text("inside", encoding="utf-8")
     links = {
         "absolute": "/etc/pki/ca.crt",
         "relative": "etc/pki/ca.crt",
@@ -86,7 +86,7 @@ def test_a_link_to_a_file_outside(root: Path, tmp_path: Path, above: str) -> Non
     # What lies at the same path inside is what is meant.
     there = inside / secret.relative_to("/")
     there.parent.mkdir(parents=True)
-    there.write_text("inside")
+    there.write_text("inside", encoding="utf-8")
     assert read_regular(root / "link", 100) == b"inside"
 
 

@@ -73,7 +73,9 @@ def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_
     manifest = tmp_path / "etcd.yaml"
     text = node.node.text.replace("--client-cert-auth=true", "--client-cert-auth=false", 1)
     text = re.sub(r" *- --peer-trusted-ca-file=.*\n", "", text)
-    manifest.write_text(text.replace("    - etcd\n", "    - etcd\n    - --tls-min-version=TLS1.3\n"))
+    manifest.write_text(
+        text.replace("    - etcd\n", "    - etcd\n    - --tls-min-version=TLS1.3\n"), encoding="utf-8"
+    )
     [result] = judged(target(process, etcd_config=manifest), CHECK)
     assert result.outcome is Outcome.VIOLATES
     running = f"process {process.pid}"
