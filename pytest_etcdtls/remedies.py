@@ -378,6 +378,23 @@ def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
             yield Change(f"peer-{end}", client)
 
 
+def swapped_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
+    """Exchange the pairs of the two ports, if each is of the CA of the other port."""
+    bundle = case.member.file("peer-trusted-ca-file")
+    client, peer = (
+        _chains_of(case.member, case.declaration.text(name) or "") for name in ("cert-file", "peer-cert-file")
+    )
+    if bundle is None or not client or not peer:
+        return
+    of_peers, of_clients = trusted_by(bundle), _known_bundles(case.target, "client")
+    if (
+        accepts(of_peers, client[0])
+        and not accepts(of_peers, peer[0])
+        and any(accepts(trusted_by(path), peer[0]) for path in of_clients)
+    ):
+        yield from exchanged_pairs(case)
+
+
 def own_pair_of_peers(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve another pair to peers, if one is at hand that they accept."""
     used, bundle = case.declaration.text("cert-file"), case.member.file("peer-trusted-ca-file")

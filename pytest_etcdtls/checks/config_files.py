@@ -36,6 +36,7 @@ from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.remedies import swapped_pairs
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -203,7 +204,7 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
     return _first_member(files, bundles={**member.bundles, "peer": changed})
 
 
-@check("config.chain-closes", on=set(), counterexample=_another_ca)
+@check("config.chain-closes", on=set(), counterexample=_another_ca, cure=swapped_pairs)
 def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     """Each declared certificate file chains to the CAs that must accept it.
 
