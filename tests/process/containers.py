@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kubeadm.judging import Given
-from kubeadm.nodes import DEADLINE, Cluster, Node, changed, running
+from kubeadm.nodes import DEADLINE, Cluster, Node, running
 
 from pytest_etcdtls.cluster.home import Start, stop_all
 from pytest_etcdtls.cluster.launch import Launch, Served
@@ -24,6 +24,7 @@ from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.read import read_live_target
 from pytest_etcdtls.target import Target
 
+_KEYS = frozenset({"name", "data-dir", "initial-cluster"})
 OF_ITS_OWN = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """Words before a program that give it a network namespace."""
 
@@ -38,23 +39,42 @@ class Container:
     prefix: tuple[str, ...] = ()
     processes: list[EtcdProcess] = field(default_factory=list)
 
-    def start(
-        self,
-        changes: Mapping[str, str | None] | None = None,
-        *,
-        variables: Mapping[str, str] | None = None,
-    ) -> Process:
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the manifest declares, by the names of flags."""
+        command = yaml.safe_load(self.node.text)["spec"]["containers"][0]["command"]
+        return {word[2:].partition("=")[0]: word.partition("=")[2] for word in command[1:]}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The same as environment variables."""
+        return {f"ETCD_{name.upper().replace('-', '_')}": value for name, value in self.settings.items()}
+
+    @property
+    def configuration(self) -> str:
+        """The same as a configuration file."""
+        names = ("cert-file", "key-file", "client-cert-auth", "trusted-ca-file")
+        keys: dict[str, object] = {
+            name: value for name, value in self.settings.items() if name.endswith("-urls") or name in _KEYS
+        }
+        for section, prefix in (("client-transport-security", ""), ("peer-transport-security", "peer-")):
+            values = {name: self.settings[f"{prefix}{name}"] for name in names}
+            keys[section] = values | {"client-cert-auth": values["client-cert-auth"] == "true"}
+        return yaml.safe_dump(keys)
+
+    def start(self, *, by_variables: bool = False, by_file: bool = False) -> Process:
         """Start etcd with the paths of the manifest, and return its process."""
-        document = yaml.safe_load(changed(self.node.text, changes or {}))
-        command = document["spec"]["containers"][0]["command"]
-        argv = [*self.prefix, "chroot", str(self.node.root), "/etcd", *command[1:]]
-        [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]
+        flags = [f"--{name}={value}" for name, value in self.settings.items()]
+        if by_file:
+            (self.node.root / "etcd.yml").write_text(self.configuration)
+            flags = ["--config-file=/etcd.yml"]
+        argv = [*self.prefix, "chroot", str(self.node.root), "/etcd", *([] if by_variables else flags)]
         launch = Launch(
             name=self.node.name,
             label=self.node.name,
             arguments=tuple(argv[1:]),
-            environment=dict(variables or {}),
-            serves=Served.from_urls(urls.split(",")),
+            environment=self.variables if by_variables else {},
+            serves=Served.from_urls(self.settings["listen-client-urls"].split(",")),
         )
         etcd = EtcdProcess(argv[0], launch, self.node.root / "etcd.log", self.watchdog)
         self.processes.append(etcd)
