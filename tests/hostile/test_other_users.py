@@ -121,7 +121,6 @@ def test_unreadable_mark_stops_no_cleaning(
     assert run.returncode == -signal.SIGKILL, run.stderr
     directory, etcd = run.stdout.split()
     said = _clean(tmp_path)
-    assert f"removed: process {etcd}\n" in said
     assert f"removed: directory {directory}\n" in said
     assert gone(int(etcd))
     guarded = tmp_path / "guarded"
@@ -196,7 +195,7 @@ def test_program_that_another_user_started_as_root_is_not_killed(spawn: Spawn, t
     mark = f"{MARK}={SECRET} {_record(tmp_path / f'{PREFIX}dead')}".encode()
     set_user_id = spawn(mark, ids=(OTHER, 0, 0))
     ours = spawn(mark)
-    assert f"removed: process {ours.pid}\n" in _clean(tmp_path)
+    _clean(tmp_path)  # or a run of another test, which looks at all processes
     assert ours.wait(DEADLINE) == -signal.SIGKILL
     assert set_user_id.poll() is None
 
