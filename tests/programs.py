@@ -108,9 +108,8 @@ class Programs:
 
     def path_of(self, names: Iterable[str] = ()) -> str:
         """Return a PATH with these programs and those that every test sees."""
-        return os.pathsep.join(
-            map(str, [*(self._directory_of(name) for name in sorted(names)), self._always])
-        )
+        directories = [*(self._directory_of(name) for name in sorted(names)), self._always]
+        return os.pathsep.join([*map(str, directories), *([self.path] if self._whole else [])])
 
     def _directory_of(self, name: str) -> Path:
         directory = self._directory / name

@@ -1,0 +1,37 @@
+"""On a node, the running etcd is its own declaration."""
+
+from __future__ import annotations
+
+from kubernetes.cluster import KubeadmCluster
+from kubernetes.judging import judge
+
+MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
+
+
+def test_the_process_is_enough(cluster: KubeadmCluster) -> None:
+    judged = judge(cluster.nodes[0], "--etcd-pid=auto")
+    assert judged.exit_code == 0, judged.text
+    assert "etcd TLS: CLEAN (cp1: " in judged.text
+
+
+def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) -> None:
+    [node] = cluster.nodes
+    right = node.read(MANIFEST)
+    wrong = right.replace("--client-cert-auth=true", "--client-cert-auth=false", 1)
+    assert wrong != right
+    [line] = [n for n, text in enumerate(wrong.splitlines(), 1) if "- --client-cert-auth=false" in text]
+    [pid] = node.run("pgrep", "--exact", "etcd").stdout.split()
+    node.run("pkill", "--signal=STOP", "--exact", "kubelet")
+    try:
+        node.write(MANIFEST, wrong)
+        judged = judge(node, "--etcd-pid=auto", f"--etcd-config={MANIFEST}")
+    finally:
+        node.write(MANIFEST, right)
+        node.run("pkill", "--signal=CONT", "--exact", "kubelet")
+    assert judged.exit_code == 1
+    said = " ".join(judged.text.split())
+    assert "NOT CLEAN: 1 fault" in said
+    assert (
+        f"--client-cert-auth=false ({MANIFEST}:{line}) is declared, and process {pid} was started with "
+        "--client-cert-auth=true; the file was changed after the process was started"
+    ) in said
