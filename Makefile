@@ -36,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix coverage lint test-oldest test-lowest neighbours kubernetes oracle wheel-test docs recording pictures site kill-matrix faults differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
+.PHONY: help etcd etcd-affected etcd-next next field images conformance test matrix coverage lint test-oldest test-lowest neighbours kubernetes oracle wheel-test docs recording pictures site kill-matrix faults mutants differences stability kills fuzz model truth verdicts browser report-pictures compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,6 +142,9 @@ oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, an
 
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)
+
+mutants: $(VENV)/.test ## change a copy of the package in small ways, each of which a test must notice; ARGS=--help says more
+	@PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
 
 kills: $(VENV)/.test ## kill 100 runs that start three members, at random, and look for what is left; ARGS=--help says more
 	@PYTHONPATH=tests $(BIN)/python -m hostile.kills $(ARGS)

@@ -9,8 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.command import Command, curl, in_plaintext, s_client
-from pytest_etcdtls.declared.declaration import FLAGS
-from pytest_etcdtls.declared.effective import EffectiveListener
+from pytest_etcdtls.declared.declaration import FLAGS, DeclaredListener
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.configuration import (
     Declarations,
@@ -189,7 +188,7 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
     return Finding(
         message=f"{here.url} answers, and nothing in {member.declared.declaration.source} declares such a "
         f"{here.role} listener",
-        expected="; ".join(map(_declared, same)) or f"no --{FLAGS[here.role]} is declared",
+        expected="; ".join(_declared(one.declared) for one in same) or f"no --{FLAGS[here.role]} is declared",
         concerns=(f"{here.role}-{here.member}",),
         observed=seen.said,
     )
@@ -202,7 +201,7 @@ def _of_listener(seen: _SeenListener, message: str, reproduce: Command, observed
     here, declared = seen.declaration.here, seen.declaration.listener
     return Finding(
         message=message,
-        expected=_declared(declared) if declared else "",
+        expected=_declared(declared.declared) if declared else "",
         concerns=(f"{here.role}-{here.member}",),
         observed=observed or seen.said,
         reproduce=(reproduce,),
@@ -212,18 +211,17 @@ def _of_listener(seen: _SeenListener, message: str, reproduce: Command, observed
 def _beyond_loopback(elsewhere: LoopbackAttempt) -> Finding:
     attempt, declared = elsewhere.attempt, elsewhere.declared
     body = attempt.response.excerpt(60) if attempt.response else ""
-    setting = declared.setting or f"{declared.url}, which is etcd's default"
     return Finding(
         message=f"{declared.url} is declared, on loopback only, and {attempt.url} answers: etcd was started "
         "with something else, or something else answers there",
-        expected=f"{setting}: no answer at another address",
+        expected=f"{_declared(declared)}: no answer at another address",
         concerns=(str(declared.role),),
         observed=attempt.describe() + (f" '{body}'" if body else ""),
         reproduce=(curl(attempt.url, role=declared.role),),
     )
 
 
-def _declared(listener: EffectiveListener) -> str:
+def _declared(listener: DeclaredListener) -> str:
     """Return the listener's declaration, with file and line."""
-    setting = listener.declared.setting
+    setting = listener.setting
     return str(setting) if setting is not None else f"{listener.url}, which is etcd's default"

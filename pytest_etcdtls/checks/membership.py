@@ -167,8 +167,8 @@ def _has_list(member: MemberDeclaration, side: Side) -> _Rule:
 
 def _revoked_serials(member: MemberDeclaration, side: Side) -> _Rule:
     tls = member.effective.sides[side]
-    crl = member.declared.crls.get(tls.crl_file or "")
-    if crl is None or tls.crl is not CRLEffect.ENFORCED:
+    crl = member.declared.crls.get(tls.crl_file or "") if tls.crl is CRLEffect.ENFORCED else None
+    if crl is None:
         return _Rule(None, "")
     serials = crl.read_by(member.effective.version).serial_numbers
     shown = listed([f"{serial:x}" for serial in sorted(serials)], ", ", _SHOWN) or "nothing"

@@ -340,7 +340,7 @@ class _Refusal:
             ]
         if EXPIRED in self._alerts:
             return [self._other_clock()]
-        if issuer in self._announced and any(one.subject.public_bytes() == issuer for one in self._anchors):
+        if any(one.subject.public_bytes() == issuer for one in self._anchors):
             return [
                 Reason(
                     f"its CA has the name of a trusted one, {name}, and another key: the CA was created "

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from conforming import sample, sample_listener
+from conforming import sample, sample_listener, served
 from msgspec.structs import replace
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.conforming import conforming
+from pytest_etcdtls.declared.declaration import declared_listeners
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.errors import InconclusiveError
@@ -26,6 +27,7 @@ from pytest_etcdtls.facts.configuration import (
     ListenerDeclaration,
     MemberDeclaration,
 )
+from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each, Need
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import SuiteSupport
@@ -56,6 +58,22 @@ def _declared(
 
 def _undeclared() -> ListenerDeclaration:
     return replace(_declared(*GOOD), listener=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--listen-peer-urls=https://127.0.0.1:2380",), "--listen-peer-urls=https://127.0.0.1:2380 ("),
+        ((), "http://localhost:2380, which is etcd's default: no answer"),
+    ],
+)
+def test_a_listener_on_loopback_that_answers_elsewhere(arguments: tuple[str, ...], said: str) -> None:
+    *_, declared = declared_listeners(flags(*arguments))
+    elsewhere = LoopbackAttempt(declared=declared, address=("10.0.0.11", 2380), attempt=served())
+    [found] = _judge("config.listeners-as-declared", elsewhere=LoopbackElsewhere(attempts=(elsewhere,)))
+    assert isinstance(found, Finding)
+    assert found.expected.startswith(said), found.expected
+    assert "HTTP 200 '" in found.observed
 
 
 def _message(statements: Iterable[Statement]) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from conforming import refused
+from cryptography import x509
 from oracle.chains import Case, cases
 from oracle.clients import GoAnswer, GoClient, why_no_go
 
 from pytest_etcdtls.checks.refused_clients import BAD_CERTIFICATE, UNKNOWN_CA, why_refused
 from pytest_etcdtls.facts.access import Access, Candidate
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import load
+from pytest_etcdtls.pki.profile import CLIENT
+from pytest_etcdtls.tls.attempt import Attempt
 
 PER_SEED = 300
 UNEXPLAINED = "nothing in the certificate explains"
@@ -50,15 +54,30 @@ def _why(case: Case, answer: GoAnswer) -> str:
     attempt = refused(
         alert=alert, started_at=case.now, announced_ca=tuple(one.subject.public_bytes() for one in roots)
     )
+    chain = tuple(map(load, case.chain))
+    return _reason(chain, attempt, roots)
+
+
+def _reason(chain: Sequence[x509.Certificate], attempt: Attempt, roots: tuple[x509.Certificate, ...]) -> str:
     candidate = Candidate(
         identity="client",
         origin="generated",
         issued=False,
         has_names=False,
         cases=Access(),
-        chain=tuple(map(load, case.chain)),
+        chain=tuple(chain),
     )
     return why_refused(candidate, [attempt], RefusalGrounds(bundle=roots, source="ca.crt", is_file=True)).why
+
+
+def test_a_ca_that_was_created_again_under_its_name() -> None:
+    former, present, other = (CertificateAuthority.create(name) for name in ("CA", "CA", "another CA"))
+    chain = former.issue(CLIENT, name="client").chain
+    for trusted, said in ((present, True), (other, False)):
+        roots = (trusted.certificate,)
+        names = tuple(one.subject.public_bytes() for one in roots)
+        why = _reason(chain, refused(alert=UNKNOWN_CA, announced_ca=names), roots)
+        assert ("created again under its old name" in why) is said, why
 
 
 @pytest.mark.parametrize("seed", range(4))
