@@ -159,8 +159,7 @@ def show(
         terminal,
         summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
     )
-    for line in ["", *closing] if closing else ():
-        terminal.write_line(line)
+    _write(terminal, map(Line, ["", *closing] if closing else ()))
     return whole
 
 

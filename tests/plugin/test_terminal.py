@@ -208,3 +208,12 @@ def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, live: Live) 
 def test_several_reports_are_the_same(run: Runner, live: Live) -> None:
     ran = run(*live.options, SOME, "--etcd-report=again.json")
     assert (run.directory / "again.json").read_text(encoding="utf-8") == ran.written
+
+
+def test_paths_of_reports_are_lines_of_their_own(run: Runner) -> None:
+    report = "r\n::error::x\x1b[2J\u202e.json"
+    dead = ("--etcd-endpoint=https://127.0.0.1:1", "--etcd-timeout=1", "--etcd-check=listener")
+    ran = run("--pyargs", "pytest_etcdtls", *dead, f"--etcd-report={report}", report=False)
+    assert (run.directory / report).exists()
+    assert r"r\n::error::x\x1b[2J\u202e.json" in ran.out
+    assert not [line for line in ran.out.splitlines() if line.startswith("::") or not line.isprintable()]
