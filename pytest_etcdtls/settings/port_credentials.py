@@ -39,7 +39,7 @@ from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.secrets import NAME as SECRET
 from pytest_etcdtls.settings.secrets import SecretCredentials
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, TrustBundle
-from pytest_etcdtls.untrusted import is_there, read_regular
+from pytest_etcdtls.untrusted import is_there, printable, read_regular
 
 
 class PortDefaults(Struct, frozen=True, kw_only=True):
@@ -238,7 +238,8 @@ class KeyPassphrases:
             return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
         if value := self._environment.get(KEY_PASSWORD):
             return [value.encode(errors="surrogateescape")]
-        asked = self._ask(f"Passphrase of {named_by} {path}: ") if self._ask is not None else None
+        question = printable(f"Passphrase of {named_by} {path}: ", 1024)  # a declaration may name the file
+        asked = self._ask(question) if self._ask is not None else None
         return [asked.encode(errors="surrogateescape")] if asked else []
 
 

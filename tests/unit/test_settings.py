@@ -14,6 +14,7 @@ from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint, without_scheme
+from pytest_etcdtls.settings.port_credentials import KeyPassphrases
 from pytest_etcdtls.settings.read import Settings, read_settings
 from pytest_etcdtls.target import Listener, Target
 
@@ -506,3 +507,10 @@ def test_thresholds_go_into_the_target(files: Path) -> None:
     assert settings(files, etcd_expiry_days="7").expiry_days == 7
     with pytest.raises(UsageError, match="--etcd-kubernetes-ca"):
         target(files, etcd_kubernetes_ca="missing.crt")
+
+
+def test_the_question_for_a_passphrase_is_one_printable_line(tmp_path: Path) -> None:
+    asked: list[str] = []
+    passphrases = KeyPassphrases(Given(tmp_path), {}, asked.append)
+    assert passphrases(Path("/q\n::error::\x1b[2J\u202e.key"), "--etcd-config") == []
+    assert asked == [r"Passphrase of --etcd-config /q\n::error::\x1b[2J\u202e.key: "]
