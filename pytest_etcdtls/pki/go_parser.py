@@ -25,8 +25,6 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
-from pytest_etcdtls.untrusted import printable
-
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 BIT_STRING: Final = 0x03
@@ -177,6 +175,11 @@ class Reader:
         return dotted(self.content(OBJECT_IDENTIFIER, message), message)
 
 
+def _shown(content: bytes) -> str:
+    """Return foreign octets for a message: ASCII, bounded."""
+    return repr(content[:256])[2:-1]
+
+
 def dotted(content: bytes, message: str, *, largest: int = (1 << 31) - 1) -> str:
     """Return the dotted form of the content of an OBJECT IDENTIFIER.
 
@@ -285,7 +288,7 @@ def unjudged(der: bytes) -> str:
             if extension.oid == SUBJECT_ALT_NAME:
                 for tag, content, _ in general_names(extension.value):
                     if tag == URI and not _USUAL_URI.match(content):
-                        return f"the unusual URI {printable(content)}"
+                        return f"the unusual URI {_shown(content)}"
             elif extension.oid == NAME_CONSTRAINTS:
                 for tag, _ in itertools.chain(*name_constraints(extension.value)):
                     if tag in (EMAIL, URI):
@@ -578,7 +581,7 @@ def _subject_alt_name(value: bytes) -> None:
     for tag, content, _ in general_names(value):
         if tag in (EMAIL, DNS, URI) and not content.isascii():
             raise MalformedError(
-                f"a name of the subjectAltName has octets that are not ASCII: {printable(content)}"
+                f"a name of the subjectAltName has octets that are not ASCII: {_shown(content)}"
             )
         if tag == IP and len(content) not in _ADDRESS_LENGTHS:
             raise MalformedError(f"an address of the subjectAltName has {len(content)} octets")
@@ -603,7 +606,7 @@ def _subtrees(content: bytes, message: str) -> Names:
 
 
 def _constraint(tag: int, content: bytes) -> None:
-    problem = MalformedError(f"a name of nameConstraints cannot be parsed: {printable(content)}")
+    problem = MalformedError(f"a name of nameConstraints cannot be parsed: {_shown(content)}")
     if tag in (EMAIL, DNS, URI):
         if not content.isascii():
             raise problem
