@@ -197,8 +197,8 @@ def read_running(process: Process) -> RunningMember:
         if not process.runs:
             raise _ended(process) from error
         raise UsageError(
-            f"--etcd-pid: {process.name} ({process.argv[0]}) may not be read by this user: run as root, or "
-            "as the user of that process"
+            f"--etcd-pid: {process.name} ({process.argv[0]}) may not be read by this user: run as its user, "
+            "or as root with CAP_SYS_PTRACE (kubectl debug --profile=sysadmin)"
         ) from error
     paths = DeclaredPaths(root=process.root, working=_working(process))
 

@@ -49,6 +49,10 @@ def write_image(
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             if root is None:
                 tar.addfile(entry)
+        if root is None:
+            entry = tarfile.TarInfo("tmp")
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(entry)
         for path, source in files.items():
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.mode, entry.size = 0o755, source.stat().st_size

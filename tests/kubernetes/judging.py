@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kubernetes.machines import Machine
 
-ON_THE_NODE = ("--etcd-config=/etc/kubernetes/manifests/etcd.yaml", "--etcd-pki-dir=/etc/kubernetes/pki/etcd")
+MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
+ON_THE_NODE = (f"--etcd-config={MANIFEST}", "--etcd-pki-dir=/etc/kubernetes/pki/etcd")
 """The two options of the README."""
 
 
@@ -47,3 +50,18 @@ def judge(machine: Machine, *options: str) -> Judged:
     )
     assert report.exists(), ran.stdout + ran.stderr
     return Judged(ran.returncode, ran.stdout, json.loads(report.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def edited_but_not_applied(node: Machine, old: str, new: str) -> Iterator[str]:
+    """Change the manifest of a node whose kubelet is stopped, and change it back; yield the new text."""
+    right = node.read(MANIFEST)
+    wrong = right.replace(f" - {old}\n", f" - {new}\n", 1)
+    assert wrong != right
+    node.run("pkill", "--signal=STOP", "--exact", "kubelet")
+    try:
+        node.write(MANIFEST, wrong)
+        yield wrong
+    finally:
+        node.write(MANIFEST, right)
+        node.run("pkill", "--signal=CONT", "--exact", "kubelet")

@@ -38,13 +38,6 @@ def _differ(one: Judged, other: Judged) -> dict[str, tuple[str, str]]:
     }
 
 
-@pytest.mark.container
-def test_a_debugging_pod_judges_on_the_node(cluster: KubeadmCluster, runner: str) -> None:
-    said = paste(cluster, block("--arguments-only"))
-    assert "etcd TLS: CLEAN" in said
-    assert "not verified" not in said.partition("etcd's log")[2]
-
-
 @pytest.fixture
 def keys(cluster: KubeadmCluster) -> None:
     """The keys of etcd's own certificates on the laptop, where the page has none, so that all is verified."""

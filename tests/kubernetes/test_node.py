@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.judging import ON_THE_NODE, judge
+from kubernetes.judging import MANIFEST, ON_THE_NODE, judge
 from kubernetes.machines import wait_until
-
-MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 
 
 def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:

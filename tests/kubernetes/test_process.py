@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.judging import judge
-
-MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
+from kubernetes.judging import MANIFEST, edited_but_not_applied, judge
 
 
 def test_the_process_is_enough(cluster: KubeadmCluster) -> None:
@@ -16,18 +14,10 @@ def test_the_process_is_enough(cluster: KubeadmCluster) -> None:
 
 def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) -> None:
     [node] = cluster.nodes
-    right = node.read(MANIFEST)
-    wrong = right.replace("--client-cert-auth=true", "--client-cert-auth=false", 1)
-    assert wrong != right
-    [line] = [n for n, text in enumerate(wrong.splitlines(), 1) if "- --client-cert-auth=false" in text]
     [pid] = node.run("pgrep", "--exact", "etcd").stdout.split()
-    node.run("pkill", "--signal=STOP", "--exact", "kubelet")
-    try:
-        node.write(MANIFEST, wrong)
+    with edited_but_not_applied(node, "--client-cert-auth=true", "--client-cert-auth=false") as wrong:
         judged = judge(node, "--etcd-pid=auto", f"--etcd-config={MANIFEST}")
-    finally:
-        node.write(MANIFEST, right)
-        node.run("pkill", "--signal=CONT", "--exact", "kubelet")
+    [line] = [n for n, text in enumerate(wrong.splitlines(), 1) if "- --client-cert-auth=false" in text]
     assert judged.exit_code == 1
     said = " ".join(judged.text.split())
     assert "NOT CLEAN: 1 fault" in said

@@ -9,7 +9,7 @@ import pytest
 
 from kubernetes.cluster import KubeadmCluster
 from kubernetes.conftest import new_cluster
-from kubernetes.judging import ON_THE_NODE, judge
+from kubernetes.judging import MANIFEST, ON_THE_NODE, edited_but_not_applied, judge
 from kubernetes.machines import Machine
 from kubernetes.shown import block, paste
 
@@ -40,3 +40,16 @@ def test_the_other_member_is_discovered_on_a_node(joined: KubeadmCluster) -> Non
     judged = judge(first, *ON_THE_NODE, "--etcd-discover")
     assert judged.exit_code == 0, judged.text
     assert f"https://{second.address}:2380" in {one["url"] for one in judged.report["results"]}
+
+
+def test_one_manifest_that_the_kubelet_has_not_applied(joined: KubeadmCluster) -> None:
+    """Only the node with that manifest has the fault."""
+    first, second = joined.nodes
+    with edited_but_not_applied(second, "--peer-client-cert-auth=true", "--peer-client-cert-auth=false"):
+        judged = {
+            node.name: judge(node, "--etcd-pid=auto", f"--etcd-config={MANIFEST}") for node in joined.nodes
+        }
+    assert judged[first.name].exit_code == 0, judged[first.name].text
+    assert judged[second.name].exit_code == 1, judged[second.name].text
+    assert "NOT CLEAN: 1 fault" in " ".join(judged[second.name].text.split())
+    assert "is declared, and process " in judged[second.name].text

@@ -124,7 +124,7 @@ def test_another_user_is_told_whom_to_be(two: tuple[Container, Container]) -> No
     process = two[0].process()
     os.seteuid(65534)
     try:
-        with pytest.raises(UsageError, match="may not be read by this user: run as root, or as the user"):
+        with pytest.raises(UsageError, match="by this user: run as its user, or as root with CAP_SYS_PTRACE"):
             read_running(process)
     finally:
         os.seteuid(0)

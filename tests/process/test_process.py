@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kubeadm.judging import explain, found, judged
 from kubeadm.test_conforms import usual
-from plugin.runs import run
+from plugin.runs import Runner, run
 
 from process.containers import OF_ITS_OWN, Container, as_root, container, line_of, target
 from pytest_etcdtls.declared.declaration import Form
@@ -99,3 +99,15 @@ def test_a_command_to_paste_enters_the_network(node: Container, process: Process
     entered = [f"nsenter -t {process.pid} -n " in command for command in commands]
     assert commands
     assert all(entered) if node.prefix else not any(entered)
+
+
+def test_a_process_is_replayed(node: Container, process: Process, run: Runner) -> None:
+    """Another etcd is started with what the process was started with."""
+    binary = node.node.root / "etcd"
+    ran = run(
+        *("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", f"--etcd-binary={binary}"),
+        "--etcd-check=config,mtls",
+    )
+    assert ran.exit_code == 0, ran.out + ran.err
+    assert f"CLEAN (etcd {node.cluster.version} that replays the declaration)" in ran.out
+    assert f"as process {process.pid} declares it" in ran.out
