@@ -91,6 +91,7 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
         "hooks",
         "options",
         "plugin",
+        "process_root",
         "suite",
         "suite.following",
         "untrusted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,8 +77,11 @@ def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tu
 
     That it was sent shows in etcd's answer: it is not the password of the user.
     """
-    report = directory / "report.json"
-    report.unlink(missing_ok=True)
+    reports = directory / "reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    of_list = any(option.startswith("--etcd-clusters=") for option in options)
+    report = f"{reports}/" if of_list else directory / "report.json"
+    (directory / "report.json").unlink(missing_ok=True)
     (directory / "stdin").write_text(stdin, encoding="utf-8")
     with (directory / "stdin").open(encoding="utf-8") as file:
         ended = ChildRun(
@@ -95,7 +99,8 @@ def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tu
             stdin=file.fileno(),
         ).end()
     assert SECRET not in ended.output
-    text = f"{ended.output}\n{report.read_text(encoding='utf-8') if report.exists() else ''}"
+    written = [*reports.glob("*.json"), *directory.glob("report.json")]
+    text = "\n".join([ended.output, *(path.read_text(encoding="utf-8") for path in written)])
     assert SECRET not in text
     return ended.exit_code, "etcd refuses the user root with this password" in text, text
 

@@ -124,7 +124,9 @@ def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: P
                 f"--etcd-{prefix}cert={member.file(f'{prefix}client.crt')}",
                 f"--etcd-{prefix}key={member.file(f'{prefix}client.key')}",
             ]
-        (run.directory / "etcd.sh").write_text(" ".join(member.argv), encoding="utf-8")
+        (run.directory / "etcd.cmdline").write_text(
+            "".join(f"{word}\0" for word in member.argv), encoding="utf-8"
+        )
         run.write(
             test_names="""
             import httpx, pytest
@@ -152,7 +154,7 @@ def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: P
             """
         )
         endpoints = (f"--etcd-endpoint={member.client_url}", f"--etcd-peer-endpoint={member.peer_url}")
-        declared = "--etcd-config=etcd.sh"
+        declared = "--etcd-config=etcd.cmdline"
         ran = run(*endpoints, *options, declared, "--no-etcd-conformance", report=False)
         ran.result.assert_outcomes(passed=2)
     assert list(run.directory.glob("**/*.key")) == [run.directory / "ca.key", run.directory / "peer-ca.key"]

@@ -72,11 +72,11 @@ REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "clusters": (
         ("--etcd-clusters=clusters.toml",),
-        {*LIVE, "--etcd-config", "--etcd-image", "--etcd-binary"} | ONE_CLUSTER,
+        {*LIVE, "--etcd-config", "--etcd-pid", "--etcd-image", "--etcd-binary"} | ONE_CLUSTER,
     ),
     "clusters alone": (
         (*SUITE_ALONE, "--etcd-clusters=clusters.toml"),
-        {*LIVE, "--etcd-config"} | OF_STARTED | ONE_CLUSTER | OF_TESTS,
+        {*LIVE, "--etcd-config", "--etcd-pid"} | OF_STARTED | ONE_CLUSTER | OF_TESTS,
     ),
 }
 """For each kind of run the options that have no effect in it, or contradict it."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.stopping import SecondLook
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report import render, write_document, write_file
@@ -65,7 +66,9 @@ def report(*results: CheckResult, partial: bool = False) -> Report:
     judging = [check for check in catalogue().values() if not check.roles or Role.CLIENT in check.roles]
     needs = {(need.type, need.key): need for check in judging for need in check.needs.values()}
     facts: list[tuple[str | None, str | None, Any]] = [
-        (label, key, sample(need, Role.CLIENT)) for (_, key), need in needs.items()
+        (label, key, sample(need, Role.CLIENT))
+        for (_, key), need in needs.items()
+        if need.type is not SecondLook  # which is made where a member may be stopping
     ]
     facts.append((None, None, facts[0][2]))
     return Report(
