@@ -32,6 +32,7 @@ ALWAYS = (
 
 _PACKAGES = {
     "awk": "mawk",
+    "chroot": "coreutils",
     "diff": "diffutils",
     "docker": "docker.io",
     "etcdctl": "etcd-client",

@@ -285,7 +285,15 @@ def test_testinfra_reads_a_file_in_a_container(
     judges_as_without(way, etcds["clean"], tmp_path / "clean")
 
 
-@pytest.mark.program("ansible", "ansible-config", "ansible-galaxy", "ansible-playbook", "molecule")
+@pytest.mark.program(
+    "ansible",
+    "ansible-config",
+    "ansible-galaxy",
+    "ansible-inventory",
+    "ansible-playbook",
+    "molecule",
+    "pytest",
+)
 def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd], tmp_path: Path) -> None:
     for name, etcd in etcds.items():
         scenario = tmp_path / name / "molecule" / "default"

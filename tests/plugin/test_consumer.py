@@ -151,7 +151,9 @@ CHECKERS = {
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("checker", ["mypy", pytest.param("pyright", marks=pytest.mark.program("pyright"))])
+@pytest.mark.parametrize(
+    "checker", ["mypy", pytest.param("pyright", marks=pytest.mark.program("pyright", "node"))]
+)
 def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) -> None:
     command = CHECKERS[checker]
     if checker == "mypy" and importlib.util.find_spec("mypy") is None:

@@ -11,6 +11,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 
 from pytest_etcdtls import ClusterConfig, start_cluster
+from pytest_etcdtls.cluster.sources import binary_version
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -282,7 +283,7 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
 def test_a_version_is_looked_for_among_the_etcds_that_options_name(run: Runner, newest_etcd: Path) -> None:
     elsewhere = run.pytester.path / "elsewhere"
     elsewhere.symlink_to(newest_etcd)
-    line = newest_etcd.parent.name.rpartition(".")[0]
+    line = binary_version(newest_etcd).rpartition(".")[0]
     run.write(
         test_user=f"""
         import pytest
