@@ -507,9 +507,7 @@ def _wire_and_log(logged: LoggedAttempt) -> str:
 def _no_line(log: LogComparison) -> CannotJudge:
     if log.not_logged:
         return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.not_logged}")
-    if log.thinned_out:
-        why = "etcd drops similar lines from the 101st within a second: run again a second later"
-    elif log.file:
+    if log.file:
         why = (
             "pass the log that this member is writing now, as kubectl logs -f, docker logs -f or journalctl "
             "-f write it to a file; it cannot be compared if NAT, a proxy or a published port changes our "
@@ -517,6 +515,8 @@ def _no_line(log: LogComparison) -> CannotJudge:
         )
     else:
         why = "the published port of a container changes our addresses, or etcd's --log-level is above info"
+    if log.thinned_out:
+        why += "; or etcd dropped the lines, from the 101st alike within a second: run again a second later"
     until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest and log.file else ""
     return CannotJudge(
         Outcome.NOT_VERIFIED, f"none of our rejected connections is in {log.source}{until}: {why}"

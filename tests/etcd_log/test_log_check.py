@@ -119,8 +119,10 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
         Observer(cluster.target(), Bounds(concurrency=8)).attempt(client, flood)
         if is_thinned_out(parse_log(cluster.members[0].log(), "m0").rejections):
             break
-    outcomes = [Judge(observer).result(catalogue()[CHECK], listener).outcome for listener in (client, peer)]
-    assert outcomes == [Outcome.CONFORMS, Outcome.CONFORMS]
+    at_client, at_peer = [Judge(observer).result(catalogue()[CHECK], one) for one in (client, peer)]
+    assert at_peer.outcome is Outcome.CONFORMS
+    # Those of the same second are left out with the flood.
+    assert at_client.outcome is Outcome.CONFORMS or "or etcd dropped the lines" in at_client.reason
     assert _comparisons(observer)["client-m0"].thinned_out
     assert not _comparisons(observer)["peer-m0"].unlogged
 

@@ -103,12 +103,15 @@ def _trickles(connection: socket.socket) -> None:
         connection.sendall(b"\x02")
 
 
+_TLS_1_1 = 0x0302
+
+
 def _of_version(version: int) -> Handler:
-    """Return a handler that answers a hello of that version and has alert 70 for all others."""
+    """Return a handler that answers a hello up to TLS 1.1 with that version, and any other with alert 70."""
 
     def handle(connection: socket.socket) -> None:
         hello = connection.recv(65536)
-        fits = hello[:1] == b"\x16" and int.from_bytes(hello[9:11], "big") == version
+        fits = hello[:1] == b"\x16" and version <= int.from_bytes(hello[9:11], "big") <= _TLS_1_1
         fits = fits and bytes.fromhex("002b0003020304") not in hello
         connection.sendall(
             record(22, server_hello(version, _RSA_WITH_AES_128_GCM)) + alert(40) if fits else alert(70)

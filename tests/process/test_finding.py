@@ -41,7 +41,7 @@ def two(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @contextmanager
 def sleeping(*argv: str, code: str = "") -> Iterator[int]:
     """Run Python under another name until the end of the context."""
-    code = f"{code}; print(flush=True); input()"
+    code = f"{code}\nprint(flush=True)\ninput()"
     with subprocess.Popen(
         [argv[0], "-c", code, *argv[1:]],
         executable=sys.executable,

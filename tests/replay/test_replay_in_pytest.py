@@ -110,7 +110,7 @@ def test_two_declarations_are_refused(run: Runner, newest_etcd: Path, tmp_path: 
     other = (second / "etcd.yaml").read_text(encoding="utf-8").replace("10.0.0.11", "10.0.0.12")
     (second / "etcd.yaml").write_text(other, encoding="utf-8")
     ran = run(*options(first, newest_etcd), f"--etcd-config={second / 'etcd.yaml'}", report=False)
-    assert "--etcd-config declares 2 members" in refused(ran)
+    assert "--etcd-config names 2 members" in refused(ran)
 
 
 def test_an_etcd_in_the_ini_file_replays_nothing(
