@@ -21,6 +21,9 @@ from pytest_etcdtls.cluster.watchdog import MARK, PREFIX, RECORD, this_process
 OTHER = 54321
 """User ID of the second user."""
 
+THIRD = 54322
+"""User ID of a user whose processes no other run of this machine's tests asks."""
+
 second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")
 
 DEAD = " ".join((*this_process().split(" ")[:3], "4194305", "1"))
@@ -209,12 +212,12 @@ print(remove_what_is_here())
 
 
 @second_user
-def test_another_user_cleans_nothing_of_ours(spawn: Spawn, tmp_path: Path) -> None:
+def test_a_user_cleans_nothing_of_another(spawn: Spawn, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     for parent in tmp_path.parents[:3]:
         parent.chmod(parent.stat().st_mode | 0o011)
-    record = _record(tmp_path / f"{PREFIX}dead")
-    process = spawn(f"{MARK}={SECRET} {record}".encode())
+    record = _record(tmp_path / f"{PREFIX}dead", THIRD)
+    process = spawn(f"{MARK}={SECRET} {record}".encode(), ids=(THIRD,) * 3)
     done = subprocess.run(
         [sys.executable, "-c", CLEANS, str(OTHER)],
         capture_output=True,

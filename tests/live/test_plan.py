@@ -24,6 +24,7 @@ def test_no_check_alone_makes_more_connections_than_planned(cluster: Cluster, ch
     assert beyond(live(cluster), [check]) == []
 
 
+@pytest.mark.whole
 @EACH_KIND
 def test_no_check_alone_makes_more_on_any_target(kind: Kind, newest_etcd: Path) -> None:
     with start(kind.config, newest_etcd) as cluster:

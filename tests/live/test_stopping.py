@@ -259,6 +259,7 @@ def test_a_certificate_that_is_renewed_during_the_run(cluster: Cluster) -> None:
     listeners = tuple(one for one in target.listeners if one.role is Role.CLIENT)
     target = replace(target, expected=(), listeners=listeners)
     network = _AtAttempt(2, cluster.rotate_server_certificate)
-    [result] = run_checks(Observer(target, network=network), ["config.served-file"])
+    observer = Observer(target, Bounds(concurrency=1), network)
+    [result] = run_checks(observer, ["config.served-file"])
     assert result.outcome is Outcome.INCONCLUSIVE, result
     assert result.reason.endswith("server.crt was replaced during the run, as at a renewal: run again")
