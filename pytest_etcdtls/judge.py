@@ -39,7 +39,7 @@ from pytest_etcdtls.facts.configuration import (
     ListenerDeclaration,
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
-from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.discovery import Discovery, has_unclear_members
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.fact import Reading
@@ -391,6 +391,8 @@ def run_checks(
     Raises:
         UsageError: if a pattern matches nothing.
     """
+    if not observer.target.discover:
+        observer.discover()
     judge = Judge(observer, strict=strict, profiles=profiles)
     patterns = [check for check in checks or () if isinstance(check, str)]
     chosen = [check for check in checks or () if isinstance(check, Check)]
@@ -511,7 +513,8 @@ def left_out(check: Check, target: Target) -> str:
         return "no search was asked for: pass --etcd-discover"
     if target.live and DeclaredStart in needs:
         return "the run starts no etcd: pass --etcd-binary or --etcd-image"
-    if not target.discover and needs & _COMPARED and len({one.member for one in target.listeners}) < 2:
+    one_member = len({one.member for one in target.listeners}) < 2 and not has_unclear_members(target)
+    if not target.discover and needs & _COMPARED and one_member:
         return "there is one member to judge"
     return ""
 

@@ -20,9 +20,10 @@ from msgspec.structs import replace as with_values
 
 import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof
-from pytest_etcdtls.facts.discovery import Discovered, Discovery
+from pytest_etcdtls.facts.discovery import Discovered, Discovery, NamedMembers, has_unclear_members
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.fact import (
     Context,
@@ -36,7 +37,7 @@ from pytest_etcdtls.facts.fact import (
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
 from pytest_etcdtls.recording import Place, Recording
-from pytest_etcdtls.role import CLUSTER, Protocol
+from pytest_etcdtls.role import CLUSTER, Protocol, Role
 from pytest_etcdtls.target import Bounds, Listener, Target, is_address, is_loopback
 from pytest_etcdtls.timeouts import TimeoutBudget
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
@@ -263,19 +264,35 @@ class Observer:
         return self.recording.known_of(type_, listener.label)
 
     def discover(self) -> None:
-        """Add the listeners of the members that the cluster lists, if the target is to be discovered.
+        """Give each listener the label of its member, and add the listeners of discovered members.
 
-        Observations of single listeners are kept; other observations across all listeners are made again. The
-        observation ``Discovery`` holds the result, also if no listener answered.
+        Members are added if the target is to be discovered. Observations of single listeners are kept; other
+        observations across all listeners are made again. The observation ``Discovery`` holds the result, also
+        if no listener answered.
         """
-        if not self.target.discover:
+        if self.target.discover:
+            listeners = self.get(Discovered).listeners
+            self.get(Discovery)
+        elif has_unclear_members(self.target):
+            asked = [one for one in self.target.listeners if one.role is not Role.PEER]
+            in_threads(self._contact(ServedClient), asked, len(asked))
+            listeners = self.get(NamedMembers).listeners
+        else:
             return
-        listeners = self.get(Discovered).listeners
-        self.get(Discovery)
-        self.recording = self.recording.with_target(
-            replace(self.target, listeners=listeners),
-            kept=lambda type_: type_ is Discovered or Reading.EACH not in find_fact(type_).readings,
-        )
+        if listeners != self.target.listeners or self.target.discover:
+            self.recording = self.recording.with_target(
+                replace(self.target, listeners=listeners),
+                kept=lambda type_: type_ in _FOUND or Reading.EACH not in find_fact(type_).readings,
+            )
+
+    def _contact(self, type_: type[Any]) -> Callable[[Listener], None]:
+        """Return a function that makes the observation of a listener, if it can be made."""
+
+        def contact(listener: Listener) -> None:
+            with suppress(UnobservedError):
+                self.get(type_, None, listener)
+
+        return contact
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
@@ -372,12 +389,8 @@ class Observer:
         if not rest or not self._budget.lost_on_discovered or not self._contacting.acquire(blocking=False):
             return
 
-        def contact(listener: Listener) -> None:
-            with suppress(UnobservedError):
-                self.get(FirstContact, None, listener)
-
         try:
-            in_threads(contact, rest, min(MOST_AT_ONCE, len(rest)))
+            in_threads(self._contact(FirstContact), rest, min(MOST_AT_ONCE, len(rest)))
         finally:
             self._contacting.release()
 
@@ -551,6 +564,9 @@ def _explain_close(listener: Listener) -> str:
 MOST_AT_ONCE = 40
 """Maximum number of addresses of different hosts that are contacted at once."""
 
+
+_FOUND: Final = frozenset({Discovered, NamedMembers})
+"""The observations that say which listeners there are, and of which members."""
 
 _STILL_THERE: Final = "what was answered before, again"
 

@@ -12,7 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.collector import AT_ONCE
-from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
+from pytest_etcdtls.facts.discovery import (
+    MOST_LISTENERS,
+    MOST_MEMBERS,
+    Discovered,
+    NamedMembers,
+    has_unclear_members,
+)
 from pytest_etcdtls.facts.fact import ListenerObservation, Observation, Planned, Reading
 from pytest_etcdtls.judge import subjects
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
@@ -61,6 +67,8 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     wanted = list(_requested(whole, checks))
     if target.discover:
         wanted.append((None, Discovered, None))
+    elif has_unclear_members(target):
+        wanted.append((None, NamedMembers, None))
     for listener, type_, key in with_needs(whole, wanted):
         fact = find_fact(type_)
         here = Planned(whole, listener, key)

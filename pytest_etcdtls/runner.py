@@ -216,7 +216,7 @@ class TargetRun:
         observer = Observer(target, self.settings.bounds)
         observer.recording.connections = self._connections
         self._observers.append(observer)
-        if self.discovers:
+        if self.live and (self.discovers or not self.outline.discover):
             with suppress(Exception):  # the check about the members discovers again and reports the error
                 observer.discover()
             self.outline = observer.target

@@ -66,7 +66,7 @@ class Listener:
         scheme: ``https`` or ``http``.
         host: name or address in the URL, without brackets.
         port: in the URL.
-        member: label of the member; without discovery, listeners of one member have equal hosts.
+        member: label of the member, which is its host until the member's ID is known.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
         via: what carries each connection instead of TCP.

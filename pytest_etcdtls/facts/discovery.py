@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Struct
@@ -37,8 +38,8 @@ from pytest_etcdtls.facts.member_list import (
     canonical,
     endpoint_of,
     parse,
-    reported_ids,
 )
+from pytest_etcdtls.facts.release import Metrics, reported_member
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import (
     ConnectTo,
@@ -375,26 +376,23 @@ _LONGEST = 63
 
 
 def member_ids(
-    target: Target, records: Sequence[MemberRecord], reported_id: Callable[[Listener], str | None]
+    target: Target, records: Sequence[MemberRecord], reported_id: Callable[[Listener], str]
 ) -> dict[str, str]:
     """Return the IDs of the members that named listeners belong to, by label, as far as they are known.
 
     Args:
         target: with the listeners that the user named.
-        records: of the member list.
-        reported_id: returns the ID that the member behind a client listener reports, if it reports one. It is
+        records: of the member list; empty if none is known.
+        reported_id: returns the ID that the member behind a listener reports, empty if it reports none. It is
             called for listeners whose URL no member advertises.
     """
-    if len(records) == 1:
-        return {listener.label: records[0].id for listener in target.listeners}
     advertised = _advertised(records)
-    known = {record.id for record in records}
     ids: dict[str, str] = {}
     for listener in target.listeners:
         claimed = advertised.get(endpoint_of(listener), set())
         if len(claimed) == 1:
             ids[listener.label] = next(iter(claimed))
-        elif listener.role is Role.CLIENT and (own_id := reported_id(listener)) and own_id in known:
+        elif own_id := reported_id(listener) or (records[0].id if len(records) == 1 else ""):
             ids[listener.label] = own_id
     return ids
 
@@ -424,6 +422,8 @@ def labelled(
     for record, name in zip(records, names, strict=True):
         usable = name and names.count(name) == 1 and name not in groups and len(name) <= _LONGEST
         labels.setdefault(record.id, name if usable else record.id)
+    for identifier in ids.values():
+        labels.setdefault(identifier, identifier)
 
     def with_label(listener: Listener) -> Listener:
         identifier = ids.get(listener.label) or only_ids.get(listener.member)
@@ -443,6 +443,37 @@ def _advertised(records: Sequence[MemberRecord]) -> dict[Endpoint, set[str]]:
             with suppress(ValueError):
                 advertised_by[parse(url)].add(record.id)
     return advertised_by
+
+
+class NamedMembers(Struct, frozen=True):
+    """The listeners that the user named, each with the label of its member.
+
+    A host is not a member: one machine may run several, and a member has several addresses and names.
+    """
+
+    listeners: tuple[Listener, ...]
+
+
+def has_unclear_members(target: Target) -> bool:
+    """Return whether the hosts of a live target's listeners may not be its members.
+
+    Several hosts may be one member, and several listeners of one role on a host several members. Declared
+    listeners have the label of their member.
+    """
+    named = [one for one in target.listeners if one.member not in target.declared]
+    several = len({one.member for one in named}) > 1 or len({one.role for one in named}) < len(named)
+    return target.live and not target.discover and several
+
+
+@fact(reported=False)
+def named_members(
+    target: Target, lists: Each[MemberListing], clients: Each[ServedClient], metrics: Metrics
+) -> NamedMembers:
+    """Return the named listeners with the labels of the members whose IDs they report."""
+    known = (lists.known(listener) for listener in target.listeners)
+    records = next((listing.members for listing in known if listing is not None), ())
+    ids = member_ids(target, records, partial(reported_member, clients, metrics))
+    return NamedMembers(labelled(target, records, ids)[0])
 
 
 _APIS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
@@ -485,6 +516,7 @@ def discovered(
     paths: Each[PathToTrust],
     lists: MemberListsByAPI,
     clients: Each[ServedClient],
+    metrics: Metrics,
     addresses: HostAddresses,
 ) -> Discovered:
     """Follow the first member list that a trusted listener returns."""
@@ -494,7 +526,7 @@ def discovered(
     followed = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
     ids: dict[str, str] = {}
     if followed:
-        ids = member_ids(target, followed, lambda listener: reported_ids(clients.known(listener))[1])
+        ids = member_ids(target, followed, partial(reported_member, clients, metrics))
     listeners, labels = labelled(target, followed, ids)
     resolver = URLResolver(listeners, target.connect_to, ids, addresses)
     members = tuple(resolver.member(record, labels[record.id]) for record in followed)

@@ -398,7 +398,7 @@ def own_urls(
     if own is None:
         raise NotVerifiedError(
             f"which of the {len(listing.members)} members {here.url} belongs to is not known: "
-            "pass --etcd-endpoint with the same host"
+            "pass --etcd-endpoint of that member"
         )
     urls = own.peer_urls if here.role is Role.PEER else own.client_urls
     return OwnURLs(member=own.name, advertised=urls)

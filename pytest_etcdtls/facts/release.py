@@ -1,4 +1,4 @@
-"""Which release of etcd and of Go is running."""
+"""Which release of etcd and of Go is running, and which member: what a member reports of itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.facts.fact import Each, fact
+from pytest_etcdtls.facts.member_list import reported_ids
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
@@ -68,6 +69,7 @@ T = TypeVar("T", EtcdRelease, GoRelease)
 
 _ETCD = re.compile(rb'^etcd_server_version\{server_version="([^"]+)"\}', re.MULTILINE)
 _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([^"]+)"\}', re.MULTILINE)
+_MEMBER = re.compile(rb'^etcd_server_id\{server_id="0*([0-9a-f]+)"\}', re.MULTILINE)
 _ADVICE = "pass a client certificate that is accepted"
 
 
@@ -149,6 +151,16 @@ def _has_http_split_off(listener: Listener, clients: Each[ServedClient]) -> bool
     return bool(served and served.client and set(served.client.served_protocols) == {Protocol.GRPC})
 
 
+def reported_member(clients: Each[ServedClient], metrics: Metrics, listener: Listener) -> str:
+    """Return the ID of the member behind a listener, by gRPC or ``/metrics``; empty if it reports none."""
+    if listener.role is Role.CLIENT and (own_id := reported_ids(clients.known(listener))[1]):
+        return own_id
+    try:
+        return "" if listener.role is Role.PEER else _metric(metrics, listener, _MEMBER)
+    except UnobservedError:
+        return ""
+
+
 def _of_members(target: Target, releases: Each[T]) -> tuple[T, ...]:
     """Return one release for each member that has one.
 
@@ -202,5 +214,5 @@ def _metric(metrics: Metrics, listener: Listener, pattern: re.Pattern[bytes]) ->
     response = metrics.at(listener).attempt.response
     match = pattern.search(response.body) if response else None
     if match is None:
-        raise NotVerifiedError(f"{listener.url}/metrics does not report the version")
+        raise NotVerifiedError(f"{listener.url}/metrics does not report it")
     return printable(match[1])

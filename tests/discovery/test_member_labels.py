@@ -33,7 +33,7 @@ def target(*listeners: Listener, **more: object) -> Target:
     return replace(Target(label="live", origin="live", listeners=listeners), **more)  # type: ignore[arg-type]
 
 
-def nobody(listener: Listener) -> str | None:
+def nobody(listener: Listener) -> str:
     raise AssertionError(f"{listener.url} was asked for its ID")
 
 
@@ -44,20 +44,29 @@ def test_a_listener_belongs_to_the_only_member_that_advertises_it() -> None:
 
 def test_all_listeners_belong_to_an_only_member() -> None:
     here = target(named("127.0.0.1", 12379), named("x", 2381, Role.METRICS))
-    assert set(member_ids(here, THREE[:1], nobody).values()) == {"1"}
+    assert set(member_ids(here, THREE[:1], lambda _: "").values()) == {"1"}
 
 
-def test_a_client_listener_that_no_member_advertises_reports_its_id() -> None:
-    here = target(named("127.0.0.1", 12379), named("127.0.0.1", 12380, Role.PEER))
+def test_a_listener_of_another_cluster_is_no_member_of_a_cluster_of_one() -> None:
+    here = target(named("10.0.0.1"), named("10.0.0.1", 2381, Role.METRICS))
+    ids = member_ids(here, THREE[:1], lambda _: "99")
+    assert ids == {"client-10.0.0.1-2379": "1", "metrics-10.0.0.1-2381": "99"}
+    listeners, _ = labelled(here, THREE[:1], ids)
+    assert [listener.member for listener in listeners] == ["m1", "99"]
+
+
+def test_a_listener_that_no_member_advertises_reports_its_id() -> None:
+    here = target(named("127.0.0.1", 12379))
     assert member_ids(here, THREE, lambda _: "3") == {"client-127.0.0.1-12379": "3"}
-    assert member_ids(here, THREE, lambda _: "99") == {}
-    assert member_ids(here, THREE, lambda _: None) == {}
+    assert member_ids(here, (), lambda _: "3") == {"client-127.0.0.1-12379": "3"}
+    assert member_ids(here, THREE, lambda _: "") == {}
 
 
 def test_a_url_that_two_members_advertise_decides_nothing() -> None:
     both = (record(1, host="localhost"), record(2, host="localhost"))
-    here = target(named("localhost"), named("localhost", 2380, Role.PEER))
+    here = target(named("localhost"))
     assert member_ids(here, both, lambda _: "2") == {"client-localhost-2379": "2"}
+    assert member_ids(here, both, lambda _: "") == {}
 
 
 def test_members_keep_the_label_of_their_named_listener() -> None:
@@ -82,7 +91,7 @@ def test_one_host_of_three_members_is_three() -> None:
         for n, one in enumerate(THREE, 1)
     )
     here = target(named("127.0.0.1", 11), named("127.0.0.1", 21), named("127.0.0.1", 99, Role.METRICS))
-    listeners, labels = labelled(here, records, member_ids(here, records, lambda _: None))
+    listeners, labels = labelled(here, records, member_ids(here, records, lambda _: ""))
     assert [listener.member for listener in listeners] == ["m1", "m2", "127.0.0.1"]
     assert labels == {"1": "m1", "2": "m2", "3": "m3"}
 

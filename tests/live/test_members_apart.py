@@ -1,6 +1,7 @@
-"""Members of different clusters, versions or policies in one target, as with a wrong endpoint.
+"""Which listeners are one member: members at one host, a member with two hosts, members of two clusters.
 
-No cluster can be started like that, so the targets are composed here; every etcd in them is real.
+No cluster can be started with members of another one, so these targets are composed here; every etcd in them
+is real.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import Judge
+from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
@@ -22,6 +23,53 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import PortCredentials, Target
 
 GOOD = ClusterConfig()
+
+
+def _as_named(target: Target, *hosts: str) -> Target:
+    """Return the target as options name it: a host is taken for a member, each member's for its first."""
+    of_member = dict(zip(dict.fromkeys(one.member for one in target.listeners), hosts, strict=True))
+    listeners = tuple(
+        replace(one, host=host, member=host, label=f"{one.role}-{host}-{one.port}")
+        for one in target.listeners
+        for host in [of_member[one.member]]
+    )
+    return replace(target, origin="live", listeners=listeners, declared={}, logs={})
+
+
+def _run(target: Target, *checks: str) -> dict[str, CheckResult]:
+    return {result.check: result for result in run_checks(Observer(target), checks)}
+
+
+def test_three_members_at_one_host(etcd_binary: Path) -> None:
+    checks = ("cluster.same-ca", "cluster.same-policy", "cluster.same-version", "cluster.one-cluster")
+    with start_process(replace(GOOD, size=3, metrics="http"), etcd_binary) as cluster:
+        named = _as_named(cluster.target(), "127.0.0.1", "localhost", "127.0.0.1")
+        good = _run(named, *checks)
+        bundle = cluster.members[1].file("client-ca.crt")
+        another = CertificateAuthority.create("another CA").certificate
+        bundle.write_bytes(bundle.read_bytes() + encode_certificates([another]))
+        cluster.restart_member(1)
+        forgotten = _run(named, *checks)
+    assert {check: result.outcome for check, result in good.items()} == dict.fromkeys(
+        checks, Outcome.CONFORMS
+    )
+    assert good["cluster.one-cluster"].reason.endswith(", 3 of 3 members seen")
+    [finding] = forgotten.pop("cluster.same-ca").findings
+    assert finding.message.startswith(f"https://localhost:{urlsplit(cluster.members[1].client_url).port} ")
+    assert {result.outcome for result in forgotten.values()} == {Outcome.CONFORMS}
+
+
+def test_two_names_of_one_member(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        target = _as_named(cluster.target(), "127.0.0.1")
+        by_name = tuple(
+            replace(one, host="localhost", member="localhost", label=f"{one.label}-by-name")
+            for one in target.listeners
+        )
+        observer = Observer(replace(target, listeners=(*target.listeners, *by_name)))
+        [result] = run_checks(observer, ["cluster.same-ca"])
+    assert len({one.member for one in observer.target.listeners}) == 1
+    assert (result.outcome, result.reason) == (Outcome.NOT_APPLICABLE, "the cluster has one member")
 
 
 def _joined(first: Target, second: Target) -> Target:
