@@ -1,14 +1,27 @@
-"""``python -m pytest_etcdtls clean``: remove what killed runs have left."""
+"""The program ``pytest-etcdtls``: judge an etcd in one word, and remove what killed runs have left.
+
+``pytest-etcdtls https://10.0.0.11:2379 --cacert ca.crt --cert client.crt --key client.key`` is
+``pytest --pyargs pytest_etcdtls`` with the same options, results and exit codes. Its options are the suite's
+without ``etcd-``. It runs the suite alone: no test, ``conftest.py``, configuration file or plugin of the
+directory or of the environment takes part, and nothing is written that no option asks for. Without a target
+it judges each etcd that runs on this machine (``--etcd-pid=auto``).
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
+import re
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, NoReturn
 
+from pytest_etcdtls.errors import did_you_mean
 from pytest_etcdtls.untrusted import printable
+
+USAGE_ERROR: Final = 4
+"""Exit code of a command line that is wrong, as pytest's."""
 
 _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a file of it"}
 """Commands of earlier versions, each with what to do instead."""
@@ -16,27 +29,142 @@ _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a fi
 _LONGEST_LINE: Final = 5000
 """Characters of a line about a path, which has at most 4096."""
 
+_ENDPOINT: Final = re.compile(r"(?i)https?://\S+|[^\s/\\]+:\d+")
+
+_TARGETS: Final = (
+    *("--etcd-clusters", "--etcd-conformance", "--etcd-backend", "--etcd-image", "--etcd-binary"),
+    *("--etcd-list-checks", "--etcd-explain"),
+)
+"""Options that name another target than a live etcd, or need none."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Run the program and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if words and (instead := _GONE.get(words[0])):
         sys.stderr.write(f"ERROR: the command {words[0]} was removed: {instead}\n")
-        return 4
-    parser = argparse.ArgumentParser(prog="python -m pytest_etcdtls", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
-        "clean",
-        help="remove what killed runs have left on this host",
+        return USAGE_ERROR
+    try:
+        if words[:1] == ["clean"]:
+            _cleaning().parse_args(words[1:])
+            return clean()
+        return judge(words)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says which option was meant, and ends as pytest does."""
+
+    def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"unrecognized arguments: (-\S*)", message):
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            name = wrong[1].partition("=")[0]
+            message = f"there is no option {name}{did_you_mean(name, known)}; options of pytest follow --"
+        self.exit(
+            USAGE_ERROR, f"ERROR: {printable(message, _LONGEST_LINE)}\n{self.prog} --help lists the options\n"
+        )
+
+
+def _cleaning() -> argparse.ArgumentParser:
+    return _Parser(
+        prog="pytest-etcdtls clean",
+        allow_abbrev=False,
         description="Remove the etcds, directories with keys, containers and networks of runs that were "
         "killed together with their watchdog. The next run that starts an etcd does the same. What belongs "
-        "to a running process, to another user or host, or to --etcd-keep is left.",
+        "to a running process, to another user or host, or to --keep is left.",
     )
-    try:
-        parser.parse_args(words)
-    except SystemExit as ended:
-        return 4 if ended.code else 0
-    return clean()
+
+
+def judge(words: Sequence[str]) -> int:
+    """Run the suite alone and return its exit code."""
+    import pytest
+
+    ours = list(words)
+    theirs: list[str] = []
+    if "--" in ours:
+        place = ours.index("--")
+        ours, theirs = ours[:place], ours[place + 1 :]
+    # Both spellings, so that options of the documentation can be pasted.
+    given = _judging().parse_args([re.sub(r"^--etcd-", "--", word) for word in ours])
+    arguments = [*_of_pytest(given), *_of_suite(given), *theirs]
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+
+    class Quiet:
+        @pytest.hookimpl(wrapper=True)
+        def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
+            """Print no letter for a test."""
+            status = yield
+            return (status[0], "", status[2]) if status else status
+
+    return int(pytest.main(arguments, [] if given.verbose else [Quiet()]))
+
+
+def _judging() -> argparse.ArgumentParser:
+    from pytest_etcdtls._version import __version__
+    from pytest_etcdtls.options import SECTIONS, Kind
+
+    parser = _Parser(
+        prog="pytest-etcdtls",
+        allow_abbrev=False,
+        fromfile_prefix_chars="@",
+        usage="%(prog)s [URL ...] [option ...] [-- option of pytest ...]\n       %(prog)s clean",
+        description="Judge the TLS of a live etcd. Without a URL and an option that names another target: of "
+        "each etcd that runs on this machine.",
+        epilog="Exit codes: 0 no fault, 1 faults, 2 interrupted, 4 wrong command line. "
+        "%(prog)s clean removes what killed runs have left on this host.",
+    )
+    parser.add_argument("urls", nargs="*", metavar="URL", help="client listener, as in --endpoint")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show each check and the evidence")
+    parser.add_argument(
+        "-n", "--numprocesses", metavar="N", help="processes, by pytest-xdist: for --clusters"
+    )
+    parser.add_argument("--junitxml", metavar="FILE", help="write a JUnit report")
+    parser.add_argument("--version", action="version", version=f"pytest-etcdtls {__version__}")
+    for title, options in SECTIONS.items():
+        group = parser.add_argument_group(title)
+        for option in options:
+            kind: dict[str, Any] = {"action": "store", "metavar": option.metavar}
+            if option.kind is Kind.LIST:
+                kind["action"] = "append"
+            elif option.kind is Kind.FLAG:
+                kind = {"action": "store_true"}
+            names = [
+                f"--{name.removeprefix('--etcd-')}" for name in option.spellings if name.startswith("--etcd-")
+            ]
+            if names:
+                group.add_argument(*names, help=option.help, dest=option.flag, **kind)
+    return parser
+
+
+def _of_pytest(given: argparse.Namespace) -> Iterator[str]:
+    """Yield what makes pytest run the suite alone, and say little."""
+    yield from ("-p", "etcdtls", "-p", "no:cacheprovider", "--noconftest", "-c", os.devnull, "--rootdir=.")
+    yield from ("--no-header", "--override-ini=console_output_style=classic", "--pyargs", "pytest_etcdtls")
+    yield from ["-" + "v" * given.verbose] if given.verbose else ["-qq", "--tb=no", "-rN"]
+    if given.numprocesses:
+        yield from ("-p", "xdist", f"--numprocesses={given.numprocesses}")
+    if given.junitxml:
+        yield f"--junitxml={given.junitxml}"
+
+
+def _of_suite(given: argparse.Namespace) -> Iterator[str]:
+    """Yield the options of the suite."""
+    from pytest_etcdtls.options import LIVE, OPTIONS
+
+    for url in given.urls:
+        if not _ENDPOINT.fullmatch(url):
+            _judging().error(f"{url!r} is no endpoint, such as https://10.0.0.11:2379")
+        yield f"--etcd-endpoint={url}"
+    named = [option for option in OPTIONS if getattr(given, option.flag, None)]
+    for option in named:
+        values = getattr(given, option.flag)
+        for value in values if isinstance(values, list) else [values]:
+            yield option.flag if value is True else f"{option.flag}={value}"
+    if not given.urls and not {option.flag for option in named} & {*(one.flag for one in LIVE), *_TARGETS}:
+        yield "--etcd-pid=auto"
 
 
 def clean() -> int:

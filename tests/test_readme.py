@@ -43,10 +43,11 @@ def test_its_options(option: str, help_text: str) -> None:
 
 def test_its_commands_for_a_live_cluster_are_whole() -> None:
     """Every option with a file in the long example has a value, and the line continues where it should."""
-    commands = re.findall(r"^(pytest --pyargs pytest_etcdtls \\\n(?:.*\\\n)*.*)$", README, re.MULTILINE)
+    commands = re.findall(
+        r"^(pytest(?: --pyargs pytest_|-)etcdtls .*\\\n(?:.*\\\n)*.*)$", README, re.MULTILINE
+    )
     by_endpoints, by_declaration = (shlex.split(command.replace("\\\n", " ")) for command in commands)
-    for words in (by_endpoints, by_declaration):
-        assert words[:3] == ["pytest", "--pyargs", "pytest_etcdtls"]
-        assert all("=" in word for word in words[3:])
-    assert by_endpoints[3].startswith("--etcd-endpoint=")
+    assert by_endpoints[:2] == ["pytest-etcdtls", "https://10.0.0.11:2379"]
+    assert by_declaration[:3] == ["pytest", "--pyargs", "pytest_etcdtls"]
     assert by_declaration[3].startswith("--etcd-config=")
+    assert all("=" in word for word in (*by_endpoints[2:], *by_declaration[3:]))

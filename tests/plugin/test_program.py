@@ -1,0 +1,162 @@
+"""The program ``pytest-etcdtls``: the suite alone, with the names of options that etcdctl has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+
+from pytest_etcdtls.__main__ import main
+from pytest_etcdtls.options import OPTIONS, Kind
+
+PROGRAM = Path(sys.executable).with_name("pytest-etcdtls")
+NOTHING: Mapping[str, str] = {}
+OF_THE_SUITE = [option for option in OPTIONS if option.flag.startswith("--etcd-")]
+
+
+def words(live: Live) -> list[str]:
+    """Return the options that judge both ports."""
+    return [option.replace("--etcd-", "--", 1) for option in live.options]
+
+
+def run(
+    directory: Path, *arguments: str, program: Path = PROGRAM, environment: Mapping[str, str] = NOTHING
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *arguments],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
+    """Neither what the directory has, nor what the environment adds, nor another plugin takes part."""
+    files = {
+        "conftest.py": "raise SystemExit('a conftest.py is loaded')",
+        "test_own.py": "def test_own(): raise SystemExit('a test is run')",
+        "pytest.ini": "[pytest]\naddopts = --no-such-option\netcd_endpoint = https://127.0.0.1:1",
+        "spoils.py": "raise SystemExit('a plugin is loaded')",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    client, *others = words(live)
+    environment = {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_ADDOPTS": "--no-such-option",
+        "PYTEST_PLUGINS": "spoils",
+        "PYTHONPATH": str(tmp_path),
+    }
+    done = run(tmp_path, client.partition("=")[2], *others, environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.strip().splitlines()
+    assert "etcd TLS conformance" in first
+    assert last.startswith("etcd TLS: CLEAN")
+    assert {path.name for path in tmp_path.iterdir()} == {*files}
+
+
+def test_its_results_are_those_of_pytest(live: Live, tmp_path: Path) -> None:
+    ours = run(tmp_path, *words(live), "--report=ours.json")
+    pytests = run(
+        tmp_path,
+        *("-p", "no:randomly", "--pyargs", "pytest_etcdtls"),
+        *live.options,
+        "--etcd-report=pytests.json",
+        program=PROGRAM.with_name("pytest"),
+    )
+    assert (ours.returncode, pytests.returncode) == (0, 0), ours.stdout
+    one, other = (
+        {(result["check"], result["listener"], result["outcome"]) for result in json.loads(text)["results"]}
+        for text in ((tmp_path / name).read_text(encoding="utf-8") for name in ("ours.json", "pytests.json"))
+    )
+    assert one == other
+    assert len(one) > 100
+
+
+def test_a_fault_is_said_once_and_fails(live: Live, tmp_path: Path) -> None:
+    wrong = [option.replace("--etcd-", "--", 1) for option in live.wrong_anchor]
+    done = run(tmp_path, *wrong)
+    assert done.returncode == 1
+    assert done.stdout.count("cert.trusted (") == 1
+    assert "NOT CLEAN: 1 fault" in done.stdout.splitlines()[-1]
+
+
+def test_with_dashes_come_options_of_pytest(live: Live, tmp_path: Path) -> None:
+    done = run(tmp_path, *words(live), "-v", "--", "-k", "listener.answers")
+    assert done.returncode == 0
+    assert done.stdout.count("listener.answers PASSED") == 2
+    assert "mtls.no-certificate PASSED" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cacrt=ca.crt"], "there is no option --cacrt; did you mean '--cacert'?"),
+        (["10.0.0.11"], "'10.0.0.11' is no endpoint, such as https://10.0.0.11:2379"),
+        (["--cacert"], "argument --cacert: expected one argument"),
+        (["clean", "--all"], "there is no option --all"),
+        (["merge"], "give --etcd-report=DIR/"),
+        (["\x1b[2J"], r"'\x1b[2J' is no endpoint"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 4
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert said in error
+
+
+@pytest.fixture
+def passed_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What pytest is started with, instead of starting it."""
+    arguments: list[str] = []
+
+    def start(given: list[str], _: object) -> int:
+        arguments.extend(given)
+        return 0
+
+    monkeypatch.setattr(pytest, "main", start)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return arguments
+
+
+@pytest.mark.parametrize("option", OF_THE_SUITE, ids=lambda option: option.flag)
+@pytest.mark.parametrize("prefix", ["--", "--etcd-"])
+def test_each_option_of_the_suite_is_one(option: object, prefix: str, passed_on: list[str]) -> None:
+    assert isinstance(option, type(OF_THE_SUITE[0]))
+    value = "" if option.kind is Kind.FLAG else "=value"
+    assert main([f"{prefix}{option.flag.removeprefix('--etcd-')}{value}"]) == 0
+    assert f"{option.flag}{value}" in passed_on
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        ([], ["--etcd-pid=auto"]),
+        (["--report=etcd.html"], ["--etcd-report=etcd.html", "--etcd-pid=auto"]),
+        (
+            ["https://etcd:2379", "other:2379"],
+            ["--etcd-endpoint=https://etcd:2379", "--etcd-endpoint=other:2379"],
+        ),
+        (["--binary=/usr/bin/etcd"], ["--etcd-binary=/usr/bin/etcd"]),
+        (["--clusters=fleet.yaml", "-n4"], ["--etcd-clusters=fleet.yaml"]),
+        (["--explain=mtls.foreign-ca"], ["--etcd-explain=mtls.foreign-ca"]),
+    ],
+    ids=lambda value: " ".join(value) or "nothing",
+)
+def test_without_a_target_it_is_what_runs_here(
+    arguments: list[str], target: list[str], passed_on: list[str]
+) -> None:
+    assert main(arguments) == 0
+    assert [word for word in passed_on if word.startswith("--etcd-")] == target
