@@ -59,8 +59,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     """The key in --key-file matches the certificate in --cert-file.
 
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
-    they do. The same holds for --peer-key-file and --peer-cert-file, and for a file that can be read but
-    contains no certificate or no key.
+    they do. The same holds for the pairs of peers and those with which etcd dials, for a file that contains
+    no certificate or no key, and for one that is missing on the member's own machine.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
@@ -77,10 +77,11 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
             if file.absent:
                 yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {file.absent}")
             elif file.problem:
-                yield _unusable(member, file)
+                yield _unusable(member, pair, file)
         if pair.matches is False:
             yield Finding(
                 message=f"{member.label}: the declared key is not that of the declared certificate",
+                concerns=listeners_of_side(member.label, pair.side),
                 expected=f"the key of {shown(pair.chain[0])} ({certificate.path})",
                 observed=f"another key ({key.path})",
                 evidence={"certificate": certificate.said, "key": key.said},
@@ -106,9 +107,10 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 _HASHED = "openssl sha256"
 
 
-def _unusable(member: MemberFiles, file: FileFact) -> Finding:
+def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
     return Finding(
         message=f"{member.label}: a declared file cannot be used",
+        concerns=listeners_of_side(member.label, pair.side),
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
         evidence={"declared": file.said},
@@ -136,7 +138,8 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]
     etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
     revocation list or a TRUSTED CERTIFICATE in the file. It skips what is not PEM: with a file that is empty
     or in DER it starts, trusts no CA at all and refuses every client. It reads the file only at start, so one
-    that runs shows neither.
+    that runs shows neither. Nor does it start without the file, where that is missing on the member's own
+    machine.
 
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Spec: RFC 7468 section 2
@@ -151,7 +154,9 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]
 
 def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
     file, pool = trusted.bundle.file, trusted.pool
-    if pool is None:
+    if file.problem:
+        yield _not_usable(trusted, f"etcd will not start again with {file.said}", file.problem)
+    elif pool is None:
         yield CannotJudge(Outcome.NOT_VERIFIED, f"{trusted.member}: {file.absent}")
     elif pool.refused:
         yield _not_usable(trusted, f"etcd will not start again with {file.said}", pool.refused)
@@ -187,7 +192,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         message=f"{trusted.member}: {message}",
         concerns=listeners_of_side(trusted.member, trusted.bundle.side),
         expected="CA certificates in PEM and nothing else",
-        observed=f"{file.path}: {observed}",
+        observed=observed if file.problem else f"{file.path}: {observed}",
         evidence={"declared": file.said},
         reproduce=(
             local(
@@ -241,7 +246,8 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
 def _judge_path(
     member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime
 ) -> Iterator[Statement]:
-    missing = [file.absent for file in (pair.certificate, bundle.file) if file.absent]
+    reasons = (pair.certificate.absent, bundle.file.absent or bundle.file.problem)
+    missing = [reason for reason in reasons if reason]
     for reason in missing:
         yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {reason}")
     if missing or not pair.chain:

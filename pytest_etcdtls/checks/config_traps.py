@@ -19,6 +19,7 @@ from pytest_etcdtls.facts.configuration import (
     MemberDeclaration,
     listeners_of_side,
 )
+from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.remedies import (
@@ -332,7 +333,7 @@ def the_revocation_list_applies_to_grpc(declarations: Declarations) -> None:
     """
 
 
-def _gone(declaration: ListenerDeclaration, client: AcceptedClient) -> Mapping[str, Any]:
+def _gone(declaration: ListenerDeclaration, client: AcceptedClient, **_: object) -> Mapping[str, Any]:
     trap = Trap(id="crl-missing", summary="it is not here", remedy="put it there", certain=False)
     member = replace(declaration.member, traps=(trap,))
 
@@ -347,24 +348,48 @@ def _gone(declaration: ListenerDeclaration, client: AcceptedClient) -> Mapping[s
 
 @check("config.crl-missing", on=EVERY_LISTENER, counterexample=_gone)
 def the_revocation_list_exists(
-    declaration: ListenerDeclaration, client: AcceptedClient
+    declaration: ListenerDeclaration, client: AcceptedClient, files: DeclaredFiles
 ) -> Iterator[Statement]:
     """The declared revocation list exists at its path.
 
     etcd reads it at every connection. If the file is missing, etcd closes the connection of every client that
-    presents a certificate. A file that is not found on this machine is judged by the good client: whether
-    etcd accepts it shows whether etcd finds the file.
+    presents a certificate. On the member's own machine that is a fault, whoever is accepted: an etcd that
+    accepts clients was started without the list. Elsewhere a good client whose connection etcd closes shows
+    it.
 
     Spec: etcd --{side}-crl-file
     Severity: critical
     Level: MUST
     Remediation: put a DER encoded list at the path of --{side}-crl-file; etcd needs no restart.
     """
+    of_side = f"{declaration.side}-crl-file"
+    lists = [
+        one for member in files.members if member.label == declaration.here.member for one in member.crls
+    ]
+    missing = next((crl.missing for setting, crl in lists if setting.name == of_side and crl.missing), "")
     for trap in declaration.traps("crl-missing"):
+        accepted = client.accepted and client.accepted.identity
         if declaration.listener is not None and declaration.listener.crl is CRLEffect.IGNORED:
             yield Note("etcd does not read it on this port, see config.crl-ignored-on-grpc")
-        elif client.accepted is not None:
-            yield Note(f"{trap.summary}; the good client {client.accepted.identity} is accepted")
+        elif missing:
+            running = "every client with a certificate is refused"
+            if accepted:
+                running = (
+                    f"etcd accepts {accepted}, so it was started without it; started again with it, "
+                    + ("it refuses every client with a certificate")
+                )
+            yield Finding(
+                message=f"the revocation list is missing on the member: {running}",
+                expected=trap.remedy,
+                observed=missing,
+                evidence={"declared": "; ".join(map(str, trap.settings))},
+            )
+        elif accepted:
+            yield CannotJudge(
+                Outcome.NOT_VERIFIED,
+                f"{trap.summary}; {accepted} is accepted: etcd finds the list, or was started "
+                "without it: run on the member, or pass --etcd-pki-dir, a directory with a copy",
+            )
         elif closed := [
             found
             for found in client.candidates

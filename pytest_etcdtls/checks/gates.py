@@ -45,6 +45,7 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
     Spec: RFC 8446 section 6.2
     Spec: RFC 5246 section 7.4.1.3
     Spec: etcd --{peer}cert-file, --{peer}key-file, --cipher-suites
+    Follows: config.key-matches-certificate
     Severity: critical
     Level: MUST
     Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs

@@ -486,6 +486,28 @@ class DeclaredPaths(Struct, frozen=True, kw_only=True):
         """
         return next((path for path in self._candidates(declared) if exists(path)), None)
 
+    def missing(self, declared: str) -> tuple[Path, str] | None:
+        """Return where a member that runs here looks for a file, and why it finds none; else ``None``.
+
+        It is ``None`` too where that is not known: of copies, and of a path in the image of a container.
+        """
+        if self.pki_dir is not None or (self.mounts and not any(self._mounted(declared))):
+            return None
+        path, absolute = next(self._candidates(declared)), declared.startswith("/")
+        try:
+            if self.working:  # fails if the process has ended, or its working directory is not known
+                status_of(self.of_process("/" if absolute else "."))
+            elif not absolute:
+                return None
+        except (OSError, ValueError):
+            return None
+        try:
+            return (path, f"{path} is a directory") if stat.S_ISDIR(status_of(path).st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return path, f"{path} does not exist"
+        except (OSError, ValueError):
+            return None
+
     def is_original(self, declared: str, path: Path) -> bool:
         """Return whether a path is the file that etcd reads, not a copy at another path."""
         return str(path) in (declared, *self._mounted(declared)) or (
@@ -544,6 +566,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
     Attributes:
         declared: its path as declared.
         found: its path on this machine; ``None`` if it is missing.
+        missing: why etcd does not find it either; empty if that is not known.
         unread: why its content is not known although it was found; empty if it is known.
         empty: whether it has no content.
         pem: whether it contains a CRL in PEM.
@@ -558,6 +581,7 @@ class CRLFile(Struct, frozen=True, kw_only=True):
 
     declared: str
     found: str | None = None
+    missing: str = ""
     unread: str = ""
     empty: bool = False
     pem: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,9 +179,9 @@ class FileFact(Struct, frozen=True, kw_only=True):
 
     Attributes:
         said: how it was found, for messages: the setting as it is written, with file and line.
-        path: its path on this machine; ``None`` if it is missing.
+        path: its path on this machine; ``None`` if it is missing, unless etcd looks for it there.
         absent: why it is missing or not readable, and what to do; empty if it was read.
-        problem: why its content is not valid; empty if it is valid.
+        problem: why etcd cannot use it: its content is not valid, or etcd does not find it; else empty.
         mode: its permission bits; ``None`` on a system without them.
         has_key: it has a private key that is not encrypted, in a file for certificates.
         shut_by: the directory above it that does not let others through; empty if all of them do.
@@ -287,17 +287,46 @@ class MemberFiles(Struct, frozen=True, kw_only=True):
 _HAS_OWNERS = os.name == "posix"
 
 
-def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
-    """Return the declared files of a member that are on this machine, with their content."""
-    settings = [declared.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
+def read_member_files(label: str, declared: DeclaredMember, *, own: bool = False) -> MemberFiles:
+    """Return the declared files of a member that are on this machine, with their content.
+
+    Args:
+        label: the label of the member.
+        declared: the member.
+        own: the member runs on this machine, so a file that is not here is missing for etcd too.
+    """
+    bundles = {side: bundle for side in SIDES if (bundle := _bundle(declared, side, own=own))}
     return MemberFiles(
         label=label,
-        pairs=tuple(_pairs(declared)),
-        bundles=MappingProxyType({side: bundle for side in SIDES if (bundle := _bundle(declared, side))}),
+        pairs=tuple(_pairs(declared, own=own)),
+        bundles=MappingProxyType(bundles),
         clients=tuple(_clients(declared)),
-        crls=tuple((one, declared.crls[one.value]) for one in settings if one and one.value in declared.crls),
+        crls=tuple(_crls(declared, own=own)),
         data_owner=_data_owner(declared),
     )
+
+
+def lie_beside(files: MemberFiles, served: Container[x509.Certificate]) -> bool:
+    """Return whether the files are on the machine of the etcd that serves one of these certificates.
+
+    A certificate may have been copied to its own path elsewhere, but hardly with its key or the data
+    directory.
+    """
+    return any(
+        pair.certificate.original
+        and pair.chain[0] in served
+        and (pair.key.original or files.data_owner is not None)
+        for pair in files.pairs
+        if pair.chain
+    )
+
+
+def _crls(declared: DeclaredMember, *, own: bool) -> Iterator[tuple[Setting, CRLFile]]:
+    for side in SIDES:
+        setting = declared.declaration.settings.get(f"{side}-crl-file")
+        if setting is not None and (crl := declared.crls.get(setting.value)):
+            missing = declared.paths.missing(setting.value) if own and crl.found is None else None
+            yield setting, replace(crl, missing=missing[1]) if missing else crl
 
 
 def read_served(declared: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
@@ -307,33 +336,42 @@ def read_served(declared: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x
     return _certificates(_declared(declared, f"{prefix(side)}cert-file"))
 
 
-def _pairs(declared: DeclaredMember) -> Iterator[PairFact]:
+def _is_read(declared: DeclaredMember, side: Side) -> bool:
+    """Return whether etcd reads the pairs and the bundle of a side at its start.
+
+    Of clients, only the listeners read them (transport.TLSInfo.ServerConfig, baseConfig).
+    rafthttp.NewRoundTripper reads those of peers in any case (ClientConfig).
+    """
+    listeners = effective_of(declared).listeners
+    return side == "peer" or any(one.tls and one.role is not Role.PEER for one in listeners)
+
+
+def _pairs(declared: DeclaredMember, *, own: bool) -> Iterator[PairFact]:
     for side, tls in effective_of(declared).sides.items():
         p = prefix(side)
         if tls.certificate is not None:
-            yield _pair(declared, side, f"{p}cert-file", f"{p}key-file", dials=False)
+            yield _pair(declared, side, f"{p}cert-file", f"{p}key-file", dials=False, own=own)
         if tls.dials_with not in (None, tls.certificate):
-            yield _pair(declared, side, f"{p}client-cert-file", f"{p}client-key-file", dials=True)
+            yield _pair(declared, side, f"{p}client-cert-file", f"{p}client-key-file", dials=True, own=own)
 
 
 def _pair(
-    declared: DeclaredMember, side: Side, certificate_name: str, key_name: str, *, dials: bool
+    declared: DeclaredMember, side: Side, certificate_name: str, key_name: str, *, dials: bool, own: bool
 ) -> PairFact:
-    certificate, chain = _certificates(_declared(declared, certificate_name))
-    key, matches = _key(_declared(declared, key_name), chain)
+    own = own and _is_read(declared, side)
+    certificate, chain = _certificates(_declared(declared, certificate_name, own=own))
+    key, matches = _key(_declared(declared, key_name, own=own), chain)
     return PairFact(side=side, dials=dials, certificate=certificate, key=key, chain=chain, matches=matches)
 
 
-def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
-    name, effective = f"{prefix(side)}trusted-ca-file", effective_of(declared)
-    if effective.sides[side].trusted_ca is None:
+def _bundle(declared: DeclaredMember, side: Side, *, own: bool) -> BundleFact | None:
+    name = f"{prefix(side)}trusted-ca-file"
+    if effective_of(declared).sides[side].trusted_ca is None:
         return None
-    # Of clients, only the listeners read it (transport.TLSInfo.ServerConfig). rafthttp.NewRoundTripper reads
-    # that of peers in any case (ClientConfig).
-    serves_tls = any(one.tls and one.role is not Role.PEER for one in effective.listeners)
-    file = _declared(declared, name)
+    read_at_start = _is_read(declared, side)
+    file = _declared(declared, name, own=own and read_at_start)
     content: bytes | None = None
-    if not file.absent and file.path is not None:
+    if not file.absent and not file.problem and file.path is not None:
         try:
             content = read_regular(Path(file.path), MAXIMUM_SIZE)
         except UnreadableFileError as error:
@@ -344,7 +382,7 @@ def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
     return BundleFact(
         side=side,
         file=file,
-        read_at_start=side == "peer" or serves_tls,
+        read_at_start=read_at_start,
         content=content,
         certificates=read_pool(content).certificates if content is not None else (),
         keys=tuple(keys),
@@ -366,12 +404,21 @@ def _clients(declared: DeclaredMember) -> Iterator[ClientFact]:
         yield ClientFact(name=client.name, certificate=certificate, key=key, chain=chain)
 
 
-def _declared(declared: DeclaredMember, name: str) -> FileFact:
+def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> FileFact:
     """Return the file of a setting without its content."""
     setting = declared.declaration.settings.get(name)
     if setting is None or not setting.value:
         return FileFact(said=f"--{name}", absent=f"--{name} is not declared")
     path = declared.file(name)
+    if (
+        own
+        and path is None
+        and name not in declared.others
+        and (gone := declared.paths.missing(setting.value))
+    ):
+        where, problem = gone
+        several = f", and --{name} names one file, not a list" if "," in setting.value else ""
+        return FileFact(said=str(setting), path=str(where), problem=problem + several)
     if path is None:
         return FileFact(said=str(setting), absent=_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
@@ -422,7 +469,7 @@ def _directories_above(path: str) -> Iterator[tuple[Path, int]]:
 
 
 def _certificates(fact: FileFact) -> tuple[FileFact, tuple[x509.Certificate, ...]]:
-    if fact.absent or fact.path is None:
+    if fact.absent or fact.problem or fact.path is None:
         return fact, ()
     path = Path(fact.path)
     try:
@@ -445,7 +492,7 @@ def _has_key(blocks: Iterable[Block]) -> bool:
 
 
 def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact, bool | None]:
-    if fact.absent or fact.path is None:
+    if fact.absent or fact.problem or fact.path is None:
         return fact, None
     try:
         # Only the public key is used.

@@ -19,11 +19,13 @@ from typing import Final
 from cryptography import x509
 from msgspec import Struct
 
+from pytest_etcdtls.declared.declaration import FILES, DeclaredMember
 from pytest_etcdtls.declared.files import (
     BundleFact,
     ClientFact,
     MemberFiles,
     PairFact,
+    lie_beside,
     read_member_files,
     read_served,
 )
@@ -109,8 +111,12 @@ class HeldCertificates(Struct, frozen=True, kw_only=True):
 
 
 @fact(reported=False)
-def declared_files(target: Target) -> DeclaredFiles:
-    """Read the declared files of all members, as far as they are on this machine."""
+def declared_files(target: Target, chains: Each[ServedChain]) -> DeclaredFiles:
+    """Read the declared files of all members, as far as they are on this machine.
+
+    A file that is not on the machine of its member is missing for etcd too. The files of a process are looked
+    up where the process has them. Others are the member's own if etcd serves one of them.
+    """
     if not target.declared:
         raise NotApplicableError(
             "the declared files of the members are not known: pass a member's manifest or configuration with "
@@ -119,12 +125,23 @@ def declared_files(target: Target) -> DeclaredFiles:
     given = target.client.server_ca
     return DeclaredFiles(
         members=tuple(
-            read_member_files(label, declared) for label, declared in sorted(target.declared.items())
+            _files_of(label, declared, target, chains) for label, declared in sorted(target.declared.items())
         ),
         anchors=given.certificates if given else (),
         reader=os.geteuid() if os.name == "posix" else None,
         observed_at=datetime.now(UTC),
     )
+
+
+def _files_of(label: str, declared: DeclaredMember, target: Target, chains: Each[ServedChain]) -> MemberFiles:
+    files = read_member_files(label, declared)
+    if not target.runs or not any(
+        declared.paths.missing(path) for name in FILES if (path := declared.declaration.text(name))
+    ):
+        return files
+    served = {chain.leaf for listener, chain in chains if listener.member == label}
+    own = bool(declared.paths.working) or lie_beside(files, served)
+    return read_member_files(label, declared, own=True) if own else files
 
 
 @fact(reported=False)

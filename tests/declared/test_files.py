@@ -66,6 +66,54 @@ def test_paths_do_not_lead_out_of_the_directory(tmp_path: Path) -> None:
     assert DeclaredPaths(pki_dir=tmp_path / "copies").find("/../../secret") is None
 
 
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [("gone.crt", "does not exist"), ("there.crt/x", "does not exist"), ("directory", "is a directory")],
+)
+def test_what_a_member_of_this_machine_does_not_find(declared: str, problem: str, tmp_path: Path) -> None:
+    _touch(tmp_path / "there.crt", tmp_path / "directory/x")
+    path = tmp_path / declared
+    assert DeclaredPaths().missing(str(path)) == (path, f"{path} {problem}")
+    mounted = DeclaredPaths(mounts=(Mount("/certs", str(tmp_path)),))
+    assert mounted.missing(f"/certs/{declared}") == (path, f"{path} {problem}")
+
+
+@pytest.mark.parametrize(
+    ("paths", "declared"),
+    [
+        (DeclaredPaths(), "{here}/there.crt"),
+        (DeclaredPaths(), "relative/gone.crt"),
+        (DeclaredPaths(pki_dir=Path("/copies")), "/nowhere/gone.crt"),
+        (DeclaredPaths(mounts=(Mount("/certs", "/nowhere"),)), "/in-the-image/gone.crt"),
+        (DeclaredPaths(root=Path("/proc/0/root"), working="/"), "/nowhere/gone.crt"),
+        (DeclaredPaths(root=Path("/proc/self/root"), working="/nowhere"), "gone.crt"),
+    ],
+    ids=["there", "relative", "copies", "not-mounted", "no-process", "unknown-working-directory"],
+)
+def test_what_a_member_of_this_machine_may_find(paths: DeclaredPaths, declared: str, tmp_path: Path) -> None:
+    _touch(tmp_path / "there.crt")
+    assert paths.missing(declared.format(here=tmp_path)) is None
+
+
+def test_files_that_are_missing_for_etcd_too(tmp_path: Path) -> None:
+    """Of a list, etcd looks for one file; a pair that no listener of TLS reads is not missing."""
+    several, pair = f"{tmp_path}/a.crt,{tmp_path}/b.crt", (f"{tmp_path}/x.crt", f"{tmp_path}/x.key")
+    member = declared_member(
+        flags(f"--peer-trusted-ca-file={several}", f"--cert-file={pair[0]}", f"--key-file={pair[1]}")
+    )
+    anywhere, own = (read_member_files("m0", member, own=own) for own in (False, True))
+    assert anywhere.bundles["peer"].file.absent.endswith(
+        "is not here: run on the member, or name copies by --etcd-pki-dir"
+    )
+    file = own.bundles["peer"].file
+    assert (file.absent, file.problem) == (
+        "",
+        f"{several} does not exist, and --peer-trusted-ca-file names one file, not a list",
+    )
+    [of_clients] = own.pairs
+    assert (of_clients.certificate.problem, of_clients.key.problem) == ("", "")
+
+
 def test_mounts_map_paths_to_the_node(tmp_path: Path) -> None:
     _touch(tmp_path / "node/pki/server.crt", tmp_path / "node/inner/server.crt")
     mounts = (

@@ -87,6 +87,11 @@ def _append(name: str, content: bytes, cluster: Cluster) -> None:
         bundle.write_bytes(bundle.read_bytes() + content)
 
 
+def _delete(name: str, cluster: Cluster) -> None:
+    for member in cluster.members:
+        member.file(name).unlink()
+
+
 def _put_on_one_line(cluster: Cluster) -> None:
     for member in cluster.members:
         bundle = member.file("client-ca.crt")
@@ -391,6 +396,38 @@ ZOO = [
         after_start=lambda cluster: _forget_a_namesake("peer-ca.crt", cluster.pki.peer_ca, cluster),
         checks=_DECLARED,
         violated={"peer": ["config.peer-trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="client-bundle-gone",
+        what="the bundle of clients was deleted, and etcd will not start again",
+        config=BROKEN,
+        after_start=lambda cluster: _delete("client-ca.crt", cluster),
+        checks=_DECLARED,
+        violated={"cluster": ["config.trusted-ca-usable"]},
+        not_verified={"client": ["config.trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="dialing-pair-nowhere",
+        what="the pair for dialing peers is nowhere; the running etcd was started without it",
+        config=replace(
+            BROKEN,
+            extra_flags=(
+                "--peer-client-cert-file=/nowhere/dial.crt",
+                "--peer-client-key-file=/nowhere/dial.key",
+            ),
+        ),
+        etcd=changed_flags("peer-client-cert-file", "peer-client-key-file"),
+        checks=_DECLARED,
+        violated={"cluster": ["config.key-matches-certificate"]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="crl-nowhere",
+        what="a revocation list is declared that is nowhere; the running etcd was started without it",
+        config=replace(BROKEN, extra_flags=("--client-crl-file=/nowhere/crl.der",)),
+        etcd=changed_flags("client-crl-file"),
+        checks=_DECLARED,
+        violated={"client": ["config.crl-missing"]},
     ),
     Misconfigured(
         name="client-bundle-with-a-key",
