@@ -166,7 +166,7 @@ SHARES: Final = {
     "truth/test_truth.py": Share(8, 3),
     "zoo/test_any_order.py": Share(4, 2),
     "zoo/test_independent_faults.py": Share(30, 10),
-    "zoo/test_zoo.py": Share(3),
+    "zoo/test_zoo.py": Share(3, 2),
 }
 """The files whose tests are alike and take long."""
 
