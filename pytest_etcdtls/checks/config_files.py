@@ -34,7 +34,15 @@ from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.certificate import name_text, shown
-from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
+from pytest_etcdtls.pki.go_verify import (
+    CLIENT_AUTH,
+    SERVER_AUTH,
+    allows,
+    ca_faults,
+    find_path,
+    is_self_signed,
+    issuers_among,
+)
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.remedies import swapped_pairs
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -217,12 +225,13 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     the peer certificate to each other and verify it with the peer bundle; what etcd presents on client ports
     must come from the clients' CA. What client ports serve may come from any CA. If a CA with the issuer's
     name is available, it must have signed the certificate: a CA that was created again under its old name has
-    not.
+    not. The CAs of the file are judged by the rules of Go's verifier.
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
-    Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable
+    Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable, cert.issuer-is-ca,
+        cert.ca-constraints, cert.ca-valid-now
     Severity: high
     Level: MUST
     Remediation: append the intermediate CAs to the certificate's file, or issue a certificate from a CA of
@@ -236,6 +245,8 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
                 at_hand = [one for found in member.bundles.values() for one in found.certificates]
                 judged |= bool(pair.chain)
                 yield from _judge_issuer(member, pair, (*at_hand, *files.anchors), files.observed_at)
+                if pair.chain and (of_gateway := member.bundles.get("client")):
+                    yield from _judge_cas(member, pair, of_gateway, files.observed_at)
             elif bundle := member.bundles.get(pair.side):
                 judged = True
                 yield from _judge_path(member, pair, bundle, files.observed_at)
@@ -257,6 +268,30 @@ def _judge_path(
         anchors = ", ".join(shown(one) for one in bundle.certificates)
         top = (leaf, *issuers_among(leaf, sent, when))[-1]
         yield _no_chain(member, pair, bundle.file, anchors or "a CA: etcd reads none from that file", top)
+    else:
+        yield from _judge_cas(member, pair, bundle, when)
+
+
+def _judge_cas(
+    member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime
+) -> Iterator[Statement]:
+    """Judge the CAs of a bundle as they are in the file now, by a certificate that it must accept.
+
+    It is a client's, of the gateway or of a member. Members that dial verify that of peers as a server's too.
+    """
+    leaf, *sent = pair.chain
+    flaws = dict.fromkeys(
+        f"{shown(flaw.certificate)} {flaw.text}"
+        for purpose in (CLIENT_AUTH, SERVER_AUTH)
+        if (purpose == CLIENT_AUTH or (pair.side == "peer" and not pair.dials)) and allows(leaf, purpose)
+        for flaw in ca_faults(find_path(leaf, sent, bundle.certificates, when, purpose) or (), when, purpose)
+    )
+    if flaws:
+        why = f"Go does not accept it: {', and '.join(flaws)}"
+        yield _refused(member, pair, bundle.file, f"a CA of {bundle.file.path}", why, CA_BACK)
+
+
+CA_BACK = "put a CA certificate that is valid and permits these clients back into the file before a restart"
 
 
 def _judge_issuer(
@@ -280,12 +315,25 @@ def _judge_issuer(
 def _no_chain(
     member: MemberFiles, pair: PairFact, bundle: FileFact | None, anchors: str, top: x509.Certificate
 ) -> Finding:
+    ends = f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}"
+    return _refused(member, pair, bundle, anchors, ends)
+
+
+def _refused(
+    member: MemberFiles,
+    pair: PairFact,
+    bundle: FileFact | None,
+    anchors: str,
+    observed: str,
+    remediation: str = "",
+) -> Finding:
     path, trusted = str(pair.certificate.path), str(bundle.path if bundle else "ca.crt")
     return Finding(
         message=f"{member.label}: the declared certificate does not chain to the declared CA",
         concerns=listeners_of_side(member.label, pair.side),
-        expected=f"a chain from {shown(pair.chain[0])} ({pair.certificate.path}) to {anchors}",
-        observed=f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}",
+        expected=f"a chain from {shown(pair.chain[0])} ({path}) to {anchors}",
+        observed=observed,
+        remediation=remediation,
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             local(

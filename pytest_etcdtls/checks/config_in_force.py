@@ -10,6 +10,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
+from pytest_etcdtls.checks.config_files import CA_BACK
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
@@ -171,7 +172,8 @@ def the_declared_bundle_is_trusted(
     """The trusted CAs are those in the current --trusted-ca-file.
 
     etcd reads --trusted-ca-file only at start. Until a restart it refuses clients of a CA that was added, and
-    accepts clients of a CA that was removed.
+    accepts clients of a CA that was removed, or of one that Go refuses as it is in the file now, such as one
+    that has expired.
 
     Spec: etcd --trusted-ca-file
     Spec: RFC 8446 section 4.2.4
@@ -179,7 +181,7 @@ def the_declared_bundle_is_trusted(
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
         config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared,
-        config.trusted-ca-usable
+        config.trusted-ca-usable, config.chain-closes
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
@@ -195,15 +197,16 @@ def the_declared_bundle_of_peers_is_trusted(
     """The CAs trusted for peers are those in the current --peer-trusted-ca-file.
 
     etcd reads --peer-trusted-ca-file only at start. Until a restart it refuses peers of a CA that was added,
-    and accepts peers of a CA that was removed.
+    and accepts peers of a CA that was removed, or of one that Go refuses as it is in the file now, such as
+    one that has expired.
 
     Spec: etcd --peer-trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
-        config.auto-tls-drops-client-auth, config.peer-auth-in-force,
-        config.trusted-ca-usable
+        config.auto-tls-drops-client-auth, config.peer-auth-in-force, config.trusted-ca-usable,
+        config.chain-closes
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
@@ -226,6 +229,14 @@ def _judge_announced(
             expected=f"trusted: {names} ({bundle.source})",
             observed=observed,
             reproduce=(s_client(declaration.here.url, look=ANNOUNCED),),
+        )
+    elif bundle.flaw:
+        yield not_in_force(
+            declaration,
+            bundle.setting,
+            expected=f"{bundle.accepted}, whom etcd accepts, is accepted with {bundle.source} too",
+            observed=f"Go does not accept it: {bundle.flaw}",
+            remediation=CA_BACK,
         )
     elif bundle.absent:
         yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
@@ -516,6 +527,7 @@ def not_in_force(
     expected: str,
     observed: str,
     message: str = "",
+    remediation: str = "",
     reproduce: tuple[Command | str, ...] = (),
 ) -> Finding:
     """Return the finding that a declaration is not in force, with the reason if it is known.
@@ -526,6 +538,7 @@ def not_in_force(
         expected: what would be observed if the setting were in force.
         observed: what is observed.
         message: without the reason, if there is no setting; ``{}`` stands for the declaration's source.
+        remediation: what to do, if it is not what the check says.
         reproduce: commands to paste.
     """
     traps = list(declaration.traps_of(setting)) if setting is not None else []
@@ -541,6 +554,7 @@ def not_in_force(
         expected=expected,
         observed=observed,
         evidence=evidence,
+        remediation=remediation,
         reproduce=reproduce,
     )
 

@@ -44,8 +44,8 @@ from pytest_etcdtls.facts.fact import Each, Lazy, Planned, fact
 from pytest_etcdtls.facts.good_identities import GoodIdentities, describe, meets_name_rules
 from pytest_etcdtls.facts.listener import TLSContact
 from pytest_etcdtls.facts.release import EtcdRelease
-from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
-from pytest_etcdtls.pki.go_verify import find_path
+from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool, shown
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
 from pytest_etcdtls.untrusted import read_regular
@@ -185,6 +185,7 @@ class DeclaredBundle(Struct, frozen=True, kw_only=True):
         accepted: name of the good identity that is accepted on the listener; ``None`` if none is.
         signed: one of the certificates issued that identity's certificate, directly or through the
             intermediates that it sends.
+        flaw: why etcd, started again with this file, refuses that identity; empty if it does not.
         absent: why the certificates could not be read, and what to do; empty if they were.
         untrusted: names of bad identities that are served although no bundle can hold their CA.
     """
@@ -194,6 +195,7 @@ class DeclaredBundle(Struct, frozen=True, kw_only=True):
     source: str
     accepted: str | None = None
     signed: bool = False
+    flaw: str = ""
     absent: str = ""
     untrusted: tuple[str, ...] = ()
 
@@ -326,15 +328,17 @@ def declared_bundle(
         raise NotApplicableError(f"no --{name} is declared for {declaration.here.url}")
     path = declaration.member.declared.paths.find(setting.value)
     certificates, absent = _read_bundle(setting, path)
-    accepted = client.get().accepted
+    accepted, now = client.get().accepted, datetime.now(UTC)
+    issued = accepted and find_path(accepted.chain[0], accepted.chain[1:], certificates, now, CLIENT_AUTH)
+    flaws = (f"{shown(flaw.certificate)} {flaw.text}" for flaw in ca_faults(issued or (), now, CLIENT_AUTH))
     return DeclaredBundle(
         setting=setting,
         certificates=certificates,
         source=str(path or setting.value),
         absent=absent,
         accepted=accepted.identity if accepted else None,
-        signed=accepted is not None
-        and find_path(accepted.chain[0], accepted.chain[1:], certificates, datetime.now(UTC)) is not None,
+        signed=bool(issued),
+        flaw=", and ".join(dict.fromkeys(flaws)),
         untrusted=tuple(name for name in UNTRUSTED_IDENTITIES if untrusted.get(name).cases.accepted),
     )
 

@@ -734,6 +734,20 @@ def faults(path: Path, when: datetime, purpose: str = SERVER_AUTH) -> Iterator[F
     yield from path_faults(path, purpose)
 
 
+def ca_faults(path: Path, when: datetime, purpose: str) -> Iterator[Flaw]:
+    """Yield why Go refuses a path for its CAs, signatures aside, which a CA renewed with its key keeps.
+
+    A CA counts as expired only while the leaf is valid: a wrong clock shows on both.
+    """
+    for flaw in faults(path, when, purpose):
+        if flaw.rule in (Rule.SIGNATURE, Rule.UNJUDGED) or (
+            flaw.certificate == path[0] and flaw.rule is not Rule.NAME
+        ):
+            continue
+        if flaw.rule is not Rule.VALIDITY or is_current(path[0], when):
+            yield flaw
+
+
 def _signature_flaw(issuer: x509.Certificate, certificate: x509.Certificate) -> Flaw:
     """Return why Go does not accept a signature that verifies (checkSignature in x509.go)."""
     if problem := signature_problem(certificate):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from starting import start_process
+from zoo.declarations import renewed
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -37,9 +41,9 @@ def cluster(etcd_binary: Path) -> Iterator[Cluster]:
 
 
 def _judge(cluster: Cluster, id_: str) -> CheckResult:
-    target = cluster.target()
+    target, check = cluster.target(), catalogue()[id_]
     listener = next(one for one in target.listeners if one.role is Role.CLIENT)
-    return Judge(Observer(target)).result(catalogue()[id_], listener)
+    return Judge(Observer(target)).result(check, listener if check.roles else None)
 
 
 def _twice(authority: CertificateAuthority) -> list[x509.Certificate]:
@@ -71,6 +75,33 @@ def test_a_certificate_is_announced_once_and_a_name_for_each_of_its_certificates
     single = _judge(cluster, SINGLE)
     assert single.outcome is (Outcome.CONFORMS if announced == 1 else Outcome.WARNS)
     assert [finding.message for finding in single.findings] == ["2 CAs are announced"] * (announced - 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flaw"),
+    [
+        ({"valid_for": timedelta(days=3650)}, ""),
+        ({"valid_from": timedelta(days=1)}, "is not valid at this time"),
+        ({"valid_from": timedelta(-30), "valid_for": timedelta(20)}, "is not valid at this time"),
+        ({"extended_key_usage": ("serverAuth",)}, "has the extendedKeyUsage serverAuth"),
+        ({"extended_key_usage": ("clientAuth",)}, ""),
+        ({"ca": False}, "has CA:FALSE"),
+    ],
+    ids=str,
+)
+def test_a_ca_renewed_with_its_key_is_judged_as_it_is_in_its_file(
+    cluster: Cluster, changes: dict[str, Any], flaw: str
+) -> None:
+    """Whom it has accepted, etcd then refuses when it is started again, if and only if that was found."""
+    file = cluster.members[0].file("client-ca.crt")
+    file.write_bytes(encode_certificates([renewed(cluster.pki.client_ca, **changes)]))
+    for result in (_judge(cluster, IN_FORCE), _judge(cluster, "config.chain-closes")):
+        assert result.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), result
+        assert [flaw in one.observed for one in result.findings] == ([True] if flaw else [])
+    with suppress(ClusterStartError):  # its own gateway is refused as well
+        cluster.restart()
+    accepted = _judge(cluster, "mtls.trusted-client")
+    assert accepted.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), accepted
 
 
 CA, OTHER = (CertificateAuthority.create(name) for name in ("a CA", "another CA"))

@@ -1,4 +1,4 @@
-"""Which files of trusted CAs an etcd reads at its start: it ends if one of them is a private key."""
+"""Which files an etcd reads at its start: it ends if one is missing, or a bundle is a private key."""
 
 from __future__ import annotations
 
@@ -37,3 +37,50 @@ def test_etcd_ends_if_it_reads_a_key(case: str, etcd_binary: Path, workplace: Wo
     read = any(bundle.read_at_start for bundle in files.bundles.values())
     seen = run(etcd_binary, argv, {}, workplace.directory)
     assert seen.started is not read, seen.log
+
+
+NO_BUNDLE = {
+    name: tuple(word.replace(".key", ".gone") if "ca-file" in word else word for word in words)
+    for name, words in CASES.items()
+}
+MISSING = {
+    **NO_BUNDLE,
+    "a list of bundles": (*SECURE, *PAIR, "--trusted-ca-file={pki}/client-ca.crt,{pki}/peer-ca.crt"),
+    "a bundle that is a directory": (*SECURE, *PAIR, "--trusted-ca-file={pki}"),
+    "no certificate": (*SECURE, "--cert-file={pki}/gone.crt", PAIR[1]),
+    "no key": (*SECURE, PAIR[0], "--key-file={pki}/gone.key"),
+    "no pair in plaintext": (*PLAIN, "--cert-file={pki}/gone.crt", "--key-file={pki}/gone.key"),
+    "no pair of peers in plaintext": (*PLAIN, "--peer-cert-file={pki}/gone.crt", PEER_PAIR[1]),
+    "everything": (*SECURE, *PAIR, "--trusted-ca-file={pki}/client-ca.crt", *PEER_PAIR),
+    "no list": (*SECURE, *PAIR, "--trusted-ca-file={pki}/client-ca.crt", "--client-crl-file={pki}/gone.der"),
+}
+DIALING = {
+    "no pair of the gateway": ("--client-cert-file={pki}/gone.crt", "--client-key-file={pki}/gone.key"),
+    "no pair to dial peers with": (
+        "--peer-client-cert-file={pki}/gone.crt",
+        "--peer-client-key-file={pki}/gone.key",
+    ),
+}
+
+
+def _ends_if_one_is_missing(words: tuple[str, ...], binary: Path, workplace: Workplace) -> None:
+    argv = [*workplace.member(), *map(workplace.fill_in, words)]
+    files = read_member_files("m0", declared_member(from_command_line(["etcd", *argv])), own=True)
+    read = [file for pair in files.pairs for file in (pair.certificate, pair.key)]
+    read += [bundle.file for bundle in files.bundles.values()]
+    seen = run(binary, argv, {}, workplace.directory)
+    assert seen.started is not any(file.problem for file in read), seen.log
+    assert all(crl.missing for _, crl in files.crls)
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_etcd_ends_if_a_file_is_missing(case: str, etcd_binary: Path, workplace: Workplace) -> None:
+    _ends_if_one_is_missing(MISSING[case], etcd_binary, workplace)
+
+
+@pytest.mark.etcd_version("3.5", "3.6", "3.7")
+@pytest.mark.parametrize("case", DIALING)
+def test_etcd_ends_if_a_pair_to_dial_with_is_missing(
+    case: str, etcd_binary: Path, workplace: Workplace
+) -> None:
+    _ends_if_one_is_missing((*SECURE, *PAIR, *PEER_PAIR, *DIALING[case]), etcd_binary, workplace)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from oracle.crls import pem, signed, version_1
 from unruly.programs import changed_flags, rewritten_arguments
 from zoo.certificates_usage import NOT_AS_CLIENT
@@ -30,7 +33,7 @@ from zoo.model import Misconfigured
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import PEER
+from pytest_etcdtls.pki.profile import AUTHORITY, PEER
 
 _DECLARED = ("config",)
 _HIDDEN = "config.config-file-hides-flags"
@@ -85,6 +88,18 @@ def _append(name: str, content: bytes, cluster: Cluster) -> None:
     for member in cluster.members:
         bundle = member.file(name)
         bundle.write_bytes(bundle.read_bytes() + content)
+
+
+def renewed(authority: CertificateAuthority, **changes: Any) -> x509.Certificate:
+    """Return a CA certificate with the name and key of another, and fields of its profile changed."""
+    (name,) = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    profile = replace(AUTHORITY, common_name=str(name.value), self_signed=True, **changes)
+    return authority.issue(profile, name="ca", key=authority.key).chain[0]
+
+
+def _renew(name: str, authority: CertificateAuthority, cluster: Cluster, **changes: Any) -> None:
+    for member in cluster.members:
+        member.file(name).write_bytes(encode_certificates([renewed(authority, **changes)]))
 
 
 def _delete(name: str, cluster: Cluster) -> None:
@@ -428,6 +443,32 @@ ZOO = [
         etcd=changed_flags("client-crl-file"),
         checks=_DECLARED,
         violated={"client": ["config.crl-missing"]},
+    ),
+    Misconfigured(
+        name="client-ca-expired-in-its-file",
+        what="the CA of clients was renewed with its key, with dates that are over; etcd has the old one",
+        faults=("config.chain-closes",),
+        config=BROKEN,
+        after_start=lambda cluster: _renew(
+            "client-ca.crt",
+            cluster.pki.client_ca,
+            cluster,
+            valid_from=timedelta(-30),
+            valid_for=timedelta(20),
+        ),
+        checks=_DECLARED,
+        violated={"client": ["config.trusted-ca-in-force"], "cluster": ["config.chain-closes"]},
+    ),
+    Misconfigured(
+        name="peer-ca-of-servers-in-its-file",
+        what="the CA of peers was renewed with its key, for servers only; etcd has the old one",
+        faults=("config.chain-closes",),
+        config=BROKEN,
+        after_start=lambda cluster: _renew(
+            "peer-ca.crt", cluster.pki.peer_ca, cluster, extended_key_usage=("serverAuth",)
+        ),
+        checks=_DECLARED,
+        violated={"peer": ["config.peer-trusted-ca-in-force"], "cluster": ["config.chain-closes"]},
     ),
     Misconfigured(
         name="client-bundle-with-a-key",
