@@ -590,9 +590,9 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
 
     Args:
         results: of one or several targets, with their causes.
-        outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings.
+        outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings, ``WAIVED``.
     """
-    with_findings = [result for result in results if result.outcome in FOUND]
+    with_findings = [result for result in results if result.outcome in (*FOUND, outcome)]
     known = {(result.target, result.check, result.listener): result for result in with_findings}
     groups: dict[tuple[str, str, str], list[CheckResult]] = {}
     following: dict[tuple[str, str, str], list[CheckResult]] = {}

@@ -125,6 +125,7 @@ SHARES: Final = {
     "plugin/test_fixtures.py": Share(10, 2),
     "plugin/test_fleet.py": Share(16, 2),
     "plugin/test_from_outside.py": Share(4, 2),
+    "plugin/test_in_part.py": Share(3, 2),
     "plugin/test_in_pytest.py": Share(12, 2),
     "plugin/test_neighbouring_secrets.py": Share(4, 2),
     "plugin/test_no_good_client.py": Share(4, 2),

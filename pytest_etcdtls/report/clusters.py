@@ -16,13 +16,24 @@ from msgspec import Struct
 from pytest_etcdtls.report.markdown import code, prose
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.openmetrics import Sample, lines, samples
-from pytest_etcdtls.report.overview import CLEAN, FROM_OUTSIDE, PASSING, certificates, conclusion, plural
+from pytest_etcdtls.report.overview import (
+    BUT_WAIVED,
+    CLEAN,
+    FROM_OUTSIDE,
+    NO_VERDICT,
+    NOT_CLEAN,
+    PASSING,
+    SOME_CHECKS,
+    certificates,
+    colour_of,
+    conclusion,
+    plural,
+)
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import Severity
 from pytest_etcdtls.untrusted import printable, some
 from pytest_etcdtls.waivers import Review
 
-_NOT_CLEAN: Final = "NOT CLEAN"
 _SHOWN_FAULTS: Final = 6
 _NAMED: Final = 3
 _NAMED_IN_FILES: Final = 20
@@ -31,11 +42,24 @@ _MARKDOWN_ROWS: Final = 2000
 _SEVERITIES: Final = [str(severity) for severity in Severity]
 
 
+_UNJUDGED: Final = "without a verdict"
+CALLED: Final = {
+    NOT_CLEAN: "not clean",
+    NO_VERDICT: _UNJUDGED,
+    FROM_OUTSIDE: "without a client certificate",
+    SOME_CHECKS: "clean in some checks",
+    BUT_WAIVED: "clean but for waived faults",
+    CLEAN: "clean",
+}
+"""How clusters with each kind of verdict are counted."""
+
+
 class ClusterRow(Struct, frozen=True, kw_only=True):
     """What is shown of a cluster beside its report.
 
     Attributes:
-        verdict: in one line, as :func:`~pytest_etcdtls.report.overview.conclusion` returns it.
+        kind: of its verdict, one of :data:`~pytest_etcdtls.report.overview.KINDS`.
+        verdict: in one line.
         faults: check and severity of each fault that fails the cluster.
         warnings: the number of faults that only warn.
         expires: the date on which the first of the served certificates expires; empty if none was seen.
@@ -46,6 +70,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     """
 
     label: str
+    kind: str
     verdict: str
     faults: tuple[tuple[str, str], ...] = ()
     warnings: int = 0
@@ -57,11 +82,6 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> str:
-        """CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN or NO VERDICT."""
-        return self.verdict.partition(":")[0]
-
-    @property
     def passes(self) -> bool:
         """Whether nothing fails it."""
         return self.kind in PASSING
@@ -69,7 +89,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     @property
     def violates(self) -> bool:
         """Whether it has a fault."""
-        return self.kind == _NOT_CLEAN
+        return self.kind == NOT_CLEAN
 
     @property
     def line(self) -> str:
@@ -81,9 +101,7 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
     @property
     def colour(self) -> str:
         """The colour of its line on a terminal."""
-        if not self.passes:
-            return "red"
-        return "green" if self.kind == CLEAN and not self.warnings else "yellow"
+        return "yellow" if self.kind == CLEAN and self.warnings else colour_of(self.kind)
 
 
 def row_of(
@@ -101,9 +119,11 @@ def row_of(
     lost: list[str] = []
     of_run = tuple(samples(report, lost)) if metrics else ()
     served = next((one for one in certificates(report.seen) if one.served), None)
+    verdict = conclusion(report, report.problems)
     return ClusterRow(
         label=label,
-        verdict=printable(" ".join(conclusion(report, report.problems).split()), 1024),
+        kind=verdict.kind,
+        verdict=printable(" ".join(verdict.text.split()), 1024),
         faults=tuple((fault.first.check, str(fault.first.severity)) for fault in report.faults),
         warnings=len(report.warnings),
         expires=f"{served.certificate.not_valid_after_utc:%Y-%m-%d}" if served else "",
@@ -121,6 +141,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     Attributes:
         rows: of each cluster, in the order in which they ended.
         expected: the number of clusters that were to be judged.
+        listed: the number of clusters in the list, or in its part.
         shard: the part of the list, as ``3/10``; empty for all of it.
         started_at: start of the run; aware, UTC.
         seconds: duration of the run.
@@ -130,6 +151,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
 
     rows: Sequence[ClusterRow]
     expected: int
+    listed: int
     shard: str
     started_at: datetime
     seconds: float
@@ -149,7 +171,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def worst_first(self) -> list[ClusterRow]:
         """Every row, the worst first."""
-        order = (_NOT_CLEAN, "", FROM_OUTSIDE, CLEAN)
+        order = (NOT_CLEAN, "", *reversed(PASSING))
         return sorted(
             self.rows,
             key=lambda row: (
@@ -174,13 +196,13 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
     def verdict(self) -> str:
         """The kind of the verdict on all clusters."""
         kinds = {row.kind for row in self.rows}
-        if _NOT_CLEAN in kinds:
-            return _NOT_CLEAN
+        if NOT_CLEAN in kinds:
+            return NOT_CLEAN
         if self.missing:
             return "NOT COMPLETE"
         if self.problems or kinds - {*PASSING}:
-            return "NO VERDICT"
-        return FROM_OUTSIDE if FROM_OUTSIDE in kinds else CLEAN
+            return NO_VERDICT
+        return max(kinds, key=PASSING.index, default=CLEAN)
 
     @property
     def conclusion(self) -> str:
@@ -188,18 +210,23 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         part = f" in part {self.shard}" if self.shard else ""
         if not self.expected and not self.problems:
             return f"{self.verdict}: the list has no cluster{part}, there is nothing to judge"
-        kinds = Counter(row.kind for row in self.rows)
-        clean, outside, faulty = kinds[CLEAN], kinds[FROM_OUTSIDE], kinds[_NOT_CLEAN]
+        kinds = Counter(CALLED.get(row.kind, _UNJUDGED) for row in self.rows)
         warned = sum(row.kind == CLEAN and row.warnings > 0 for row in self.rows)
-        counts = {
-            "not clean": faulty,
-            "without a verdict": len(self.rows) - faulty - outside - clean,
-            "without a client certificate": outside,
-            f"clean ({warned} with warnings)" if warned else "clean": clean,
-            "not judged": self.missing,
-        }
-        text = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-        return f"{self.verdict}: {plural(self.expected, 'cluster')}{part}: {text or 'none was judged'}"
+        texts = [
+            f"{kinds[called]} {called}" + (f" ({warned} with warnings)" if kind == CLEAN and warned else "")
+            for kind, called in CALLED.items()
+            if kinds[called]
+        ]
+        texts += [f"{self.missing} not judged"] if self.missing else []
+        some_of = f"{self.expected} of " if self.expected < self.listed else ""
+        number = f"{some_of}{plural(self.listed, 'cluster')}{part}"
+        return f"{self._headline}: {number}: {', '.join(texts) or 'none was judged'}"
+
+    @property
+    def _headline(self) -> str:
+        """The verdict, with the checks if they are the same of all clusters."""
+        said = {row.verdict for row in self.rows if row.kind == self.verdict}
+        return said.pop() if self.verdict == SOME_CHECKS and len(said) == 1 else self.verdict
 
 
 def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
@@ -230,8 +257,7 @@ def table_summary(table: ClusterTable, *, width: int, written: Sequence[str], st
         yield coloured(f"  and {plural(left, 'more problem')}", "red")
     yield from map(Line, written)
     yield Line(f"{plural(table.connections, 'connection')} in {table.seconds:.1f} s; exit code {status}")
-    colour = {CLEAN: "green", FROM_OUTSIDE: "yellow"}.get(table.verdict, "red")
-    yield Line(f"etcd TLS: {table.conclusion}", {colour: True, "bold": True})
+    yield Line(f"etcd TLS: {table.conclusion}", {colour_of(table.verdict): True, "bold": True})
 
 
 def _cut(text: str, width: int) -> str:
@@ -247,7 +273,9 @@ def _html(table: ClusterTable) -> Iterator[str]:
     from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
 
     template = environment().get_template("clusters.html.j2")
-    return template.stream(table=table, tool=tool(), plural=plural, some=some, named=_NAMED_IN_FILES)
+    return template.stream(
+        table=table, tool=tool(), plural=plural, some=some, colour_of=colour_of, named=_NAMED_IN_FILES
+    )
 
 
 def _markdown(table: ClusterTable) -> Iterator[str]:

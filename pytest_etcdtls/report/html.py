@@ -23,6 +23,8 @@ from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.benchmark import Comparison, judged_items
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
+    CLEAN,
+    NOT_CLEAN,
     WORST_FIRST,
     AccessTable,
     Cell,
@@ -222,8 +224,9 @@ class _Page:
     @cached_property
     def verdict(self) -> tuple[str, str, str]:
         """The kind of verdict as a class, the word, and what comes after it."""
-        word, _, rest = conclusion(self.report, self.report.problems).partition(": ")
-        return {"CLEAN": "good", "NOT CLEAN": "bad"}.get(word, "open"), word, rest
+        found = conclusion(self.report, self.report.problems)
+        word, _, rest = found.text.partition(": ")
+        return {CLEAN: "good", NOT_CLEAN: "bad"}.get(found.kind, "open"), word, rest
 
     @cached_property
     def judged(self) -> str:

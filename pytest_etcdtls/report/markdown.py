@@ -16,8 +16,6 @@ from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
-    CLEAN,
-    FROM_OUTSIDE,
     Cell,
     Mark,
     access,
@@ -104,10 +102,10 @@ def _head(report: Report) -> Iterator[str]:
     verdict = conclusion(report, report.problems)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
     made = tool()
-    sign = {CLEAN: "✅", FROM_OUTSIDE: "⚠️"}.get(verdict.partition(":")[0], "❌")
+    sign = {"green": "✅", "yellow": "⚠️", "red": "❌"}[verdict.colour]
     of = judged(report)
-    subject = f" ({prose(of)})" if of and of not in verdict else ""
-    yield f"# etcd TLS: {sign} {prose(verdict)}{subject}"
+    subject = f" ({prose(of)})" if of and of not in verdict.text else ""
+    yield f"# etcd TLS: {sign} {prose(verdict.text)}{subject}"
     yield (
         f"{exit_reason(report, report.problems, report.status)}. "
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "

@@ -29,7 +29,7 @@ from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault, catalogue, faults
 from pytest_etcdtls.report.text import certificate_facts, utc
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
@@ -175,6 +175,8 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         results: one result per selected check and listener.
         profiles: they move levels and thresholds.
         left_out: how many further results the options leave out, by reason.
+        deselected: the checks that the user left out on a listener (``--etcd-check``, ``-k``, node ids).
+        strict: warnings fail the run (``--etcd-strict``).
         problems: what fails the run besides results, one sentence each.
         status: the exit code.
         snapshots: what is compared of each target.
@@ -191,6 +193,8 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     results: tuple[CheckResult, ...]
     profiles: Profiles = NO_PROFILES
     left_out: Mapping[str, int] = {}
+    deselected: frozenset[str] = frozenset()
+    strict: bool = False
     problems: tuple[str, ...] = ()
     status: int = 0
     snapshots: tuple[Snapshot, ...] = ()
@@ -227,6 +231,12 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     def warnings(self) -> list[Fault]:
         """The faults that only warn."""
         return faults(self.results, Outcome.WARNS)
+
+    @cached_property
+    def waived(self) -> list[Fault]:
+        """The faults that would fail the run without their waivers."""
+        found = faults(self.results, Outcome.WAIVED)
+        return [fault for fault in found if self.strict or fault.first.level is Level.MUST]
 
     @cached_property
     def profile_notes(self) -> list[CheckResult]:

@@ -14,7 +14,7 @@ from pytest_etcdtls.document import Document
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.json import document
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates
+from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates, conclusion
 from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Ending
@@ -50,7 +50,7 @@ def render(report: Report, lost: list[str]) -> str:
 
 def samples(report: Report, lost: list[str]) -> Iterator[Sample]:
     """Yield the samples of a report, and append to ``lost`` the parts that are not in it."""
-    yield from _of_run(document(report, lost, evidence=False))
+    yield from _of_run(document(report, lost, evidence=False), conclusion(report, report.problems).kind)
     for seen in report.seen:
         yield from _certificates(seen)
         yield from _clients(report, seen)
@@ -73,8 +73,8 @@ def _escaped(text: str) -> str:
     return printable(text, _LONGEST).replace("\\", r"\\").replace('"', r"\"")
 
 
-def _of_run(run: Document) -> Iterator[Sample]:
-    """Yield what the JSON report of a run has."""
+def _of_run(run: Document, verdict: str) -> Iterator[Sample]:
+    """Yield what the JSON report of a run has, and the kind of its verdict."""
     labels = [target.label for target in run.targets]
     for target in run.targets:
         where = {"target": target.label, "version": run.tool.version, "etcd": target.etcd_version or ""}
@@ -90,7 +90,6 @@ def _of_run(run: Document) -> Iterator[Sample]:
             where = {"target": fault.target, "listener": listener}
             yield metric, {**where, "check": fault.check, "severity": fault.severity}, 1
     of_run = {"target": "+".join(labels)}
-    verdict = str(run.verdict).partition(":")[0]
     yield "etcdtls_clean", of_run, float(verdict == CLEAN)
     for kind in KINDS:
         yield "etcdtls_verdict", {**of_run, "verdict": kind}, float(verdict == kind)

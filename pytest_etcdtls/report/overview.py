@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,7 +23,7 @@ from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles import KUBEADM
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import GATES, Fault, catalogue
+from pytest_etcdtls.registry import GATES, Fault, catalogue, select
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, served_chain, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
@@ -39,16 +40,47 @@ _INTERRUPTED = 2
 """pytest's exit code of a run that a signal ended."""
 _NAMED = 5
 """Maximum number of targets or versions that are named in a line."""
+_CHECKS = 3
+"""Maximum number of checks that are named in a verdict."""
 _MEMBERS = 3
 """Maximum number of members that are named of the listeners of a fault."""
 
 CLEAN = "CLEAN"
+"""Every check that the options allow was selected, and nothing is waived."""
+BUT_WAIVED = "CLEAN BUT FOR WAIVED FAULTS"
+SOME_CHECKS = "SOME CHECKS CLEAN"
+"""Checks are deselected, so nothing is known of what they judge."""
 FROM_OUTSIDE = "NO FAULT FOUND FROM OUTSIDE"
 """The verdict where nothing fails and no client certificate was given: no refusal has a control then."""
-PASSING = (CLEAN, FROM_OUTSIDE)
-"""The kinds of verdict with which a run ends with exit code 0."""
-KINDS = (*PASSING, "NOT CLEAN", "NOT AS BEFORE", "NO VERDICT")
-"""How a verdict begins."""
+NOT_CLEAN = "NOT CLEAN"
+NOT_AS_BEFORE = "NOT AS BEFORE"
+NO_VERDICT = "NO VERDICT"
+PASSING = (CLEAN, BUT_WAIVED, SOME_CHECKS, FROM_OUTSIDE)
+"""The kinds of verdict with which a run ends with exit code 0, the best first."""
+KINDS = (*PASSING, NOT_CLEAN, NOT_AS_BEFORE, NO_VERDICT)
+
+
+class Verdict(Struct, frozen=True):
+    """The verdict on a run.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        text: one line. Before its first colon it has the kind, with numbers and names where there are some.
+    """
+
+    kind: str
+    text: str
+
+    @property
+    def colour(self) -> str:
+        """Its colour on a terminal."""
+        return colour_of(self.kind)
+
+
+def colour_of(kind: str) -> str:
+    """Return the colour of a kind of verdict on a terminal."""
+    return "green" if kind == CLEAN else "yellow" if kind in PASSING else "red"
+
 
 WORST_FIRST = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.WARNS),
@@ -62,30 +94,65 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def conclusion(report: Report, problems: Sequence[str]) -> str:
-    """Return the verdict in one line.
-
-    It begins with CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN, NOT AS BEFORE or NO VERDICT.
-    """
+def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
+    """Return the verdict on a run."""
     faults, counts = report.faults, report.counts
     early = _ended_early(report)
     if faults:
         checks = sum(fault.size for fault in faults)
-        found = f"NOT CLEAN: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
-        return f"{found}, {early}" if early else found
+        found = f"{NOT_CLEAN}: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
+        return Verdict(NOT_CLEAN, f"{found}, {early}" if early else found)
     others = [problem for problem in problems if problem not in report.not_as_before]
     if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
-        return f"NO VERDICT: {', '.join(reasons)}"
+        return Verdict(NO_VERDICT, f"{NO_VERDICT}: {', '.join(reasons)}")
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
-        return "NO VERDICT: nothing was judged"
+        return Verdict(NO_VERDICT, f"{NO_VERDICT}: nothing was judged")
     if report.not_as_before:
         shown = [one for compared in report.comparisons for one in compared.differences if not one.follows]
-        return f"NOT AS BEFORE: no fault, {plural(len(shown), 'difference')}"
+        text = f"{NOT_AS_BEFORE}: no fault, {plural(len(shown), 'difference')}"
+        return Verdict(NOT_AS_BEFORE, text)
+    of, but = _selected(report), _but_waived(report)
     if not any(_is_outside(seen.target) for seen in report.seen):
-        return CLEAN
+        if of:
+            return Verdict(SOME_CHECKS, f"{of[0]} CHECKS CLEAN ({of[1]}){but}")
+        return Verdict(BUT_WAIVED if but else CLEAN, f"{CLEAN}{but}")
+    said = [f"{FROM_OUTSIDE}{but}: no client certificate was given"]
+    said += [f"{of[0].lower()} checks ({of[1]})"] if of else []
     unverified = counts[Outcome.NOT_VERIFIED]
-    rest = f", {plural(unverified, 'result')} not verified" if unverified else ""
-    return f"{FROM_OUTSIDE}: no client certificate was given{rest}"
+    said += [f"{plural(unverified, 'result')} not verified"] if unverified else []
+    return Verdict(FROM_OUTSIDE, ", ".join(said))
+
+
+def _but_waived(report: Report) -> str:
+    """Return how many faults are waived and which, for the verdict; empty if none is."""
+    names = list(dict.fromkeys(fault.first.check for fault in report.waived))
+    number = plural(len(report.waived), "WAIVED FAULT").upper()
+    return f" BUT FOR {number} ({some(names, _CHECKS)})" if names else ""
+
+
+def _selected(report: Report) -> tuple[str, str] | None:
+    """Return how many of all checks were judged and which, for the verdict; ``None`` if all were selected."""
+    if not report.deselected:
+        return None
+    ran = {result.check for result in report.results if result.outcome is not Outcome.NOT_VERIFIED}
+    number = f"{len(ran)} OF {len({check.id for check in select()} | ran)}"
+    with_, without = (_by_family(ids, ran | report.deselected) for ids in (ran, report.deselected - ran))
+    is_rest = bool(without) and len(without) < len(with_) > _CHECKS
+    names = f"without {some(without, _CHECKS)}" if is_rest else some(with_, _CHECKS)
+    # A check that ran here and was deselected there.
+    return number, names if report.deselected.isdisjoint(ran) else f"{names}; not on every listener"
+
+
+def _by_family(ids: Collection[str], every: Collection[str]) -> list[str]:
+    """Return the checks by id, those of a family that has no other one by the family."""
+    others = {id_.partition(".")[0] for id_ in every if id_ not in ids}
+    families = {id_: id_.partition(".")[0] for id_ in sorted(ids)}
+    alone = Counter(families.values())
+    return list(
+        dict.fromkeys(
+            id_ if family in others or alone[family] == 1 else family for id_, family in families.items()
+        )
+    )
 
 
 def _without_evidence(report: Report) -> str:
@@ -161,7 +228,7 @@ def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
     undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
     if status != 1:
         names = (
-            "no fault in TLS or in who is let in",
+            _nothing_failed(report),
             "",
             "interrupted",
             "internal error",
@@ -173,6 +240,13 @@ def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
     reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
     reasons += [plural(len(problems), "problem")] if problems else []
     return f"exit code 1: {', '.join(reasons) or 'a test failed that is not of this suite'}"
+
+
+def _nothing_failed(report: Report) -> str:
+    """Return what exit code 0 says of a run."""
+    if report.waived:
+        return "no fault that is not waived"
+    return "no fault in the selected checks" if report.deselected else "no fault in TLS or in who is let in"
 
 
 class Mark(StrEnum):

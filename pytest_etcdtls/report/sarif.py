@@ -74,7 +74,7 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
                     kept("result", results, lambda located: _result(seen, index, *located), lost)
                 ),
                 "properties": {
-                    "conclusion": conclusion(report, report.problems),
+                    "conclusion": conclusion(report, report.problems).text,
                     "counts": report.counts,
                     "metadata": dict(report.metadata),
                 },

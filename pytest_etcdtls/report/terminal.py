@@ -22,8 +22,6 @@ from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
-    CLEAN,
-    FROM_OUTSIDE,
     WITHOUT_VERDICT,
     Undecided,
     access_in_words,
@@ -365,11 +363,10 @@ _SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 def headline(report: Report, problems: Sequence[str]) -> Line:
     """Return the verdict in one line, as :func:`conclusion` has it, and of what it is."""
-    text, of = conclusion(report, problems), judged(report)
+    found, of = conclusion(report, problems), judged(report)
     # Of a listener that does not answer, the URL is all that is known.
-    subject = f" ({of})" if of and of not in text else ""
-    colour = {CLEAN: "green", FROM_OUTSIDE: "yellow"}.get(text.partition(":")[0], "red")
-    return Line(f"etcd TLS: {text}{subject}", {colour: True, "bold": True})
+    subject = f" ({of})" if of and of not in found.text else ""
+    return Line(f"etcd TLS: {found.text}{subject}", {found.colour: True, "bold": True})
 
 
 @section

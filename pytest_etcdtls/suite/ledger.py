@@ -28,7 +28,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import ROOT, Invocation
 from pytest_etcdtls.profiles import FAILED
 from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import GATES, Check, catalogue
+from pytest_etcdtls.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
@@ -175,6 +175,8 @@ class Ledger:
             results=tuple(self.results),
             profiles=run.settings.profiles,
             left_out=_left_out(run),
+            deselected=self._deselected(),
+            strict=run.settings.strict,
             problems=tuple(problems),
             status=self.exit_status(status, problems),
             snapshots=snapshots,
@@ -182,6 +184,18 @@ class Ledger:
             not_as_before=tuple(not_as_before),
             metadata=run.settings.metadata,
             not_read=run.settings.not_read,
+        )
+
+    def _deselected(self) -> frozenset[str]:
+        """Return the checks that could judge a listener and were not selected for it."""
+        judged = {(target, label, check.id) for target, check, label in self._selected.values()}
+        every = select()
+        return frozenset(
+            check.id
+            for target in self.run.targets
+            for label, checks in target.subjects(every)
+            for check in checks
+            if (target, label, check.id) not in judged
         )
 
     def unverified(self) -> list[Unverified]:

@@ -23,6 +23,7 @@ from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report import write_document, write_file
 from pytest_etcdtls.report.clusters import (
+    CALLED,
     ClusterRow,
     ClusterTable,
     cluster_line,
@@ -330,7 +331,7 @@ class ListSession(Reporting):
         if report.failed:
             return ("not clean" if report.when == "call" else "without a verdict"), "", ""
         row = self._rows.get(label)
-        passed = "clean" if row is None or row.kind == CLEAN else "without a client certificate"
+        passed = CALLED[row.kind if row else CLEAN]
         return (passed if report.when == "call" and report.passed else ""), "", ""
 
     def describe_targets(self) -> Iterator[str]:
@@ -350,6 +351,7 @@ class ListSession(Reporting):
         self._table = table = ClusterTable(
             rows=[*self._rows.values()],
             expected=len(self._selected),
+            listed=len(self._clusters.clusters),
             shard=str(self._clusters.shard) if self._clusters.shard.of > 1 else "",
             started_at=self.run.started_at,
             seconds=(datetime.now(UTC) - self.run.started_at).total_seconds(),

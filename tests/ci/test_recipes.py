@@ -97,7 +97,9 @@ def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, job: Path) -
     assert ran.returncode == 0, ran.stdout
     written = {path.suffix for path in (job / "my reports").iterdir()}
     assert written == {".json", ".html", ".md", ".sarif", ".xml"}
-    assert "CLEAN" in (job / "summary.md").read_text(encoding="utf-8")
+    assert "CHECKS CLEAN (`cert.trusted`, listener, `mtls.no-certificate`)" in (job / "summary.md").read_text(
+        encoding="utf-8"
+    )
     [output] = (job / "output").read_text(encoding="utf-8").splitlines()
     assert json.loads((job / output.removeprefix("sarif=")).read_text(encoding="utf-8"))["version"] == "2.1.0"
 

@@ -10,6 +10,7 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.overview import FROM_OUTSIDE
 
 ENDING = "no client certificate was given"
@@ -20,6 +21,9 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate,mtls.trusted-client,mtls.e
 def _without_etcdctl(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+OF = f"OF {len(select())} CHECKS"
 
 
 def said(text: str) -> str:
@@ -51,8 +55,11 @@ def test_every_report_says_so(run: Runner, live: Live) -> None:
 @pytest.mark.parametrize(
     ("check", "ending"),
     [
-        ("mtls.no-certificate", ENDING),
-        ("mtls.no-certificate,mtls.expired", f"{ENDING}, 1 result not verified"),
+        ("mtls.no-certificate", f"{ENDING}, 1 {OF.lower()} (mtls.no-certificate)"),
+        (
+            "mtls.no-certificate,mtls.expired",
+            f"{ENDING}, 1 {OF.lower()} (mtls.no-certificate), 1 result not verified",
+        ),
     ],
 )
 def test_the_number_agrees(run: Runner, live: Live, check: str, ending: str) -> None:
@@ -62,7 +69,10 @@ def test_the_number_agrees(run: Runner, live: Live, check: str, ending: str) -> 
 
 def test_with_a_certificate_it_is_clean(run: Runner, live: Live) -> None:
     ran = run(*live.options, SOME)
-    assert (ran.exit_code, said(ran.out)) == (0, "CLEAN")
+    assert (ran.exit_code, said(ran.out)) == (
+        0,
+        f"3 {OF} CLEAN (cert.trusted, mtls.no-certificate, mtls.trusted-client)",
+    )
 
 
 def test_a_fault_or_no_verdict_comes_first(run: Runner, live: Live) -> None:
@@ -92,8 +102,8 @@ def test_lists_of_clusters_say_the_same(run: Runner, live: Live, tmp_path: Path)
     )
     page = tmp_path / "r.html"
     ran = run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={page}", report=False)
-    verdict = f"{FROM_OUTSIDE}: 2 clusters: 1 without a client certificate, 1 clean"
+    verdict = f"{FROM_OUTSIDE}: 2 clusters: 1 without a client certificate, 1 clean in some checks"
     assert (ran.exit_code, said(ran.out)) == (0, verdict)
     assert re.search(rf"outside +{FROM_OUTSIDE}: {ENDING}", ran.out)
-    assert re.search(r"inside +CLEAN", ran.out)
+    assert re.search(r"inside +\d OF \d+ CHECKS CLEAN", ran.out)
     assert verdict in page.read_text(encoding="utf-8")

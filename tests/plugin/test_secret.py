@@ -134,7 +134,7 @@ def test_a_ca_of_cluster_api_is_enough(pytester: pytest.Pytester, cluster: Clust
     assert result.ret == pytest.ExitCode.OK, out
     assert "CA key Secret kube-system/c1-etcd" in out
     assert "accepts a client that the run issued with the CA key" in out
-    assert "CLEAN" in out
+    assert "CHECKS CLEAN (cert, listener, mtls)" in out
     assert "PRIVATE" not in report
     assert [path for path in pytester.path.iterdir() if path.suffix in (".key", ".crt")] == []
 

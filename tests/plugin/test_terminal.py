@@ -8,6 +8,8 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
+from pytest_etcdtls.registry import select
+
 SOME = "--etcd-check=listener,cert.trusted,cert.valid-now,mtls.no-certificate"
 
 
@@ -71,10 +73,11 @@ def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--etcd-label=prod-1", check, "-v", "--etcd-report=r.md")
     assert ran.exit_code == 0
     assert f"{check} PASSED" in ran.out
-    assert ran.verdict == f"etcd TLS: CLEAN (prod-1: {live.client})"
+    clean = f"1 OF {len(select())} CHECKS CLEAN (mtls.no-certificate)"
+    assert ran.verdict == f"etcd TLS: {clean} (prod-1: {live.client})"
     assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
     title = (run.directory / "r.md").read_text(encoding="utf-8").splitlines()[0]
-    assert f"CLEAN (`prod-1`: `{live.client}`" in title
+    assert f"{clean} (`prod-1`: `{live.client}`" in title
 
 
 @pytest.mark.parametrize("label", ["", "a::b", "a/b", "x" * 101])

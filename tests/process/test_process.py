@@ -109,5 +109,7 @@ def test_a_process_is_replayed(node: Container, process: Process, run: Runner) -
         "--etcd-check=config,mtls",
     )
     assert ran.exit_code == 0, ran.out + ran.err
-    assert f"CLEAN (etcd {node.cluster.version} that replays the declaration)" in ran.out
+    assert (
+        f"CHECKS CLEAN (config, mtls) (etcd {node.cluster.version} that replays the declaration)" in ran.out
+    )
     assert f"as process {process.pid} declares it" in ran.out

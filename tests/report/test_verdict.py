@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
@@ -71,7 +72,8 @@ FOLLOWS = result(
     [
         ((result(Outcome.CONFORMS),), (), False, "CLEAN"),
         ((result(Outcome.WARNS),), (), False, "CLEAN"),
-        ((result(Outcome.WAIVED),), (), False, "CLEAN"),
+        ((result(Outcome.WAIVED),), (), False, "CLEAN BUT FOR 1 WAIVED FAULT (mtls.no-certificate) ("),
+        ((result(Outcome.WAIVED, level=Level.SHOULD),), (), False, "CLEAN (https"),
         ((result(Outcome.VIOLATES),), (), False, "NOT CLEAN: 1 fault (1 check)"),
         ((FOLLOWS, result(Outcome.VIOLATES)), (), False, "NOT CLEAN: 1 fault (2 checks)"),
         ((FOLLOWS,), (), False, "NOT CLEAN: 1 fault (1 check)"),
@@ -94,6 +96,40 @@ def test_the_verdict_in_one_line(
     results: tuple[CheckResult, ...], problems: tuple[str, ...], partial: bool, said: str
 ) -> None:
     assert headline(report(*results, partial=partial), problems).text.startswith(f"etcd TLS: {said}")
+
+
+A, B, C, D, E, F = (result(Outcome.CONFORMS, check=f"a.{name}") for name in "abcdef")
+X, Y = (result(Outcome.CONFORMS, check=f"x.{name}") for name in "xy")
+EVERY = len(select())
+
+
+@pytest.mark.parametrize(
+    ("results", "deselected", "said"),
+    [
+        ((A,), ("a.b",), "1 OF {} CHECKS CLEAN (a.a)"),
+        ((A, X), ("a.b", "x.y"), "2 OF {} CHECKS CLEAN (a.a, x.x)"),
+        ((X, Y), ("a.a", "a.b"), "2 OF {} CHECKS CLEAN (x)"),
+        ((A, B, C, D, X, Y), ("a.e",), "6 OF {} CHECKS CLEAN (without a.e)"),
+        ((A, B, C, D), ("a.e", "a.f", "a.g", "a.h"), "4 OF {} CHECKS CLEAN (a.a, a.b, a.c and 1 more)"),
+        ((A,), ("a.a", "a.b"), "1 OF {} CHECKS CLEAN (a.a; not on every listener)"),
+        ((A,), ("a.a",), "1 OF {} CHECKS CLEAN (a.a; not on every listener)"),
+        ((A, result(Outcome.NOT_VERIFIED, check="x.x")), ("a.b",), "1 OF {} CHECKS CLEAN (a.a)"),
+        (
+            (A, result(Outcome.WAIVED)),
+            ("a.b",),
+            "2 OF {} CHECKS CLEAN (a.a, mtls.no-certificate) BUT FOR 1 WAIVED FAULT (mtls.no-certificate)",
+        ),
+        ((A, result(Outcome.VIOLATES)), ("a.b",), "NOT CLEAN: 1 fault (1 check)"),
+    ],
+)
+def test_checks_that_were_not_selected_are_not_clean(
+    results: tuple[CheckResult, ...], deselected: tuple[str, ...], said: str
+) -> None:
+    every = EVERY + len(
+        {one.check for one in results if one.check[1] == "." and one.outcome is Outcome.CONFORMS}
+    )
+    made = replace(report(*results), deselected=frozenset(deselected))
+    assert headline(made, ()).text == f"etcd TLS: {said.format(every)} (https://127.0.0.1:2379)"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Verdict:
     """The verdict of a run.
 
     Attributes:
-        line: as a run ends: CLEAN, NOT CLEAN, NO VERDICT ...
+        line: as a run ends: CLEAN, 34 OF 196 CHECKS CLEAN, NOT CLEAN, NO VERDICT ...
         results: of every check on every listener.
         ports: of the listeners, by label.
         attempts: each as the identity, the port, and our address.
@@ -47,7 +48,7 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        return self.line.startswith("CLEAN")
+        return bool(re.match(r"(\d+ OF \d+ CHECKS )?CLEAN", self.line))
 
     def violated(self, port: int | None, *families: str) -> list[CheckResult]:
         """Return violations on the listener of a port, or on the whole target (``None``)."""
@@ -104,7 +105,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     problems = shortcomings(ledger)
     report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(
-        conclusion(report, report.problems),
+        conclusion(report, report.problems).text,
         report.results,
         tuple((one.label, one.port) for one in target.observer.target.listeners),
         tuple(
