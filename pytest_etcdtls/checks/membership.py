@@ -27,6 +27,7 @@ from pytest_etcdtls.facts.member_list import MemberListing, MemberListings, Memb
 from pytest_etcdtls.facts.members import (
     AdvertisedURL,
     AdvertisedURLs,
+    ClusterClaim,
     ClusterClaims,
     ListenerProfile,
     SideBySide,
@@ -471,22 +472,21 @@ def every_listener_belongs_to_one_cluster(
 ) -> Iterator[Statement]:
     """Every listener reports the same cluster ID and is a member of that cluster.
 
-    Otherwise an endpoint leads to another etcd than intended, which may accept the same certificates.
+    Otherwise an endpoint leads to another etcd than intended, which may accept the same certificates. A
+    metrics port reports the ID of its member alone.
 
     Spec: etcd Documentation, API reference, ResponseHeader
     Severity: high
     Level: MUST
     Remediation: pass endpoints of one cluster; look for a stale instance, or a wrong port forward.
     """
-    if len({claim.cluster_id for claim in claims.claims}) > 1:
+    in_clusters = [claim for claim in claims.claims if claim.cluster_id]
+    if len({claim.cluster_id for claim in in_clusters}) > 1:
         yield Finding(
             message="the listeners belong to different clusters",
             expected="one cluster ID",
-            observed="; ".join(f"{claim.listener.url}: {claim.cluster_id}" for claim in claims.claims),
-            reproduce=tuple(
-                etcdctl(claim.listener.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
-                for claim in claims.claims
-            ),
+            observed="; ".join(f"{claim.listener.url}: {claim.cluster_id}" for claim in in_clusters),
+            reproduce=tuple(map(_show_ids, in_clusters)),
         )
         return
     known = {member.id for member in listings.members}
@@ -495,11 +495,18 @@ def every_listener_belongs_to_one_cluster(
         yield Finding(
             message=f"{claim.listener.url} is not a member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",
-            observed=str(claim.member_id),
-            reproduce=(etcdctl(claim.listener.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
+            observed=claim.member_id,
+            reproduce=(_show_ids(claim),),
         )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
-    yield Note(f"cluster {claims.claims[0].cluster_id}, {len(members)} of {len(known)} members seen")
+    cluster = "".join(claim.cluster_id for claim in in_clusters[:1])
+    yield Note(f"cluster {cluster}, {len(members & known)} of {len(known)} members seen")
+
+
+def _show_ids(claim: ClusterClaim) -> Command:
+    if claim.cluster_id:
+        return etcdctl(claim.listener.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
+    return curl(claim.listener.url, path="/metrics", client=GOOD_CLIENT, look="etcd_server_id")
 
 
 _MEMBER_LIST = "the URLs of each member"

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Annotated
 
 from msgspec import Struct
 
 from pytest_etcdtls.errors import (
     NotApplicableError,
+    NotVerifiedError,
     RegistrationError,
     UnreadableJSONError,
 )
@@ -25,14 +27,14 @@ from pytest_etcdtls.facts.access import (
     PresentedClient,
     ServedClient,
 )
-from pytest_etcdtls.facts.fact import Lazy, Wire, fact
+from pytest_etcdtls.facts.fact import Each, Lazy, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, Tried, version_path
 from pytest_etcdtls.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
-from pytest_etcdtls.untrusted import read_json
+from pytest_etcdtls.untrusted import printable, read_json
 
 
 class Exchange(Tried, frozen=True, kw_only=True):
@@ -146,6 +148,22 @@ def client_exchange(
 def _needs_http1(accepted: Candidate, url: str) -> None:
     if Protocol.HTTP1 not in accepted.served_protocols:
         raise NotApplicableError(f"{url} serves gRPC only; HTTP is on the split-off listener")
+
+
+Metrics = Each[Annotated[ClientExchange, "/metrics"]]
+
+
+def read_metric(metrics: Metrics, listener: Listener, pattern: re.Pattern[bytes]) -> str:
+    """Return the first group of a pattern in ``/metrics`` of a listener.
+
+    Raises:
+        UnobservedError: if it cannot be requested, or does not match.
+    """
+    response = metrics.at(listener).attempt.response
+    match = pattern.search(response.body) if response else None
+    if match is None:
+        raise NotVerifiedError(f"{listener.url}/metrics does not report it")
+    return printable(match[1])
 
 
 @fact(connections=1)

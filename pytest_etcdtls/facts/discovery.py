@@ -26,6 +26,7 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import PathToTrust, ServerProof
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import UnnamedPorts, version_path
@@ -38,8 +39,8 @@ from pytest_etcdtls.facts.member_list import (
     canonical,
     endpoint_of,
     parse,
+    reported_member,
 )
-from pytest_etcdtls.facts.release import Metrics, reported_member
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import (
     ConnectTo,

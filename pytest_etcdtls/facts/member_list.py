@@ -25,7 +25,7 @@ from pytest_etcdtls.errors import (
     escaped,
 )
 from pytest_etcdtls.facts.access import PresentedClient, ServedClient
-from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import TLSContact
 from pytest_etcdtls.role import Protocol, Role
@@ -433,3 +433,16 @@ def reported_ids(served: ServedClient | None) -> tuple[str, str]:
         if isinstance(cluster_id, int) and isinstance(member_id, int) and cluster_id:
             return f"{cluster_id:x}", f"{member_id:x}"
     return "", ""
+
+
+_MEMBER = re.compile(rb'^etcd_server_id\{server_id="0*([0-9a-f]+)"\}', re.MULTILINE)
+
+
+def reported_member(clients: Each[ServedClient], metrics: Metrics, listener: Listener) -> str:
+    """Return the ID of the member behind a listener, by gRPC or ``/metrics``; empty if it reports none."""
+    if listener.role is Role.CLIENT and (own_id := reported_ids(clients.known(listener))[1]):
+        return own_id
+    try:
+        return "" if listener.role is Role.PEER else read_metric(metrics, listener, _MEMBER)
+    except UnobservedError:
+        return ""

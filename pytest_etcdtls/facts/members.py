@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
 from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, fact
@@ -23,6 +24,7 @@ from pytest_etcdtls.facts.member_list import (
     endpoint_of,
     parse,
     reported_ids,
+    reported_member,
 )
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.role import Role
@@ -57,13 +59,13 @@ class ClusterClaim(Struct, frozen=True, kw_only=True):
     """The cluster that a listener reports to belong to.
 
     Attributes:
-        cluster_id: in lower-case hexadecimal.
-        member_id: in lower-case hexadecimal; ``None`` from a peer listener, which does not report it.
+        cluster_id: in lower-case hexadecimal; empty if it is known from ``/metrics``, which lacks it.
+        member_id: in lower-case hexadecimal; empty from a peer listener, which does not report it.
     """
 
     listener: Listener
-    cluster_id: str
-    member_id: str | None = None
+    cluster_id: str = ""
+    member_id: str = ""
 
 
 class ClusterClaims(Struct, frozen=True, kw_only=True):
@@ -143,27 +145,30 @@ def _one_member_only(target: Target, listings: MemberListings | None) -> Unobser
 
 
 @fact
-def cluster_claims(target: Target, clients: Each[ServedClient], lists: Each[MemberListing]) -> ClusterClaims:
-    """Return the IDs that the client and peer listeners report, where two of them do."""
-    claims = [claim for listener in target.listeners if (claim := _claim(listener, clients, lists))]
+def cluster_claims(
+    target: Target, clients: Each[ServedClient], lists: Each[MemberListing], metrics: Metrics
+) -> ClusterClaims:
+    """Return the IDs that the listeners report, where two of them do."""
+    claims = [claim for listener in target.listeners if (claim := _claim(listener, clients, lists, metrics))]
     if len(claims) < 2:
         raise NotVerifiedError("needs two listeners that report which cluster they belong to")
     return ClusterClaims(claims=tuple(claims))
 
 
 def _claim(
-    listener: Listener, clients: Each[ServedClient], lists: Each[MemberListing]
+    listener: Listener, clients: Each[ServedClient], lists: Each[MemberListing], metrics: Metrics
 ) -> ClusterClaim | None:
-    if listener.role not in (Role.CLIENT, Role.PEER):
-        return None
     if listener.role is Role.CLIENT:
         cluster_id, member_id = reported_ids(clients.known(listener))
         if cluster_id:
             return ClusterClaim(listener=listener, cluster_id=cluster_id, member_id=member_id)
-    listing = lists.known(listener)
-    if listing is None or listing.cluster_id is None:
-        return None
-    return ClusterClaim(listener=listener, cluster_id=listing.cluster_id)
+    if listener.role in (Role.CLIENT, Role.PEER):
+        listing = lists.known(listener)
+        if listing is None or listing.cluster_id is None:
+            return None
+        return ClusterClaim(listener=listener, cluster_id=listing.cluster_id)
+    member_id = reported_member(clients, metrics, listener)
+    return ClusterClaim(listener=listener, member_id=member_id) if member_id else None
 
 
 @fact

@@ -1,4 +1,4 @@
-"""Which release of etcd and of Go is running, and which member: what a member reports of itself."""
+"""Which release of etcd and of Go is running."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
 from pytest_etcdtls.facts.fact import Each, fact
-from pytest_etcdtls.facts.member_list import reported_ids
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
@@ -69,12 +68,10 @@ T = TypeVar("T", EtcdRelease, GoRelease)
 
 _ETCD = re.compile(rb'^etcd_server_version\{server_version="([^"]+)"\}', re.MULTILINE)
 _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([^"]+)"\}', re.MULTILINE)
-_MEMBER = re.compile(rb'^etcd_server_id\{server_id="0*([0-9a-f]+)"\}', re.MULTILINE)
 _ADVICE = "pass a client certificate that is accepted"
 
 
 Versions = Each[Annotated[ClientExchange, "/version"]]
-Metrics = Each[Annotated[ClientExchange, "/metrics"]]
 
 
 @fact
@@ -85,7 +82,7 @@ def etcd_release(
     for listener in (here, *target.siblings(here, *Role)):
         try:
             if listener.role is Role.METRICS:
-                text, source = _metric(metrics, listener, _ETCD), "/metrics"
+                text, source = read_metric(metrics, listener, _ETCD), "/metrics"
             else:
                 text, source = _reported_version(listener, versions, clients)
         except UnobservedError:
@@ -105,7 +102,7 @@ def go_release(here: Listener, target: Target, metrics: Metrics) -> GoRelease:
         if listener.role is Role.PEER:
             continue
         try:
-            text = _metric(metrics, listener, _GO)
+            text = read_metric(metrics, listener, _GO)
         except UnobservedError:
             continue
         if (release := Release.parse(text)) is not None:
@@ -149,16 +146,6 @@ def _has_http_split_off(listener: Listener, clients: Each[ServedClient]) -> bool
         return listener.role is Role.CLIENT_HTTP
     served = clients.known(listener)
     return bool(served and served.client and set(served.client.served_protocols) == {Protocol.GRPC})
-
-
-def reported_member(clients: Each[ServedClient], metrics: Metrics, listener: Listener) -> str:
-    """Return the ID of the member behind a listener, by gRPC or ``/metrics``; empty if it reports none."""
-    if listener.role is Role.CLIENT and (own_id := reported_ids(clients.known(listener))[1]):
-        return own_id
-    try:
-        return "" if listener.role is Role.PEER else _metric(metrics, listener, _MEMBER)
-    except UnobservedError:
-        return ""
 
 
 def _of_members(target: Target, releases: Each[T]) -> tuple[T, ...]:
@@ -208,11 +195,3 @@ def _from_status(listener: Listener, served: ServedClient) -> str:
             continue
         return printable(version) if isinstance(version, bytes) else ""
     raise NotVerifiedError(f"{listener.url} does not report its version")
-
-
-def _metric(metrics: Metrics, listener: Listener, pattern: re.Pattern[bytes]) -> str:
-    response = metrics.at(listener).attempt.response
-    match = pattern.search(response.body) if response else None
-    if match is None:
-        raise NotVerifiedError(f"{listener.url}/metrics does not report it")
-    return printable(match[1])

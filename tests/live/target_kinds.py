@@ -41,6 +41,25 @@ def live(cluster: Cluster, *roles: Role) -> Target:
     return replace(target, origin="live", listeners=listeners, etcd_version=None, source=None)
 
 
+def at_hosts(target: Target, *hosts: str) -> Target:
+    """Return a target as a live one of which options name the listeners, each member at one of the hosts."""
+    of_member = dict(zip(dict.fromkeys(one.member for one in target.listeners), hosts, strict=True))
+    listeners = tuple(
+        replace(one, host=host, member=host, label=f"{one.role}-{host}-{one.port}")
+        for one in target.listeners
+        for host in [of_member[one.member]]
+    )
+    return replace(
+        target,
+        origin="live",
+        etcd_version=None,
+        source=None,
+        listeners=listeners,
+        declared={},
+        logs={},
+    )
+
+
 def _elsewhere(cluster: Cluster) -> Target:
     """Return the cluster as a live one that is reached by ``--etcd-connect-to``."""
 

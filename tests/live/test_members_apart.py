@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from live.target_kinds import at_hosts
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -20,20 +21,10 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import PortCredentials, Target
 
 GOOD = ClusterConfig()
-
-
-def _as_named(target: Target, *hosts: str) -> Target:
-    """Return the target as options name it: a host is taken for a member, each member's for its first."""
-    of_member = dict(zip(dict.fromkeys(one.member for one in target.listeners), hosts, strict=True))
-    listeners = tuple(
-        replace(one, host=host, member=host, label=f"{one.role}-{host}-{one.port}")
-        for one in target.listeners
-        for host in [of_member[one.member]]
-    )
-    return replace(target, origin="live", listeners=listeners, declared={}, logs={})
 
 
 def _run(target: Target, *checks: str) -> dict[str, CheckResult]:
@@ -43,7 +34,7 @@ def _run(target: Target, *checks: str) -> dict[str, CheckResult]:
 def test_three_members_at_one_host(etcd_binary: Path) -> None:
     checks = ("cluster.same-ca", "cluster.same-policy", "cluster.same-version", "cluster.one-cluster")
     with start_process(replace(GOOD, size=3, metrics="http"), etcd_binary) as cluster:
-        named = _as_named(cluster.target(), "127.0.0.1", "localhost", "127.0.0.1")
+        named = at_hosts(cluster.target(), "127.0.0.1", "localhost", "127.0.0.1")
         good = _run(named, *checks)
         bundle = cluster.members[1].file("client-ca.crt")
         another = CertificateAuthority.create("another CA").certificate
@@ -61,7 +52,7 @@ def test_three_members_at_one_host(etcd_binary: Path) -> None:
 
 def test_two_names_of_one_member(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
-        target = _as_named(cluster.target(), "127.0.0.1")
+        target = at_hosts(cluster.target(), "127.0.0.1")
         by_name = tuple(
             replace(one, host="localhost", member="localhost", label=f"{one.label}-by-name")
             for one in target.listeners
@@ -100,6 +91,22 @@ def test_two_clusters(newest_etcd: Path) -> None:
         result = _judge(_joined(first.target(), second.target()), "cluster.one-cluster")
     assert result.outcome is Outcome.VIOLATES
     assert result.findings[0].observed.count("https://") == 4
+
+
+@pytest.mark.fault("A metrics endpoint of another cluster", outcome="violates", bound="none")
+def test_the_metrics_of_another_cluster(etcd_binary: Path) -> None:
+    config = replace(GOOD, metrics="http")
+    with start_process(config, etcd_binary) as first, start_process(config, etcd_binary) as second:
+        target = first.target()
+        foreign = tuple(one for one in second.target().listeners if one.role is Role.METRICS)
+        own = tuple(one for one in target.listeners if one.role is not Role.METRICS)
+        good = _judge(target, "cluster.one-cluster")
+        result = _judge(replace(target, listeners=(*own, *foreign)), "cluster.one-cluster")
+    assert (good.outcome, good.findings) == (Outcome.CONFORMS, ())
+    assert result.outcome is Outcome.VIOLATES
+    [finding] = result.findings
+    assert finding.message == f"{foreign[0].url} is not a member of its cluster"
+    assert "/metrics" in str(finding.reproduce[0])
 
 
 @pytest.mark.kills("cluster.members-agree")
