@@ -54,7 +54,14 @@ FURTHER = [
 ]
 """Exchanges that no check of ours needs, for those of users."""
 
-_METRICS = ("etcd_server_", "etcd_cluster_", "etcd_debugging_server", "go_info", "process_start")
+_METRICS = (
+    "etcd_server_",
+    "etcd_cluster_",
+    "etcd_debugging_server",
+    "etcd_network_active_peers",
+    "go_info",
+    "process_start",
+)
 
 
 class Recorder(Network):

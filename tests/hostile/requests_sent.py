@@ -37,7 +37,9 @@ ALLOWED: Mapping[Sent, Allowed] = {
     ),
     Sent("http/1.1", "GET", "/livez"): Allowed("which paths are served", _NOTHING, 2),
     Sent("http/1.1", "GET", "/readyz"): Allowed("which paths are served", "a linearizable read", 2),
-    Sent("http/1.1", "GET", "/metrics"): Allowed("which paths are served; release of Go", _NOTHING, 3),
+    Sent("http/1.1", "GET", "/metrics"): Allowed(
+        "which paths are served; release of Go, ID of the member, its connections with others", _NOTHING, 3
+    ),
     Sent("http/1.1", "GET", "/debug/pprof/"): Allowed(
         "whether profiles are served; only the index", _NOTHING, 2
     ),

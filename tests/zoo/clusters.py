@@ -33,10 +33,11 @@ def _forget_one(cluster: Cluster) -> None:
     cluster.members[1].file("server.crt").write_bytes(encode_certificates(pair.chain))
 
 
-def _restart_one_with(cluster: Cluster, **changes: object) -> None:
+def restart_one_with(cluster: Cluster, index: int, **changes: object) -> None:
+    """Restart one member with other settings than the others."""
     everywhere, cluster.config = cluster.config, replace(cluster.config, **changes)  # type: ignore[arg-type]
     try:
-        cluster._replace(1)
+        cluster._replace(index)
     finally:
         cluster.config = everywhere
 
@@ -46,7 +47,7 @@ ZOO = [
         name="one-member-without-a-list",
         what="one of three members is declared without the revocation list",
         config=replace(BROKEN, size=3, client_crl_file="crl.der"),
-        after_start=lambda cluster: _restart_one_with(cluster, client_crl_file=None),
+        after_start=lambda cluster: restart_one_with(cluster, 1, client_crl_file=None),
         checks=("cluster", "config"),
         violated={"cluster": ["cluster.same-policy"]},
         lines=_ONE_LINE,
@@ -55,7 +56,7 @@ ZOO = [
         name="one-member-with-names",
         what="one of three members alone accepts only one common name of peers",
         config=replace(BROKEN, size=3),
-        after_start=lambda cluster: _restart_one_with(cluster, peer_cert_allowed_cn=str(PEER.common_name)),
+        after_start=lambda cluster: restart_one_with(cluster, 1, peer_cert_allowed_cn=str(PEER.common_name)),
         checks=("cluster",),
         violated={"cluster": ["cluster.same-policy"]},
         lines=_ONE_LINE,
@@ -64,7 +65,7 @@ ZOO = [
         name="one-member-without-san-rule",
         what="one of three members alone accepts peers' certificates from any address",
         config=replace(BROKEN, size=3),
-        after_start=lambda cluster: _restart_one_with(cluster, peer_skip_client_san_verification=True),
+        after_start=lambda cluster: restart_one_with(cluster, 1, peer_skip_client_san_verification=True),
         checks=("cluster",),
         warned={"cluster": ["cluster.same-policy"]},
         lines=_ONE_LINE,

@@ -1,0 +1,128 @@
+"""Every member can dial every other member, by what etcd counts; and what forbids a connection."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from msgspec.structs import replace
+
+from pytest_etcdtls.command import GOOD_CLIENT, Command, curl
+from pytest_etcdtls.facts.certificates import ServedByMembers
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
+from pytest_etcdtls.facts.members import SideBySide
+from pytest_etcdtls.facts.peer_connections import PeerConnections
+from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.untrusted import listed
+
+_SHOWN = 9
+"""The most members that one message lists."""
+
+_ADVICE = "pass --etcd-endpoint or --etcd-metrics-endpoint of every member, or --etcd-discover"
+
+
+def _without_a_peer(connections: PeerConnections, **_: object) -> Mapping[str, Any]:
+    (first, peers), *others = connections.peers.items()
+    lonely = replace(peers, active=frozenset())
+    return {"connections": replace(connections, peers={first: lonely, **dict(others)})}
+
+
+@check("cluster.members-connected", on=frozenset(), counterexample=_without_a_peer)
+def every_member_can_dial_every_other(
+    connections: PeerConnections,
+    side_by_side: SideBySide | None,
+    served: ServedByMembers | None,
+    logs: EtcdLogs | None,
+) -> Iterator[Statement]:
+    """Every member can dial every other member that answers.
+
+    Members are clients of each other, with TLS versions, cipher suites and certificates of their own. If one
+    cannot dial another, the cluster stays healthy while a third one connects both, and may lose its quorum
+    when that one stops. etcd counts active connections: `etcd_network_active_peers` of /metrics. A member
+    that lacks one is asked again after a second. The reason is looked for in etcd's logs, then in what both
+    members serve.
+
+    Spec: etcd Documentation, metrics, Network
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Follows: cert.client-usage, cert.valid-now, cluster.same-ca, config.peer-trusted-ca-in-force
+    Severity: high
+    Level: MUST
+    Remediation: give both members the same --tls-min-version, --tls-max-version, --cipher-suites and
+        --peer-trusted-ca-file, and certificates of that CA with serverAuth and clientAuth that no
+        --peer-crl-file revokes and that name the address from which the member dials. If curl from the one
+        member reaches the peer port of the other, restart the member that counts no connection.
+    """
+    names = {identifier: member.name for identifier, member in connections.started.items()}
+    unknown: list[str] = []
+    for pair in combinations(names, 2):
+        ways = [
+            (one, other)
+            for one, other in (pair, pair[::-1])
+            if one in connections.peers and other not in connections.peers[one].active
+        ]
+        if ways and connections.answering.issuperset(pair):
+            reasons = (_reason(*way, connections, side_by_side, served, logs) for way in ways)
+            yield Finding(
+                message=": ".join(filter(None, [_who(ways, names), next(filter(None, reasons), "")])),
+                expected="an active connection with each member that answers",
+                observed="; ".join(
+                    f"{names[one]} has no active connection with {names[other]}, and has lost "
+                    f"{connections.peers[one].lost.get(other, 0)}"
+                    for one, other in ways
+                ),
+                reproduce=tuple(_look(*way, connections) for way in ways),
+            )
+        elif ways:
+            one, other = (names[identifier] for identifier in ways[0])
+            unknown.append(f"{one} has no active connection with {other}, which did not answer here")
+    if without := [name for one, name in names.items() if one not in connections.peers]:
+        unknown.append(
+            f"the connections of {listed(without, ', ', _SHOWN)} are not known without its metrics"
+        )
+    if unknown:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{listed(unknown, '; ', _SHOWN)}: {_ADVICE}")
+
+
+def _who(ways: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str:
+    one, other = (names[identifier] for identifier in ways[0])
+    return f"{one} and {other} cannot dial each other" if len(ways) > 1 else f"{one} cannot dial {other}"
+
+
+def _look(one: str, other: str, connections: PeerConnections) -> Command:
+    look = f'etcd_network_active_peers with Remote="{other}": 1 if connected; 0 or no line if not'
+    return curl(connections.peers[one].listener.url, path="/metrics", client=GOOD_CLIENT, look=look)
+
+
+def _reason(
+    one: str,
+    other: str,
+    connections: PeerConnections,
+    side_by_side: SideBySide | None,
+    served: ServedByMembers | None,
+    logs: EtcdLogs | None,
+) -> str:
+    """Return what forbids that a member dials another; empty if nothing known does."""
+    if other not in connections.peers:
+        return ""
+    here, there = (connections.peers[identifier].listener.member for identifier in (one, other))
+    for log in logs.logs if logs else ():
+        for dial in log.failed_dials if here in log.members else ():
+            if dial.target in (other, *connections.started[other].peer_urls):
+                return f"{log.source}, line {dial.line}: {dial.example}"
+        for rejected in log.others if log.members == (there,) else ():
+            if rejected.endpoint == Role.PEER:
+                return f"{log.source}, line {rejected.line}: {rejected.example}"
+    profiles = [profile for row in (side_by_side.rows if side_by_side else ()) for profile in row]
+    known = {one.listener.member: one for one in profiles if one.listener.role is Role.PEER}
+    if here not in known or there not in known:
+        return ""
+    client, server = known[here], known[there]
+    if not set(client.versions) & set(server.versions):
+        return f"{here} has {', '.join(client.versions)}, and {there} {', '.join(server.versions)}"
+    for listener, chain in served.chains if served else ():
+        issuers = [certificate.issuer for certificate in chain.certificates]
+        if listener.label == client.listener.label and set(issuers).isdisjoint(server.announced):
+            return f"{there} trusts {name_list(server.announced)}, and {here} serves {name_list(issuers)}"
+    return ""

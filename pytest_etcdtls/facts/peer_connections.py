@@ -1,0 +1,127 @@
+"""Which members of a cluster have active connections with which others, as etcd counts them.
+
+Members are clients of each other. Whether one reaches another is not derived from settings: etcd counts it. A
+peer is active until a dial, a read or a write fails, and again when a stream or a request succeeds. A member
+dials each other one for two streams, every 100 ms until that works (``peer_status.go`` and ``stream.go`` in
+server/etcdserver/api/rafthttp). So one that cannot be dialled is active only in the moment after it dials
+itself, and one that can is inactive only in the moment after a restart.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated
+
+from msgspec import Struct, structs
+
+from pytest_etcdtls.errors import NotApplicableError
+from pytest_etcdtls.facts.access import PresentedClient, ServedClient
+from pytest_etcdtls.facts.api import ClientExchange, Metrics, request_of
+from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
+from pytest_etcdtls.facts.listener import Tried
+from pytest_etcdtls.facts.member_list import MemberListings, MemberRecord, reported_member
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+
+
+class LaterMetrics(Tried, frozen=True, kw_only=True):
+    """``/metrics`` of a listener, a second after the first time."""
+
+
+class MemberPeers(Struct, frozen=True, kw_only=True):
+    """The other members, as a member counts its connections with them.
+
+    Attributes:
+        listener: the one that reports them.
+        active: IDs of those with which it has an active connection, at one of the looks.
+        lost: how often connections with a member were lost, by its ID.
+    """
+
+    listener: Listener
+    active: frozenset[str]
+    lost: Mapping[str, int] = {}
+
+
+class PeerConnections(Struct, frozen=True, kw_only=True):
+    """Which members have active connections with which others.
+
+    Attributes:
+        started: the members that are listed and have been started, by ID.
+        peers: what members report, by ID, as far as their metrics can be read.
+        answering: IDs of the members that answered here, the last time that they were asked.
+    """
+
+    started: Mapping[str, MemberRecord]
+    peers: Mapping[str, MemberPeers]
+    answering: frozenset[str]
+
+
+_METRICS = "/metrics"
+_SECOND = timedelta(seconds=1)
+_PEER = rb'\{Local="0*([0-9a-f]+)",Remote="0*([0-9a-f]+)"\} ([0-9.e+]+)$'
+_ACTIVE = re.compile(rb"^etcd_network_active_peers" + _PEER, re.MULTILINE)
+_LOST = re.compile(rb"^etcd_network_disconnected_peers_total" + _PEER, re.MULTILINE)
+
+
+def _once(planned: Planned) -> int:
+    return int(planned.listener is not None and planned.listener.role is not Role.PEER)
+
+
+@fact(connections=_once, reported=False)
+def later_metrics(
+    here: Listener, first: Annotated[ClientExchange, _METRICS], presented: Lazy[PresentedClient], wire: Wire
+) -> LaterMetrics:
+    """Wait for the rest of a second since the first request, and send it again."""
+    left = first.tries[-1].started_at + _SECOND - datetime.now(UTC)
+    threading.Event().wait(max(0.0, left.total_seconds()))
+    request = replace(request_of(_METRICS), purpose="GET /metrics, a second later")
+    if here.scheme == "http":
+        return LaterMetrics(tries=wire.attempt(replace(request, plaintext=True))[0])
+    return LaterMetrics(tries=wire.attempt(replace(request, identity=presented.get().identity))[0])
+
+
+@fact(reported=False)
+def peer_connections(
+    target: Target,
+    listings: MemberListings,
+    clients: Each[ServedClient],
+    metrics: Metrics,
+    later: Each[LaterMetrics],
+) -> PeerConnections:
+    """Return what each member counts; with a second look at those that lack an active connection.
+
+    A member without one may restart right now, and so may the other one. So both are asked again.
+    """
+    if listings.size == 1:
+        raise NotApplicableError("the cluster has one member")
+    by_name = sorted(listings.members, key=lambda member: member.name)
+    started = {member.id: member for member in by_name if member.name}
+    reported = {one: reported_member(clients, metrics, one) for one in target.listeners}
+    answering = set(reported.values()) & started.keys()
+    peers: dict[str, MemberPeers] = {}
+    for listener, identifier in reported.items():
+        if identifier in answering - peers.keys() and (seen := _peers(listener, metrics.known(listener))):
+            peers[identifier] = seen
+    lacking = {one: (answering - {one}) - seen.active for one, seen in peers.items()}
+    for identifier in {one for one, others in lacking.items() for one in ({one, *others} if others else ())}:
+        if identifier in peers:
+            first = peers.pop(identifier)
+            if again := _peers(first.listener, later.known(first.listener)):
+                peers[identifier] = structs.replace(again, active=first.active | again.active)
+            else:
+                answering.discard(identifier)
+    return PeerConnections(started=started, peers=peers, answering=frozenset(answering))
+
+
+def _peers(listener: Listener, exchange: Tried | None) -> MemberPeers | None:
+    response = exchange.attempt.response if exchange else None
+    if response is None or response.status != HTTPStatus.OK:
+        return None
+    active = {match[2].decode() for match in _ACTIVE.finditer(response.body) if float(match[3])}
+    lost = {match[2].decode(): int(float(match[3])) for match in _LOST.finditer(response.body)}
+    return MemberPeers(listener=listener, active=frozenset(active), lost=lost)

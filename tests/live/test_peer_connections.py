@@ -1,0 +1,124 @@
+"""Which members can dial each other, and neighbours of a fault, in which nothing or nothing more is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from discovery.discovering import live as discovering
+from discovery.discovering import named
+from discovery.learner import start_learner
+from live.target_kinds import at_hosts
+from starting import start_process
+from zoo.peers_apart import revoke_one
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+
+THREE = ClusterConfig(size=3, metrics="http")
+CHECK = "cluster.members-connected"
+HOSTS = ("127.0.0.1", "127.0.0.1", "127.0.0.1")
+
+
+def judge(target: Target) -> CheckResult:
+    observer = Observer(target)
+    if target.discover:
+        observer.discover()
+    [result] = run_checks(observer, [CHECK])
+    return result
+
+
+def only(target: Target, wanted: Callable[[Listener], bool]) -> Target:
+    return replace(target, listeners=tuple(filter(wanted, target.listeners)))
+
+
+def forwarded(target: Target) -> Target:
+    """Return the target as it is behind a port forward: etcd sees another host than the URLs have."""
+    listeners = (
+        replace(one, host="etcd.example", member="etcd.example", connect_to=(one.host, one.port))
+        for one in target.listeners
+    )
+    return replace(target, listeners=tuple(listeners))
+
+
+@pytest.fixture(scope="module")
+def three(etcd_binary: Path) -> Iterator[Cluster]:
+    with start_process(THREE, etcd_binary) as cluster:
+        yield cluster
+
+
+def test_connected_members(three: Cluster) -> None:
+    target = at_hosts(three.target(), *HOSTS)
+    clients = only(target, lambda one: one.role is Role.CLIENT)
+    first = clients.listeners[0]
+    metrics = only(target, lambda one: one.role is Role.METRICS or one == first)
+    for connected in (target, clients, metrics, forwarded(target)):
+        result = judge(connected)
+        assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+
+
+def test_a_member_that_was_just_restarted(three: Cluster) -> None:
+    target = at_hosts(three.target(), *HOSTS)
+    for index in range(3):
+        three.restart_member(index)
+        assert judge(target).outcome is Outcome.CONFORMS
+
+
+def test_members_of_which_nothing_is_known(three: Cluster) -> None:
+    target = at_hosts(three.target(), *HOSTS)
+    first = target.listeners[0]
+    alone = judge(only(target, lambda one: one == first))
+    peers = judge(only(target, lambda one: one.role is Role.PEER))
+    names = sorted(member.name for member in three.members)
+    for result, unknown in ((alone, names[1:]), (peers, names)):
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert f"the connections of {', '.join(unknown)} are not known" in result.reason
+        assert "--etcd-discover" in result.reason
+
+
+@pytest.mark.fault("One of three members is stopped", outcome="not verified", bound="1 s more")
+def test_a_member_that_is_stopped(three: Cluster) -> None:
+    target = at_hosts(three.target(), *HOSTS)
+    three.stop_member(2)
+    try:
+        result = judge(target)
+    finally:
+        three.start_member(2)
+    assert (result.outcome, result.findings) == (Outcome.NOT_VERIFIED, ())
+    assert "m0 has no active connection with m2, which did not answer here" in result.reason
+
+
+@pytest.mark.fault(
+    "A member that cannot dial another, in a cluster that is healthy", outcome="violates", bound="1 s more"
+)
+@pytest.mark.parametrize(
+    "seen",
+    [lambda target: target, lambda target: only(target, lambda one: one.role is not Role.PEER), forwarded],
+    ids=["named", "without-peers", "forwarded"],
+)
+def test_a_member_that_another_one_revokes(seen: Callable[[Target], Target], newest_etcd: Path) -> None:
+    with start_process(THREE, newest_etcd) as cluster:
+        revoke_one(cluster)
+        result = judge(seen(at_hosts(cluster.target(), *HOSTS)))
+    [finding] = result.findings
+    assert (result.outcome, finding.message) == (Outcome.VIOLATES, "m1 cannot dial m0")
+    assert finding.observed.startswith("m1 has no active connection with m0, and has lost ")
+    [command] = finding.reproduce
+    assert "/metrics" in str(command)
+
+
+def test_a_cluster_of_one_member_and_its_learner(newest_etcd: Path, tmp_path: Path) -> None:
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        target = discovering(cluster, named(cluster.members[0].client_url))
+        alone = judge(target)
+        with start_learner(cluster, tmp_path):
+            both = judge(target)
+    assert (alone.outcome, alone.reason) == (Outcome.NOT_APPLICABLE, "the cluster has one member")
+    assert both.outcome is Outcome.CONFORMS
