@@ -141,15 +141,17 @@ def _with_key(files: TrustedFiles) -> Mapping[str, Any]:
 
 @check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
 def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]:
-    """Each PEM block of the files of trusted CAs is a certificate that etcd can read.
+    """Each PEM block of the files of trusted CAs is a certificate that etcd can read, and is not revoked.
 
     etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
     revocation list or a TRUSTED CERTIFICATE in the file. It skips what is not PEM: with a file that is empty
     or in DER it starts, trusts no CA at all and refuses every client. It reads the file only at start, so one
     that runs shows neither. Nor does it start without the file, where that is missing on the member's own
-    machine.
+    machine. A revocation list does not revoke a CA in the file: etcd compares it with the certificates that
+    clients send, and they need not send that CA.
 
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Spec: etcd checkCRL in client/pkg/transport/listener_tls.go
     Spec: RFC 7468 section 2
     Severity: critical
     Level: MUST
@@ -162,6 +164,15 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]
 
 def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
     file, pool = trusted.bundle.file, trusted.pool
+    for certificate in trusted.revoked:
+        yield Finding(
+            message=f"{trusted.member}: etcd accepts the clients of a revoked CA that do not send it",
+            concerns=listeners_of_side(trusted.member, trusted.bundle.side),
+            expected=f"no CA that --{trusted.bundle.side}-crl-file revokes",
+            observed=f"{file.path}: {shown(certificate)}",
+            evidence={"declared": file.said},
+            remediation=f"remove {shown(certificate)} from the file, and restart etcd",
+        )
     if file.problem:
         yield _not_usable(trusted, f"etcd will not start again with {file.said}", file.problem)
     elif pool is None:

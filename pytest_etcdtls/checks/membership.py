@@ -20,6 +20,7 @@ from pytest_etcdtls.command import (
     show_leaf,
     show_version,
 )
+from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
 from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
@@ -309,17 +310,19 @@ def _first_lists(listings: MemberListings, *members: MemberRecord) -> Mapping[st
     return {"listings": replace(listings, listings=(changed, *others))}
 
 
-def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
+def _plain_clients(listings: MemberListings, **_: object) -> Mapping[str, Any]:
     member = next(listings.members)
     return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
 @check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients, cure=https_clients)
-def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
-    """Every client URL that a member advertises is https.
+def advertised_client_urls_are_https(
+    listings: MemberListings, declarations: Declarations | None
+) -> Iterator[Statement]:
+    """Every client URL that a member advertises, or is declared to advertise, is https.
 
     Clients that get the member list connect to these URLs. With an http URL they connect without TLS, or not
-    at all.
+    at all. etcd publishes the declared URLs when it is started.
 
     Spec: etcd --advertise-client-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -330,6 +333,17 @@ def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[State
     """
     urls = ((url, member) for member in listings.members for url in member.client_urls)
     yield from _without_tls(listings, urls, "advertise client URLs without TLS")
+    published = {url for member in listings.members for url in member.client_urls}
+    for member in declarations.members if declarations else ():
+        setting = member.declared.declaration.settings.get("advertise-client-urls")
+        urls_declared = map(str, declared_to_advertise(member.declared.declaration, Role.CLIENT))
+        plain = [url for url in urls_declared if url.startswith(_NO_TLS) and url not in published]
+        if plain:
+            yield Finding(
+                message=f"{member.label} is declared to advertise client URLs without TLS when it is started",
+                expected="https URLs",
+                observed=str(setting),
+            )
 
 
 def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:

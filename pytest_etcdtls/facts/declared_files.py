@@ -42,7 +42,7 @@ from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import require_tls
 from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
-from pytest_etcdtls.pki.certificate import CertPool, read_pool, shown
+from pytest_etcdtls.pki.certificate import CertPool, read_pool, serial_number, shown
 from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.target import Listener, Target
 
@@ -68,11 +68,13 @@ class TrustedFile(Struct, frozen=True, kw_only=True):
     Attributes:
         member: label of the member.
         pool: what that etcd has of it; ``None`` if the file could not be read here.
+        revoked: its certificates that the declared revocation list of the side names.
     """
 
     member: str
     bundle: BundleFact
     pool: CertPool | None
+    revoked: tuple[x509.Certificate, ...] = ()
 
 
 class TrustedFiles(Struct, frozen=True):
@@ -150,7 +152,7 @@ def trusted_files(
 ) -> TrustedFiles:
     """Read the files of trusted CAs as the Go does that each member's etcd was built with."""
     bundles = [
-        (member.label, bundle)
+        (member, bundle)
         for member in files.members
         for bundle in member.bundles.values()
         if bundle.read_at_start
@@ -161,13 +163,25 @@ def trusted_files(
     return TrustedFiles(
         tuple(
             TrustedFile(
-                member=label,
+                member=member.label,
                 bundle=bundle,
-                pool=read_pool(bundle.content, lines.get(label)) if bundle.content is not None else None,
+                pool=read_pool(bundle.content, lines.get(member.label))
+                if bundle.content is not None
+                else None,
+                revoked=tuple(_revoked(member, bundle)),
             )
-            for label, bundle in bundles
+            for member, bundle in bundles
         )
     )
+
+
+def _revoked(member: MemberFiles, bundle: BundleFact) -> Iterator[x509.Certificate]:
+    """Yield the CAs of a bundle that their issuer has revoked. Serial numbers are the issuer's own."""
+    lists = [crl for setting, crl in member.crls if setting.name == f"{bundle.side}-crl-file"]
+    for certificate in bundle.certificates:
+        issuer, serial = certificate.issuer.rfc4514_string(), abs(serial_number(certificate))
+        if any(crl.issuer == issuer and serial in crl.serial_numbers for crl in lists):
+            yield certificate
 
 
 def _go_lines(

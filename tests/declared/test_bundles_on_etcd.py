@@ -25,7 +25,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import read_pool
-from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -102,6 +102,32 @@ def test_a_ca_renewed_with_its_key_is_judged_as_it_is_in_its_file(
         cluster.restart()
     accepted = _judge(cluster, "mtls.trusted-client")
     assert accepted.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), accepted
+
+
+@pytest.mark.parametrize("names_the_ca", [True, False])
+def test_a_revoked_ca_in_the_bundle(names_the_ca: bool, etcd_binary: Path) -> None:
+    """etcd accepts a client of it that does not send it, and closes one that does."""
+    plan = PKIPlan(layout=CALayout.INTERMEDIATE)
+    with start_process(ClusterConfig(pki=plan, client_crl_file="crl.der"), etcd_binary) as cluster:
+        root, [member] = cluster.pki.client_ca, cluster.members
+        [client, *_] = cluster.target().client.identities
+        leaf, ca = client.chain
+        root.revoke(ca if names_the_ca else leaf)
+        bundle = [ca, root.certificate]
+        member.replace_files({"crl.der": root.crl("der"), "client-ca.crt": encode_certificates(bundle)})
+        with suppress(ClusterStartError):  # which judges health with a client that sends it
+            cluster.restart()
+        target = cluster.target()
+        alone = replace(client, chain=client.chain[:1])
+        accepted = []
+        for identity in (client, alone):
+            target = replace(target, client=replace(target.client, identities=(identity,)))
+            judge, checks = Judge(Observer(target)), catalogue()
+            listener = next(one for one in target.listeners if one.role is Role.CLIENT)
+            accepted.append(judge.result(checks["mtls.trusted-client"], listener).outcome)
+            usable = judge.result(checks["config.trusted-ca-usable"], None)
+            assert usable.outcome is (Outcome.VIOLATES if names_the_ca else Outcome.CONFORMS), usable
+        assert accepted == [Outcome.VIOLATES, Outcome.CONFORMS if names_the_ca else Outcome.VIOLATES]
 
 
 CA, OTHER = (CertificateAuthority.create(name) for name in ("a CA", "another CA"))

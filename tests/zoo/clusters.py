@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from unruly.programs import rewritten_arguments
 from zoo.client_access import BROKEN, other_ca
 from zoo.model import Misconfigured
 
@@ -114,6 +115,14 @@ ZOO = [
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",)),
         violated={"cluster": ["cluster.advertised-https"]},
         warned={"cluster": ["cluster.advertised-reachable"]},
+    ),
+    Misconfigured(
+        name="declared-to-advertise-http",
+        what="an http client URL is declared to be advertised; the running etcd was started with https",
+        config=replace(BROKEN, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",)),
+        etcd=rewritten_arguments("^--advertise-client-urls=http:(.*)$", r"--advertise-client-urls=https:\1"),
+        checks=("cluster.advertised-https",),
+        violated={"cluster": ["cluster.advertised-https"]},
     ),
     Misconfigured(
         name="peers-without-tls",
