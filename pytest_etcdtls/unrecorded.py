@@ -2,8 +2,8 @@
 
 - **Experiments** start clusters of their own and change files while these run. What they come to takes
   minutes to make, and a few words to write.
-- **The comparison with etcd's log** is about all connections of a run, in their order. A replay makes those
-  of one check.
+- **etcd's log**, and its comparison with the wire, is about all connections of a run, in their order. A
+  replay makes those of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
 - **A process** is compared with a file where it runs.
 - **A second look at a member** is taken only where some of its listeners refuse connections.
@@ -19,7 +19,7 @@ from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
-from pytest_etcdtls.facts.etcd_log import LogComparison
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison, ReadLog
 from pytest_etcdtls.facts.experiments import (
     Counts,
     Experiment,
@@ -273,6 +273,7 @@ _OF_TARGET: Mapping[type[Any], Any] = {
     SuiteOffers: _suite_offers,
     RenewalUnderLoad: _renewals,
     ForeignMember: _foreign_member,
+    EtcdLogs: lambda: EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
     ProcessComparison: lambda: ProcessComparison(pid=1, source="etcd.yaml"),
 }
 _OF_LISTENER: Mapping[type[Any], Any] = {
