@@ -19,11 +19,12 @@ from pytest_etcdtls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_pl
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
-from pytest_etcdtls.facts.good_identities import Revocation
+from pytest_etcdtls.facts.good_identities import Revocation, local_host
 from pytest_etcdtls.facts.listener import Plaintext
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.judgement import SERVED, commands_for, observed_in, with_attempts
 from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.remedies import client_certificates, https, trusted_ca
@@ -31,6 +32,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statemen
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.untrusted import some
 
 _TLS_ALERT = b"\x15\x03"
 """The beginning of a record with an alert: content type 21, then the version (RFC 8446 section 5.1)."""
@@ -299,7 +301,7 @@ def a_trusted_client_is_accepted(
     if accepted is not None:
         for candidate in client.candidates:
             if candidate is not accepted and not candidate.issued and not candidate.borrowed:
-                yield from _beside(client, candidate, accepted, grounds)
+                yield from _beside(here, client, candidate, accepted, grounds)
         if accepted.cases.over(*accepted.served_protocols).ended(*_FAILED):
             yield _not_accepted(client, accepted, grounds)
         yield Note(f"accepted: {accepted.identity} ({accepted.origin})")
@@ -312,8 +314,9 @@ def a_trusted_client_is_accepted(
             for candidate in rest
             if not (candidate.issued and candidate.endings == {Ending.REFUSED})
         ]
+    by_rule = [one for one in client.candidates if client.closed_by_san_rule(one)]
     if not rest:
-        yield CannotJudge(Outcome.NOT_VERIFIED, _BY_SAN_RULE)
+        yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, by_rule[0]))
     elif all(candidate.excluded and candidate.endings == {Ending.REFUSED} for candidate in rest):
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
@@ -339,10 +342,8 @@ def a_trusted_client_is_accepted(
             )
         elif wrong:
             yield _not_accepted(client, wrong[0], grounds)
-        elif any(
-            client.closed_by_san_rule(candidate) for candidate in client.candidates if not candidate.borrowed
-        ):
-            yield CannotJudge(Outcome.NOT_VERIFIED, _BY_SAN_RULE)
+        elif own := [candidate for candidate in by_rule if not candidate.borrowed]:
+            yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, own[0]))
         elif all(map(_closed, failed)):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
@@ -367,10 +368,21 @@ _ISSUED = "the client that the run issued with the CA key"
 
 _NOT_REVOKED = (Revocation.NO_LIST, Revocation.NOT_LISTED)
 
-_BY_SAN_RULE = (
-    "TLS accepted the certificate and etcd closed the connection, as its SAN rule explains: here the SANs "
-    "must cover the client's address. Pass a certificate of that CA without SANs"
-)
+_SHOWN_NAMES = 4
+"""Maximum number of a certificate's names that are shown."""
+
+
+def _by_san_rule(here: Listener, candidate: Candidate) -> str:
+    """Return why etcd closed the connections of a client, and what to do."""
+    names = some(subject_alt_names(candidate.chain[0]), _SHOWN_NAMES)
+    ours = local_host(candidate.cases.ended(Ending.CLOSED).attempts[0])
+    is_known = ours and not here.is_forwarded
+    machine = f"this machine is {ours}" if is_known else "etcd sees the address of what forwards"
+    return (
+        f"etcd closed the connection, as its SAN rule explains: {candidate.origin} names {names} and "
+        f"{machine}: run on the member, or pass --etcd-{here.role.prefix}cert with a certificate of the "
+        f"{here.role} CA without SANs"
+    )
 
 
 def _may_lack_names(candidate: Candidate, grounds: RefusalGrounds) -> bool:
@@ -383,7 +395,11 @@ def _closed(candidate: Candidate) -> bool:
 
 
 def _beside(
-    client: AcceptedClient, candidate: Candidate, accepted: Candidate, grounds: RefusalGrounds
+    here: Listener,
+    client: AcceptedClient,
+    candidate: Candidate,
+    accepted: Candidate,
+    grounds: RefusalGrounds,
 ) -> Iterator[Statement]:
     """Judge a good identity on a listener that does not accept it and accepts another one."""
     who = f"{candidate.identity} ({candidate.origin})"
@@ -396,7 +412,7 @@ def _beside(
         if candidate.san_rule is SANRule.CLOSES or candidate.revocation is Revocation.NOT_LISTED:
             yield Note(f"{who} is closed by etcd's SAN rule: its SANs do not cover this client's address")
         else:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{who}: {_BY_SAN_RULE}")
+            yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, candidate))
     elif cases.ended(*_FAILED):
         yield _not_accepted(client, candidate, grounds)
     else:

@@ -32,7 +32,7 @@ from pytest_etcdtls.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import plural
+from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun
@@ -228,10 +228,25 @@ class Ledger:
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if not _has_verdict(wanted):
                     missing = "no check about mutual TLS" if wanted is about_tls else "no check"
-                    unverified.append(Unverified(label, listener.url, f"{missing} came to a verdict"))
-                elif target.seen and (missing := _who_is_refused(target.seen, listener, results)):
+                    why = undecided(one for one in wanted if one.outcome is Outcome.NOT_VERIFIED)
+                    because = f": {why[0].reason}" if why else ""
+                    missing = f"{missing} came to a verdict{because}"
+                    unverified.append(Unverified(label, listener.url, missing))
+                elif missing := self._who_is_refused(target, listener, results):
                     unverified.append(Unverified(label, listener.url, missing))
         return unverified
+
+    def _who_is_refused(self, target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:
+        """Return why no good client is accepted, or not the user's; empty if a result says so."""
+        client = target.seen.known(AcceptedClient, listener=listener) if target.seen else None
+        judged = next((one for one in results if one.check == _TRUSTED), None)
+        if client is None or not client.candidates or (judged and judged.outcome in _DECIDED):
+            return ""
+        if client.accepted is None:
+            return (judged or self.run.result(target, catalogue()[_TRUSTED], listener.label)).message
+        # The SAN rule says nothing about the listener; a declared rule about names excludes it for good.
+        named = (found for found in client.candidates if found.named and found.excluded and not found.served)
+        return next((f"the client {found.identity} is refused" for found in named), "")
 
 
 def _has_verdict(results: Iterable[CheckResult]) -> bool:
@@ -240,18 +255,8 @@ def _has_verdict(results: Iterable[CheckResult]) -> bool:
     return bool(outcomes & VERDICTS) or not outcomes - {Outcome.NOT_APPLICABLE, Outcome.NOT_RUN}
 
 
-def _who_is_refused(observer: Observer, listener: Listener, results: Iterable[CheckResult]) -> str:
-    """Return whether no good client is accepted, or not the user's, in words; empty if a result says so."""
-    client = observer.known(AcceptedClient, listener=listener)
-    decided = any(one.check == "mtls.trusted-client" and one.outcome in _DECIDED for one in results)
-    if client is None or not client.candidates or decided:
-        return ""
-    if client.accepted is None:
-        return "none of the client certificates at hand is accepted"
-    # The SAN rule says nothing about the listener; a declared rule about names excludes the client for good.
-    named = (found for found in client.candidates if found.named and found.excluded and not found.served)
-    return next((f"the client {found.identity} is refused" for found in named), "")
-
+_TRUSTED = "mtls.trusted-client"
+"""The check that reports whether a good client is accepted."""
 
 DISCOVERY = "cluster.discovered"
 """The check that reports whether every member was discovered."""
@@ -364,9 +369,7 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
     if ledger.run.settings.allow_unverified:
         return
     for listener in ledger.unverified():
-        yield (
-            f"{listener.url} of {listener.target}: {listener.missing}; --etcd-allow-unverified accepts that."
-        )
+        yield f"{listener.url} of {listener.target}: {listener.missing}."
 
 
 def stale_waivers(reviewed: Review) -> Iterator[str]:
