@@ -478,8 +478,6 @@ def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
         text = f"{log.source} has no line about {len(log.unlogged)} of our rejected connections"
         why = ": etcd drops similar lines from the 101st within a second" if log.thinned_out else ""
         yield Note(f"{text} ({who}){why}")
-    if log.clock_ahead and log.file:
-        yield Note(f"times in {log.source} are {log.clock_ahead:+.0f} s from ours")
 
 
 def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
@@ -511,7 +509,7 @@ def _no_line(log: LogComparison) -> CannotJudge:
         why = (
             "pass the log that this member is writing now, as kubectl logs -f, docker logs -f or journalctl "
             "-f write it to a file; it cannot be compared if NAT, a proxy or a published port changes our "
-            "addresses"
+            "addresses, or if its times are more than two seconds from ours"
         )
     else:
         why = "the published port of a container changes our addresses, or etcd's --log-level is above info"

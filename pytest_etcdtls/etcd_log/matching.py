@@ -2,8 +2,8 @@
 
 A line has no identifier of a run or a certificate. It is about a connection if it has the connection's local
 address and its time. An address is used again, on loopback after a second, so of several connections the
-nearest one in time is taken. The clocks are compared by the same lines first, since a log may have another
-clock or time zone.
+nearest one in time is taken. If the clocks of the two machines differ by more than :data:`CLOCKS_APART`, no
+line is about a connection of ours.
 
 NAT, a proxy or the published port of a container changes the address. Then no line is about a connection of
 ours.
@@ -14,9 +14,8 @@ what client/pkg/transport/listener_tls.go checks after the handshake (checkCertS
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -41,29 +40,11 @@ _ROUNDED: Final = timedelta(milliseconds=2)
 _TO_THE_SECOND: Final = timedelta(seconds=1)
 """The same for gRPC's lines, which have whole seconds."""
 
-_ENOUGH: Final = 3
-"""The number of lines by which clocks are compared."""
-
-_COMPARED: Final = timedelta(seconds=0.5)
-"""How far a line may be from its connection if the clocks were compared."""
+_NEAR: Final = timedelta(seconds=0.5)
+"""How far a line mostly is from its connection."""
 
 CLOCKS_APART: Final = timedelta(seconds=2)
-"""The same for the clocks of two machines that could not be compared."""
-
-
-class Clock(Struct, frozen=True):
-    """The clock of a log.
-
-    Attributes:
-        ahead: how far it is ahead of ours.
-        slack: how exactly that is known.
-    """
-
-    ahead: timedelta = timedelta()
-    slack: timedelta = timedelta()
-
-
-_UNKNOWN_CLOCK = Clock(slack=CLOCKS_APART)
+"""How far it may be if etcd is on another machine."""
 
 
 class Match(Struct, frozen=True):
@@ -87,36 +68,12 @@ class Matches(Struct, frozen=True):
     unmentioned: tuple[Attempt, ...]
 
 
-def compare_clocks(
-    connections: Iterable[Connection], rejections: Iterable[Rejection], slack: timedelta = CLOCKS_APART
-) -> Clock:
-    """Return the log's clock, by the lines with the address of a connection.
-
-    Args:
-        connections: our connections.
-        rejections: the log's rejections from the time of these connections.
-        slack: the largest accepted difference if there are too few such lines.
-    """
-    known = _by_address(connections)
-    differences = sorted(
-        _outside(connection, line.time)
-        for line in rejections
-        if line.time is not None
-        for connection in known.get(line.remote_address, ())
-    )
-    if len(differences) < _ENOUGH:
-        return Clock(slack=slack)
-    ahead, slack = differences[len(differences) // 2], min(slack, _COMPARED)
-    return Clock(ahead if abs(ahead) > _COMPARED else timedelta(), slack)
-
-
 def match_connections(
     connections: Sequence[Connection],
     rejections: Sequence[Rejection],
     *,
     endpoints: Mapping[str, Side] = MappingProxyType({}),
-    agrees: Callable[[Connection, Rejection], bool] = lambda *_: True,
-    clock: Clock = _UNKNOWN_CLOCK,
+    slack: timedelta = CLOCKS_APART,
 ) -> Matches:
     """Match the lines of a log with connections.
 
@@ -124,20 +81,20 @@ def match_connections(
         connections: our connections to the member. Those without a local address are ignored.
         rejections: the rejections in the member's log, in its order.
         endpoints: the log's name of each listener, by URL.
-        agrees: returns whether a connection ended as expected for a line. It decides where connections to two
-            listeners have the same address at the same time.
-        clock: the clock of the log.
+        slack: how far the clock of the log may be from ours.
     """
     known = _by_address(connections)
     pairs = []
     for number, line in enumerate(rejections):
-        time = None if line.time is None else line.time - clock.ahead
         for order, connection in enumerate(known.get(line.remote_address, ())):
             # A served connection has no line: a line with its address is about an earlier user of that port.
-            slack = timedelta() if is_served(connection) else clock.slack
-            if _is_of(endpoints.get(connection.url), line) and _is_in_time(connection, time, slack):
-                away = abs(_outside(connection, time)) if time is not None else timedelta()
-                rank = (away > _COMPARED, not agrees(connection, line), away, number, order)
+            # Both ends of a loopback connection have one clock.
+            exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]"))
+            here = timedelta() if exact else slack
+            if _is_of(endpoints.get(connection.url), line) and _is_in_time(connection, line.time, here):
+                away = abs(_outside(connection, line.time)) if line.time is not None else timedelta()
+                # Connections to two listeners may have the same address at the same time.
+                rank = (away > _NEAR, not agrees(connection, line), away, number, order)
                 pairs.append((rank, number, connection))
     matched: dict[int, Connection] = {}
     used: set[int] = set()
@@ -191,12 +148,11 @@ def _outside(connection: Connection, time: datetime) -> timedelta:
     return min(time - connection.started_at, timedelta()) or max(time - ended_at(connection), timedelta())
 
 
+_BAD_CERTIFICATE: Final = 42
 # Measured on etcd: up to Go 1.19 bad_certificate for every cause, from 1.24 specific alerts, and from 1.26
-# handshake_failure for a missing certificate in TLS 1.2. Between two measured versions either is expected. In
-# Go's source (crypto/tls/handshake_server.go, processCertsFromClient) the changes came with 1.21 and 1.25.
-_OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
-
-_SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
+# handshake_failure for a missing certificate in TLS 1.2.
+_SPECIFIC: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
+_MISSING: Final = {TLSVersion.TLS1_2: 40, TLSVersion.TLS1_3: 116}
 _ALWAYS: Final[Mapping[Cause, int]] = {
     Cause.USAGE: 42,
     Cause.EXTENSION: 42,
@@ -238,18 +194,14 @@ class LoggedAttempt(Struct, frozen=True, kw_only=True):
     remote_address: str
 
 
-def compare_wire_and_log(
-    attempt: Attempt, rejection: Rejection, go_version: str | None = None
-) -> LoggedAttempt:
+def compare_wire_and_log(attempt: Attempt, rejection: Rejection) -> LoggedAttempt:
     """Compare how an attempt ended with the cause in the log.
 
     Args:
         attempt: our attempt.
         rejection: its line in the log.
-        go_version: the version of Go that etcd was built with, ``go1.24.0``; ``None`` accepts the alert of
-            any version.
     """
-    alerts = expected_alerts(rejection.cause, attempt.version or attempt.offered_version, go_version)
+    alerts = expected_alerts(rejection.cause, attempt.version or attempt.offered_version)
     if alerts:
         agree = attempt.alert in alerts
         expected = f"alert {' or '.join(alert_text(number) for number in sorted(alerts))}"
@@ -281,53 +233,26 @@ def compare_wire_and_log(
     )
 
 
-def agrees(connection: Connection, rejection: Rejection, go_version: str | None = None) -> bool:
-    """Return whether an attempt or a ClientHello exchange ended as expected for the cause in the log.
-
-    Args:
-        connection: our connection.
-        rejection: a line that may be about it.
-        go_version: as in :func:`compare_wire_and_log`.
-    """
+def agrees(connection: Connection, rejection: Rejection) -> bool:
+    """Return whether an attempt or a ClientHello exchange ended as expected for the cause in the log."""
     if not isinstance(connection, HelloExchange):
-        return compare_wire_and_log(connection, rejection, go_version).agree
+        return compare_wire_and_log(connection, rejection).agree
     if connection.reply is Reply.ALERT:
-        return rejection.cause is Cause.OTHER or connection.alert in expected_alerts(
-            rejection.cause, None, go_version
-        )
+        return rejection.cause is Cause.OTHER or connection.alert in expected_alerts(rejection.cause, None)
     return rejection.cause in _ENDED_BY_US
 
 
-def expected_alerts(cause: Cause, version: str | None, go_version: str | None) -> frozenset[int]:
-    """Return the alerts that Go may send for a cause; empty if it sends none.
+def expected_alerts(cause: Cause, version: str | None) -> frozenset[int]:
+    """Return the alerts that some release of Go sends for a cause; empty if it sends none.
 
     Args:
         cause: the cause of the refusal.
         version: the TLS version, ``TLSv1.2`` or ``TLSv1.3``; ``None`` if it is not known.
-        go_version: as in :func:`compare_wire_and_log`.
     """
     if cause in _ALWAYS:
         return frozenset({_ALWAYS[cause]})
-    go = _go(go_version)
-    if cause in _SINCE_1_24:
-        return _since(go, _SINCE_1_24[cause])
+    if cause in _SPECIFIC:
+        return frozenset({_BAD_CERTIFICATE, _SPECIFIC[cause]})
     if cause is not Cause.NO_CERTIFICATE:
         return frozenset()
-    in_tls12, in_tls13 = _since(go, 40, _NEW, _NEWEST), _since(go, 116)
-    if version == TLSVersion.TLS1_3:
-        return in_tls13
-    return in_tls12 if version == TLSVersion.TLS1_2 else in_tls12 | in_tls13
-
-
-def _since(
-    go: tuple[int, int] | None, alert: int, last: tuple[int, int] = _OLD, first: tuple[int, int] = _NEW
-) -> frozenset[int]:
-    """Return bad_certificate up to one version of Go, the alert from another one, and both in between."""
-    if go is not None and go <= last:
-        return frozenset({42})
-    return frozenset({alert}) if go is not None and go >= first else frozenset({42, alert})
-
-
-def _go(version: str | None) -> tuple[int, int] | None:
-    match = re.search(r"go(\d+)\.(\d+)", version or "")
-    return (int(match[1]), int(match[2])) if match else None
+    return frozenset({_BAD_CERTIFICATE, *(alert for of, alert in _MISSING.items() if version in (None, of))})

@@ -2,11 +2,11 @@
 
 A file is read in three steps:
 
-1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text and JSON
-   formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
+1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text formats,
+   Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
 2. :func:`read_entries` reads the line itself in one of four formats: zap's JSON and console formats (the
    default from 3.5 on), capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
-3. :func:`rejections`, :func:`dial_failures` and :func:`last_versions` pick the entries about TLS.
+3. :func:`rejections` picks the entries about rejected connections.
 
 etcd logs a rejected connection when the handshake or its own check after it has failed
 (client/pkg/transport/listener_tls.go, acceptLoop; server/embed/config_logging.go, logTLSHandshakeFailureFunc;
@@ -24,7 +24,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -125,119 +125,6 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
         # GetCertificate), and the CRL after the handshake, if there was a certificate (newTLSListener).
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
-
-
-STARTUP_WORDS: Final = ("etcd Version: ", "Go Version: ", "starting an etcd server")
-"""Texts, one of which every line about the versions of a startup contains."""
-
-_VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
-
-
-class Versions(Struct, frozen=True, kw_only=True):
-    """The versions that the last startup in a log has.
-
-    Attributes:
-        etcd: the version of etcd; ``None`` if the log begins after the startup.
-        go: the version of Go that etcd was built with: ``go1.24.0``.
-    """
-
-    etcd: str | None = None
-    go: str | None = None
-
-
-def last_versions(entries: Iterable[LogEntry]) -> Versions:
-    """Return the versions of the last startup in a log."""
-    etcd = go = None
-    for entry in entries:
-        if match := _VERSION.match(entry.message):
-            etcd, go = (match[1], go) if entry.message.startswith("etcd") else (etcd, match[1])
-        elif entry.message == "starting an etcd server":
-            etcd, go = entry.text("etcd-version") or etcd, entry.text("go-version") or go
-    return Versions(etcd=etcd, go=go)
-
-
-DIAL_WORDS: Final = (
-    "prober detected unhealthy status",
-    "failed to reach the peer",
-    "could not connect: ",
-    "addrConn.createTransport failed",
-)
-"""Texts, one of which every line about a failed dial contains.
-
-Source: server/etcdserver/api/rafthttp/probing_status.go, monitorProbingStatus (3.4's text is the third);
-server/etcdserver/cluster_util.go; clientconn.go of gRPC, createTransport, for the JSON gateway.
-"""
-
-_NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
-"""Causes unrelated to certificates: the other side may be down."""
-
-_DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
-_DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
-_GATEWAY = re.compile(
-    r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]++).*?Err: (.*)'
-)
-
-
-_DIALS = (
-    ("health check for peer ", _DIALLED, False),
-    ("failed to reach the peerURL(", _DIALLED_URL, False),
-    ("addrConn.createTransport failed to connect to {", _GATEWAY, True),
-)
-"""The words that each pattern begins with, and whether it is about the JSON gateway."""
-
-
-class DialFailure(Struct, frozen=True, kw_only=True):
-    """One connection that etcd, as a client, could not establish.
-
-    Attributes:
-        line: the line in the log, counted from 1.
-        target: a URL, an address or the ID of a member.
-        gateway: whether the JSON gateway dialed its own server; otherwise a member dialed another.
-    """
-
-    line: int
-    time: datetime | None
-    target: str
-    gateway: bool
-    error: str
-    cause: Cause
-
-    @property
-    def meaning(self) -> str:
-        """What happened, in one sentence, from the point of view of the dialing side."""
-        refused = "remote error: " in self.error
-        if self.gateway and refused:
-            return "etcd refuses the certificate of its JSON gateway, which connects to its own server"
-        if self.gateway:
-            return f"the JSON gateway, which connects to its own server, cannot connect: {self.cause}"
-        if refused:
-            return f"the member {self.target} refuses this member's certificate"
-        return f"the member {self.target} serves a certificate that this member does not accept: {self.cause}"
-
-
-def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:
-    """Yield etcd's outgoing connections that failed because of TLS."""
-    for entry in entries:
-        dialled = _dialled(entry)
-        if dialled is None:
-            continue
-        target, error, gateway = dialled
-        cause = cause_of(error, certificate_seen=False)
-        if cause not in _NOT_TLS:
-            yield DialFailure(
-                line=entry.line, time=entry.time, target=target, gateway=gateway, error=error, cause=cause
-            )
-
-
-def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
-    if entry.message == "prober detected unhealthy status":
-        return entry.text("remote-peer-id"), entry.text("error"), False
-    if entry.message == "failed to reach the peer URL":
-        return entry.text("address"), entry.text("error"), False
-    for words, pattern, gateway in _DIALS:
-        if match := first_match(words, pattern, entry.message):
-            return match[1], match[2], gateway
-    return None
 
 
 def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[str] | None:
@@ -388,10 +275,6 @@ class Wrapped(Struct, frozen=True):
     time: datetime | None = None
 
 
-_ENCODED = ('"MESSAGE":[', '"MESSAGE" : [')
-"""Marks of lines whose text is encoded."""
-
-
 def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
     """Yield etcd's lines in the order of the file.
 
@@ -399,14 +282,16 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
         text: the content of the file.
         about: texts, one of which a line must contain; other lines are skipped. Empty for all lines.
     """
-    words = (*about, *_ENCODED) if about else ()
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if words and not any(word in line for word in words):
+        if about and not any(word in line for word in about):
             continue
         if len(line) > MAXIMUM_LINE:
             continue
         if line.startswith("{") and (fields := _object(line, raw=True)) is not None:
-            yield from _of_object(fields, line, number)
+            if "msg" in fields:
+                yield Wrapped(number, line)
+            elif "log" in fields:  # Docker's logging driver json-file
+                yield Wrapped(number, str(fields["log"]).rstrip("\n"), parse_time(fields.get("time")))
         else:
             yield _of_text(line, number)
 
@@ -420,26 +305,6 @@ def _object(text: str, *, raw: bool = False) -> dict[str, JSONValue] | None:
     return value if isinstance(value, dict) else None
 
 
-def _of_object(fields: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
-    if "msg" in fields:
-        yield Wrapped(number, line)
-    elif "log" in fields:  # Docker's logging driver json-file
-        yield Wrapped(number, str(fields["log"]).rstrip("\n"), parse_time(fields.get("time")))
-    elif "MESSAGE" in fields:  # journalctl -o json
-        yield Wrapped(
-            number, _message(fields["MESSAGE"]), _microseconds(str(fields.get("__REALTIME_TIMESTAMP", "")))
-        )
-
-
-def _message(value: JSONValue) -> str:
-    # journalctl writes text that is not printable or not UTF-8 as a list of octets (systemd's "Journal JSON
-    # Format").
-    if not isinstance(value, list):
-        return str(value)
-    octets = [one for one in value if isinstance(one, int) and 0 <= one < 256]
-    return bytes(octets).decode(errors="replace") if len(octets) == len(value) else str(value)
-
-
 def _of_text(line: str, number: int) -> Wrapped:
     time = _TIME.search(line[:80])
     outer = parse_time(time[1]) if time else None
@@ -451,10 +316,6 @@ def _of_text(line: str, number: int) -> Wrapped:
         if "etcd" in tag[1] and tag.start() <= 120:
             return Wrapped(number, line[tag.end() :], outer)
     return Wrapped(number, line, outer)
-
-
-def _microseconds(text: str) -> datetime | None:
-    return _unix_time(int(text) / 1_000_000) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 _YEARS = range(1990, 2201)
@@ -516,33 +377,34 @@ class LogEntry(Struct, frozen=True, kw_only=True):
         return printable(value if isinstance(value, str) else json.dumps(value), _LONGEST)
 
 
-def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
+def read_entries(text: str, *, about: Collection[str] = ()) -> Iterator[LogEntry]:
     """Yield the entries of a log. A line of unknown form is an entry too.
+
+    Times without a zone, in 3.4's text format and gRPC's lines, are read as UTC.
 
     Args:
         text: the text of the log.
-        zone: the time zone of times without one: 3.4's text format and gRPC's lines.
         about: as in :func:`~pytest_etcdtls.etcd_log.parse.unwrap`.
     """
     for wrapped in unwrap(text, about):
         if payload := wrapped.text.strip():
-            yield _parse(payload, wrapped.line, wrapped.time, zone)
+            yield _parse(payload, wrapped.line, wrapped.time)
 
 
-def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> LogEntry:
+def _parse(payload: str, line: int, outer: datetime | None) -> LogEntry:
     if payload.startswith("{") and (fields := _object(payload)) is not None and "msg" in fields:
         time = parse_time(fields.pop("ts", None)) or outer
         level, message = printable(str(fields.pop("level", ""))), printable(str(fields.pop("msg")), _LONGEST)
         return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
     payload = "\t".join(map(escaped, payload[:_LONGEST].split("\t")))
     if match := _TEXT.match(payload):
-        time = _naive(match[1], "%Y-%m-%d %H:%M:%S.%f", zone)
+        time = _naive(match[1], "%Y-%m-%d %H:%M:%S.%f")
         return LogEntry(line=line, time=time, level=_LEVELS.get(match[2], ""), message=match[4])
     if match := _CONSOLE.match(payload):
         return _console(match, line)
     if match := _GRPC.match(payload):
         level = (match[1] or match[3] or "").lower().replace("warning", "warn")
-        time = _naive(match[2], "%Y/%m/%d %H:%M:%S", zone)
+        time = _naive(match[2], "%Y/%m/%d %H:%M:%S")
         return LogEntry(line=line, time=time, level=level, message=match[4])
     return LogEntry(line=line, time=outer, level="", message=payload)
 
@@ -556,12 +418,12 @@ def _console(match: re.Match[str], line: int) -> LogEntry:
     )
 
 
-def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
+def _naive(text: str, form: str) -> datetime | None:
     try:
-        time = datetime.strptime(text, form).replace(tzinfo=zone)
+        time = datetime.strptime(text, form).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return time.astimezone(UTC) if time.year in _YEARS else None
+    return time if time.year in _YEARS else None
 
 
 MAXIMUM_SIZE: Final = 32 * 1024 * 1024
@@ -570,6 +432,7 @@ MAXIMUM_SIZE: Final = 32 * 1024 * 1024
 _OF_ETCD: Final = (
     '"caller":"',
     '\\"caller\\":\\"',
+    "etcd Version: ",
     " | etcdserver: ",
     " | raft: ",
     " | embed: ",
@@ -578,7 +441,6 @@ _OF_ETCD: Final = (
 )
 """Texts that identify etcd's log, plain or encoded in JSON."""
 
-_ABOUT: Final = (*REJECTION_WORDS, *DIAL_WORDS, *STARTUP_WORDS)
 _MIB: Final = 1024 * 1024
 _TAIL: Final = 200
 """How many of the last lines are searched for a time."""
@@ -590,34 +452,23 @@ class EtcdLog(Struct, frozen=True, kw_only=True):
     Attributes:
         source: the path of the file, or a description.
         rejections: the connections that the member rejected.
-        dial_failures: the connections that the member could not establish.
-        versions: those of the last startup.
         latest: the time of the last entry that has one, aware UTC.
         truncated: whether only the end of the log was read.
     """
 
     source: str
     rejections: tuple[Rejection, ...]
-    dial_failures: tuple[DialFailure, ...]
-    versions: Versions
     latest: datetime | None = None
     truncated: bool = False
 
 
-def parse_log(text: str, source: str, *, zone: tzinfo = UTC, truncated: bool = False) -> EtcdLog:
-    """Parse the text of a log; ``zone`` is the time zone of times without one."""
-    entries = list(read_entries(text, zone=zone, about=_ABOUT))
-    return EtcdLog(
-        source=source,
-        rejections=tuple(rejections(entries)),
-        dial_failures=tuple(dial_failures(entries)),
-        versions=last_versions(entries),
-        latest=_latest(text, zone),
-        truncated=truncated,
-    )
+def parse_log(text: str, source: str, *, truncated: bool = False) -> EtcdLog:
+    """Parse the text of a log."""
+    found = tuple(rejections(read_entries(text, about=REJECTION_WORDS)))
+    return EtcdLog(source=source, rejections=found, latest=_latest(text), truncated=truncated)
 
 
-def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> EtcdLog:
+def read_log(path: Path, *, option: str = "--etcd-log") -> EtcdLog:
     """Read and parse a log. Of a very large log, only the end is read.
 
     Raises:
@@ -629,14 +480,15 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         raise UsageError(f"{option} {path} {error}") from error
     except OSError as error:
         raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from error
-    is_export = re.search(rb"^__REALTIME_TIMESTAMP=", data[:_MIB], re.MULTILINE) is not None
-    if is_export or b"\0" in data[:4096]:
-        what = "is a journal in the export format" if is_export else "is binary"
+    is_journal = re.search(
+        rb'^(?:__REALTIME_TIMESTAMP=|\{.*"__REALTIME_TIMESTAMP")', data[:_MIB], re.MULTILINE
+    )
+    if is_journal or b"\0" in data[:4096]:
+        what = "is a journal in the export format or in JSON" if is_journal else "is binary"
         raise UsageError(f"{option} {path} {what}: write the journal with journalctl -u etcd -o short-iso")
     text = text_of(data)
-    log = parse_log(text, str(path), zone=zone, truncated=truncated)
-    content = log.rejections or log.dial_failures or log.versions.etcd
-    if not content and not any(mark in text for mark in _OF_ETCD):
+    log = parse_log(text, str(path), truncated=truncated)
+    if not log.rejections and not any(mark in text for mark in _OF_ETCD):
         problem = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
         raise UsageError(
             f"{option} {path} {problem}: pass what kubectl logs, docker logs or journalctl -u etcd print"
@@ -663,9 +515,9 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8-sig", errors="replace")
 
 
-def _latest(text: str, zone: tzinfo) -> datetime | None:
+def _latest(text: str) -> datetime | None:
     tail = text.rsplit("\n", _TAIL)[1:] if text.count("\n") > _TAIL else [text]
-    times = [entry.time for entry in read_entries("\n".join(tail), zone=zone)]
+    times = [entry.time for entry in read_entries("\n".join(tail))]
     return next((time for time in reversed(times) if time is not None), None)
 
 
@@ -680,10 +532,6 @@ class LogSource(Protocol):
     def file(self) -> Path | None:
         """The file, for reproduction commands; ``None`` if there is no permanent file."""
 
-    @property
-    def go_version(self) -> str | None:
-        """The Go version of the last startup in the log when the source was made; ``None`` without one."""
-
     def read(self) -> tuple[str, bool]:
         """Return the current text, and whether it is only the end of the log."""
 
@@ -697,12 +545,10 @@ class FileLog(Struct, frozen=True):
     Attributes:
         path: the path of the file. It is opened for each reading, so that a rotated log is followed.
         start: device and inode of the file when the source was made, and its size in bytes.
-        go_version: the Go version of the last startup in the log at that time.
     """
 
     path: Path
     start: tuple[int, int, int]
-    go_version: str | None = None
 
     @classmethod
     def of(cls, path: Path, *, option: str = "--etcd-log") -> Self:
@@ -712,9 +558,8 @@ class FileLog(Struct, frozen=True):
             UsageError: if the file does not contain etcd's log.
         """
         status = status_of(path) if is_there(path) else None
-        log = read_log(path, option=option)
-        start = (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0)
-        return cls(path, start, log.versions.go)
+        read_log(path, option=option)
+        return cls(path, (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0))
 
     @property
     def name(self) -> str:
@@ -753,11 +598,6 @@ class OwnLog(Struct, frozen=True):
     @property
     def file(self) -> Path | None:
         """``None``: the log is removed with the cluster."""
-        return None
-
-    @property
-    def go_version(self) -> str | None:
-        """``None``: the whole log is new, including the startup."""
         return None
 
     def read(self) -> tuple[str, bool]:

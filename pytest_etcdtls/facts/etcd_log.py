@@ -14,7 +14,7 @@ import glob
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,15 +32,12 @@ from pytest_etcdtls.etcd_log.matching import (
     LONGEST,
     LoggedAttempt,
     Matches,
-    agrees,
-    compare_clocks,
     compare_wire_and_log,
     ended_by_etcd,
     match_connections,
 )
 from pytest_etcdtls.etcd_log.parse import (
     Cause,
-    DialFailure,
     EtcdLog,
     LogSource,
     Rejection,
@@ -53,7 +50,6 @@ from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
-from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.role import Protocol, Side
@@ -82,8 +78,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
         thinned_out: so many connections were rejected in one second that etcd omitted lines.
         not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
             all.
-        clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
-        go_version: the Go version that etcd was built with, where known.
     """
 
     source: str
@@ -93,8 +87,6 @@ class LogComparison(Struct, frozen=True, kw_only=True):
     latest: datetime | None = None
     thinned_out: bool = False
     not_logged: str = ""
-    clock_ahead: float = 0.0
-    go_version: str | None = None
 
 
 class RejectedOthers(Struct, frozen=True, kw_only=True):
@@ -124,25 +116,6 @@ class RejectedOthers(Struct, frozen=True, kw_only=True):
     from_here: bool = False
 
 
-class FailedDials(Struct, frozen=True, kw_only=True):
-    """Connections to one target that etcd itself could not make because of TLS.
-
-    Attributes:
-        target: a URL, an address or the ID of a member.
-        example: etcd's text in the last line.
-        line: number of the last line.
-        meaning: what happened.
-    """
-
-    target: str
-    cause: str
-    count: int
-    last: datetime | None
-    example: str
-    line: int
-    meaning: str
-
-
 class ReadLog(Struct, frozen=True, kw_only=True):
     """One log, as read at the end of the run.
 
@@ -151,11 +124,8 @@ class ReadLog(Struct, frozen=True, kw_only=True):
         members: labels of the members that write it.
         ours: number of rejected connections in it that this run made.
         others: the other rejected connections, the largest group first.
-        failed_dials: connections that etcd could not make.
         latest: time of its last entry.
         truncated: only the end of a very large log was read.
-        etcd_version: version of etcd at the last start in the log.
-        go_version: version of Go at the last start in the log.
         problem: why it could not be read, empty if it could.
     """
 
@@ -163,11 +133,8 @@ class ReadLog(Struct, frozen=True, kw_only=True):
     members: tuple[str, ...]
     ours: int = 0
     others: tuple[RejectedOthers, ...] = ()
-    failed_dials: tuple[FailedDials, ...] = ()
     latest: datetime | None = None
     truncated: bool = False
-    etcd_version: str | None = None
-    go_version: str | None = None
     problem: str = ""
 
 
@@ -178,15 +145,10 @@ class EtcdLogs(Struct, frozen=True, kw_only=True):
 
 
 class MatchedLog(Struct, frozen=True):
-    """A log, and the connections of this run that are in it.
-
-    Attributes:
-        ahead: seconds by which its clock is ahead of ours.
-    """
+    """A log, and the connections of this run that are in it."""
 
     log: EtcdLog
     matches: Matches
-    ahead: float
 
 
 def read_new(source: LogSource) -> str:
@@ -206,40 +168,14 @@ def _why(error: OSError | UnreadableFileError) -> str:
     return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
 
-def match_log(
-    target: Target,
-    recording: Recording,
-    source: LogSource,
-    log: EtcdLog,
-    *,
-    new: EtcdLog | None = None,
-    go_version: str | None = None,
-) -> MatchedLog:
-    """Match every connection made so far with the lines of a log.
-
-    Args:
-        target: of the connections.
-        recording: has the connections.
-        source: of the log.
-        log: the parsed log.
-        new: the part since the run began, if ``log`` begins earlier; clocks are compared by it.
-        go_version: the Go version that etcd was built with, if known.
-    """
+def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> MatchedLog:
+    """Match every connection made so far with the lines of a log."""
     endpoints = _endpoints(target, source)
     listeners = {listener.url for listener in target.listeners}
     # An address that is no listener may be this member's.
     connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
-    slack = CLOCKS_APART if target.origin == "live" else timedelta()
-    clock = compare_clocks(connections, (new or log).rejections, slack)
-    version = go_version or log.versions.go
-    matches = match_connections(
-        connections,
-        log.rejections,
-        endpoints=endpoints,
-        agrees=lambda connection, line: agrees(connection, line, version),
-        clock=clock,
-    )
-    return MatchedLog(log, matches, clock.ahead.total_seconds())
+    slack = CLOCKS_APART if target.live else timedelta()
+    return MatchedLog(log, match_connections(connections, log.rejections, endpoints=endpoints, slack=slack))
 
 
 def _endpoints(target: Target, source: LogSource) -> dict[str, Side]:
@@ -299,7 +235,6 @@ def log_comparison(
     identities: IdentityAttempts,
     plaintext: Plaintext | None,
     chain: ServedChain | None,
-    go: GoRelease | None,
     recording: Recording,
 ) -> LogComparison:
     """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
@@ -311,21 +246,19 @@ def log_comparison(
         *(plaintext.tries if plaintext else ()),
     ]
     not_logged = _not_logged(here, target, good, chain)
-    go_version = go.text if go else source.go_version
 
     def find(text: str) -> MatchedLog:
-        return match_log(target, recording, source, parse_log(text, source.name), go_version=go_version)
+        return match_log(target, recording, source, parse_log(text, source.name))
 
     matched = _wait_for_lines(source, find, () if not_logged else attempts)
     ids = {id(attempt) for attempt in attempts}
     ours = [match for match in matched.matches.ours if id(match.connection) in ids]
-    go_version = go_version or matched.log.versions.go
     unlogged = {id(attempt) for attempt in matched.matches.unmentioned}
     return LogComparison(
         source=source.name,
         file=str(source.file or ""),
         compared=tuple(
-            compare_wire_and_log(match.connection, match.rejection, go_version)
+            compare_wire_and_log(match.connection, match.rejection)
             for match in ours
             if isinstance(match.connection, Attempt)
         ),
@@ -337,8 +270,6 @@ def log_comparison(
         latest=matched.log.latest,
         thinned_out=is_thinned_out(matched.log.rejections),
         not_logged=not_logged,
-        clock_ahead=matched.ahead,
-        go_version=go_version,
     )
 
 
@@ -392,12 +323,10 @@ def etcd_logs(target: Target, recording: Recording) -> EtcdLogs:
 def _read(target: Target, recording: Recording, source: LogSource, members: tuple[str, ...]) -> ReadLog:
     try:
         text, truncated = source.read()
-        new = source.read_new()
     except (OSError, UnreadableFileError) as error:
         return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text, source.name, truncated=truncated)
-    since = log if new == text else parse_log(new, source.name)
-    matched = match_log(target, recording, source, log, new=since, go_version=source.go_version)
+    matched = match_log(target, recording, source, log)
     ours = [match.rejection for match in matched.matches.ours]
     unmatched = matched.matches.unmatched
     if target.origin != "live" and not ours:  # the published port of a container has changed the addresses
@@ -407,11 +336,8 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
         members=members,
         ours=len(ours),
         others=tuple(rejected_others(unmatched, {line.remote_host for line in ours})),
-        failed_dials=tuple(_dials(log.dial_failures)),
         latest=log.latest,
         truncated=truncated,
-        etcd_version=log.versions.etcd,
-        go_version=log.versions.go,
     )
 
 
@@ -439,19 +365,3 @@ def rejected_others(lines: Iterable[Rejection], our_hosts: Collection[str]) -> l
             )
         )
     return sorted(groups, key=lambda group: (-group.count, group.host, group.cause))
-
-
-def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
-    groups: dict[tuple[str, str], list[DialFailure]] = {}
-    for failure in failures:
-        groups.setdefault((failure.target, failure.cause), []).append(failure)
-    for (target, cause), same in groups.items():
-        yield FailedDials(
-            target=printable(target, LONGEST),
-            cause=cause,
-            count=len(same),
-            last=max((failure.time for failure in same if failure.time is not None), default=None),
-            example=printable(same[-1].error, LONGEST),
-            line=same[-1].line,
-            meaning=printable(same[-1].meaning, LONGEST),
-        )

@@ -270,9 +270,7 @@ def rejected_lines(seen: Recording, width: int, *, every: bool) -> Iterator[Line
     if seen.target.live and not logs:
         yield from headed(heading, _expected_in_log(seen.connections, width))
         return
-    shown = [
-        log for log in logs if seen.target.live or every or log.others or log.failed_dials or log.problem
-    ]
+    shown = [log for log in logs if seen.target.live or every or log.others or log.problem]
     yield from headed(heading, (line for log in shown for line in _log(log, width, every=every)))
 
 
@@ -295,10 +293,7 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
         if group.cause not in explained:
             yield from wrapped(f"{group.meaning} {group.advice}", width, "      ")
         explained.add(group.cause)
-    for dial in log.failed_dials[:shown]:
-        text = f"etcd itself, {_times(dial.count)}{_last(dial.last)} (line {dial.line}): {dial.meaning}"
-        yield from wrapped(text, width, "    ", "      ")
-    left = max(0, len(log.others) - shown) + max(0, len(log.failed_dials) - shown)
+    left = max(0, len(log.others) - shown)
     if left:
         yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
 

@@ -23,7 +23,6 @@ class Case:
     """One connection to a real etcd."""
 
     etcd: str
-    go: str
     what: str
     role: str
     attempt: Attempt | None
@@ -48,7 +47,6 @@ def _case(head: Mapping[str, str], document: Mapping[str, Any]) -> Case:
     facts = document.get("attempt")
     return Case(
         etcd=head["etcd"],
-        go=head["go"],
         what=document["what"],
         role=document.get("role", ""),
         attempt=_attempt(facts) if facts else None,

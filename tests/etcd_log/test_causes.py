@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etcd_log.cases import VERSIONS, Case, cases
-from pytest_etcdtls.etcd_log.parse import Cause, dial_failures, read_entries, rejections
+from pytest_etcdtls.etcd_log.parse import Cause, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 
 EXPECTED = {
@@ -120,18 +120,3 @@ def test_every_cause_is_explained() -> None:
     for explanation in EXPLANATIONS.values():
         assert explanation.meaning.endswith(".")
         assert explanation.advice
-
-
-@pytest.mark.parametrize("version", VERSIONS[:-1])
-def test_failed_dials_of_the_gateway(version: str) -> None:
-    """etcd's JSON gateway is a client of its own server, and is refused like others; 3.7 does not log it."""
-    found: dict[str, Cause] = {}
-    for case in cases(version):
-        for failure in dial_failures(read_entries(case.log)):
-            assert failure.gateway
-            assert failure.target.startswith("127.0.0.1:")
-            assert "JSON gateway" in failure.meaning
-            found[case.what.partition(":")[0]] = failure.cause
-    expected = {"system roots": Cause.REFUSED_BY_CLIENT, "allowed hostname": Cause.NAME_NOT_ALLOWED}
-    assert found
-    assert found.items() <= expected.items()

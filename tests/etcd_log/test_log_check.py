@@ -55,9 +55,8 @@ def _all_is_told(cluster: Cluster) -> None:
         assert any("does not look like a TLS handshake" in one.in_the_log for one in found.compared)
     assert "revoked" in {one.identity for one in comparisons["client-m0"].compared}
     [log] = observer.get(EtcdLogs).logs
-    assert (log.others, log.failed_dials, log.problem) == ((), (), "")
+    assert (log.others, log.problem) == ((), "")
     assert log.ours >= sum(len(found.compared) for found in comparisons.values())
-    assert log.etcd_version == cluster.version
 
 
 def test_the_whole_matrix_of_identities(etcd_binary: Path) -> None:
@@ -235,8 +234,8 @@ def test_a_log_of_another_time_zone(cluster: Cluster) -> None:
         )
 
     for result in _judged(cluster, log_text).values():
-        assert result.outcome is Outcome.CONFORMS
-        assert result.reason == "times in a log are +7200 s from ours"
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert "if its times are more than two seconds from ours" in result.reason
 
 
 def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:

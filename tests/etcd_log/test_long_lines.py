@@ -24,21 +24,14 @@ def _fields(**fields: str | list[str]) -> str:
 
 
 REJECTED = 'rejected connection from "1.2.3.4:5" (error "x", ServerName "", IPAddresses ['
-GATEWAY = "addrConn.createTransport failed to connect to {"
 LINES: dict[str, Callable[[int], str]] = {
     "lists": lambda size: _message(REJECTED + "], DNSNames [" * (size // 13)),
     "quotes in a list": lambda size: _message(REJECTED + '"' + '\\"' * (size // 2) + "], DNSNames [])"),
     "an open string": lambda size: _message(REJECTED[:26] + '\\"' * (size // 2)),
-    "an address": lambda size: _message(GATEWAY + "a" * size),
-    "addresses": lambda size: _message(GATEWAY + 'Addr: "' * (size // 7)),
-    "a member": lambda size: _message("health check for peer " + "a" * size),
-    "a URL": lambda size: _message("failed to reach the peerURL(" + ")" * size),
     "handshakes of gRPC": lambda size: _message('ServerHandshake("a") failed: ' * (size // 29)),
     "times": lambda size: "rejected connection " + "2026-11-25T16:40:14.0Z\t" * (size // 23),
     "one time": lambda size: "rejected connection 2026-11-25T16:40:14.0" + "1" * size,
     "an error": lambda size: _fields(error="has expired or is not yet valid" * (size // 31)),
-    "a startup": lambda size: _message("etcd Version: " * (size // 14)),
-    "a list of octets": lambda size: '{"MESSAGE":[' + "1," * (size // 2) + "1]}",
     "brackets": lambda size: '{"msg":' + "[" * size + " rejected connection",
 }
 

@@ -232,7 +232,7 @@ READERS: Mapping[str, ForeignReader] = {
         ForeignReader(
             "log", _text(lambda text: parse_log(text, "etcd.log")), (), _files(LOGS, "*.log"), _JSON
         ),
-        ForeignReader("log-file", _in_file(read_log), (UsageError,), _files(LOGS, "journal-*"), _JSON),
+        ForeignReader("log-file", _in_file(read_log), (UsageError,), _files(LOGS, "journal-short-*"), _JSON),
         ForeignReader(
             "profile", _in_file(_profiles, "profile.toml"), (UsageError,), [_PROFILE], [b"[", b"=", b"\n"]
         ),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report.terminal import rejected_lines
 from pytest_etcdtls.role import Protocol
@@ -27,15 +27,6 @@ OTHERS = RejectedOthers(
     line=17,
     meaning="A client connected with TLS and presented no certificate.",
     advice="Give it one.",
-)
-DIALS = FailedDials(
-    target="m1",
-    cause="certificate of another CA",
-    count=1,
-    last=None,
-    example="remote error: tls: bad certificate",
-    line=3,
-    meaning="the member m1 refuses this member's certificate",
 )
 LOG = ReadLog(source="etcd.log", members=("m0",), ours=1)
 ATTEMPT = Attempt(
@@ -64,14 +55,13 @@ def lines(
 
 
 def test_a_rejected_group_has_host_count_meaning_and_advice() -> None:
-    assert lines(replace(LOG, others=(OTHERS,), failed_dials=(DIALS,))) == [
+    assert lines(replace(LOG, others=(OTHERS,))) == [
         "",
         "etcd's log",
         "  etcd.log (m0): 1 rejected connection is ours, 4 are not",
         "    10.0.0.7, 4 times on the client endpoint, last at 2030-01-01 12:00:00 UTC",
         "      (line 17): no client certificate",
         "      A client connected with TLS and presented no certificate. Give it one.",
-        "    etcd itself, once (line 3): the member m1 refuses this member's certificate",
     ]
 
 
