@@ -11,26 +11,24 @@ names another certificate than the declared one only where that is the fault: a 
 :func:`remedy` confirms this by the model of etcd, and that the settings bring about no new trap. Otherwise it
 proposes none, and the sentence remains.
 
-A value is known if a file at hand is right (:mod:`pytest_etcdtls.declared.files_at_hand`): a CA is right if
-it has signed the clients that must be accepted. Otherwise the value is a path below :data:`PLACEHOLDER`,
-where no file is. etcd does not start with it, and a remark says how to make the file. Remarks also say what
-comes with the restart that every change needs: which clients at hand will be refused. A cure that changes
-nothing has remarks alone: the declaration is right, and something else runs.
+A certificate or CA that is not declared has the name that kubeadm gives it, elsewhere a path below
+:data:`PLACEHOLDER`, where no file is. etcd does not start with it, and a remark says what belongs there.
+Remarks also say what comes with the restart that every change needs: which clients at hand will be refused. A
+cure that changes nothing has remarks alone: the declaration is right, and something else runs.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace as with_changes
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from msgspec import Struct
 from msgspec.structs import force_setattr, replace
 
@@ -44,34 +42,22 @@ from pytest_etcdtls.declared.declaration import (
     Setting,
     SourceLine,
     Via,
-    exists,
     parse_urls,
 )
 from pytest_etcdtls.declared.distributions import kubeadm_directory, who_overwrites
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, Effective, effective_of, prefix
 from pytest_etcdtls.declared.files import client_files
-from pytest_etcdtls.declared.files_at_hand import accepts, bundle_for, pairs_for, trusted_by
-from pytest_etcdtls.declared.flags import (
-    EVERY_FLAG,
-    FLAG_OF,
-    LISTS,
-    SECTIONS,
-    flag_known,
-    has_key,
-    predecessors,
-    successor,
-    variable_of,
-)
+from pytest_etcdtls.declared.flags import LISTS, SECTIONS, has_key, variable_of
 from pytest_etcdtls.declared.traps import Trap, traps_of
-from pytest_etcdtls.errors import UsageError, escaped
-from pytest_etcdtls.pki.certificate import load_certificates, public_key
+from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
+from pytest_etcdtls.pki.certificate import load_certificates, read_pool
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Target, is_address
-from pytest_etcdtls.tls.suites import SUITES, Weakness
-from pytest_etcdtls.untrusted import file_word, pasted, shell_word
+from pytest_etcdtls.untrusted import file_word, pasted, read_regular, shell_word
 
 PLACEHOLDER: Final = "/REPLACE-WITH"
-"""The directory of the files that do not exist yet. etcd does not start without them."""
+"""The directory of files that only the operator knows. etcd does not start without them."""
 
 
 class FaultyMember(Struct, frozen=True, kw_only=True):
@@ -108,20 +94,6 @@ class FaultyMember(Struct, frozen=True, kw_only=True):
         urls = [url for url in urls if not (url.is_wildcard or url.is_loopback)] or urls
         return tuple(dict.fromkeys(url.host for url in urls if not url.is_wildcard))
 
-    def chains(self, side: Side) -> tuple[Sequence[x509.Certificate], ...]:
-        """Return the certificates that the side must accept: the user's, and of peers their own."""
-        credentials = self.target.credentials(Role.PEER if side == "peer" else Role.CLIENT)
-        if side == "client":
-            named = (credentials.named,) if credentials.named else credentials.identities[:1]
-            return tuple(one.chain for one in named if one.chain)
-        file = self.member.file("peer-client-cert-file") or self.member.file("peer-cert-file")
-        if file is None:
-            return tuple(one.chain for one in credentials.identities if one is credentials.named)
-        try:
-            return (load_certificates(file),)
-        except UsageError:
-            return ()
-
 
 class Remark(Struct, frozen=True):
     """A sentence that comes with the changes: how to make a file, what to do before the restart.
@@ -148,92 +120,54 @@ def client_certificates(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def _mutual_tls(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
-    declaration, p = case.declaration, prefix(side)
-    if f"{p}auto-tls" in declaration.settings:
-        yield Change(f"{p}auto-tls", None)
-    if declaration.text(f"{p}cert-file") is None or declaration.text(f"{p}key-file") is None:
-        yield from _pair(case, side)
+    p = prefix(side)
+    yield from without(f"{p}auto-tls")(case)
+    yield from _pair(case, side)
     yield Change(f"{p}client-cert-auth", "true")
     yield from _trusted_ca(case, side)
 
 
 def _pair(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
     """Yield the certificate and the key, or the half of the pair that is not declared."""
-    p, other = prefix(side), prefix("client" if side == "peer" else "peer")
-    declared = [case.declaration.text(f"{p}{end}") for end in ("cert-file", "key-file")]
-    used = case.declaration.text(f"{other}cert-file")
-    for pair in pairs_for(case.member, side, case.hosts(side)):
-        both = (pair.certificate, pair.key)
-        if any(declared) and all(of in (None, here) for of, here in zip(declared, both, strict=True)):
-            break
-        if not any(declared) and pair.certificate != used:
-            break
-    else:
-        both = ("", "")
-    name = "peer" if side == "peer" else "server"
-    directory = kubeadm_directory(case.declaration) or PLACEHOLDER
-    for end, of, here in zip(("cert", "key"), declared, both, strict=True):
-        if of is None:
-            suffix = "crt" if end == "cert" else "key"
-            yield Change(f"{p}{end}-file", here or f"{directory}/{name}.{suffix}")
-    if all(both):
+    declared = {end: case.declaration.text(f"{prefix(side)}{end}-file") for end in ("cert", "key")}
+    if all(declared.values()):
         return
-    if directory != PLACEHOLDER:
-        made = _kubeadm(directory, "init", "phase", "certs", f"etcd-{name}")
-        yield Remark(f"{escaped(directory)}/{name}.crt does not exist yet: {made}")
-    elif any(declared):
-        given = next(filter(None, declared))
+    name = "peer" if side == "peer" else "server"
+    kubeadm = kubeadm_directory(case.declaration)
+    path = f"{kubeadm or PLACEHOLDER}/{name}"
+    for end, suffix in (("cert", "crt"), ("key", "key")):
+        if declared[end] is None:
+            yield Change(f"{prefix(side)}{end}-file", f"{path}.{suffix}")
+    if given := next(filter(None, declared.values()), None):
         yield Remark(f"write the path of the other half of the pair of {escaped(given)}")
+    elif kubeadm:
+        made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
+        yield Remark(f"if {escaped(path)}.crt does not exist yet: {made}")
     else:
         hosts = escaped(", ".join(case.hosts(side))) or "the member"
         yield Remark(
-            f"{directory}/{name}.crt and {name}.key stand for files that do not exist yet: issue a "
-            f"certificate for {hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, "
-            "and that of its key"
+            f"{path}.crt and {name}.key stand for files that are not declared: issue a certificate for "
+            f"{hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, and its key's"
         )
 
 
 def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Change | Remark]:
-    """Yield the bundle that has signed the clients, unless one is declared."""
+    """Yield the bundle of the clients' CA, unless one is declared."""
     name = f"{prefix(side)}trusted-ca-file"
     if case.declaration.text(name) is not None:
         return
-    chains = list(case.chains(side))
-    if side == "peer" and not chains:
-        pairs = list(pairs_for(case.member, side, case.hosts(side)))
-        chains = _chains_of(case.member, pairs[0].certificate) if pairs else []
-    path = bundle_for(case.member, chains, _known_bundles(case.target, side))
-    path_of_ca = f"{PLACEHOLDER}/{'peer-' if side == 'peer' else ''}ca.crt"
-    yield Change(name, path or path_of_ca)
-    if path is None:
+    kubeadm = kubeadm_directory(case.declaration)
+    path = f"{kubeadm or PLACEHOLDER}/{'peer-' if side == 'peer' and not kubeadm else ''}ca.crt"
+    yield Change(name, path)
+    if not kubeadm:
         whom = "the members' certificates" if side == "peer" else "the certificates of etcd's clients"
-        yield Remark(
-            f"{path_of_ca} stands for a file that is not known here: write the path of the CA that issues "
-            f"{whom}"
-        )
-
-
-def _chains_of(member: DeclaredMember, path: str) -> list[Sequence[x509.Certificate]]:
-    file = member.paths.find(path)
-    try:
-        return [load_certificates(file)] if file else []
-    except UsageError:
-        return []
-
-
-def _known_bundles(target: Target, side: Side) -> list[Path]:
-    """Return the files of the CAs that the user named."""
-    credentials = target.credentials(Role.PEER if side == "peer" else Role.CLIENT)
-    bundles = (credentials.client_trust, credentials.server_ca)
-    paths = (Path(one) for bundle in bundles if bundle for one in bundle.source.split(", "))
-    return [path for path in dict.fromkeys(paths) if exists(path)]
+        yield Remark(f"{path} stands for the file of the CA that issues {whom}: write its path here")
 
 
 def trusted_ca(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Trust the CA that has signed the clients which must be accepted."""
+    """Trust the CA of the clients where no bundle is declared."""
     for side in case.sides:
-        if case.chains(side):
-            yield from _trusted_ca(case, side)
+        yield from _trusted_ca(case, side)
 
 
 _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
@@ -328,45 +262,28 @@ def no_profiles(case: FaultyMember) -> Iterator[Change | Remark]:
         yield Change("log-level", "info")
 
 
+_SUITES: Final = tuple(
+    f"TLS_ECDHE_{key}_WITH_AES_{rest}"
+    for rest in ("128_GCM_SHA256", "256_GCM_SHA384")
+    for key in ("ECDSA", "RSA")
+)
+"""With ECDHE and AEAD, for any served key. HTTP/2 requires the first two, each for its keys."""
+
+
 def suites(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Name the suites with ECDHE and AEAD that fit the served keys, those first that were named."""
+    """Name suites with ECDHE and AEAD instead of the declared ones."""
     if not case.declaration.words("cipher-suites"):
         return
-    if case.declaration.text("tls-min-version") == "TLS1.3":
-        yield Change("cipher-suites", None)  # which decides nothing there, and keeps etcd from starting
-        return
-    kinds = dict.fromkeys(_key_kind(case, side) for side in SIDES)
-    fitting = [
-        f"TLS_ECDHE_{kind}_WITH_AES_{rest}"
-        for kind in kinds
-        for rest in ("128_GCM_SHA256", "256_GCM_SHA384")
-        if kind
-    ]
-    weakness = {suite.name: suite.weakness for suite in SUITES}
-    good = [
-        name
-        for name in case.declaration.words("cipher-suites")
-        if weakness.get(name.removesuffix("_SHA256") if name.endswith("1305_SHA256") else name, Weakness.NONE)
-        is Weakness.NONE
-        and any(f"_ECDHE_{kind}_" in name for kind in kinds)
-    ]
-    if fitting:
-        yield Change("cipher-suites", ",".join(dict.fromkeys([*good, *fitting])))
+    # With TLS 1.3 alone suites decide nothing, and keep etcd from starting.
+    only_1_3 = case.declaration.text("tls-min-version") == "TLS1.3"
+    yield Change("cipher-suites", None if only_1_3 else ",".join(_SUITES))
 
 
 def handshakes(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Offer what clients and the served keys have in common: fitting suites, and TLS 1.3."""
+    """Offer what clients and the served keys have in common: suites for any key, and TLS 1.3."""
     yield from suites(case)
     if case.declaration.text("tls-max-version") == "TLS1.2":
         yield Change("tls-max-version", None)
-
-
-def _key_kind(case: FaultyMember, side: Side) -> str:
-    """Return what the names of suites call the key of a side: RSA, or ECDSA, also for Ed25519."""
-    path = case.declaration.text(f"{prefix(side)}cert-file")
-    for chain in _chains_of(case.member, path) if path else []:
-        return "RSA" if isinstance(public_key(chain[0]), rsa.RSAPublicKey) else "ECDSA"
-    return ""
 
 
 def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
@@ -378,124 +295,16 @@ def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
             yield Change(f"peer-{end}", client)
 
 
-def swapped_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Exchange the pairs of the two ports, if each is of the CA of the other port."""
-    bundle = case.member.file("peer-trusted-ca-file")
-    client, peer = (
-        _chains_of(case.member, case.declaration.text(name) or "") for name in ("cert-file", "peer-cert-file")
-    )
-    if bundle is None or not client or not peer:
-        return
-    of_peers, of_clients = trusted_by(bundle), _known_bundles(case.target, "client")
-    if (
-        accepts(of_peers, client[0])
-        and not accepts(of_peers, peer[0])
-        and any(accepts(trusted_by(path), peer[0]) for path in of_clients)
-    ):
-        yield from exchanged_pairs(case)
-
-
-def own_pair_of_peers(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Serve another pair to peers, if one is at hand that they accept."""
-    used, bundle = case.declaration.text("cert-file"), case.member.file("peer-trusted-ca-file")
-    for pair in pairs_for(case.member, "peer", case.hosts("peer")):
-        chains = _chains_of(case.member, pair.certificate)
-        if pair.certificate != used and bundle and any(accepts(trusted_by(bundle), one) for one in chains):
-            yield Change("peer-cert-file", pair.certificate)
-            yield Change("peer-key-file", pair.key)
-            return
-
-
-def known_names(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Give flags, variables and keys by the names that this version has, and remove those without one."""
-    given = case.declaration.settings
-    for setting in dict.fromkeys(setting for trap in case.traps for setting in trap.settings):
-        if "crl" in setting.spelled.lower() and setting.via is Via.KEY:
-            yield from all_as_flags(case)
-            return
-        yield Change(setting.name, None, setting.via)
-        for name, value in _names_now(setting, case):
-            # The value of feature-gates then has what is given.
-            new = name not in given or name == "feature-gates"
-            if new and (setting.via is not Via.KEY or has_key(name, case.version)):
-                yield Change(name, value, setting.via)
-
-
-def _names_now(setting: Setting, case: FaultyMember) -> list[tuple[str, str]]:
-    """Return name and value of what a setting is called in a version; empty if it has no such thing."""
-    version = case.version
-    if new := successor(setting, case.declaration, version):
-        return [new]
-    if old := predecessors(setting, version):
-        return list(old)
-    if setting.via is Via.VARIABLE:
-        names = {one: flag for one, flag in FLAG_OF.items() if flag_known(flag, version)}
-        close = difflib.get_close_matches(setting.spelled, sorted(names), 1, cutoff=0.8)
-        return [(names[close[0]], setting.value)] if close else []
-    name = setting.spelled.rpartition(".")[2].lstrip("-").lower()
-    known = sorted(one for one in EVERY_FLAG if flag_known(one, version))
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
-    return [(close[0], setting.value)] if close else []
-
-
-def one_of_two(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Remove the variable beside a flag that says the same."""
-    for setting in case.declaration.shadowed:
-        if _equal(setting.value, case.declaration.settings[setting.name].value):
-            yield Change(setting.name, None, Via.VARIABLE)
-
-
-def auto_tls_removed(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Remove --auto-tls where etcd ignores it."""
-    for trap in case.traps:
-        yield from (Change(one.name, None) for one in trap.settings if one.name.endswith("auto-tls"))
-
-
 def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Write into the configuration file what it hides; without keys for all of it, give all as flags.
+    """Write into the configuration file what it hides, if it has keys for all of it.
 
     What only switches something off is removed: the file decides, and may have it on.
     """
     every = [setting for trap in case.traps for setting in trap.settings]
-    hidden = [one for one in every if one.on or not one.boolean]
-    yield from (Change(one.name, None, one.via) for one in every if one not in hidden)
-    if all(has_key(one.name, case.version) for one in hidden):
-        yield from (Change(one.name, one.value, Via.KEY) for one in hidden)
-        return
-    yield from all_as_flags(case)
-    yield from (Change(one.name, one.value, Via.FLAG) for one in hidden)
-
-
-def all_as_flags(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Give every setting as a flag, without the configuration file."""
-    if case.declaration.form is Form.YAML:
-        return
-    yield Change("config-file", None)
-    for setting in case.declaration.settings.values():
-        if setting.value and setting.name in EVERY_FLAG:
-            yield Change(setting.name, setting.value, Via.FLAG)
-
-
-def gateway_named(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Write down that the gateway is off, as it is."""
-    yield Change("enable-grpc-gateway", "false")
-
-
-def one_name(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Allow one name, that of the members' own certificates if it is among them."""
-    for trap in case.traps:
-        for setting in trap.settings:
-            names = setting.value.split(",")
-            own = [
-                str(one.value)
-                for chain in case.chains("peer")
-                for one in chain[0].subject
-                if one.oid == _COMMON_NAME
-            ]
-            yield Change(setting.name, next((name for name in names if name in own), names[0]))
-
-
-_COMMON_NAME: Final = x509.oid.NameOID.COMMON_NAME
+    written = [one for one in every if one.on or not one.boolean]
+    if all(has_key(one.name, case.version) for one in written):
+        yield from (Change(one.name, None, one.via) for one in every if one not in written)
+        yield from (Change(one.name, one.value, Via.KEY) for one in written)
 
 
 def renewed(case: FaultyMember) -> Iterator[Change | Remark]:
@@ -527,6 +336,10 @@ def _kubeadm(directory: str, *words: str) -> str:
     return pasted("kubeadm", *words, *elsewhere)
 
 
+_SIZE: Final = 256 * 1024
+"""The largest bundle that is read, in octets."""
+
+
 def restarted(case: FaultyMember) -> Iterator[Change | Remark]:
     """Restart etcd with the declaration as it is; say first which clients it will accept and refuse."""
     for side in case.sides:
@@ -541,8 +354,16 @@ def _clients_after_restart(
     file = member.file(f"{prefix(side)}trusted-ca-file")
     if tls.trusted_ca is None or file is None:
         return
-    bundle, clients = trusted_by(file), dict(_clients(target, member, side))
-    accepted = [name for name, chain in clients.items() if accepts(bundle, chain)]
+    try:
+        bundle = read_pool(read_regular(file, _SIZE)).certificates
+    except UnreadableFileError:
+        return
+    clients, now = dict(_clients(target, member, side)), datetime.now(UTC)
+    accepted = [
+        name
+        for name, chain in clients.items()
+        if verified_path(chain[0], chain[1:], bundle, now, CLIENT_AUTH) is not None
+    ]
     refused = [name for name in clients if name not in accepted]
     port = f"the {side} port"
     if accepted:
@@ -663,15 +484,12 @@ def _equal(one: str, other: str) -> bool:
 
 def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
     """Return every place in which a setting is given, also where it has no effect."""
-    started = declaration.started_with
     every = (
         *declaration.settings.values(),
         *declaration.overridden,
         *declaration.shadowed,
         *declaration.hidden,
         *declaration.unknown,
-        *(one for one in started.arguments if isinstance(one, Setting) and one.name == "config-file"),
-        *(one for one in started.variables if one.name == "config-file"),
     )
     return [one for one in dict.fromkeys(every) if one.name == name and via in (None, one.via)]
 
@@ -712,10 +530,6 @@ def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
     wanted = _last(changes)
     gone = {one for change in wanted for one in _given(declaration, change.name, change.via)}
     settings = {name: one for name, one in declaration.settings.items() if one not in gone}
-    config_file = declaration.config_file
-    if any(change.name == "config-file" for change in wanted):
-        settings = {one.name: one for one in declaration.hidden if one not in gone}
-        config_file = None
     for change in wanted:
         if change.value is not None:
             settings[change.name] = _written(declaration, change)
@@ -723,12 +537,10 @@ def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
     def kept(given: Iterable[Setting]) -> tuple[Setting, ...]:
         return tuple(one for one in given if one not in gone)
 
-    hidden = declaration.hidden if config_file else ()
     return with_changes(
         declaration,
         settings=MappingProxyType(settings),
-        config_file=config_file,
-        hidden=kept(one for one in hidden if one.name not in settings),
+        hidden=kept(declaration.hidden),
         overridden=kept(declaration.overridden),
         shadowed=kept(declaration.shadowed),
         unknown=kept(declaration.unknown),

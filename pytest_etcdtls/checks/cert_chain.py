@@ -67,7 +67,7 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
-from pytest_etcdtls.remedies import exchanged_pairs, own_pair_of_peers
+from pytest_etcdtls.remedies import exchanged_pairs
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -292,9 +292,7 @@ def _shared(here: Listener, chains: Each[ServedChain], **_: object) -> Mapping[s
     return {"chains": Each.of({listener: chains.at(here) for listener, _ in chains})}
 
 
-@check(
-    "cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared, cure=own_pair_of_peers
-)
+@check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
 def each_port_serves_its_own_certificate(
     here: Listener, target: Target, chains: Each[ServedChain]
 ) -> Iterator[Statement]:

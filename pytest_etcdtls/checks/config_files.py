@@ -44,7 +44,6 @@ from pytest_etcdtls.pki.go_verify import (
     issuers_among,
 )
 from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
-from pytest_etcdtls.remedies import swapped_pairs
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
@@ -228,7 +227,7 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
     return _first_member(files, bundles={**member.bundles, "peer": changed})
 
 
-@check("config.chain-closes", on=set(), counterexample=_another_ca, cure=swapped_pairs)
+@check("config.chain-closes", on=set(), counterexample=_another_ca)
 def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     """Each declared certificate file chains to the CAs that must accept it.
 

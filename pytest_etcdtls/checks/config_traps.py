@@ -25,15 +25,9 @@ from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexampl
 from pytest_etcdtls.remedies import (
     SAN_CHECK_OFF,
     Cure,
-    all_as_flags,
-    auto_tls_removed,
     client_certificates,
-    gateway_named,
     hidden_into_file,
     https,
-    known_names,
-    one_name,
-    one_of_two,
     suites,
     without,
 )
@@ -160,7 +154,7 @@ def auto_tls_keeps_client_authentication(declarations: Declarations) -> None:
     """
 
 
-@trap_check("auto-tls-ignored", auto_tls_removed)
+@trap_check("auto-tls-ignored")
 def auto_tls_is_not_ignored(declarations: Declarations) -> None:
     """--auto-tls is not declared together with a certificate.
 
@@ -239,7 +233,7 @@ def allowed_names_have_client_authentication(declarations: Declarations) -> None
     """
 
 
-@trap_check("allowed-names-as-one", one_name)
+@trap_check("allowed-names-as-one")
 def a_list_of_names_is_read_as_one(declarations: Declarations) -> None:
     """A list of allowed names is declared only for an etcd that supports lists.
 
@@ -430,7 +424,7 @@ def no_configuration_file_hides_flags(declarations: Declarations) -> None:
     """
 
 
-@trap_check("unknown-key", known_names)
+@trap_check("unknown-key")
 def every_key_is_known(declarations: Declarations) -> None:
     """The configuration file contains no key that is unknown to this etcd.
 
@@ -448,7 +442,7 @@ def every_key_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("undocumented-key", all_as_flags)
+@trap_check("undocumented-key")
 def every_key_is_documented(declarations: Declarations) -> None:
     """The configuration file contains no undocumented key.
 
@@ -462,7 +456,7 @@ def every_key_is_documented(declarations: Declarations) -> None:
     """
 
 
-@trap_check("unknown-variable", known_names)
+@trap_check("unknown-variable")
 def every_variable_is_known(declarations: Declarations) -> None:
     """Every environment variable that looks like a TLS setting is known to this etcd.
 
@@ -477,7 +471,7 @@ def every_variable_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("flag-unknown-to-version", known_names)
+@trap_check("flag-unknown-to-version")
 def every_flag_is_known(declarations: Declarations) -> None:
     """Every declared flag exists in the running version of etcd.
 
@@ -491,7 +485,7 @@ def every_flag_is_known(declarations: Declarations) -> None:
     """
 
 
-@trap_check("variable-beside-flag", one_of_two)
+@trap_check("variable-beside-flag")
 def no_setting_is_declared_twice(declarations: Declarations) -> None:
     """No setting is given both as a flag and as an environment variable.
 
@@ -538,7 +532,7 @@ def one_manifest_declares_the_pod(declarations: Declarations) -> None:
     """
 
 
-@trap_check("gateway-off-in-config-file", gateway_named)
+@trap_check("gateway-off-in-config-file")
 def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
     """A JSON gateway that is disabled is declared as disabled.
 

@@ -101,10 +101,7 @@ class Start:
         if text.startswith("--"):
             [word] = shlex.split(text)
             name = word.partition("=")[0]
-            if writes or not name.startswith("--config-file"):
-                others = [one for one in self.arguments if one.partition("=")[0] != name]
-            else:
-                others, self.configuration = self.arguments, None
+            others = [one for one in self.arguments if one.partition("=")[0] != name]
             self.arguments = [*others, word] if writes else others
         elif variable := re.fullmatch(r"(ETCD_\w+)=(.*)", text):
             self.variables.pop(variable[1], None)

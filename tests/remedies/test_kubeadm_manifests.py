@@ -76,19 +76,18 @@ def test_peers_get_the_whole_of_tls(pki: Path) -> None:
     assert any("etcd.local.extraArgs" in one for one in done.remarks)
 
 
-def test_a_pair_that_does_not_exist_yet_is_made_by_kubeadm(pki: Path) -> None:
-    (pki / "etcd" / "peer.crt").unlink()
+def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
     done = cured(https_peers, pki, "peer", without="--peer-(cert|key)", text=text)
     assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
-    assert any(one.endswith("kubeadm init phase certs etcd-peer") for one in done.remarks)
+    assert any(one.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for one in done.remarks)
 
 
-def test_an_unknown_ca_is_a_placeholder(pki: Path) -> None:
-    (pki / "etcd" / "ca.crt").unlink()
-    done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)")
+def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
+    text = MANIFEST.read_text(encoding="utf-8").replace("/pki/etcd/", "/tls/")
+    done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)", text=text)
     assert f"trusted-ca-file={PLACEHOLDER}/ca.crt" in added(done)
-    assert any(f"{PLACEHOLDER}/ca.crt stands for a file" in one for one in done.remarks)
+    assert any(one.startswith(f"{PLACEHOLDER}/ca.crt stands for the file of the CA") for one in done.remarks)
 
 
 def test_who_is_locked_out_by_a_restart_is_said_before_it(pki: Path) -> None:
