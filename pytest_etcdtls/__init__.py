@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         Statement,
     )
     from pytest_etcdtls.role import Role
-    from pytest_etcdtls.settings.cluster_list import live_target, live_targets
+    from pytest_etcdtls.settings.cluster_list import live_target
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
     from pytest_etcdtls.tls.attempt import Request
@@ -81,7 +81,7 @@ _MODULES = {
         "UnobservedError",
         "UsageError",
     ),
-    "settings.cluster_list": ("live_target", "live_targets"),
+    "settings.cluster_list": ("live_target",),
     "conforming": ("prove_check",),
     "credentials": ("Credential", "Credentials", "WriteRefusedError"),
 }
@@ -121,7 +121,6 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "Target",
     "TrustBundle",
     "live_target",
-    "live_targets",
     # observing and judging
     "EVERY_LISTENER",
     "BoundCheck",

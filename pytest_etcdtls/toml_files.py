@@ -40,7 +40,7 @@ def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
         UsageError: if it cannot be read, is not TOML, or is nested too deeply.
     """
     try:
-        text = read_regular(path, maximum).decode("utf-8")
+        text = read_regular(path, maximum).decode("utf-8-sig")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError as error:
