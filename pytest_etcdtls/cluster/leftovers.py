@@ -39,7 +39,7 @@ def remove_what_is_here() -> tuple[str, ...]:
             return False  # that of a cluster which is kept
         record = _record(Path(path))
         if record is None or record[1] != secret:
-            said.append(f"left: a process that names {path} without the secret of it")
+            said.append(f"left: a process whose mark names {path}, but not the secret in that file")
             return False
         return is_dead(record[0])
 

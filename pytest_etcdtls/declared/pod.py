@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import Node
 
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.flags import FLAG_OF
@@ -91,25 +91,10 @@ def read_pods(text: str, file: str) -> list[DeclaredPod]:
 
 
 def objects_in(root: Node) -> list[Node]:
-    """Return the objects of a document. Those of a typed list, such as ``PodList``, have no kind."""
-    kind = text_at(root, "kind")
-    if not kind.endswith("List"):
+    """Return the objects of a document: it, or the members of a List."""
+    if text_at(root, "kind") != "List":
         return [root]
-    members = [
-        _with_kind(one, kind.removesuffix("List")) if node_at(one, "kind") is None else one
-        for one in items(node_at(root, "items"))
-    ]
-    return [one for member in members for one in objects_in(member)]
-
-
-def _with_kind(node: Node, kind: str) -> Node:
-    if not isinstance(node, MappingNode):
-        return node
-    texts = (ScalarNode(_STRING, text, node.start_mark, node.end_mark) for text in ("kind", kind))
-    return MappingNode(node.tag, [*node.value, tuple(texts)], node.start_mark, node.end_mark)
-
-
-_STRING: Final = "tag:yaml.org,2002:str"
+    return [one for member in items(node_at(root, "items")) for one in objects_in(member)]
 
 
 def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
@@ -227,11 +212,9 @@ class _Container:
         paths = {text_at(one, "name"): text_at(one, "hostPath", "path").rstrip("/") for one in volumes}
         for mount in items(node_at(self._container, "volumeMounts")):
             inside, outside = text_at(mount, "mountPath").rstrip("/"), paths.get(text_at(mount, "name"))
-            expression = node_at(mount, "subPathExpr")
-            below = Word(text_at(mount, "subPath"), place_of(mount, self._file))
-            below = below if expression is None else self._expanded(expression)
-            if inside and outside and not below.unresolved:
-                yield Mount(inside, f"{outside}/{below.text}" if below.text else outside)
+            below = text_at(mount, "subPath")
+            if inside and outside and node_at(mount, "subPathExpr") is None:
+                yield Mount(inside, f"{outside}/{below}" if below else outside)
 
     def _variables(self, node: Node) -> Iterator[Variable]:
         """Yield the variable of an entry of ``env``."""

@@ -531,21 +531,6 @@ def read_declarations(
         raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
 
 
-def read_declaration(
-    path: Path, *, pki_dir: Path | None = None, option: str = "--etcd-config"
-) -> Declaration:
-    """Return the declaration in a file of one member, as :func:`read_declarations` does.
-
-    Raises:
-        UsageError: if the file cannot be read, is not a declaration of etcd, or declares several members.
-    """
-    declarations = read_declarations(path, pki_dir=pki_dir, option=option)
-    if len(declarations) > 1:
-        pods = printable(", ".join(one.pod for one in declarations))
-        raise UsageError(f"{option} {path} declares {len(declarations)} members ({pods}), and one is wanted")
-    return declarations[0]
-
-
 def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterator[Declaration]:
     text = _read(path, option)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))

@@ -22,7 +22,7 @@ INSTEAD: Final = (
     "pass --etcd-pid=auto on the node of etcd, or a copy of the running process as --etcd-config (cat "
     "/proc/PID/environ /proc/PID/cmdline > etcd.cmdline), or --etcd-endpoint without a declaration"
 )
-"""The way around a declaration that is not read."""
+"""What an error message tells the user to do where a declaration is not read."""
 
 
 class Word(Struct, frozen=True):

@@ -169,7 +169,7 @@ def _is_of_others(_: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
-    """Drop what the libraries log in this thread; what a test logs of requests of its own is kept."""
+    """Suppress the log messages of the HTTP libraries while this thread sends a request of ours."""
     for name in tuple(logging.root.manager.loggerDict):
         if name.partition(".")[0] in _LIBRARIES:
             logging.getLogger(name).addFilter(_is_of_others)  # no second time

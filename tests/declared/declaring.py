@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.reading import from_command_line, read_declaration
+from pytest_etcdtls.declared.reading import from_command_line, read_declarations
 
 URLS = ("--listen-client-urls=https://10.0.0.11:2379", "--advertise-client-urls=https://10.0.0.11:2379")
 PEER_URLS = (
@@ -28,6 +28,12 @@ def flags(*arguments: str, environment: Mapping[str, str] | None = None) -> Decl
 def without(*names: str) -> tuple[str, ...]:
     """Return the good flags without some."""
     return tuple(flag for flag in GOOD if flag.partition("=")[0].lstrip("-") not in names)
+
+
+def read_declaration(path: Path, *, pki_dir: Path | None = None) -> Declaration:
+    """Return the declaration in a file of one member."""
+    [declaration] = read_declarations(path, pki_dir=pki_dir)
+    return declaration
 
 
 def written(directory: Path, text: str, name: str = "declaration") -> Declaration:

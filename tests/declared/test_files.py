@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from declared.declaring import flags
+from declared.declaring import flags, read_declaration
 from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
 from pytest_etcdtls.declared.files import read_crl, read_member_files, require_directory
-from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from declared.declaring import GOOD, flags
+from declared.declaring import GOOD, flags, read_declaration
 from pytest_etcdtls.declared.declaration import FILES, Declaration
 from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.flags import EVERY_FLAG
-from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
 from pytest_etcdtls.target import Listener, Unreached

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from declared.declaring import written
+from declared.declaring import read_declaration, written
 from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.reading import read_declaration, read_declarations
+from pytest_etcdtls.declared.reading import read_declarations
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
 
@@ -86,12 +86,8 @@ def test_mounts(tmp_path: Path) -> None:
                 {"name": "one", "mountPath": "/x", "subPath": "y"},
                 {"name": "secret", "mountPath": "/z"},
                 {"name": "one", "mountPath": "/e", "subPathExpr": "$(NODE)"},
-                {"name": "one", "mountPath": "/u", "subPathExpr": "$(POD)"},
             ],
-            env=[
-                {"name": "NODE", "value": "n"},
-                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            ],
+            env=[{"name": "NODE", "value": "n"}],
         )
     )
     pod["spec"]["volumes"] = [
@@ -103,7 +99,6 @@ def test_mounts(tmp_path: Path) -> None:
     assert [(mount.inside, mount.outside) for mount in mounts] == [
         ("/certs", "/etc/kubernetes/pki/etcd"),
         ("/x", "/srv/y"),
-        ("/e", "/srv/n"),
     ]
 
 
@@ -284,23 +279,6 @@ def test_a_member_that_is_started_by_a_shell_is_not_left_out(tmp_path: Path) -> 
         _declared(tmp_path, _live("etcd-a", ETCD), by_shell)
 
 
-def test_a_typed_list_of_the_api(tmp_path: Path) -> None:
-    """``kubectl get --raw`` prints it: its objects have no kind."""
-    one = {key: value for key, value in _pod(ETCD).items() if key not in ("kind", "apiVersion")}
-    assert written(tmp_path, yaml.safe_dump({"kind": "PodList", "items": [one]})).pod == "etcd"
-
-
-@pytest.mark.parametrize(
-    ("metadata", "owner"),
-    [
-        ({}, ""),
-        (
-            {"ownerReferences": [{"kind": "EtcdCluster", "name": "main", "controller": True}]},
-            "EtcdCluster main",
-        ),
-        ({"annotations": {"kubernetes.io/config.mirror": "hash"}}, "node "),
-    ],
-)
 def test_what_overwrites_a_pod(tmp_path: Path, metadata: dict[str, Any], owner: str) -> None:
     assert _declared(tmp_path, _live("etcd-0", ETCD, **metadata))["db/etcd-0"].owner == owner
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from declared.declaring import written
+from declared.declaring import read_declaration, written
 from pytest_etcdtls.declared.declaration import Form
-from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
 
 WAY = "pass --etcd-pid=auto on the node of etcd, or a copy of the running process as --etcd-config"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.declared.reading import read_declaration
+from declared.declaring import read_declaration
 from pytest_etcdtls.errors import UsageError
 
 

@@ -189,7 +189,7 @@ def test_forged_mark_kills_nobody(spawn: Spawn, tmp_path: Path, name: str, user:
     assert (master.poll(), worker.poll()) == (None, None)
     unsafe = f"left: directory {tmp_path / PREFIX}{name}: its file {RECORD} is no record"
     assert (unsafe in said) == (name in ("empty-secret", "readable-record", "linked-record"))
-    unproven = f"left: a process that names {tmp_path / PREFIX}{name}/{RECORD} without the secret of it"
+    unproven = f"whose mark names {tmp_path / PREFIX}{name}/{RECORD}, but not the secret in that file"
     assert (unproven in said) == (user is None and name != "of-earlier-versions")
 
 

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from declared.declaring import read_declaration
 from plugin.runs import Runner
 
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Given, found
 from kubeadm.nodes import SHAPES, Cluster
-from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from declared.declaring import read_declaration
 from kubeadm.judging import target
 from remedies.declaring import FORMS, Start, options, started, write
 from starting import start_process
@@ -24,7 +25,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.errors import UnobservedError, UsageError
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
 from pytest_etcdtls.judge import run_checks
