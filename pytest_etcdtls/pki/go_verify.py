@@ -27,11 +27,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -57,8 +57,10 @@ from pytest_etcdtls.pki.go_parser import (
     EC_KEY,
     ED25519,
     EMAIL,
+    INTEGER,
     IP,
     NAME_CONSTRAINTS,
+    OBJECT_IDENTIFIER,
     RSA_KEY,
     SEQUENCE,
     SUBJECT_ALT_NAME,
@@ -67,6 +69,7 @@ from pytest_etcdtls.pki.go_parser import (
     Names,
     RawExtension,
     Reader,
+    encode,
     is_domain,
     unjudged,
 )
@@ -93,11 +96,6 @@ _SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.
 _LEAST_RSA_BITS = 1024
 _NO_SHA1_SINCE, _LEAST_RSA_BITS_SINCE = (1, 18), (1, 24)
 """The Go releases that began to refuse SHA-1 and short RSA keys."""
-_PSS_HASHES = {
-    "2.16.840.1.101.3.4.2.1": "sha256",
-    "2.16.840.1.101.3.4.2.2": "sha384",
-    "2.16.840.1.101.3.4.2.3": "sha512",
-}
 _ALGORITHMS: Final = {
     "1.2.840.113549.1.1.11": ("rsa", "sha256"),
     "1.2.840.113549.1.1.12": ("rsa", "sha384"),
@@ -107,9 +105,25 @@ _ALGORITHMS: Final = {
     "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
     ED25519: ("ed25519", ""),
 }
-_PSS, _MGF1, _SHA1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8", "1.3.14.3.2.26"
-_SHA1_ALGORITHM = bytes.fromhex("300906052b0e03021a0500")
-_MGF1_WITH_SHA1 = bytes.fromhex("301606092a864886f70d010108") + _SHA1_ALGORITHM
+_PSS: Final = "1.2.840.113549.1.1.10"
+
+
+def _pss_parameters() -> Iterator[tuple[bytes, str]]:
+    """Yield the parameters of RSASSA-PSS that Go takes, with their hash (getSignatureAlgorithmFromAI).
+
+    One hash, for the mask too, and a salt of its length. What may be left out is there or not.
+    """
+    for number, (name, hash_) in enumerate(_SHA2.items(), 1):
+        oid = encode(OBJECT_IDENTIFIER, bytes.fromhex(f"6086480165030402{number:02x}"))
+        mgf1 = encode(OBJECT_IDENTIFIER, bytes.fromhex("2a864886f70d010108"))
+        salt = encode(0xA2, encode(INTEGER, bytes((hash_.digest_size,))))
+        for null, nulls, trailer in itertools.product((b"", b"\5\0"), (b"", b"\5\0"), (b"", b"\xa3\3\2\1\1")):
+            mask = encode(0xA1, encode(SEQUENCE, mgf1 + encode(SEQUENCE, oid + nulls)))
+            hashed = encode(0xA0, encode(SEQUENCE, oid + null))
+            yield encode(SEQUENCE, hashed + mask + salt + trailer), name
+
+
+_PSS_PARAMETERS: Final = dict(_pss_parameters())
 
 _MOST_SIGNATURE_CHECKS = 100
 """The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
@@ -302,7 +316,8 @@ def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
         fields = Reader(details(certificate).signature_algorithm)
         oid = fields.object_identifier("algorithm")
         if oid == _PSS:
-            return _pss(fields)
+            name = _PSS_PARAMETERS.get(fields.rest)
+            return ("pss", name) if name else None
     except MalformedError:
         return None
     if oid == ED25519 and fields:
@@ -310,53 +325,12 @@ def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
     return _ALGORITHMS.get(oid)
 
 
-def _pss(fields: Reader) -> tuple[str, str] | None:
-    """Return the scheme of RSASSA-PSS if Go accepts it (getSignatureAlgorithmFromAI in x509.go)."""
-    name, problem = _read_pss(fields)
-    return None if problem else ("pss", name)
-
-
-def _read_pss(fields: Reader) -> tuple[str, str]:
-    """Return the hash of RSASSA-PSS, and why Go does not accept its parameters; empty if it does.
-
-    What is left out has its default, SHA-1 and a salt of 20 octets, which Go accepts nowhere (RFC 4055
-    section 3.1).
-
-    Raises:
-        MalformedError: if the parameters are missing or malformed.
-    """
-    parameters = fields.inside(SEQUENCE, "parameters")
-
-    def algorithm(element: bytes) -> tuple[str, Reader]:
-        inner = Reader(element).inside(SEQUENCE, "algorithm")
-        return inner.object_identifier("algorithm"), inner
-
-    oid, rest = algorithm(parameters.optional(0xA0, "hashAlgorithm") or _SHA1_ALGORITHM)
-    mask, inner = algorithm(parameters.optional(0xA1, "maskGenAlgorithm") or _MGF1_WITH_SHA1)
-    mask_hash, mask_rest = algorithm(inner.rest)
-    salt = parameters.inside(0xA2, "saltLength").integer("saltLength") if parameters.at(0xA2) else 20
-    trailer = parameters.inside(0xA3, "trailerField").integer("trailerField") if parameters.at(0xA3) else 1
-    name = _PSS_HASHES.get(oid)
-    plain = all(found.rest in (b"", b"\x05\x00") for found in (rest, mask_rest))
-    if name is None:
-        return "", "sha1" if oid == _SHA1 else f"the hash {oid}"
-    if mask != _MGF1 or mask_hash != oid:
-        return name, f"{name} and another hash for the mask, where Go takes the same"
-    if salt != (length := _SHA2[name].digest_size):
-        return name, f"{name} and a salt of {salt} octets, where Go takes {length}, the length of the hash"
-    return name, "" if trailer == 1 and plain else f"{name} and parameters that Go does not take"
-
-
 def signature_problem(certificate: x509.Certificate) -> str:
     """Return with which algorithm, of those that Go does not verify, it is signed; empty for all others."""
     if signature_scheme(certificate) is not None:
         return ""
     if certificate.signature_algorithm_oid.dotted_string == _PSS:
-        fields = Reader(details(certificate).signature_algorithm)
-        with contextlib.suppress(MalformedError):
-            fields.object_identifier("algorithm")
-            return f"RSASSA-PSS with {_read_pss(fields)[1]}"
-        return "RSASSA-PSS without parameters"
+        return "RSASSA-PSS with parameters that Go does not take: one hash, and a salt of its length"
     return signature_hash(certificate) or certificate.signature_algorithm_oid.dotted_string
 
 
@@ -707,7 +681,7 @@ def find_path(
     if path := verified_path(leaf, pool, anchors, when, purpose):
         return path
     search = _Search(pool, anchors, _MOST_WEAK_CHECKS, lambda path, issuer, _: signed_by(path[-1], issuer))
-    paths = islice(search.paths((leaf,)), _MOST_PATHS)
+    paths = itertools.islice(search.paths((leaf,)), _MOST_PATHS)
 
     def rank(path: Path) -> tuple[int, int, int]:
         flaws = list(faults(path, when, purpose))

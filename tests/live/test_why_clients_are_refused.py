@@ -256,7 +256,7 @@ ROWS = {
     ),
     "salt": Row(
         make=_salt_of_20,
-        why="RSASSA-PSS with sha256 and a salt of 20 octets, where Go takes 32, the length of the hash",
+        why="RSASSA-PSS with parameters that Go does not take: one hash, and a salt of its length",
         remedy="issue a new client certificate, signed with SHA-256",
         logged=f"{_UNKNOWN}.*algorithm unimplemented",
     ),

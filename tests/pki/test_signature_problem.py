@@ -13,6 +13,7 @@ from pytest_etcdtls.pki.go_verify import signature_problem
 
 _KEY = rsa.generate_private_key(65537, 2048)
 _SHA256 = padding.MGF1(hashes.SHA256())
+_OTHER = "RSASSA-PSS with parameters that Go does not take: one hash, and a salt of its length"
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,9 @@ _SHA256 = padding.MGF1(hashes.SHA256())
     [
         (padding.PKCS1v15(), ""),
         (padding.PSS(_SHA256, 32), ""),
-        (padding.PSS(_SHA256, 20), "sha256 and a salt of 20 octets, where Go takes 32"),
-        (padding.PSS(_SHA256, 222), "sha256 and a salt of 222 octets, where Go takes 32"),
-        (padding.PSS(padding.MGF1(hashes.SHA512()), 32), "sha256 and another hash for the mask"),
+        (padding.PSS(_SHA256, 20), _OTHER),
+        (padding.PSS(_SHA256, 222), _OTHER),
+        (padding.PSS(padding.MGF1(hashes.SHA512()), 32), _OTHER),
     ],
     ids=["PKCS #1", "salt of the hash's length", "default salt", "longest salt", "another mask"],
 )
@@ -36,6 +37,4 @@ def test_parameters_that_go_does_not_take_are_named(
         .not_valid_after(now + timedelta(days=1))
         .sign(_KEY, hashes.SHA256(), rsa_padding=scheme)
     )
-    said = signature_problem(certificate)
-    assert said.startswith(f"RSASSA-PSS with {problem}" if problem else "")
-    assert bool(said) is bool(problem)
+    assert signature_problem(certificate) == problem
