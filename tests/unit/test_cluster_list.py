@@ -56,13 +56,11 @@ endpoints = "https://10.1.0.1:2379"
 """
 
 
-def listed(
-    text: str, tmp_path: Path, name: str = "x.toml", shard: Shard | None = None, **options: str | bool
-) -> ClusterList:
+def listed(text: str, tmp_path: Path, name: str = "x.toml", **options: str | bool) -> ClusterList:
     environment: Mapping[str, str] = {"ETCDCTL_CERT": "/of/one.crt", "ETCDCTL_KEY": "/of/one.key"}
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text, encoding="utf-8")
-    return ClusterList(name, Options(tmp_path, **options), environment, shard or Shard())
+    return ClusterList(name, Options(tmp_path, **options), environment, Shard())
 
 
 @pytest.mark.parametrize("text", [TOML, f"\ufeff{TOML}"], ids=["plain", "with a mark of Windows"])
@@ -202,7 +200,7 @@ def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path
         values = {"cacert": "ca.crt", "user": "root", "password-file": "password"}
         lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
         text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
-        found = listed(text, tmp_path, **ours)
+        found = listed(text, tmp_path, "x.toml", **ours)
         live = found.settings(found.clusters[0]).live
         assert live is not None
         assert bool(live.password_withheld) is withheld, (ours, theirs)
