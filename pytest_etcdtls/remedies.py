@@ -286,15 +286,6 @@ def handshakes(case: FaultyMember) -> Iterator[Change | Remark]:
         yield Change("tls-max-version", None)
 
 
-def exchanged_pairs(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Exchange the pairs of the two ports."""
-    for end in ("cert-file", "key-file"):
-        client, peer = case.declaration.text(end), case.declaration.text(f"peer-{end}")
-        if client and peer:
-            yield Change(end, peer)
-            yield Change(f"peer-{end}", client)
-
-
 def hidden_into_file(case: FaultyMember) -> Iterator[Change | Remark]:
     """Write into the configuration file what it hides, if it has keys for all of it.
 

@@ -67,7 +67,6 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
-from pytest_etcdtls.remedies import exchanged_pairs
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
@@ -337,7 +336,7 @@ def _swapped(target: Target, chains: Each[ServedChain], **_: object) -> Mapping[
     return {"chains": Each.of(dict(chains) | {client: chains.at(peer), peer: chains.at(client)})}
 
 
-@check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped, cure=exchanged_pairs)
+@check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped)
 def the_certificates_of_the_ports_are_not_swapped(
     target: Target,
     chains: Each[ServedChain],

@@ -53,7 +53,7 @@ CURED = (
     *("suites-without-those-of-http2", "tls12-only", "triple-des", "rsa-key-exchange", "cbc"),
     *("no-forward-secrecy", "rsa-key-with-suites-for-ecdsa", "ecdsa-key-with-suites-for-rsa"),
     *("ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only", "client-hostname-not-in-force"),
-    *("peer-hostname-not-in-force", "peer-cn-not-in-force", "peer-san-unchecked", "swapped"),
+    *("peer-hostname-not-in-force", "peer-cn-not-in-force", "peer-san-unchecked"),
 )
 """What settings can cure. In the others a file is wrong, or what runs is not what is declared."""
 
@@ -63,7 +63,7 @@ BROUGHT_ABOUT = {
 }
 GOOD_CLIENT_WAS_REFUSED = {
     *("client-system-roots", "client-auth-undeclared"),  # without a bundle, system roots are trusted
-    *("swapped", "ecdsa-key-with-suites-for-rsa"),
+    "ecdsa-key-with-suites-for-rsa",
     *("rsa-key-with-suites-for-ecdsa", "ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only"),
 }
 """Where good clients are accepted again."""
