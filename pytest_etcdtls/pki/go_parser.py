@@ -422,31 +422,26 @@ def _is_bmp(value: bytes) -> bool:
     return len(value) % 2 == 0 and not any(reserved)
 
 
-def read_time(reader: Reader, which: str, *, fraction: bool = False) -> datetime | None:
+def read_time(reader: Reader, which: str) -> datetime | None:
     """Return the next Time, aware UTC; ``None`` for one that Python cannot represent.
 
     Args:
         reader: the elements.
         which: the name of the field, for the message of the error.
-        fraction: whether a GeneralizedTime may have fractions of a second, as in ``encoding/asn1``.
     """
     if reader.at(UTC_TIME):
-        pattern, kind = rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?()(Z|[+-]\d{4})\Z", "UTCTime"
-        match = re.match(pattern, reader.content(UTC_TIME, f"{which} is no {kind}"))
+        tag, kind, digits = UTC_TIME, "UTCTime", rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?"
     else:
-        pattern, kind = (
-            rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d{0,8}[1-9])?(Z|[+-]\d{4})\Z",
-            "time in DER",
-        )
-        match = re.match(pattern, reader.content(GENERALIZED_TIME, f"{which} is no {kind}"))
-    if match is None or (match[7] and not fraction):
+        tag, kind, digits = GENERALIZED_TIME, "time in DER", rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)"
+    match = re.match(digits + rb"(Z|[+-]\d{4})\Z", reader.content(tag, f"{which} is no {kind}"))
+    if match is None:
         raise MalformedError(f"{which} is no {kind}")
     year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
     if kind == "UTCTime":
         year += 1900 if year >= 50 else 2000
     # Python's calendar does not support year 0, whose February has 29 days.
     is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
-    zone = match[8]
+    zone = match[7]
     # Go formats the parsed time again and compares: an offset of zero would be written as Z.
     is_zone = zone == b"Z" or (int(zone[1:]) != 0 and int(zone[1:3]) <= 24 and int(zone[3:]) <= 59)
     if not is_day or hour > 23 or minute > 59 or second > 59 or not is_zone:
