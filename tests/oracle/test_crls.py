@@ -14,8 +14,6 @@ from pytest_etcdtls.pki.go_crl import RevocationList, parse_crl, parse_revocatio
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.pki.go_pem import decode
 
-READ_BY_OLD_GO: frozenset[str] = frozenset()
-"""Malformed files that up to 3.5 are read all the same, and called unreadable here."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +36,7 @@ def test_named_files(go: GoClient, named: dict[str, bytes]) -> None:
     different = [
         f"{name}: {problem}"
         for (name, data), answer in zip(named.items(), go.read_lists(list(named.values())), strict=True)
-        for problem in _differences(data, answer, lenient=name in READ_BY_OLD_GO)
+        for problem in _differences(data, answer)
     ]
     assert different == []
 

@@ -84,7 +84,7 @@ def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
 
 
 def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
-    text = MANIFEST.read_text(encoding="utf-8").replace("/pki/etcd/", "/tls/")
+    text = MANIFEST.read_text(encoding="utf-8").replace("/pki/etcd/", "/tls/etcd/")
     done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)", text=text)
     assert f"trusted-ca-file={PLACEHOLDER}/ca.crt" in added(done)
     assert any(one.startswith(f"{PLACEHOLDER}/ca.crt stands for the file of the CA") for one in done.remarks)
