@@ -6,8 +6,8 @@ settings to write and to remove, on the side of a member where the fault is. A c
 (``@check(..., cure=...)``), and several faults with one cause have the same. Nothing edits a file: a cure is
 printed as lines in the form of the declaration (:func:`lines`).
 
-A cure lets nobody in who was refused. It neither replaces nor extends a trust bundle that is declared, and
-names another certificate than the declared one only where that is the fault: a wrong leaf is issued again.
+A cure lets nobody in who was refused. It replaces neither a declared trust bundle nor a declared certificate:
+a wrong leaf is issued again.
 :func:`remedy` confirms this by the model of etcd, and that the settings bring about no new trap. Otherwise it
 proposes none, and the sentence remains.
 
