@@ -108,9 +108,6 @@ def _reason(
         return ""
     here, there = (connections.peers[identifier].listener.member for identifier in (one, other))
     for log in logs.logs if logs else ():
-        for dial in log.failed_dials if here in log.members else ():
-            if dial.target in (other, *connections.started[other].peer_urls):
-                return f"{log.source}, line {dial.line}: {dial.example}"
         for rejected in log.others if log.members == (there,) else ():
             if rejected.endpoint == Role.PEER:
                 return f"{log.source}, line {rejected.line}: {rejected.example}"
