@@ -29,21 +29,23 @@ def _open_under_a_name(names: ServerNames, **_: object) -> Mapping[str, Any]:
 
 @check("mtls.same-for-every-name", on=EVERY_LISTENER, counterexample=_open_under_a_name)
 def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) -> Iterator[Statement]:
-    """The server name that a client sends does not decide whether it is accepted.
+    """Neither the server name nor the protocols that a client sends decide whether it is accepted.
 
     etcd has one policy for each port. A proxy in front of it may choose by the name in the ClientHello (SNI)
-    and pass one name to an etcd that accepts every client. Any client can send that name. The other checks
-    send the name in the URL, and judge what is behind that name. This one connects without a certificate
-    under the names of the served certificate, localhost, an unknown name and none.
+    or the protocols there (ALPN), and pass one of them to an etcd that accepts every client. Any client can
+    send them. The other checks send the name in the URL, and offer no protocol or h2 alone. This one connects
+    without a certificate under the names of the served certificate, localhost, an unknown name and none, and
+    offers http/1.1, and h2 with http/1.1.
 
     Spec: RFC 6066 section 3
+    Spec: RFC 7301 section 3.1
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: etcd --{peer}client-cert-auth
     Follows: mtls.no-certificate
     Severity: critical
     Level: MUST, SHOULD where only the certificate request differs
     Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses by the server
-        name; or require certificates behind every name.
+        name or protocol; or require certificates behind each.
     """
     seen = [one for one in (names.usual, *names.others) if one.answers]
     accepted = [one for one in seen if _is_accepted(one.attempt)]
@@ -51,7 +53,7 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
     different = [one for one in seen if one.request != names.usual.request]
     if accepted and refused:
         sometimes = (
-            "" if names.steady else "; the same name gets different answers, several servers may answer"
+            "" if names.steady else "; the same hello gets different answers, several servers may answer"
         )
         yield Finding(
             message=f"a client without a certificate is accepted with {accepted[0].way}{sometimes}",
@@ -65,13 +67,13 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
     elif different and not names.steady:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
-            "the same server name gets different certificate requests: several servers answer in turn. Name "
-            "each member by its own address",
+            "the same hello gets different certificate requests: several servers answer in turn. Name each "
+            "member by its own address",
         )
     elif different:
         yield Finding(
-            message="the certificate request depends on the server name: a proxy chooses by it",
-            expected=f"{names.usual.way}: {_request(names.usual)}, for every name",
+            message=f"the certificate request is another with {different[0].way}: a proxy chooses by it",
+            expected=f"{names.usual.way}: {_request(names.usual)}, for every name and protocol",
             observed="; ".join(f"{one.way}: {_request(one)}" for one in different),
             level=Level.SHOULD,
             reproduce=tuple(

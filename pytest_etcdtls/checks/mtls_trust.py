@@ -220,7 +220,9 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
     if here.role is Role.METRICS and here.scheme == "http":
         yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may use plain HTTP")
         return
-    attempt = plaintext.attempt
+    attempt, over_http2 = plaintext.attempt, plaintext.over_http2
+    if over_http2 is not None and over_http2.is_http2:
+        attempt = over_http2
     response = attempt.response
     another = plaintext.tls_works and response is not None and not is_of_etcd(response)
     if attempt.answers_plaintext and response is not None and another:

@@ -29,7 +29,7 @@ from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsabl
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path
 from pytest_etcdtls.pki.certificate import extension
-from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, is_address
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
 from pytest_etcdtls.tls.connection import addresses_of, in_order, sni, why_not_contacted
@@ -107,13 +107,13 @@ class Alternative(Tried, frozen=True, kw_only=True):
 
 
 class ServerNames(Struct, frozen=True, kw_only=True):
-    """A client without a certificate under different server names.
+    """A client without a certificate under different server names, and with different protocols by ALPN.
 
     Attributes:
         usual: under the name that every other attempt sends.
-        others: under other names.
+        others: under other names, then with other protocols.
         untried: names of the served certificate that were not tried.
-        steady: two names with different policies kept them each time they were repeated.
+        steady: two ways with different policies kept them each time they were repeated.
     """
 
     usual: Alternative
@@ -237,17 +237,45 @@ def _is_steady(wire: Wire, variants: tuple[HelloVariant, ...], requests: list[Re
     )
 
 
-def _by_name(name: str, tries: tuple[Attempt, ...]) -> Alternative:
-    way, options = (f"SNI {name}", f"-servername {name}") if name else ("no SNI", "-noservername")
-    announced = tuple(parsable_names(tries[-1].announced_ca))
-    return Alternative(way=way, options=options, announced=announced, tries=tries)
+_PROTOCOLS = (("http/1.1",), ("h2", "http/1.1"))
+"""Names that are offered by ALPN. The other attempts offer none, or h2 alone."""
+
+
+class _Way(Struct, frozen=True):
+    """The server name that a client sends, and the protocols that it offers."""
+
+    name: str
+    alpn: tuple[str, ...] | None = None
+
+    def after(self, tries: tuple[Attempt, ...]) -> Alternative:
+        """Return what the tries have shown."""
+        if self.alpn is not None:
+            way, options = f"ALPN {','.join(self.alpn)}", f"-alpn {','.join(self.alpn)}"
+        elif self.name:
+            way, options = f"SNI {self.name}", f"-servername {self.name}"
+        else:
+            way, options = "no SNI", "-noservername"
+        announced = tuple(parsable_names(tries[-1].announced_ca))
+        return Alternative(way=way, options=options, announced=announced, tries=tries)
+
+    def request(self, role: Role, version: TLSVersion | None) -> Request:
+        """Return the request of a client that comes this way. Etcd selects h2 where it is offered."""
+        over_http2 = self.alpn is not None and "h2" in self.alpn and role is not Role.PEER
+        return Request(
+            purpose=f"another {'server name' if self.alpn is None else 'ALPN'}, no certificate",
+            version=version,
+            path=version_path(role),
+            server_name=self.name,
+            alpn=self.alpn,
+            protocol=Protocol.HTTP2 if over_http2 else Protocol.HTTP1,
+        )
 
 
 def _names_cost(planned: Planned) -> int:
     if planned.listener is None or planned.listener.scheme == "http":
         return 0
     others = {"localhost", UNKNOWN_NAME, ""} - {sni(planned.listener.host) or ""}
-    return len(others) + _MOST_NAMES + 2 * _REPEATS
+    return len(others) + _MOST_NAMES + len(_PROTOCOLS) + 2 * _REPEATS
 
 
 @fact(connections=_names_cost)
@@ -255,6 +283,8 @@ def server_names(
     here: Listener, chain: ServedChain, announced: AnnouncedCAs, contact: TLSContact, wire: Wire
 ) -> ServerNames:
     """Connect under the names of the served certificate, ``localhost``, an unknown name and none.
+
+    Then offer the protocols of HTTP by ALPN. A router may send one name or one protocol elsewhere.
 
     The CAs that are announced show that a handshake came as far as the request for a certificate.
     """
@@ -266,33 +296,25 @@ def server_names(
         if attempt.offered_version in contact.offered and attempt.certificate_requested is not None
     )
 
-    def under(*names: str) -> list[Alternative]:
-        requests = [
-            Request(
-                purpose="another server name, no certificate",
-                version=usual.offered_version,
-                path=version_path(here.role),
-                server_name=name,
-            )
-            for name in names
-        ]
-        return list(map(_by_name, names, wire.attempt(*requests)))
+    def seen_on(*ways: _Way) -> list[Alternative]:
+        requests = [way.request(here.role, usual.offered_version) for way in ways]
+        return [way.after(tries) for way, tries in zip(ways, wire.attempt(*requests), strict=True)]
 
     names = dict.fromkeys(("", "localhost", UNKNOWN_NAME, *certified[:_MOST_NAMES]))
     names.pop(usual_name, None)
+    first = _Way(usual_name)
+    ways = (*map(_Way, names), *(_Way(usual_name, alpn) for alpn in _PROTOCOLS))
     seen = ServerNames(
-        usual=_by_name(usual_name, (usual,)),
-        others=tuple(under(*names)),
-        untried=tuple(certified[_MOST_NAMES:]),
+        usual=first.after((usual,)), others=tuple(seen_on(*ways)), untried=tuple(certified[_MOST_NAMES:])
     )
-    by_name = dict(zip(names, seen.others, strict=True))
-    different = next((name for name, other in by_name.items() if other.differs_from(seen.usual)), None)
+    pairs = zip(ways, seen.others, strict=True)
+    different = next(((way, other) for way, other in pairs if other.differs_from(seen.usual)), None)
     if different is None:
         return seen
     steady = all(
         again.policy == before.policy
-        for name, before in ((usual_name, seen.usual), (different, by_name[different]))
-        for again in under(*[name] * _REPEATS)
+        for way, before in ((first, seen.usual), different)
+        for again in seen_on(*[way] * _REPEATS)
     )
     return structs.replace(seen, steady=steady)
 

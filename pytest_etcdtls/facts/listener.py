@@ -17,6 +17,7 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
 
 PROTOCOL_VERSION = 70
@@ -142,9 +143,11 @@ class Plaintext(Tried, frozen=True, kw_only=True):
 
     Attributes:
         tls_works: a TLS handshake on the same port works.
+        over_http2: HTTP/2 without TLS, which is sent where TLS works and plain HTTP/1.1 is not answered.
     """
 
     tls_works: bool
+    over_http2: Attempt | None = None
 
 
 class UnnamedPorts(Struct, frozen=True, kw_only=True):
@@ -283,28 +286,39 @@ def _tls_instead(wire: Wire, here: Listener, plaintext: Attempt) -> Attempt | No
         return None
 
 
-@fact(connections=1, before_proof=True)
+@fact(connections=2, before_proof=True)
 def plaintext(here: Listener, contact: FirstContact, wire: Wire) -> Plaintext:
-    """Send plain HTTP, unless the first contact did."""
+    """Send plain HTTP, unless the first contact did; and HTTP/2, which a router may send elsewhere."""
     # The first contact has no plaintext attempt where TLS works. There a server written in Go ends the stream
     # without a byte, so such an end is not repeated. A process that carries the connection may have failed.
     known = contact.plaintext
-    return Plaintext(
-        tries=(known,) if known is not None else send_plain_http(wire, here, may_end=not here.via),
-        tls_works=contact.serves_tls,
-    )
+    if known is not None:
+        return Plaintext(tries=(known,), tls_works=contact.serves_tls)
+    tries = send_plain_http(wire, here, may_end=not here.via)
+    over_http2 = None
+    if not tries[-1].is_http:
+        protocol = Protocol.GRPC if here.role is Role.CLIENT else Protocol.HTTP2
+        over_http2 = send_plain_http(
+            wire, here, purpose="plain HTTP/2", may_end=not here.via, protocol=protocol
+        )[-1]
+    return Plaintext(tries=tries, tls_works=contact.serves_tls, over_http2=over_http2)
 
 
 def send_plain_http(
-    wire: Wire, here: Listener, *, purpose: str = "plain HTTP", may_end: bool = False
+    wire: Wire,
+    here: Listener,
+    *,
+    purpose: str = "plain HTTP",
+    may_end: bool = False,
+    protocol: Protocol = Protocol.HTTP1,
 ) -> tuple[Attempt, ...]:
     """Send a GET without TLS, and return the tries."""
     request = Request(
         purpose=purpose,
         plaintext=True,
         may_end=may_end,
-        protocol=Protocol.HTTP1,
-        path=version_path(here.role),
+        protocol=protocol,
+        path=GRPC_STATUS_PATH if protocol is Protocol.GRPC else version_path(here.role),
     )
     return wire.attempt(request)[0]
 

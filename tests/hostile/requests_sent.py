@@ -32,6 +32,9 @@ ALLOWED: Mapping[Sent, Allowed] = {
     ),
     Sent("h2", "GET", "/version"): Allowed("whether HTTP/2 is served", _NOTHING, 4),
     Sent("plaintext", "GET", "/version"): Allowed("whether the port serves clients without TLS", _NOTHING, 4),
+    Sent("plaintext", "POST", "/etcdserverpb.Maintenance/Status"): Allowed(
+        "whether the port serves gRPC without TLS", _NOTHING, 2
+    ),
     Sent("http/1.1", "GET", "/health"): Allowed(
         "whether the member is healthy", "a linearizable read; up to etcd 3.4 one Raft entry", 3
     ),

@@ -24,7 +24,7 @@ NOT_COUNTED = {
 
 LOGGED: Mapping[str, tuple[int, int]] = {
     "tls: failed to verify certificate": (14, 8),
-    "tls: client didn't provide a certificate": (11, 8),
+    "tls: client didn't provide a certificate": (13, 10),
     "tls: no cipher suite supported by both client and server": (2, 2),
     "tls: first record does not look like a TLS handshake": (1, 1),
     "tls: client offered only unsupported versions": (1, 1),

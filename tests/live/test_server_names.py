@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from live.passing_proxy import passing
+from live.passing_proxy import passing, routing
 from servers import ThreadedServer
 from starting import start_process
+from tls.hello_server import ClientHello
 from zoo.model import explain
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -87,6 +88,34 @@ def test_one_name_leads_to_an_open_etcd(name: str, etcd_binary: Path) -> None:
     assert _violated(results) == {_CHECK}, explain(results)
     [finding] = next(result.findings for result in results if result.check == _CHECK)
     assert finding.message == f"a client without a certificate is accepted with SNI {name}"
+
+
+@pytest.mark.parametrize("alpn", [("http/1.1",), ("h2", "http/1.1")], ids=str)
+def test_one_list_of_protocols_leads_to_an_open_etcd(alpn: tuple[str, ...], etcd_binary: Path) -> None:
+    def port_for(begins: ClientHello | bytes) -> int:
+        return _port(other if isinstance(begins, ClientHello) and begins.alpn == alpn else strict)
+
+    with _strict_and(etcd_binary) as (strict, other):
+        proxy = ThreadedServer(routing(port_for))
+        results = _judge(_through(strict.target(), proxy.port))
+        proxy.close()
+    assert _violated(results) == {_CHECK}, explain(results)
+    [finding] = next(result.findings for result in results if result.check == _CHECK)
+    assert finding.message == f"a client without a certificate is accepted with ALPN {','.join(alpn)}"
+
+
+def test_http2_without_tls_leads_to_an_open_etcd(etcd_binary: Path) -> None:
+    def port_for(begins: ClientHello | bytes) -> int:
+        return _port(plain if begins == b"PRI " else strict)
+
+    http = ClusterConfig(client_scheme="http", expects_health=False)
+    with start_process(STRICT, etcd_binary) as strict, start_process(http, etcd_binary) as plain:
+        proxy = ThreadedServer(routing(port_for))
+        results = _judge(_through(strict.target(), proxy.port))
+        proxy.close()
+    assert _violated(results) == {"mtls.plaintext-refused"}, explain(results)
+    [finding] = next(one.findings for one in results if one.check == "mtls.plaintext-refused")
+    assert finding.message == "gRPC is served in plaintext"
 
 
 def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
