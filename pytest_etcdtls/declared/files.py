@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pytest_etcdtls.declared.declaration import (
     CRLReading,
     DeclaredMember,
     DeclaredPaths,
+    RunAs,
     Setting,
     exists,
 )
@@ -39,7 +41,7 @@ from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_cr
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.process_root import may_read, resolved, status_of
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted import file_word, pasted, read_regular
+from pytest_etcdtls.untrusted import file_word, pasted, printable, read_regular
 
 
 def is_directory(path: Path) -> bool:
@@ -422,7 +424,60 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     if path is None:
         return FileFact(said=str(setting), absent=_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    return replace(fact, original=declared.paths.is_original(setting.value, path))
+    fact = replace(fact, original=declared.paths.is_original(setting.value, path))
+    if own and fact.original and (why := _why_unreadable(declared, path)):
+        return replace(fact, absent="", problem=why)
+    return fact
+
+
+def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
+    """Return why the declared user cannot read a file of this machine; empty if it can, or may be able to.
+
+    In a container, only the directories below the mount are passed.
+    """
+    run_as = declared.declaration.run_as
+    try:
+        user, groups = _ids(run_as) if run_as and _HAS_OWNERS else (0, set())
+        here = resolved(path)
+        mounts = [resolved(Path(one.outside)) for one in declared.paths.mounts]
+        above = max(
+            (one for one in mounts if here.is_relative_to(one)),
+            key=lambda one: len(one.parts),
+            default=Path("/"),
+        )
+        passed = [one for one in here.parents if one.is_relative_to(above)]
+        for place, bit in ((here, stat.S_IROTH), *((one, stat.S_IXOTH) for one in passed)):
+            if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
+                return ""
+            status = status_of(place)
+            shift = 6 if status.st_uid == user else 3 if status.st_gid in groups else 0
+            if run_as and user and not status.st_mode >> shift & bit:
+                mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
+                who = f"user {printable(run_as.user)} ({run_as.place}: {run_as.setting})"
+                return f"{who} may not {'read' if place == here else 'pass'} {place}: {mode}"
+    except (OSError, ValueError, KeyError):
+        pass
+    return ""
+
+
+def _ids(run_as: RunAs) -> tuple[int, set[int]]:
+    """Return the user ID and the group IDs. An ID need not have an entry on this machine.
+
+    Raises:
+        KeyError: if this machine does not have a user or a group of that name.
+    """
+    import grp
+    import pwd
+
+    user = int(run_as.user) if run_as.user.isdecimal() else pwd.getpwnam(run_as.user).pw_uid
+    named = (text for text in (run_as.group, *run_as.others) if text)
+    groups = {int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid for text in named}
+    with suppress(KeyError):
+        if run_as.of_unit:
+            entry = pwd.getpwuid(user)
+            of_user = {*os.getgrouplist(entry.pw_name, entry.pw_gid)}
+            groups |= of_user - {entry.pw_gid} if run_as.group else of_user
+    return user, groups
 
 
 def _absent(declared: DeclaredMember, setting: Setting) -> str:

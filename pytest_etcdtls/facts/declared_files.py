@@ -137,9 +137,9 @@ def declared_files(target: Target, chains: Each[ServedChain]) -> DeclaredFiles:
 
 def _files_of(label: str, declared: DeclaredMember, target: Target, chains: Each[ServedChain]) -> MemberFiles:
     files = read_member_files(label, declared)
-    if not target.runs or not any(
-        declared.paths.missing(path) for name in FILES if (path := declared.declaration.text(name))
-    ):
+    declaration = declared.declaration
+    missing = (declared.paths.missing(path) for name in FILES if (path := declaration.text(name)))
+    if not target.runs or not (declaration.run_as or any(missing)):
         return files
     served = {chain.leaf for listener, chain in chains if listener.member == label}
     own = bool(declared.paths.working) or lie_beside(files, served)
