@@ -14,9 +14,10 @@ import pytest
 from hostile.test_other_users import OTHER, second_user
 
 from declared.conftest import Workplace
+from declared.declaring import read_declaration
 from declared.etcd_itself import run
 from pytest_etcdtls.declared.files import read_member_files
-from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declarations
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
 PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http://{client}")
 SECURE = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https://{client}")
@@ -99,7 +100,7 @@ def test_etcd_ends_if_its_user_cannot_read_the_key(
     shown = json.dumps(command) if text is POD else " ".join(command)
     declaration = shared / ("etcd.yaml" if text is POD else "etcd.service")
     declaration.write_text(text.format(user=OTHER, command=shown), encoding="utf-8")
-    [pair] = read_member_files("m0", declared_member(*read_declarations(declaration)), own=True).pairs
+    [pair] = read_member_files("m0", declared_member(read_declaration(declaration)), own=True).pairs
     seen = run(shared / "etcd", argv, {}, placed.directory, user=OTHER)
     assert seen.started is not bool(pair.key.problem), (pair.key, seen.log)
 
