@@ -4,7 +4,8 @@ Members are clients of each other. Whether one reaches another is not derived fr
 peer is active until a dial, a read or a write fails, and again when a stream or a request succeeds. A member
 dials each other one for two streams, every 100 ms until that works (``peer_status.go`` and ``stream.go`` in
 server/etcdserver/api/rafthttp). So one that cannot be dialled is active only in the moment after it dials
-itself, and one that can is inactive only in the moment after a restart.
+itself, and one that can is inactive only in the moment after a restart. If one of two cannot dial the other,
+both may count none: the other one's next write on an old stream fails, and nothing makes it active again.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ _NO_HANDSHAKE = {
         "cluster.advertised-https",
         "cluster.advertised-reachable",
         "cluster.members-agree",
+        "cluster.members-connected",
         "cluster.one-cluster",
         "cluster.peer-urls-https",
         "cluster.same-version",
