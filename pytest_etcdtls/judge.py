@@ -44,7 +44,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.fact import Reading
 from pytest_etcdtls.facts.good_identities import GoodIdentities
-from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
+from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
@@ -411,7 +411,7 @@ def run_checks(
     return with_causes(results, {check.id: check for check in chosen}, observer.target.listeners)
 
 
-_LAST: Final = frozenset({EtcdLogs, LogComparison})
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison})
 """Observations of the connections that were made before."""
 
 

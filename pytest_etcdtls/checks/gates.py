@@ -1,25 +1,27 @@
-"""Whether a listener answers, whether it is an etcd, and whether there are undeclared listeners."""
+"""Whether a listener answers, each time, whether it is an etcd, and whether others are undeclared."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
-from pytest_etcdtls.command import curl, s_client
+from pytest_etcdtls.command import GOOD_CLIENT, curl, s_client
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
-from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
+from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts
 from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.remedies import handshakes
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 
 _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
@@ -193,6 +195,59 @@ def _show(attempt: Attempt) -> str:
     kind = response.headers.get("content-type", "no content type")
     encoding = f", content encoding {response.content_encoding}" if response.content_encoding else ""
     return f"HTTP {response.status}, {kind}{encoding}, '{response.excerpt(60)}'"
+
+
+def _every_fifth(connections: BrokenConnections, target: Target) -> Mapping[str, Any]:
+    broken = Attempt(
+        url=target.listeners[0].url,
+        purpose="first contact",
+        identity="none",
+        protocol=Protocol.HTTP1,
+        ending=Ending.UNCLEAR,
+        phase=Phase.HANDSHAKE,
+        started_at=datetime.fromtimestamp(0, UTC),
+        stream_end=StreamEnd.RESET,
+        detail="the connection was reset",
+    )
+    return {"connections": BrokenConnections(broken=(broken,) * _FEW, made={broken.url: 5 * _FEW})}
+
+
+_FEW = 2
+"""Broken connections to one listener of which one alone may be chance."""
+
+
+@check("listener.keeps-connections", on=frozenset(), counterexample=_every_fifth)
+def connections_are_not_broken(connections: BrokenConnections, target: Target) -> Iterator[Statement]:
+    """No connection is reset or ended before the answer to a request that is answered when it is repeated.
+
+    etcd itself answers a request every time. What resets connections now and then is between: a load balancer
+    with a member that is down, an overloaded firewall or proxy, two machines with one address. The suite
+    repeats such a request, so its verdicts do not depend on it; clients fail. It is judged at the end of the
+    run, of all of its requests, and two broken connections to a listener are reported.
+
+    Spec: RFC 9293 section 3.5.2
+    Spec: etcd Documentation, clustering, load balancing
+    Severity: medium
+    Level: SHOULD
+    Remediation: name the listener of etcd itself; if that is done, look at what is between: load balancer,
+        proxy, firewall, port forward, a second machine with the address.
+    """
+    for listener in target.listeners:
+        broken = [one for one in connections.broken if one.url == listener.url]
+        if len(broken) >= _FEW:
+            made = connections.made[listener.url]
+            ends = Counter(one.describe() for one in broken)
+            yield Finding(
+                message=f"{len(broken)} of {made} connections to {listener.url} broke before an answer, and "
+                "the same requests were answered when repeated",
+                expected="an answer on each connection",
+                observed="; ".join(f"{end} ({number})" for end, number in ends.most_common(3)),
+                reproduce=(curl(listener.url, client=GOOD_CLIENT, look=_AGAIN),),
+                concerns=(listener.label,),
+            )
+
+
+_AGAIN = "an answer each time, if it is repeated twenty times"
 
 
 def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,8 +12,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.fact import Wire, fact
+from pytest_etcdtls.facts.fact import Each, Wire, fact
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
@@ -321,6 +323,36 @@ def send_plain_http(
         path=GRPC_STATUS_PATH if protocol is Protocol.GRPC else version_path(here.role),
     )
     return wire.attempt(request)[0]
+
+
+class BrokenConnections(Struct, frozen=True, kw_only=True):
+    """Connections that ended without an answer, of requests that were answered when they were repeated.
+
+    Attributes:
+        broken: these connections.
+        made: the number of connections for a request, by URL.
+    """
+
+    broken: tuple[Attempt, ...]
+    made: Mapping[str, int]
+
+
+@fact(reported=False)
+def broken_connections(contacts: Each[FirstContact], recording: Recording) -> BrokenConnections:
+    """Return the connections that were reset or ended before an answer. It is read when all were made."""
+    asked = [listener.url for listener, _ in contacts]
+    attempts = [one for one in recording.connections.copy() if isinstance(one, Attempt)]
+    if all(one.ending is Ending.UNCLEAR for one in attempts):
+        raise NotVerifiedError(f"no request was answered by {', '.join(asked) or 'any listener'}")
+    broken: list[Attempt] = []
+    waiting: dict[tuple[object, ...], list[Attempt]] = {}
+    for one in attempts:
+        request = one.url, one.purpose, one.identity, one.offered_version, one.protocol
+        if one.ending is not Ending.UNCLEAR:
+            broken += waiting.pop(request, ())
+        elif one.stream_end in (StreamEnd.RESET, StreamEnd.EOF) and not one.local:
+            waiting.setdefault(request, []).append(one)
+    return BrokenConnections(broken=tuple(broken), made=Counter(one.url for one in attempts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,69 @@
+"""A way to etcd that resets some connections, and one that resets none."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from live.passing_proxy import passing
+from live.target_kinds import live
+from servers import ThreadedServer, reset
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+
+CHECK = "listener.keeps-connections"
+
+
+@pytest.fixture(scope="module")
+def cluster(etcd_binary: Path) -> Iterator[Cluster]:
+    with start_process(ClusterConfig(), etcd_binary) as started:
+        yield started
+
+
+def judge(cluster: Cluster, every: int) -> dict[str, CheckResult]:
+    """Judge the cluster by way of a proxy that resets each of so many connections to the client port."""
+    target = live(cluster)
+    client, *others = target.listeners
+    numbers = itertools.count(1)
+    pass_on = passing(lambda _: client.port)
+
+    def handle(connection: socket.socket) -> None:
+        if next(numbers) % every:
+            pass_on(connection)
+        else:
+            connection.recv(1)
+            reset(connection)
+
+    proxy = ThreadedServer(handle)
+    try:
+        through = replace(client, connect_to=("127.0.0.1", proxy.port))
+        observer = Observer(replace(target, listeners=(through, *others)))
+        results = run_checks(observer, ["listener", "mtls", "cert", "api", "tls"])
+    finally:
+        proxy.close()
+    assert not [one for one in results if one.outcome in (Outcome.VIOLATES, Outcome.BROKEN)]
+    return {one.check: one for one in results}
+
+
+@pytest.mark.kills(CHECK)
+@pytest.mark.fault("Every fifth connection is reset", outcome="warns", bound="each request twice more")
+def test_every_fifth_connection_is_reset(cluster: Cluster) -> None:
+    result = judge(cluster, every=5)[CHECK]
+    [finding] = result.findings
+    assert result.outcome is Outcome.WARNS
+    assert finding.message.endswith("and the same requests were answered when repeated")
+    assert cluster.members[0].client_url in finding.message
+    assert "reset" in finding.observed
+
+
+def test_no_connection_is_reset(cluster: Cluster) -> None:
+    assert judge(cluster, every=10**6)[CHECK].outcome is Outcome.CONFORMS
