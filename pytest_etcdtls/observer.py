@@ -413,6 +413,8 @@ class Observer:
         # Plain HTTP at an address that only a member list names is sent once.
         most = 1 if listener.discovered and request.plaintext else self.RETRIES + 1
         while len(tries) < most:
+            if before_proof and self._budget.is_unreached(listener):
+                break
             if tries and (self._budget.why(listener) or self._budget.is_spent(listener)):
                 break
             if not before_proof:

@@ -12,7 +12,7 @@ from collections import Counter
 
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
 from pytest_etcdtls.tls.hello import Connection, Reply
 
 
@@ -38,6 +38,7 @@ class TimeoutBudget:
         self._lost: dict[str, _LostTime] = {}
         self._on_discovered = _LostTime()
         self._lock = threading.Lock()
+        self._unreached: set[str] = set()
         self.given_up: dict[str, str] = {}
 
     @property
@@ -73,16 +74,23 @@ class TimeoutBudget:
 
     def give_up(self, listener: Listener) -> None:
         """Send nothing more to a listener that does not answer."""
-        self.given_up.setdefault(
-            listener.label,
-            f"{listener.url} stopped answering and was given up: {self.IN_A_ROW} attempts in a row got no "
-            f"answer within {self._timeout:g} s; look at the member and the network, or raise --etcd-timeout",
-        )
+        if self.is_unreached(listener):
+            why = f"was given up after {self._timeout:g} s without a TCP connection"
+        else:
+            number = f"{self.IN_A_ROW} attempts in a row"
+            why = f"stopped answering and was given up: {number} got no answer within {self._timeout:g} s"
+        advice = "look at the member and the network, or raise --etcd-timeout"
+        self.given_up.setdefault(listener.label, f"{listener.url} {why}; {advice}")
+
+    def is_unreached(self, listener: Listener) -> bool:
+        """Return whether there was no TCP connection to a listener in time, and none before."""
+        return listener.label in self._unreached
 
     def note(self, listener: Listener, connection: Connection, *, again: bool = False) -> bool:
         """Record how a connection ended, and return whether too many in a row got no answer.
 
-        Only a connection without an answer, or without a complete one, within the timeout has lost time.
+        Only a connection without an answer, or without a complete one, within the timeout has lost time. One
+        is enough if there is no TCP connection and was none before: TCP itself repeats what is lost.
 
         Args:
             listener: of the connection.
@@ -98,6 +106,7 @@ class TimeoutBudget:
         with self._lock:
             if answered:
                 self._answered.add(label)
+                self._unreached.discard(label)
                 self._in_a_row[label] = 0
             if not late:
                 return False
@@ -105,7 +114,9 @@ class TimeoutBudget:
             for time_lost in (lost, self._on_discovered) if listener.discovered else (lost,):
                 time_lost.add(connection.milliseconds / 1000)
             self._in_a_row[label] += not (answered or again)
-            return self._in_a_row[label] >= self.IN_A_ROW
+            if isinstance(connection, Attempt) and connection.phase is Phase.CONNECT:
+                self._unreached |= {label} - self._answered
+            return label in self._unreached or self._in_a_row[label] >= self.IN_A_ROW
 
 
 class _LostTime:

@@ -231,7 +231,7 @@ def first_contact(here: Listener, wire: Wire) -> FirstContact:
             )
             for version in TLSVersion
         ]
-        tls = tuple(tries[-1] for tries in wire.attempt(*requests))
+        tls = tuple(tries[-1] for tries in wire.attempt(*requests) if tries)
         if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
             return FirstContact(tls=tls, whole_offers=_with_every_suite(wire, tls))
     try:

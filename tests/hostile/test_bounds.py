@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,11 @@ FAULTS = {
         "An endpoint that never answers, or sends single octets with long pauses",
         "given up; one check is inconclusive, the rest are not verified",
         "three attempts in a row",
+    ),
+    "test_an_unreachable_address_costs_one_timeout": (
+        "A host that is off, or a firewall that drops what is sent to a port",
+        "given up; one check is inconclusive, the rest are not verified",
+        "one timeout",
     ),
     "test_the_limits_are_of_a_process": (
         "The same under pytest-xdist, with tests of the user that observe the endpoint",
@@ -118,6 +125,34 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
         assert server.accepted == observer.used[listener.label] <= TimeoutBudget.IN_A_ROW + 1
         assert _lost(observer, listener.url) < TimeoutBudget.TIMEOUTS * TIMEOUT
     assert observer.given_up == {listener.label for listener in listeners}
+
+
+@pytest.fixture
+def unreachable() -> Iterator[int]:
+    """A port to which no TCP connection is made: Linux drops a SYN while the queue is full."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_unreachable_address_costs_one_timeout(unreachable: int, scheme: str, concurrency: int) -> None:
+    listener = named(f"{scheme}://127.0.0.1:{unreachable}")
+    bounds = Bounds(timeout=TIMEOUT, concurrency=concurrency)
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), bounds)
+    results = _whole_catalogue(observer)
+    outcomes = {one.check: one.outcome for one in _at(results, listener)}
+    assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
+    assert set(outcomes.values()) <= {Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
+    assert _lost(observer, listener.url) < 1.5 * TIMEOUT
+    assert len(observer.connections) <= (2 if concurrency > 1 and scheme == "https" else 1)
+    [reason] = [one.reason for one in results if one.check == "listener.answers"]
+    assert f"{listener.url} {GIVEN_UP} after 1 s without a TCP connection" in reason
 
 
 USES_THE_ENDPOINT = """
