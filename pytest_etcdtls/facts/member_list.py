@@ -435,7 +435,7 @@ def reported_ids(served: ServedClient | None) -> tuple[str, str]:
     return "", ""
 
 
-_MEMBER = re.compile(rb'^etcd_server_id\{server_id="0*([0-9a-f]+)"\}', re.MULTILINE)
+SERVER_ID = re.compile(rb'^etcd_server_id\{server_id="0*([0-9a-f]+)"\}', re.MULTILINE)
 
 
 def reported_member(clients: Each[ServedClient], metrics: Metrics, listener: Listener) -> str:
@@ -443,6 +443,6 @@ def reported_member(clients: Each[ServedClient], metrics: Metrics, listener: Lis
     if listener.role is Role.CLIENT and (own_id := reported_ids(clients.known(listener))[1]):
         return own_id
     try:
-        return "" if listener.role is Role.PEER else read_metric(metrics, listener, _MEMBER)
+        return "" if listener.role is Role.PEER else read_metric(metrics, listener, SERVER_ID)
     except UnobservedError:
         return ""

@@ -25,7 +25,12 @@ from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, request_of
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.listener import Tried
-from pytest_etcdtls.facts.member_list import MemberListings, MemberRecord, reported_member
+from pytest_etcdtls.facts.member_list import (
+    SERVER_ID,
+    MemberListings,
+    MemberRecord,
+    reported_member,
+)
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -64,7 +69,7 @@ class PeerConnections(Struct, frozen=True, kw_only=True):
 
 _METRICS = "/metrics"
 _SECOND = timedelta(seconds=1)
-_PEER = rb'\{Local="0*([0-9a-f]+)",Remote="0*([0-9a-f]+)"\} ([0-9.e+]+)$'
+_PEER = rb'\{Local="[0-9a-f]+",Remote="0*([0-9a-f]+)"\} ([0-9.e+]+)$'
 _ACTIVE = re.compile(rb"^etcd_network_active_peers" + _PEER, re.MULTILINE)
 _LOST = re.compile(rb"^etcd_network_disconnected_peers_total" + _PEER, re.MULTILINE)
 
@@ -102,27 +107,32 @@ def peer_connections(
         raise NotApplicableError("the cluster has one member")
     by_name = sorted(listings.members, key=lambda member: member.name)
     started = {member.id: member for member in by_name if member.name}
-    reported = {one: reported_member(clients, metrics, one) for one in target.listeners}
-    answering = set(reported.values()) & started.keys()
+    answering = {reported_member(clients, metrics, listener) for listener in target.listeners}
     peers: dict[str, MemberPeers] = {}
-    for listener, identifier in reported.items():
-        if identifier in answering - peers.keys() and (seen := _peers(listener, metrics.known(listener))):
-            peers[identifier] = seen
-    lacking = {one: (answering - {one}) - seen.active for one, seen in peers.items()}
-    for identifier in {one for one, others in lacking.items() for one in ({one, *others} if others else ())}:
-        if identifier in peers:
-            first = peers.pop(identifier)
-            if again := _peers(first.listener, later.known(first.listener)):
-                peers[identifier] = structs.replace(again, active=first.active | again.active)
-            else:
-                answering.discard(identifier)
+    for listener in target.listeners:
+        if listener.role is not Role.PEER and (seen := _peers(listener, metrics.known(listener))):
+            peers.setdefault(*seen)
+    peers = {one: seen for one, seen in peers.items() if one in started}
+    answering = (answering | peers.keys()) & started.keys()
+    lacking = {one: answering - {one} - seen.active for one, seen in peers.items()}
+    doubtful = {each for one, others in lacking.items() if others for each in (one, *others)}
+    for one in doubtful & peers.keys():
+        first = peers.pop(one)
+        again = _peers(first.listener, later.known(first.listener))
+        if again is not None and again[0] == one:  # a load balancer may lead to another member
+            peers[one] = structs.replace(again[1], active=first.active | again[1].active)
+        else:
+            answering.discard(one)
     return PeerConnections(started=started, peers=peers, answering=frozenset(answering))
 
 
-def _peers(listener: Listener, exchange: Tried | None) -> MemberPeers | None:
+def _peers(listener: Listener, exchange: Tried | None) -> tuple[str, MemberPeers] | None:
+    """Return the ID of the member that answered, and what it counts."""
     response = exchange.attempt.response if exchange else None
-    if response is None or response.status != HTTPStatus.OK:
+    # The ID comes after the connections, so those are complete even if the body was cut off at its limit.
+    own = SERVER_ID.search(response.body) if response and response.status == HTTPStatus.OK else None
+    if response is None or own is None:
         return None
-    active = {match[2].decode() for match in _ACTIVE.finditer(response.body) if float(match[3])}
-    lost = {match[2].decode(): int(float(match[3])) for match in _LOST.finditer(response.body)}
-    return MemberPeers(listener=listener, active=frozenset(active), lost=lost)
+    active = frozenset(line[1].decode() for line in _ACTIVE.finditer(response.body) if float(line[2]))
+    lost = {line[1].decode(): int(float(line[2])) for line in _LOST.finditer(response.body)}
+    return own[1].decode(), MemberPeers(listener=listener, active=active, lost=lost)
