@@ -275,7 +275,7 @@ class Observer:
             self.get(Discovery)
         elif has_unclear_members(self.target):
             asked = [one for one in self.target.listeners if one.role is not Role.PEER]
-            in_threads(self._contact(ServedClient), asked, len(asked))
+            in_threads(self._contact(ServedClient), asked, min(MOST_AT_ONCE, len(asked)))
             listeners = self.get(NamedMembers).listeners
         else:
             return

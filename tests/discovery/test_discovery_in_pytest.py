@@ -89,6 +89,20 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
     assert [one["purpose"] for one in ran.report["connections"]].count("gRPC MemberList") == 3
 
 
+def test_three_members_that_are_named_at_one_host_are_three(run: Runner, trio: Cluster) -> None:
+    urls = [member.client_url for member in trio.members]
+    named = (f"--etcd-endpoint={','.join(urls)}", *credentials(trio), SOME)
+    plan = run(*named, "--etcd-plan", report=False).out
+    ran = run(*named)
+    assert ran.exit_code == 0
+    for check in ("one-cluster", "same-ca", "same-policy", "same-version", "members-connected"):
+        assert ran.outcomes[f"cluster::cluster.{check}"] == "conforms"
+    assert f"(3 members of {urls[0]}" in words(ran.out)
+    made = [one["url"] for one in ran.report["connections"]]
+    planned = dict(re.findall(r"live client-\S+, (https://\S+): at most (\d+) connections", plan))
+    assert all(made.count(url) <= int(planned[url]) for url in urls)
+
+
 def test_a_member_that_is_down_is_inconclusive_and_the_others_are_judged(run: Runner, trio: Cluster) -> None:
     trio.stop_member(2)
     try:
