@@ -136,9 +136,14 @@ class ListedCluster(Struct, frozen=True):
 
 
 class ClusterSource:
-    """The settings of one cluster: its own, with paths relative to the list, else those of the run."""
+    """The settings of one cluster: its own, with relative paths in a directory, else those of the run.
 
-    def __init__(self, cluster: ListedCluster, where: str, directory: Path, base: Source) -> None:
+    Without a run, nothing is given but what the entry says.
+    """
+
+    def __init__(
+        self, cluster: ListedCluster, where: str, directory: Path, base: Source | None = None
+    ) -> None:
         self._own = cluster.values
         self._where = where
         self._directory = directory
@@ -147,41 +152,46 @@ class ClusterSource:
         ca = {"etcd_cacert"} if "etcd_secret" in self._own else ()  # which the Secret has
         self._closed = _ITS_OWN.union(self._own, ca, *groups)
 
+    def _elsewhere(self, name: str) -> Source | None:
+        """Return the settings of the run if they decide about an option."""
+        return None if name in self._closed else self._base
+
     def text(self, name: str) -> str | None:
         """Return the value; ``None`` if it is not given."""
-        if name not in self._closed:
-            return self._base.text(name)
+        if base := self._elsewhere(name):
+            return base.text(name)
         value = self._own.get(name)
         return None if value is None else str(value)
 
     def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
         """Return every value of a repeatable option, split at commas on request."""
-        if name not in self._closed:
-            return self._base.texts(name, commas=commas)
+        if base := self._elsewhere(name):
+            return base.texts(name, commas=commas)
         value = self._own.get(name, ())
         given = value if isinstance(value, tuple) else (str(value),)
         return tuple(part.strip() for one in given for part in (one.split(",") if commas else (one,)))
 
     def flag(self, name: str) -> bool:
         """Return whether the flag is set."""
-        return self._own[name] is True if name in self._own else self._base.flag(name)
+        base = self._elsewhere(name)
+        return base.flag(name) if base else self._own.get(name) is True
 
     def path(self, name: str) -> Path | None:
         """Return the value as an absolute path."""
-        if name not in self._closed:
-            return self._base.path(name)
+        if base := self._elsewhere(name):
+            return base.path(name)
         value = self.text(name)
         return None if value is None else self.resolve(name, value)
 
     def resolve(self, name: str, value: str) -> Path:
-        """Return a path in a value of the option; one of the list is relative to the list's directory."""
-        if name not in self._closed:
-            return self._base.resolve(name, value)
-        return self._directory / Path(value).expanduser()
+        """Return a path in a value of the option."""
+        base = self._elsewhere(name)
+        return base.resolve(name, value) if base else self._directory / Path(value).expanduser()
 
     def origin(self, name: str) -> str:
-        """Return the list if it gives the value."""
-        return self._where if name in self._closed else self._base.origin(name)
+        """Return what has the entry, if that gives the value."""
+        base = self._elsewhere(name)
+        return base.origin(name) if base else self._where
 
 
 class ClusterList:
@@ -258,28 +268,6 @@ class ClusterList:
             )
 
 
-class _Nothing:
-    """The settings of no run: nothing is given but what an entry says."""
-
-    def text(self, name: str) -> str | None:
-        return None
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        return ()
-
-    def flag(self, name: str) -> bool:
-        return False
-
-    def path(self, name: str) -> Path | None:
-        return None
-
-    def resolve(self, name: str, value: str) -> Path:
-        return Path(value).expanduser().absolute()
-
-    def origin(self, name: str) -> str:
-        return ""
-
-
 def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str | Path]) -> Target:
     """Return a live cluster as a target: nothing connects before it is observed.
 
@@ -305,7 +293,7 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
         raise UsageError(f"{where}: it needs a label of {LABEL}")
     table = {key.replace("_", "-"): _written(value) for key, value in entry.items()}
     cluster = ListedCluster(label, dict(_values(where, table)))
-    source = ClusterSource(cluster, where, Path.cwd(), _Nothing())
+    source = ClusterSource(cluster, where, Path.cwd())
     try:
         target = read_live_target(source, {})
         if not target.listeners:
