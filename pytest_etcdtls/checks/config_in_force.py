@@ -284,7 +284,8 @@ def declared_rules_about_names_are_in_force(
     Severity: high
     Level: MUST
     Remediation: set --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn, where etcd reads it,
-        and restart it.
+        and restart it; the certificates of the members need that name too, since etcd refuses its own gateway
+        and its peers without it.
     """
     if declaration.listener is None:
         yield _undeclared(declaration)

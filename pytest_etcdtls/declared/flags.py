@@ -10,7 +10,8 @@ can be set by the name of the Go field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -334,6 +335,27 @@ def successor(setting: Setting, declaration: Declaration, version: str | None) -
         return "feature-gates", _gates(declaration)
     new, _, value = _NEW_NAME.get(name, name.removeprefix("experimental-")).partition("=")
     return (new, value or setting.value) if new != name and flag_known(new, version) else None
+
+
+MEANT: Final[Mapping[str, tuple[str, ...]]] = {
+    "crl-file": ("client-crl-file", "peer-crl-file"),
+    "revocation-list": ("client-crl-file", "peer-crl-file"),
+    **dict.fromkeys(("client-ca-file", "client-ca", "ca-cert", "cacert", "ca"), ("trusted-ca-file",)),
+    **dict.fromkeys(("client-trusted-ca-file", "root-ca-file"), ("trusted-ca-file",)),
+    **dict.fromkeys(("peer-ca", "peer-cacert", "peer-client-ca-file"), ("peer-trusted-ca-file",)),
+    **dict.fromkeys(("server-cert-file", "tls-cert-file"), ("cert-file",)),
+    **dict.fromkeys(("server-key-file", "tls-private-key-file"), ("key-file",)),
+    **dict.fromkeys(("min-tls-version", "tls-version-min"), ("tls-min-version",)),
+    **dict.fromkeys(("max-tls-version", "tls-version-max"), ("tls-max-version",)),
+    "client-cert-allowed-cn": (),
+    "client-allowed-cn": (),
+}
+"""Names that other programs have or that seem to follow, and the flags of etcd: the similar ones differ."""
+
+
+def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
+    """Return the flags that may be meant by a name that is none of etcd's; empty if there is none."""
+    return MEANT[name] if name in MEANT else tuple(difflib.get_close_matches(name, sorted(among), 1))
 
 
 def _gates(declaration: Declaration) -> str:

@@ -7,8 +7,7 @@ and each rule names in its docstring what etcd does.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
@@ -42,11 +41,11 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.flags import (
     CLIENT_SECTION,
     EVERY_FLAG,
-    FLAG_OF,
     GO_FIELDS,
     GO_SUITES,
     KEYS_ONLY,
     LINES,
+    MEANT,
     RELEASES,
     SECTIONS,
     URL_LISTS,
@@ -54,9 +53,11 @@ from pytest_etcdtls.declared.flags import (
     ignored_settings,
     in_force,
     known_to,
+    meant,
     predecessors,
     successor,
     top_level_known,
+    variable_of,
 )
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.role import Role, Side
@@ -517,16 +518,25 @@ def _advice(context: TrapContext, setting: Setting) -> str:
     new, value = successor(setting, context.declaration, context.version) or ("", "")
     if new and top_level_known(new, context.version):
         return f"write it as {new}: {value}" if value != setting.value else f"write it as {new}"
-    key = new or key
+    [key] = MEANT.get(new or key) or [new or key]
     for section, keys in SECTIONS.items():
         for name, flag in keys.items():
             if key in (flag, name):
                 return f"write it as {section}: {name}, and see which versions read it"
     if lines := flag_lines(setting.name):
         return f"remove {setting.spelled}: it is a key of etcd {lines}"
-    names = sorted({*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
-    close = difflib.get_close_matches(key, names, 1)
-    return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
+    close = meant(key, {*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
+    return _perhaps(close, key) or f"remove {setting.spelled}"
+
+
+def _perhaps(names: Sequence[str], name: str) -> str:
+    """Return that these names may be meant by an unknown one, or that etcd has no such rule; else empty."""
+    if name in MEANT and not names:
+        return (
+            "remove it: etcd has no flag for the common name of clients, and with "
+            "--client-cert-allowed-hostname, which compares SANs, it refuses a client without that name"
+        )
+    return f"perhaps {' or '.join(names)} is meant" if names else ""
 
 
 def _undocumented_keys(context: TrapContext) -> Iterator[Trap]:
@@ -554,14 +564,17 @@ def _unknown_variables(context: TrapContext) -> Iterator[Trap]:
     for setting in _not_read(context, Via.VARIABLE):
         if setting.spelled in _OF_DISTRIBUTIONS:
             continue
-        close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
-        if not is_about_tls(setting.name) and not any(is_about_tls(FLAG_OF[name]) for name in close):
+        name = setting.name.removeprefix("ETCD_").lower().replace("_", "-")
+        close = meant(name)
+        if not any(map(is_about_tls, (name, *close))) and name not in MEANT:
             continue
         yield Trap(
             id="unknown-variable",
             summary=f"{setting.spelled} is not in force: etcd {_version(context)}does not know it and only "
             "warns",
-            remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
+            remedy="remove it"
+            if name in close
+            else _perhaps([*map(variable_of, close)], name) or "remove it",
             settings=(setting,),
             certain=_names_are_known(context),
         )
@@ -576,7 +589,7 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
     ]
     for setting in flags:
         lines = flag_lines(setting.name)
-        close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
+        close = [f"--{name}" for name in meant(setting.name)]
         known = f"it is a flag of {lines}" if lines else "no version has it"
         new = _newer(setting, context) or _older(setting, context.version)
         yield Trap(
@@ -585,8 +598,8 @@ def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
             remedy=f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
             if new
             else f"remove {setting.spelled}"
-            if lines or not close
-            else f"perhaps --{close[0]} is meant",
+            if lines
+            else _perhaps(close, setting.name) or f"remove {setting.spelled}",
             settings=(setting,),
             starts=False,
             certain=_names_are_known(context),

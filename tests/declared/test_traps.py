@@ -372,6 +372,8 @@ def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
         ("ETCD_CLIENT_CERT_ATH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
         ("ETCD_TLS_MIN_VERSION", "3.5.1", "remove it"),
         ("ETCD_TLS_MIN_VERSION", "3.5.8", None),
+        ("ETCD_CRL_FILE", "3.6.16", "perhaps ETCD_CLIENT_CRL_FILE or ETCD_PEER_CRL_FILE is meant"),
+        ("ETCD_CLIENT_CA_FILE", "3.6.16", "perhaps ETCD_TRUSTED_CA_FILE is meant"),
         ("ETCD_PROXY", "3.6.16", None),
         ("ETCD_UNSUPPORTED_ARCH", "3.6.16", None),
         ("ETCD_CLIENT_CRT_AUTH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
@@ -383,6 +385,23 @@ def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
 def test_unknown_variables(variable: str, version: str, found: str | None) -> None:
     traps = find_traps(flags(*GOOD, environment={variable: "TLS1.2"}), version)
     assert [(trap.id, trap.remedy) for trap in traps] == ([("unknown-variable", found)] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("flag", "remedy"),
+    [
+        ("--client-cert-allowed-cn=a", "remove it: etcd has no flag for the common name of clients"),
+        ("--crl-file=/crl", "perhaps --client-crl-file or --peer-crl-file is meant"),
+        ("--min-tls-version=TLS1.2", "perhaps --tls-min-version is meant"),
+        ("--client-ca-file=/ca", "perhaps --trusted-ca-file is meant"),
+        ("--server-cert-file=/c", "perhaps --cert-file is meant"),
+        ("--client-cert-allowed-hostnam=a", "perhaps --client-cert-allowed-hostname is meant"),
+        ("--zzzz=1", "remove --zzzz"),
+    ],
+)
+def test_what_is_meant_by_an_unknown_flag(flag: str, remedy: str) -> None:
+    trap = _only(flags(*GOOD, flag), "3.6.16")
+    assert (trap.id, trap.starts, trap.remedy.startswith(remedy)) == ("flag-unknown-to-version", False, True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pytest_etcdtls.declared.flags import (
     EVERY_FLAG,
     IGNORED,
     KEYS_ONLY,
+    MEANT,
     SECTIONS,
     flag_known,
     flag_lines,
@@ -39,6 +40,14 @@ def test_flags(etcd_binary: Path) -> None:
     assert {name for name in known - documented if not _accepted(etcd_binary, name)} == set()
     others = {name for name in EVERY_FLAG - known if name.startswith(("tls-", "listen-", "peer-", "client-"))}
     assert {name for name in others if _accepted(etcd_binary, name)} == set()
+
+
+def test_what_people_mean_is_a_flag_and_what_they_write_is_none(etcd_binary: Path) -> None:
+    version = binary_version(etcd_binary)
+    flags = {flag for flags in MEANT.values() for flag in flags if flag_known(flag, version)}
+    assert len(flags) >= 6
+    assert {flag for flag in flags if not _accepted(etcd_binary, flag)} == set()
+    assert {name for name in MEANT if _accepted(etcd_binary, name)} == set()
 
 
 _PARSED_LATER = {
