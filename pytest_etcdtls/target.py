@@ -113,8 +113,11 @@ class Listener:
 
 
 def safe(text: str) -> str:
-    """Return a text safe in node ids: all but letters, digits, ``.`` and ``_`` become hyphens."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+    """Return a text safe in node ids: all but letters, digits, ``.`` and ``_`` become hyphens.
+
+    It is cut where no name of a host is (RFC 1035 section 2.3.4): each result has it, of each check.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text[:255])
 
 
 LIVE: Final = "live"

@@ -26,6 +26,9 @@ Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 
 _DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
 """tomllib takes time that grows with the cube of the number of parts of a dotted key."""
+_MAXIMUM_VALUES: Final = 200_000
+"""The most accepted characters that begin a value, most of which are in texts. A list of 10,000 clusters has
+fewer."""
 
 
 def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
@@ -58,6 +61,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
     if _DEEP_KEY.search(text):
         raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")
+    if sum(map(text.count, "[{,=.")) > _MAXIMUM_VALUES:
+        raise UsageError(f"{where} has more than {_MAXIMUM_VALUES} values: divide it")
     try:
         return tomllib.loads(text)
     except ValueError as error:  # also for a number of more digits than Python converts

@@ -33,6 +33,8 @@ JSON_SIZE: Final = 1024 * 1024
 """Octets of a JSON text, by default."""
 JSON_DEPTH: Final = 64
 """Arrays and objects within each other. What etcd, its log and our report write has less than 16."""
+_OCTETS_OF_A_VALUE: Final = 16
+"""Octets of the accepted size for each accepted value. An empty object has three, and takes 72 in memory."""
 JSON_DIGITS: Final = 40
 """Characters of a number; an unsigned number of 64 bits has 20."""
 
@@ -92,10 +94,11 @@ def shell_word(text: str) -> str:
 
     A line break between quotes would end the line that is copied, and the rest would be a command. Text that
     is not printable is written in ``$'...'`` (POSIX.1-2024 section 2.2.4; Bash and Zsh). A quotation mark is
-    an escape there: for dash, which has no such quotes, the text between the outer two is one word.
+    an escape there: for dash, which has no such quotes, the text between the outer two is one word. Zsh takes
+    a word that begins with ``=`` for the path of a program.
     """
     if text.isprintable():
-        return shlex.quote(text)
+        return f"'{text}'" if text.startswith("=") and "'" not in text else shlex.quote(text)
     return "$'" + "".join(map(_shell_escape, text)) + "'"
 
 
@@ -157,13 +160,16 @@ def read_json(
             names have the escapes of :func:`printable`.
 
     Raises:
-        UnreadableJSONError: if it is no JSON, too large or too deep, has a number that is too long or not
-            finite (``NaN`` and ``Infinity`` are no JSON), or is not UTF-8. It is a :class:`ValueError`.
+        UnreadableJSONError: if it is no JSON, too large or too deep, has too many values, a number that is
+            too long or not finite (``NaN`` and ``Infinity`` are no JSON), or is not UTF-8. It is a
+            :class:`ValueError`.
     """
     if len(data) > size:
         raise UnreadableJSONError(f"longer than {size} octets")
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        if sum(map(text.count, "[{,")) > (most := size // _OCTETS_OF_A_VALUE):
+            raise UnreadableJSONError(f"more than {most} values")
         _check_depth(text, depth)
         value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     except UnreadableJSONError:

@@ -34,8 +34,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser where PyYAML is built with it, as its wheels are: PyYAML's own takes ten times as long."""
 MAXIMUM_SIZE: Final = 1024 * 1024 if hasattr(yaml, "CSafeLoader") else 128 * 1024
 """The largest accepted text in characters."""
-MAXIMUM_VALUES: Final = 100_000
-"""The largest accepted number of values, 60 MB in memory. Secrets and pods in 1 MiB have fewer."""
+_MAXIMUM_VALUES: Final = 40_000
+"""The largest accepted number of values, 24 MB in memory. A list of 3000 clusters has fewer."""
 _MAXIMUM_DEPTH = 100
 
 _BOOLEANS = {
@@ -44,9 +44,7 @@ _BOOLEANS = {
 }
 
 
-def documents(
-    text: str, file: str, maximum: int = MAXIMUM_SIZE, most_values: int = MAXIMUM_VALUES
-) -> list[Node]:
+def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     """Return the root node of each YAML document that is not empty.
 
     Raises:
@@ -56,8 +54,8 @@ def documents(
         raise UsageError(f"{file}: larger than {maximum // 1024} KiB, no declaration in YAML is")
     try:
         # Counted first: a node takes 600 octets, and one character at least of the text.
-        if len(text) > most_values:
-            _refuse_many(yaml.parse(text, Loader=_LOADER), file, most_values)
+        if len(text) > _MAXIMUM_VALUES:
+            _refuse_many(yaml.parse(text, Loader=_LOADER), file)
         nodes = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -68,7 +66,7 @@ def documents(
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply for a declaration of etcd") from error
     for node in nodes:
-        _refuse_excess(node, file, most_values)
+        _refuse_excess(node, file)
     return [node for node in nodes if not is_null(node)]
 
 
@@ -85,15 +83,15 @@ def values_in(text: str, file: str) -> object:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
 
 
-def _refuse_many(events: Iterable[yaml.Event], file: str, most: int) -> None:
+def _refuse_many(events: Iterable[yaml.Event], file: str) -> None:
     values = 0
     for event in events:
         values += isinstance(event, yaml.NodeEvent)
-        if values > most:
-            raise UsageError(f"{file}: more than {most} values")
+        if values > _MAXIMUM_VALUES:
+            raise UsageError(f"{file}: more than {_MAXIMUM_VALUES} values in YAML")
 
 
-def _refuse_excess(root: Node, file: str, most: int) -> None:
+def _refuse_excess(root: Node, file: str) -> None:
     """Refuse aliases and depth that cost more than the text is long, and an anchor that contains itself.
 
     etcd and the kubelet refuse such a file as well ("excessive aliasing", "value contains itself").
@@ -115,8 +113,10 @@ def _refuse_excess(root: Node, file: str, most: int) -> None:
         above.remove(id(node))
         values = 1 + sum(values for values, _ in below)
         depth = 1 + max((depth for _, depth in below), default=0)
-        if values > most:
-            raise UsageError(f"{place_of(node, file)}: more than {most} values, aliases written out")
+        if values > _MAXIMUM_VALUES:
+            raise UsageError(
+                f"{place_of(node, file)}: more than {_MAXIMUM_VALUES} values, aliases written out"
+            )
         if is_deep or depth > _MAXIMUM_DEPTH:
             raise UsageError(f"{place_of(node, file)}: nested too deeply for a declaration of etcd")
         known[id(node)] = (values, depth)

@@ -31,8 +31,8 @@ from pytest_etcdtls.target import LABEL, Target, is_label, unique
 from pytest_etcdtls.toml_files import read_toml
 from pytest_etcdtls.untrusted import printable
 
-MAXIMUM_SIZE: Final = 16 * 1024 * 1024
-"""The largest accepted list, in octets."""
+MAXIMUM_SIZE: Final = 4 * 1024 * 1024
+"""The largest accepted list, in octets. One of ten thousand clusters has half of it."""
 
 Value = str | bool | tuple[str, ...]
 

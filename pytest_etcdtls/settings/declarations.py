@@ -163,6 +163,8 @@ def named_by(declared: DeclaredMember, name: str) -> str:
 
 CONFIG = "etcd_config"
 PKI_DIR = "etcd_pki_dir"
+_MOST_URLS: Final = 100
+"""URLs of a declaration. Each listener is judged by a hundred checks, and takes a MiB of memory."""
 
 
 class LabelledDeclaration(Struct, frozen=True, kw_only=True):
@@ -210,7 +212,7 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
     declarations = [one for file in files for one in read_declarations(file, pki_dir=directory)]
     _refuse_duplicates(declarations)
     for declaration in declarations:
-        _refuse_no_hosts(declaration)
+        refuse_unusable_urls(declaration, f"--etcd-config {declaration.source}")
     declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
     _refuse_unrelated_directory(directory, declared)
     own = own_hosts(host for one in declarations for host in hosts_of(one))
@@ -295,13 +297,22 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
                 )
 
 
-def _refuse_no_hosts(declaration: Declaration) -> None:
-    """Refuse a URL whose host is no name and no address. etcd accepts some of them as advertised URLs."""
-    urls = {url: None for role in Role for url in advertised(declaration, role)}
-    for url in (*urls, *(listener.url for listener in declared_listeners(declaration))):
+def refuse_unusable_urls(declaration: Declaration, where: str) -> None:
+    """Refuse a URL whose host is no name and no address, and more URLs than an etcd has.
+
+    etcd accepts some of those hosts in advertised URLs.
+
+    Raises:
+        UsageError: if there is one. It begins with ``where``.
+    """
+    advertises = [url for role in Role for url in advertised(declaration, role)]
+    urls = dict.fromkeys((*advertises, *(one.url for one in declared_listeners(declaration))))
+    if len(urls) > _MOST_URLS:
+        raise UsageError(f"{where} declares {len(urls)} URLs, and at most {_MOST_URLS} are judged: omit some")
+    for url in urls:
         if not url.is_socket and not url.is_wildcard and not is_host(url.host):
             raise UsageError(
-                f"--etcd-config {declaration.source} declares {printable(str(url))!r}, whose host is neither "
+                f"{where} declares {printable(str(url))!r}, whose host is neither "
                 "a host name nor an IP address: correct the URL"
             )
 

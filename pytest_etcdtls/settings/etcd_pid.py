@@ -13,7 +13,13 @@ from pytest_etcdtls.declared.declaration import Declaration, advertised, declare
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.settings.declarations import CONFIG, PKI_DIR, LabelledDeclaration, labels_of
+from pytest_etcdtls.settings.declarations import (
+    CONFIG,
+    PKI_DIR,
+    LabelledDeclaration,
+    labels_of,
+    refuse_unusable_urls,
+)
 from pytest_etcdtls.settings.endpoints import ROLES, is_own, listeners_from_here
 from pytest_etcdtls.target import Listener, Unreached
 from pytest_etcdtls.tls.namespace import is_own_network, network_of
@@ -50,6 +56,8 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
     from pytest_etcdtls.declared.running import read_running
 
     running = [read_running(process) for process in _named(texts)]
+    for one in running:
+        refuse_unusable_urls(one.declared.declaration, f"--etcd-pid: {one.process.name}")
     if len(running) > 1:
         for name in _OF_ONE:
             if source.texts(name) or source.text(name):

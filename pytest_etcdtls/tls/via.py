@@ -4,10 +4,12 @@ Standard input and output of the process are ends of socket pairs. The other end
 everything above it is as on a TCP connection, but for addresses, which the process alone knows. Its standard
 error is quoted where the connection ends too early.
 
-The process ends with the connection: it is killed when that is closed. What an interrupted run leaves to
-threads that nobody waits for is killed at the end of the program. A program that is killed itself leaves a
-process whose input has ended, and so does a command that becomes another user, such as ``sudo``, since only
-that user may kill it.
+The process ends with the connection: its group is killed when that is closed. The group is all ours, since
+only children of the process are in its session. The process is not waited for before its group is killed, so
+that no process of others gets its ID, which is that of the group. What an interrupted run leaves to threads
+that nobody waits for is killed at the end of the program. A program that is killed itself leaves a process
+whose input has ended, and so does a command that becomes another user, such as ``sudo``, since only that user
+may kill it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import select
 import shlex
 import signal
 import socket
@@ -34,6 +37,9 @@ _LONGEST_TEXT: Final = 300
 """Characters of its standard error that are quoted, the last ones: a reason comes last."""
 _END_SECONDS: Final = 0.2
 """How long a process may take to end after its output has ended, or after it is killed."""
+
+_PEEK: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
+"""Options of ``waitid`` that leave a process to be waited for."""
 
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 """The processes of connections that are open."""
@@ -127,13 +133,12 @@ class CarriedSocket(socket.socket):
 
     def why_ended(self) -> str:
         """Return what is known of the process after its output has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
+        if _status(self._process, _END_SECONDS) is not None:
             self._reader.join(_END_SECONDS)
         if said := self.said():
             return said
-        if self._process.returncode:
-            return f"the command of --etcd-via {_ended(self._process.returncode)}"
+        if status := _status(self._process):
+            return f"the command of --etcd-via {_ended(status)}"
         if not self._received:
             return "the command of --etcd-via passed on nothing"
         return "the command of --etcd-via may have dropped an alert, as OpenBSD's nc does: use socat"
@@ -144,7 +149,7 @@ class CarriedSocket(socket.socket):
         if not text:
             return ""
         quoted = text if len(text) <= _LONGEST_TEXT else f"…{text[1 - _LONGEST_TEXT :]}"
-        status = self._process.poll()
+        status = _status(self._process)
         how = "said" if status is None else _ended(status)
         return f"the command of --etcd-via {how}: {quoted}"
 
@@ -164,6 +169,22 @@ class CarriedSocket(socket.socket):
         _left.difference_update([process for process in tuple(_left) if process.poll() is not None])
 
 
+def _status(process: subprocess.Popen[bytes], seconds: float = 0) -> int | None:
+    """Return how a process has ended within that time, as ``Popen.poll`` does; its ID remains its own."""
+    if process.returncode is not None:
+        return process.returncode
+    with contextlib.suppress(OSError):  # somebody else has waited for it
+        descriptor, end = os.pidfd_open(process.pid), select.poll()
+        try:
+            end.register(descriptor, select.POLLIN)
+            end.poll(1000 * seconds)
+        finally:
+            os.close(descriptor)
+        if ended := os.waitid(os.P_PID, process.pid, _PEEK):
+            return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+    return None
+
+
 def _ended(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
@@ -171,11 +192,12 @@ def _ended(status: int) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> bool:
-    """Kill the processes of its session; return whether we may."""
+    """Kill the processes of its group; return whether we may."""
     try:
+        os.waitid(os.P_PID, process.pid, _PEEK)
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all of them have ended
+    except (ChildProcessError, ProcessLookupError):
+        pass  # somebody else has waited for it, and its ID may be that of another process
     except PermissionError:
         return False
     return True

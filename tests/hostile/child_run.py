@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import resource
 import select
 import signal
@@ -19,6 +21,15 @@ HANGS = 300.0
 _ADDRESS_SPACE = 3 << 30
 """Octets, so that a file without an end stops the run and not the machine."""
 
+_RUN = """
+import atexit, runpy, sys
+from pathlib import Path
+_, peak, *sys.argv[1:] = sys.argv
+atexit.register(lambda: Path(peak).write_bytes(Path("/proc/self/status").read_bytes()))
+runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+"""
+"""As ``python -m pytest``, with a note of its memory. The kernel also counts that of the parent."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -28,12 +39,14 @@ class Ended:
         exit_code: negative for a signal.
         output: standard output and error.
         seconds: from its start to its end.
-        mebibytes: of resident memory, at its peak.
+        processor: seconds of the processor.
+        mebibytes: of resident memory, at its peak; not a number for a run that was killed.
     """
 
     exit_code: int
     output: str
     seconds: float
+    processor: float
     mebibytes: float
 
 
@@ -58,8 +71,10 @@ class ChildRun:
         limit: bool = True,
     ) -> None:
         self._log = directory / "output.txt"
+        self._peak = directory / "peak.txt"
         self._begin = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
+        options = ("-p", "no:cacheprovider", "-p", "no:randomly")
+        command = [sys.executable, "-c", _RUN, str(self._peak), *options, *arguments]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -111,7 +126,15 @@ class ChildRun:
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - self._begin
-        return Ended(self._process.returncode, self.output, seconds, usage.ru_maxrss / 1024)
+        processor = usage.ru_utime + usage.ru_stime
+        return Ended(self._process.returncode, self.output, seconds, processor, self._mebibytes())
+
+    def _mebibytes(self) -> float:
+        if not self._peak.exists():
+            return math.nan
+        peak = re.search(r"VmHWM:\s+(\d+) kB", self._peak.read_text(encoding="utf-8"))
+        assert peak is not None
+        return int(peak[1]) / 1024
 
     def _kill(self) -> None:
         self._process.kill()

@@ -21,8 +21,12 @@ from pytest_etcdtls.pki.profile import CLIENT
 
 SECONDS = 120.0
 """A run needs two at most on a quiet machine; what is tried here took minutes, or did not end."""
-MEBIBYTES = 400.0
-"""A run that refuses an option needs about 90."""
+PROCESSOR = 20.0
+"""Seconds of the processor. A run that refuses an option needs 0.6."""
+MEBIBYTES = 143.0
+"""150 MB. A run that refuses an option needs 66 MiB."""
+YAML_MEBIBYTES = 103.0
+"""108 MB. YAML took 2.3 GB before its values were counted."""
 USAGE_ERROR = 4
 MEBIBYTE = 1024 * 1024
 
@@ -30,17 +34,17 @@ FAULTS = {
     "test_paths_that_are_no_regular_file": (
         "A named pipe, device, socket, directory, endless file or overlong name as any file option",
         "exit code 4, one message",
-        "2 s, 400 MiB",
+        "20 s of processor time, 150 MB, of YAML 108 MB",
     ),
     "test_a_process_substitution_that_never_ends": (
         "A process substitution of the shell whose writer writes nothing",
         "exit code 4, one message",
-        "12 s, 400 MiB",
+        "12 s, 150 MB, of YAML 108 MB",
     ),
     "test_content_that_is_expensive_to_parse": (
         "1 MiB of BEGIN lines; nested, aliased, repeated YAML; variables that double; nested TOML",
         "exit code 4, one message",
-        "10 s, 400 MiB",
+        "20 s of processor time, 150 MB, of YAML 108 MB",
     ),
     "test_a_log_that_etcd_did_not_write": (
         "A log with times, names, numbers and nesting that etcd never writes, together with etcd's log",
@@ -93,6 +97,7 @@ def _refused(directory: Path, arguments: list[str]) -> Ended:
     assert len(messages) == 1, ended.output
     assert "Traceback" not in ended.output
     assert ended.seconds < SECONDS
+    assert ended.processor < PROCESSOR
     assert ended.mebibytes < MEBIBYTES
     return ended
 
@@ -212,6 +217,23 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
             ("aliases of", b"- &a b\n", b"- *a\n", b""),
         )
     },
+    **{
+        f"almost too many values for {option}": (option, b"[" + b"{a: b}, " * 13_000 + b"]")
+        for option in ("etcd_config", "etcd_secret")
+    },
+    "a Secret of many names": (
+        "etcd_secret",
+        b"kind: Secret\ndata: {" + b", ".join(b"a%d: YQ==" % n for n in range(19_900)) + b"}",
+    ),
+    "a list of clusters that is a mapping of YAML": (
+        "etcd_clusters",
+        b"[{" + b"a," * (2 * MEBIBYTE - 10) + b"}]",
+    ),
+    "many values in a list of clusters": (
+        "etcd_clusters",
+        b"a = [" + b"{}," * (4 * MEBIBYTE // 3 - 10) + b"{}]",
+    ),
+    "many values in TOML": ("etcd_waivers", b"a = [" + b"{}," * (MEBIBYTE // 3 - 10) + b"{}]"),
     "deep YAML": ("etcd_config", b"name: " + b"[" * (MEBIBYTE - 10)),
     "aliases of aliases": (
         "etcd_config",
@@ -249,6 +271,8 @@ def test_content_that_is_expensive_to_parse(given: Given, name: str) -> None:
     (given.directory / "it").write_bytes(content)
     ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: "it"}))
     assert len(ended.output) < 4000
+    if "YAML" in name or "too many values" in name or "Secret" in name:
+        assert ended.mebibytes < YAML_MEBIBYTES
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +363,7 @@ def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
 @pytest.mark.fault(
     "An RSA key of 1,000,000 bits, whose check would take days",
     outcome="exit code 4, one message",
-    bound="2 s, 400 MiB",
+    bound="20 s of processor time, 150 MB, of YAML 108 MB",
 )
 def test_an_rsa_key_that_takes_too_long_to_check(tmp_path: Path) -> None:
     numbers = [

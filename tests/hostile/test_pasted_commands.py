@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -35,8 +36,9 @@ from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import Finding, Note, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted import file_word
+from pytest_etcdtls.untrusted import file_word, shell_word
 
+second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")
 PROGRAMS = ("curl", "openssl", "etcdctl", "sleep", "timeout", "grep", "diff", "cat", "ls", "stat")
 SHELLS = ("bash", "dash")
 HOST = "etcd$(touch${IFS}executed)`touch${IFS}executed`';touch executed;'\";touch executed;\".example"
@@ -187,6 +189,37 @@ def _shell(certificate: str, key: str) -> Shell:
     client = Identity(name="client", certificate_file=certificate, key_file=key)
     held = PortCredentials(identities=(client,))
     return Shell(Target(label="live", origin="live", listeners=(), client=held, peer=held))
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(54321, marks=second_user)], ids=["ours", "other"])
+@pytest.mark.parametrize(
+    "shell", [pytest.param(shell, marks=pytest.mark.program(shell)) for shell in (*SHELLS, "zsh")]
+)
+def test_a_word_is_one_word_in_every_shell(shell: str, user: int | None) -> None:
+    """Text that is not printable is the same in Bash and Zsh. Dash, without such quotes, executes nothing."""
+    words = (
+        *FILES,
+        HOST,
+        PATH_OF_ATTACKER,
+        "=touch",
+        "~root",
+        "!!",
+        "a\\'\x01;touch executed",
+        "\x07'$(id)'",
+    )
+    for word in words:
+        ran = subprocess.run(
+            [shell, "-c", f"printf '<%s>' {shell_word(word)}"],
+            capture_output=True,
+            cwd="/",
+            check=True,
+            timeout=60,
+            user=user,
+        )
+        said = ran.stdout.decode()
+        if shell != "dash" or word.isprintable():
+            assert said == f"<{word}>"
+        assert (said.count("<"), said[-1], ran.stderr) == (1, ">", b""), word
 
 
 hosts = st.text(

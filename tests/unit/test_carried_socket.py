@@ -92,6 +92,32 @@ def test_closing_kills_its_children(tmp_path: Path) -> None:
         assert written.read() == ""
 
 
+def test_its_group_is_killed_while_nobody_else_can_have_its_id() -> None:
+    carried = _carried("echo $$; sleep 1000 >&- & exit 1")
+    process = int(_all_of(carried))
+    assert carried.why_ended().endswith("ended with status 1")
+    try:
+        assert _state(process) == "Z"
+    finally:
+        carried.close()
+    with pytest.raises(FileNotFoundError):
+        _state(process)
+
+
+def _state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+def test_no_group_is_killed_whose_id_may_be_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = _carried("echo $$")
+    os.waitpid(int(_all_of(carried)), 0)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _: killed.append(group))
+    assert carried.why_ended().endswith("use socat")
+    carried.close()
+    assert killed == []
+
+
 def test_the_end_of_the_program_kills_what_is_open(tmp_path: Path) -> None:
     """So after Ctrl-C: threads that are abandoned do not close their connections."""
     command = shlex.join(["sh", "-c", CHILDREN, str(fifo := _fifo(tmp_path))])

@@ -132,7 +132,7 @@ def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
 
 
 def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
-    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "is larger than 16 MiB"), (b"\xff", "is not TOML")):
+    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "is larger than 4 MiB"), (b"\xff", "is not TOML")):
         (tmp_path / "x.toml").write_bytes(data)
         with pytest.raises(UsageError, match=said):
             ClusterList("x.toml", Options(tmp_path), {}, Shard())
