@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 from msgspec import Struct
 
 from pytest_etcdtls.facts.access import Candidate
@@ -45,9 +47,12 @@ from pytest_etcdtls.pki.go_verify import (
     issuers_among,
     verified_path,
 )
+from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, alert_text
 
 BAD_CERTIFICATE, EXPIRED, UNKNOWN_CA, DECODE_ERROR = 42, 45, 48, 50
+_CERTIFICATE_REQUIRED = 116
+_CURVES_OF_TLS13 = ("secp256r1", "secp384r1", "secp521r1")
 """Alerts (RFC 8446 section 6.2)."""
 
 _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
@@ -95,7 +100,8 @@ def _explanation(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalG
         return None
     refusal = _Refusal(candidate, bad, grounds)
     reasons = (
-        refusal.malformed()
+        refusal.not_sent()
+        or refusal.malformed()
         or refusal.dates()
         or refusal.path()
         or refusal.rules_of_etcd()
@@ -130,6 +136,7 @@ class _Refusal:
     def __init__(self, candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> None:
         self._candidate, self._grounds = candidate, grounds
         self._leaf, *self._sent = candidate.chain
+        self._bad = bad
         self._alerts = {attempt.alert for attempt in bad}
         self._now = bad[0].started_at
         # Go compares names as they are encoded.
@@ -141,6 +148,27 @@ class _Refusal:
 
     def _announces(self, authority: x509.Certificate) -> bool:
         return authority.subject.public_bytes() in self._announced
+
+    def not_sent(self) -> list[Reason]:
+        """Return the reason if the client sends no certificate, since its key fits no signature scheme.
+
+        Go answers that with certificate_required, an old one and in TLS 1.2 with other alerts. Go offers no
+        scheme for RSASSA-PSS keys, and TLS 1.3 has none for curves such as P-224.
+        """
+        key = public_key(self._leaf)
+        is_pss = self._leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+        no_scheme = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS13
+        in_tls13 = {attempt.offered_version for attempt in self._bad} == {TLSVersion.TLS1_3}
+        if not is_pss and not (no_scheme and in_tls13) and _CERTIFICATE_REQUIRED not in self._alerts:
+            return []
+        called = "RSASSA-PSS" if is_pss else describe_key(key)
+        return [
+            Reason(
+                f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
+                "not sent",
+                self._again(self._leaf, "with an RSA key (rsaEncryption) of 2048 bits or ECDSA P-256"),
+            )
+        ]
 
     def malformed(self) -> list[Reason]:
         """Return the reason if Go does not parse a certificate, or refuses the length of its key."""
