@@ -28,7 +28,15 @@ from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVeri
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, require_tls
 from pytest_etcdtls.pki.certificate import describe_key, load, name_text, public_key
-from pytest_etcdtls.pki.go_verify import Path, faults, find_path, is_self_signed, issuers_among, verified_path
+from pytest_etcdtls.pki.go_verify import (
+    CLIENT_AUTH,
+    Path,
+    faults,
+    find_path,
+    is_self_signed,
+    issuers_among,
+    verified_path,
+)
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, TrustBundle
@@ -204,7 +212,8 @@ class ClientTrust(Struct, frozen=True, kw_only=True):
     """The CA bundle that etcd is meant to trust for clients of the listener.
 
     Attributes:
-        certificates: of an inferred bundle, those whose subject is announced.
+        certificates: of an inferred bundle, and of the intermediates below it that are known, those whose
+            subject is announced.
         source: where it comes from.
         declared: it is known only from the declaration of a live cluster.
         inferred: it is the bundle that verifies served certificates, and the good client's as well.
@@ -396,7 +405,7 @@ def client_trust(here: Listener, target: Target, announced: Lazy[AnnouncedCAs]) 
             raise NotApplicableError("no client certificate is requested, see mtls.announced-ca-present")
         raise NotVerifiedError(f"needs the bundle that etcd trusts: pass --etcd-{here.role.prefix}trusted-ca")
     if bundle.inferred:
-        return _inferred(bundle, announced.get().most, credentials.identities[:1])
+        return _inferred(bundle, announced.get().most, credentials.identities[:1], given_authorities(target))
     return ClientTrust(
         certificates=bundle.certificates,
         source=bundle.source,
@@ -405,20 +414,27 @@ def client_trust(here: Listener, target: Target, announced: Lazy[AnnouncedCAs]) 
     )
 
 
-def _inferred(bundle: TrustBundle, names: Sequence[x509.Name], good: Sequence[Identity]) -> ClientTrust:
-    """Return what of the bundle of a server is announced, and so may be trusted for clients too."""
-    announced = {name.public_bytes() for name in names}
-    certificates = tuple(
-        certificate for certificate in bundle.certificates if certificate.subject.public_bytes() in announced
-    )
-    signed = any(
-        find_path(identity.chain[0], identity.chain[1:], certificates, datetime.now(UTC)) for identity in good
-    )
+def _inferred(
+    bundle: TrustBundle, names: Sequence[x509.Name], good: Sequence[Identity], given: Path
+) -> ClientTrust:
+    """Return what of the bundle of a server is announced, and so may be trusted for clients too.
+
+    An intermediate below a CA of the bundle is expected as well: whoever trusts the CA trusts its clients.
+    """
+    announced, now = {name.public_bytes() for name in names}, datetime.now(UTC)
+
+    def of(pool: Path) -> Path:
+        return tuple(one for one in pool if one.subject.public_bytes() in announced)
+
+    others = (one for one in of(given) if one not in bundle.certificates)
+    below = tuple(one for one in others if verified_path(one, given, bundle.certificates, now, CLIENT_AUTH))
+    certificates = (*(own := of(bundle.certificates)), *below)
+    signed = any(find_path(identity.chain[0], identity.chain[1:], certificates, now) for identity in good)
     return ClientTrust(
         certificates=certificates,
         source=bundle.source,
         inferred=True,
-        unannounced=len(bundle.certificates) - len(certificates),
+        unannounced=len(bundle.certificates) - len(own),
         sole_signer=signed and len(names) == 1,
     )
 

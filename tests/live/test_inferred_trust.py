@@ -18,7 +18,7 @@ from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -102,6 +102,31 @@ def test_a_ca_that_is_announced_and_not_in_the_file(
     assert result.outcome is Outcome.VIOLATES
     assert [finding.observed for finding in result.findings] == ["CN=Public CA 0"]
     assert "pass the bundle of --trusted-ca-file with --etcd-trusted-ca" in result.remediation
+
+
+@pytest.mark.parametrize(
+    ("bundle", "outcome"),
+    [
+        ("root and intermediate", Outcome.CONFORMS),
+        ("intermediate", Outcome.CONFORMS),
+        ("intermediate and another", Outcome.VIOLATES),
+    ],
+)
+def test_an_intermediate_of_the_given_ca_is_expected(
+    bundle: str, outcome: Outcome, etcd_binary: Path
+) -> None:
+    with start_process(ClusterConfig(pki=PKIPlan(layout=CALayout.INTERMEDIATE)), etcd_binary) as cluster:
+        root = cluster.pki.client_ca.certificate
+        intermediate = cluster.target().client.identities[0].chain[1]
+        known = {"root": root, "intermediate": intermediate, "another": PUBLIC[0]}
+        trusted = [known[word] for word in bundle.split(" and ")]
+        cluster.members[0].file("client-ca.crt").write_bytes(encode_certificates(trusted))
+        cluster.restart()
+        results = _judged(_as_given(cluster, root), EXPECTED, "mtls.trusted-client")
+    assert results["mtls.trusted-client"].outcome is Outcome.CONFORMS
+    found = results[EXPECTED]
+    assert found.outcome is outcome, found
+    assert [one.observed for one in found.findings] == ["CN=Public CA 0"] * (outcome is Outcome.VIOLATES)
 
 
 def test_another_certificate_of_the_name_is_announced(cluster: Cluster) -> None:
