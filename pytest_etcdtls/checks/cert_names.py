@@ -20,7 +20,7 @@ from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.remedies import reissued
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, is_address, is_loopback
+from pytest_etcdtls.target import Listener, Target, is_address, is_loopback
 from pytest_etcdtls.untrusted import listed
 
 
@@ -39,11 +39,14 @@ def _elsewhere(here: Listener, **_: object) -> Mapping[str, Any]:
 
 
 @check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere, cure=reissued)
-def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_covers_the_endpoint(
+    here: Listener, target: Target, chain: ServedChain, own: OwnURLs | None
+) -> Iterator[Statement]:
     """The subjectAltName covers the host of the endpoint.
 
     Clients that verify names refuse the server. The common name does not count, nor does an address in a
-    dNSName.
+    dNSName. The remedy names every host that the certificate must cover and does not: those of the member's
+    endpoints, and those that it advertises.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4
@@ -58,12 +61,29 @@ def the_certificate_covers_the_endpoint(here: Listener, chain: ServedChain) -> I
     elif here.host in _misplaced(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "the address is a dNSName, see cert.address-as-dns-name")
     else:
+        needed = {*_endpoints(here, target), *(_hosts(own) if own else ())}
+        missing = sorted(host for host in needed if not names_host(chain.leaf, host))
         yield Finding(
             message=f"the certificate does not cover {here.host}",
             expected=f"{here.host} in the subjectAltName",
             observed=named(chain.leaf),
+            remediation=f"issue the certificate of --{{peer}}cert-file with {', '.join(missing)} in its "
+            "subjectAltName"
+            if len(missing) > 1
+            else "",
             reproduce=(show_leaf(here.url, NAMES),),
         )
+
+
+def _endpoints(here: Listener, target: Target) -> set[str]:
+    """Return the hosts at which the member's listeners of this side are judged."""
+    same = (one for one in target.listeners if (one.member, one.role.side) == (here.member, here.role.side))
+    return {here.host, *(one.host for one in same if one.scheme == "https")}
+
+
+def _hosts(own: OwnURLs) -> set[str]:
+    """Return the hosts of the https URLs that a member advertises."""
+    return {parts.hostname or "" for url in own.advertised if (parts := urlsplit(url)).scheme == "https"}
 
 
 def _nameless(chain: ServedChain, **_: object) -> Mapping[str, Any]:
@@ -205,7 +225,7 @@ def _advertised_elsewhere(own: OwnURLs, **_: object) -> Mapping[str, Any]:
 
 @check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere, cure=reissued)
 def the_certificate_covers_advertised_hosts(
-    here: Listener, own: OwnURLs, chain: ServedChain
+    here: Listener, target: Target, own: OwnURLs, chain: ServedChain
 ) -> Iterator[Statement]:
     """The certificate covers the host of every advertised URL of this port.
 
@@ -214,18 +234,20 @@ def the_certificate_covers_advertised_hosts(
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: RFC 6125 section 6.4
+    Follows: cert.covers-endpoint
     Severity: high
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with every host of --advertise-client-urls (client
         port) or --initial-advertise-peer-urls (peer port) in its subjectAltName.
     """
-    hosts = {parts.hostname or "" for url in own.advertised if (parts := urlsplit(url)).scheme == "https"}
+    hosts = _hosts(own)
     if not hosts:
         yield CannotJudge(
             Outcome.NOT_APPLICABLE, f"member {own.member} advertises no https URL for this port"
         )
-    # The endpoint's own host is judged by cert.covers-endpoint.
-    missing = sorted(host for host in hosts - {here.host} if not names_host(chain.leaf, host))
+    # The hosts of endpoints are judged by cert.covers-endpoint.
+    others = hosts - _endpoints(here, target)
+    missing = sorted(host for host in others if not names_host(chain.leaf, host))
     if missing and not subject_alt_names(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
     elif missing:

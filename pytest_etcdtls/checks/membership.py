@@ -326,6 +326,7 @@ def advertised_client_urls_are_https(
 
     Spec: etcd --advertise-client-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: config.http-listener-beside-tls, mtls.plaintext-refused
     Severity: high
     Level: MUST
     Remediation: use only https URLs in --advertise-client-urls; where the port itself is http, in

@@ -282,9 +282,9 @@ def a_trusted_client_is_accepted(
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: etcd --{peer}trusted-ca-file, --{side}-crl-file
-    Follows: mtls.announced-ca-expected, config.crl-missing, config.crl-encoding, config.chain-closes,
-        config.client-auth-without-ca, config.allowed-names-as-one, config.trusted-ca-in-force,
-        config.peer-trusted-ca-in-force, config.trusted-ca-usable
+    Follows: mtls.announced-ca-present, mtls.announced-ca-expected, config.crl-missing, config.crl-encoding,
+        config.chain-closes, config.client-auth-without-ca, config.allowed-names-as-one,
+        config.trusted-ca-in-force, config.peer-trusted-ca-in-force, config.trusted-ca-usable
     Severity: critical
     Level: MUST
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give

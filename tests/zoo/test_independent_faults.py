@@ -18,7 +18,8 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
-from pytest_etcdtls.registry import faults, select
+from pytest_etcdtls.registry import Fault, faults, select
+from pytest_etcdtls.role import Role
 
 _EXPIRED = {"valid_from": timedelta(days=-30), "valid_for": timedelta(days=20)}
 
@@ -105,6 +106,44 @@ def _found(config: ClusterConfig, binary: Path) -> tuple[list[tuple[str, str]], 
 
 def _id(value: object) -> str | None:
     return f"{value.listener}-{value.check}" if isinstance(value, SingleFault) else None
+
+
+def _judged(config: ClusterConfig, binary: Path, *hosts: str) -> list[Fault]:
+    """Return the faults of a live cluster without a declaration, of which these hosts are endpoints too."""
+    with start_process(config, binary) as cluster:
+        target = cluster.target()
+        [client] = [one for one in target.listeners if one.role is Role.CLIENT]
+        more = tuple(replace(client, label=f"client-{host}", host=host) for host in hosts)
+        listeners = (*target.listeners, *more)
+        live = replace(target, origin="live", declared={}, listeners=listeners)
+        return list(faults(run_checks(Observer(live), select(["mtls", "cert", "cluster"]))))
+
+
+@pytest.mark.parametrize(
+    ("config", "check"),
+    [
+        (replace(BROKEN, trusted_ca_file=None), "mtls.announced-ca-present"),
+        (replace(BROKEN, client_scheme="http"), "mtls.plaintext-refused"),
+    ],
+    ids=["system roots", "http listened and advertised"],
+)
+def test_two_checks_of_one_fault_without_a_declaration(
+    config: ClusterConfig, check: str, etcd_binary: Path
+) -> None:
+    assert [fault.first.check for fault in _judged(config, etcd_binary)] == [check]
+
+
+def test_the_remedy_of_a_wrong_name_has_every_name(newest_etcd: Path) -> None:
+    config = replace(_config(), extra_flags=("--advertise-client-urls=https://etcd-0.example:2379",))
+    server = _profile(SERVER, {"subject_alt_names": ("other.example",)})
+    config = replace(config, pki=replace(config.pki, server=server))
+    [fault] = _judged(config, newest_etcd, "localhost")
+    assert fault.first.check == "cert.covers-endpoint"
+    assert {
+        result.remediation or finding.remediation for result in fault.results for finding in result.findings
+    } == {
+        "issue the certificate of --cert-file with 127.0.0.1, etcd-0.example, localhost in its subjectAltName"
+    }
 
 
 @pytest.mark.parametrize("fault", SINGLE_FAULTS, ids=_id)
