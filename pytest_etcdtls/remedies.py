@@ -235,6 +235,10 @@ def advertised(case: FaultyMember) -> Iterator[Change | Remark]:
 def https_metrics(case: FaultyMember) -> Iterator[Change | Remark]:
     """Serve metrics by https, with the client authentication of the client port."""
     yield from _secured(case, "listen-metrics-urls")
+    yield Remark(
+        "scrapers of metrics then need a client certificate, and probes of the kubelet have none: keep a URL "
+        "http://127.0.0.1:2381 for them"
+    )
 
 
 def without(*names: str) -> Cure:

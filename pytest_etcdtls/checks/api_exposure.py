@@ -124,7 +124,8 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, here: Listener) -> Iter
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: low
     Level: SHOULD
-    Remediation: use an https URL in --listen-metrics-urls, or one on 127.0.0.1.
+    Remediation: let --listen-metrics-urls name 127.0.0.1, or an https URL: scrapers then need a client
+        certificate, and a probe of the kubelet, which has none, fails.
     """
     if here.scheme == "https":
         yield Note("the metrics listener has TLS")

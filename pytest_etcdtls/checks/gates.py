@@ -1,10 +1,12 @@
 """Whether a listener answers, each time, whether it is an etcd, and whether others are undeclared."""
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -18,9 +20,9 @@ from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.remedies import handshakes
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 
 _INTERNAL_ERROR = 80
@@ -266,19 +268,24 @@ def no_unknown_listener_serves_plain_http(ports: UnnamedPorts) -> Iterator[State
     A client, peer or metrics URL in http needs no certificate: any client that reaches it is accepted,
     although the other ports use TLS. The check runs only with `--etcd-discover`. It tries plain HTTP once at
     2379, 2380, 2381, 4001 and 7001 on the hosts of the member list, without a credential. Ports that are
-    known listeners have checks of their own.
+    known listeners have checks of their own. One that serves metrics alone is judged as api.metrics-exposed
+    judges it where it is named: on loopback it is no fault, elsewhere a warning.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD where it serves metrics alone
     Remediation: take the http URL out of --listen-client-urls, --listen-peer-urls, --listen-metrics-urls or
         --listen-client-http-urls, or let it listen on 127.0.0.1 alone; if it is intended, name it with
         --etcd-metrics-endpoint or --etcd-endpoint, or declare it with --etcd-config.
     """
     for attempt in ports.tried:
-        if attempt.answers_plaintext:
-            yield _answers_plain_http(attempt)
+        metrics_alone = attempt.url in ports.metrics
+        if metrics_alone and is_loopback(urlsplit(attempt.url).hostname or ""):
+            yield Note(f"{attempt.url} serves metrics in plain HTTP on loopback")
+        elif attempt.answers_plaintext:
+            found = _answers_plain_http(attempt)
+            yield dataclasses.replace(found, level=Level.SHOULD) if metrics_alone else found
         elif attempt.phase is not Phase.CONNECT:
             yield Note(f"{attempt.url} accepts connections and answers no plain HTTP: {attempt.describe()}")
     for reason in ports.not_tried:

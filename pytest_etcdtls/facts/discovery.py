@@ -41,6 +41,7 @@ from pytest_etcdtls.facts.member_list import (
     parse,
     reported_member,
 )
+from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import (
     ConnectTo,
@@ -672,7 +673,7 @@ def loopback_elsewhere(target: Target, addresses_of_host: HostAddresses, wire: W
 
 def _most_unnamed(target: Target) -> int:
     hosts = {listener.host for listener in target.listeners}
-    return len(USUAL_PORTS) * len(hosts) if target.discover else 0
+    return (len(USUAL_PORTS) + 1) * len(hosts) if target.discover else 0
 
 
 @fact(connections=0, elsewhere=_most_unnamed)
@@ -723,6 +724,14 @@ def unnamed_ports(
                 requested[address, port] = _listener_at(role, "http", host, port, mine[0].member, address)
     purpose = "plain HTTP at a usual port"
     tried = wire.attempt_elsewhere(*((other, _request(purpose, other)) for other in requested.values()))
+    # A metrics listener answers /health and not /version.
+    healthy = [
+        other
+        for other, attempt in zip(requested.values(), tried, strict=True)
+        if other.role is Role.METRICS and attempt.response is not None and is_of_etcd(attempt.response)
+    ]
+    version = Request(purpose="/version at a metrics port", plaintext=True, protocol=Protocol.HTTP1)
+    versions = wire.attempt_elsewhere(*((other, version) for other in healthy))
     hosts = {address for listener in listed for address in addresses_of_host(listener.host)}
     return UnnamedPorts(
         tried=(
@@ -730,7 +739,11 @@ def unnamed_ports(
             *(attempt for (host, port), attempt in already.items() if host in hosts and port in USUAL_PORTS),
         ),
         not_tried=tuple(not_tried),
+        metrics=frozenset(one.url for one in versions if one.response and one.response.status == _ABSENT),
     )
+
+
+_ABSENT = 404
 
 
 def _unproved(proofs: Each[ServerProof], listeners: Sequence[Listener]) -> str:

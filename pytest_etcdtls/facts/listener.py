@@ -158,10 +158,12 @@ class UnnamedPorts(Struct, frozen=True, kw_only=True):
     Attributes:
         tried: one attempt for each address, without credentials.
         not_tried: why some were not tried, one sentence each.
+        metrics: the URLs that serve health and metrics alone.
     """
 
     tried: tuple[Attempt, ...]
     not_tried: tuple[str, ...] = ()
+    metrics: frozenset[str] = frozenset()
 
 
 def require_tls(here: Listener) -> None:

@@ -15,18 +15,20 @@ import pytest
 from discovery.discovering import judged, live, named, observer_of
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Node, running
-from msgspec import convert
+from msgspec import convert, structs
 from starting import start_process
 
+from pytest_etcdtls.checks.gates import no_unknown_listener_serves_plain_http
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.document import ResultEntry
+from pytest_etcdtls.facts.listener import UnnamedPorts
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import select
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.results import Finding, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.attempt import Attempt
@@ -70,19 +72,28 @@ def elsewhere(observer: Observer) -> list[Attempt]:
     return [one for one in observer.connections if isinstance(one, Attempt) and one.url not in urls]
 
 
-@pytest.mark.kills("listener.undeclared")
-def test_an_unnamed_metrics_listener_is_found(with_metrics: Cluster, metrics_port: int) -> None:
+def test_an_unnamed_metrics_listener_is_judged_as_a_named_one(
+    with_metrics: Cluster, metrics_port: int
+) -> None:
+    """On loopback it is no fault. Elsewhere it is a warning, as of api.metrics-exposed."""
     observer = observer_of(whole(with_metrics))
     result = judged(observer, ID)
-    assert result.outcome is Outcome.VIOLATES
-    [finding] = result.findings
     url = f"http://127.0.0.1:{metrics_port}"
-    assert finding.message == (f"etcd answers plain HTTP at {url}, which is not a known listener")
-    assert finding.observed.startswith("HTTP 200")
+    assert result.outcome is Outcome.CONFORMS
+    assert f"{url} serves metrics in plain HTTP on loopback" in result.reason
     made = elsewhere(observer)
-    assert len(made) == len({one.url for one in made}) == 2
+    assert sorted(one.url for one in made if one.url == url) == [url, url]
     assert {one.identity for one in made} == {"none"}
-    assert observer.used[CLUSTER] == 2 <= planned(observer.target, select((ID,)))[CLUSTER]
+    assert observer.used[CLUSTER] == 3 <= planned(observer.target, select((ID,)))[CLUSTER]
+    ports = observer.get(UnnamedPorts)
+    [attempt] = [one for one in ports.tried if one.url == url]
+    there = structs.replace(attempt, url=f"http://10.0.0.11:{metrics_port}")
+    for metrics, level in ((frozenset({there.url}), Level.SHOULD), (frozenset(), None)):
+        [finding] = no_unknown_listener_serves_plain_http(UnnamedPorts(tried=(there,), metrics=metrics))
+        assert isinstance(finding, Finding)
+        assert finding.level is level
+        assert finding.message == f"etcd answers plain HTTP at {there.url}, which is not a known listener"
+        assert finding.observed.startswith("HTTP 200")
 
 
 def test_a_named_metrics_listener_is_not_a_finding(with_metrics: Cluster, metrics_port: int) -> None:
@@ -208,8 +219,19 @@ def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
     urls = [one.message.partition(" at ")[2].partition(",")[0] for one in ran.result.findings]
     assert urls == ["http://10.111.0.1:2381", "http://10.111.0.1:4001"]
     made = [one["url"] for one in ran.report["connections"] if one["url"].startswith("http:")]
-    assert sorted(made) == [f"http://10.111.0.1:{port}" for port in (2381, 4001, 7001)]
+    assert sorted(made) == [f"http://10.111.0.1:{port}" for port in (2381, 2381, 4001, 7001)]
     assert "Only the named listeners" not in ran.out
+
+
+@pytest.mark.program("ip")
+def test_metrics_from_another_machine_are_a_warning(newest_etcd: Path, tmp_path: Path) -> None:
+    """As api.metrics-exposed warns of them where they are declared or named."""
+    with node(tmp_path / "node", newest_etcd, {"listen-metrics-urls": "http://0.0.0.0:2381"}) as (
+        there,
+        elsewhere,
+    ):
+        ran = discovered(there, elsewhere, tmp_path)
+    assert (ran.exit_code, ran.result.outcome) == (0, Outcome.WARNS), ran.out
 
 
 @pytest.mark.program("ip")
