@@ -172,7 +172,7 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, Each):
         return Each.of({_changed(listener, change): _changed(fact, change) for listener, fact in value})
     if type(value) is dict:
-        return {name: _changed(its, change) for name, its in value.items()}
+        return {_changed(name, change): _changed(its, change) for name, its in value.items()}
     if type(value) is tuple:
         return tuple(_changed(its, change) for its in value)
     if isinstance(value, Struct):
