@@ -558,7 +558,7 @@ def certification_path(target: Target, served: ServedChain, trust: PathToTrust |
 
 
 @fact
-def issuers(here: Listener, served: ServedChain, path: CertificationPath) -> Issuers:
+def issuers(here: Listener, target: Target, served: ServedChain, path: CertificationPath) -> Issuers:
     """Return the CAs of the path, without the leaf."""
     leaf, *above = path.certificates
     if above:
@@ -567,9 +567,12 @@ def issuers(here: Listener, served: ServedChain, path: CertificationPath) -> Iss
         raise NotApplicableError("the served certificate is signed by itself: it has no other issuer")
     if served.unparsable:
         raise NotVerifiedError(_UNPARSABLE)
+    bundle = target.credentials(here.role).server_ca
+    where = (
+        f"in {bundle.source}: see cert.trusted" if bundle else f"given: pass --etcd-{here.role.prefix}cacert"
+    )
     raise NotVerifiedError(
-        f"needs the certificate of the issuer {name_text(leaf.issuer)}, which is neither served nor "
-        f"given: pass --etcd-{here.role.prefix}cacert with it"
+        f"needs the certificate of the issuer {name_text(leaf.issuer)}, which is neither served nor {where}"
     )
 
 

@@ -11,6 +11,7 @@ from functools import cache
 
 from cryptography import x509
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
@@ -157,12 +158,32 @@ def _by_family(ids: Collection[str], every: Collection[str]) -> list[str]:
 
 def _without_evidence(report: Report) -> str:
     """Return which checks have no evidence, in a few words; empty if all have it."""
+    found = [*without_evidence(report)]
+    gates = [one for one in found if one.check == GATES[0]]
+    if len({one.message for one in gates}) == 1:
+        others = f", nor {plural(len(gates) - 1, 'other port')} there" if len(gates) > 1 else ""
+        texts = [re.split(r": |; ", gates[0].message)[0] + others]
+    else:
+        texts = [f"{len(gates)} listeners do not answer"] if gates else []
+    counts = Counter(one.outcome for one in found if one not in gates)
+    return ", ".join([*texts, *(f"{counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if counts[one])])
+
+
+def without_evidence(report: Report) -> Iterator[CheckResult]:
+    """Yield the results without evidence. A member that does not answer is named once, with one reason.
+
+    The ports of its host have the reason of the first, and results of others with that reason are left out.
+    """
     found = [one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
-    if len(found) == 1 and found[0].check == GATES[0]:
-        return re.split(r": |; ", found[0].message)[0]
-    if found and all(one.check == GATES[0] for one in found):
-        return f"{len(found)} listeners do not answer"
-    return ", ".join(f"{report.counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if report.counts[one])
+    silent = [f"{one.url} does not answer" for one in found if one.check == GATES[0]]
+    reasons: dict[str, str] = {}
+    for one in found:
+        if one.check == GATES[0] and one.reason:
+            port = one.url.rpartition(":")[2]
+            anywhere = re.sub(rf"(:|port ){port}\b", "", one.reason)
+            yield replace(one, reason=reasons.setdefault(anywhere, one.reason))
+        elif not any(text in one.reason for text in silent):
+            yield one
 
 
 def _ended_early(report: Report) -> str:

@@ -32,6 +32,7 @@ from pytest_etcdtls.report.overview import (
     places,
     plural,
     undecided,
+    without_evidence,
 )
 from pytest_etcdtls.report.text import (
     Line,
@@ -487,7 +488,7 @@ def _faults(report: Report, width: int) -> Iterator[Line]:
 
 def _without_evidence(report: Report, width: int) -> Iterator[Line]:
     """Yield why checks have no evidence, each reason once."""
-    groups = undecided(one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
+    groups = undecided(without_evidence(report))
     groups.sort(key=lambda group: GATES[0] not in group.checks)
     for group in groups[:_UNDECIDED]:
         lines = _FAULT_LINES if GATES[0] in group.checks else _LINES

@@ -62,6 +62,13 @@ def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, liv
     assert any("exit code 1: 1 fault" in line for line in last)
 
 
+def test_a_ca_that_was_passed_is_not_asked_for(run: Runner, live: Live) -> None:
+    passed = " ".join(run(*live.wrong_anchor).out.split())
+    assert "--etcd-cacert (" not in passed
+    without = " ".join(run(f"--etcd-endpoint={live.client}").out.split())
+    assert "--etcd-cacert (" in without
+
+
 def test_the_verdict_on_a_clean_cluster_is_clean(run: Runner, live: Live) -> None:
     ran = run(*live.options)
     assert ran.exit_code == 0

@@ -199,6 +199,28 @@ def test_no_verdict_says_why_once() -> None:
     assert "--etcd-timeout" not in "\n".join(text)
 
 
+def test_a_member_that_does_not_answer_is_named_once() -> None:
+    silent = [
+        result(
+            Outcome.INCONCLUSIVE,
+            check="listener.answers",
+            listener=f"{role}-m0",
+            url=f"https://127.0.0.1:{port}",
+            reason=f"https://127.0.0.1:{port} does not answer: no TCP connection to 127.0.0.1 port {port}",
+        )
+        for role, port in (("client", 2379), ("peer", 2380))
+    ]
+    reason = "https://127.0.0.1:2379 does not answer: unclear in connect"
+    follows = result(Outcome.INCONCLUSIVE, check="api.version-agrees", listener="peer-m1", reason=reason)
+    text = lines(report(*silent, follows))
+    assert text[-1] == "etcd TLS: NO VERDICT: https://127.0.0.1:2379 does not answer, nor 1 other port there"
+    assert [line for line in text if line.startswith("?")] == [
+        "? listener.answers on client-m0, peer-m0: https://127.0.0.1:2379 does not"
+    ]
+    another = result(Outcome.INCONCLUSIVE, check="a.b", reason="why not")
+    assert ", 1 inconclusive (" in f"{lines(report(*silent, another))[-1]} ("
+
+
 def test_what_is_wrong_is_never_cut() -> None:
     """The listeners are named by their roles and members, and the remedy is cut."""
     wrong = "--client-cert-auth=true of /etc/kubernetes/manifests/etcd.yaml is not in force here:"
