@@ -320,6 +320,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"remove it from the file of --{_CERTIFICATE}", _files_are_right),
     (rf"append the intermediates, [^.;]* to the file of --{_CERTIFICATE}", _files_are_right),
     (rf"replace the files of --{_CERTIFICATE} and {_KEY} with a matching pair", _files_are_right),
+    (r"with both clientAuth and serverAuth|give both members the same --tls-min-version", _files_are_right),
     (rf"put the expected certificate and its key at the path of --{_CERTIFICATE}", _own_pair),
     (rf"use a separate certificate and key for --{_CERTIFICATE}", _own_pair),
     (r"put the CAs [^.;]*, and no other, into the file of --(?P<peer>peer-)?trusted-ca-file", _bundle),
