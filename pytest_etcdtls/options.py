@@ -243,8 +243,9 @@ _LIVE = (
 _FLEET = (
     Option(
         "--etcd-clusters",
-        "judge each cluster of a list in TOML. An entry has a label, endpoints, and any option of a live "
-        "cluster without --etcd-. The other options apply to all clusters.",
+        "judge each cluster of a list in TOML or YAML (- for standard input). An entry has a label, "
+        "endpoints, and any option of a live cluster without --etcd-. The other options apply to all "
+        "clusters.",
         "FILE",
         ini=False,
     ),
@@ -790,8 +791,6 @@ def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance:
         raise pytest.UsageError("--etcd-shard names a part of --etcd-clusters, which is not given: pass both")
     if given is None or conformance is False:
         return None
-    if given == "-":
-        raise pytest.UsageError("--etcd-clusters=-: standard input is not read: write the list to a file")
     if not _count("--etcd-clusters", words) and not here:
         raise pytest.UsageError(_refusal("--etcd-clusters", "addopts, PYTEST_ADDOPTS or a plugin"))
     about_one = (*LIVE, *(_BY_NAME[name] for name in _OF_ONE_CLUSTER))

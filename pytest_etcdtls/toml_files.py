@@ -43,7 +43,7 @@ def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
         UsageError: if it cannot be read, is not TOML, or is nested too deeply.
     """
     try:
-        text = read_regular(path, maximum).decode("utf-8-sig")
+        text = read_regular(path, maximum).decode("utf-8")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError as error:

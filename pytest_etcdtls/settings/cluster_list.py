@@ -1,4 +1,4 @@
-"""The clusters of ``--etcd-clusters``: a list in TOML, and the settings of each.
+"""The clusters of ``--etcd-clusters``: a list in TOML or YAML, and the settings of each.
 
 A cluster has what its entry says, and else what the command line and the ini file say, with two exceptions.
 An option that names a cluster is no default for another one. And options that belong together (certificate
@@ -15,22 +15,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
+from yaml.nodes import MappingNode, Node, SequenceNode
 
-from pytest_etcdtls.errors import UsageError, did_you_mean
+from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
+from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.settings.secrets import ReadInput
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
-from pytest_etcdtls.toml_files import read_toml
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.toml_files import parse_toml
+from pytest_etcdtls.untrusted import printable, read_regular
 
+STDIN: Final = "-"
+"""The name of the file that stands for standard input."""
 MAXIMUM_SIZE: Final = 4 * 1024 * 1024
 """The largest accepted list, in octets. One of ten thousand clusters has half of it."""
 
@@ -198,7 +202,8 @@ class ClusterList:
     """The clusters of a run, in the order of the list.
 
     Args:
-        name: the file.
+        name: the file, or ``-``.
+        text: its content.
         source: the settings of the run, which hold where a cluster says nothing else.
         environment: with the passphrase of private keys. etcdctl's variables name one cluster: not used.
         shard: the part of the list that is judged.
@@ -212,6 +217,7 @@ class ClusterList:
     def __init__(
         self,
         name: str,
+        text: str,
         source: Source,
         environment: Mapping[str, str],
         shard: Shard,
@@ -222,11 +228,12 @@ class ClusterList:
         self._waive = waive
         self._read_input = read_input
         self.where = f"{option('etcd_clusters')} {name}"
-        path = source.resolve("etcd_clusters", name)
-        self._directory, self._own = path.parent, path.parent.resolve()
+        path = None if name == STDIN else source.resolve("etcd_clusters", name)
+        self._directory = path.parent if path else source.resolve("etcd_clusters", ".")
+        self._own = path.parent.resolve() if path else None  # standard input has no directory
         self._source = source
         self._environment = {key: value for key, value in environment.items() if key == KEY_PASSWORD}
-        every = tuple(_clusters(path, self.where))
+        every = tuple(_clusters(self.where, text, path.suffix if path else ""))
         self.total = len(every)
         self.shard = shard
         self.clusters = tuple(one for one in every if shard.holds(one.label))
@@ -261,10 +268,13 @@ class ClusterList:
         if file is None or self._source.flag("etcd_clusters_trusted"):
             return
         # A link in the directory may lead anywhere.
-        if not file.resolve().is_relative_to(self._own):
+        if self._own is None or not file.resolve().is_relative_to(self._own):
+            where, do = "outside the directory of the list", "move it there"
+            if self._own is None:
+                where, do = "named by a list without a directory", "write the list to a file beside it"
             raise UsageError(
-                f"password-file {file} is outside the directory of the list, and its first line is sent to "
-                "the cluster: move it there, or pass --etcd-clusters-trusted if you trust the list"
+                f"password-file {file} is {where}, and its first line is sent to the cluster: {do}, or pass "
+                "--etcd-clusters-trusted if you trust the list"
             )
 
 
@@ -310,10 +320,31 @@ def _written(value: str | Path | bool | Sequence[str | Path]) -> object:
     return str(value) if isinstance(value, Path) else [*map(str, value)]
 
 
-def _clusters(path: Path, where: str) -> Iterator[ListedCluster]:
+def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
+    """Return the text of a list, from a file or from ``stdin``, which returns one octet more than is allowed.
+
+    Raises:
+        UsageError: if it cannot be read, is too large or is no text.
+    """
+    where = f"{option('etcd_clusters')} {name}"
+    try:
+        if name == STDIN:
+            data = stdin()
+            if len(data) > MAXIMUM_SIZE:
+                raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", "divide the list")
+        else:
+            data = read_regular(source.resolve("etcd_clusters", name), MAXIMUM_SIZE)
+        return data.decode("utf-8-sig")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is no text in UTF-8: {error}") from error
+
+
+def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
     known: set[str] = set()
     files: set[str] = set()
-    for number, table in enumerate(_tables(path, where), 1):
+    for number, table in enumerate(_tables(where, text, suffix), 1):
         label = table.get(_LABEL)
         at = f"{where}, cluster {number}" + (f" ({printable(label)!r})" if isinstance(label, str) else "")
         if not isinstance(label, str) or not is_label(label):
@@ -330,28 +361,52 @@ def _clusters(path: Path, where: str) -> Iterator[ListedCluster]:
 
 
 _FORM: Final = (
-    "write [[cluster]] tables in TOML, each with a label and endpoints, as in "
+    "write [[cluster]] tables in TOML, or a list in YAML, each with a label and endpoints, as in "
     '[[cluster]] label = "prod-1" endpoints = ["https://10.0.0.11:2379"]'
 )
 
 
-def _tables(path: Path, where: str) -> Sequence[Mapping[str, Any]]:
-    content = read_toml(path, where, MAXIMUM_SIZE)
-    for name in content:
-        if name != "cluster":
+def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
+    if suffix == ".toml" or (
+        suffix not in (".yaml", ".yml", ".json")
+        and re.search(r"^\s*\[\[\s*clusters?\s*\]\]", text, re.MULTILINE)
+    ):
+        content: object = parse_toml(text, where)
+    else:
+        roots = documents(text, where, MAXIMUM_SIZE)
+        content = _plain(roots[0], where) if len(roots) == 1 else roots or {}
+    if isinstance(content, dict):
+        unknown = [name for name in content if name not in ("cluster", "clusters")]
+        if unknown:
             # A key of another form is not shown: the file may be one with a password.
-            key = f"{name!r} " if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,30}", name) else ""
+            key = f"{unknown[0]!r} " if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,30}", unknown[0]) else ""
             raise UsageError(f"{where}: unknown key {key}beside the clusters: {_FORM}")
-    tables = content.get("cluster", [])
-    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        content = content.get("cluster", content.get("clusters", []))
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
         raise UsageError(f"{where} is no list of clusters: {_FORM}")
-    return tables
+    return content
+
+
+def _plain(node: Node, where: str) -> object:
+    """Return a YAML node as Python values: numbers as they are written, null as ``None``."""
+    match node:
+        case MappingNode():
+            values: dict[str, object] = {}
+            for entry in entries(node, where):
+                if entry.key in values:
+                    raise UsageError(f"{entry.place}: {printable(entry.key)!r} is given twice")
+                values[entry.key] = _plain(entry.value, where)
+            return values
+        case SequenceNode():
+            return [_plain(item, where) for item in items(node)]
+    boolean = boolean_of(node)
+    return text_of(node) if boolean is None else boolean
 
 
 def _values(at: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     for key, value in table.items():
         name = key.removesuffix("s") if key.endswith("endpoints") else key
-        if name == _LABEL:
+        if name == _LABEL or value is None:
             continue
         if name not in (*_LISTS, *_TEXTS, *_FLAGS):
             meant = did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"

@@ -45,7 +45,7 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     if invocation.fleet is None:
         yield from plan_lines(run_of(config))
         return
-    clusters = clusters_of(config, invocation.fleet)
+    _, clusters = clusters_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"
     for cluster in clusters.clusters:
         *lines, last = plan_lines(Run(clusters.settings(cluster), discovers=False))

@@ -49,8 +49,9 @@ from pytest_etcdtls.waivers import Review, review
 
 _ROW: Final = "etcdtls_row"
 """Attribute of a test report with the row of its cluster."""
+_LIST: Final = "etcdtls_clusters"
 _ALONE: Final = "etcdtls_alone"
-"""Input of a worker: whether the command line names nothing else."""
+"""Inputs of a worker: the text of the list, and whether the command line names nothing else."""
 _LONGEST_LABEL: Final = 24
 _NO_WAIVERS: Final = Review((), (), ())
 
@@ -240,6 +241,7 @@ class ListSession(Reporting):
         interruption: the handler of signals.
         judge: judges a cluster.
         clusters: the list.
+        text: its text.
     """
 
     def __init__(
@@ -250,11 +252,13 @@ class ListSession(Reporting):
         interruption: Interruption,
         judge: ClusterJudge,
         clusters: ClusterList,
+        text: str,
     ) -> None:
         super().__init__(config, invocation, run, interruption)
         self._judge = judge
         self._clusters = clusters
         self._by_label = {cluster.label: cluster for cluster in clusters.clusters}
+        self._text = text
         self._selected: frozenset[str] = frozenset()
         self._rows: dict[str, ClusterRow] = {}
         self._table: ClusterTable | None = None
@@ -265,8 +269,8 @@ class ListSession(Reporting):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
-        """Send a worker what only this process knows."""
-        node.workerinput[_ALONE] = self.invocation.alone
+        """Send the list to a worker: standard input can be read only once."""
+        node.workerinput |= {_LIST: self._text, _ALONE: self.invocation.alone}
         send_standard_input(node.config, node.workerinput)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -393,16 +397,16 @@ def activate_list(config: pytest.Config, invocation: Invocation) -> None:
     Raises:
         pytest.UsageError: if a setting, a pattern, a node id or the list cannot be used.
     """
+    received = getattr(config, "workerinput", {})
     interruption = None if is_worker(config) else Interruption.register(config)
     run = run_of(config)
-    clusters = clusters_of(config, invocation.fleet or "")
+    text, clusters = clusters_of(config, invocation, received.get(_LIST))
     judge = ClusterJudge(config, clusters, run)
-    alone = getattr(config, "workerinput", {}).get(_ALONE, False)
-    items = ListItems(judge, clusters, run, invocation.ids, alone=alone)
+    items = ListItems(judge, clusters, run, invocation.ids, alone=received.get(_ALONE, False))
     config.pluginmanager.register(items, "etcdtls-items")
     if interruption is not None:
         _refuse_unusable(clusters, run, invocation.ids)
-        session = ListSession(config, invocation, run, interruption, judge, clusters)
+        session = ListSession(config, invocation, run, interruption, judge, clusters, text)
         Waiting.register(config, run, session.describe)
         config.pluginmanager.register(session, "etcdtls-session")
 

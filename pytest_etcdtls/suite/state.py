@@ -27,6 +27,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
+    Invocation,
     Values,
     has_summary,
     invocation_of,
@@ -35,11 +36,10 @@ from pytest_etcdtls.options import (
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings import option
-from pytest_etcdtls.settings.cluster_list import ClusterList, read_shard
+from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
 from pytest_etcdtls.settings.read import owned_outline, read_settings
 from pytest_etcdtls.settings.secrets import MAXIMUM_SIZE as SECRET_SIZE
 from pytest_etcdtls.settings.secrets import NAME as SECRET
-from pytest_etcdtls.settings.secrets import STDIN
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable
@@ -116,24 +116,34 @@ def run_of(config: pytest.Config) -> Run:
     return config.stash[_RUN]
 
 
-def clusters_of(config: pytest.Config, name: str) -> ClusterList:
-    """Return the clusters of the list of ``--etcd-clusters``.
+def clusters_of(
+    config: pytest.Config, invocation: Invocation, text: str | None = None
+) -> tuple[str, ClusterList]:
+    """Return the text of the list of ``--etcd-clusters``, and its clusters.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        text: the list, if the controller sent it to this worker.
 
     Raises:
         pytest.UsageError: if it cannot be used.
     """
+    name, values = invocation.fleet or STDIN, Values(config)
     try:
         if not is_worker(config):
             send_standard_input(config, {})  # it is read before anything is judged
+        if text is None:
+            text = read_list(values, name, lambda: _standard_input(config, "--etcd-clusters", MAXIMUM_SIZE))
         shard = read_shard(config.getoption("etcd_shard"), os.environ)
         waive = not config.getoption("runxfail", False)
         read_input = partial(_standard_input, config)
-        return ClusterList(name, Values(config), os.environ, shard, waive=waive, read_input=read_input)
+        return text, ClusterList(name, text, values, os.environ, shard, waive=waive, read_input=read_input)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-_INPUT = pytest.StashKey[bytes]()
+_INPUT = pytest.StashKey[tuple[str, bytes]]()
 _SENT_INPUT = "etcdtls_input"
 
 
@@ -146,14 +156,17 @@ def _standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes
         maximum: octets; one more is read.
 
     Raises:
-        UsageError: if there is nothing to read.
+        UsageError: if there is nothing to read, or another option has read it.
     """
-    sent: bytes | None = getattr(config, "workerinput", {}).get(_SENT_INPUT)
-    if sent is not None:
-        return sent
+    sent: Mapping[str, bytes] = getattr(config, "workerinput", {}).get(_SENT_INPUT, {})
+    if named_by in sent:
+        return sent[named_by]
     if _INPUT not in config.stash:
-        config.stash[_INPUT] = _read_standard_input(config, named_by, maximum)
-    return config.stash[_INPUT]
+        config.stash[_INPUT] = named_by, _read_standard_input(config, named_by, maximum)
+    first, data = config.stash[_INPUT]
+    if first != named_by:
+        raise UsageError(f"{first} - and {named_by} - both read standard input: write one of them to a file")
+    return data
 
 
 def _read_standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes:
@@ -182,7 +195,8 @@ def send_standard_input(config: pytest.Config, workerinput: dict[str, Any]) -> N
         UsageError: if it cannot be read.
     """
     if Values(config).text(SECRET) == STDIN:
-        workerinput[_SENT_INPUT] = _standard_input(config, option(SECRET), SECRET_SIZE)
+        name = option(SECRET)
+        workerinput[_SENT_INPUT] = {name: _standard_input(config, name, SECRET_SIZE)}
 
 
 def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:

@@ -40,14 +40,12 @@ TEXTS = {
     "key": f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n",
     "encrypted key": f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n{SECRET}: x\n\n{SECRET}\n",
     "clusters": f'[[cluster]]\nlabel = "a"\nendpoints = "https://root:{SECRET}@10.0.0.1:2379"\n',
-    "other clusters": f'[[cluster]]\nlabel = "a"\npassword = "{SECRET}"\n',
+    "clusters yaml": f"- label: a\n  endpoints: root:{SECRET}@10.0.0.1:2379\n  password: {SECRET}\n",
 }
 
 
 def _clusters(data: bytes) -> object:
-    path = Path("clusters.toml")
-    path.write_bytes(data)
-    found = ClusterList(path.name, Options(path.parent), {}, Shard())
+    found = ClusterList("c", data.decode("utf-8", "replace"), Options(Path("/nowhere")), {}, Shard())
     return [found.settings(cluster) for cluster in found.clusters]
 
 

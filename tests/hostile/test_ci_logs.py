@@ -98,7 +98,7 @@ def test_no_line_of_a_run_is_a_command(
 
 
 NAME = f"x\n{ATTACK}\r\x1b[31m\u202e"
-"""A name that a file can contain."""
+"""A name that a YAML or JSON file can contain."""
 ACTS = re.compile("[\x1b\r\u202e]")
 
 
@@ -110,9 +110,8 @@ ACTS = re.compile("[\x1b\r\u202e]")
 @pytest.mark.parametrize("key", ["endpoints", "cacert", "config", "log", "pki-dir", "timeout"])
 def test_no_value_of_a_cluster_list_is_a_command(tmp_path: Path, key: str) -> None:
     entry = {"label": "theirs", "endpoints": "https://127.0.0.1:1", key: NAME}
-    lines = ["[[cluster]]", *(f"{name} = {json.dumps(value)}" for name, value in entry.items()), ""]
-    (tmp_path / "clusters.toml").write_text("\n".join(lines), encoding="utf-8")
-    ended = ChildRun(tmp_path, ["--etcd-clusters=clusters.toml", "-v", "-rA"]).end()
+    (tmp_path / "clusters.json").write_text(json.dumps([entry]), encoding="utf-8")
+    ended = ChildRun(tmp_path, ["--etcd-clusters=clusters.json", "-v", "-rA"]).end()
     assert ended.exit_code == 4, ended.output
     assert r"x\n::error file=a.py" in ended.output
     assert not [line for line in ended.output.split("\n") if is_command(line) or ACTS.search(line)]

@@ -209,6 +209,7 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
         for option, size in (
             ("etcd_config", MEBIBYTE - 10),
             ("etcd_secret", 4 * MEBIBYTE - 10),
+            ("etcd_clusters", 16 * MEBIBYTE - 10),
         )
         for kind, begin, each, end in (
             ("a mapping of", b"[{", b"a,", b"}]"),
@@ -253,7 +254,6 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
     "a long variable, often": ("etcd_config", (UNIT + "${A}" * 100_000 + "\n").encode()),
     "words of a long variable": ("etcd_config", (UNIT + "$A " * 100_000 + "\n").encode()),
     "a file that names a long one": ("etcd_config", b"etcd\0--config-file=/" + b"a" * 300_000 + b"\0"),
-    "tables of a list": ("etcd_clusters", b"[[cluster]]\n" * (MEBIBYTE // 12)),
     "deep TOML": ("etcd_waivers", b"a = " + b"[" * 500_000),
     "a deep profile": ("etcd_profile", b"a = " + b"[" * 500_000),
     "a huge number": ("etcd_waivers", b"a = " + b"1" * 500_000),
@@ -310,6 +310,8 @@ LINES = {
     "a lone surrogate": _rejected(error='"\\ud800"'),
     "a long line": _rejected(error='"' + "open a" * 200_000 + '"'),
     "a long line of text": "rejected connection from " * 40_000 + "\n",
+    "a journal's numbers": '{"MESSAGE":[999999999999,"a",null,1e3],"__REALTIME_TIMESTAMP":"²"}\n',
+    "a journal's time": '{"MESSAGE":"rejected connection","__REALTIME_TIMESTAMP":"' + "9" * 5000 + '"}\n',
     "an old text": '0001-01-01 00:00:00.000000 I | embed: rejected connection from "a" (error "b"\n',
     "an old start": "2026-01-01 00:00:00.000000 I | etcdmain: Loading server configuration from nothing\n",
     "a syslog tag": "x " + "etcd" * 50_000 + " rejected connection\n",

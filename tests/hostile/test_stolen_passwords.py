@@ -72,7 +72,7 @@ def _entry(server: Cluster, **values: str) -> str:
     return "[[cluster]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
 
 
-def _sent(directory: Path, *options: str, user: str = "") -> tuple[int, bool, str]:
+def _sent(directory: Path, *options: str, user: str = "", stdin: str = "") -> tuple[int, bool, str]:
     """Return the exit code, whether a password was sent, and the output.
 
     That it was sent shows in etcd's answer: it is not the password of the user.
@@ -82,19 +82,22 @@ def _sent(directory: Path, *options: str, user: str = "") -> tuple[int, bool, st
     of_list = any(option.startswith("--etcd-clusters=") for option in options)
     report = f"{reports}/" if of_list else directory / "report.json"
     (directory / "report.json").unlink(missing_ok=True)
-    ended = ChildRun(
-        directory,
-        [
-            "--pyargs",
-            "pytest_etcdtls",
-            "--etcd-timeout=30",
-            CHECKS,
-            f"--etcd-report={report}",
-            "-rs",
-            *options,
-        ],
-        environment={"ETCDCTL_USER": user} if user else {},
-    ).end()
+    (directory / "stdin").write_text(stdin, encoding="utf-8")
+    with (directory / "stdin").open(encoding="utf-8") as file:
+        ended = ChildRun(
+            directory,
+            [
+                "--pyargs",
+                "pytest_etcdtls",
+                "--etcd-timeout=30",
+                CHECKS,
+                f"--etcd-report={report}",
+                "-rs",
+                *options,
+            ],
+            environment={"ETCDCTL_USER": user} if user else {},
+            stdin=file.fileno(),
+        ).end()
     assert SECRET not in ended.output
     written = [*reports.glob("*.json"), *directory.glob("report.json")]
     text = "\n".join([ended.output, *(path.read_text(encoding="utf-8") for path in written)])
@@ -120,6 +123,17 @@ def test_a_list_names_a_password_file_of_somebody_else(server: Cluster, home: Pa
     (home / "colleague" / "password").unlink()
     (home / "colleague" / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     _, sent, output = _judge_list(home, _entry(server, **theirs, **{"password-file": "password"}))
+    assert sent, output
+
+
+def test_a_list_on_standard_input_has_no_directory(server: Cluster, home: Path) -> None:
+    """The working directory is the operator's, not that of the program that wrote the list."""
+    theirs = {"user": "root", "cacert": str(server.pki_directory / "server-ca.crt")}
+    text = _entry(server, **theirs, **{"password-file": "home/.vault-token"})
+    code, sent, output = _sent(home, "--etcd-clusters=-", stdin=text)
+    assert (code, sent) == (4, False), output
+    assert "named by a list without a directory" in output
+    _, sent, output = _sent(home, "--etcd-clusters=-", "--etcd-clusters-trusted", stdin=text)
     assert sent, output
 
 

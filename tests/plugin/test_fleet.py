@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,24 @@ def test_parts_have_the_reports_of_the_whole_list(run: Runner, clusters: Path) -
 def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None:
     run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/alone/", report=False)
     page = run.directory / "x.html"
-    reports = (f"--etcd-report={run.directory}/spread/", f"--etcd-report={page}")
-    ran = run(f"--etcd-clusters={clusters}", SOME, *reports, "-n2", report=False)
-    assert ran.exit_code == 1
-    assert "2 workers [3 items]" in ran.out
+    ran = run.pytester.run(
+        *(
+            sys.executable,
+            "-m",
+            "pytest",
+            "--etcd-clusters=-",
+            SOME,
+            f"--etcd-report={run.directory}/spread/",
+            f"--etcd-report={page}",
+            "-n2",
+            "--pyargs",
+            "pytest_etcdtls",
+        ),
+        stdin=clusters.read_bytes(),
+        timeout=300,
+    )
+    assert ran.ret == 1
+    assert "2 workers [3 items]" in ran.stdout.str()
     assert all(label in page.read_text(encoding="utf-8") for label in WORDS)
     before, after = _reports(run.directory / "alone"), _reports(run.directory / "spread")
     assert _outcomes(after) == _outcomes(before)
@@ -245,7 +260,6 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     ("arguments", "said"),
     [
         (["--etcd-clusters=none.toml"], "none.toml does not exist"),
-        (["--etcd-clusters=-"], "standard input is not read: write the list to a file"),
         (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits'; did you mean 'endpoints'?"),
         (
             ["--etcd-clusters=y.toml", "--etcd-endpoint=https://10.0.0.1:2379"],

@@ -12,7 +12,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import SECTIONS
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.settings.cluster_list import KEYS, MAXIMUM_SIZE, ClusterList, Shard, read_shard
+from pytest_etcdtls.settings.cluster_list import KEYS, MAXIMUM_SIZE, ClusterList, Shard, read_list, read_shard
 
 
 class Options:
@@ -54,18 +54,31 @@ expiry-days = 60
 label = "b"
 endpoints = "https://10.1.0.1:2379"
 """
+YAML = """
+clusters:
+  - label: a
+    endpoints: ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]
+    peer-endpoints: https://10.0.0.1:2380
+    discover: yes
+    expiry-days: 60
+  - {label: b, endpoints: "https://10.1.0.1:2379"}
+"""
+JSON = """[{"label": "a", "endpoint": "https://10.0.0.1:2379,https://10.0.0.2:2379", "discover": true,
+"expiry-days": 60, "peer-endpoint": ["https://10.0.0.1:2380"]}, {"label": "b", "endpoints": ["https://10.1.0.1:2379"]}]"""
 
 
-def listed(text: str, tmp_path: Path, name: str = "x.toml", **options: str | bool) -> ClusterList:
+def listed(
+    text: str, tmp_path: Path, name: str = "-", shard: Shard | None = None, **options: str | bool
+) -> ClusterList:
     environment: Mapping[str, str] = {"ETCDCTL_CERT": "/of/one.crt", "ETCDCTL_KEY": "/of/one.key"}
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    return ClusterList(name, Options(tmp_path, **options), environment, Shard())
+    return ClusterList(name, text, Options(tmp_path, **options), environment, shard or Shard())
 
 
-@pytest.mark.parametrize("text", [TOML, f"\ufeff{TOML}"], ids=["plain", "with a mark of Windows"])
-def test_a_list_has_clusters_and_their_settings(text: str, tmp_path: Path) -> None:
-    clusters = listed(text, tmp_path, etcd_timeout="2", etcd_expiry_days="10")
+@pytest.mark.parametrize(
+    ("name", "text"), [("-", TOML), ("x.toml", TOML), ("-", YAML), ("x.yaml", YAML), ("-", JSON)]
+)
+def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) -> None:
+    clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
     first, second = (clusters.settings(one) for one in clusters.clusters)
     assert first.live is not None
     assert second.live is not None
@@ -115,13 +128,16 @@ def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
         ('[[cluster]]\nlabel = "a"\ncacert = ["a"]', "cacert is a text"),
         ('timeout = 3\n[[cluster]]\nlabel = "a"', "unknown key 'timeout' beside the clusters"),
         ("[[cluster]]\nlabel = ", "is not TOML"),
-        ("- label: a\n  endpoints: x", "is not TOML"),
-        ("cluster = 1", "is no list of clusters"),
+        ("- label: a\n  label: b", "'label' is given twice"),
+        ("- label: [", "not valid YAML"),
+        ("a: &a [*a]", "contains itself"),
+        ("just text", "is no list of clusters"),
+        ("---\n- label: a\n---\n- label: b", "is no list of clusters"),
         ("", "names no cluster"),
     ],
 )
 def test_the_message_names_the_fault(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=rf"(?s)--etcd-clusters x.toml.*{said}"):
+    with pytest.raises(UsageError, match=rf"(?s)--etcd-clusters -.*{said}"):
         listed(text, tmp_path)
 
 
@@ -132,12 +148,11 @@ def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
 
 
 def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
-    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "is larger than 4 MiB"), (b"\xff", "is not TOML")):
-        (tmp_path / "x.toml").write_bytes(data)
+    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 4 MiB"), (b"\xff", "no text in UTF-8")):
         with pytest.raises(UsageError, match=said):
-            ClusterList("x.toml", Options(tmp_path), {}, Shard())
+            read_list(Options(tmp_path), "-", lambda data=data: data)  # type: ignore[misc]
     with pytest.raises(UsageError, match="does not exist"):
-        ClusterList("none.toml", Options(tmp_path), {}, Shard())
+        read_list(Options(tmp_path), "none.toml", bytes)
 
 
 def test_parts_divide_a_list_and_stay() -> None:
@@ -172,7 +187,8 @@ def _password_file(directory: Path, file: str, **options: str | bool) -> None:
     (directory / "outside").write_text("secret\n", encoding="utf-8")
     (directory / "lists" / "link").unlink(missing_ok=True)
     (directory / "lists" / "link").symlink_to("../outside")
-    found = listed(text, directory, "lists/clusters.toml", **options)
+    source = Options(directory, **options)
+    found = ClusterList("lists/clusters.toml", text, source, {}, Shard())
     found.settings(found.clusters[0])
 
 
@@ -200,7 +216,7 @@ def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path
         values = {"cacert": "ca.crt", "user": "root", "password-file": "password"}
         lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
         text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
-        found = listed(text, tmp_path, "x.toml", **ours)
+        found = ClusterList("clusters.toml", text, Options(tmp_path, **ours), {}, Shard())
         live = found.settings(found.clusters[0]).live
         assert live is not None
         assert bool(live.password_withheld) is withheld, (ours, theirs)

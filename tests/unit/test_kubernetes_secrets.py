@@ -322,8 +322,7 @@ def test_a_cluster_of_a_list_has_a_secret_of_its_own(
     entry = f'[[cluster]]\nlabel = "a"\nendpoints = ["{ENDPOINT}"]\nsecret = '
 
     def settings(value: str) -> Target:
-        (tmp_path / "a.toml").write_text(f'{entry}"{value}"\n', encoding="utf-8")
-        clusters = ClusterList("a.toml", of_run, {}, Shard())
+        clusters = ClusterList("a.toml", f'{entry}"{value}"\n', of_run, {}, Shard())
         live = clusters.settings(clusters.clusters[0]).live
         assert live is not None
         return live
