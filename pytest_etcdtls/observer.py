@@ -20,7 +20,6 @@ from msgspec.structs import replace as with_values
 
 import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
-from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery, NamedMembers, has_unclear_members
@@ -36,6 +35,7 @@ from pytest_etcdtls.facts.fact import (
     fact_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
+from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.recording import Place, Recording
 from pytest_etcdtls.role import CLUSTER, Protocol, Role
 from pytest_etcdtls.target import Bounds, Listener, Target, is_address, is_loopback
@@ -274,8 +274,9 @@ class Observer:
             listeners = self.get(Discovered).listeners
             self.get(Discovery)
         elif has_unclear_members(self.target):
-            asked = [one for one in self.target.listeners if one.role is not Role.PEER]
-            in_threads(self._contact(ServedClient), asked, min(MOST_AT_ONCE, len(asked)))
+            asked = [one for one in self.target.listeners if one.role is Role.CLIENT]
+            # At once, since each may take as long as a request without a quorum.
+            in_threads(self._contact(MemberListing), asked, min(MOST_AT_ONCE, len(asked)))
             listeners = self.get(NamedMembers).listeners
         else:
             return

@@ -472,7 +472,8 @@ def named_members(
     target: Target, lists: Each[MemberListing], clients: Each[ServedClient], metrics: Metrics
 ) -> NamedMembers:
     """Return the named listeners with the labels of the members whose IDs they report."""
-    known = (lists.known(listener) for listener in target.listeners)
+    listing = [one for one in target.listeners if one.role in (Role.CLIENT, Role.PEER)]
+    known = (lists.known(listener) for listener in listing)
     records = next((listing.members for listing in known if listing is not None), ())
     ids = member_ids(target, records, partial(reported_member, clients, metrics))
     return NamedMembers(labelled(target, records, ids)[0])
