@@ -255,14 +255,18 @@ def etcd_observer(_etcd_judged: TargetRun) -> Observer:
 
 
 @pytest.fixture
-def etcd_endpoint(request: pytest.FixtureRequest, _etcd_judged: TargetRun) -> Listener | None:
+def etcd_endpoint(
+    request: pytest.FixtureRequest, etcd_target: Target, _etcd_judged: TargetRun
+) -> Listener | None:
     """One listener of the target. A test that uses it runs once for each listener.
 
     With ``etcd_check``, it is ``None`` for a check about the whole target.
     """
     from pytest_etcdtls.suite.embedding import at_listener
 
-    return at_listener(_etcd_judged, request.param)
+    listener = at_listener(_etcd_judged, request.param)
+    # The run names the members by what it finds; a test compares with its target.
+    return next((one for one in etcd_target.listeners if listener and one.label == listener.label), listener)
 
 
 @pytest.fixture

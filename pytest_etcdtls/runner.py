@@ -102,6 +102,7 @@ class TargetRun:
         self._start = start
         self._replay = replay
         self._checks = checks
+        self._given = outline
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
         self._experiments: Experiments | None = None
@@ -169,6 +170,10 @@ class TargetRun:
     def is_ours(self) -> bool:
         """Whether there is an owned cluster, running or to be started."""
         return self.source is not None or self._cluster is not None
+
+    def judges(self, target: Target) -> bool:
+        """Return whether it is this target, as it was given or with the members that were found."""
+        return target is self._given or (self.seen is not None and self.seen.target is target)
 
     def has(self, cluster: Cluster) -> bool:
         """Return whether this is the target's cluster."""

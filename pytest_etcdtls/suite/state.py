@@ -534,8 +534,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
             "pytest_etcdtls.Target: etcd_observer, etcd_client and etcd_check need one",
             pytrace=False,
         )
-    known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
-    if (run := next(known, None)) is not None:
+    if (run := next((one for one in _known(config) if one.judges(target)), None)) is not None:
         return run
     adopted = _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
     if adopted.live:
