@@ -144,6 +144,7 @@ class Observer:
         self._makers: dict[Place, _Maker] = {}
         """Who makes an observation now."""
         self._slots: dict[str, threading.BoundedSemaphore] = {}
+        self._asking_again: dict[str, threading.Lock] = {}
         self._first: dict[str, threading.Lock] = {}
         self._reached: dict[str, str] = {}
         """The address that is judged, by the label of a listener whose host is a name."""
@@ -471,18 +472,24 @@ class Observer:
                 self._answered[listener.label] = replace(
                     request, keep=None, resume=None, purpose=_STILL_THERE
                 )
-        if silent and not self._still_answers(listener):
-            self._budget.give_up(listener)
+        if silent:
+            self._ask_again(listener)
 
-    def _still_answers(self, listener: Listener) -> bool:
-        request = self._answered.get(listener.label)
-        if request is None:
-            return False
-        with self._slot(listener) as there:
-            self._claim(listener)
-            attempt = self._request(listener, there, request)
-        self._budget.note(listener, attempt)
-        return attempt.ending is not Ending.UNCLEAR
+    def _ask_again(self, listener: Listener) -> None:
+        """Give a listener up unless it answers what it answered before."""
+        with self._lock:
+            asking = self._asking_again.setdefault(listener.label, threading.Lock())
+        with asking:  # connections that end side by side ask once
+            if self._budget.why(listener):
+                return
+            if request := self._answered.get(listener.label):
+                with self._slot(listener) as there:
+                    self._claim(listener)
+                    attempt = self._request(listener, there, request)
+                self._budget.note(listener, attempt)
+                if attempt.ending is not Ending.UNCLEAR:
+                    return
+            self._budget.give_up(listener)
 
     def _record(self, connection: C, listener: Listener | None = None) -> C:
         with self._lock:

@@ -87,7 +87,7 @@ class TimeoutBudget:
         return listener.label in self._unreached
 
     def note(self, listener: Listener, connection: Connection, *, again: bool = False) -> bool:
-        """Record how a connection ended, and return whether too many in a row got no answer.
+        """Record how a connection ended, and return whether too many got no answer, in a row or in all.
 
         Only a connection without an answer, or without a complete one, within the timeout has lost time. One
         is enough if there is no TCP connection and was none before: TCP itself repeats what is lost.
@@ -116,7 +116,8 @@ class TimeoutBudget:
             self._in_a_row[label] += not (answered or again)
             if isinstance(connection, Attempt) and connection.phase is Phase.CONNECT:
                 self._unreached |= {label} - self._answered
-            return label in self._unreached or self._in_a_row[label] >= self.IN_A_ROW
+            spent = lost.seconds >= self.TIMEOUTS * self._timeout
+            return spent or label in self._unreached or self._in_a_row[label] >= self.IN_A_ROW
 
 
 class _LostTime:

@@ -98,12 +98,17 @@ class Arguments(Struct, frozen=True):
     replayable: tuple[Setting | str, ...] = ()
 
 
+_MOST_WORDS: Final = 2000
+
+
 def parse_arguments(words: Sequence[Word]) -> Arguments:
     """Return the flags in the words that follow the program.
 
     Raises:
-        UsageError: if a word that may contain any flags is not in the file.
+        UsageError: if a word that may contain any flags is not in the file, or there are too many words.
     """
+    if len(words) > _MOST_WORDS:
+        raise UsageError(f"{words[0].place}: a command line of {len(words)} words is not one of etcd")
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFiles
     from pytest_etcdtls.facts.discovery import Discovery, LoopbackElsewhere
-    from pytest_etcdtls.facts.etcd_log import LogComparison
+    from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
     from pytest_etcdtls.facts.experiments import (
         Experiment,
         ForeignMember,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from pytest_etcdtls.facts.fact import Each
     from pytest_etcdtls.facts.listener import (
+        BrokenConnections,
         FirstContact,
         Plaintext,
         Policy,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         ClusterClaims,
         SideBySide,
     )
+    from pytest_etcdtls.facts.peer_connections import PeerConnections
     from pytest_etcdtls.facts.process_comparison import ProcessComparison
     from pytest_etcdtls.facts.protocol import (
         AlpnChoices,
@@ -118,6 +120,7 @@ _MODULES = (
     "facts.listener",
     "facts.member_list",
     "facts.members",
+    "facts.peer_connections",
     "facts.process_comparison",
     "facts.protocol",
     "facts.refusal_grounds",
@@ -135,6 +138,7 @@ __all__ = [
     "AlpnChoices",
     "AnnouncedCAs",
     "Attempt",
+    "BrokenConnections",
     "Case",
     "CertificateMessage",
     "CertificationPath",
@@ -151,6 +155,7 @@ __all__ = [
     "Discovery",
     "Each",
     "Ending",
+    "EtcdLogs",
     "EtcdRelease",
     "EtcdReleases",
     "ExpectedCertificate",
@@ -179,6 +184,7 @@ __all__ = [
     "OtherPort",
     "OwnURLs",
     "PathToTrust",
+    "PeerConnections",
     "Plaintext",
     "Policy",
     "PresentedClient",

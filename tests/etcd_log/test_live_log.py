@@ -105,6 +105,6 @@ def test_each_member_has_its_own_log(newest_etcd: Path) -> None:
         swapped = Observer(replace(target, origin="live", logs={"m0": FileLog.of(files[1].path)}))
         of_another = Judge(swapped).result(CHECK, target.listeners[0])
     assert [log.members for log in read] == [("m0",), ("m1",), ("m2",)]
-    assert all(log.ours and not log.others for log in read)
+    assert all(log.ours and not log.others for log in read), [log.others for log in read]
     assert of_another.outcome is Outcome.NOT_VERIFIED
     assert "the log that this member is writing now" in of_another.reason

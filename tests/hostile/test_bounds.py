@@ -49,7 +49,7 @@ FAULTS = {
     "test_an_etcd_that_is_stopped_in_mid_run_is_given_up": (
         "An etcd that is stopped (SIGSTOP) in the middle of a run",
         "given up; earlier results remain",
-        "three attempts in a row, and a request that was answered before",
+        "three attempts in a row, hellos to which a server may be silent, a request that was answered before",
     ),
     "test_silence_to_one_offer_does_not_end_the_others": (
         "A firewall that drops one kind of ClientHello",
@@ -207,8 +207,9 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
             os.kill(process, signal.SIGCONT)
     for listener in listeners:
         here = _at(results, listener)
-        assert observer.used[listener.label] - used[listener.label] <= 2 * TimeoutBudget.IN_A_ROW + 2
-        assert _lost(observer, listener.url) <= (TimeoutBudget.TIMEOUTS + 1) * TIMEOUT
+        # A hello to which a server may be silent, and what is repeated, does not count as one in a row.
+        assert observer.used[listener.label] - used[listener.label] <= 4 * TimeoutBudget.IN_A_ROW
+        assert _lost(observer, listener.url) <= (TimeoutBudget.TIMEOUTS + 2) * TIMEOUT
         assert any(one.outcome is Outcome.INCONCLUSIVE and GIVEN_UP in one.reason for one in here)
         assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
 
@@ -243,7 +244,8 @@ _A_FEW = (
 )
 def test_a_slow_network_changes_no_verdict(etcd: Cluster, patterns: tuple[str, ...]) -> None:
     """300 ms in each direction, with the time-out that is the default."""
-    checks = select(patterns)
+    # The lines of a proxy's connections in etcd's log have its addresses.
+    checks = [check for check in select(patterns) if check.id != "mtls.log-tells-the-same"]
     listeners = etcd.target().listeners
     direct = run_checks(Observer(etcd.target()), checks)
     proxies = [DelayingProxy(one.port, delay=0.3) for one in listeners]

@@ -54,7 +54,7 @@ def judge(cluster: Cluster, every: int) -> dict[str, CheckResult]:
     return {one.check: one for one in results}
 
 
-@pytest.mark.kills(CHECK)
+@pytest.mark.kills("listener.keeps-connections")
 @pytest.mark.fault("Every fifth connection is reset", outcome="warns", bound="each request twice more")
 def test_every_fifth_connection_is_reset(cluster: Cluster) -> None:
     result = judge(cluster, every=5)[CHECK]

@@ -83,7 +83,7 @@ class Container:
 
     def process(self) -> Process:
         """Return the process whose root directory is that of the node."""
-        [found] = [one for one in find_processes() if one.root.resolve() == self.node.root.resolve()]
+        [found] = [one for one in find_processes() if _root(one) == self.node.root.resolve()]
         return found
 
     def stop(self) -> None:
@@ -113,6 +113,14 @@ def targets(**values: str | Path) -> list[Target]:
     """Return the targets of ``--etcd-pid`` and other options."""
     options = Given(**values)
     return [read_live_target(options, {}, running=one) for one in read_processes(options)]
+
+
+def _root(process: Process) -> Path | None:
+    """Return its root directory; ``None`` for an etcd of others that has ended meanwhile."""
+    try:
+        return process.root.resolve()
+    except FileNotFoundError:
+        return None
 
 
 def target(process: Process, **values: str | Path) -> Target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,9 @@ def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_
     manifest.write_text(
         text.replace("    - etcd\n", "    - etcd\n    - --tls-min-version=TLS1.3\n"), encoding="utf-8"
     )
+    # Later than the start by more than clocks of files and processes may differ.
+    while datetime.now(UTC) < process.started_at + timedelta(seconds=4):
+        manifest.touch()
     [result] = judged(target(process, etcd_config=manifest), CHECK)
     assert result.outcome is Outcome.VIOLATES
     running = f"process {process.pid}"

@@ -204,6 +204,19 @@ def _files_are_right(mending: Mending, _: re.Match[str], __: str) -> Mending:
     return replace(mending, after_start=None)
 
 
+def _usable_ca(mending: Mending, match: re.Match[str], text: str) -> Mending:
+    """The CAs permit what they are for, when etcd starts and afterwards."""
+    return replace(_authorities(mending, match, text), after_start=None)
+
+
+def _dialing_pair(mending: Mending, _: re.Match[str], __: str) -> Mending:
+    """The declared files of the pair with which etcd dials are there; others are as planned."""
+    if not any(flag.startswith("--peer-client-cert-file=") for flag in mending.config.extra_flags):
+        return replace(mending, after_start=None)
+    pair = {"peer_client_cert_file": "peer-client.crt", "peer_client_key_file": "peer-client.key"}
+    return replace(mending.with_flags(extra_flags=(), **pair), etcd=None)
+
+
 def _bundle(mending: Mending, match: re.Match[str], _: str) -> Mending:
     side = "peer_trusted_ca_file" if match["peer"] else "trusted_ca_file"
     return replace(mending.with_flags(**{side: getattr(GOOD, side)}), after_start=None)
@@ -257,7 +270,9 @@ def _der(mending: Mending, match: re.Match[str], _: str) -> Mending:
     if match.groupdict().get("side") == "peer":
         return mending.with_flags(peer_crl_file="empty-crl.der")
     # The file of that name is what the conversion, or the CA, writes.
-    return replace(mending.with_flags(client_crl_file="crl.der"), after_start=None)
+    nowhere = any(flag.startswith("--client-crl-file=") for flag in mending.config.extra_flags)
+    flags = {"client_crl_file": "crl.der", **({"extra_flags": ()} if nowhere else {})}
+    return replace(mending.with_flags(**flags), after_start=None, etcd=None if nowhere else mending.etcd)
 
 
 def _godebug(mending: Mending, match: re.Match[str], _: str) -> Mending:
@@ -321,6 +336,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"append the intermediates, [^.;]* to the file of --{_CERTIFICATE}", _files_are_right),
     (rf"replace the files of --{_CERTIFICATE} and {_KEY} with a matching pair", _files_are_right),
     (r"with both clientAuth and serverAuth|give both members the same --tls-min-version", _files_are_right),
+    (r"replace both files with a certificate and its key that the user of etcd may read", _dialing_pair),
+    (r"put a CA certificate that is valid and permits these clients back into the file", _usable_ca),
     (rf"put the expected certificate and its key at the path of --{_CERTIFICATE}", _own_pair),
     (rf"use a separate certificate and key for --{_CERTIFICATE}", _own_pair),
     (r"put the CAs [^.;]*, and no other, into the file of --(?P<peer>peer-)?trusted-ca-file", _bundle),

@@ -31,7 +31,7 @@ class Verdict:
     """The verdict of a run.
 
     Attributes:
-        line: as a run ends: CLEAN, 34 OF 196 CHECKS CLEAN, NOT CLEAN, NO VERDICT ...
+        line: as a run ends: CLEAN, 34 OF 198 CHECKS CLEAN, NOT CLEAN, NO VERDICT ...
         results: of every check on every listener.
         ports: of the listeners, by label.
         attempts: each as the identity, the port, and our address.

@@ -40,6 +40,7 @@ _NO_HANDSHAKE = {
         "cluster.one-cluster",
         "cluster.peer-urls-https",
         "cluster.same-version",
+        "listener.keeps-connections",
     ],
 }
 _IN_NO_VERSION: Mapping[str, Expectation] = {

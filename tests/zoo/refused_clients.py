@@ -46,7 +46,8 @@ ZOO = [
         config=replace(
             BROKEN, pki=PKIPlan(client_authority=replace(AUTHORITY, extended_key_usage=("serverAuth",)))
         ),
-        violated={"client": ["mtls.trusted-client"]},
+        faults=("config.chain-closes",),
+        violated={"client": ["mtls.trusted-client"], "cluster": ["config.chain-closes"]},
         not_verified=NO_ACCEPTED_CLIENT,
         by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
