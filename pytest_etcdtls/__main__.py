@@ -29,6 +29,7 @@ _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a fi
 _LONGEST_LINE: Final = 5000
 """Characters of a line about a path, which has at most 4096."""
 
+_PREFIX: Final = "--etcd-"
 _ENDPOINT: Final = re.compile(r"(?i)https?://\S+|[^\s/\\]+:\d+")
 
 _TARGETS: Final = (
@@ -86,7 +87,7 @@ def judge(words: Sequence[str]) -> int:
         place = ours.index("--")
         ours, theirs = ours[:place], ours[place + 1 :]
     # Both spellings, so that options of the documentation can be pasted.
-    given = _judging().parse_args([re.sub(r"^--etcd-", "--", word) for word in ours])
+    given = _judging().parse_args([re.sub(f"^{_PREFIX}", "--", word) for word in ours])
     arguments = [*_of_pytest(given), *_of_suite(given), *theirs]
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
@@ -104,7 +105,7 @@ def judge(words: Sequence[str]) -> int:
 
 def _judging() -> argparse.ArgumentParser:
     from pytest_etcdtls._version import __version__
-    from pytest_etcdtls.options import SECTIONS, Kind
+    from pytest_etcdtls.options import SECTIONS, arguments_of
 
     parser = _Parser(
         prog="pytest-etcdtls",
@@ -116,7 +117,9 @@ def _judging() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 no fault, 1 faults, 2 interrupted, 4 wrong command line. "
         "%(prog)s clean removes what killed runs have left on this host.",
     )
-    parser.add_argument("urls", nargs="*", metavar="URL", help="client listener, as in --endpoint")
+    parser.add_argument(
+        "urls", nargs="*", type=_endpoint, metavar="URL", help="client listener, as in --endpoint"
+    )
     parser.add_argument("-v", "--verbose", action="count", default=0, help="show each check and the evidence")
     parser.add_argument(
         "-n", "--numprocesses", metavar="N", help="processes, by pytest-xdist: for --clusters"
@@ -126,17 +129,16 @@ def _judging() -> argparse.ArgumentParser:
     for title, options in SECTIONS.items():
         group = parser.add_argument_group(title)
         for option in options:
-            kind: dict[str, Any] = {"action": "store", "metavar": option.metavar}
-            if option.kind is Kind.LIST:
-                kind["action"] = "append"
-            elif option.kind is Kind.FLAG:
-                kind = {"action": "store_true"}
-            names = [
-                f"--{name.removeprefix('--etcd-')}" for name in option.spellings if name.startswith("--etcd-")
-            ]
-            if names:
-                group.add_argument(*names, help=option.help, dest=option.flag, **kind)
+            if option.flag.startswith(_PREFIX):
+                names = (f"--{name.removeprefix(_PREFIX)}" for name in option.spellings)
+                group.add_argument(*names, help=option.help, **arguments_of(option))
     return parser
+
+
+def _endpoint(text: str) -> str:
+    if not _ENDPOINT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no endpoint, such as https://10.0.0.11:2379")
+    return text
 
 
 def _of_pytest(given: argparse.Namespace) -> Iterator[str]:
@@ -152,17 +154,16 @@ def _of_pytest(given: argparse.Namespace) -> Iterator[str]:
 
 def _of_suite(given: argparse.Namespace) -> Iterator[str]:
     """Yield the options of the suite."""
-    from pytest_etcdtls.options import LIVE, OPTIONS
+    from pytest_etcdtls.options import LIVE, OPTIONS, Kind
 
     for url in given.urls:
-        if not _ENDPOINT.fullmatch(url):
-            _judging().error(f"{url!r} is no endpoint, such as https://10.0.0.11:2379")
         yield f"--etcd-endpoint={url}"
-    named = [option for option in OPTIONS if getattr(given, option.flag, None)]
+    ours = (option for option in OPTIONS if option.flag.startswith(_PREFIX))
+    named = [option for option in ours if getattr(given, option.dest) is not None]
     for option in named:
-        values = getattr(given, option.flag)
-        for value in values if isinstance(values, list) else [values]:
-            yield option.flag if value is True else f"{option.flag}={value}"
+        values = getattr(given, option.dest)
+        for value in values if option.kind is Kind.LIST else [values]:
+            yield option.flag if option.kind is Kind.FLAG else f"{option.flag}={value}"
     if not given.urls and not {option.flag for option in named} & {*(one.flag for one in LIVE), *_TARGETS}:
         yield "--etcd-pid=auto"
 

@@ -391,8 +391,7 @@ def run_checks(
     Raises:
         UsageError: if a pattern matches nothing.
     """
-    if not observer.target.discover:
-        observer.discover()
+    observer.name_members()
     judge = Judge(observer, strict=strict, profiles=profiles)
     patterns = [check for check in checks or () if isinstance(check, str)]
     chosen = [check for check in checks or () if isinstance(check, Check)]

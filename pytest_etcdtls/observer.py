@@ -265,27 +265,36 @@ class Observer:
         return self.recording.known_of(type_, listener.label)
 
     def discover(self) -> None:
-        """Give each listener the label of its member, and add the listeners of discovered members.
+        """Add the listeners of the members that the cluster lists, if the target is to be discovered.
 
-        Members are added if the target is to be discovered. Observations of single listeners are kept; other
-        observations across all listeners are made again. The observation ``Discovery`` holds the result, also
-        if no listener answered.
+        The observation ``Discovery`` holds the result, also if no listener answered.
         """
-        if self.target.discover:
-            listeners = self.get(Discovered).listeners
-            self.get(Discovery)
-        elif has_unclear_members(self.target):
-            asked = [one for one in self.target.listeners if one.role is Role.CLIENT]
-            # At once, since each may take as long as a request without a quorum.
-            in_threads(self._contact(MemberListing), asked, min(MOST_AT_ONCE, len(asked)))
-            listeners = self.get(NamedMembers).listeners
-        else:
+        if not self.target.discover:
             return
-        if listeners != self.target.listeners or self.target.discover:
-            self.recording = self.recording.with_target(
-                replace(self.target, listeners=listeners),
-                kept=lambda type_: type_ in _FOUND or Reading.EACH not in find_fact(type_).readings,
-            )
+        listeners = self.get(Discovered).listeners
+        self.get(Discovery)
+        self._judge_instead(listeners)
+
+    def name_members(self) -> None:
+        """Give each listener the label of its member, where hosts do not tell the members apart.
+
+        Nothing is done for a target that is to be discovered: discovery does it.
+        """
+        if not has_unclear_members(self.target):
+            return
+        asked = [one for one in self.target.listeners if one.role is Role.CLIENT]
+        # At once, since each may take as long as a request without a quorum.
+        in_threads(self._contact(MemberListing), asked, min(MOST_AT_ONCE, len(asked)))
+        listeners = self.get(NamedMembers).listeners
+        if listeners != self.target.listeners:
+            self._judge_instead(listeners)
+
+    def _judge_instead(self, listeners: tuple[Listener, ...]) -> None:
+        """Keep observations of single listeners; others across all listeners are made again."""
+        self.recording = self.recording.with_target(
+            replace(self.target, listeners=listeners),
+            kept=lambda type_: type_ in _FOUND or Reading.EACH not in find_fact(type_).readings,
+        )
 
     def _contact(self, type_: type[Any]) -> Callable[[Listener], None]:
         """Return a function that makes the observation of a listener, if it can be made."""

@@ -390,7 +390,7 @@ _JUDGING = (
         "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
         ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, "
         ".baseline to commit and compare later runs with. With --etcd-clusters, DIR/ gets a JSON report of "
-        "each cluster, and .html, .md and .prom have all. Repeatable.",
+        "each cluster, and .html, .md and .prom list all clusters. Repeatable.",
         "PATH|DIR/",
         Kind.LIST,
     ),
@@ -912,7 +912,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Register every option and its ini option."""
     group = parser.getgroup("etcdtls", GROUP)
     for option in OPTIONS:
-        group.addoption(*option.spellings, help=option.help, **_arguments(option))
+        group.addoption(*option.spellings, help=option.help, **arguments_of(option))
         if option.ini:
             parser.addini(
                 option.name, f"{GROUP}: as {option.flag}", type=_INI_TYPES[option.kind], default=None
@@ -921,7 +921,8 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(flag, action=_Gone, nargs="?", help=argparse.SUPPRESS)
 
 
-def _arguments(option: Option) -> dict[str, Any]:
+def arguments_of(option: Option) -> dict[str, Any]:
+    """Return how argparse reads an option; ``None`` is the value of one that is not given."""
     arguments: dict[str, Any] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
     if option.kind is Kind.FLAG:
         arguments["const"] = option.const

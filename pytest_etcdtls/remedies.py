@@ -284,7 +284,7 @@ def suites(case: FaultyMember) -> Iterator[Change | Remark]:
 
 
 def handshakes(case: FaultyMember) -> Iterator[Change | Remark]:
-    """Offer what clients and the served keys have in common: suites for any key, and TLS 1.3."""
+    """Declare suites for each type of key, and allow TLS 1.3."""
     yield from suites(case)
     if case.declaration.text("tls-max-version") == "TLS1.2":
         yield Change("tls-max-version", None)

@@ -221,9 +221,12 @@ class TargetRun:
         observer = Observer(target, self.settings.bounds)
         observer.recording.connections = self._connections
         self._observers.append(observer)
-        if self.live and (self.discovers or not self.outline.discover):
+        if self.live:
             with suppress(Exception):  # the check about the members discovers again and reports the error
-                observer.discover()
+                if self.discovers:
+                    observer.discover()
+                else:
+                    observer.name_members()
             self.outline = observer.target
         return observer
 

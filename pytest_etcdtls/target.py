@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -110,6 +110,11 @@ class Listener:
         """Whether something carries the connections, so that etcd sees another client address than ours."""
         # A process that listens on every address is reached by loopback, which nothing forwards.
         return (self.connect_to is not None and self.process is None) or bool(self.via)
+
+
+def entered_process(listeners: Iterable[Listener]) -> int | None:
+    """Return the process in whose network namespace connections are made; ``None`` if it is ours."""
+    return next((listener.process for listener in listeners if listener.in_its_network), None)
 
 
 def safe(text: str) -> str:

@@ -77,7 +77,8 @@ class TimeoutBudget:
         if self.is_unreached(listener):
             why = f"was given up after {self._timeout:g} s without a TCP connection"
         else:
-            number = f"{self.IN_A_ROW} attempts in a row"
+            in_a_row = self._in_a_row[listener.label] >= self.IN_A_ROW
+            number = f"{self.IN_A_ROW} attempts in a row" if in_a_row else f"{self.TIMEOUTS} attempts in all"
             why = f"stopped answering and was given up: {number} got no answer within {self._timeout:g} s"
         advice = "look at the member and the network, or raise --etcd-timeout"
         self.given_up.setdefault(listener.label, f"{listener.url} {why}; {advice}")
@@ -116,8 +117,8 @@ class TimeoutBudget:
             self._in_a_row[label] += not (answered or again)
             if isinstance(connection, Attempt) and connection.phase is Phase.CONNECT:
                 self._unreached |= {label} - self._answered
-            spent = lost.seconds >= self.TIMEOUTS * self._timeout
-            return spent or label in self._unreached or self._in_a_row[label] >= self.IN_A_ROW
+            many = self._in_a_row[label] >= self.IN_A_ROW
+            return many or self.is_spent(listener) or self.is_unreached(listener)
 
 
 class _LostTime:

@@ -62,7 +62,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     if _DEEP_KEY.search(text):
         raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")
     if sum(map(text.count, "[{,=.")) > _MAXIMUM_VALUES:
-        raise UsageError(f"{where} has more than {_MAXIMUM_VALUES} values: divide it")
+        raise UsageError(f"{where} has more than {_MAXIMUM_VALUES} values: split it into several files")
     try:
         return tomllib.loads(text)
     except ValueError as error:  # also for a number of more digits than Python converts

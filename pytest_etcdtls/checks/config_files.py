@@ -293,7 +293,7 @@ def _judge_cas(
     """
     leaf, *sent = pair.chain
     flaws = dict.fromkeys(
-        f"{shown(flaw.certificate)} {flaw.text}"
+        str(flaw)
         for purpose in (CLIENT_AUTH, SERVER_AUTH)
         if (purpose == CLIENT_AUTH or (pair.side == "peer" and not pair.dials)) and allows(leaf, purpose)
         for flaw in ca_faults(find_path(leaf, sent, bundle.certificates, when, purpose) or (), when, purpose)

@@ -50,10 +50,11 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, alert_text
 
-BAD_CERTIFICATE, EXPIRED, UNKNOWN_CA, DECODE_ERROR = 42, 45, 48, 50
-_CERTIFICATE_REQUIRED = 116
-_CURVES_OF_TLS13 = ("secp256r1", "secp384r1", "secp521r1")
+BAD_CERTIFICATE, EXPIRED, UNKNOWN_CA, DECODE_ERROR, _CERTIFICATE_REQUIRED = 42, 45, 48, 50, 116
 """Alerts (RFC 8446 section 6.2)."""
+
+_CURVES_OF_TLS13 = ("secp256r1", "secp384r1", "secp521r1")
+"""The curves of ECDSA keys for which TLS 1.3 has a signature scheme (RFC 8446 section 4.2.3)."""
 
 _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
 """Go releases that began to refuse a negative serial number, and RSA keys above 8192 bits."""

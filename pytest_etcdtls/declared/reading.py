@@ -99,6 +99,7 @@ class Arguments(Struct, frozen=True):
 
 
 _MOST_WORDS: Final = 2000
+"""The most words of a command line. With each flag that etcd has given twice, there are fewer."""
 
 
 def parse_arguments(words: Sequence[Word]) -> Arguments:

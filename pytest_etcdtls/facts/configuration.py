@@ -44,7 +44,7 @@ from pytest_etcdtls.facts.fact import Each, Lazy, Planned, fact
 from pytest_etcdtls.facts.good_identities import GoodIdentities, describe, meets_name_rules
 from pytest_etcdtls.facts.listener import TLSContact
 from pytest_etcdtls.facts.release import EtcdRelease
-from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool, shown
+from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
@@ -330,7 +330,7 @@ def declared_bundle(
     certificates, absent = _read_bundle(setting, path)
     accepted, now = client.get().accepted, datetime.now(UTC)
     issued = accepted and find_path(accepted.chain[0], accepted.chain[1:], certificates, now, CLIENT_AUTH)
-    flaws = (f"{shown(flaw.certificate)} {flaw.text}" for flaw in ca_faults(issued or (), now, CLIENT_AUTH))
+    flaws = dict.fromkeys(map(str, ca_faults(issued or (), now, CLIENT_AUTH)))
     return DeclaredBundle(
         setting=setting,
         certificates=certificates,
@@ -338,7 +338,7 @@ def declared_bundle(
         absent=absent,
         accepted=accepted.identity if accepted else None,
         signed=bool(issued),
-        flaw=", and ".join(dict.fromkeys(flaws)),
+        flaw=", and ".join(flaws),
         untrusted=tuple(name for name in UNTRUSTED_IDENTITIES if untrusted.get(name).cases.accepted),
     )
 

@@ -47,6 +47,7 @@ from pytest_etcdtls.target import (
     ConnectTo,
     Listener,
     Target,
+    entered_process,
     is_address,
     is_loopback,
     no_machine,
@@ -243,7 +244,7 @@ class URLResolver:
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
         self._via = next((listener.via for listener in named), None)
-        self._process = next((listener.process for listener in named if listener.in_its_network), None)
+        self._process = entered_process(named)
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
         self._at_endpoint = {endpoint_of(listener): listener for listener in named}

@@ -28,7 +28,7 @@ from pytest_etcdtls.facts.member_list import (
 )
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, Target, entered_process
 from pytest_etcdtls.tls.attempt import Attempt
 
 
@@ -222,6 +222,7 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
     named = {listener.host for listener in target.listeners if listener.connect_to is None}
     replayed = target.replay is not None
     # A replayed declaration advertises the user's own member, which may run: its address is not contacted.
+    process = entered_process(target.listeners)
     redirected = (
         there for rule in target.connect_to if (there := rule.redirected(endpoint.host, endpoint.port))
     )
@@ -238,8 +239,8 @@ def _listener_of(target: Target, url: str, discovered: Discovered | None) -> Lis
         label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
         connect_to=connect_to,
         via=target.via,
-        process=next((one.process for one in target.listeners if one.in_its_network), None),
-        in_its_network=any(one.in_its_network for one in target.listeners),
+        process=process,
+        in_its_network=process is not None,
         discovered=True,
         may_be_local=True,
     )

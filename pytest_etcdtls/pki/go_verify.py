@@ -50,6 +50,7 @@ from pytest_etcdtls.pki.certificate import (
     key_usages,
     public_key,
     purposes,
+    shown,
     signature_hash,
 )
 from pytest_etcdtls.pki.go_parser import (
@@ -531,6 +532,9 @@ class Flaw(Struct, frozen=True, kw_only=True):
     certificate: x509.Certificate
     text: str
     since: tuple[int, int] = (1, 0)
+
+    def __str__(self) -> str:
+        return f"{shown(self.certificate)} {self.text}"
 
 
 def path_faults(path: Path, purpose: str) -> Iterator[Flaw]:

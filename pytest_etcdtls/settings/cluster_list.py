@@ -36,7 +36,7 @@ from pytest_etcdtls.untrusted import printable, read_regular
 STDIN: Final = "-"
 """The name of the file that stands for standard input."""
 MAXIMUM_SIZE: Final = 4 * 1024 * 1024
-"""The largest accepted list, in octets. One of ten thousand clusters has half of it."""
+"""The largest accepted list, in octets. A list of ten thousand clusters is half as large."""
 
 Value = str | bool | tuple[str, ...]
 
@@ -331,7 +331,9 @@ def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
         if name == STDIN:
             data = stdin()
             if len(data) > MAXIMUM_SIZE:
-                raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", "divide the list")
+                raise UnreadableFileError(
+                    f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", "split the list into several files"
+                )
         else:
             data = read_regular(source.resolve("etcd_clusters", name), MAXIMUM_SIZE)
         return data.decode("utf-8-sig")

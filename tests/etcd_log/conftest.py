@@ -31,8 +31,7 @@ def logged(cluster: Cluster) -> Logged:
     """Return the cluster of one process as somebody's."""
     [member] = cluster.members
     assert isinstance(member.server, EtcdProcess)
-    live = Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
-    return Logged(cluster, live, member.server.log_file)
+    return Logged(cluster, Live.of(cluster), member.server.log_file)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from pathlib import Path
 from shutil import copytree
 
 import msgspec
+from model.run import say
 from msgspec.structs import replace
 from zoo.members import ZOO
 
@@ -223,12 +224,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"not killed: {', '.join(map(str, sorted(wrong))) or 'none'}"
     )
     return 1 if wrong else 0
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def _options() -> argparse.ArgumentParser:

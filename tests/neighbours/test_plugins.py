@@ -117,8 +117,7 @@ def etcds(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         found = {}
         for name, config in (("clean", clean), ("wrong", wrong)):
             cluster = stack.enter_context(start_process(config, newest_etcd))
-            member = cluster.members[0]
-            live = Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+            live, member = Live.of(cluster), cluster.members[0]
             ran = pytest_in(tmp_path_factory.mktemp(name), live)
             violates = name == "wrong"
             assert ran.exit_code == violates, ran.output

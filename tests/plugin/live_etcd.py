@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import start_cluster
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import find_etcd
 
@@ -26,6 +26,12 @@ class Live:
     client: str
     peer: str
     options: tuple[str, ...] = field(init=False)
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> Live:
+        """Return the first member of a cluster as somebody's."""
+        member = cluster.members[0]
+        return cls(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -76,5 +82,4 @@ def start_live(directory: Path, binary: Path) -> Iterator[Live]:
     # It stands for the whole session: with intervals of its own it takes next to no time of the processor.
     config = ClusterConfig(extra_flags=("--heartbeat-interval=100", "--election-timeout=500"))
     with start_cluster(config, find_etcd("process", binary=binary), directory=directory) as cluster:
-        member = cluster.members[0]
-        yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+        yield Live.of(cluster)

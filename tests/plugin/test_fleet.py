@@ -37,8 +37,7 @@ def clusters(newest_etcd: Path, live: Live, tmp_path_factory: pytest.TempPathFac
     )
     path = tmp_path_factory.mktemp("fleet") / "clusters.toml"
     with start_process(config, newest_etcd) as open_, socket.create_server(("127.0.0.1", 0)) as silent:
-        member = open_.members[0]
-        anybody = Live(files=open_.pki_directory, client=member.client_url, peer=member.peer_url)
+        anybody = Live.of(open_)
         path.write_text(
             f'[[cluster]]\nlabel = "prod-silent"\ntimeout = 1.0\n'
             f'endpoints = "https://127.0.0.1:{silent.getsockname()[1]}"\n'

@@ -22,8 +22,7 @@ WAIVER = '[[waiver]]\ncheck = "mtls.no-certificate"\nreason = "known"\nexpires =
 def open_etcd(etcd_binary: Path) -> Iterator[Live]:
     """An etcd that accepts every client."""
     with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), etcd_binary) as cluster:
-        member = cluster.members[0]
-        yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+        yield Live.of(cluster)
 
 
 def test_what_was_not_selected_is_not_clean(run: Runner, open_etcd: Live) -> None:

@@ -19,8 +19,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 def open_etcd(newest_etcd: Path) -> Iterator[Live]:
     """An etcd that accepts clients without a certificate."""
     with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
-        member = cluster.members[0]
-        yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+        yield Live.of(cluster)
 
 
 def test_one_waiver_accepts_a_fault_with_what_follows_from_it(run: Runner, open_etcd: Live) -> None:

@@ -88,16 +88,21 @@ def _each_command_shows_it(member: Misconfigured, binary: Path, directory: Path)
             patch.setenv(f"ETCDCTL_{name}", str(cluster.directory / "pki" / f"client.{name.lower()[:3]}"))
         if member.after_start is not None:
             member.after_start(cluster)
-        tried = 0
+        tried, unsupported = 0, False
         for result in run_checks(Observer(cluster.target()), select(member.checks)):
             place = directory / f"{result.check}-{result.listener}"
             place.mkdir()
             _write_authority(cluster, result.role, place)
             for text in (text for finding in result.findings for text in finding.commands):
                 shown = _pasted(text, place)
+                if "no cipher match" in shown or "no suitable groups" in shown:
+                    unsupported = True
+                    continue
                 tried += 1
                 refused_by_curl = member.name in WRONG_HERE and WRONG_HERE[member.name] in shown
                 assert refused_by_curl or _is_seen(text, shown), f"{result.check}:\n{text}\n\n{shown}"
+        if unsupported and not tried:
+            pytest.skip("needs an openssl that has the cipher suites or groups which the commands offer")
         assert tried
 
 
@@ -127,8 +132,6 @@ def _pasted(text: str, directory: Path) -> str:
 def _is_seen(text: str, shown: str) -> bool:
     """Return whether the output has what the last line of a text says to look for."""
     look = text.rpartition("\n# look for ")[2]
-    if "no cipher match" in shown or "no suitable groups" in shown:
-        return True  # this openssl is built without what the command offers
     if "No such file" in shown:
         return '"BEGIN"' in look  # that the file is missing is the finding
     if ("HTTP status" in look and "HTTP/" in shown) or ("no output" in look and not shown):

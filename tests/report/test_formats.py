@@ -143,8 +143,7 @@ def test_several_targets(run: Runner, etcd_binaries: dict[str, Path]) -> None:
 
 def test_a_live_cluster_of_three_members(run: Runner, newest_etcd: Path) -> None:
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
-        first = cluster.members[0]
-        named = Live(files=cluster.pki_directory, client=first.client_url, peer=first.peer_url)
+        named = Live.of(cluster)
         code, found = judge(run, *named.options, "--etcd-discover", SOME)
     assert code == 0
     agree(found)

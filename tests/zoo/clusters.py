@@ -13,8 +13,9 @@ from zoo.client_access import BROKEN, other_ca
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import PEER, SERVER
+from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 
 _ONE_LINE = ("3.6",)
 
@@ -25,13 +26,16 @@ def _restart_one_with_another_ca(cluster: Cluster) -> None:
     cluster.restart_member(1)
 
 
-def _forget_one(cluster: Cluster) -> None:
-    profile = replace(SERVER, valid_for=timedelta(days=20))
-    hosts = ("localhost", "127.0.0.1", "::1")
-    pair = cluster.pki.client_ca.issue(profile, name="server", hosts=hosts)
+def write_pair(cluster: Cluster, name: str, authority: CertificateAuthority, profile: Profile = PEER) -> None:
+    """Issue a certificate on loopback, and write it and its key as files of the second member."""
+    pair = authority.issue(profile, name=name, hosts=("localhost", "127.0.0.1", "::1"))
     assert pair.key is not None
-    cluster.members[1].file("server.key").write_bytes(encode_key(pair.key))
-    cluster.members[1].file("server.crt").write_bytes(encode_certificates(pair.chain))
+    cluster.members[1].file(f"{name}.key").write_bytes(encode_key(pair.key))
+    cluster.members[1].file(f"{name}.crt").write_bytes(encode_certificates(pair.chain))
+
+
+def _forget_one(cluster: Cluster) -> None:
+    write_pair(cluster, "server", cluster.pki.client_ca, replace(SERVER, valid_for=timedelta(days=20)))
 
 
 def restart_one_with(cluster: Cluster, index: int, **changes: object) -> None:

@@ -6,32 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from zoo.client_access import BROKEN
-from zoo.clusters import restart_one_with
+from zoo.clusters import restart_one_with, write_pair
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import PEER, Identity, Profile
+from pytest_etcdtls.pki.profile import PEER, Profile
 
 _THREE = replace(BROKEN, size=3)
 _APART = {"cluster": ["cluster.members-connected"]}
 _LIST, _ANOTHER = "revokes-m1.der", "dials-with"
 
 
-def _issue(authority: CertificateAuthority, profile: Profile = PEER) -> Identity:
-    return authority.issue(profile, name="peer", hosts=("localhost", "127.0.0.1", "::1"))
-
-
-def _write(cluster: Cluster, identity: Identity, name: str) -> None:
-    assert identity.key is not None
-    cluster.members[1].file(f"{name}.crt").write_bytes(encode_certificates(identity.chain))
-    cluster.members[1].file(f"{name}.key").write_bytes(encode_key(identity.key))
-
-
 def _for_servers_only(cluster: Cluster) -> None:
-    profile = replace(PEER, extended_key_usage=("serverAuth",))
-    _write(cluster, _issue(cluster.pki.peer_ca, profile), "peer")
+    write_pair(cluster, "peer", cluster.pki.peer_ca, replace(PEER, extended_key_usage=("serverAuth",)))
     cluster.restart_member(1)
 
 
@@ -43,18 +31,18 @@ def revoke_one(cluster: Cluster) -> None:
     restart_one_with(cluster, 0, peer_crl_file=_LIST)
 
 
-def _dial_with(cluster: Cluster, identity: Identity) -> None:
-    _write(cluster, identity, _ANOTHER)
+def _dial_with_a_pair(cluster: Cluster, authority: CertificateAuthority, profile: Profile = PEER) -> None:
+    write_pair(cluster, _ANOTHER, authority, profile)
     pair = {"peer_client_cert_file": f"{_ANOTHER}.crt", "peer_client_key_file": f"{_ANOTHER}.key"}
     restart_one_with(cluster, 1, **pair)
 
 
 def _dial_with_a_foreign_certificate(cluster: Cluster) -> None:
-    _dial_with(cluster, _issue(CertificateAuthority.create("another CA")))
+    _dial_with_a_pair(cluster, CertificateAuthority.create("another CA"))
 
 
 def _dial_from_another_address(cluster: Cluster) -> None:
-    _dial_with(cluster, _issue(cluster.pki.peer_ca, replace(PEER, subject_alt_names=("192.0.2.1",))))
+    _dial_with_a_pair(cluster, cluster.pki.peer_ca, replace(PEER, subject_alt_names=("192.0.2.1",)))
 
 
 def _status(cluster: Cluster, index: int) -> dict[str, Any]:
