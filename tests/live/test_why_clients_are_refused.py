@@ -196,7 +196,7 @@ ROWS = {
         make=lambda clients: _below(clients, "policy", other_extensions=(_NEEDS_POLICY,)),
         why="that it sends has the extension policyConstraints, which is not judged here, and may be why",
         remedy="again without it",
-        logged="candidate chains with invalid policies|unhandled critical extension",
+        logged="candidate chains (with|have) invalid policies|unhandled critical extension",
     ),
     "usage of the root": Row(
         make=lambda clients: _issue(clients.authority("servers only", extended_key_usage=_SERVERS)),
