@@ -314,7 +314,11 @@ def each_port_serves_its_own_certificate(
     if client_port is None:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "the client listener of the same member has no TLS")
         return
-    client, peer = chains.at(client_port), chains.at(here)
+    client, peer = chains.known(client_port), chains.at(here)
+    if client is None:
+        reason = f"{client_port.url} sent no certificate that can be read: see listener.answers there"
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        return
     same = client.leaf == peer.leaf
     key = public_key(client.leaf)
     if same or (key is not None and key == public_key(peer.leaf)):

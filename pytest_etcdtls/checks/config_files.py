@@ -214,6 +214,7 @@ def _not_usable(trusted: TrustedFile, message: str, observed: str) -> Finding:
         expected="CA certificates in PEM and nothing else",
         observed=observed if file.problem else f"{file.path}: {observed}",
         evidence={"declared": file.said},
+        remediation=BUNDLE_BACK if file.problem else "",
         reproduce=(
             local(
                 *("grep", "-n", "-e", "-----BEGIN", "-e", "-----END", file_word(file.path)),
@@ -303,6 +304,10 @@ def _judge_cas(
         yield _refused(member, pair, bundle.file, f"a CA of {bundle.file.path}", why, CA_BACK)
 
 
+BUNDLE_BACK = (
+    "put one file with the CA certificates at that path, which the user of etcd may read, before etcd is "
+    "restarted: without it, etcd does not start"
+)
 CA_BACK = "put a CA certificate that is valid and permits these clients back into the file before a restart"
 
 

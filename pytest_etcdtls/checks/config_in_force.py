@@ -10,7 +10,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
-from pytest_etcdtls.checks.config_files import CA_BACK
+from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
@@ -27,6 +27,7 @@ from pytest_etcdtls.facts.configuration import (
     ListenerDeclaration,
     NameRule,
 )
+from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.judgement import commands_for, judge, observed_in, ruling_of
@@ -167,7 +168,10 @@ def _another(bundle: DeclaredBundle, announced: AnnouncedCAs, **_: object) -> Ma
 
 @check("config.trusted-ca-in-force", on=CLIENT_PORTS_AND_METRICS, counterexample=_another, cure=restarted)
 def the_declared_bundle_is_trusted(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+    declaration: ListenerDeclaration,
+    bundle: DeclaredBundle,
+    announced: AnnouncedCAs,
+    files: DeclaredFiles | None,
 ) -> Iterator[Statement]:
     """The trusted CAs are those in the current --trusted-ca-file.
 
@@ -187,12 +191,15 @@ def the_declared_bundle_is_trusted(
     Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
         it.
     """
-    yield from _judge_announced(declaration, bundle, announced)
+    yield from _judge_announced(declaration, bundle, announced, _unusable(declaration, files))
 
 
 @check("config.peer-trusted-ca-in-force", on={Role.PEER}, counterexample=_another, cure=restarted)
 def the_declared_bundle_of_peers_is_trusted(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+    declaration: ListenerDeclaration,
+    bundle: DeclaredBundle,
+    announced: AnnouncedCAs,
+    files: DeclaredFiles | None,
 ) -> Iterator[Statement]:
     """The CAs trusted for peers are those in the current --peer-trusted-ca-file.
 
@@ -212,11 +219,17 @@ def the_declared_bundle_of_peers_is_trusted(
     Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
         reads it.
     """
-    yield from _judge_announced(declaration, bundle, announced)
+    yield from _judge_announced(declaration, bundle, announced, _unusable(declaration, files))
+
+
+def _unusable(declaration: ListenerDeclaration, files: DeclaredFiles | None) -> str:
+    """Return why etcd does not start again with the file of trusted CAs; empty if it does, or may."""
+    bundles = [one.bundles for one in files.members if one.label == declaration.member.label] if files else []
+    return next((one[declaration.side].file.problem for one in bundles if declaration.side in one), "")
 
 
 def _judge_announced(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, unusable: str
 ) -> Iterator[Statement]:
     if declaration.listener is None:
         yield _undeclared(declaration)
@@ -228,6 +241,7 @@ def _judge_announced(
             bundle.setting,
             expected=f"trusted: {names} ({bundle.source})",
             observed=observed,
+            remediation=BUNDLE_BACK if unusable else "",
             reproduce=(s_client(declaration.here.url, look=ANNOUNCED),),
         )
     elif bundle.flaw:
@@ -239,7 +253,8 @@ def _judge_announced(
             remediation=CA_BACK,
         )
     elif bundle.absent:
-        yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
+        seen = f"{unusable}: see config.trusted-ca-usable" if unusable else bundle.absent
+        yield CannotJudge(Outcome.NOT_VERIFIED, seen)
 
 
 def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[str]:

@@ -21,7 +21,10 @@ from pytest_etcdtls.untrusted import listed
 _SHOWN = 9
 """The most members that one message lists."""
 
-_ADVICE = "pass --etcd-endpoint or --etcd-metrics-endpoint of every member, or --etcd-discover"
+_ADVICE = (
+    "pass a client certificate that every member accepts, and --etcd-endpoint or --etcd-metrics-endpoint of "
+    "each, or --etcd-discover"
+)
 
 
 def _without_a_peer(connections: PeerConnections, **_: object) -> Mapping[str, Any]:

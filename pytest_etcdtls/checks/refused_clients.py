@@ -81,7 +81,7 @@ def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGr
     alert = " or ".join(sorted(alert_text(number) for number in alerts if number is not None))
     return Reason(
         f"alert {alert}, which nothing in the certificate explains: an allowed name may, a revocation list "
-        "on a port for gRPC alone, or the CA in etcd's bundle: another key, expired",
+        "on a port for gRPC alone, or the CA in etcd's bundle: another key, expired, for other usages",
         "see etcd's log; use a certificate with names that --{side}-cert-allowed-hostname or "
         "--peer-cert-allowed-cn allows, from the CA in --{peer}trusted-ca-file",
     )

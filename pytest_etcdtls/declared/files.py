@@ -422,7 +422,7 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
         several = f", and --{name} names one file, not a list" if "," in setting.value else ""
         return FileFact(said=str(setting), path=str(where), problem=problem + several)
     if path is None:
-        return FileFact(said=str(setting), absent=_absent(declared, setting))
+        return FileFact(said=str(setting), absent=why_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
     fact = replace(fact, original=declared.paths.is_original(setting.value, path))
     if own and fact.original and (why := _why_unreadable(declared, path)):
@@ -480,7 +480,8 @@ def _ids(run_as: RunAs) -> tuple[int, set[int]]:
     return user, groups
 
 
-def _absent(declared: DeclaredMember, setting: Setting) -> str:
+def why_absent(declared: DeclaredMember, setting: Setting) -> str:
+    """Return why the file of a setting is not here, and what to do."""
     if setting.name in declared.others:
         return f"the file of {setting} is not here: what lies there is another member's"
     if declared.paths.working:

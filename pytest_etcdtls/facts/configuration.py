@@ -32,6 +32,7 @@ from pytest_etcdtls.declared.effective import (
     effective_of,
     prefix,
 )
+from pytest_etcdtls.declared.files import why_absent
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
@@ -326,8 +327,9 @@ def declared_bundle(
     setting = declaration.member.as_read(name)
     if setting is None or not setting.value:
         raise NotApplicableError(f"no --{name} is declared for {declaration.here.url}")
-    path = declaration.member.declared.paths.find(setting.value)
-    certificates, absent = _read_bundle(setting, path)
+    declared = declaration.member.declared
+    path = declared.paths.find(setting.value)
+    certificates, absent = _read_bundle(setting, path) if path else ((), why_absent(declared, setting))
     accepted, now = client.get().accepted, datetime.now(UTC)
     issued = accepted and find_path(accepted.chain[0], accepted.chain[1:], certificates, now, CLIENT_AUTH)
     flaws = dict.fromkeys(map(str, ca_faults(issued or (), now, CLIENT_AUTH)))
@@ -343,10 +345,8 @@ def declared_bundle(
     )
 
 
-def _read_bundle(setting: Setting, path: Path | None) -> tuple[tuple[x509.Certificate, ...], str]:
+def _read_bundle(setting: Setting, path: Path) -> tuple[tuple[x509.Certificate, ...], str]:
     """Return the certificates of a bundle, and why not all could be read; empty if they were."""
-    if path is None:
-        return (), f"{setting} is not here: name a directory with copies by --etcd-pki-dir"
     try:
         pool = read_pool(read_regular(path, MAXIMUM_SIZE))
     except UnreadableFileError as error:

@@ -84,8 +84,16 @@ def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
     declared = _with_declaration(cluster, trusted_ca_file="/nowhere/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
-    assert result.reason.startswith("--trusted-ca-file=/nowhere/ca.crt (the command line) is not here")
-    assert "--etcd-pki-dir" in result.reason
+    assert result.reason.startswith("/nowhere/ca.crt does not exist: see config.trusted-ca-usable")
+    # It is the member's own machine: the file is gone, and a restart would end etcd.
+    (finding,) = _judge(declared, "config.trusted-ca-usable").findings
+    assert finding.remediation.startswith("put one file with the CA certificates at that path")
+    gone = {"trusted_ca_file": "/nowhere/ca.crt", "cert_file": "/nowhere/a.crt", "peer_cert_file": "/b.crt"}
+    elsewhere = _with_declaration(cluster, **gone)
+    result = _judge(elsewhere, "config.trusted-ca-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert result.reason.startswith("the file of --trusted-ca-file=/nowhere/ca.crt (the command line) is not")
+    assert "run on the member, or name copies by --etcd-pki-dir" in result.reason
 
 
 def test_a_bundle_without_certificates_is_not_in_force(cluster: Cluster, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import pytest
 from discovery.discovering import live as discovering
 from discovery.discovering import named
 from discovery.learner import start_learner
-from live.target_kinds import at_hosts
+from live.target_kinds import at_hosts, start
 from starting import start_process
-from zoo.peers_apart import revoke_one
+from zoo.clusters import restart_one_with, write_pair
+from zoo.peers_apart import let_the_third_lead, revoke_one
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -62,6 +64,25 @@ def test_connected_members(three: Cluster) -> None:
     for connected in (target, clients, metrics, forwarded(target)):
         result = judge(connected)
         assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+
+
+def test_members_that_differ_and_can_dial_each_other(etcd_binary: Path) -> None:
+    """They have a version and a suite in common; one dials with a pair of its own, and has a list."""
+    with start(THREE, etcd_binary) as cluster:
+        versions = binary_version(etcd_binary) not in ("3.4.23", "3.5.1")
+        to_1_2 = {"tls_max_version": "TLS1.2"} if versions else {}
+        write_pair(cluster, "dials", cluster.pki.peer_ca)
+        (cluster.pki_directory / "list.der").write_bytes(cluster.pki.peer_ca.crl())
+        pair = {"peer_client_cert_file": "dials.crt", "peer_client_key_file": "dials.key"}
+        others = {} if binary_version(etcd_binary).startswith("3.4") else pair
+        let_the_third_lead(cluster)
+        restart_one_with(cluster, 0, cipher_suites=(_FIRST, _SECOND))
+        restart_one_with(cluster, 1, **to_1_2, **others, cipher_suites=(_FIRST,), peer_crl_file="list.der")
+        result = judge(at_hosts(cluster.target(), *HOSTS))
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+
+
+_FIRST, _SECOND = (f"TLS_ECDHE_ECDSA_WITH_AES_{size}" for size in ("128_GCM_SHA256", "256_GCM_SHA384"))
 
 
 def test_a_member_that_was_just_restarted(three: Cluster) -> None:

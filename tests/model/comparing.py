@@ -195,10 +195,10 @@ class Etcd:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def serves(self, *, must_end: bool) -> bool:
+    def serves(self, *, must_end: bool, within: float = DEADLINE) -> bool:
         """Read until it serves clients or ends; with ``must_end``, until it ends."""
         assert self._process.stdout is not None
-        watchdog = threading.Timer(DEADLINE, self._process.kill)
+        watchdog = threading.Timer(within, self._process.kill)
         watchdog.start()
         try:
             serving = False

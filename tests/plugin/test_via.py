@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from plugin.runs import Ran, Runner
 from starting import start_process
+from zoo.peers_apart import revoke_one
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.presets import PRESETS
@@ -41,6 +42,17 @@ def test_verdicts_are_those_of_direct_connections(run: Runner, cluster: Cluster)
     assert carried.exit_code == direct.exit_code
     assert f"via {VIA.partition('=')[2]}" in " ".join(carried.out.split())
     assert _left(cluster) == []
+
+
+def test_members_that_cannot_dial_each_other(run: Runner, newest_etcd: Path) -> None:
+    """Each is one of several at one host, behind a process, and is told apart by its ID."""
+    with start_process(replace(PRESETS["kubeadm"].config, size=3), newest_etcd) as cluster:
+        whole = _judged(run, cluster, VIA, "--etcd-check=cluster.members-connected")
+        revoke_one(cluster)
+        apart = _judged(run, cluster, VIA, "--etcd-check=cluster.members-connected")
+    assert [one["outcome"] for one in whole.report["results"]] == ["conforms"]
+    [result] = apart.report["results"]
+    assert [one["message"] for one in result["findings"]] == ["m1 has no active connection with m0"]
 
 
 def _left(cluster: Cluster) -> list[list[bytes]]:

@@ -34,6 +34,7 @@ class Question:
     identity: Identity
     version: str
     protocol: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Reply:
         status: of HTTP; 0 without a response.
         announced: the names of CAs that the server announces, DER.
         verify: why the client refuses what is served, empty if it does not.
+        body: of ``/metrics``.
     """
 
     status: int
@@ -53,6 +55,7 @@ class Reply:
     announced: frozenset[bytes]
     leaf: bytes
     verify: str
+    body: str
 
     @property
     def served(self) -> bool:
@@ -109,12 +112,14 @@ class GoClient:
 def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, object]:
     listener, key = question.listener, question.identity.key
     return {
-        "address": f"127.0.0.1:{listener.port}",
+        "address": f"{listener.scenario.address}:{listener.port}",
         "host": listener.host,
         "plain": question.version == "plaintext",
         "version": VERSIONS.get(question.version, 0),
         "protocol": question.protocol,
-        "path": "/grpc.health.v1.Health/Check" if question.protocol == "grpc" else listener.path,
+        "path": "/grpc.health.v1.Health/Check"
+        if question.protocol == "grpc"
+        else question.path or listener.path,
         "chain": [_encoded(one.public_bytes(Encoding.DER)) for one in question.identity.chain],
         "key": _encoded(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
         if key
@@ -139,6 +144,7 @@ def _reply(answer: dict[str, Any]) -> Reply:
         announced=frozenset(base64.b64decode(one) for one in answer["announced"] or ()),
         leaf=base64.b64decode(answer["leaf"] or ""),
         verify=verify,
+        body=answer["body"],
     )
 
 
@@ -150,7 +156,7 @@ def by_curl(listener: Asked, files: tuple[str, str] | None, version: str) -> str
         [
             *("curl", "--silent", "--show-error", "--insecure", "--http1.1", "--max-time", "10"),
             *(*limit, *pair, "--write-out", "%{http_code}", "--output", os.devnull),
-            f"https://127.0.0.1:{listener.port}{listener.path}",
+            f"https://{listener.scenario.address}:{listener.port}{listener.path}",
         ],
         env={**os.environ, "OPENSSL_CONF": str(_WEAK_TOO)},
         check=False,
@@ -165,7 +171,11 @@ def by_etcdctl(etcdctl: Path, listener: Asked, files: tuple[str, str] | None, *,
     pair = [f"--cert={files[0]}", f"--key={files[1]}"] if files else []
     done = subprocess.run(
         [
-            *(etcdctl, f"--endpoints=https://127.0.0.1:{listener.port}", "--insecure-transport=false"),
+            *(
+                etcdctl,
+                f"--endpoints=https://{listener.scenario.address}:{listener.port}",
+                "--insecure-transport=false",
+            ),
             *("--insecure-skip-tls-verify", f"--dial-timeout={seconds}s", f"--command-timeout={seconds}s"),
             *(*pair, "get", "a"),
         ],

@@ -7,16 +7,18 @@ means that it got an HTTP response.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from model.comparing import running
+from model.comparing import DEADLINE, Etcd, running
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.sources import binary_version
@@ -117,7 +119,7 @@ class Compared:
     connections: int = 0
     seen: tuple[Seen, ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict(""))
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[tuple[str, ...], ...] = ()
     log: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -130,7 +132,7 @@ class Compared:
         lines = [f"{self.scenario} on etcd {self.version}"]
         lines += [f"DIFFERS {one.kind}: {one.text}" for one in self.differences]
         lines += ["truth:", *(one.describe() for one in self.seen)]
-        lines += [self.verdict.describe(), f"etcd {' '.join(self.arguments)}"]
+        lines += [self.verdict.describe(), *(f"etcd {' '.join(one)}" for one in self.arguments)]
         return "\n".join(lines)
 
 
@@ -156,23 +158,25 @@ class Comparer:
         scenario = possible(drawn, flags)
         arrangement = arrange(scenario, flags, self._place)
         began = time.monotonic()
-        with running(binary, arrangement.arguments, _VARIABLES, self._place.directory) as etcd:
-            if not etcd.serves(must_end=False):
+        with Etcds.started(binary, arrangement.arguments, self._place.directory) as etcds:
+            if not etcds.serve:
                 return Compared(
-                    scenario, flags.version, arguments=arrangement.arguments, log=etcd.text[-3000:]
+                    scenario, flags.version, arguments=arrangement.arguments, log=etcds.text[-3000:]
                 )
             served = time.monotonic()
+            arrangement.replace()
             verdict = judge(arrangement.options, checks)
-            judged, log_of_judging = time.monotonic(), etcd.text
-            seen = tuple(self._look(one, arrangement, scenario) for one in arrangement.asked)
+            judged, log_of_judging = time.monotonic(), etcds.text
+            seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
+            apart = self._apart(arrangement, seen)
             asked = time.monotonic()
-            found = [*_differences(scenario, arrangement, verdict, seen)]
-            found += _reasons(verdict, seen, log_of_judging)
-            if confirm:
-                found += _unconfirmed(arrangement, seen, binary.with_name("etcdctl"))
-            if etcd.ended:
+            found = [*_unconfirmed(arrangement, seen, binary.with_name("etcdctl"))] if confirm else []
+            if etcds.ended:
                 found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
-            log = etcd.text
+            later = self._restarted(etcds, arrangement, scenario) if scenario.replaced else None
+            found += _differences(Truth(scenario, arrangement, seen, apart, later), verdict)
+            found += _reasons(verdict, seen, log_of_judging)
+            log = etcds.text
         meant = [(one, why) for one in found if (why := _explained(one, scenario, flags.version, seen))]
         return Compared(
             scenario,
@@ -187,6 +191,51 @@ class Comparer:
             log=log,
             seconds={"start": served - began, "judge": judged - served, "ask": asked - judged},
         )
+
+    def _restarted(self, etcds: Etcds, arrangement: Arrangement, scenario: Scenario) -> Later:
+        """Restart the member whose files were replaced, and look at it."""
+        if not etcds.restart(scenario.odd):
+            return Later(starts=False)
+        own = [one for one in arrangement.asked if one.member == scenario.odd]
+        return Later(True, tuple(self._look(one, arrangement) for one in own))
+
+    def _apart(self, arrangement: Arrangement, seen: Sequence[Seen]) -> frozenset[tuple[int, int]]:
+        """Return which member has no active connection with which other, by what each counts itself.
+
+        One that is just restarted, or dials itself, may count another number for a moment.
+        """
+        looks = [Counter(self._inactive(arrangement, seen))]
+        while looks[0] and len(looks) < _LOOKS:
+            threading.Event().wait(0.4)
+            looks.append(Counter(self._inactive(arrangement, seen)))
+        total = sum(looks, Counter[tuple[int, int]]())
+        return frozenset(pair for pair, times in total.items() if times > len(looks) / 2)
+
+    def _inactive(self, arrangement: Arrangement, seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
+        ids: dict[str, int] = {}
+        counted: dict[int, str] = {}
+        for one in seen:
+            listener = one.listener
+            if listener.role is Role.PEER or "http1" not in listener.protocols or listener.member in counted:
+                continue
+            (name, version, _), _ = next(
+                (each for each in one.replies.items() if each[1].served and each[0][2] == "http1"),
+                (("", "", ""), None),
+            )
+            if not name:
+                continue
+            identity = arrangement.good["client"] if name == "good" else _known(listener)[name]
+            question = Question(listener, name, identity, version, "http1", "/metrics")
+            body = self._go.ask([question], arrangement.roots)[0].body
+            if own := re.search(r'^etcd_server_id\{server_id="0*([0-9a-f]+)"\} 1', body, re.MULTILINE):
+                ids[own[1]], counted[listener.member] = listener.member, body
+        for member, body in counted.items():
+            active = re.findall(
+                r'^etcd_network_active_peers\{.*Remote="0*([0-9a-f]+)"\} 1$', body, re.MULTILINE
+            )
+            yield from (
+                (member, other) for one, other in ids.items() if other != member and one not in active
+            )
 
     def shrink(self, compared: Compared, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
         """Return the draw with as few changes as show one of its differences."""
@@ -204,8 +253,8 @@ class Comparer:
             self._flags[binary] = FlagSet.from_help(binary_version(binary), done.stdout + done.stderr)
         return self._flags[binary]
 
-    def _look(self, listener: Asked, arrangement: Arrangement, scenario: Scenario) -> Seen:
-        questions = list(_questions(listener, arrangement, scenario))
+    def _look(self, listener: Asked, arrangement: Arrangement) -> Seen:
+        questions = list(_questions(listener, arrangement))
         replies = self._go.ask(questions, arrangement.roots)
         return Seen(
             listener,
@@ -217,18 +266,66 @@ class Comparer:
         )
 
 
-_VARIABLES: Mapping[str, str] = {}
+_LOOKS = 5
 
 
-def _questions(listener: Asked, arrangement: Arrangement, scenario: Scenario) -> Iterator[Question]:
-    none = asked_identities("client", "client")["none"]
+class Etcds:
+    """The etcds of a draw, which run until the end of a block."""
+
+    def __init__(self, start: Callable[[int], Etcd], size: int) -> None:
+        self._start, self._every = start, dict[int, Etcd]()
+        # The last one leads, and no other can be elected before it is.
+        for member in reversed(range(size)):
+            self._every[member] = start(member)
+
+    @classmethod
+    @contextmanager
+    def started(cls, binary: Path, arguments: Sequence[Sequence[str]], directory: Path) -> Iterator[Etcds]:
+        with ExitStack() as stack:
+
+            def start(member: int) -> Etcd:
+                return stack.enter_context(running(binary, arguments[member], {}, directory))
+
+            yield cls(start, len(arguments))
+
+    @property
+    def serve(self) -> bool:
+        """Whether all of them serve clients, which is waited for."""
+        within = DEADLINE if len(self._every) == 1 else _JOINS
+        return all(one.serves(must_end=False, within=within) for one in self._every.values())
+
+    @property
+    def ended(self) -> bool:
+        return any(one.ended for one in self._every.values())
+
+    @property
+    def text(self) -> str:
+        return "".join(one.text for one in self._every.values())
+
+    def restart(self, member: int) -> bool:
+        """Start a member again, and return whether it serves clients."""
+        self._every[member].stop()
+        self._every[member] = self._start(member)
+        return self._every[member].serves(must_end=False, within=_JOINS)
+
+
+_JOINS = 10.0
+"""Seconds in which a member joins the others, or never does."""
+
+
+def _known(listener: Asked) -> Mapping[str, Identity]:
+    common_name = "etcd-peer" if listener.side == "peer" else "client"
+    known = asked_identities(trusted_side(listener.side, listener.scenario), common_name)
+    return {**known, "plaintext": known["none"]}
+
+
+def _questions(listener: Asked, arrangement: Arrangement) -> Iterator[Question]:
+    known = _known(listener)
     for protocol in listener.protocols:
         if protocol != "http2":
-            yield Question(listener, "plaintext", none, "plaintext", protocol)
+            yield Question(listener, "plaintext", known["none"], "plaintext", protocol)
     if not listener.tls:
         return
-    common_name = "etcd-peer" if listener.side == "peer" else "client"
-    known = asked_identities(trusted_side(listener.side, scenario), common_name)
     identities: dict[str, Identity] = {name: known[name] for name in STRANGERS}
     if listener.side in arrangement.good:
         identities["good"] = arrangement.good[listener.side]
@@ -243,36 +340,100 @@ def _questions(listener: Asked, arrangement: Arrangement, scenario: Scenario) ->
 # -- the rules ----------------------------------------------------------------------------------------
 
 
-def _differences(
-    scenario: Scenario, arrangement: Arrangement, verdict: Verdict, seen: tuple[Seen, ...]
-) -> Iterator[Difference]:
+@dataclass(frozen=True)
+class Later:
+    """A member whose files were replaced, after a restart: its listeners, if it serves clients at all."""
+
+    starts: bool
+    seen: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was seen on the etcds of a draw.
+
+    Attributes:
+        apart: members that have no active connection with another one, by index.
+        later: what a restart does, where files were replaced.
+    """
+
+    scenario: Scenario
+    arrangement: Arrangement
+    seen: tuple[Seen, ...]
+    apart: frozenset[tuple[int, int]]
+    later: Later | None
+
+    @property
+    def knows_files(self) -> bool:
+        """Whether the run is told where the files are that a restart reads."""
+        told = self.scenario["told-bundle"], self.scenario["told-ca-key"], self.scenario["told-declaration"]
+        return told != ("none", "no", "none")
+
+
+def _differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
     if verdict.usage:
         yield Difference("usage", "options", f"the run cannot use its options: {verdict.usage}")
         return
+    scenario, arrangement, seen = truth.scenario, truth.arrangement, truth.seen
     if any(one.is_closed for one in seen):
         return  # it stops, or did not start as a whole
     for one in seen:
         yield from _strangers(one, verdict)
-        yield from _good_client(one, arrangement, scenario, verdict)
+        yield from _good_client(one, arrangement, verdict)
         # Peers are otherwise verified by the declared bundle.
         told = one.listener.side == "client" or scenario["told-peer"] == "asked"
         if scenario["told-ca"] != "none" and told:
             yield from _served(one, verdict)
         yield from _claims(one, arrangement, verdict)
     yield from _elsewhere(scenario, verdict, seen)
+    yield from _members(truth, verdict)
+    yield from _after_a_restart(truth, verdict)
     yield from _advice(arrangement, verdict)
     for result in verdict.results:
         if result.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE):
             yield Difference(str(result.outcome), f"{result.role} {result.check}", result.reason)
-    if not verdict.clean and not verdict.problems and _is_fine(scenario, arrangement, seen):
+    if not verdict.clean and not verdict.problems and _is_fine(truth):
         for result in verdict.failing:
             if not result.cause:
                 said = "; ".join(finding.message for finding in result.findings) or result.reason
                 yield Difference(
                     "fine", f"{result.role} {result.check}", f"nothing is wrong, and it says: {said}"
                 )
-    if verdict.problems and _is_fine(scenario, arrangement, seen):
+    if verdict.problems and _is_fine(truth):
         yield Difference("fine", "problem", f"nothing is wrong, and it says: {'; '.join(verdict.problems)}")
+
+
+def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
+    """Members that cannot dial each other, or announce other CAs, are a fault of the cluster."""
+    says = next((one for one in verdict.results if one.check == "cluster.members-connected"), None)
+    apart = ", ".join(f"m{one} with m{other}" for one, other in sorted(truth.apart))
+    if apart and verdict.clean:
+        yield Difference("apart", "cluster", f"no active connection: {apart}, and the run is clean")
+    if apart and says is not None and says.outcome is Outcome.CONFORMS:
+        yield Difference("apart", f"cluster {says.check}", f"no active connection: {apart}; it conforms")
+    if says is not None and says.outcome is Outcome.VIOLATES and not apart:
+        yield Difference("claim", f"cluster {says.check}", f"every member has the others, and: {_said(says)}")
+    for role in {one.listener.role for one in truth.seen}:
+        asking = [one.announced for one in truth.seen if one.listener.role is role and one.announced]
+        if len(set(asking)) > 1 and verdict.clean:
+            yield Difference("same", str(role), "members announce other CAs, and the run is clean")
+
+
+def _after_a_restart(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
+    """Where the files are declared, a restart that fails or lets others in is a fault now."""
+    if truth.later is None or truth.scenario["told-declaration"] == "none" or not verdict.clean:
+        return
+    if not truth.later.starts:
+        yield Difference("restart", "start", "it does not start again, and the run is clean")
+    now = {one.listener.port: one for one in truth.seen}
+    for one in truth.later.seen:
+        before = now[one.listener.port]
+        if before.lets_in("good") and not one.lets_in("good"):
+            text = f"{one.listener.url} refuses the good client then ({one.of('good')[-1]})"
+            yield Difference("restart", f"{one.listener.role} good", f"{text}, and the run is clean")
+        if more := set(one.lets_in(*STRANGERS)) - set(before.lets_in(*STRANGERS)):
+            text = f"{one.listener.url} lets in {', '.join(sorted(more))} then, and the run is clean"
+            yield Difference("restart", f"{one.listener.role} stranger", text)
 
 
 def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
@@ -295,15 +456,13 @@ def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
         )
 
 
-def _good_client(
-    seen: Seen, arrangement: Arrangement, scenario: Scenario, verdict: Verdict
-) -> Iterator[Difference]:
+def _good_client(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
     """The named good client is let in, or ``mtls.trusted-client`` violates."""
     listener = seen.listener
     if not listener.tls or listener.side not in arrangement.good:
         return
     says = next((one for one in verdict.on(listener.port) if one.check == "mtls.trusted-client"), None)
-    let_in, excused = seen.lets_in("good"), _san_rule_refuses(seen, arrangement, scenario)
+    let_in, excused = seen.lets_in("good"), _san_rule_refuses(seen, arrangement)
     if not let_in and not excused:
         if verdict.clean:
             text = f"{listener.url} refuses the good client ({seen.of('good')[-1]}), and the run is clean"
@@ -324,10 +483,11 @@ def _good_client(
         yield Difference("good let in", str(listener.role), text)
 
 
-def _san_rule_refuses(seen: Seen, arrangement: Arrangement, scenario: Scenario) -> bool:
+def _san_rule_refuses(seen: Seen, arrangement: Arrangement) -> bool:
     """Return whether etcd's rule on names closes the connections of the good client from here."""
     listener = seen.listener
-    rule = listener.role is Role.METRICS or (listener.role is Role.PEER and scenario["peer-san-rule"] == "on")
+    on = listener.scenario["peer-san-rule"] == "on"
+    rule = listener.role is Role.METRICS or (listener.role is Role.PEER and on)
     names = extension(arrangement.good[listener.side].chain[0], x509.SubjectAlternativeName)
     if not rule or names is None or seen.lets_in("good"):
         return False
@@ -383,7 +543,7 @@ def _good_is_not_always_let_in(seen: Seen, _: Arrangement) -> bool:
 
 
 def _other_leaf(seen: Seen, arrangement: Arrangement) -> bool:
-    own = arrangement.served[seen.listener.side].chain[0].public_bytes(Encoding.DER)
+    own = arrangement.served[seen.listener.member, seen.listener.side].chain[0].public_bytes(Encoding.DER)
     return seen.leaf != own
 
 
@@ -432,27 +592,34 @@ def _claims(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[
 _HARMLESS = frozenset(name for name in PROPERTIES if name.startswith("told-"))
 
 
-def _is_fine(scenario: Scenario, arrangement: Arrangement, seen: tuple[Seen, ...]) -> bool:
+def _is_fine(truth: Truth) -> bool:
     """Return whether everything is as a user wants it, so that the run must be clean."""
+    scenario, seen = truth.scenario, truth.seen
+    if truth.apart or any(name.startswith(("m0:", "m1:")) for name in scenario.changed):
+        return False
+    if truth.later is not None and truth.knows_files:
+        if not truth.later.starts:
+            return False
+        seen += truth.later.seen
     weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
-    traps = {
-        name
+    if scenario.replaced & weak or any(
+        name in weak or (name.endswith("-auth") and value != "ca-alone")
         for name, value in scenario.changed.items()
-        if name in weak or (name.endswith("-auth") and value != "ca-alone")
-    }
+    ):
+        return False
     if scenario["client-url"] != "https" or scenario["peer-url"] != "https":
         return False
     # Asked by that name it covers it, and the member advertises the address.
-    if "localhost" in (scenario["served-names"], scenario["peer-served-names"]):
+    if "localhost" in scenario.anywhere("served-names") | scenario.anywhere("peer-served-names"):
         return False
-    if scenario["http-url"] == "http" or traps or scenario["client"] in _WEAK or scenario["peer"] in _WEAK:
+    if scenario["http-url"] == "http" or scenario["client"] in _WEAK or scenario["peer"] in _WEAK:
         return False
     return all(
         not one.listener.tls
         or (
             not one.lets_in(*STRANGERS, "plaintext")
             and not one.verify
-            and not (scenario[f"{one.listener.side}-crl"] != "none" and one.lets_in("revoked"))
+            and not (one.listener.scenario[f"{one.listener.side}-crl"] != "none" and one.lets_in("revoked"))
             # etcd's rule on addresses is off: mtls.wrong-san says so.
             and not (one.listener.role is Role.PEER and one.lets_in("wrong-san"))
             and bool(one.of("good"))
@@ -486,10 +653,17 @@ _OF_A_SIDE = {
 
 
 def _elsewhere(scenario: Scenario, verdict: Verdict, seen: tuple[Seen, ...]) -> Iterator[Difference]:
-    """A fault of one side's settings is none of the other side's listeners."""
+    """A fault of one side's or member's settings is none of the other's listeners."""
+    alone = _HARMLESS - {"told-ca", "told-discovery"} | {"members"}
+    if all(name in alone or name.startswith("m1:") for name in scenario.changed):
+        for one in seen:
+            for result in verdict.on(one.listener.port) if one.listener.member != 1 else ():
+                if result.outcome is Outcome.VIOLATES:
+                    text = f"only settings of m1 differ, and it says of {result.listener}: {_said(result)}"
+                    yield Difference("elsewhere", f"{result.role} {result.check} of m1", text)
     for side, other in (("client", "peer"), ("peer", "client")):
-        alone = _HARMLESS - {"told-ca", "told-discovery"}
-        if not all(name in alone or name.startswith(_OF_A_SIDE[side]) for name in scenario.changed):
+        names = {name.rpartition(":")[2] for name in scenario.changed}
+        if not all(name in alone or name.startswith(_OF_A_SIDE[side]) for name in names):
             continue
         for one in seen:
             if one.listener.side == other:
@@ -609,13 +783,13 @@ def _bundle_is_guessed(scenario: Scenario, _: str) -> bool:
 
 
 def _openssl_cannot_sign(scenario: Scenario, _: str) -> bool:
-    return scenario["served-kind"] == "encipherment-only" and not scenario["key"].startswith("rsa")
+    ecdsa = any(not key.startswith("rsa") for key in scenario.anywhere("key"))
+    return "encipherment-only" in scenario.anywhere("served-kind") and ecdsa
 
 
 def _names_are_declared(scenario: Scenario, _: str) -> bool:
-    excluded = scenario["peer-cn"] == "other" or "other" in (
-        scenario["peer-hostname"],
-        scenario["client-hostname"],
+    excluded = "other" in frozenset().union(
+        *(scenario.anywhere(name) for name in ("peer-cn", "peer-hostname", "client-hostname"))
     )
     return excluded and scenario["told-declaration"] != "none"
 
@@ -628,7 +802,10 @@ EXPLAINED: tuple[Explanation, ...] = (
     ),
     Explanation(
         r"usage: .*",
-        lambda scenario, _: bool({scenario["client-ca"], scenario["peer-ca"]} - {"ca"}),
+        lambda scenario, _: bool(
+            (scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}
+            or "no-bundle" in scenario.anywhere("client-files") | scenario.anywhere("peer-files")
+        ),
         "an option that names a bundle without a usable CA, or without that of the key, is refused",
     ),
     Explanation(
@@ -649,7 +826,7 @@ EXPLAINED: tuple[Explanation, ...] = (
     ),
     Explanation(
         r"fine: peer cert\.client-usage",
-        lambda scenario, _: scenario["peer-served-usage"] == "server",
+        lambda scenario, _: scenario.size == 1 and "server" in scenario.anywhere("peer-served-usage"),
         "members dial each other with what they serve to peers, and one member has nobody to dial",
     ),
 )

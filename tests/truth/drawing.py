@@ -2,6 +2,10 @@
 
 A draw is a mapping of properties to values. The same seed and number draw the same, on any etcd. A cluster
 that is drawn uniformly is nearly always broken in several ways, and one fault then hides the others.
+
+A cluster has one member or three, which are at hosts of their own or at ports of one host. A property that
+begins with ``m0:`` or ``m1:`` is that of one member alone, and one that begins with ``then:`` is a file that
+is replaced after the start. Of three members the second is the odd one, whose files are replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ BUNDLES = (
     *("ca", "ca+other", "other+ca", "renewed", "old+renewed", "renewed+old", "same-key", "der", "empty"),
     *("key-before", "key-after", "sub-ca", "ca+sub-ca", "duplicate", "text-around", "other", "expired"),
     *("unparsable-after", "leaf", "crlf", "trusted-label", "crl-after", "no-ca-flag", "der-after"),
+    *("not-yet-valid", "server-usage", "excluding"),
 )
 """What is in the bundle for clients; ``ca`` is the CA of the good client."""
 
@@ -40,8 +45,10 @@ SERVED_CHAINS = ("direct", "sub-ca", "sub-ca-missing", "with-root", "self-signed
 SERVED_KINDS = ("plain", "sha1", "rsa-1024", "critical", "is-a-ca", "no-key-usage", "encipherment-only")
 AUTHENTICATION = ("on", "ca-alone", "without-ca", "off")
 NAMES = ("none", "right", "other", "wildcard")
+AT_HAND = ("right", "no-certificate", "no-key", "other-key", "no-bundle")
 
 PROPERTIES: Mapping[str, tuple[str, ...]] = {
+    "members": ("one", "three-hosts", "one-host"),
     "layout": ("per-port", "shared", "per-role"),
     "key": ("p256", "p384", "rsa-2048", "ed25519"),
     "client-auth": AUTHENTICATION,
@@ -60,6 +67,7 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "served-usage": SERVED_USAGES,
     "served-chain": SERVED_CHAINS,
     "served-kind": SERVED_KINDS,
+    "client-files": AT_HAND,
     "peer-auth": AUTHENTICATION,
     "peer-ca": BUNDLES,
     "peer-auto-tls": ("no", "alone", "beside"),
@@ -73,6 +81,8 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "peer-served-times": SERVED_TIMES,
     "peer-served-usage": SERVED_USAGES,
     "peer-served-chain": SERVED_CHAINS,
+    "peer-files": AT_HAND,
+    "peer-dials": ("with-served", "right", "foreign", "other-address", "server-usage"),
     "client": LEAVES,
     "peer": LEAVES,
     "told-ca": ("exact", "broader", "other", "none"),
@@ -91,6 +101,17 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
 _SOLE = ("client-crl-names", "peer-crl-names")
 """Properties that mean nothing on their own: a list is drawn with them."""
 
+_OF_A_CLUSTER = ("members", "layout", "client", "peer", "host")
+OF_A_MEMBER = tuple(name for name in PROPERTIES if name not in _OF_A_CLUSTER and not name.startswith("told-"))
+"""The properties that one of three members may have alone."""
+
+_FILES = ("-ca", "-crl", "-crl-names", "-files", "-names", "-times", "-usage", "-chain", "-kind")
+OF_FILES = tuple(name for name in OF_A_MEMBER if name.endswith(_FILES))
+"""The properties of files, which may be replaced after the start."""
+
+_APART = ("versions", "suites")
+"""Settings in which two members may have nothing in common while the third one has all."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -99,16 +120,51 @@ class Scenario:
     Attributes:
         number: which draw it is.
         changed: the properties that are not those of the good cluster.
+        address: of the member that :meth:`of` was asked for.
     """
 
     number: int
     changed: Mapping[str, str] = field(default_factory=dict)
+    address: str = "127.0.0.1"
 
     def __getitem__(self, name: str) -> str:
         return self.changed.get(name, PROPERTIES[name][0])
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.changed.items()) or "the good cluster"
+
+    @property
+    def size(self) -> int:
+        return 1 if self["members"] == "one" else 3
+
+    @property
+    def odd(self) -> int:
+        """Which member has the files that are replaced."""
+        return self.size // 2
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The properties of the files that are replaced after the start."""
+        return frozenset(name.removeprefix("then:") for name in self.changed if name.startswith("then:"))
+
+    def of(self, member: int, *, later: bool = False) -> Scenario:
+        """Return the draw as it is for one member, at its start or after files were replaced."""
+        prefixes = [f"m{member}:"] if self.size > 1 else []
+        prefixes += ["then:"] if later and member == self.odd else []
+        own = {name: value for name, value in self.changed.items() if ":" not in name}
+        for prefix in prefixes:
+            own |= {
+                name.removeprefix(prefix): value
+                for name, value in self.changed.items()
+                if name.startswith(prefix)
+            }
+        host = member + 1 if self["members"] == "three-hosts" else 1
+        return Scenario(self.number, own, f"127.0.0.{host}")
+
+    def anywhere(self, name: str) -> frozenset[str]:
+        """Return the values that a property has for some member at some time."""
+        every = (self.of(member, later=later) for member in range(self.size) for later in (False, True))
+        return frozenset(one[name] for one in every)
 
     def with_changes(self, changes: Mapping[str, str]) -> Scenario:
         """Return the draw with further changes."""
@@ -124,31 +180,60 @@ class Scenario:
 def draw(seed: int, number: int) -> Scenario:
     """Return a draw."""
     rng = Random(f"{seed}/{number}")  # noqa: S311 - reproducible, not secret
-    count = rng.choices((0, 1, 2, 3, 4), (1, 8, 9, 4, 1))[0]
-    # A property with many values is drawn more often, so that each value is.
-    weights = [min(8, len(values) - 1) for values in PROPERTIES.values()]
+    three, replaced = rng.random() < 0.4, rng.random() < 0.3
+    count = rng.choices((0, 1, 2, 3, 4), (8, 4, 1, 0, 0) if three or replaced else (1, 8, 9, 4, 1))[0]
     changed: dict[str, str] = {}
     while len(changed) < count:
-        name = rng.choices(list(PROPERTIES), weights)[0]
-        changed[name] = rng.choice(PROPERTIES[name][1:])
-        if name in _SOLE:
-            crl = name.removesuffix("-names")
-            changed.setdefault(crl, rng.choice(PROPERTIES[crl][1:]))
+        _change(changed, "", tuple(PROPERTIES), rng)
+    if three:
+        changed["members"] = rng.choice(PROPERTIES["members"][1:])
+        if not replaced or rng.random() < 0.5:
+            odd = _change(changed, "m1:", OF_A_MEMBER, rng)
+            if odd in _APART and rng.random() < 0.7:
+                _change(changed, "m0:", (odd,), rng)
+    if replaced:
+        _change(changed, "then:", OF_FILES, rng)
+        if rng.random() < 0.6:
+            changed["told-declaration"] = rng.choice(PROPERTIES["told-declaration"][1:])
     # Half of the runs know more than the endpoints, since most checks need it.
     if rng.random() < 0.5:
         name = rng.choice([name for name in PROPERTIES if name.startswith("told-")])
         changed.setdefault(name, rng.choice(PROPERTIES[name][1:]))
-    return Scenario(number, {name: changed[name] for name in PROPERTIES if name in changed})
+    order = list(PROPERTIES)
+    return Scenario(
+        number, dict(sorted(changed.items(), key=lambda one: order.index(one[0].rpartition(":")[2])))
+    )
+
+
+def _change(changed: dict[str, str], prefix: str, names: tuple[str, ...], rng: Random) -> str:
+    """Change one of these properties and return its name."""
+    # A property with many values is drawn more often, so that each value is.
+    name = rng.choices(names, [min(8, len(PROPERTIES[name]) - 1) for name in names])[0]
+    changed[prefix + name] = rng.choice(PROPERTIES[name][1:])
+    crl = name.removesuffix("-names")
+    if name in _SOLE:
+        changed.setdefault(f"{prefix if prefix != 'then:' else ''}{crl}", rng.choice(PROPERTIES[crl][1:]))
+    elif prefix == "then:" and crl.endswith("-crl"):
+        changed.setdefault(crl, "der")
+    return name
 
 
 def singles() -> list[Scenario]:
-    """Return the good cluster with each change alone."""
-    each = [(name, value) for name, values in PROPERTIES.items() for value in values[1:] if name not in _SOLE]
-    each_list = [
-        {name: value, f"{name}-names": named}
-        for name in ("client-crl", "peer-crl")
-        for value in ("der", "pem", "der-v1")
-        for named in PROPERTIES[f"{name}-names"][1:]
-    ]
-    changes = [{}, *({name: value} for name, value in each), *each_list]
+    """Return the good cluster with each change alone: of the cluster, of one member, and of files."""
+    changes: list[dict[str, str]] = [{}]
+    for prefix, names, also in (
+        ("", tuple(PROPERTIES), {}),
+        ("m1:", OF_A_MEMBER, {"members": "one-host"}),
+        ("then:", OF_FILES, {"told-declaration": "process"}),
+    ):
+        for name in names:
+            crl = name.removesuffix("-names")
+            kinds = ("der", "pem", "der-v1") if name in _SOLE else ("",)
+            lists = f"{prefix if prefix != 'then:' else ''}{crl}"
+            given = {lists: "der"} if prefix == "then:" and crl.endswith("-crl") else {}
+            changes += [
+                {**also, **given, **({lists: kind} if kind else {}), prefix + name: value}
+                for kind in kinds
+                for value in PROPERTIES[name][1:]
+            ]
     return [Scenario(number, changed) for number, changed in enumerate(changes)]

@@ -20,6 +20,7 @@ from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,
     NO_CERTIFICATE,
+    PEER,
     PEER_CLIENT,
     SERVER,
     Identity,
@@ -224,6 +225,9 @@ def bundle(side: str, kind: str, good: Identity) -> bytes:
         "text-around": b"subject=truth\n" + pem([own]) + b"issuer=truth\n" + pem([other]) + b"end\n",
         "other": pem([other]),
         "expired": pem([_variant(side, valid_from=-9 * _DAY, valid_for=8 * _DAY)]),
+        "not-yet-valid": pem([_variant(side, valid_from=timedelta(hours=9))]),
+        "server-usage": pem([_variant(side, extended_key_usage=("serverAuth",))]),
+        "excluding": pem([_variant(side, other_extensions=(_constraints(excluded="localhost"),))]),
         "no-ca-flag": pem([_variant(side, ca=False, key_usage=None)]),
         "unparsable-after": pem([own]) + broken,
         "leaf": pem([good.chain[0]]),
@@ -291,6 +295,18 @@ def _crl_version_1(signer: CertificateAuthority, serials: frozenset[int]) -> byt
     return sequence(tbs, algorithm, bit_string(signer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))))
 
 
+def dials(scenario: Scenario) -> Identity:
+    """Return the pair with which a member dials others, if it is not the one that it serves."""
+    kind = scenario["peer-dials"]
+    profile = replace(
+        PEER,
+        subject_alt_names=("192.0.2.1" if kind == "other-address" else "127.0.0.1",),
+        extended_key_usage=("serverAuth",) if kind == "server-usage" else ("serverAuth", "clientAuth"),
+    )
+    signer = authority("foreign" if kind == "foreign" else trusted_side("peer", scenario))
+    return signer.issue(profile, name="dials", key=key_of("p256 dials"))
+
+
 def served(side: str, scenario: Scenario) -> Identity:
     """Return the key pair that a side serves."""
     prefix = "peer-served" if side == "peer" else "served"
@@ -298,12 +314,14 @@ def served(side: str, scenario: Scenario) -> Identity:
         scenario[f"{prefix}-{what}"] for what in ("names", "times", "usage", "chain")
     )
     kind = scenario["served-kind"] if side == "client" else "plain"
+    # Members dial from the first address of loopback.
+    addresses = tuple(dict.fromkeys(("127.0.0.1", scenario.address)))
     hosts = {
-        "right": ("localhost", "127.0.0.1"),
-        "address": ("127.0.0.1",),
+        "right": ("localhost", *addresses),
+        "address": addresses,
         "localhost": ("localhost",),
         "other": ("elsewhere.truth.test", "192.0.2.1"),
-        "wildcard": ("*.truth.test", "127.0.0.1"),
+        "wildcard": ("*.truth.test", *addresses),
         "ipv6": ("::1",),
     }.get(names, ())
     profile = replace(

@@ -1,9 +1,9 @@
-"""The files and flags of the etcd of a draw, and the options of the run that judges it."""
+"""The files and flags of the etcds of a draw, and the options of the run that judges them."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,8 @@ from truth.materials import (
     REVOKED,
     authority,
     bundle,
+    dials,
+    key_of,
     leaf,
     revocation_list,
     served,
@@ -47,6 +49,8 @@ class Asked:
     Attributes:
         tls: the scheme of its URL is ``https``.
         protocols: the protocols that it speaks to its clients.
+        member: which member it is of.
+        scenario: the draw as it is for that member.
     """
 
     role: Role
@@ -54,6 +58,8 @@ class Asked:
     port: int
     tls: bool
     protocols: tuple[str, ...]
+    member: int
+    scenario: Scenario
 
     @property
     def url(self) -> str:
@@ -70,23 +76,30 @@ class Asked:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The etcd of a draw and the run that judges it.
+    """The etcds of a draw and the run that judges them.
 
     Attributes:
-        arguments: of etcd.
+        arguments: of the etcd of each member.
         options: of the run, by name.
         asked: the listeners that the run judges.
         good: the named good client of each side; without the sides that have none.
-        served: what each side is configured to serve.
+        served: what each side of each member is configured to serve, at last.
         roots: the CAs by which what a side serves is verified: those that the run is told, or the right one.
+        replaced: the content of the files that are replaced after the start; ``None`` for one that goes.
     """
 
-    arguments: tuple[str, ...]
+    arguments: tuple[tuple[str, ...], ...]
     options: Options
     asked: tuple[Asked, ...]
     good: Mapping[str, Identity]
-    served: Mapping[str, Identity]
+    served: Mapping[tuple[int, str], Identity]
     roots: Mapping[str, tuple[x509.Certificate, ...]]
+    replaced: Mapping[Path, bytes | None]
+
+    def replace(self) -> None:
+        """Replace files, as a rotation or a mistake does."""
+        for path, content in self.replaced.items():
+            _write(path, content)
 
 
 @dataclass(frozen=True)
@@ -100,9 +113,10 @@ class Place:
     @contextmanager
     def within(cls, directory: Path) -> Iterator[Place]:
         """Claim ports while the directory is used."""
-        claim = claim_ports(len(_PORTS), "127.0.0.1")
+        names = [f"{name}-m{member}" for member in range(3) for name in _PORTS]
+        claim = claim_ports(len(names), "127.0.0.1")
         try:
-            yield cls(directory, dict(zip(_PORTS, claim.ports, strict=True)))
+            yield cls(directory, dict(zip(names, claim.ports, strict=True)))
         finally:
             claim.release()
 
@@ -111,6 +125,7 @@ _OF_VERSION = {
     "versions": "tls-min-version",
     "http-url": "listen-client-http-urls",
     "peer-san-rule": "peer-skip-client-san-verification",
+    "peer-dials": "peer-client-cert-file",
 }
 """Properties, and the flag without which a version of etcd has none."""
 
@@ -122,134 +137,219 @@ def possible(scenario: Scenario, flags: FlagSet) -> Scenario:
         for name, flag in _OF_VERSION.items()
         if flag not in flags and f"experimental-{flag}" not in flags
     }
+    if scenario.size == 1:
+        absent |= {name for name in scenario.changed if name.startswith(("m0:", "m1:"))}
+    if scenario["members"] == "three-hosts":
+        absent.add("host")
+    if scenario["members"] == "one-host":
+        # One log and one certificate are named for a host.
+        absent |= {"told-log", "told-served"}
+    changed = scenario.changed.items()
     return Scenario(
-        scenario.number, {name: value for name, value in scenario.changed.items() if name not in absent}
+        scenario.number,
+        {name: value for name, value in changed if not {name, name.rpartition(":")[2]} & absent},
     )
 
 
 def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
-    """Write the files of a draw and return how etcd and the run are started."""
-    shutil.rmtree(place.directory / "data", ignore_errors=True)
-    shutil.rmtree(place.directory / "files", ignore_errors=True)
-    files = _Files(place.directory / "files")
-    good = {side: leaf(side, scenario[side], scenario) for side in ("client", "peer")}
-    pairs = {side: served(side, scenario) for side in ("client", "peer")}
-    urls = _urls(scenario, place)
-    arguments = [
-        *("--name=m0", f"--data-dir={place.directory / 'data'}"),
-        *(f"--{name}={value}" for name, value in urls.items()),
-        *_side_flags("client", scenario, files, good["client"], pairs, flags),
-        *_side_flags("peer", scenario, files, good["peer"], pairs, flags),
-        *_common_flags(scenario),
-        *("--heartbeat-interval=20", "--election-timeout=100"),  # it serves when it has elected itself
-    ]
-    arguments += ["--unsafe-no-fsync"] if "unsafe-no-fsync" in flags else []
-    if scenario["told-log"] == "yes":
-        # 3.4 writes to a file with this logger alone.
-        arguments += ["--logger=zap", f"--log-outputs=stderr,{files.directory / 'etcd.log'}"]
-    asked = _asked(scenario, place)
+    """Write the files of a draw and return how its etcds and the run are started."""
+    for old in ("data", "files"):
+        shutil.rmtree(place.directory / old, ignore_errors=True)
+    files = place.directory / "files"
+    good = {side: leaf(side, scenario[side], scenario) for side in SIDES}
+    arguments: list[list[str]] = []
+    asked: list[Asked] = []
+    pairs: dict[tuple[int, str], Identity] = {}
+    replaced: dict[Path, bytes | None] = {}
+    declared = scenario["told-declaration"] != "none"
+    for member in range(scenario.size):
+        own, later = scenario.of(member), scenario.of(member, later=True)
+        directory = files / f"m{member}"
+        for side in SIDES:
+            pair = served(side, own)
+            for name, (content, _) in _side_files(side, own, good[side], pair).items():
+                _write(directory / name, content)
+            if member == scenario.odd and scenario.replaced:
+                anew = scenario.replaced & {f"{_served(side)}-{what}" for what in _SERVED}
+                pair = served(side, later) if anew else pair
+                for name, (content, made_of) in _side_files(side, later, good[side], pair).items():
+                    if scenario.replaced & made_of:
+                        replaced[directory / name] = content
+            pairs[member, side] = pair
+        arguments.append(
+            [
+                *(f"--name=m{member}", f"--data-dir={place.directory / 'data' / f'm{member}'}"),
+                *_urls(scenario, member, place),
+                *_side_flags("client", own, directory, flags),
+                *_side_flags("peer", own, directory, flags),
+                *_common_flags(own),
+                *_elections(scenario, member),
+                *(["--unsafe-no-fsync"] if "unsafe-no-fsync" in flags else []),
+            ]
+        )
+        if scenario["told-log"] == "yes":
+            # 3.4 writes to a file with this logger alone.
+            arguments[-1] += ["--logger=zap", f"--log-outputs=stderr,{directory / 'etcd.log'}"]
+            _write(directory / "etcd.log", b"")
+        # A declaration names the listeners; they are asked for by it alone.
+        asked += _asked(own, member, place, declared=declared)
     if scenario["told-client"] == "none":
         good.pop("client")
     if scenario["told-peer"] == "not-asked":
         good.pop("peer")
-    roots = {side: _roots(side, scenario) for side in ("client", "peer")}
+    roots = {side: _roots(side, scenario) for side in SIDES}
     options = _options(scenario, files, asked, good, roots)
     if scenario["told-log"] == "yes":
-        options["etcd_log"] = [files.write("etcd.log", b"")]
+        options["etcd_log"] = _of_each(scenario, files, "etcd.log")
     if scenario["told-discovery"] == "yes":
         options["etcd_discover"] = True
-    if scenario["told-declaration"] != "none":
-        # A declaration names the listeners; they are asked for by it alone.
-        asked = tuple(one for one in _asked(scenario, place, declared=True))
+    if declared:
         options = {name: value for name, value in options.items() if not name.endswith("endpoint")}
-        options["etcd_config"] = files.write("declaration", _declaration(scenario, arguments))
-    return Arrangement(tuple(arguments), options, asked, good, pairs, roots)
+        options["etcd_config"] = [
+            _written(files / f"declaration-m{member}", _declaration(scenario, words))
+            for member, words in enumerate(arguments)
+        ]
+    return Arrangement(tuple(map(tuple, arguments)), options, tuple(asked), good, pairs, roots, replaced)
 
 
-class _Files:
-    """Writes files and returns their paths."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def write(self, name: str, content: bytes) -> str:
-        write_files(self.directory, {PurePosixPath(name): content})
-        return str(self.directory / name)
-
-    def pair(self, name: str, identity: Identity) -> tuple[str, str]:
-        assert identity.key is not None
-        return (
-            self.write(f"{name}.crt", encode_certificates(identity.chain)),
-            self.write(f"{name}.key", encode_key(identity.key)),
-        )
+SIDES = ("client", "peer")
+_SERVED = ("names", "times", "usage", "chain", "kind")
 
 
-def _urls(scenario: Scenario, place: Place) -> dict[str, str]:
-    def url(scheme: str, port: str) -> str:
-        return f"{scheme}://127.0.0.1:{place.ports[port]}"
+def _served(side: str) -> str:
+    return "peer-served" if side == "peer" else "served"
 
+
+def _write(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_files(path.parent, {PurePosixPath(path.name): content})
+
+
+def _written(path: Path, content: bytes) -> str:
+    _write(path, content)
+    return str(path)
+
+
+def _written_pair(path: Path, identity: Identity) -> tuple[str, str]:
+    assert identity.key is not None
+    return (
+        _written(path.with_suffix(".crt"), encode_certificates(identity.chain)),
+        _written(path.with_suffix(".key"), encode_key(identity.key)),
+    )
+
+
+def _of_each(scenario: Scenario, files: Path, name: str) -> list[str]:
+    """Return the file of that name of each member, as options take it."""
+    hosts = [
+        f"{scenario.of(member).address}=" if scenario.size > 1 else "" for member in range(scenario.size)
+    ]
+    return [f"{host}{files / f'm{member}' / name}" for member, host in enumerate(hosts)]
+
+
+def _elections(scenario: Scenario, member: int) -> tuple[str, ...]:
+    """Return flags by which the last member leads: it can dial both others, which need not dial each other.
+
+    A single member serves when it has elected itself.
+    """
+    if scenario.size == 1:
+        return ("--heartbeat-interval=20", "--election-timeout=100")
+    leads = member == scenario.size - 1
+    return (
+        "--heartbeat-interval=50",
+        f"--election-timeout={500 if leads else 5000}",
+        f"--initial-election-tick-advance={str(leads).lower()}",
+    )
+
+
+def _urls(scenario: Scenario, member: int, place: Place) -> Iterator[str]:
+    def url(one: int, scheme: str, port: str) -> str:
+        return f"{scheme}://{scenario.of(one).address}:{place.ports[f'{port}-m{one}']}"
+
+    own = scenario.of(member)
     clients = {
-        "https": [url("https", "client")],
-        "http": [url("http", "client")],
-        "https+http": [url("https", "client"), url("http", "client2")],
-        "same-address": [url("https", "client"), url("http", "client")],
-    }[scenario["client-url"]]
-    peer = url(scenario["peer-url"], "peer")
-    found = {
-        "listen-client-urls": ",".join(clients),
-        "advertise-client-urls": clients[0],
-        "listen-peer-urls": peer,
-        "initial-advertise-peer-urls": peer,
-        "initial-cluster": f"m0={peer}",
-    }
+        "https": [url(member, "https", "client")],
+        "http": [url(member, "http", "client")],
+        "https+http": [url(member, "https", "client"), url(member, "http", "client2")],
+        "same-address": [url(member, "https", "client"), url(member, "http", "client")],
+    }[own["client-url"]]
+    peers = [url(one, scenario.of(one)["peer-url"], "peer") for one in range(scenario.size)]
+    yield f"--listen-client-urls={','.join(clients)}"
+    yield f"--advertise-client-urls={clients[0]}"
+    yield f"--listen-peer-urls={peers[member]}"
+    yield f"--initial-advertise-peer-urls={peers[member]}"
+    yield f"--initial-cluster={','.join(f'm{one}={peer}' for one, peer in enumerate(peers))}"
     for name, port in (("metrics-url", "metrics"), ("http-url", "http")):
-        if scenario[name] != "none":
+        if own[name] != "none":
             flag = "listen-metrics-urls" if port == "metrics" else "listen-client-http-urls"
-            found[flag] = url(scenario[name], port)
+            yield f"--{flag}={url(member, own[name], port)}"
+
+
+def _side_files(
+    side: str, scenario: Scenario, good: Identity, pair: Identity
+) -> Mapping[str, tuple[bytes | None, frozenset[str]]]:
+    """Return the content of each file of a side, and the properties that it depends on."""
+    assert pair.key is not None
+    at_hand, name = scenario[f"{side}-files"], _NAMES[side]
+    key = key_of("p256 stray") if at_hand == "other-key" else pair.key
+    trusted = bundle(trusted_side(side, scenario), scenario[f"{side}-ca"], good)
+    crl = scenario[f"{side}-crl"]
+    revoked = _revoked(side, scenario, good, pair)
+    listed = None if crl == "none" else revocation_list(trusted_side(side, scenario), crl, revoked)
+    chain = encode_certificates(pair.chain)
+    of_pair = frozenset({f"{side}-files", *(f"{_served(side)}-{what}" for what in _SERVED)})
+    found: dict[str, tuple[bytes | None, frozenset[str]]] = {
+        f"{name}.crt": (None if at_hand == "no-certificate" else chain, of_pair),
+        f"{name}.key": (None if at_hand == "no-key" else encode_key(key), of_pair),
+        f"{side}-trusted.crt": (
+            None if at_hand == "no-bundle" else trusted,
+            frozenset({f"{side}-ca", f"{side}-files"}),
+        ),
+        f"{side}.crl": (listed, frozenset({f"{side}-crl", f"{side}-crl-names"})),
+    }
+    if side == "peer" and scenario["peer-dials"] != "with-served":
+        another = dials(scenario)
+        assert another.key is not None
+        found["dials.crt"] = (encode_certificates(another.chain), frozenset())
+        found["dials.key"] = (encode_key(another.key), frozenset())
     return found
 
 
-def _side_flags(
-    side: str,
-    scenario: Scenario,
-    files: _Files,
-    good: Identity,
-    pairs: Mapping[str, Identity],
-    flags: FlagSet,
-) -> Iterator[str]:
+_NAMES = {"client": "server", "peer": "peer"}
+"""The stem of the files of the pair that a side serves."""
+
+
+def _side_flags(side: str, scenario: Scenario, directory: Path, flags: FlagSet) -> Iterator[str]:
     prefix = "peer-" if side == "peer" else ""
     auto_tls = scenario[f"{side}-auto-tls"]
     if auto_tls != "alone":
-        certificate, key = files.pair("peer" if side == "peer" else "server", pairs[side])
-        yield from (f"--{prefix}cert-file={certificate}", f"--{prefix}key-file={key}")
+        stem = directory / _NAMES[side]
+        yield from (f"--{prefix}cert-file={stem}.crt", f"--{prefix}key-file={stem}.key")
+    if side == "peer" and scenario["peer-dials"] != "with-served":
+        yield f"--peer-client-cert-file={directory / 'dials.crt'}"
+        yield f"--peer-client-key-file={directory / 'dials.key'}"
     if auto_tls != "no":
         yield f"--{prefix}auto-tls"
     authentication = scenario[f"{side}-auth"]
     if authentication in ("on", "without-ca"):
         yield "--peer-client-cert-auth" if side == "peer" else "--client-cert-auth"
     if authentication in ("on", "ca-alone"):
-        content = bundle(trusted_side(side, scenario), scenario[f"{side}-ca"], good)
-        yield f"--{prefix}trusted-ca-file={files.write(f'{side}-trusted.crt', content)}"
-    crl = scenario[f"{side}-crl"]
-    if crl != "none":
-        content_ = revocation_list(trusted_side(side, scenario), crl, _revoked(side, scenario, good, pairs))
-        path = str(files.directory / f"{side}.crl")
-        if content_ is not None:
-            files.write(f"{side}.crl", content_)
-        yield f"--{'peer' if side == 'peer' else 'client'}-crl-file={path}"
+        yield f"--{prefix}trusted-ca-file={directory / f'{side}-trusted.crt'}"
+    if scenario[f"{side}-crl"] != "none":
+        yield f"--{side}-crl-file={directory / f'{side}.crl'}"
     if (hostname := scenario[f"{side}-hostname"]) != "none":
-        option = "peer-cert-allowed-hostname" if side == "peer" else "client-cert-allowed-hostname"
-        yield f"--{option}={ALLOWED_NAMES[hostname]}"
+        yield f"--{side}-cert-allowed-hostname={ALLOWED_NAMES[hostname]}"
     if side == "peer" and (common_name := scenario["peer-cn"]) != "none":
         yield f"--peer-cert-allowed-cn={ALLOWED_CN[common_name]}"
     if side == "peer" and scenario["peer-san-rule"] == "skipped":
         yield f"--{flags.spell('peer-skip-client-san-verification')}"
 
 
-def _revoked(side: str, scenario: Scenario, good: Identity, pairs: Mapping[str, Identity]) -> frozenset[int]:
+def _revoked(side: str, scenario: Scenario, good: Identity, pair: Identity) -> frozenset[int]:
     named = {
         "good": lambda: good.chain[0].serial_number,
-        "server": lambda: pairs[side].chain[0].serial_number,
+        "server": lambda: pair.chain[0].serial_number,
         "sub-ca": lambda: sub_authority(trusted_side(side, scenario), "sub-ca").certificate.serial_number,
     }
     also = scenario[f"{side}-crl-names"]
@@ -274,26 +374,24 @@ def _common_flags(scenario: Scenario) -> Iterator[str]:
         yield from (f"--tls-max-version=TLS{highest}" for _ in "." if highest != "none")
 
 
-def _asked(scenario: Scenario, place: Place, *, declared: bool = False) -> tuple[Asked, ...]:
-    """Return the listeners that a run is asked for, by options or by the declaration."""
-    host = "127.0.0.1" if declared else scenario["host"]
-    split = scenario["http-url"] != "none"
-    found = []
+def _asked(scenario: Scenario, member: int, place: Place, *, declared: bool) -> Iterator[Asked]:
+    """Yield the listeners of a member that a run is asked for, by options or by the declaration."""
+    host = scenario.address if declared or scenario["host"] == "127.0.0.1" else scenario["host"]
+
+    def asked(role: Role, port: str, tls: bool, *protocols: str) -> Asked:
+        return Asked(role, host, place.ports[f"{port}-m{member}"], tls, protocols, member, scenario)
+
     url = scenario["client-url"]
-    protocols = ("grpc",) if split else ("http1", "grpc")
-    found.append(Asked(Role.CLIENT, host, place.ports["client"], url != "http", protocols))
+    protocols = ("grpc",) if scenario["http-url"] != "none" else ("http1", "grpc")
+    yield asked(Role.CLIENT, "client", url != "http", *protocols)
     if url == "https+http":
-        found.append(Asked(Role.CLIENT, host, place.ports["client2"], False, protocols))
+        yield asked(Role.CLIENT, "client2", False, *protocols)
     if scenario["told-peer"] == "asked" or declared:
-        found.append(Asked(Role.PEER, host, place.ports["peer"], scenario["peer-url"] == "https", ("http1",)))
-    for name, port, role in (
-        ("metrics-url", "metrics", Role.METRICS),
-        ("http-url", "http", Role.CLIENT_HTTP),
-    ):
-        if scenario[name] != "none":
-            protocols = ("http1",) if role is Role.METRICS else ("http1", "http2")
-            found.append(Asked(role, host, place.ports[port], scenario[name] == "https", protocols))
-    return tuple(found)
+        yield asked(Role.PEER, "peer", scenario["peer-url"] == "https", "http1")
+    if scenario["metrics-url"] != "none":
+        yield asked(Role.METRICS, "metrics", scenario["metrics-url"] == "https", "http1")
+    if scenario["http-url"] != "none":
+        yield asked(Role.CLIENT_HTTP, "http", scenario["http-url"] == "https", "http1", "http2")
 
 
 def _roots(side: str, scenario: Scenario) -> tuple[x509.Certificate, ...]:
@@ -317,8 +415,8 @@ _ENDPOINTS = {
 
 def _options(
     scenario: Scenario,
-    files: _Files,
-    asked: tuple[Asked, ...],
+    files: Path,
+    asked: Sequence[Asked],
     good: Mapping[str, Identity],
     roots: Mapping[str, tuple[x509.Certificate, ...]],
 ) -> Options:
@@ -327,26 +425,27 @@ def _options(
         for role, name in _ENDPOINTS.items()
         if any(one.role is role for one in asked)
     }
-    for side in ("client", "peer"):
+    members = [files / f"m{member}" for member in range(scenario.size)]
+    for side in SIDES:
         prefix = "etcd_peer_" if side == "peer" else "etcd_"
         if side == "peer" and scenario["told-peer"] != "asked":
             continue
         if scenario["told-ca"] != "none":
-            options[f"{prefix}cacert"] = files.write(f"told-{side}-ca.crt", encode_certificates(roots[side]))
+            content = encode_certificates(roots[side])
+            options[f"{prefix}cacert"] = _written(files / f"told-{side}-ca.crt", content)
         if side in good:
-            certificate, key = files.pair(f"good-{side}", good[side])
+            certificate, key = _written_pair(files / f"good-{side}", good[side])
             options |= {f"{prefix}cert": certificate, f"{prefix}key": key}
         authenticates = scenario[f"{side}-auth"] in ("on", "ca-alone")
         if (scenario["told-bundle"] == "given" or scenario["told-ca-key"] == "yes") and authenticates:
-            options[f"{prefix}trusted_ca"] = str(files.directory / f"{side}-trusted.crt")
+            options[f"{prefix}trusted_ca"] = str(members[-1] / f"{side}-trusted.crt")
             if scenario["told-ca-key"] == "yes":
                 trusted = authority(trusted_side(side, scenario))
-                options[f"{prefix}ca_key"] = files.write(f"{side}-ca.key", encode_key(trusted.key))
+                options[f"{prefix}ca_key"] = _written(files / f"{side}-ca.key", encode_key(trusted.key))
         if scenario["told-served"] == "yes" and scenario[f"{side}-auto-tls"] != "alone":
             expected = "etcd_expect_peer_cert" if side == "peer" else "etcd_expect_cert"
-            name = "peer.crt" if side == "peer" else "server.crt"
             if any(one.tls and one.side == side for one in asked):
-                options[expected] = [str(files.directory / name)]
+                options[expected] = _of_each(scenario, files, f"{_NAMES[side]}.crt")
     return options
 
 

@@ -12,7 +12,7 @@ from oracle.clients import why_no_go
 from truth import comparing
 from truth.asking import GoClient
 from truth.comparing import Comparer
-from truth.drawing import PROPERTIES, Scenario, draw, singles
+from truth.drawing import OF_A_MEMBER, OF_FILES, PROPERTIES, Scenario, draw, singles
 from truth.judging import Verdict, judge
 from truth.setting_up import Options, Place
 
@@ -59,6 +59,13 @@ def test_other_clients_confirm_the_go_client(etcd_binary: Path, comparer: Compar
         Scenario(0, {"peer-hostname": "wildcard", "told-ca-key": "yes"}),
         Scenario(0, {"client": "negative-serial", "told-ca-key": "yes"}),
         Scenario(0, {"peer-crl": "pem-crlf", "peer": "other-address+localhost"}),
+        Scenario(0, {"then:client-files": "no-key"}),
+        Scenario(0, {"then:client-files": "no-bundle", "told-declaration": "manifest"}),
+        Scenario(0, {"then:client-ca": "expired", "told-declaration": "process"}),
+        Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}),
+        Scenario(0, {"members": "one-host", "m1:peer-ca": "server-usage"}),
+        Scenario(0, {"members": "one-host", "told-client": "none"}),
+        Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}),
     ],
     ids=str,
 )
@@ -77,8 +84,11 @@ def test_a_declared_bundle_has_any_label(etcd_binary: Path, comparer: Comparer, 
     assert not compared.differences, compared.describe()
 
 
-def test_the_good_cluster_is_clean_by_every_check(etcd_binary: Path, comparer: Comparer) -> None:
-    compared = comparer.compare(Scenario(0), etcd_binary, checks=())
+@pytest.mark.parametrize("members", PROPERTIES["members"])
+def test_the_good_cluster_is_clean_by_every_check(
+    etcd_binary: Path, comparer: Comparer, members: str
+) -> None:
+    compared = comparer.compare(Scenario(0, {"members": members}), etcd_binary, checks=())
     assert compared.started
     assert compared.verdict.clean
     assert not compared.differences
@@ -92,6 +102,10 @@ def test_the_good_cluster_is_clean_by_every_check(etcd_binary: Path, comparer: C
         (Scenario(0, {"client-url": "http"}), "open"),
         (Scenario(0, {"client": "expired"}), "good"),
         (Scenario(0, {"served-times": "expired"}), "served"),
+        (Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}), "apart"),
+        (Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}), "same"),
+        (Scenario(0, {"then:client-ca": "expired", "told-declaration": "process"}), "restart"),
+        (Scenario(0, {"then:peer-files": "no-bundle", "told-declaration": "manifest"}), "restart"),
     ],
     ids=str,
 )
@@ -126,10 +140,17 @@ def test_a_seed_draws_the_same_cluster_again() -> None:
 
 
 def test_every_value_is_drawn() -> None:
-    drawn = [draw(SEED, number) for number in range(20_000)]
+    drawn = [draw(SEED, number) for number in range(30_000)]
     seen = {(name, value) for one in drawn for name, value in one.changed.items()}
-    every = {(name, value) for name, values in PROPERTIES.items() for value in values[1:]}
-    assert seen == every
+    names = {"": PROPERTIES, "m1:": OF_A_MEMBER, "then:": OF_FILES}
+    every = {
+        (prefix + name, value)
+        for prefix, of_kind in names.items()
+        for name in of_kind
+        for value in PROPERTIES[name][1:]
+    }
+    apart = {(f"m0:{name}", value) for name in ("versions", "suites") for value in PROPERTIES[name][1:]}
+    assert seen == every | apart
     assert every == {change for one in singles() for change in one.changed.items()}
 
 

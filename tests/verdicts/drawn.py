@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model.comparing import running
 from oracle.chains import Case, cases
 from oracle.clients import key_pem
+from truth.comparing import Etcds
 from truth.drawing import draw
 from truth.setting_up import Place, arrange, possible
 
@@ -41,9 +41,10 @@ def judge_draw(name: str, etcd: Etcd, directory: Path) -> Values:
         flags = FlagSet.from_help(etcd.version, printed.stdout + printed.stderr)
         scenario = possible(draw(_SEED, int(name)), flags)
         arrangement = arrange(scenario, flags, place)
-        with running(etcd.binary, arrangement.arguments, {}, directory) as started:
-            if not started.serves(must_end=False):
+        with Etcds.started(etcd.binary, arrangement.arguments, directory) as started:
+            if not started.serve:
                 return {"drawn": str(scenario), "not started": "etcd ends, or serves no client"}
+            arrangement.replace()
             (directory / "run").mkdir()
             volatile = Volatile({port: role for role, port in place.ports.items()})
             found = through_pytest(words_of(arrangement.options), volatile, directory / "run")

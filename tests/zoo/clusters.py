@@ -26,12 +26,14 @@ def _restart_one_with_another_ca(cluster: Cluster) -> None:
     cluster.restart_member(1)
 
 
-def write_pair(cluster: Cluster, name: str, authority: CertificateAuthority, profile: Profile = PEER) -> None:
-    """Issue a certificate on loopback, and write it and its key as files of the second member."""
+def write_pair(
+    cluster: Cluster, name: str, authority: CertificateAuthority, profile: Profile = PEER, *, member: int = 1
+) -> None:
+    """Issue a certificate on loopback, and write it and its key as files of a member, mostly the second."""
     pair = authority.issue(profile, name=name, hosts=("localhost", "127.0.0.1", "::1"))
     assert pair.key is not None
-    cluster.members[1].file(f"{name}.key").write_bytes(encode_key(pair.key))
-    cluster.members[1].file(f"{name}.crt").write_bytes(encode_certificates(pair.chain))
+    cluster.members[member].file(f"{name}.key").write_bytes(encode_key(pair.key))
+    cluster.members[member].file(f"{name}.crt").write_bytes(encode_certificates(pair.chain))
 
 
 def _forget_one(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,10 @@ from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.profile import PEER, Profile
+from pytest_etcdtls.pki.profile import PEER, KeyType, PKIPlan, Profile
 
 _THREE = replace(BROKEN, size=3)
-_APART = {"cluster": ["cluster.members-connected"]}
+_NOT_CONNECTED = {"cluster": ["cluster.members-connected"]}
 _LIST, _ANOTHER = "revokes-m1.der", "dials-with"
 
 
@@ -51,17 +52,42 @@ def _status(cluster: Cluster, index: int) -> dict[str, Any]:
     return status
 
 
-def _without_a_common_version(cluster: Cluster) -> None:
-    restart_one_with(cluster, 1, tls_max_version="TLS1.2")
-    # A member that cannot dial the leader has none, and does not start: the third one leads.
+def let_the_third_lead(cluster: Cluster) -> None:
+    """Transfer the leadership: a member that cannot dial the leader has none, and does not start."""
     third = _status(cluster, 2)["header"]["member_id"]
     for index in range(2):
         status = _status(cluster, index)
         if status["leader"] == status["header"]["member_id"]:
             with cluster.members[index].client() as client:
                 client.post("/v3/maintenance/transfer-leadership", json={"targetID": third})
-    restart_one_with(cluster, 0, tls_min_version="TLS1.3")
 
+
+def _apart(first: Mapping[str, object], second: Mapping[str, object]) -> Callable[[Cluster], None]:
+    def restart(cluster: Cluster) -> None:
+        restart_one_with(cluster, 1, **second)
+        let_the_third_lead(cluster)
+        restart_one_with(cluster, 0, **first)
+
+    return restart
+
+
+def _suites_of_other_keys(cluster: Cluster) -> None:
+    # The third one has an RSA key, and the client ports have.
+    for member in range(2):
+        write_pair(
+            cluster,
+            "peer",
+            cluster.pki.peer_ca,
+            replace(PEER, key_type=KeyType.ECDSA_P256),
+            member=member,
+        )
+    let_the_third_lead(cluster)
+    restart_one_with(cluster, 1, **_TO_1_2, cipher_suites=("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",))
+
+
+_TO_1_2 = {"tls_max_version": "TLS1.2"}
+"""The suites of TLS 1.3 cannot be selected."""
+_WITH_VERSIONS = ("3.5.33", "3.6", "3.7")
 
 ZOO = [
     Misconfigured(
@@ -71,7 +97,7 @@ ZOO = [
         config=_THREE,
         after_start=_for_servers_only,
         checks=("cluster", "cert.client-usage"),
-        violated={**_APART, "peer": ["cert.client-usage"]},
+        violated={**_NOT_CONNECTED, "peer": ["cert.client-usage"]},
     ),
     Misconfigured(
         name="one-peer-revoked-by-another",
@@ -79,7 +105,7 @@ ZOO = [
         config=_THREE,
         after_start=revoke_one,
         checks=("cluster.members-connected",),
-        violated=_APART,
+        violated=_NOT_CONNECTED,
     ),
     Misconfigured(
         name="one-peer-dials-with-a-foreign-certificate",
@@ -87,7 +113,7 @@ ZOO = [
         config=_THREE,
         after_start=_dial_with_a_foreign_certificate,
         checks=("cluster",),
-        violated=_APART,
+        violated=_NOT_CONNECTED,
     ),
     Misconfigured(
         name="one-peer-dials-from-another-address",
@@ -95,16 +121,46 @@ ZOO = [
         config=_THREE,
         after_start=_dial_from_another_address,
         checks=("cluster",),
-        violated=_APART,
+        violated=_NOT_CONNECTED,
     ),
     Misconfigured(
         name="peers-without-a-common-version",
         what="two of three members have no common TLS version, and the third has all",
         config=_THREE,
-        after_start=_without_a_common_version,
+        after_start=_apart({"tls_min_version": "TLS1.3"}, _TO_1_2),
         checks=("cluster",),
-        violated=_APART,
+        violated=_NOT_CONNECTED,
         warned={"cluster": ["cluster.same-policy"]},
-        lines=("3.5.33", "3.6", "3.7"),
+        lines=_WITH_VERSIONS,
+    ),
+    Misconfigured(
+        name="peers-without-a-common-suite",
+        what="two of three members have TLS 1.2 and no common cipher suite, and the third has all",
+        config=_THREE,
+        after_start=_apart(
+            # Go serves HTTP/2 with one of two suites alone, and etcd does not start without it.
+            {
+                **_TO_1_2,
+                "cipher_suites": (
+                    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                ),
+            },
+            {**_TO_1_2, "cipher_suites": ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)},
+        ),
+        checks=("cluster",),
+        violated=_NOT_CONNECTED,
+        warned={"cluster": ["cluster.same-policy"]},
+        lines=_WITH_VERSIONS,
+    ),
+    Misconfigured(
+        name="peers-with-suites-for-other-keys",
+        what="two of three members have ECDSA keys, and one of them cipher suites for RSA keys alone",
+        config=replace(_THREE, pki=PKIPlan(key_type=KeyType.RSA_2048)),
+        after_start=_suites_of_other_keys,
+        checks=("cluster",),
+        violated=_NOT_CONNECTED,
+        warned={"cluster": ["cluster.same-policy"]},
+        lines=_WITH_VERSIONS,
     ),
 ]

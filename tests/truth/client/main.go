@@ -46,6 +46,7 @@ type Answer struct {
 	Announced [][]byte `json:"announced"` // names of CAs
 	Leaf      []byte   `json:"leaf"`      // the served leaf, DER
 	Verify    string   `json:"verify"`    // why the served chain is refused
+	Body      string   `json:"body"`      // of /metrics
 }
 
 const timeout = 10 * time.Second
@@ -110,7 +111,10 @@ func ask(job Job) (answer Answer) {
 		return answer
 	}
 	answer.Status = response.StatusCode
-	io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20))
+	content, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if job.Path == "/metrics" {
+		answer.Body = string(content)
+	}
 	response.Body.Close()
 	return answer
 }
