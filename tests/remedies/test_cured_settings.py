@@ -68,7 +68,7 @@ GOOD_CLIENT_WAS_REFUSED = {
     *("rsa-key-with-suites-for-ecdsa", "ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only"),
 }
 """Where good clients are accepted again."""
-WITHOUT_A_KEY = ("client-hostname-not-in-force", "peer-hostname-not-in-force")
+WITHOUT_A_KEY = ("client-hostname-not-in-force", "peer-hostname-not-in-force", "peer-cn-not-in-force")
 """What a configuration file cannot have before etcd 3.6: the remedy is a sentence."""
 ITS_OWN_PAIR = {
     "peer-hostname-not-in-force": {"peer-m0"},  # not tried before, since the first good identity was accepted

@@ -1,7 +1,6 @@
-"""Compares our verdict on the etcd of a draw with what clients really get there.
+"""Starts the etcds of a draw, judges them, and compares the verdict with what clients really get there.
 
-Each rule is a statement about one listener that can be false. Truth is the reply to the Go client. "Let in"
-means that it got an HTTP response.
+What must hold is in :mod:`truth.rules`.
 """
 
 from __future__ import annotations
@@ -13,92 +12,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from model.comparing import DEADLINE, Etcd, running
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from truth.asking import GoClient, Question, Reply, by_curl, by_etcdctl
-from truth.drawing import PROPERTIES, Scenario
+from truth.asking import GoClient, Question, by_curl, by_etcdctl
+from truth.drawing import Scenario
 from truth.judging import CHECKS, Verdict, judge
 from truth.materials import asked_identities, trusted_side
+from truth.rules import STRANGERS, Difference, Later, Seen, Truth, differences, explained, reasons
 from truth.setting_up import Arrangement, Asked, Place, arrange, possible
-
-STRANGERS = ("none", "foreign-ca", "self-signed", "lookalike-ca")
-"""Identities that nobody means to let in, whatever the configuration is."""
 
 _ASKED_ONCE = (
     *("issued", "expired", "not-yet-valid", "server-auth-only", "wrong-cn", "wrong-san"),
     *("intermediate-missing", "revoked"),
 )
 """Identities that are asked with in one protocol only."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that our verdict and the truth disagree about.
-
-    Attributes:
-        rule: the name of the rule that is broken.
-        what: the listener and the check, by which differences of one cause are found.
-        text: a sentence.
-    """
-
-    rule: str
-    what: str
-    text: str
-
-    @property
-    def kind(self) -> str:
-        return f"{self.rule}: {self.what}"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one listener replied."""
-
-    listener: Asked
-    replies: Mapping[tuple[str, str, str], Reply]
-    announced: frozenset[bytes]
-
-    def of(self, name: str) -> list[Reply]:
-        """Return the replies to an identity."""
-        return [reply for (identity, _, _), reply in self.replies.items() if identity == name]
-
-    def lets_in(self, *names: str) -> list[str]:
-        """Return the identities among these that are let in, in some TLS version and protocol."""
-        return [name for name in names if any(reply.served for reply in self.of(name))]
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nobody listens there."""
-        return all("connection refused" in reply.error for reply in self.replies.values())
-
-    @property
-    def leaf(self) -> bytes:
-        return next((reply.leaf for reply in self.replies.values() if reply.leaf), b"")
-
-    @property
-    def verify(self) -> str:
-        """Why a Go client refuses what is served, empty if it does not."""
-        return next((reply.verify for reply in self.replies.values() if reply.verify), "")
-
-    def describe(self) -> str:
-        """Return the replies, those that are alike in one line."""
-        lines: dict[str, list[str]] = {}
-        for (name, version, protocol), reply in self.replies.items():
-            lines.setdefault(str(reply), []).append(f"{name}/{version}/{protocol}")
-        text = "".join(f"\n    {reply}: {' '.join(asked)}" for reply, asked in lines.items())
-        refused = f"\n    served certificate: {self.verify}" if self.verify else ""
-        return f"  {self.listener.role} {self.listener.url}{refused}{text}"
 
 
 @dataclass(frozen=True)
@@ -174,10 +107,10 @@ class Comparer:
             if etcds.ended:
                 found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
             later = self._restarted(etcds, arrangement, scenario) if scenario.replaced else None
-            found += _differences(Truth(scenario, arrangement, seen, apart, later), verdict)
-            found += _reasons(verdict, seen, log_of_judging)
+            found += differences(Truth(scenario, arrangement, seen, apart, later), verdict)
+            found += reasons(verdict, seen, log_of_judging)
             log = etcds.text
-        meant = [(one, why) for one in found if (why := _explained(one, scenario, flags.version, seen))]
+        meant = [(one, why) for one in found if (why := explained(one, scenario, flags.version, seen))]
         return Compared(
             scenario,
             flags.version,
@@ -212,30 +145,28 @@ class Comparer:
         return frozenset(pair for pair, times in total.items() if times > len(looks) / 2)
 
     def _inactive(self, arrangement: Arrangement, seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
-        ids: dict[str, int] = {}
-        counted: dict[int, str] = {}
-        for one in seen:
-            listener = one.listener
-            if listener.role is Role.PEER or "http1" not in listener.protocols or listener.member in counted:
-                continue
-            (name, version, _), _ = next(
-                (each for each in one.replies.items() if each[1].served and each[0][2] == "http1"),
-                (("", "", ""), None),
-            )
-            if not name:
-                continue
-            identity = arrangement.good["client"] if name == "good" else _known(listener)[name]
-            question = Question(listener, name, identity, version, "http1", "/metrics")
-            body = self._go.ask([question], arrangement.roots)[0].body
-            if own := re.search(r'^etcd_server_id\{server_id="0*([0-9a-f]+)"\} 1', body, re.MULTILINE):
-                ids[own[1]], counted[listener.member] = listener.member, body
-        for member, body in counted.items():
-            active = re.findall(
-                r'^etcd_network_active_peers\{.*Remote="0*([0-9a-f]+)"\} 1$', body, re.MULTILINE
-            )
+        bodies = {one.listener.member: body for one in seen if (body := self._metrics(one, arrangement))}
+        ids = {own[1]: member for member, body in bodies.items() if (own := _SERVER_ID.search(body))}
+        for member, body in bodies.items():
+            active = _ACTIVE.findall(body)
             yield from (
                 (member, other) for one, other in ids.items() if other != member and one not in active
             )
+
+    def _metrics(self, seen: Seen, arrangement: Arrangement) -> str:
+        """Return ``/metrics`` as a client gets it that was let in; empty without one."""
+        listener = seen.listener
+        clients = [
+            (name, version)
+            for (name, version, protocol), reply in seen.replies.items()
+            if reply.served and protocol == "http1"
+        ]
+        if listener.role is Role.PEER or not clients:
+            return ""
+        (name, version), *_ = clients
+        identity = arrangement.good["client"] if name == "good" else _known(listener)[name]
+        question = Question(listener, name, identity, version, "http1", "/metrics")
+        return self._go.ask([question], arrangement.roots)[0].body
 
     def shrink(self, compared: Compared, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
         """Return the draw with as few changes as show one of its differences."""
@@ -267,6 +198,8 @@ class Comparer:
 
 
 _LOOKS = 5
+_SERVER_ID = re.compile(r'^etcd_server_id\{server_id="0*([0-9a-f]+)"\} 1', re.MULTILINE)
+_ACTIVE = re.compile(r'^etcd_network_active_peers\{.*Remote="0*([0-9a-f]+)"\} 1$', re.MULTILINE)
 
 
 class Etcds:
@@ -337,393 +270,6 @@ def _questions(listener: Asked, arrangement: Arrangement) -> Iterator[Question]:
             yield Question(listener, name, known[name], version, listener.protocols[0])
 
 
-# -- the rules ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Later:
-    """A member whose files were replaced, after a restart: its listeners, if it serves clients at all."""
-
-    starts: bool
-    seen: tuple[Seen, ...] = ()
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What was seen on the etcds of a draw.
-
-    Attributes:
-        apart: members that have no active connection with another one, by index.
-        later: what a restart does, where files were replaced.
-    """
-
-    scenario: Scenario
-    arrangement: Arrangement
-    seen: tuple[Seen, ...]
-    apart: frozenset[tuple[int, int]]
-    later: Later | None
-
-    @property
-    def knows_files(self) -> bool:
-        """Whether the run is told where the files are that a restart reads."""
-        told = self.scenario["told-bundle"], self.scenario["told-ca-key"], self.scenario["told-declaration"]
-        return told != ("none", "no", "none")
-
-
-def _differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
-    if verdict.usage:
-        yield Difference("usage", "options", f"the run cannot use its options: {verdict.usage}")
-        return
-    scenario, arrangement, seen = truth.scenario, truth.arrangement, truth.seen
-    if any(one.is_closed for one in seen):
-        return  # it stops, or did not start as a whole
-    for one in seen:
-        yield from _strangers(one, verdict)
-        yield from _good_client(one, arrangement, verdict)
-        # Peers are otherwise verified by the declared bundle.
-        told = one.listener.side == "client" or scenario["told-peer"] == "asked"
-        if scenario["told-ca"] != "none" and told:
-            yield from _served(one, verdict)
-        yield from _claims(one, arrangement, verdict)
-    yield from _elsewhere(scenario, verdict, seen)
-    yield from _members(truth, verdict)
-    yield from _after_a_restart(truth, verdict)
-    yield from _advice(arrangement, verdict)
-    for result in verdict.results:
-        if result.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE):
-            yield Difference(str(result.outcome), f"{result.role} {result.check}", result.reason)
-    if not verdict.clean and not verdict.problems and _is_fine(truth):
-        for result in verdict.failing:
-            if not result.cause:
-                said = "; ".join(finding.message for finding in result.findings) or result.reason
-                yield Difference(
-                    "fine", f"{result.role} {result.check}", f"nothing is wrong, and it says: {said}"
-                )
-    if verdict.problems and _is_fine(truth):
-        yield Difference("fine", "problem", f"nothing is wrong, and it says: {'; '.join(verdict.problems)}")
-
-
-def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
-    """Members that cannot dial each other, or announce other CAs, are a fault of the cluster."""
-    says = next((one for one in verdict.results if one.check == "cluster.members-connected"), None)
-    apart = ", ".join(f"m{one} with m{other}" for one, other in sorted(truth.apart))
-    if apart and verdict.clean:
-        yield Difference("apart", "cluster", f"no active connection: {apart}, and the run is clean")
-    if apart and says is not None and says.outcome is Outcome.CONFORMS:
-        yield Difference("apart", f"cluster {says.check}", f"no active connection: {apart}; it conforms")
-    if says is not None and says.outcome is Outcome.VIOLATES and not apart:
-        yield Difference("claim", f"cluster {says.check}", f"every member has the others, and: {_said(says)}")
-    for role in {one.listener.role for one in truth.seen}:
-        asking = [one.announced for one in truth.seen if one.listener.role is role and one.announced]
-        if len(set(asking)) > 1 and verdict.clean:
-            yield Difference("same", str(role), "members announce other CAs, and the run is clean")
-
-
-def _after_a_restart(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
-    """Where the files are declared, a restart that fails or lets others in is a fault now."""
-    if truth.later is None or truth.scenario["told-declaration"] == "none" or not verdict.clean:
-        return
-    if not truth.later.starts:
-        yield Difference("restart", "start", "it does not start again, and the run is clean")
-    now = {one.listener.port: one for one in truth.seen}
-    for one in truth.later.seen:
-        before = now[one.listener.port]
-        if before.lets_in("good") and not one.lets_in("good"):
-            text = f"{one.listener.url} refuses the good client then ({one.of('good')[-1]})"
-            yield Difference("restart", f"{one.listener.role} good", f"{text}, and the run is clean")
-        if more := set(one.lets_in(*STRANGERS)) - set(before.lets_in(*STRANGERS)):
-            text = f"{one.listener.url} lets in {', '.join(sorted(more))} then, and the run is clean"
-            yield Difference("restart", f"{one.listener.role} stranger", text)
-
-
-def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
-    """Whoever is let in without a valid certificate is a fault of that listener."""
-    listener = seen.listener
-    let_in = seen.lets_in(*STRANGERS)
-    plaintext = bool(seen.lets_in("plaintext")) and (listener.tls or listener.role is not Role.METRICS)
-    if plaintext:
-        let_in.append("plaintext")
-    if not let_in:
-        return
-    who = ", ".join(let_in)
-    if verdict.clean:
-        yield Difference("open", str(listener.role), f"{listener.url} lets in {who}, and the run is clean")
-        return
-    blamed = verdict.violated(listener.port, "mtls", "config") or verdict.violated(None, "config", "mtls")
-    if not blamed:
-        yield Difference(
-            "open", f"{listener.role} fault", f"{listener.url} lets in {who}, and nothing names it"
-        )
-
-
-def _good_client(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
-    """The named good client is let in, or ``mtls.trusted-client`` violates."""
-    listener = seen.listener
-    if not listener.tls or listener.side not in arrangement.good:
-        return
-    says = next((one for one in verdict.on(listener.port) if one.check == "mtls.trusted-client"), None)
-    let_in, excused = seen.lets_in("good"), _san_rule_refuses(seen, arrangement)
-    if not let_in and not excused:
-        if verdict.clean:
-            text = f"{listener.url} refuses the good client ({seen.of('good')[-1]}), and the run is clean"
-            yield Difference("good", str(listener.role), text)
-        gates = {"listener.answers", "listener.is-etcd"}
-        gated = any(
-            one.check in gates and one.outcome is Outcome.VIOLATES for one in verdict.on(listener.port)
-        )
-        if says is not None and says.outcome is not Outcome.VIOLATES and not gated:
-            text = (
-                f"{listener.url} refuses the good client ({seen.of('good')[-1]}), and it says: {_said(says)}"
-            )
-            yield Difference("good", f"{listener.role} mtls.trusted-client", text)
-    if says is None or says.outcome is not Outcome.VIOLATES:
-        return
-    if all(reply.served for reply in seen.of("good")):
-        text = f"{listener.url} lets in the good client, and it says: {_said(says)}"
-        yield Difference("good let in", str(listener.role), text)
-
-
-def _san_rule_refuses(seen: Seen, arrangement: Arrangement) -> bool:
-    """Return whether etcd's rule on names closes the connections of the good client from here."""
-    listener = seen.listener
-    on = listener.scenario["peer-san-rule"] == "on"
-    rule = listener.role is Role.METRICS or (listener.role is Role.PEER and on)
-    names = extension(arrangement.good[listener.side].chain[0], x509.SubjectAlternativeName)
-    if not rule or names is None or seen.lets_in("good"):
-        return False
-    addresses = names.get_values_for_type(x509.IPAddress)
-    dns = names.get_values_for_type(x509.DNSName)
-    # What a name resolves to is known to etcd's resolver alone.
-    covered = _LOOPBACK in addresses or not (addresses or dns)
-    # Refused by TLS would be an alert.
-    closed = any(reply.handshake and not reply.alert for reply in seen.of("good"))
-    return closed and not covered
-
-
-_LOOPBACK = IPv4Address("127.0.0.1")
-
-
-def _served(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
-    """What Go refuses violates a MUST of ``cert``, and ``cert.trusted`` and its kin say what Go says."""
-    listener = seen.listener
-    if not listener.tls or not seen.leaf:
-        return
-    faults = verdict.violated(listener.port, "cert")
-    # An inconclusive gate is a difference of its own.
-    gated = any(
-        one.check.startswith("listener.") and one.outcome is Outcome.INCONCLUSIVE
-        for one in verdict.on(listener.port)
-    )
-    if seen.verify and not faults and not gated:
-        text = f"a Go client refuses what {listener.url} serves ({seen.verify}), and no check does"
-        yield Difference("served", str(listener.role), text)
-    for one in faults:
-        if not seen.verify and one.check in _AS_GO:
-            text = f"a Go client accepts what {listener.url} serves, and it says: {_said(one)}"
-            yield Difference("served accepted", f"{listener.role} {one.check}", text)
-
-
-_AS_GO = frozenset(
-    f"cert.{name}"
-    for name in (
-        *("trusted", "valid-now", "covers-endpoint", "server-usage", "complete", "issuer-is-ca"),
-        *("ca-constraints", "critical-extensions", "has-subject-alternative-name", "ca-valid-now"),
-    )
-)
-
-Claim = Callable[[Seen, Arrangement], bool]
-
-
-def _lets_in(*names: str) -> Claim:
-    return lambda seen, _: bool(seen.lets_in(*names))
-
-
-def _good_is_not_always_let_in(seen: Seen, _: Arrangement) -> bool:
-    return not all(reply.served for reply in seen.of("good"))
-
-
-def _other_leaf(seen: Seen, arrangement: Arrangement) -> bool:
-    own = arrangement.served[seen.listener.member, seen.listener.side].chain[0].public_bytes(Encoding.DER)
-    return seen.leaf != own
-
-
-CLAIMS: Mapping[str, Claim] = {
-    "mtls.no-certificate": _lets_in("none"),
-    "mtls.foreign-ca": _lets_in("foreign-ca"),
-    "mtls.self-signed": _lets_in("self-signed"),
-    "mtls.lookalike-ca": _lets_in("lookalike-ca"),
-    "mtls.expired": _lets_in("expired"),
-    "mtls.not-yet-valid": _lets_in("not-yet-valid"),
-    "mtls.server-auth-only": _lets_in("server-auth-only"),
-    "mtls.intermediate-missing": _lets_in("intermediate-missing"),
-    "mtls.revoked-http": _lets_in("revoked"),
-    "mtls.revoked-grpc": _lets_in("revoked"),
-    "mtls.wrong-cn": _lets_in("wrong-cn"),
-    "mtls.wrong-san": _lets_in("wrong-san"),
-    "mtls.plaintext-refused": _lets_in("plaintext"),
-    "mtls.trusted-client": _good_is_not_always_let_in,
-    "config.client-auth-in-force": _lets_in("none", "foreign-ca", "self-signed"),
-    "config.peer-auth-in-force": _lets_in("none", "foreign-ca", "self-signed"),
-    "config.allowed-names-in-force": _lets_in("wrong-cn", "issued", "none"),
-    "config.served-file": _other_leaf,
-    "config.peer-served-file": _other_leaf,
-    "cert.matches-expected-file": _other_leaf,
-    "api.gateway-needs-certificate": _lets_in("none"),
-    "api.grpc-needs-certificate": _lets_in("none"),
-    "api.health-needs-certificate": _lets_in("none"),
-    "api.metrics-needs-certificate": _lets_in("none"),
-    "api.debug-vars": _lets_in("none"),
-}
-"""What a violation claims about its listener, as far as the replies tell."""
-
-
-def _claims(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
-    """What a violation says is so."""
-    for one in verdict.on(seen.listener.port):
-        claim = CLAIMS.get(one.check)
-        if one.outcome is Outcome.VIOLATES and claim is not None and not claim(seen, arrangement):
-            # A run without a client of its own may know others, from a declaration.
-            if one.check == "mtls.trusted-client" and not seen.of("good"):
-                continue
-            text = f"it says of {seen.listener.url}: {_said(one)}, and that is not so"
-            yield Difference("claim", f"{seen.listener.role} {one.check}", text)
-
-
-_HARMLESS = frozenset(name for name in PROPERTIES if name.startswith("told-"))
-
-
-def _is_fine(truth: Truth) -> bool:
-    """Return whether everything is as a user wants it, so that the run must be clean."""
-    scenario, seen = truth.scenario, truth.seen
-    if truth.apart or any(name.startswith(("m0:", "m1:")) for name in scenario.changed):
-        return False
-    if truth.later is not None and truth.knows_files:
-        if not truth.later.starts:
-            return False
-        seen += truth.later.seen
-    weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
-    if scenario.replaced & weak or any(
-        name in weak or (name.endswith("-auth") and value != "ca-alone")
-        for name, value in scenario.changed.items()
-    ):
-        return False
-    if scenario["client-url"] != "https" or scenario["peer-url"] != "https":
-        return False
-    # Asked by that name it covers it, and the member advertises the address.
-    if "localhost" in scenario.anywhere("served-names") | scenario.anywhere("peer-served-names"):
-        return False
-    if scenario["http-url"] == "http" or scenario["client"] in _WEAK or scenario["peer"] in _WEAK:
-        return False
-    return all(
-        not one.listener.tls
-        or (
-            not one.lets_in(*STRANGERS, "plaintext")
-            and not one.verify
-            and not (one.listener.scenario[f"{one.listener.side}-crl"] != "none" and one.lets_in("revoked"))
-            # etcd's rule on addresses is off: mtls.wrong-san says so.
-            and not (one.listener.role is Role.PEER and one.lets_in("wrong-san"))
-            and bool(one.of("good"))
-            and all(reply.served for reply in _offered(one, "good"))
-            and all(reply.served for reply in _offered(one, "issued"))
-        )
-        for one in seen
-    )
-
-
-_WEAK = frozenset({"rsa-1024", "sha1", "sub-ca-sha1", "ends-soon", "sub-ca-expired"})
-
-
-def _advice(arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
-    """What is not verified for want of an option has none of the options that the reason names."""
-    given = {f"--{name.replace('_', '-')}" for name in arrangement.options}
-    for result in verdict.results:
-        if result.outcome is Outcome.NOT_VERIFIED:
-            named = set(re.findall(r"pass (--etcd-[a-z-]+)(?! (?:with|of|that|for it))", result.reason))
-            if named and named <= given:
-                yield Difference(
-                    "advice", f"{result.role} {result.check}", f"it is given, and: {result.reason}"
-                )
-
-
-_OF_A_SIDE = {
-    "client": ("client", "served", "metrics", "http"),
-    "peer": ("peer",),
-}
-"""How the names of properties begin that concern the listeners of one side alone."""
-
-
-def _elsewhere(scenario: Scenario, verdict: Verdict, seen: tuple[Seen, ...]) -> Iterator[Difference]:
-    """A fault of one side's or member's settings is none of the other's listeners."""
-    alone = _HARMLESS - {"told-ca", "told-discovery"} | {"members"}
-    if all(name in alone or name.startswith("m1:") for name in scenario.changed):
-        for one in seen:
-            for result in verdict.on(one.listener.port) if one.listener.member != 1 else ():
-                if result.outcome is Outcome.VIOLATES:
-                    text = f"only settings of m1 differ, and it says of {result.listener}: {_said(result)}"
-                    yield Difference("elsewhere", f"{result.role} {result.check} of m1", text)
-    for side, other in (("client", "peer"), ("peer", "client")):
-        names = {name.rpartition(":")[2] for name in scenario.changed}
-        if not all(name in alone or name.startswith(_OF_A_SIDE[side]) for name in names):
-            continue
-        for one in seen:
-            if one.listener.side == other:
-                for result in verdict.on(one.listener.port):
-                    if result.outcome is Outcome.VIOLATES:
-                        text = f"only settings of {side} listeners differ, and it says: {_said(result)}"
-                        yield Difference("elsewhere", f"{result.role} {result.check}", text)
-
-
-def _offered(seen: Seen, name: str) -> list[Reply]:
-    """Return the replies to an identity in the TLS versions that the listener offers."""
-    return [reply for reply in seen.of(name) if reply.alert != "tls: protocol version not supported"]
-
-
-def _said(result: CheckResult) -> str:
-    why = "; ".join(finding.message for finding in result.findings) or result.reason
-    return f"{result.check} {result.outcome}{': ' if why else ''}{why}"
-
-
-# -- reasons --------------------------------------------------------------------------------------------
-
-REASONS: Mapping[str, str] = {
-    r"revoked": r"revocation list|revokes",
-    r"unknown authority": r"\bCA\b|path|signed with",
-    r"has expired or is not yet valid": r"expired|not valid before|clock",
-    r"incompatible key usage": r"[Uu]sage",
-    r"malformed|no such file|asn1|x509: invalid": r"revocation list|does not parse|is PEM|\.crl",
-    r"does not match any of DNSNames|certificate is (valid for|not valid for)": r"SAN rule",
-    r"client certificate authentication failed|CommonName": r"allowed name",
-    r"unhandled critical extension": r"critical",
-    r"name constraint|not permitted|is excluded": r"constraints",
-    r"negative serial": r"does not parse",
-}
-"""Patterns of what etcd logs of a client that it rejects, and of what our reason must say."""
-
-
-def _reasons(verdict: Verdict, seen: tuple[Seen, ...], log: str) -> Iterator[Difference]:
-    """The reason why the good client is refused is the one that etcd logs while it is judged."""
-    lines = log.splitlines()
-    # A line of a port that was used again may be of another identity.
-    used = Counter(ours for _, _, ours in verdict.attempts)
-    for one in seen:
-        port = one.listener.port
-        for result in verdict.on(port):
-            if result.check != "mtls.trusted-client" or result.outcome is not Outcome.VIOLATES:
-                continue
-            by_good = (one.listener.side, port)
-            addresses = [
-                f'"{ours}"'
-                for name, to, ours in verdict.attempts
-                if (name, to) == by_good and used[ours] == 1
-            ]
-            logged = [line for line in lines if any(address in line for address in addresses)]
-            found = {pattern: line for line in logged for pattern in REASONS if re.search(pattern, line)}
-            if found and not any(re.search(REASONS[pattern], _said(result)) for pattern in found):
-                pattern, line = next(iter(found.items()))
-                text = f"it says: {_said(result)}, and etcd logs: {line[-400:]}"
-                yield Difference("reason", f"{result.role} {pattern}", text)
-
-
 # -- other clients --------------------------------------------------------------------------------------
 
 
@@ -757,87 +303,3 @@ def _unconfirmed(arrangement: Arrangement, seen: tuple[Seen, ...], etcdctl: Path
                 if served != (said == "served"):
                     text = f"{name}: Go gets {over_grpc[-1]}, etcdctl gets {said}"
                     yield Difference("clients", f"{one.listener.role} etcdctl", text)
-
-
-# -- what differs on purpose ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A kind of difference that is meant.
-
-    Attributes:
-        kind: a pattern that the kind of the difference matches.
-        applies: whether the draw is one of those.
-        why: the reason.
-    """
-
-    kind: str
-    applies: Callable[[Scenario, str], bool]
-    why: str
-
-
-def _bundle_is_guessed(scenario: Scenario, _: str) -> bool:
-    told = (scenario["told-bundle"], scenario["told-declaration"], scenario["told-ca-key"])
-    return told == ("none", "none", "no")
-
-
-def _openssl_cannot_sign(scenario: Scenario, _: str) -> bool:
-    ecdsa = any(not key.startswith("rsa") for key in scenario.anywhere("key"))
-    return "encipherment-only" in scenario.anywhere("served-kind") and ecdsa
-
-
-def _names_are_declared(scenario: Scenario, _: str) -> bool:
-    excluded = "other" in frozenset().union(
-        *(scenario.anywhere(name) for name in ("peer-cn", "peer-hostname", "client-hostname"))
-    )
-    return excluded and scenario["told-declaration"] != "none"
-
-
-EXPLAINED: tuple[Explanation, ...] = (
-    Explanation(
-        r"(inconclusive|fine): cluster cluster\.discovered",
-        lambda scenario, _: scenario["told-discovery"] == "yes",
-        "the member list is asked for, and no listener that is trusted and accepts a client returns it",
-    ),
-    Explanation(
-        r"usage: .*",
-        lambda scenario, _: bool(
-            (scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}
-            or "no-bundle" in scenario.anywhere("client-files") | scenario.anywhere("peer-files")
-        ),
-        "an option that names a bundle without a usable CA, or without that of the key, is refused",
-    ),
-    Explanation(
-        r"inconclusive: .*|clients: client(-http)? (curl|etcdctl)",
-        _openssl_cannot_sign,
-        "OpenSSL, which curl and we use, refuses such a certificate in TLS 1.2, which may be the only one",
-    ),
-    Explanation(
-        r"good: (client|peer|metrics|client-http) mtls\.trusted-client",
-        _names_are_declared,
-        "etcd refuses the good client by a rule that is declared; the run says so, and what to pass",
-    ),
-    Explanation(
-        r"fine: (client|peer|metrics|client-http) mtls\.announced-ca-expected",
-        _bundle_is_guessed,
-        "without --etcd-trusted-ca the CAs of --etcd-cacert are those that etcd is meant to trust, if the "
-        "good client is of one of them: any other that etcd announces is a fault",
-    ),
-    Explanation(
-        r"fine: peer cert\.client-usage",
-        lambda scenario, _: scenario.size == 1 and "server" in scenario.anywhere("peer-served-usage"),
-        "members dial each other with what they serve to peers, and one member has nobody to dial",
-    ),
-)
-
-
-def _explained(difference: Difference, scenario: Scenario, version: str, seen: tuple[Seen, ...]) -> str:
-    return next(
-        (
-            one.why
-            for one in EXPLAINED
-            if re.fullmatch(one.kind, difference.kind) and one.applies(scenario, version)
-        ),
-        "",
-    )
