@@ -55,7 +55,10 @@ ANNOUNCED: Final = '"Acceptable client certificate CA names", or "No client cert
 SERVED_KEYS: Final = '"a:PKEY" and "sigalg" of each certificate that is served'
 """As ``openssl s_client`` prints since OpenSSL 3."""
 IN_PLAINTEXT: Final = 'an HTTP status line: plaintext is answered; "Empty reply" or "reset": it is not'
-GROUP: Final = '"Server Temp Key", "Peer Temp Key" or "Negotiated TLS1.3 group"; "alert": refused'
+GROUP: Final = (
+    '"Server Temp Key", "Peer Temp Key" or "Negotiated TLS1.3 group"; "alert": refused; '
+    '"cannot be set": this openssl lacks the group, ML-KEM needs 3.5'
+)
 ACCEPTED_OR_NOT: Final = (
     "an HTTP status line: this client is accepted; "
     'an error of curl, as "alert" or "Empty reply": it is refused'

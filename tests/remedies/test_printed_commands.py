@@ -39,6 +39,8 @@ WRONG_HERE = {
     "client-sha1": "md too weak",
 }
 """What curl itself refuses, by name of the misconfigured cluster."""
+UNSUPPORTED = "no cipher match|no suitable groups|SSL_CONF_cmd.-groups,.* failed"
+"""What an openssl prints that lacks a cipher suite or a group."""
 NOT_IN_THE_FILE = {"client-intermediate-not-served"}
 """The run presents the served certificate with its intermediate, which is in no file."""
 
@@ -95,7 +97,7 @@ def _each_command_shows_it(member: Misconfigured, binary: Path, directory: Path)
             _write_authority(cluster, result.role, place)
             for text in (text for finding in result.findings for text in finding.commands):
                 shown = _pasted(text, place)
-                if "no cipher match" in shown or "no suitable groups" in shown:
+                if re.search(UNSUPPORTED, shown):
                     unsupported = True
                     continue
                 tried += 1
