@@ -419,7 +419,7 @@ def _claim(
         if first != text:
             raise UsageError(
                 f"{option(name)} {first!r} and {text!r} both claim {listener.url}: name the host of each, as "
-                "HOST=FILE"
+                "HOST=FILE; certificates of members at one host are compared with --etcd-config of each"
             )
     certificate = load_certificates(path, option=option(name))[0]
     return [

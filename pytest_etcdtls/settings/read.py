@@ -552,7 +552,7 @@ def read_logs(
                 whom = host or other or "every member"
                 raise UsageError(
                     f"{option(_NAME)} {first!r} and {text!r} both claim {whom}: name the host of each, as "
-                    "HOST=FILE"
+                    "HOST=FILE; of members at one host, judge one at a time with its log"
                 )
         claimed[host or ""] = text
         logs[host or ""] = FileLog.of(_newest(path, text), option=option(_NAME))

@@ -106,7 +106,7 @@ class Comparer:
             found = [*_unconfirmed(arrangement, seen, binary.with_name("etcdctl"))] if confirm else []
             if etcds.ended:
                 found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
-            later = self._restarted(etcds, arrangement, scenario) if scenario.replaced else None
+            later = self._restarted(etcds, arrangement, scenario, seen) if scenario.replaced else None
             found += differences(Truth(scenario, arrangement, seen, apart, later), verdict)
             found += reasons(verdict, seen, log_of_judging)
             log = etcds.text
@@ -125,12 +125,15 @@ class Comparer:
             seconds={"start": served - began, "judge": judged - served, "ask": asked - judged},
         )
 
-    def _restarted(self, etcds: Etcds, arrangement: Arrangement, scenario: Scenario) -> Later:
+    def _restarted(
+        self, etcds: Etcds, arrangement: Arrangement, scenario: Scenario, before: Sequence[Seen]
+    ) -> Later:
         """Restart the member whose files were replaced, and look at it."""
         if not etcds.restart(scenario.odd):
             return Later(starts=False)
-        own = [one for one in arrangement.asked if one.member == scenario.odd]
-        return Later(True, tuple(self._look(one, arrangement) for one in own))
+        own = [self._look(one, arrangement) for one in arrangement.asked if one.member == scenario.odd]
+        others = [one for one in before if one.listener.member != scenario.odd]
+        return Later(True, tuple(own), self._apart(arrangement, [*own, *others]))
 
     def _apart(self, arrangement: Arrangement, seen: Sequence[Seen]) -> frozenset[tuple[int, int]]:
         """Return which member has no active connection with which other, by what each counts itself.
@@ -239,10 +242,10 @@ class Etcds:
         """Start a member again, and return whether it serves clients."""
         self._every[member].stop()
         self._every[member] = self._start(member)
-        return self._every[member].serves(must_end=False, within=_JOINS)
+        return self._every[member].serves(must_end=False, within=3 * _JOINS)
 
 
-_JOINS = 10.0
+_JOINS = 6.0
 """Seconds in which a member joins the others, or never does."""
 
 

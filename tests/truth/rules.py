@@ -88,10 +88,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Later:
-    """A member whose files were replaced, after a restart: its listeners, if it serves clients at all."""
+    """What is seen after a restart of the member whose files were replaced."""
 
     starts: bool
     seen: tuple[Seen, ...] = ()
+    apart: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,13 @@ def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
         yield Difference("apart", f"cluster {says.check}", f"no active connection: {apart}; it conforms")
     if says is not None and says.outcome is Outcome.VIOLATES and not apart:
         yield Difference("claim", f"cluster {says.check}", f"every member has the others, and: {_said(says)}")
-    for role in {one.listener.role for one in truth.seen}:
-        asking = [one.announced for one in truth.seen if one.listener.role is role and one.announced]
-        if len(set(asking)) > 1 and verdict.clean:
+    for role in Role:
+        if len(set(_announced(truth, role))) > 1 and verdict.clean:
             yield Difference("same", str(role), "members announce other CAs, and the run is clean")
+
+
+def _announced(truth: Truth, role: Role) -> list[frozenset[bytes]]:
+    return [one.announced for one in truth.seen if one.listener.role is role and one.announced]
 
 
 def _after_a_restart(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
@@ -171,6 +175,8 @@ def _after_a_restart(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
         return
     if not truth.later.starts:
         yield Difference("restart", "start", "it does not start again, and the run is clean")
+    if truth.later.apart - truth.apart:
+        yield Difference("restart", "apart", "members cannot dial each other then, and the run is clean")
     now = {one.listener.port: one for one in truth.seen}
     for one in truth.later.seen:
         before = now[one.listener.port]
@@ -341,15 +347,23 @@ _HARMLESS = frozenset(name for name in PROPERTIES if name.startswith("told-"))
 def _is_fine(truth: Truth) -> bool:
     """Return whether everything is as a user wants it, so that the run must be clean."""
     scenario, seen = truth.scenario, truth.seen
-    if truth.apart or any(name.startswith(("m0:", "m1:")) for name in scenario.changed):
+    odd = [name for name in scenario.changed if ":" in name and scenario.size > 1]
+    if truth.apart or any(name.endswith(_RULES) for name in odd):
         return False
     if truth.later is not None and truth.knows_files:
-        if not truth.later.starts:
+        now = {one.listener.port: one.announced for one in seen}
+        if (
+            not truth.later.starts
+            or truth.later.apart
+            or any(one.announced != now[one.listener.port] for one in truth.later.seen)
+        ):
             return False
         seen += truth.later.seen
+    if any(len(set(_announced(truth, role))) > 1 for role in Role):
+        return False
     weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
-    if scenario.replaced & weak or any(
-        name in weak or (name.endswith("-auth") and value != "ca-alone")
+    if any(
+        name.rpartition(":")[2] in weak or (name.endswith("-auth") and value != "ca-alone")
         for name, value in scenario.changed.items()
     ):
         return False
@@ -376,6 +390,8 @@ def _is_fine(truth: Truth) -> bool:
     )
 
 
+_RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url")
+"""How properties end by which a member accepts other certificates, or none, or listens elsewhere."""
 _WEAK = frozenset({"rsa-1024", "sha1", "sub-ca-sha1", "ends-soon", "sub-ca-expired"})
 
 
