@@ -40,11 +40,11 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.declared.declaration import authority
+from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
+from pytest_etcdtls.target import Listener, PortCredentials, Target
 from pytest_etcdtls.untrusted import file_word, pasted
 
 GOOD_CLIENT: Final = ""

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pytest_etcdtls.collector import Collector
 from pytest_etcdtls.command import GOOD_CLIENT, Shell
+from pytest_etcdtls.declared.cures import FaultyMember
 from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.errors import (
     InconclusiveError,
@@ -51,7 +52,7 @@ from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Obser
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
-from pytest_etcdtls.remedies import FaultyMember, Remedy, remedy
+from pytest_etcdtls.remedies import Remedy, remedy
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -210,7 +211,7 @@ class Judge:
         if not findings or check.cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
-            return remedy(check.cure, cases(self.observer, check, listener, findings))
+            return remedy(check.cure, cases(self.observer, listener, findings), self.observer.target)
         except Exception as error:  # a file of the user's, which costs no result
             return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
 
@@ -543,9 +544,9 @@ def see_start(target: Target) -> str:
 
 
 def cases(
-    observer: Observer, check: Check, listener: Listener | None, findings: Sequence[Finding]
+    observer: Observer, listener: Listener | None, findings: Sequence[Finding]
 ) -> Iterator[FaultyMember]:
-    """Yield the declared members that findings of a check concern, with the sides."""
+    """Yield the declared members that findings concern, with the sides."""
     target, declarations = observer.target, observer.known(Declarations)
     versions = {one.label: one.version for one in declarations.members} if declarations else {}
     for label, declared in target.declared.items():
@@ -553,14 +554,7 @@ def cases(
             continue
         sides = (listener.role.side,) if listener else _sides(label, findings)
         if sides:
-            yield FaultyMember(
-                check=check.id,
-                target=target,
-                label=label,
-                member=declared,
-                version=versions.get(label, target.etcd_version),
-                sides=sides,
-            )
+            yield FaultyMember(member=declared, version=versions.get(label, target.etcd_version), sides=sides)
 
 
 def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:

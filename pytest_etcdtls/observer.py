@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec.structs import replace as with_values
 
 import pytest_etcdtls.facts
+from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
 from pytest_etcdtls.facts.bad_identities import with_distinct_names
 from pytest_etcdtls.facts.certificates import ServerProof
@@ -38,7 +39,7 @@ from pytest_etcdtls.facts.listener import FirstContact, version_path
 from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.recording import Place, Recording
 from pytest_etcdtls.role import CLUSTER, Protocol, Role
-from pytest_etcdtls.target import Bounds, Listener, Target, is_address, is_loopback
+from pytest_etcdtls.target import Bounds, Listener, Target, is_loopback
 from pytest_etcdtls.timeouts import TimeoutBudget
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt

@@ -20,11 +20,11 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details, names_host
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.target import is_address
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.untrusted import read_json
 

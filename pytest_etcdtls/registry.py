@@ -27,9 +27,9 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
-from pytest_etcdtls.remedies import Cure
 from pytest_etcdtls.results import (
     Ancestor,
     CheckResult,

@@ -394,15 +394,6 @@ class Target:
         return self.peer if role is Role.PEER else self.client
 
 
-def is_address(name: str) -> bool:
-    """Return whether a host is an IP address rather than a name; a zone is ignored."""
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
 def is_loopback(host: str) -> bool:
     """Return whether a host is a loopback address or name (RFC 6761 section 6.3 for names)."""
     try:

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.command import NAMES, show_leaf
+from pytest_etcdtls.declared.cures import reissued
+from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.authority import specimen
@@ -17,10 +19,9 @@ from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
-from pytest_etcdtls.remedies import reissued
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target, is_address, is_loopback
+from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.untrusted import listed
 
 

@@ -21,6 +21,7 @@ from pytest_etcdtls.command import (
     show_chain,
     show_leaf,
 )
+from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
 from pytest_etcdtls.judgement import with_attempts
@@ -41,7 +42,6 @@ from pytest_etcdtls.pki.go_parser import MalformedError, Reader
 from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.remedies import client_certificates, reissued
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener

@@ -14,6 +14,7 @@ from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
+from pytest_etcdtls.declared.cures import restarted
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, prefix
 from pytest_etcdtls.facts.access import Access
@@ -33,7 +34,6 @@ from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.judgement import commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
-from pytest_etcdtls.remedies import restarted
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
 from pytest_etcdtls.command import GOOD_CLIENT, curl, s_client
+from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
@@ -19,7 +20,6 @@ from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Unnam
 from pytest_etcdtls.judgement import key_in_words
 from pytest_etcdtls.refusal import is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.remedies import handshakes
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback

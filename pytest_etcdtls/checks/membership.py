@@ -20,6 +20,7 @@ from pytest_etcdtls.command import (
     show_leaf,
     show_version,
 )
+from pytest_etcdtls.declared.cures import advertised, https_clients, https_peers
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
@@ -36,7 +37,6 @@ from pytest_etcdtls.facts.members import (
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.remedies import advertised, https_clients, https_peers
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd

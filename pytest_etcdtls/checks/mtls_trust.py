@@ -16,6 +16,7 @@ from pytest_etcdtls.checks.refused_clients import (
     why_refused,
 )
 from pytest_etcdtls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_plaintext, s_client
+from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
@@ -27,7 +28,6 @@ from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.remedies import client_certificates, https, trusted_ca
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
+from pytest_etcdtls.declared.cures import without
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact
 from pytest_etcdtls.facts.protocol import (
     AlpnChoice,
@@ -18,7 +19,6 @@ from pytest_etcdtls.facts.protocol import (
 )
 from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.remedies import without
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener

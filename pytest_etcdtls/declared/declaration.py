@@ -29,6 +29,15 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_address(name: str) -> bool:
+    """Return whether a host is an IP address rather than a name; a zone is ignored."""
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 class DeclaredURL(Struct, frozen=True):
     """One URL of a URL list in a declaration.
 
@@ -131,13 +140,9 @@ def _port(parts: SplitResult) -> int:
 
 def bind_problem(url: DeclaredURL) -> str | None:
     """Return why etcd refuses to listen on a URL (``embed.checkBindURLs``); ``None`` if it does not."""
-    if url.is_socket or url.host == "localhost":
+    if url.is_socket or url.host == "localhost" or is_address(url.host):
         return None
-    try:
-        ipaddress.ip_address(url.host)
-    except ValueError:
-        return f"{url} names a host, and etcd listens on addresses (and localhost) only"
-    return None
+    return f"{url} names a host, and etcd listens on addresses (and localhost) only"
 
 
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})

@@ -23,14 +23,14 @@ from cryptography import x509
 from msgspec import Struct, structs
 
 from pytest_etcdtls.command import S_CLIENT_VERSIONS
-from pytest_etcdtls.declared.declaration import authority
+from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsable_names
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path
 from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, is_address
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
 from pytest_etcdtls.tls.connection import addresses_of, in_order, sni, why_not_contacted
 

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.declared.declaration import (
     DeclaredMember,
     Setting,
+    is_address,
 )
 from pytest_etcdtls.declared.effective import (
     Effective,
@@ -33,7 +34,8 @@ from pytest_etcdtls.declared.effective import (
     prefix,
 )
 from pytest_etcdtls.declared.files import why_absent
-from pytest_etcdtls.declared.traps import Trap, traps_of
+from pytest_etcdtls.declared.traps import traps_of
+from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import (
@@ -48,7 +50,7 @@ from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
+from pytest_etcdtls.target import Listener, PortCredentials, Target
 from pytest_etcdtls.untrusted import read_regular
 
 
@@ -68,7 +70,7 @@ class MemberDeclaration(Struct, frozen=True, kw_only=True):
     declared: DeclaredMember
     version: str | None
     effective: Effective
-    traps: tuple[Trap, ...]
+    traps: tuple[FoundTrap, ...]
     replayed: bool = False
 
     @classmethod
@@ -125,14 +127,14 @@ class ListenerDeclaration(Struct, frozen=True, kw_only=True):
         """Return the setting in the declaration, ``None`` if it is not given."""
         return self.member.declared.declaration.settings.get(name)
 
-    def traps(self, id_: str | None = None) -> Iterator[Trap]:
+    def traps(self, id_: str | None = None) -> Iterator[FoundTrap]:
         """Yield the traps of that id, by default of any, that concern this listener."""
         declared = None if self.listener is None else str(self.listener.url)
         for trap in self.member.traps:
             if id_ in (None, trap.id) and (not trap.listeners or declared in trap.listeners):
                 yield trap
 
-    def traps_of(self, setting: Setting) -> Iterator[Trap]:
+    def traps_of(self, setting: Setting) -> Iterator[FoundTrap]:
         """Yield the traps of a setting that concern this listener and with which etcd starts."""
         for trap in self.traps():
             if trap.starts and any(other.name == setting.name for other in trap.settings):

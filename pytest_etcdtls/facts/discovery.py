@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredMember,
     advertised,
     declared_listeners,
+    is_address,
 )
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
@@ -48,7 +49,6 @@ from pytest_etcdtls.target import (
     Listener,
     Target,
     entered_process,
-    is_address,
     is_loopback,
     no_machine,
     safe,

@@ -37,10 +37,10 @@ import httpcore
 from msgspec import Struct
 from OpenSSL import SSL, crypto
 
-from pytest_etcdtls.declared.declaration import authority
+from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import Carrier, Listener, is_address, is_loopback, no_machine
+from pytest_etcdtls.target import Carrier, Listener, is_loopback, no_machine
 from pytest_etcdtls.tls.attempt import (
     CERTIFICATE_ALERTS,
     HANDSHAKE_FAILURE,

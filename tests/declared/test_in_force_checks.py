@@ -15,7 +15,7 @@ from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.conforming import conforming
 from pytest_etcdtls.declared.declaration import declared_listeners
 from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.declared.traps import Trap
+from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -356,7 +356,7 @@ def test_a_declared_listener_that_is_not_judged_is_not_verified() -> None:
 
 
 def _with_trap(**facts: Any) -> Declarations:
-    trap = Trap(id="does-not-start", summary="it does not", remedy="correct it", **facts)
+    trap = FoundTrap(id="does-not-start", summary="it does not", remedy="correct it", **facts)
     (first, *_) = sample(Need(Declarations), "client").members
     return Declarations((replace(first, traps=(trap,)),))
 

@@ -72,7 +72,7 @@ def test_a_member_knows_its_files(pki_files: Path) -> None:
     assert member.file("peer-crl-file") is None
     assert effective_of(member, "3.5.33").sides["client"].crl is CRLEffect.ENFORCED
     assert effective_of(member, "3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
-    assert [trap.id for trap in traps_of(member, "3.6.16")] == ["crl-encoding", "crl-missing"]
+    assert {trap.id for trap in traps_of(member, "3.6.16")} == {"crl-encoding", "crl-missing"}
 
 
 def test_a_member_is_read_with_its_version() -> None:

@@ -24,7 +24,8 @@ from declared.declaring import (
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
 from pytest_etcdtls.declared.files import crl_file
-from pytest_etcdtls.declared.traps import Trap, find_traps
+from pytest_etcdtls.declared.traps import find_traps
+from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
@@ -125,7 +126,9 @@ def test_traps_of_flags(case: str, version: str | None) -> None:
     assert [trap.id for trap in found] == ([id_] if version in versions else [])
 
 
-def _only(declaration: Declaration, version: str | None = "3.6.16", **more: Mapping[str, CRLFile]) -> Trap:
+def _only(
+    declaration: Declaration, version: str | None = "3.6.16", **more: Mapping[str, CRLFile]
+) -> FoundTrap:
     (trap,) = find_traps(declaration, version, more.get("crls"))
     return trap
 

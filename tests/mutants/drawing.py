@@ -27,7 +27,7 @@ PACKAGE = ROOT / "pytest_etcdtls"
 GROUPS = {
     "checks": (80, ["checks/*.py"]),
     "facts": (45, ["facts/*.py"]),
-    "declared": (35, ["declared/*.py"]),
+    "declared": (35, ["declared/**/*.py"]),
     "judge": (30, ["judge.py", "judgement.py", "registry.py", "runner.py"]),
     "refusal": (10, ["refusal.py"]),
 }

@@ -25,20 +25,16 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.declared.cures import PLACEHOLDER, Cure, FaultyMember
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.declared.traps.unread import hidden_into_file
 from pytest_etcdtls.errors import UnobservedError, UsageError
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
 from pytest_etcdtls.judge import run_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.registry import faults, select
-from pytest_etcdtls.remedies import (
-    PLACEHOLDER,
-    Cure,
-    FaultyMember,
-    hidden_into_file,
-    remedy,
-)
+from pytest_etcdtls.remedies import remedy
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Target
@@ -254,14 +250,8 @@ def test_a_cure_that_admits_more_is_not_proposed(
         text[key] = {**text.get(key, {}), **value} if isinstance(value, dict) else value
     (tmp_path / "etcd.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")
     member = declared_member(from_command_line(["etcd", f"--config-file={tmp_path}/etcd.yaml", *flags]))
-    here = FaultyMember(
-        check="config.config-file-hides-flags",
-        target=Target(label="m0", origin="live", listeners=()),
-        label="m0",
-        member=member,
-        version="3.7.3",
-    )
-    done = remedy(cure, [here])
+    here = FaultyMember(member=member, version="3.7.3")
+    done = remedy(cure, [here], Target(label="m0", origin="live", listeners=()))
     assert done.settings == ()
     assert any("is proposed: " in text for text in done.remarks), done
 

@@ -8,20 +8,19 @@ from pathlib import Path
 import pytest
 from kubeadm.judging import target
 
-from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
-from pytest_etcdtls.remedies import (
+from pytest_etcdtls.declared.cures import (
     PLACEHOLDER,
     Cure,
     FaultyMember,
-    Remedy,
     client_certificates,
     https_peers,
-    remedy,
     renewed,
     restarted,
 )
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
+from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
+from pytest_etcdtls.remedies import Remedy, remedy
 from pytest_etcdtls.role import Side
 
 MANIFEST = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm" / "v1.34.yaml"
@@ -49,11 +48,9 @@ def cured(cure: Cure, pki: Path, *sides: Side, without: str = "", text: str = ""
     file = pki.parent / "etcd.yaml"
     file.write_text(text, encoding="utf-8")
     live = target(etcd_config=file, etcd_pki_dir=pki)
-    [(label, member)] = live.declared.items()
-    here = FaultyMember(
-        check="", target=live, label=label, member=member, version="3.6.4", sides=sides or ("client",)
-    )
-    return remedy(cure, [here])
+    [member] = live.declared.values()
+    here = FaultyMember(member=member, version="3.6.4", sides=sides or ("client",))
+    return remedy(cure, [here], live)
 
 
 def added(remedy: Remedy) -> list[str]:

@@ -1,0 +1,299 @@
+"""What to write into a declaration to fix a fault.
+
+The remedy of a check is a sentence. Taken literally it may be half of a change: peers with https URLs and
+nothing else do not start, and with a certificate alone accept everybody. A *cure* is the whole of it: the
+settings to write and to remove, on the side of a member where the fault is. A check names its cure
+(``@check(..., cure=...)``), as a trap does, and several faults with one cause have the same.
+:mod:`pytest_etcdtls.remedies` confirms it and prints its lines.
+
+A certificate or CA that is not declared has the name that kubeadm gives it, elsewhere a path below
+:data:`PLACEHOLDER`, where no file is. etcd does not start with it, and a remark says what belongs there. A
+cure that changes nothing has remarks alone: the declaration is right, and something else runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
+
+from pytest_etcdtls.declared.declaration import (
+    Change,
+    Declaration,
+    DeclaredMember,
+    DeclaredURL,
+    is_address,
+    parse_urls,
+)
+from pytest_etcdtls.declared.distributions import kubeadm_directory
+from pytest_etcdtls.declared.effective import SIDES, effective_of, prefix
+from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.role import Side
+from pytest_etcdtls.untrusted import file_word, pasted
+
+PLACEHOLDER: Final = "/REPLACE-WITH"
+"""The directory of files that only the operator knows. etcd does not start without them."""
+
+
+class FaultyMember(Struct, frozen=True, kw_only=True):
+    """One member, and where the fault is.
+
+    Attributes:
+        version: of the etcd that runs; ``None`` if it is not known.
+        sides: the sides that the fault concerns.
+    """
+
+    member: DeclaredMember
+    version: str | None
+    sides: tuple[Side, ...] = SIDES
+
+    @property
+    def declaration(self) -> Declaration:
+        """What its operator wrote."""
+        return self.member.declaration
+
+    def hosts(self, side: Side) -> tuple[str, ...]:
+        """Return the hosts at which the member is reached by others, or else those that it listens on."""
+        names = (f"{'initial-' if side == 'peer' else ''}advertise-{side}-urls", f"listen-{side}-urls")
+        urls = [url for name in names for url in self.declaration.urls(name) if not url.is_socket]
+        urls = [url for url in urls if not (url.is_wildcard or url.is_loopback)] or urls
+        return tuple(dict.fromkeys(url.host for url in urls if not url.is_wildcard))
+
+
+class Remark(Struct, frozen=True):
+    """A sentence that comes with the changes: how to make a file, what to do before the restart.
+
+    Attributes:
+        text: the sentence. It is made printable, and one line.
+        warns: somebody is locked out if it is not read before.
+    """
+
+    text: str
+    warns: bool = False
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "text", escaped(self.text))
+
+
+class Restart(Struct, frozen=True):
+    """A restart of etcd with the bundle that is declared for a side: it decides which clients are refused."""
+
+    side: Side
+
+
+Step = Change | Remark | Restart
+Cure = Callable[[FaultyMember], Iterator[Step]]
+
+
+def client_certificates(case: FaultyMember) -> Iterator[Step]:
+    """Require certificates of clients: a pair, the trusted CA and the switch, and nothing generated."""
+    for side in case.sides:
+        yield from _mutual_tls(case, side)
+
+
+def _mutual_tls(case: FaultyMember, side: Side) -> Iterator[Step]:
+    p = prefix(side)
+    yield from without(f"{p}auto-tls")(case)
+    yield from _pair(case, side)
+    yield Change(f"{p}client-cert-auth", "true")
+    yield from _trusted_ca(case, side)
+
+
+def _pair(case: FaultyMember, side: Side) -> Iterator[Step]:
+    """Yield the certificate and the key, or the half of the pair that is not declared."""
+    declared = {end: case.declaration.text(f"{prefix(side)}{end}-file") for end in ("cert", "key")}
+    if all(declared.values()):
+        return
+    name = "peer" if side == "peer" else "server"
+    kubeadm = kubeadm_directory(case.declaration)
+    path = f"{kubeadm or PLACEHOLDER}/{name}"
+    for end, suffix in (("cert", "crt"), ("key", "key")):
+        if declared[end] is None:
+            yield Change(f"{prefix(side)}{end}-file", f"{path}.{suffix}")
+    if given := next(filter(None, declared.values()), None):
+        yield Remark(f"write the path of the other half of the pair of {escaped(given)}")
+    elif kubeadm:
+        made = _kubeadm(kubeadm, "init", "phase", "certs", f"etcd-{name}")
+        yield Remark(f"if {escaped(path)}.crt does not exist yet: {made}")
+    else:
+        hosts = escaped(", ".join(case.hosts(side))) or "the member"
+        yield Remark(
+            f"{path}.crt and {name}.key stand for files that are not declared: issue a certificate for "
+            f"{hosts} with extendedKeyUsage serverAuth, clientAuth, and write its path here, and its key's"
+        )
+
+
+def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Step]:
+    """Yield the bundle of the clients' CA, unless one is declared."""
+    name = f"{prefix(side)}trusted-ca-file"
+    if case.declaration.text(name) is not None:
+        return
+    kubeadm = kubeadm_directory(case.declaration)
+    path = f"{kubeadm or PLACEHOLDER}/{'peer-' if side == 'peer' and not kubeadm else ''}ca.crt"
+    yield Change(name, path)
+    if not kubeadm:
+        whom = "the members' certificates" if side == "peer" else "the certificates of etcd's clients"
+        yield Remark(f"{path} stands for the file of the CA that issues {whom}: write its path here")
+
+
+def trusted_ca(case: FaultyMember) -> Iterator[Step]:
+    """Trust the CA of the clients where no bundle is declared."""
+    for side in case.sides:
+        yield from _trusted_ca(case, side)
+
+
+_URLS: Final[Mapping[Side, tuple[str, ...]]] = {
+    "client": ("listen-client-urls", "listen-client-http-urls", "advertise-client-urls"),
+    "peer": ("listen-peer-urls", "initial-advertise-peer-urls", "initial-cluster"),
+}
+
+
+def https(case: FaultyMember) -> Iterator[Step]:
+    """Serve and advertise https alone, with all that a side needs for it."""
+    for side in case.sides:
+        changes = [one for name in _URLS[side] for one in _secured(case, name)]
+        tls = effective_of(case.member, case.version).sides[side]
+        yield from changes
+        if changes and not (tls.certificate and tls.key and tls.trusted_ca and tls.client_cert_auth):
+            yield from _mutual_tls(case, side)
+        if changes and side == "peer":
+            yield Remark(
+                "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
+                "etcdctl member update ID --peer-urls=https://..."
+            )
+
+
+def _secured(case: FaultyMember, name: str) -> Iterator[Change]:
+    setting = case.declaration.settings.get(name)
+    if setting is None or not setting.value:
+        return
+    words = [word.strip().replace("http://", "https://") for word in setting.value.split(",")]
+    words = list(dict.fromkeys(words))
+    if name == "advertise-client-urls":
+        words = _advertisable(case, words)
+    if words != [word.strip() for word in setting.value.split(",")]:
+        yield Change(name, ",".join(words))
+
+
+def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
+    """Return the URLs without addresses at which the member does not listen."""
+    listen = case.declaration.urls("listen-client-urls")
+    if not listen or any(url.is_wildcard or url.is_socket for url in listen):
+        return urls
+    ports = {url.address for url in listen}
+    kept = [url for url in urls if all(_is_elsewhere(one, ports) for one in parse_urls(url).urls)]
+    return kept or list(dict.fromkeys(f"https://{url.address}" for url in listen))
+
+
+def _is_elsewhere(url: DeclaredURL, listening: set[str]) -> bool:
+    return not is_address(url.host) or url.address in listening
+
+
+def https_clients(case: FaultyMember) -> Iterator[Step]:
+    """Serve and advertise https alone to clients."""
+    yield from https(replace(case, sides=("client",)))
+
+
+def https_peers(case: FaultyMember) -> Iterator[Step]:
+    """Serve and advertise https alone to peers."""
+    yield from https(replace(case, sides=("peer",)))
+
+
+def advertised(case: FaultyMember) -> Iterator[Step]:
+    """Advertise the URLs on which the member listens."""
+    yield from _secured(case, "advertise-client-urls")
+
+
+def https_metrics(case: FaultyMember) -> Iterator[Step]:
+    """Serve metrics by https, with the client authentication of the client port."""
+    yield from _secured(case, "listen-metrics-urls")
+    yield Remark(
+        "scrapers of metrics then need a client certificate, and probes of the kubelet have none: keep a URL "
+        "http://127.0.0.1:2381 for them"
+    )
+
+
+def without(*names: str) -> Cure:
+    """Return the cure that removes flags."""
+
+    def cure(case: FaultyMember) -> Iterator[Step]:
+        for name in names:
+            if name in case.declaration.settings:
+                yield Change(name, None)
+
+    return cure
+
+
+SAN_CHECK_OFF: Final = (
+    *("peer-skip-client-san-verification", "experimental-peer-skip-client-san-verification"),
+    "client-skip-client-san-verification",
+)
+"""The flags that switch the SAN rule off."""
+
+
+def no_profiles(case: FaultyMember) -> Iterator[Step]:
+    """Turn profiling off: its flags, and the log level debug, which also turns it on."""
+    yield from without("enable-pprof", "debug")(case)
+    if case.declaration.text("log-level") == "debug":
+        yield Change("log-level", "info")
+
+
+_SUITES: Final = tuple(
+    f"TLS_ECDHE_{key}_WITH_AES_{rest}"
+    for rest in ("128_GCM_SHA256", "256_GCM_SHA384")
+    for key in ("ECDSA", "RSA")
+)
+"""With ECDHE and AEAD, for any served key. HTTP/2 requires the first two, each for its keys."""
+
+
+def suites(case: FaultyMember) -> Iterator[Step]:
+    """Name suites with ECDHE and AEAD instead of the declared ones."""
+    if not case.declaration.words("cipher-suites"):
+        return
+    # With TLS 1.3 alone suites decide nothing, and keep etcd from starting.
+    only_1_3 = case.declaration.text("tls-min-version") == "TLS1.3"
+    yield Change("cipher-suites", None if only_1_3 else ",".join(_SUITES))
+
+
+def handshakes(case: FaultyMember) -> Iterator[Step]:
+    """Declare suites for each type of key, and allow TLS 1.3."""
+    yield from suites(case)
+    if case.declaration.text("tls-max-version") == "TLS1.2":
+        yield Change("tls-max-version", None)
+
+
+def renewed(case: FaultyMember) -> Iterator[Step]:
+    """Renew the certificate by the program that has made it."""
+    for name, directory in _made_by_kubeadm(case):
+        yield Remark(f"kubeadm made it: {_kubeadm(directory, 'certs', 'renew', f'etcd-{name}')}")
+
+
+def reissued(case: FaultyMember) -> Iterator[Step]:
+    """Issue the certificate again by the program that has made it, since a renewal keeps what is in it."""
+    for name, directory in _made_by_kubeadm(case):
+        remove = pasted("rm", *(file_word(f"{directory}/{name}.{end}") for end in ("crt", "key")))
+        make = _kubeadm(directory, "init", "phase", "certs", f"etcd-{name}")
+        yield Remark(f"kubeadm made it: {remove} && {make}")
+
+
+def _made_by_kubeadm(case: FaultyMember) -> Iterator[tuple[str, str]]:
+    """Yield kubeadm's name of each certificate of the sides that it has made, and their directory."""
+    directory = kubeadm_directory(case.declaration)
+    for side in case.sides if directory else ():
+        name = "peer" if side == "peer" else "server"
+        if case.declaration.text(f"{prefix(side)}cert-file") == f"{directory}/{name}.crt":
+            yield name, directory
+
+
+def _kubeadm(directory: str, *words: str) -> str:
+    parent = str(Path(directory).parent)
+    elsewhere = () if parent == "/etc/kubernetes/pki" else ("--cert-dir", parent)
+    return pasted("kubeadm", *words, *elsewhere)
+
+
+def restarted(case: FaultyMember) -> Iterator[Step]:
+    """Restart etcd with the declaration as it is."""
+    yield from map(Restart, case.sides)

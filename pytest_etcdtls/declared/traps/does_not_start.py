@@ -1,0 +1,185 @@
+"""Declarations with which etcd does not start, as far as TLS and its ports decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pytest_etcdtls.declared.cures import suites
+from pytest_etcdtls.declared.declaration import FLAGS, Setting, Via, bind_problem, declared_listeners
+from pytest_etcdtls.declared.effective import TLSSide, prefix
+from pytest_etcdtls.declared.flags import GO_SUITES, known_to
+from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, spellings, trap
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.versions import version_key
+
+Problem = tuple[str, str, tuple[Setting, ...]]
+"""Why etcd does not start, what to write instead, and the settings concerned."""
+
+
+@trap("does-not-start", cure=suites)
+def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap]:
+    """The declaration is one with which etcd starts.
+
+    Settings of TLS, their files and the ports are judged. Other values are judged by an etcd that is started
+    with them, see config.starts. If etcd runs nevertheless, it was started with other settings: the
+    declaration is not in force, and the next restart fails.
+
+    Spec: etcd Documentation, configuration options
+    Severity: high
+    Level: MUST
+    Remediation: correct the declaration, and restart etcd with it.
+    """
+    for mistake in context.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, context.version):
+            continue
+        yield FoundTrap(
+            summary=f"{mistake.text} ({mistake.place})",
+            remedy="correct the line",
+            starts=False,
+        )
+    for summary, remedy, settings in (problem for rule in _RULES for problem in rule(context)):
+        yield FoundTrap(
+            summary=f"etcd does not start: {summary}",
+            remedy=remedy,
+            settings=settings,
+            starts=False,
+        )
+
+
+_TLS_VERSIONS = ("TLS1.2", "TLS1.3")
+_NEEDED_BY_HTTP2 = frozenset(
+    {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
+)
+
+
+def _certificates(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.generated or not _reads_pair(context, side):
+            continue
+        p = prefix(side.side)
+        settings = context.settings(f"{p}cert-file", f"{p}key-file")
+        if side.certificate is None and side.key is None:
+            listeners = context.secure(side)
+            yield (
+                f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
+                f"give --{p}cert-file and --{p}key-file",
+                tuple(one.declared.setting for one in listeners[:1] if one.declared.setting),
+            )
+        elif side.certificate is None or side.key is None:
+            missing = "cert-file" if side.certificate is None else "key-file"
+            yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
+        yield from _dialing_pair(context, side)
+
+
+def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
+    """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
+    dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
+    return bool(context.secure(side)) or dials
+
+
+def _dialing_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
+    p = prefix(side.side)
+    pair = (f"{p}client-cert-file", f"{p}client-key-file")
+    given = context.settings(*pair)
+    if len([setting for setting in given if setting.value]) == 1:
+        yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
+
+
+def _names(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.allowed_cn and side.allowed_hostname and _reads_pair(context, side):
+            given = context.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
+            yield f"{spellings(given)} exclude each other", "give one of them", given
+
+
+def _addresses(context: TrapContext) -> Iterator[Problem]:
+    declared = declared_listeners(context.seen)
+    for listener in declared:
+        problem = bind_problem(listener.url)
+        if problem and listener.setting:
+            yield problem, f"write an address in --{FLAGS[listener.role]}", (listener.setting,)
+    ports = {listener.url.address for listener in declared if listener.role is Role.CLIENT_HTTP}
+    shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
+    if shared:
+        given = context.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
+
+
+def _advertised(context: TrapContext) -> Iterator[Problem]:
+    listening, advertised = (
+        context.settings(FLAGS[Role.CLIENT]),
+        context.settings("advertise-client-urls"),
+    )
+    # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
+    given = any(map(_is_set, advertised)) or "advertise-client-urls" in context.seen.started_with.left_out
+    if any(map(_is_set, listening)) and not given:
+        yield (
+            f"{listening[0].spelled} is given without --advertise-client-urls",
+            "give --advertise-client-urls",
+            listening,
+        )
+
+
+def _is_set(setting: Setting) -> bool:
+    return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
+
+
+def _validity(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in context.sides())
+    if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
+        yield f"{given[0].written} is no validity", "give a number of years", given
+
+
+def _tls_versions(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("tls-min-version", "tls-max-version")
+    for setting in given:
+        if setting.value and setting.value not in _TLS_VERSIONS:
+            yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
+    minimum, maximum = context.seen.text("tls-min-version"), context.seen.text("tls-max-version")
+    if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
+        yield "the lowest TLS version is above the highest", "swap them", given
+
+
+def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
+    setting = context.seen.settings.get("cipher-suites")
+    # An empty variable or key is none; an empty flag is a list with one empty name.
+    if setting is not None and (setting.value or setting.via is Via.FLAG):
+        for name in setting.value.split(","):
+            if name not in GO_SUITES:
+                remedy = f"write Go's names in {setting.spelled}, with commas and no blanks, or remove it"
+                yield f"{name!r} in {setting.spelled} is no cipher suite", remedy, (setting,)
+    suites = context.seen.words("cipher-suites")
+    if not suites:
+        return
+    given = context.settings("cipher-suites", "tls-min-version")
+    if context.seen.text("tls-min-version") == "TLS1.3":
+        yield "--cipher-suites do not go with TLS 1.3 alone, whose suites Go decides", "remove them", given
+    elif context.secure(context.effective.sides["client"]) and not _NEEDED_BY_HTTP2.intersection(suites):
+        yield (
+            f"{given[0].written} lacks a suite that HTTP/2 needs",
+            f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
+            given,
+        )
+
+
+def _renamed(context: TrapContext) -> Iterator[Problem]:
+    """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
+    if version_key(context.version)[:2] != (3, 6):
+        return
+    for name in context.seen.settings:
+        if f"experimental-{name}" in context.seen.settings:
+            given = context.settings(name, f"experimental-{name}")
+            yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
+
+
+_RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
+    _certificates,
+    _names,
+    _addresses,
+    _advertised,
+    _validity,
+    _tls_versions,
+    _cipher_suites,
+    _renamed,
+)

@@ -1,0 +1,165 @@
+"""A trap: settings whose effect differs from what they appear to declare.
+
+A trap is not a wrong setting but a misunderstood one: the operator reads one thing in it and etcd does
+another. So its rule compares what is written (:class:`Declaration`) with what comes of it
+(:class:`Effective`).
+
+A trap is one object: a rule, whose docstring is that of the check ``config.ID`` (requirement, reason,
+references, severity, level, remediation), and a cure. Its check is made of it (``checks/config_traps.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pytest_etcdtls.declared.cures import Cure
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Setting
+from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective
+from pytest_etcdtls.declared.flags import URL_LISTS, in_force
+from pytest_etcdtls.role import Role
+
+
+class FoundTrap(Struct, frozen=True, kw_only=True):
+    """A trap that was found in a declaration.
+
+    Attributes:
+        id: that of the trap, which sets it.
+        summary: what etcd does, in one sentence.
+        remedy: what to write instead, with the names of flags.
+        settings: the settings that cause it.
+        listeners: the URLs that it concerns; empty for the whole member.
+        starts: ``False`` if etcd does not start.
+        certain: ``False`` if it depends on something unknown, such as the version.
+        harmless: ``True`` if nobody is accepted or refused because of it: the check then warns.
+        remediation: the whole of what to do; empty where the trap's own remediation is needed too.
+    """
+
+    id: str = ""
+    summary: str
+    remedy: str
+    settings: tuple[Setting, ...] = ()
+    listeners: tuple[str, ...] = ()
+    starts: bool = True
+    certain: bool = True
+    harmless: bool = False
+    remediation: str = ""
+
+
+class TrapContext(Struct, frozen=True, kw_only=True):
+    """A declaration and what is derived from it, in which traps are searched for.
+
+    Attributes:
+        declaration: the declaration as it was read.
+        seen: the declaration without the settings that this version ignores.
+        effective: the configuration that etcd derives from it.
+        crls: the CRL files that were read, by declared path.
+    """
+
+    declaration: Declaration
+    seen: Declaration
+    effective: Effective
+    crls: Mapping[str, CRLFile] = {}
+
+    @classmethod
+    def of(
+        cls, declaration: Declaration, version: str | None, crls: Mapping[str, CRLFile] | None = None
+    ) -> Self:
+        """Return the context of a declaration in a version, as :func:`effective` takes them."""
+        done = effective(declaration, version, crls)
+        seen = in_force(declaration, done.version)
+        return cls(declaration=declaration, seen=seen, effective=done, crls=crls or {})
+
+    @property
+    def version(self) -> str | None:
+        """The version of etcd; ``None`` if it is not known."""
+        return self.effective.version
+
+    def settings(self, *names: str) -> tuple[Setting, ...]:
+        """Return the named settings that are given."""
+        return tuple(self.seen.settings[name] for name in names if name in self.seen.settings)
+
+    def sides(self) -> tuple[TLSSide, ...]:
+        """Return both sides."""
+        return tuple(self.effective.sides[side] for side in SIDES)
+
+    def secure(self, side: TLSSide) -> tuple[EffectiveListener, ...]:
+        """Return the listeners of a side that serve TLS."""
+        return tuple(
+            listener
+            for listener in self.effective.listeners
+            if listener.tls and (listener.role is Role.PEER) == (side.side == "peer")
+        )
+
+    def secure_urls(self, side: TLSSide) -> tuple[str, ...]:
+        """Return the URLs of a side that serve TLS."""
+        return urls(self.secure(side))
+
+
+Rule = Callable[[TrapContext], Iterator[FoundTrap]]
+SideRule = Callable[[TrapContext, TLSSide], Iterator[FoundTrap]]
+
+
+class Trap(Struct, frozen=True, kw_only=True):
+    """One trap.
+
+    Attributes:
+        id: a slug; its check is ``config.ID``.
+        rule: yields what is found. Its docstring is that of the check.
+        cure: what to change in the declaration.
+        on_the_wire: only the wire shows whether it is real, so its check is a function of its own.
+    """
+
+    id: str
+    rule: Rule
+    cure: Cure | None = None
+    on_the_wire: bool = False
+
+    def find(self, context: TrapContext) -> Iterator[FoundTrap]:
+        """Yield this trap as often as the declaration has it."""
+        for found in self.rule(context):
+            yield replace(found, id=self.id)
+
+
+def trap(id_: str, *, cure: Cure | None = None, on_the_wire: bool = False) -> Callable[[Rule], Trap]:
+    """Make a trap of its rule; the arguments are the attributes of :class:`Trap`."""
+    return lambda rule: Trap(id=id_, rule=rule, cure=cure, on_the_wire=on_the_wire)
+
+
+def trap_of_side(
+    id_: str, *, cure: Cure | None = None, on_the_wire: bool = False
+) -> Callable[[SideRule], Trap]:
+    """Make a trap of a rule that is applied to each side."""
+
+    def made(rule: SideRule) -> Trap:
+        @functools.wraps(rule)
+        def of_both(context: TrapContext) -> Iterator[FoundTrap]:
+            for side in context.sides():
+                yield from rule(context, side)
+
+        return Trap(id=id_, rule=of_both, cure=cure, on_the_wire=on_the_wire)
+
+    return made
+
+
+def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
+    """Return the URLs of listeners."""
+    return tuple(str(listener.url) for listener in listeners)
+
+
+def spellings(settings: tuple[Setting, ...]) -> str:
+    """Return how settings are spelled, in one line."""
+    return ", ".join(setting.spelled for setting in settings)
+
+
+_ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
+
+
+def is_about_tls(name: str) -> bool:
+    """Return whether a setting of that name concerns TLS: files, booleans, names, versions, listen URLs."""
+    name = name.lower().replace("_", "-")
+    return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)

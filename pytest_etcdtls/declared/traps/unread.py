@@ -1,0 +1,411 @@
+"""Settings that etcd does not read, or of which it reads another one than a reader believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pytest_etcdtls.declared.cures import FaultyMember, Step
+from pytest_etcdtls.declared.declaration import Change, Form, Setting, Via, masked
+from pytest_etcdtls.declared.flags import (
+    CLIENT_SECTION,
+    EVERY_FLAG,
+    GO_FIELDS,
+    KEYS_ONLY,
+    LINES,
+    MEANT,
+    RELEASES,
+    SECTIONS,
+    flag_lines,
+    has_key,
+    ignored_settings,
+    known_to,
+    meant,
+    predecessors,
+    successor,
+    top_level_known,
+    variable_of,
+)
+from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
+from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.untrusted import shell_word
+from pytest_etcdtls.versions import is_before_release, minor_line, version_key
+
+
+def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
+    """Write into the configuration file what it hides, if it has keys for all of it.
+
+    What only switches something off is removed: the file decides, and may have it on.
+    """
+    every = _hidden(TrapContext.of(case.declaration, case.version))
+    written = [one for one in every if one.on or not one.boolean]
+    if all(has_key(one.name, case.version) for one in written):
+        yield from (Change(one.name, None, one.via) for one in every if one not in written)
+        yield from (Change(one.name, one.value, Via.KEY) for one in written)
+
+
+@trap("config-file-hides-flags", cure=hidden_into_file)
+def no_configuration_file_hides_flags(context: TrapContext) -> Iterator[FoundTrap]:
+    """No TLS flag or variable differs from the configuration file.
+
+    With --config-file etcd ignores all other flags and all environment variables, and logs this in one line
+    at level info. A --client-cert-auth given as a flag then has no effect, and every client is accepted.
+    Settings that the file repeats do no harm.
+
+    Spec: etcd --config-file
+    Spec: etcd Documentation, configuration options
+    Severity: critical
+    Level: MUST
+    Remediation: start etcd without the configuration file and with every setting as a flag, or write these
+        settings into the file, if this etcd has keys for them.
+    """
+    if hidden := _hidden(context):
+        yield FoundTrap(
+            summary=f"etcd reads {context.declaration.config_file} and ignores {spellings(hidden)}",
+            remedy="start etcd without the configuration file and with every setting as a flag, or write "
+            "these settings into the file, if this etcd has keys for them",
+            settings=hidden,
+        )
+
+
+def _hidden(context: TrapContext) -> tuple[Setting, ...]:
+    """Return what the configuration file hides, but for equal values."""
+    return tuple(
+        setting
+        for setting in context.declaration.hidden
+        if is_about_tls(setting.name)
+        and not _has_same_value(context.seen.settings.get(setting.name), setting)
+    )
+
+
+def _has_same_value(in_force: Setting | None, hidden: Setting) -> bool:
+    """Return whether the hidden setting equals the one in force. A boolean setting is off by default."""
+    if in_force is None:
+        return not hidden.value or (hidden.boolean and not hidden.on)
+    if in_force.boolean and hidden.boolean:
+        return in_force.on is hidden.on
+    return in_force.value == hidden.value
+
+
+@trap("unknown-key")
+def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+    """The configuration file contains no key that is unknown to this etcd.
+
+    etcd ignores unknown and misspelt keys silently, and keys that were renamed or removed in this version or
+    came in a later one. There is no key for a revocation list: if the file names one, revoked clients are
+    accepted. The case of letters does not matter, but in 3.6 that of keys that begin with experimental-.
+
+    Spec: etcd --config-file
+    Spec: etcd etcd.conf.yml.sample
+    Severity: high
+    Level: MUST
+    Remediation: spell the key as in this etcd's etcd.conf.yml.sample, a renamed one by its new name; what has
+        no key there, such as a revocation list (--client-crl-file), must be a flag, and then every other
+        setting too.
+    """
+    for setting in _not_read(context, Via.KEY):
+        remedy = _advice(context, setting)
+        renamed = setting.spelled.lower().startswith("experimental-")
+        yield FoundTrap(
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
+            "does not warn",
+            remedy=remedy,
+            settings=(setting,),
+            certain=_names_are_known(context),
+            remediation=remedy.replace("write it as", f"write {setting.spelled} as", 1) if renamed else "",
+        )
+
+
+def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
+    """Yield what no version reads, and what this version does not read.
+
+    Of variables only those that concern TLS: others may be another program's. Of keys none that only says
+    that something is off, as it is without the key.
+    """
+    yield from (setting for setting in context.declaration.unknown if setting.via is via)
+    for setting in ignored_settings(context.declaration, context.version):
+        if setting.via is via and (is_about_tls(setting.name) or (via is Via.KEY and _is_effective(setting))):
+            yield setting
+
+
+def _is_effective(setting: Setting) -> bool:
+    """Return whether a key would change something in a version that reads it."""
+    if setting.boolean or not setting.value:
+        return setting.on or setting.name in KEYS_ONLY  # whose values are mappings
+    return True
+
+
+def _names_are_known(context: TrapContext) -> bool:
+    """Return whether the names of that version are known. A newer version may have more."""
+    line = minor_line(context.version)
+    newest = RELEASES.get(line or "")
+    # A release may have other names than the pre-release by which its line is known.
+    return line in LINES and (newest == context.version or not is_before_release(newest))
+
+
+def _version(context: TrapContext) -> str:
+    return f"{context.version} " if context.version else ""
+
+
+def _advice(context: TrapContext, setting: Setting) -> str:
+    key = setting.spelled.rpartition(".")[2].lower()
+    if "crl" in key:
+        return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
+    new, value = successor(setting, context.declaration, context.version) or ("", "")
+    if new and top_level_known(new, context.version):
+        return f"write it as {new}: {value}" if value != setting.value else f"write it as {new}"
+    [key] = MEANT.get(new or key) or [new or key]
+    for section, keys in SECTIONS.items():
+        for name, flag in keys.items():
+            if key in (flag, name):
+                return f"write it as {section}: {name}, and see which versions read it"
+    if lines := flag_lines(setting.name):
+        return f"remove {setting.spelled}: it is a key of etcd {lines}"
+    close = meant(key, {*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
+    return _perhaps(close, key) or f"remove {setting.spelled}"
+
+
+def _perhaps(names: Sequence[str], name: str) -> str:
+    """Return that these names may be meant by an unknown one, or that etcd has no such rule; else empty."""
+    if name in MEANT and not names:
+        return (
+            "remove it: etcd has no flag for the common name of clients, and with "
+            "--client-cert-allowed-hostname, which compares SANs, it refuses a client without that name"
+        )
+    return f"perhaps {' or '.join(names)} is meant" if names else ""
+
+
+@trap("undocumented-key")
+def every_key_is_documented(context: TrapContext) -> Iterator[FoundTrap]:
+    """The configuration file contains no undocumented key.
+
+    Go's decoder accepts the name of a struct field as a key where the field has no tag. Such a key works
+    today, but it is not documented and may stop working in another release.
+
+    Spec: etcd etcd.conf.yml.sample
+    Severity: low
+    Level: SHOULD
+    Remediation: start etcd with flags instead of a configuration file.
+    """
+    for setting in context.seen.settings.values():
+        if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
+            yield FoundTrap(
+                summary=f"{setting.spelled} is in force, although the key is not documented",
+                remedy="start etcd with flags instead of a configuration file",
+                settings=(setting,),
+            )
+
+
+_OF_DISTRIBUTIONS: Final = frozenset({"ETCD_STATIC_POD_VERSION"})
+"""Variables of OpenShift's operator, whose name is similar to one of etcd's."""
+
+
+@trap("unknown-variable")
+def every_variable_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+    """Every environment variable that looks like a TLS setting is known to this etcd.
+
+    etcd ignores unknown variables and warns in its log. With a misspelt ETCD_CLIENT_CERT_AUTH every client is
+    accepted. The variable may also belong to another program.
+
+    Spec: etcd Documentation, configuration options
+    Severity: medium
+    Level: SHOULD
+    Remediation: spell it as ETCD_ followed by the flag's name in capitals with underscores; rename variables
+        that belong to another program.
+    """
+    for setting in _not_read(context, Via.VARIABLE):
+        if setting.spelled in _OF_DISTRIBUTIONS:
+            continue
+        name = setting.name.removeprefix("ETCD_").lower().replace("_", "-")
+        close = meant(name)
+        # Other programs, such as the script that starts etcd, have variables too.
+        if not any(map(is_about_tls, (name, *close))) and name not in MEANT:
+            continue
+        yield FoundTrap(
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}does not know it and only "
+            "warns",
+            remedy="remove it"
+            if name in close
+            else _perhaps([*map(variable_of, close)], name) or "remove it",
+            settings=(setting,),
+            certain=_names_are_known(context),
+        )
+
+
+@trap("flag-unknown-to-version")
+def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
+    """Every declared flag exists in the running version of etcd.
+
+    An unknown flag ends etcd before it opens a port. If etcd runs nevertheless, it was started with other
+    settings: the declaration is not in force, and the next restart fails.
+
+    Spec: etcd CHANGELOG, flags added and removed
+    Severity: high
+    Level: MUST
+    Remediation: use the flags of this version (etcd --help), and restart etcd with them.
+    """
+    flags = [setting for setting in context.declaration.unknown if setting.via is Via.FLAG]
+    given = (*context.declaration.settings.values(), *context.declaration.hidden)
+    flags += [
+        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, context.version)
+    ]
+    for setting in flags:
+        lines = flag_lines(setting.name)
+        close = [f"--{name}" for name in meant(setting.name)]
+        known = f"it is a flag of {lines}" if lines else "no version has it"
+        remedy = f"remove {setting.spelled}"
+        if new := _newer(setting, context) or _older(setting, context.version):
+            remedy = f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
+        elif not lines:
+            remedy = _perhaps(close, setting.name) or remedy
+        yield FoundTrap(
+            summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
+            remedy=remedy,
+            settings=(setting,),
+            starts=False,
+            certain=_names_are_known(context),
+            remediation=remedy,
+        )
+
+
+def _newer(setting: Setting, context: TrapContext) -> str:
+    """Return the flag to give in a version that does not have an older one; empty if there is none."""
+    new = successor(setting, context.declaration, context.version)
+    return f"--{new[0]}={shell_word(masked(*new))}" if new else ""
+
+
+def _older(setting: Setting, version: str | None) -> str:
+    """Return the flags to give in a version that does not have a newer one; empty if there are none."""
+    return " ".join(f"--{name}={value}" for name, value in predecessors(setting, version))
+
+
+@trap("variable-beside-flag")
+def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
+    """No setting is given both as a flag and as an environment variable.
+
+    From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
+
+    Spec: etcd Documentation, configuration options
+    Severity: medium
+    Level: MUST
+    Remediation: remove one of the two, and restart etcd.
+    """
+    for setting in context.declaration.shadowed:
+        flag = context.declaration.settings[setting.name]
+        old = version_key(context.version) < (3, 4)
+        yield FoundTrap(
+            summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
+            if old
+            else f"etcd does not start: {setting.spelled} and {flag.spelled} are both given",
+            remedy=f"remove one of {setting} and {flag}",
+            settings=(setting, flag),
+            starts=old,
+        )
+
+
+@trap("flag-given-twice")
+def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
+    """No flag and no key is given twice with different values.
+
+    etcd takes the last one, as every program with Go's package flag does, and says nothing. A reader who
+    finds the first one believes that it is in force, as where a drop-in or a variable adds flags behind
+    others. A list of URLs is even kept if the second one is empty or one of its URLs. The same holds for the
+    keys of a configuration file; of two equal sections etcd drops the first one with all its keys.
+
+    Spec: etcd Documentation, configuration options
+    Spec: Go flag package
+    Severity: medium
+    Level: SHOULD
+    Remediation: give it once, with the value that is meant.
+    """
+    declaration, started = context.declaration, context.declaration.started_with
+    given = (
+        *started.variables,
+        *(one for one in started.arguments if isinstance(one, Setting) and one.value),
+    )
+    files = [one for one in given if one.name == "config-file"]  # of which etcd prefers the flag
+    # Of equal keys, and of equal sections as a whole, the last one is decoded (sigs.k8s.io/yaml, not strict).
+    in_force = {**declaration.settings, **{one.name: one for one in files}}
+    # A drop-in of systemd is there to replace variables.
+    layered = Via.VARIABLE if declaration.form is not Form.MANIFEST else None
+    again: dict[str, list[Setting]] = {}
+    for setting in (*(one for one in declaration.overridden if one.via is not layered), *files[:-1]):
+        again.setdefault(setting.name, []).append(setting)
+    for name, others in again.items():
+        counts = in_force.get(name)
+        if all(_has_same_value(counts, other) for other in others):
+            continue
+        if counts is not None:
+            yield FoundTrap(
+                summary=f"{counts.spelled} is given {len(others) + 1} times, and etcd takes {counts}",
+                remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
+                settings=(*others, counts),
+            )
+        else:
+            section, _, key = others[-1].spelled.partition(".")
+            yield FoundTrap(
+                summary=f"{section} is given again, and etcd drops {others[-1]}",
+                remedy=f"write one section {section} with every key that is meant, {key} too",
+                settings=(*others,),
+            )
+
+
+@trap("manifest-beside")
+def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
+    """No other file in the directory of a static pod's manifest declares the same member.
+
+    The kubelet reads every file of that directory whose name does not begin with a dot, also etcd.yaml.bak.
+    Of pods with one name it keeps the one in the last file by name, each time that it lists the directory,
+    every 20 seconds by default; between two lists it runs the file that was written to last. So a backup is
+    started again in the place of the changed manifest, with its old certificates and settings. With another
+    name it is a second etcd on the same ports and data.
+
+    Spec: Kubernetes kubelet, extractFromDir in pkg/kubelet/config/file.go
+    Severity: high
+    Level: MUST, SHOULD where the declared file is the one that runs, or both are the same
+    Remediation: move the other file to another directory.
+    """
+    source = escaped(context.declaration.source)
+    for other in sorted(context.declaration.beside, key=lambda one: not one.runs):
+        pod, file = escaped(other.pod), escaped(other.file)
+        if not other.has_same_name:
+            summary = (
+                f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: of two etcds "
+                "the second finds ports and data in use"
+            )
+        elif other.runs:
+            summary = (
+                f"the kubelet runs the pod {pod} of {file} and not of {source}: it reads both, "
+                "and of pods with one name the one in the last file by name stays"
+            )
+        else:
+            summary = (
+                f"the kubelet reads {file} too, which has the same pod {pod}: when it is written "
+                "to, the kubelet runs that one until it lists the directory again"
+            )
+        yield FoundTrap(
+            summary=f"{summary}{'; their content is the same now' if other.same else ''}",
+            remedy=f"move {file} to another directory: in this one every file is a pod, whatever its "
+            "suffix, unless its name begins with a dot",
+            harmless=other.has_same_name and (other.same or not other.runs),
+        )
+
+
+@trap("gateway-off-in-config-file")
+def a_disabled_gateway_is_declared(context: TrapContext) -> Iterator[FoundTrap]:
+    """A JSON gateway that is disabled is declared as disabled.
+
+    Up to 3.4 a configuration file without enable-grpc-gateway disables the gateway, while the flag's default
+    is true. Clients of the gateway fail although nothing disables it explicitly.
+
+    Spec: etcd --enable-grpc-gateway
+    Severity: info
+    Level: SHOULD
+    Remediation: write enable-grpc-gateway into the configuration file, true or false.
+    """
+    if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
+        return
+    yield FoundTrap(
+        summary="the JSON gateway (/v3/...) does not answer",
+        remedy="write enable-grpc-gateway: true into the configuration file if it is wanted",
+    )
