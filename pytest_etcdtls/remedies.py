@@ -144,7 +144,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
 
 
 def _against(case: FaultyMember, after: DeclaredMember) -> str:
-    """Return why changed settings are not proposed; empty if nothing is against them."""
+    """Return why changed settings are not proposed; empty if they are."""
     known = {trap.id for trap in traps_of(case.member, case.version)}
     for trap in traps_of(after, case.version):
         if trap.id not in known and not trap.harmless and trap.certain:
@@ -191,7 +191,7 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting]:
-    """Return every place in which a setting is given, also where it has no effect."""
+    """Return a setting wherever it is given, also where it has no effect."""
     every = (
         *declaration.settings.values(),
         *declaration.overridden,
@@ -203,7 +203,7 @@ def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting
 
 
 def _last(changes: Iterable[Change]) -> list[Change]:
-    """Return the changes; of several of one setting the last one."""
+    """Return the last change of each setting."""
     return [*{(one.name, one.via): one for one in changes}.values()]
 
 

@@ -1,4 +1,4 @@
-"""Which clients are accepted: other ones than the declaration appears to say."""
+"""Settings with which etcd accepts other clients than they appear to say."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _advertised(context: TrapContext) -> Iterator[Problem]:
         context.settings(FLAGS[Role.CLIENT]),
         context.settings("advertise-client-urls"),
     )
-    # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
+    # etcd asks whether a flag is set: an empty flag is, an empty variable and a key are not.
     given = any(map(_is_set, advertised)) or "advertise-client-urls" in context.seen.started_with.left_out
     if any(map(_is_set, listening)) and not given:
         yield (
@@ -143,7 +143,7 @@ def _tls_versions(context: TrapContext) -> Iterator[Problem]:
 
 def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
     setting = context.seen.settings.get("cipher-suites")
-    # An empty variable or key is none; an empty flag is a list with one empty name.
+    # An empty variable or key names no suite; an empty flag is a list with one empty name.
     if setting is not None and (setting.value or setting.via is Via.FLAG):
         for name in setting.value.split(","):
             if name not in GO_SUITES:

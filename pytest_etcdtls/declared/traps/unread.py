@@ -1,4 +1,4 @@
-"""Settings that etcd does not read, or of which it reads another one than a reader believes."""
+"""Settings that etcd does not read, or reads from another place than a reader believes."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
 def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
     """Yield what no version reads, and what this version does not read.
 
-    Of variables only those that concern TLS: others may be another program's. Of keys none that only says
-    that something is off, as it is without the key.
+    Of variables only those that concern TLS: others may be another program's. A key that
+    only switches something off is left out: it is off without the key too.
     """
     yield from (setting for setting in context.declaration.unknown if setting.via is via)
     for setting in ignored_settings(context.declaration, context.version):
@@ -269,13 +269,13 @@ def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
 
 
 def _newer(setting: Setting, context: TrapContext) -> str:
-    """Return the flag to give in a version that does not have an older one; empty if there is none."""
+    """Return the flag that replaces an older one in that version; empty if no flag does."""
     new = successor(setting, context.declaration, context.version)
     return f"--{new[0]}={shell_word(masked(*new))}" if new else ""
 
 
 def _older(setting: Setting, version: str | None) -> str:
-    """Return the flags to give in a version that does not have a newer one; empty if there are none."""
+    """Return the flags that a newer one replaces in later versions; empty if it replaces no flag."""
     return " ".join(f"--{name}={value}" for name, value in predecessors(setting, version))
 
 
