@@ -18,14 +18,13 @@ from pytest_etcdtls.declared.traps.trap import (
     TrapContext,
     spellings,
     trap,
-    trap_of_side,
     urls,
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.versions import has_since, version_key
 
 
-@trap_of_side("auto-tls-drops-client-auth", cure=client_certificates)
+@trap("auto-tls-drops-client-auth", cure=client_certificates)
 def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """--auto-tls does not disable declared client authentication.
 
@@ -53,7 +52,7 @@ def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) ->
         )
 
 
-@trap_of_side("auto-tls-ignored")
+@trap("auto-tls-ignored")
 def auto_tls_is_not_ignored(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """--auto-tls is not declared together with a certificate.
 
@@ -74,7 +73,7 @@ def auto_tls_is_not_ignored(context: TrapContext, side: TLSSide) -> Iterator[Fou
         )
 
 
-@trap_of_side("client-auth-without-ca", cure=client_certificates)
+@trap("client-auth-without-ca", cure=client_certificates)
 def client_authentication_has_a_bundle(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """Client authentication is declared together with a CA for clients.
 
@@ -102,7 +101,7 @@ def client_authentication_has_a_bundle(context: TrapContext, side: TLSSide) -> I
         )
 
 
-@trap_of_side("trusted-ca-alone", cure=client_certificates)
+@trap("trusted-ca-alone", cure=client_certificates)
 def a_bundle_has_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """A trusted CA is declared together with client authentication.
 
@@ -198,7 +197,7 @@ def _served_in_plaintext(
     )
 
 
-@trap_of_side("allowed-names-without-client-auth", cure=client_certificates)
+@trap("allowed-names-without-client-auth", cure=client_certificates)
 def allowed_names_have_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """Allowed names are declared together with client authentication.
 
@@ -246,7 +245,7 @@ def a_list_of_names_is_read_as_one(context: TrapContext) -> Iterator[FoundTrap]:
             )
 
 
-@trap_of_side("san-check-off", cure=without(*SAN_CHECK_OFF))
+@trap("san-check-off", cure=without(*SAN_CHECK_OFF))
 def the_san_rule_is_not_switched_off(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """Verification of peer certificate SANs is not disabled.
 

@@ -9,7 +9,7 @@ from typing import Final
 from pytest_etcdtls.declared.cures import client_certificates
 from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.declared.effective import CRLEffect, TLSSide, prefix
-from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, trap_of_side, urls
+from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, trap, urls
 from pytest_etcdtls.untrusted import file_word, pasted, shell_word
 from pytest_etcdtls.versions import version_key
 
@@ -20,7 +20,7 @@ def _in_use(context: TrapContext, side: TLSSide) -> Iterator[CRLFile]:
         yield context.crls.get(side.crl_file) or CRLFile(declared=side.crl_file)
 
 
-@trap_of_side("crl-without-client-auth", cure=client_certificates)
+@trap("crl-without-client-auth", cure=client_certificates)
 def a_revocation_list_has_client_authentication(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """A revocation list is declared together with client authentication.
 
@@ -43,7 +43,7 @@ def a_revocation_list_has_client_authentication(context: TrapContext, side: TLSS
         )
 
 
-@trap_of_side("crl-missing", on_the_wire=True)
+@trap("crl-missing", on_the_wire=True)
 def the_revocation_list_exists(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list exists at its path.
 
@@ -70,7 +70,7 @@ def the_revocation_list_exists(context: TrapContext, side: TLSSide) -> Iterator[
             )
 
 
-@trap_of_side("crl-encoding")
+@trap("crl-encoding")
 def the_revocation_list_can_be_read(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list has an encoding that this etcd can read.
 
@@ -100,7 +100,7 @@ def the_revocation_list_can_be_read(context: TrapContext, side: TLSSide) -> Iter
             )
 
 
-@trap_of_side("crl-one-list")
+@trap("crl-one-list")
 def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """Every revocation list in the declared file is in force.
 
@@ -127,7 +127,7 @@ def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> 
             )
 
 
-@trap_of_side("crl-ignored-on-grpc")
+@trap("crl-ignored-on-grpc")
 def the_revocation_list_applies_to_grpc(context: TrapContext, side: TLSSide) -> Iterator[FoundTrap]:
     """The declared revocation list also applies to the gRPC port.
 

@@ -10,7 +10,7 @@ references, severity, level, remediation), and a cure. Its check is made of it (
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
@@ -100,8 +100,7 @@ class TrapContext(Struct, frozen=True, kw_only=True):
         return urls(self.secure(side))
 
 
-Rule = Callable[[TrapContext], Iterator[FoundTrap]]
-SideRule = Callable[[TrapContext, TLSSide], Iterator[FoundTrap]]
+Rule = Callable[..., Iterator[FoundTrap]]
 
 
 class Trap(Struct, frozen=True, kw_only=True):
@@ -112,38 +111,30 @@ class Trap(Struct, frozen=True, kw_only=True):
         rule: yields what is found. Its docstring is that of the check.
         cure: what to change in the declaration.
         on_the_wire: only the wire shows whether it is real, so its check is a function of its own.
+        of_side: the rule has a second parameter, a ``TLSSide``, and is applied to each side.
     """
 
     id: str
     rule: Rule
     cure: Cure | None = None
     on_the_wire: bool = False
+    of_side: bool = False
 
     def find(self, context: TrapContext) -> Iterator[FoundTrap]:
         """Yield this trap as often as the declaration has it."""
-        for found in self.rule(context):
-            yield replace(found, id=self.id)
+        for side in context.sides() if self.of_side else (None,):
+            for found in self.rule(context, side) if side else self.rule(context):
+                yield replace(found, id=self.id)
 
 
 def trap(id_: str, *, cure: Cure | None = None, on_the_wire: bool = False) -> Callable[[Rule], Trap]:
     """Make a trap of its rule; the arguments are the attributes of :class:`Trap`."""
-    return lambda rule: Trap(id=id_, rule=rule, cure=cure, on_the_wire=on_the_wire)
 
+    def make(rule: Rule) -> Trap:
+        of_side = len(inspect.signature(rule).parameters) == 2
+        return Trap(id=id_, rule=rule, cure=cure, on_the_wire=on_the_wire, of_side=of_side)
 
-def trap_of_side(
-    id_: str, *, cure: Cure | None = None, on_the_wire: bool = False
-) -> Callable[[SideRule], Trap]:
-    """Make a trap of a rule that is applied to each side."""
-
-    def made(rule: SideRule) -> Trap:
-        @functools.wraps(rule)
-        def of_both(context: TrapContext) -> Iterator[FoundTrap]:
-            for side in context.sides():
-                yield from rule(context, side)
-
-        return Trap(id=id_, rule=of_both, cure=cure, on_the_wire=on_the_wire)
-
-    return made
+    return make
 
 
 def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
