@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from pytest_etcdtls.facts.fact import Wire, fact
-    from pytest_etcdtls.judge import assert_conforms, run_checks
+    from pytest_etcdtls.judge import run_checks
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     )
     from pytest_etcdtls.role import Role
     from pytest_etcdtls.settings.cluster_list import live_target
-    from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
+    from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory, assert_conforms
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
     from pytest_etcdtls.tls.attempt import Request
 
@@ -68,8 +68,8 @@ _MODULES = {
     "facts.fact": ("Wire", "fact"),
     "tls.attempt": ("Request",),
     "registry": ("EVERY_LISTENER", "Check", "check", "select"),
-    "judge": ("assert_conforms", "run_checks"),
-    "suite.embedding": ("BoundCheck", "ClusterFactory"),
+    "judge": ("run_checks",),
+    "suite.embedding": ("BoundCheck", "ClusterFactory", "assert_conforms"),
     "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge", "Statement"),
     "errors": (
         "ClusterStartError",

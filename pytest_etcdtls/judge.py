@@ -1,9 +1,9 @@
 """The result of a check on a listener: :class:`Judge`, and which checks judge which listeners.
 
 A check is judged once on a listener. Its result is the first of these that holds: a gate did not pass
-(:data:`GATES`, or etcd does not start), a fact could not be had, the check has findings, it cannot judge,
-nothing proves that the server answered, it conforms. Of several reasons why a check cannot judge, those with
-the worst outcome count.
+(:data:`GATES`, or etcd does not start), a fact could not be obtained, the check has findings, it cannot
+judge, nothing proves that the server answered, it conforms. Of several reasons why a check cannot judge,
+those with the worst outcome count.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Final
+
+from msgspec import Struct
 
 from pytest_etcdtls.collector import Collector
 from pytest_etcdtls.command import GOOD_CLIENT, Shell
@@ -51,9 +53,8 @@ from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select, with_causes
+from pytest_etcdtls.registry import GATES, Check, catalogue, select, with_causes
 from pytest_etcdtls.remedies import Remedy, remedy
-from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
     CannotJudge,
     CheckResult,
@@ -64,7 +65,7 @@ from pytest_etcdtls.results import (
     Statement,
 )
 from pytest_etcdtls.role import CLUSTER, Role, Side
-from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.workers import is_abandoned
 
@@ -80,6 +81,70 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 
 
 KeptResults = dict[tuple[str, str], CheckResult]
+
+
+class Subject(Struct, frozen=True):
+    """A check on one listener (``None``: on the whole target). Every result is made here."""
+
+    check: Check
+    target: Target
+    label: str
+    listener: Listener | None
+    profiles: Profiles
+
+    @property
+    def role(self) -> Role | None:
+        """The role of the listener."""
+        return self.listener.role if self.listener else None
+
+    @property
+    def moved(self) -> Strength | None:
+        """The level that the profiles give the check there; ``None`` if they leave it as it is."""
+        return self.profiles.level(self.check, self.role)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the profiles that name the check there."""
+        return self.profiles.references(self.check.id, self.role or CLUSTER)
+
+    def level(self, findings: Sequence[Finding]) -> Level:
+        """Return the level that a profile gives the check, else the strictest level of the findings."""
+        level, moved = self.check.level_on(self.role), self.moved
+        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+        if lowered and level is Level.MUST and not self.check.lowers:
+            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
+            raise RegistrationError(text)
+        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
+        return own if moved in (None, Strength.NOTE) else Level(moved)
+
+    def result(
+        self,
+        outcome: Outcome,
+        reason: str = "",
+        findings: tuple[Finding, ...] = (),
+        cured: Remedy = Remedy(),  # noqa: B008 - frozen
+        seconds: float = 0.0,
+    ) -> CheckResult:
+        """Return the result with that outcome."""
+        # Who is locked out comes before what does it.
+        own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
+        shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
+        return CheckResult(
+            check=self.check.id,
+            level=self.level(findings),
+            severity=self.check.severity,
+            target=self.target.label,
+            listener=self.label,
+            role=self.role or CLUSTER,
+            url=shown.url,
+            outcome=outcome,
+            reason=reason,
+            findings=findings,
+            remediation="; ".join(dict.fromkeys([*cured.warnings, *own, *cured.remarks])),
+            settings=cured.settings,
+            references=(*self.check.sources(self.role), *self.sections),
+            seconds=seconds,
+        )
 
 
 class Judge:
@@ -123,8 +188,9 @@ class Judge:
         # Threads that make observations ahead judge gates too.
         with self._alone(key[1]) if check.id in GATES else nullcontext():
             if key not in self._results:
-                result = self._judge(check, listener)
-                if is_abandoned():  # connections are missing of it
+                subject = Subject(check, self.observer.target, key[1], listener, self.profiles)
+                result = self._judge(subject)
+                if is_abandoned():  # it lacks connections
                     return result
                 self._results[key] = result
             return self._results[key]
@@ -176,42 +242,25 @@ class Judge:
     def _is_ahead(self, check: Check) -> bool:
         return check.id not in GATES and not comes_last(check) and not self.needs_etcd(check)
 
-    def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
+    def _judge(self, subject: Subject) -> CheckResult:
         started = time.monotonic()
-        outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
+        outcome, reason, findings = self._gated(subject.check, subject.listener) or self._run(subject)
         if findings:
             shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
             findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
-        if outcome is Outcome.INCONCLUSIVE and listener:
+        if outcome is Outcome.INCONCLUSIVE and subject.listener:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
-        role = listener.role if listener else None
-        cured = self._remedy(check, listener, findings)
-        # Who is locked out comes before what does it.
-        texts = [*cured.warnings, *(check.remedy(role, one.remediation) for one in findings), *cured.remarks]
-        return CheckResult(
-            check=check.id,
-            level=self._level(check, role, findings),
-            severity=check.severity,
-            target=self.observer.target.label,
-            listener=listener.label if listener else CLUSTER,
-            role=role or CLUSTER,
-            url=listener.url if listener else _first_url(self.observer),
-            outcome=outcome,
-            reason=reason,
-            findings=findings,
-            remediation="; ".join(dict.fromkeys(texts)),
-            settings=cured.settings,
-            references=(*check.sources(role), *self._sections(check, role)),
-            seconds=round(time.monotonic() - started, 6),
-        )
+        cured = self._remedy(subject, findings)
+        return subject.result(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
 
-    def _remedy(self, check: Check, listener: Listener | None, findings: Sequence[Finding]) -> Remedy:
+    def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
         """Return what to change in the declarations to fix the fault."""
-        if not findings or check.cure is None or not self.observer.target.configured_by_user:
+        cure = subject.check.cure
+        if not findings or cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
-            return remedy(check.cure, cases(self.observer, listener, findings), self.observer.target)
+            return remedy(cure, cases(self.observer, subject.listener, findings), self.observer.target)
         except Exception as error:  # a file of the user's, which costs no result
             return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
 
@@ -254,18 +303,18 @@ class Judge:
                 return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
         return None
 
-    def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
-        outcome, reason, findings = self._concluded(check, listener)
+    def _run(self, subject: Subject) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        outcome, reason, findings = self._concluded(subject)
         stopped = self.observer.given_up - self._reported
         if self.collector is not None:
             # Threads may be at another listener.
-            stopped &= {listener.label} if listener and not findings else frozenset()
+            stopped &= {subject.label} if subject.listener and not findings else frozenset()
         self._reported |= stopped
-        if check.id not in GATES:
+        if subject.check.id not in GATES:
             stopped = frozenset(filter(self._answered_first, stopped))
         if not findings and stopped:
             # This check fails the run: those after it are only not verified.
-            self._outcome_at_end[check.id, listener.label if listener else CLUSTER] = outcome
+            self._outcome_at_end[subject.check.id, subject.label] = outcome
             whys = [self.observer.why_given_up(label) for label in sorted(stopped)]
             reasons = [*filter(None, [reason]), *(why for why in whys if why not in reason)]
             return Outcome.INCONCLUSIVE, "; ".join(reasons), ()
@@ -276,10 +325,11 @@ class Judge:
         listener = find_listener(self.observer.target, label)
         return listener is not None and self.result(catalogue()[GATES[0]], listener).outcome not in FAILED
 
-    def _concluded(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
+    def _concluded(self, subject: Subject) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        check, listener = subject.check, subject.listener
         try:
             observations = self.observations(check, listener)
-            conclusion = self._fold(check, listener, list(check.function(**observations)))
+            conclusion = self._fold(subject, list(check.function(**observations)))
             if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
                 return Outcome.NOT_VERIFIED, why, ()
             return conclusion
@@ -332,7 +382,7 @@ class Judge:
         )
 
     def _fold(
-        self, check: Check, listener: Listener | None, statements: Iterable[Statement]
+        self, subject: Subject, statements: Iterable[Statement]
     ) -> tuple[Outcome, str, tuple[Finding, ...]]:
         findings: list[Finding] = []
         undecided: list[CannotJudge] = []
@@ -345,33 +395,17 @@ class Judge:
                     undecided.append(statement)
                 case Note():
                     notes.append(statement.text)
-        role = listener.role if listener else None
-        if findings and self.profiles.level(check, role) is Strength.NOTE:
+        if findings and subject.moved is Strength.NOTE:
             messages = "; ".join(finding.message for finding in findings)
-            notes.insert(0, f"{messages}: a note by {', '.join(self._sections(check, role))}")
+            notes.insert(0, f"{messages}: a note by {', '.join(subject.sections)}")
             findings = []
         if findings:
-            level = self._level(check, role, findings)
-            failed = level is Level.MUST or self.strict
+            failed = subject.level(findings) is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
             if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
-
-    def _level(self, check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
-        """Return the level that a profile gives the check, else the strictest level of the findings."""
-        level = check.level_on(role)
-        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
-        if lowered and level is Level.MUST and not check.lowers:
-            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
-            raise RegistrationError(text)
-        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
-        moved = self.profiles.level(check, role)
-        return own if moved in (None, Strength.NOTE) else Level(moved)
-
-    def _sections(self, check: Check, role: Role | None) -> tuple[str, ...]:
-        return self.profiles.references(check.id, role or CLUSTER)
 
 
 def run_checks(
@@ -418,66 +452,6 @@ _LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison})
 def comes_last(check: Check) -> bool:
     """Return whether a check needs an experiment, or an observation of the connections made before."""
     return any(need.type in _LAST or is_of_experiment(need.type) for need in check.needs.values())
-
-
-def assert_conforms(
-    subject: Target | Observer,
-    *patterns: str,
-    strict: bool = False,
-    allow_unverified: bool = False,
-    bounds: Bounds | None = None,
-) -> list[CheckResult]:
-    """Judge a target, and raise an error with every fault unless it conforms. Return the results.
-
-    What follows from a fault is one line below it. ``listener.answers`` is always judged too, so a listener
-    on which nothing answers is an error. Warnings are allowed without ``strict``.
-
-    Args:
-        subject: the target, or its observer, which makes no observation twice.
-        patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
-        strict: as ``--etcd-strict``.
-        allow_unverified: accept checks that could not be verified.
-        bounds: limits for the observer that is made for a target.
-
-    Raises:
-        AssertionError: on a violation, on a check without evidence or that could not be verified, and if no
-            check comes to a verdict.
-        UsageError: if a pattern matches nothing.
-    """
-    __tracebackhide__ = True  # pytest shows the line of the test
-    observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
-    chosen = select(patterns)
-    gate = catalogue()[GATES[0]]
-    refused = FAILED if allow_unverified else FAILED | {Outcome.NOT_VERIFIED}
-    judged = run_checks(observer, chosen if gate in chosen else [gate, *chosen], strict=strict)
-    results = [one for one in judged if one.check != gate.id or gate in chosen or one.outcome in refused]
-    failed = [result for result in results if result.outcome in refused]
-    if failed:
-        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *_texts(failed)]))
-    if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
-        reasons = "; ".join(dict.fromkeys(result.reason for result in results))
-        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
-    return results
-
-
-def _texts(failed: Sequence[CheckResult]) -> Iterator[str]:
-    """Yield the faults in full, each with its consequences in a line, then what has no evidence."""
-    for fault in faults(failed):
-        for result in fault.results:
-            where = f"{result.check} on {result.listener} of {result.target} {result.outcome}"
-            yield "\n".join([where, *(line.text for line in full_result(result))])
-        if fault.consequences:
-            names = ", ".join(dict.fromkeys(result.check for result in fault.consequences))
-            yield f"{len(fault.consequences)} more results follow from {fault.first.check}: {names}"
-    for result in failed:
-        if result.outcome is not Outcome.VIOLATES:
-            yield "\n".join(
-                [f"{result.check} on {result.listener}", *(line.text for line in full_result(result))]
-            )
-
-
-def _first_url(observer: Observer) -> str:
-    return (observer.target.first_of(Role.CLIENT) or observer.target.listeners[0]).url
 
 
 _WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, TrustedFiles})

@@ -25,6 +25,7 @@ from pytest_etcdtls.judge import (
     STARTS,
     Judge,
     KeptResults,
+    Subject,
     comes_last,
     find_listener,
     is_of_its_roles,
@@ -396,19 +397,8 @@ class TargetRun:
         """Return a result without running the check."""
         observer = self.seen
         target = observer.target if observer else self.outline
-        listener = find_listener(target, label)
-        return CheckResult(
-            check=check.id,
-            level=check.level_on(listener.role if listener else None),
-            severity=check.severity,
-            target=target.label,
-            listener=label,
-            role=listener.role if listener else CLUSTER,
-            url=(listener or target.listeners[0]).url,
-            outcome=outcome,
-            reason=reason,
-            references=check.references,
-        )
+        subject = Subject(check, target, label, find_listener(target, label), self.settings.profiles)
+        return subject.result(outcome, reason)
 
 
 class Run:

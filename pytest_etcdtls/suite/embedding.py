@@ -1,4 +1,4 @@
-"""The objects that the fixtures provide to the user's tests."""
+"""What the user's tests get from fixtures, and what they call."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.cluster.sources import named_binary
 from pytest_etcdtls.credentials import client_of, present, trusting_context
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
-from pytest_etcdtls.judge import find_listener
+from pytest_etcdtls.judge import find_listener, run_checks
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.profiles import FAILED
-from pytest_etcdtls.registry import GATES, Check, catalogue, select
+from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
@@ -33,7 +34,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
 from pytest_etcdtls.suite.state import cluster_failure, default_source, of_label, run_of
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Bounds, Listener, Target
 
 
 def connect(target: TargetRun) -> httpx.Client:
@@ -220,6 +221,62 @@ class BoundCheck:
 
     def __repr__(self) -> str:
         return f"<{self.check.id} on {self.listener} of {self._target.outline.label}>"
+
+
+def assert_conforms(
+    subject: Target | Observer,
+    *patterns: str,
+    strict: bool = False,
+    allow_unverified: bool = False,
+    bounds: Bounds | None = None,
+) -> list[CheckResult]:
+    """Judge a target, and raise an error with every fault unless it conforms. Return the results.
+
+    What follows from a fault is one line below it. ``listener.answers`` is always judged too, so a listener
+    on which nothing answers is an error. Warnings are allowed without ``strict``.
+
+    Args:
+        subject: the target, or its observer, which makes no observation twice.
+        patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
+        strict: as ``--etcd-strict``.
+        allow_unverified: accept checks that could not be verified.
+        bounds: limits for the observer that is made for a target.
+
+    Raises:
+        AssertionError: on a violation, on a check without evidence or that could not be verified, and if no
+            check comes to a verdict.
+        UsageError: if a pattern matches nothing.
+    """
+    __tracebackhide__ = True  # pytest shows the line of the test
+    observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
+    chosen = select(patterns)
+    gate = catalogue()[GATES[0]]
+    refused = FAILED if allow_unverified else FAILED | {Outcome.NOT_VERIFIED}
+    judged = run_checks(observer, chosen if gate in chosen else [gate, *chosen], strict=strict)
+    results = [one for one in judged if one.check != gate.id or gate in chosen or one.outcome in refused]
+    failed = [result for result in results if result.outcome in refused]
+    if failed:
+        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *_texts(failed)]))
+    if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
+        reasons = "; ".join(dict.fromkeys(result.reason for result in results))
+        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
+    return results
+
+
+def _texts(failed: Sequence[CheckResult]) -> Iterator[str]:
+    """Yield the faults in full, each with its consequences in a line, then what has no evidence."""
+    for fault in faults(failed):
+        for result in fault.results:
+            where = f"{result.check} on {result.listener} of {result.target} {result.outcome}"
+            yield "\n".join([where, *(line.text for line in full_result(result))])
+        if fault.consequences:
+            names = ", ".join(dict.fromkeys(result.check for result in fault.consequences))
+            yield f"{len(fault.consequences)} more results follow from {fault.first.check}: {names}"
+    for result in failed:
+        if result.outcome is not Outcome.VIOLATES:
+            yield "\n".join(
+                [f"{result.check} on {result.listener}", *(line.text for line in full_result(result))]
+            )
 
 
 _ENDPOINT, _CHECK = "etcd_endpoint", "etcd_check"

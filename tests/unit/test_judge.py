@@ -23,8 +23,9 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
-from pytest_etcdtls.judge import Judge, run_checks
+from pytest_etcdtls.judge import Judge, Subject, run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.profiles import NO_PROFILES
 from pytest_etcdtls.registry import GATES, Check, catalogue
 from pytest_etcdtls.results import (
     CannotJudge,
@@ -111,6 +112,13 @@ def _says(*statements: Statement) -> Callable[[], Iterator[Statement]]:
 
 def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = False) -> CheckResult:
     return Judge(cast("Observer", observer or _Observer()), strict=strict).result(check, LISTENER)
+
+
+def test_the_result_of_a_check_that_is_not_run_has_the_references_of_its_port() -> None:
+    check = replace(_check(lambda: iter(())), references=("etcd --{peer}cert-file",))
+    target = Target(label="t", origin="live", listeners=(LISTENER,))
+    result = Subject(check, target, LISTENER.label, LISTENER, NO_PROFILES).result(Outcome.NOT_RUN)
+    assert result.references == ("etcd --peer-cert-file",)
 
 
 INCONCLUSIVE = CannotJudge(Outcome.INCONCLUSIVE, "who knows")
