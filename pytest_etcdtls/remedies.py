@@ -35,7 +35,14 @@ from pytest_etcdtls.declared.declaration import (
     Via,
 )
 from pytest_etcdtls.declared.distributions import who_overwrites
-from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, Effective, effective_of, prefix
+from pytest_etcdtls.declared.effective import (
+    SIDES,
+    ClientAuthentication,
+    Effective,
+    TLSSide,
+    effective_of,
+    prefix,
+)
 from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.traps import traps_of
@@ -127,20 +134,24 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         if why := _against(case, after):
             said.append(Remark(f"no setting of {escaped(case.declaration.source)} is proposed: {why}"))
             continue
-        for step in steps:
-            if isinstance(step, Remark):
-                said.append(step)
-            elif isinstance(step, Restart):
-                said += _clients_after_restart(target, case.member, case.version, step.side)
+        said += [step for step in steps if isinstance(step, Remark)]
+        sides = [step.side for step in steps if isinstance(step, Restart)]
         if written := list(lines(case.declaration, changes)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
-            said += _about(case, after, target)
+            was, is_now = (effective_of(one, case.version).sides for one in (case.member, after))
+            sides += [side for side in SIDES if _trusted(was[side]) != _trusted(is_now[side])]
+        for side in sides:
+            said += _clients_after_restart(target, after, case.version, side)
     return Remedy(
         settings=tuple(dict.fromkeys(settings)),
         warnings=tuple(dict.fromkeys(one.text for one in said if one.warns)),
         remarks=tuple(dict.fromkeys(one.text for one in said if not one.warns)),
     )
+
+
+def _trusted(side: TLSSide) -> tuple[str | None, ClientAuthentication]:
+    return side.trusted_ca, side.client_auth
 
 
 def _against(case: FaultyMember, after: DeclaredMember) -> str:
@@ -176,14 +187,6 @@ def _admits_more(before: Effective, after: Effective, side: Side) -> bool:
         )
         or (is_now.skips_san_rule and not was.skips_san_rule)
     )
-
-
-def _about(case: FaultyMember, member: DeclaredMember, target: Target) -> Iterator[Remark]:
-    """Yield whom a changed declaration refuses."""
-    for side in SIDES:
-        before, now = (effective_of(one, case.version).sides[side] for one in (case.member, member))
-        if (before.trusted_ca, before.client_auth) != (now.trusted_ca, now.client_auth):
-            yield from _clients_after_restart(target, member, case.version, side)
 
 
 def _equal(one: str, other: str) -> bool:

@@ -20,7 +20,7 @@ from pytest_etcdtls.command import (
     show_leaf,
     show_version,
 )
-from pytest_etcdtls.declared.cures import advertised, https_clients, https_peers
+from pytest_etcdtls.declared.cures import advertised, https_of
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
@@ -315,7 +315,7 @@ def _plain_clients(listings: MemberListings, **_: object) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
-@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients, cure=https_clients)
+@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients, cure=https_of("client"))
 def advertised_client_urls_are_https(
     listings: MemberListings, declarations: Declarations | None
 ) -> Iterator[Statement]:
@@ -352,7 +352,7 @@ def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, peer_urls=("http://10.0.0.1:2380",)))
 
 
-@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers, cure=https_peers)
+@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers, cure=https_of("peer"))
 def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every peer URL of every member is https.
 

@@ -192,14 +192,9 @@ def _is_elsewhere(url: DeclaredURL, listening: set[str]) -> bool:
     return not is_address(url.host) or url.address in listening
 
 
-def https_clients(case: FaultyMember) -> Iterator[Step]:
-    """Serve and advertise https alone to clients."""
-    yield from https(replace(case, sides=("client",)))
-
-
-def https_peers(case: FaultyMember) -> Iterator[Step]:
-    """Serve and advertise https alone to peers."""
-    yield from https(replace(case, sides=("peer",)))
+def https_of(side: Side) -> Cure:
+    """Return the cure that serves and advertises https alone on one side."""
+    return lambda case: https(replace(case, sides=(side,)))
 
 
 def advertised(case: FaultyMember) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from pytest_etcdtls.declared.cures import (
     Cure,
     FaultyMember,
     client_certificates,
-    https_peers,
+    https_of,
     renewed,
     restarted,
 )
@@ -59,7 +59,7 @@ def added(remedy: Remedy) -> list[str]:
 
 def test_peers_get_the_whole_of_tls(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
-    done = cured(https_peers, pki, "peer", without="--peer-(cert|key|client|trusted)", text=text)
+    done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key|client|trusted)", text=text)
     assert sorted(added(done)) == [
         "initial-advertise-peer-urls=https://10.0.0.11:2380",
         "initial-cluster=cp1=https://10.0.0.11:2380",
@@ -75,7 +75,7 @@ def test_peers_get_the_whole_of_tls(pki: Path) -> None:
 
 def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
-    done = cured(https_peers, pki, "peer", without="--peer-(cert|key)", text=text)
+    done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key)", text=text)
     assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
     assert any(one.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for one in done.remarks)
 

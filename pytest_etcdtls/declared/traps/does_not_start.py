@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pytest_etcdtls.declared.cures import suites
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, Via, bind_problem, declared_listeners
@@ -37,7 +37,9 @@ def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap
             remedy="correct the line",
             starts=False,
         )
-    for summary, remedy, settings in (problem for rule in _RULES for problem in rule(context)):
+    of_listeners = (_certificates, _names, _addresses, _advertised)
+    rules = (*of_listeners, _validity, _tls_versions, _cipher_suites, _renamed)
+    for summary, remedy, settings in (problem for rule in rules for problem in rule(context)):
         yield FoundTrap(
             summary=f"etcd does not start: {summary}",
             remedy=remedy,
@@ -171,15 +173,3 @@ def _renamed(context: TrapContext) -> Iterator[Problem]:
         if f"experimental-{name}" in context.seen.settings:
             given = context.settings(name, f"experimental-{name}")
             yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
-
-
-_RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
-    _certificates,
-    _names,
-    _addresses,
-    _advertised,
-    _validity,
-    _tls_versions,
-    _cipher_suites,
-    _renamed,
-)
