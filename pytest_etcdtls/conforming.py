@@ -431,7 +431,7 @@ def conforming_fact(need: Need, observer: Observer, here: Listener | None) -> An
 
 
 def _each(need: Need, observer: Observer) -> Each[Any]:
-    """Return the fact of every listener, or why it cannot be had, read now, so that a recording has all."""
+    """Read the fact of every listener, or why it cannot be obtained, so that a recording has all."""
     facts: dict[Listener, Any] = {}
     for listener in observer.target.listeners:
         try:

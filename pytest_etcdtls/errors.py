@@ -147,7 +147,7 @@ class InconclusiveError(UnobservedError):
 class RunEndedError(EtcdTLSError):
     """The run was interrupted, and a fact that is asked for is not recorded.
 
-    It is no :class:`UnobservedError`: nothing is judged as if the fact could not be had.
+    It is no :class:`UnobservedError`: nothing is judged as if the fact could not be obtained.
     """
 
 

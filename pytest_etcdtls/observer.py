@@ -186,10 +186,10 @@ class Observer:
         return cast("T", self.recording[place])
 
     def read(self, need: Need, listener: Listener | None) -> Any:  # noqa: ANN401 - of its type
-        """Return the fact that a parameter of a check reads; ``None`` if it is optional and cannot be had.
+        """Return the fact that a parameter of a check reads; ``None`` if an optional one cannot be obtained.
 
         Raises:
-            UnobservedError: if it is needed and cannot be had.
+            UnobservedError: if it is needed and cannot be obtained.
         """
         context = _ObserverContext(self, listener, before_proof=False)
         return need.read(context, Planned(self.target, listener))
@@ -208,7 +208,7 @@ class Observer:
                 made = fact.get(context, key)
             except UnobservedError as unobserved:
                 made = unobserved
-            if is_abandoned():  # connections are missing of it; a check that needs it later makes it
+            if is_abandoned():  # it lacks connections; a check that needs it later makes it
                 raise InconclusiveError("the run was interrupted")
             self.recording.add(place, made, reported=fact.reported)
         finally:

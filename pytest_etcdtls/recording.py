@@ -1,8 +1,8 @@
 """What was observed of one target: the facts, and the connections by which they were got.
 
 Facts are collected into a recording, and judged from it: results, reports, the comparison with etcd's log and
-baselines read it, and connect to nothing. It only grows. Where a fact could not be had, the recording has the
-reason, so that everybody who asks gets the same one.
+baselines read it, and connect to nothing. It only grows. Where a fact could not be obtained, the recording
+has the reason, so that everybody who asks gets the same one.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Recording:
         """The number of facts when the index was made; none is removed."""
 
     def __contains__(self, place: Place) -> bool:
-        """Return whether the fact was got, or the reason is known why it cannot be had."""
+        """Return whether the fact was got, or the reason is known why it cannot be obtained."""
         return place in self._facts
 
     def __getitem__(self, place: Place) -> Any:  # noqa: ANN401 - a fact of any type
         """Return a fact.
 
         Raises:
-            UnobservedError: if it could not be had, with the same reason each time.
+            UnobservedError: if it could not be obtained, with the same reason each time.
             KeyError: if nobody tried.
         """
         fact = self._facts[place]
@@ -65,7 +65,7 @@ class Recording:
         return fact
 
     def add(self, place: Place, fact: Any, *, reported: bool = True) -> None:  # noqa: ANN401 - of any type
-        """Add a fact, or the error that says why it cannot be had.
+        """Add a fact, or the error that says why it cannot be obtained.
 
         Args:
             place: of the fact.

@@ -159,7 +159,7 @@ def served_instead(
         here: the listener.
         target: its target.
         key: name of the identity that cannot be presented.
-        known: returns the attempts of an untrusted identity, if they can be had.
+        known: returns the attempts of an untrusted identity, if they can be obtained.
     """
     if key in UNTRUSTED_IDENTITIES:
         return None  # one untrusted identity decides nothing for another, and two would need each other

@@ -4,8 +4,8 @@ As a pytest fixture names other fixtures, a fact names other facts, by their typ
 parameter says how the fact is read:
 
 =========================  ==========================================================================
-``T``                      needed: without it this fact cannot be had either, for the same reason
-``T | None``               read if it can be had
+``T``                      needed: without it this fact cannot be obtained either, for the same reason
+``T | None``               read if it can be obtained
 ``Annotated[T, "key"]``    one of several of the type; a function (:data:`Keys`) may say which
 ``Lazy[T]``                read when the function asks for it, since it costs connections that not
                            every case needs
@@ -219,13 +219,13 @@ class Lazy(_Later[T]):
         """Return the fact; the key may be left out if the annotation names one.
 
         Raises:
-            UnobservedError: if it cannot be had.
+            UnobservedError: if it cannot be obtained.
             RegistrationError: if the annotation does not name the key.
         """
         return self._read(key, self._facts.listener)
 
     def known(self, key: str | None = None) -> T | None:
-        """Return the fact as :meth:`get` does, ``None`` if it cannot be had."""
+        """Return the fact as :meth:`get` does, ``None`` if it cannot be obtained."""
         try:
             return self.get(key)
         except UnobservedError:
@@ -243,14 +243,14 @@ class Each(_Later[T]):
 
     @classmethod
     def of(cls, facts: Mapping[Listener, T | UnobservedError]) -> Self:
-        """Return facts that are known, or the errors why they cannot be had, for tests of a check."""
+        """Return facts that are known, or the errors why they cannot be obtained, for tests of a check."""
         return cls(_KnownFacts(facts), object, (None,))
 
     def at(self, listener: Listener, key: str | None = None) -> T:
         """Return the fact of a listener of the target.
 
         Raises:
-            UnobservedError: if it cannot be had.
+            UnobservedError: if it cannot be obtained.
             RegistrationError: if it is no listener of the target, or the annotation does not name the key.
         """
         if listener.label not in self._labels:
@@ -258,7 +258,7 @@ class Each(_Later[T]):
         return self._read(key, listener)
 
     def known(self, listener: Listener, key: str | None = None) -> T | None:
-        """Return the fact as :meth:`at` does, ``None`` if it cannot be had."""
+        """Return the fact as :meth:`at` does, ``None`` if it cannot be obtained."""
         try:
             return self.at(listener, key)
         except UnobservedError:
@@ -297,7 +297,7 @@ class Elsewhere(_Later[T]):
         """Return the fact of an address.
 
         Raises:
-            UnobservedError: if it cannot be had.
+            UnobservedError: if it cannot be obtained.
         """
         return self._read(None, address)
 
@@ -345,7 +345,7 @@ class Need(Struct, frozen=True):
         """Return the argument for the parameter.
 
         Raises:
-            UnobservedError: if the fact is needed and cannot be had.
+            UnobservedError: if the fact is needed and cannot be obtained.
         """
         if self.reading in _LATER:
             return _LATER[self.reading](context, self.type, self.keys(planned))
@@ -453,7 +453,7 @@ class Fact:
         """Call the function.
 
         Raises:
-            UnobservedError: if the fact cannot be had.
+            UnobservedError: if the fact cannot be obtained.
             RegistrationError: if a parameter is not one of those in the head of this module.
         """
         planned = Planned(context.target, context.listener, key)
