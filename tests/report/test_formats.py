@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_clean_cluster(run: Runner, live: Live) -> None:
     code, found = judge(run, *live.options, SOME)
     assert code == 0
     agree(found)
-    assert "CLEAN · etcd TLS of " in found[".html"]
+    assert re.search(r"\d+ OF \d+ CHECKS CLEAN \(.*\) · etcd TLS of ", found[".html"])
     assert found[".html"].count("✗") == 1  # in the legend
     assert "CLEAN" in found[".md"]
     assert found[".sarif"]["invocations"][0]["executionSuccessful"] is True
