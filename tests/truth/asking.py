@@ -52,7 +52,7 @@ class Reply:
     error: str
     handshake: bool
     asked: bool
-    announced: frozenset[bytes]
+    announced: tuple[bytes, ...]
     leaf: bytes
     verify: str
     body: str
@@ -141,7 +141,7 @@ def _reply(answer: dict[str, Any]) -> Reply:
         error=answer["error"],
         handshake=answer["handshake"],
         asked=answer["asked"],
-        announced=frozenset(base64.b64decode(one) for one in answer["announced"] or ()),
+        announced=tuple(base64.b64decode(one) for one in answer["announced"] or ()),
         leaf=base64.b64decode(answer["leaf"] or ""),
         verify=verify,
         body=answer["body"],

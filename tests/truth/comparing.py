@@ -196,7 +196,7 @@ class Comparer:
                 (question.name, question.version, question.protocol): reply
                 for question, reply in zip(questions, replies, strict=True)
             },
-            frozenset().union(*(reply.announced for reply in replies)),
+            frozenset(tuple(sorted(reply.announced)) for reply in replies if reply.announced),
         )
 
 

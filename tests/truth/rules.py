@@ -48,11 +48,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one listener replied."""
+    """What one listener replied.
+
+    Attributes:
+        announced: the lists of names of CAs that it announced, each sorted; two CAs may have one name.
+    """
 
     listener: Asked
     replies: Mapping[tuple[str, str, str], Reply]
-    announced: frozenset[bytes]
+    announced: frozenset[tuple[bytes, ...]]
 
     def of(self, name: str) -> list[Reply]:
         """Return the replies to an identity."""
@@ -165,7 +169,7 @@ def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
             yield Difference("same", str(role), "members announce other CAs, and the run is clean")
 
 
-def _announced(truth: Truth, role: Role) -> list[frozenset[bytes]]:
+def _announced(truth: Truth, role: Role) -> list[frozenset[tuple[bytes, ...]]]:
     return [one.announced for one in truth.seen if one.listener.role is role and one.announced]
 
 
@@ -550,6 +554,12 @@ EXPLAINED: tuple[Explanation, ...] = (
         _bundle_is_guessed,
         "without --etcd-trusted-ca the CAs of --etcd-cacert are those that etcd is meant to trust, if the "
         "good client is of one of them: any other that etcd announces is a fault",
+    ),
+    Explanation(
+        r"fine: cluster config\.chain-closes",
+        lambda scenario, _: "excluding" in scenario.anywhere("client-ca") | scenario.anywhere("peer-ca"),
+        "etcd's gateway dials etcd with what it serves, and members dial each other: the CA excludes those "
+        "names, and none of the Go client",
     ),
     Explanation(
         r"fine: (peer cert\.client-usage|cluster config\.chain-closes)",

@@ -78,38 +78,40 @@ def _each(
     seconds, verdicts = Counter[str](), Counter[str]()
     causes: dict[str, _Cause] = {}
     began = time.monotonic()
+    # Each draw goes to one etcd in turn; those that are named go to all.
+    turns = [
+        (scenario, version)
+        for scenario in drawn
+        for version in (versions if alone or options.every else [versions[scenario.number % len(versions)]])
+    ]
     try:
-        for place, scenario in enumerate(drawn):
-            # Each draw goes to one etcd in turn; those that are named go to all.
-            for version in (
-                versions if alone or options.every else [versions[scenario.number % len(versions)]]
-            ):
-                confirm = alone or not scenario.number % _CONFIRMED
-                checks = () if alone or not scenario.number % _WHOLE else CHECKS
-                compared = comparer.compare(scenario, chosen[version], confirm=confirm, checks=checks)
-                done[version] += 1
-                started[version] += compared.started
-                connections[version] += compared.connections
-                explained.update(compared.explained)
-                seconds.update(compared.seconds)
-                verdicts[compared.verdict.line.partition(":")[0] or "does not start"] += 1
-                if options.table:
-                    say(f"{version} {compared.scenario}: {compared.verdict.faults or compared.log[-300:]}")
-                if compared.differences:
-                    small = (
-                        compared
-                        if options.as_drawn
-                        else comparer.shrink(compared, chosen[version], checks=checks)
-                    )
-                    cause = causes.setdefault(str(small.scenario), _Cause())
-                    if not small.kinds <= cause.kinds:
-                        say(f"--- draw {scenario.number}\n{small.describe()}")
-                    cause.kinds |= small.kinds
-                    cause.where.append(f"{scenario.number} on {version}")
-                elif alone:
-                    say(f"--- no difference\n{compared.describe()}")
-                    if not compared.started:
-                        say(compared.log)
+        for place, (scenario, version) in enumerate(turns):
+            confirm = alone or not scenario.number % _CONFIRMED
+            checks = () if alone or not scenario.number % _WHOLE else CHECKS
+            compared = comparer.compare(scenario, chosen[version], confirm=confirm, checks=checks)
+            done[version] += 1
+            started[version] += compared.started
+            connections[version] += compared.connections
+            explained.update(compared.explained)
+            seconds.update(compared.seconds)
+            verdicts[compared.verdict.line.partition(":")[0] or "does not start"] += 1
+            if options.table:
+                say(f"{version} {compared.scenario}: {compared.verdict.faults or compared.log[-300:]}")
+            if compared.differences:
+                small = (
+                    compared
+                    if options.as_drawn
+                    else comparer.shrink(compared, chosen[version], checks=checks)
+                )
+                cause = causes.setdefault(str(small.scenario), _Cause())
+                if not small.kinds <= cause.kinds:
+                    say(f"--- draw {scenario.number}\n{small.describe()}")
+                cause.kinds |= small.kinds
+                cause.where.append(f"{scenario.number} on {version}")
+            elif alone:
+                say(f"--- no difference\n{compared.describe()}")
+                if not compared.started:
+                    say(compared.log)
             if not (place + 1) % 50:
                 say(f"{place + 1} draws in {time.monotonic() - began:.0f} s")
     except KeyboardInterrupt:
