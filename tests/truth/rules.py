@@ -535,9 +535,11 @@ EXPLAINED: tuple[Explanation, ...] = (
         r"usage: .*",
         lambda scenario, _: bool(
             (scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}
-            or "no-bundle" in scenario.anywhere("client-files") | scenario.anywhere("peer-files")
+            or {"no-bundle", "no-certificate"}
+            & (scenario.anywhere("client-files") | scenario.anywhere("peer-files"))
         ),
-        "an option that names a bundle without a usable CA, or without that of the key, is refused",
+        "an option is refused that names a bundle without a usable CA, or without that of the key, or a file "
+        "that is gone",
     ),
     Explanation(
         r"inconclusive: .*|clients: client(-http)? (curl|etcdctl)",
