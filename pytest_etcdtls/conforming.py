@@ -61,6 +61,8 @@ FILE: Final = Path(__file__).with_suffix(".json")
 
 ANEW: Final = "'make recording'"
 """The command that makes the file, in a work tree with an etcd."""
+_RECORD = f"make the recording anew with {ANEW}, or return with @check(..., conforming=...) what etcd answers"
+_ASK = "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture etcd_observer"
 
 _SUITES = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -293,10 +295,7 @@ class Replay(Network):
         try:
             return self._cluster.answers[there.label][key]
         except KeyError:
-            raise NotRecordedError(
-                f"the recording of {self._cluster.name} has no answer of {there.label} to '{key}': make it "
-                f"anew with {ANEW}, or return with @check(..., conforming=...) what a conforming etcd answers"
-            ) from None
+            raise NotRecordedError(f"no recorded etcd was asked '{key}'") from None
 
     def _read(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a field of an attempt
         if name in ("chain", "announced_ca"):
@@ -334,8 +333,10 @@ def observers() -> tuple[Observer, ...]:
     )
 
 
-def prove_check(check: Check | CheckFunction | str, role: Role | None = None) -> None:
-    """Try a check on conforming observations and on its own counterexample, without a network.
+def prove_check(
+    check: Check | CheckFunction | str, role: Role | None = None, *, observer: Observer | None = None
+) -> None:
+    """Try a check on conforming observations and on its own counterexample.
 
     It must be silent on what conforming etcds answered, or what its ``conforming=`` makes of that, and find
     something in the observations that its counterexample returns.
@@ -343,12 +344,14 @@ def prove_check(check: Check | CheckFunction | str, role: Role | None = None) ->
     Args:
         check: the check, its function, or its id.
         role: role of the listener that is judged (default: a client's if it judges that).
+        observer: of a conforming etcd, as the fixture ``etcd_observer``, for a request that is not recorded
+            (default: the recording of the package, without a network).
 
     Raises:
         AssertionError: if it does not. The message names the file and what to change.
     """
     check = _check(check)
-    observations = conforming(check, role)
+    observations = conforming(check, role, observer)
     where = _where(check)
     yielded = [it for it in check.function(**observations) if isinstance(it, Finding | CannotJudge)]
     if yielded:
@@ -369,7 +372,7 @@ def prove_check(check: Check | CheckFunction | str, role: Role | None = None) ->
         raise AssertionError(f"{where}: a finding lacks message, expected or observed: {found}")
 
 
-def conforming(check: Check, role: Role | None = None) -> dict[str, Any]:
+def conforming(check: Check, role: Role | None = None, observer: Observer | None = None) -> dict[str, Any]:
     """Return observations of a conforming subject by the parameters of a check, about which it is silent.
 
     They are of the first recorded target that has all of them. One that no target has is ``None``, if the
@@ -378,22 +381,29 @@ def conforming(check: Check, role: Role | None = None) -> dict[str, Any]:
     Args:
         check: the check.
         role: role of the listener that is judged (default: a client's if it judges that).
+        observer: of a conforming etcd (default: those of the recording).
 
     Raises:
         AssertionError: if a parameter cannot be observed, or no recorded etcd has it.
     """
     role = role or (Role.CLIENT if Role.CLIENT in check.roles else max(check.roles, default=None))
     partial: list[tuple[dict[str, Any], list[tuple[Need, str]]]] = []
-    for observer in observers():
-        here = observer.target.first_of(role)
+    for one in observers() if observer is None else (observer,):
+        here = one.target.first_of(role)
         if here is not None or role is None:
-            partial.append(observed(check, observer, here))
+            partial.append(observed(check, one, here))
             if not partial[-1][1]:
                 break
+    if not partial:
+        raise AssertionError(f"{_where(check)}: the target has no {role} listener")
     given, missing = min(partial, key=lambda one: len(one[1]))
     needed = [text for need, text in missing if need.reading is not Reading.OPTIONAL]
     if needed and not check.conforming:
-        raise AssertionError(f"{_where(check)}: {'; '.join(needed)}")
+        advice = ""
+        if observer is None:
+            ours = check.function.__module__.startswith("pytest_etcdtls.")
+            advice = f": {_RECORD if ours else _ASK}"
+        raise AssertionError(f"{_where(check)}: {'; '.join(needed)}{advice}")
     return given | dict(check.conforming(**given) if check.conforming else {})
 
 

@@ -10,13 +10,15 @@ target, and all its fixtures refer to that one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_etcdtls.suite.following import CLUSTER, MARKER, follow
+from pytest_etcdtls.errors import moved_clock
+from pytest_etcdtls.options import is_dry
+from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, follow
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _OURS = frozenset({"_etcd_label", "etcd_cluster", "etcd_target"})
 """Each test that uses one of the fixtures uses one of these, also if one is overridden."""
+_STARTING = frozenset({"etcd_cluster", "etcd_cluster_factory", "etcd_session_cluster_factory"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,6 +44,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from pytest_etcdtls.suite.embedding import parametrize
 
         parametrize(metafunc)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Return the label of a target as its id in the tests."""
+    module = sys.modules.get("pytest_etcdtls.target")
+    return val.label if module is not None and isinstance(val, module.Target) else None
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say which etcd the fixtures of the selected tests use, and why."""
+    return [] if config.get_verbosity() < 0 else _etcd_of(config, items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Send that to the controller of pytest-xdist, which knows no items."""
+    if hasattr(session.config, "workeroutput"):
+        from pytest_etcdtls.suite.state import send_etcd
+
+        send_etcd(session.config, _etcd_of(session.config, session.items))
+
+
+def _etcd_of(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    names = {name for item in items for name in getattr(item, "fixturenames", ())}
+    if is_dry(config) or _OURS.isdisjoint(names):
+        return []
+    from pytest_etcdtls.suite.state import etcd_of_fixtures
+
+    return [*etcd_of_fixtures(config, starts=not _STARTING.isdisjoint(names), judges=TARGET in names)]
 
 
 _IS_FOLLOWED = pytest.StashKey[bool]()
@@ -73,12 +104,19 @@ def pytest_pycollect_makeitem(
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Record what ``etcd_cluster`` gives to tests."""
-    value = yield
-    if fixturedef.argname == CLUSTER:
-        from pytest_etcdtls.suite.state import sharing_of
+    """Record what ``etcd_cluster`` gives to tests, and what failed with a moved clock, to set it up again."""
+    if fixturedef.argname != CLUSTER:
+        return (yield)
+    from pytest_etcdtls.suite.state import sharing_of
 
-        sharing_of(request.config).set_up[fixturedef] = value, request
+    sharing = sharing_of(request.config)
+    try:
+        value = yield
+    except BaseException:
+        if moved_clock():
+            sharing.failed.append((fixturedef, request))
+        raise
+    sharing.set_up[fixturedef] = value, request
     return value
 
 
@@ -113,7 +151,7 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist nee
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Record that a pytest-xdist worker had no etcd."""
+    """Record which etcd a pytest-xdist worker had, and that it had none."""
     if output := getattr(node, "workeroutput", None):
         from pytest_etcdtls.suite.state import receive_from_worker
 
@@ -121,7 +159,7 @@ def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show why there was no etcd, the clusters that were replaced, and those that are left running."""
+    """Show which etcd workers used or why there was none, and the clusters that were replaced or are left."""
     if "pytest_etcdtls.suite.state" not in sys.modules:
         return
     from pytest_etcdtls.suite.state import known_run, sharing_of
@@ -129,6 +167,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     sharing, run = sharing_of(config), known_run(config)
     advice = "Tests that damage a cluster start one with etcd_cluster_factory."
     sections = [
+        ("etcd of the fixtures", sharing.etcd),
         ("no etcd", [sharing.missing] if sharing.missing else []),
         ("etcd that was replaced", [*sharing.replaced, advice] if sharing.replaced else []),
     ]
@@ -188,14 +227,28 @@ def etcd_pki(etcd_cluster: Cluster) -> ClusterPKI:
     return etcd_cluster.pki
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def etcd_cluster_factory(pytestconfig: pytest.Config, _etcd_label: str | None) -> Iterator[ClusterFactory]:
     """A function that starts further owned clusters: ``factory(client_cert_auth=False)``.
 
     Its arguments are a :class:`pytest_etcdtls.ClusterConfig` (default: that of the options), changes to its
-    fields, and ``version``, ``binary``, ``image``, ``preset`` and ``key_type``. Each cluster is a context
-    manager that stops the cluster. Other clusters are stopped at the end of the session. No other test gets
-    them: they are for tests that damage a cluster.
+    fields, and ``version``, ``binary``, ``image``, ``preset`` and ``key_type``. The clusters are stopped at
+    the end of the test. Each is also a context manager, which stops it earlier. No other test gets them: they
+    are for tests that damage a cluster.
+    """
+    from pytest_etcdtls.suite.embedding import ClusterFactory
+
+    with ClusterFactory(pytestconfig, _etcd_label) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="session")
+def etcd_session_cluster_factory(
+    pytestconfig: pytest.Config, _etcd_label: str | None
+) -> Iterator[ClusterFactory]:
+    """As ``etcd_cluster_factory``, for fixtures of a wider scope: a cluster runs to the end of the session.
+
+    Use its clusters as context managers, ``with factory() as cluster: yield cluster``, to stop them earlier.
     """
     from pytest_etcdtls.suite.embedding import ClusterFactory
 

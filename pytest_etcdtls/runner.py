@@ -18,6 +18,7 @@ from pytest_etcdtls.errors import (
     NoEtcdError,
     RunEndedError,
     UsageError,
+    moved_clock,
 )
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.experiments import is_of_experiment
@@ -155,14 +156,17 @@ class TargetRun:
 
     @contextmanager
     def _start_once(self) -> Iterator[None]:
-        """Keep the error of a start, and raise it instead of starting again."""
+        """Keep the error of a start, and raise it instead of starting again.
+
+        One of a test that has moved the clock of this process says nothing about the next test.
+        """
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else its traceback grows with each item
         self._starting = True
         try:
             yield
         except (ClusterStartError, UsageError) as error:
-            self._failure = error
+            self._failure = None if moved_clock() else error
             raise
         finally:
             self._starting = False

@@ -63,9 +63,9 @@ def test_a_request_without_an_answer_is_named_with_the_command_that_records_it()
         catalogue()["api.version-body"], needs={"exchange": Need(ClientExchange, "GET /nothing")}
     )
     said = (
-        r"api\.version-body \(.*\): ClientExchange: the recording of three-members has no answer of "
-        r"client-m0 to 'GET /nothing, as client over http/1\.1': make it anew with 'make recording', or "
-        r"return with @check\(\.\.\., conforming=\.\.\.\) what a conforming etcd answers"
+        r"api\.version-body \(.*\): ClientExchange: no recorded etcd was asked 'GET /nothing, as client over "
+        r"http/1\.1': make the recording anew with 'make recording', or return with @check\(\.\.\., "
+        r"conforming=\.\.\.\) what etcd answers"
     )
     with pytest.raises(AssertionError, match=said):
         conforming(unknown)

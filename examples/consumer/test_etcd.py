@@ -30,6 +30,11 @@ def test_the_check_can_fail() -> None:
     prove_check(etcd_is_reached_without_a_proxy)
 
 
+def test_the_check_can_fail_on_a_real_etcd(etcd_observer: Observer) -> None:
+    """The etcd of the fixtures is asked what no recorded etcd was."""
+    prove_check(etcd_is_reached_without_a_proxy, observer=etcd_observer)
+
+
 @pytest.mark.etcd_checks("company.no-proxy")
 def test_our_check(etcd_check: BoundCheck) -> None:
     """Each listener is judged by it."""

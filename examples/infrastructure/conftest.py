@@ -8,7 +8,7 @@ from pytest_etcdtls import Cluster, ClusterFactory
 
 
 @pytest.fixture(scope="session")
-def etcd_cluster(etcd_cluster_factory: ClusterFactory) -> Iterator[Cluster]:
+def etcd_cluster(etcd_session_cluster_factory: ClusterFactory) -> Iterator[Cluster]:
     """Replace the plugin's cluster; its other fixtures follow."""
-    with etcd_cluster_factory(key_type="ed25519", client_crl_file="crl.der") as cluster:
+    with etcd_session_cluster_factory(key_type="ed25519", client_crl_file="crl.der") as cluster:
         yield cluster

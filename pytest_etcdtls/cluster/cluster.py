@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Self, Unpack
@@ -37,7 +38,13 @@ from pytest_etcdtls.cluster.member import Member, OwnedMembers, build_member
 from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd
 from pytest_etcdtls.command import without_variables
-from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
+from pytest_etcdtls.errors import (
+    ClusterStartError,
+    UnreadableJSONError,
+    UsageError,
+    clock_lead,
+    moved_clock,
+)
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
@@ -281,7 +288,7 @@ class Cluster:
         request = ClusterRequest(version=version, binary=binary, image=image)
         if not request.names_etcd:
             raise UsageError("upgrade_member needs the etcd to go on with: version=, binary= or image=")
-        source = request.source(find_etcd)
+        source = request.source(find_etcd, lambda: [self._home.etcd])
         if source.kind != self.origin:
             raise UsageError(
                 f"member {self.members[index].name} runs in a {self.origin} and cannot go on with "
@@ -464,6 +471,11 @@ class Cluster:
     def _come_up(self) -> None:
         config, home = self.config, self._home
         home.etcd.flags()  # before keys are generated, in case that etcd is not there
+        lead, client = timedelta(seconds=clock_lead()), config.pki.client
+        is_valid = client.valid_from <= -lead < client.valid_from + client.valid_for
+        if lead and config.expects_health and not is_valid:
+            # Also since cryptography keeps the class datetime of its first use: that of freezegun.
+            raise ClusterStartError(f"{self._etcd} is not started{moved_clock()}")
         names = [home.backend.names(f"m{index}") for index in range(config.size)]
         try:
             self.pki = ClusterPKI.generate(config.pki, names)

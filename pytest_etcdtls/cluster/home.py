@@ -10,12 +10,11 @@ A cluster, a replay of the user's declaration and a container of testcontainers 
 
 from __future__ import annotations
 
+import errno
 import shutil
 import ssl
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -28,8 +27,8 @@ from pytest_etcdtls.cluster.launch import (
     why_not_started,
 )
 from pytest_etcdtls.cluster.leftovers import remove_what_is_here
-from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
+from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
+from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend, system_clock
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import (
@@ -37,6 +36,7 @@ from pytest_etcdtls.errors import (
     EtcdFailedError,
     UsageError,
     blocked_sockets,
+    moved_clock,
     open_files_advice,
 )
 from pytest_etcdtls.pki.bundle import write_files
@@ -57,7 +57,7 @@ _STOP_SECONDS = 0.5
 _GLANCE_SECONDS = 0.005
 _HEALTH_GLANCE_SECONDS = 0.05
 _LOG_LINES = 40
-_CLOCK_TOLERANCE = 60.0
+_CANNOT_CONNECT = f"[Errno {errno.EADDRNOTAVAIL}]"
 _REJECTED = "rejected connection"
 """What etcd logs of each connection that its listener closes (server/embed/config_logging.go)."""
 
@@ -228,24 +228,9 @@ def stop_all(servers: Iterable[Server]) -> None:
     servers = list(servers)
     for server in servers:
         server.terminate()
-    deadline = time.monotonic() + _STOP_SECONDS
+    deadline = system_clock() + _STOP_SECONDS
     for server in servers:
-        server.stop(max(0.0, deadline - time.monotonic()))
-
-
-def _clock() -> float:
-    """Return seconds of a clock that goes on where a test has stopped that of Python (freezegun)."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def _clock_problem() -> str:
-    """Return what a refusal has to do with the clock of this process, empty if that is the system's."""
-    if abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < _CLOCK_TOLERANCE:
-        return ""
-    return (
-        f"; the time of this process is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, and certificates are issued "
-        "in it, but etcd has the time of the system: start the cluster before a test stops or moves the clock"
-    )
+        server.stop(max(0.0, deadline - system_clock()))
 
 
 class Start:
@@ -261,7 +246,7 @@ class Start:
         self._what = what
         self._seconds = seconds
         self._is_given_up = is_given_up
-        self._deadline = _clock() + seconds
+        self._deadline = system_clock() + seconds
 
     def run(self, servers: Sequence[Server], *, one_by_one: bool = False) -> None:
         """Start etcds and wait until etcd's own log says that they serve clients.
@@ -309,10 +294,12 @@ class Start:
                     # Revocation lists and allowed names are compared after the handshake, without an alert.
                     if isinstance(error, ssl.SSLError) or _REJECTED in server.log():
                         happened = f"it refuses the client of this cluster ({problem})"
-                        advice = _clock_problem() or "; expects_health=False starts it nevertheless"
-                        raise self._failure(server, happened + advice) from error
+                        advice = "; expects_health=False starts it nevertheless"
+                        raise self._failure(server, happened, advice) from error
                 if problem is None:
                     break
+                if _CANNOT_CONNECT in problem and (why := local_ports_taken()):
+                    raise self._failure(server, why)
                 if self._is_over():
                     raise self._failure(server, f"not healthy after {self._seconds:g} s: {problem}")
                 if server.wait(_HEALTH_GLANCE_SECONDS):
@@ -329,7 +316,7 @@ class Start:
             pending[0].wait(_GLANCE_SECONDS)
 
     def _is_over(self) -> bool:
-        return _clock() > self._deadline or self._is_given_up()
+        return system_clock() > self._deadline or self._is_given_up()
 
     def _reached(self, server: Server, reached: Callable[[ReadinessLog], bool]) -> bool:
         # In this order, so that the last lines of an etcd that has ended are read.
@@ -340,10 +327,13 @@ class Start:
         if ended:
             why = open_files_problem(server.log())
             raise self._failure(server, f"it ended with status {server.exit_status}{why}")
+        if readiness.cannot_connect and (why := local_ports_taken()):
+            raise self._failure(server, why)
         return reached(readiness)
 
-    def _failure(self, server: Server, happened: str) -> EtcdFailedError:
-        """Return an error that ends with the last lines of etcd's log."""
+    def _failure(self, server: Server, happened: str, advice: str = "") -> EtcdFailedError:
+        """Return an error that ends with the last lines of etcd's log. A moved clock needs other advice."""
+        happened += moved_clock() or advice
         log = server.log()
         tail = log.splitlines()[-_LOG_LINES:]
         end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])

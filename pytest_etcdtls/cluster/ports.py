@@ -6,11 +6,12 @@ A port is free or not only when etcd binds it. So a start that finds one taken i
 from __future__ import annotations
 
 import _socket
+import errno
 import functools
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
@@ -29,11 +30,34 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 def loopback() -> str:
     """Return the loopback address of this host: ``127.0.0.1``, or ``::1`` where there is no other."""
     for address in ("127.0.0.1", "::1"):
-        # Not socket.socket: plugins that forbid tests the network replace it.
-        with closing(_socket.socket(_family(address), _socket.SOCK_STREAM)) as probe, suppress(OSError):
-            probe.bind((address, 0))
+        if _any_port(address) in (0, errno.EADDRINUSE):
             return address
     return "127.0.0.1"
+
+
+def local_ports_taken() -> str:
+    """Return that this host has no port left for a connection, and what to do; empty if it has one."""
+    if _any_port(loopback()) != errno.EADDRINUSE:
+        return ""
+    try:
+        ports = "-".join(_EPHEMERAL.read_text(encoding="utf-8").split())
+    except OSError:
+        ports = "unknown"
+    return (
+        f"every local port for connections is in use (net.ipv4.ip_local_port_range: {ports}): end what holds "
+        "them, which ss -tan shows, or widen the range"
+    )
+
+
+def _any_port(address: str) -> int:
+    """Return why no port that the system chooses can be bound on an address, as errno; 0 if one can."""
+    try:
+        # Not socket.socket: plugins that forbid tests the network replace it.
+        with closing(_socket.socket(_family(address), _socket.SOCK_STREAM)) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 class PortTakenError(ClusterStartError):
@@ -66,7 +90,7 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
     Raises:
         ClusterStartError: if every block is taken, or this host does not have the address.
     """
-    if not _can_bind(host, 0, reuse=False):
+    if _any_port(host) not in (0, errno.EADDRINUSE):
         raise ClusterStartError(
             f"no port can be bound on {host}: this host does not have that address; it has {loopback()}"
         )
@@ -78,7 +102,10 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
         if len(free) >= count:
             return PortClaim(tuple(free[:count]), guard)
         guard.close()
-    raise ClusterStartError(f"no block of {count} free ports on {host} from {_FIRST_PORT} on: all are in use")
+    raise ClusterStartError(
+        f"no block of {count} free ports on {host} from {_FIRST_PORT} to {_end_of_range() - 1}: all are in "
+        "use: end what listens there, which ss -tlnp shows"
+    )
 
 
 def _blocks(skip: int) -> Iterator[int]:
@@ -113,14 +140,10 @@ def _guard(port: int) -> socket.socket | None:
 
 
 def _is_free(host: str, port: int) -> bool:
-    # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
-    return _can_bind(host, port, reuse=True)
-
-
-def _can_bind(host: str, port: int, *, reuse: bool) -> bool:
     try:
         with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
             probe.bind((host, port))
     except OSError:
         return False

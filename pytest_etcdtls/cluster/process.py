@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ from pytest_etcdtls.pki.profile import MemberNames
 
 _EXIT_SECONDS = 1.0
 """Seconds that an exiting process may take to become one whose status can be read."""
+
+_PAUSE_SECONDS = 0.0005
 
 _PF_EXITING = 0x4
 """Of the flags in /proc/PID/stat (proc_pid_stat(5), include/linux/sched.h)."""
@@ -78,8 +81,7 @@ class EtcdProcess:
         if self._process is None or self._process.poll() is not None:
             return False
         if _is_exiting(self._process.pid):
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_EXIT_SECONDS)
+            _wait(self._process, _EXIT_SECONDS)
         return self._process.poll() is None
 
     @property
@@ -104,8 +106,7 @@ class EtcdProcess:
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, at most this long; return whether it has ended."""
         if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+            _wait(self._process, seconds)
         return not self.running
 
     def signal(self, number: signal.Signals) -> None:
@@ -147,6 +148,18 @@ class EtcdProcess:
             # Popen warns when it is garbage-collected before its process has ended, unless a return code is
             # set.
             self._process.returncode = 0
+
+
+def system_clock() -> float:
+    """Return seconds of a clock that goes on where a test has stopped that of Python (freezegun)."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until a process has ended, at most this long. Popen.wait never gives up with a stopped clock."""
+    deadline = system_clock() + seconds
+    while process.poll() is None and system_clock() < deadline:
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_exiting(pid: int) -> bool:

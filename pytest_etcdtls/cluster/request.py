@@ -12,10 +12,9 @@ from msgspec import Struct
 
 from pytest_etcdtls.cluster.config import ClusterConfig, ClusterOptions
 from pytest_etcdtls.cluster.presets import PRESETS
-from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version, is_of_line
+from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version
 from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.versions import version_key
 
 _CHOICES = ("version", "binary", "image", "preset", "key_type")
 
@@ -118,10 +117,7 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         if [self.version, self.binary, self.image].count(None) < 2:
             raise UsageError("version, binary and image each name an etcd: give one of them")
         if self.version is not None:
-            fitting = [source for source in given() if is_of_line(source.version, self.version)]
-            return max(fitting, key=lambda one: version_key(one.version), default=None) or find_version(
-                self.version
-            )
+            return find_version(self.version, given())
         if self.names_etcd:
             return find_etcd(image=self.image, binary=self.binary)
         return default()

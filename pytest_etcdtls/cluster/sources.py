@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -215,34 +215,40 @@ def find_etcd(
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
 
 
-def find_version(version: str) -> EtcdSource:
-    """Return the etcd at hand of that version: on ``PATH``, in the cache, embedded, or an official image.
+def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
+    """Return the etcd at hand of that version: given, on ``PATH``, in the cache, embedded, official image.
 
     Args:
         version: ``3.6.16``, or ``3.6`` for the newest patch of it at hand.
+        given: the etcds that options name. One of these comes first.
 
     Raises:
         UsageError: if there is none. The message lists those at hand. Nothing is pulled.
     """
+    if fitting := [one for one in given if _is_of_line(one.version, version)]:
+        return max(fitting, key=lambda one: version_key(one.version))
     cached = {path.parent.name: path for path in cached_binaries()[1]}
-    built = [path for known, path in cached.items() if is_of_line(known, version)]
+    built = [path for known, path in cached.items() if _is_of_line(known, version)]
     sources: list[EtcdSource] = []
     for binary in built or filter(None, (path_binary(), embedded_binary())):
         with suppress(UsageError):
             sources.append(_process(binary, f"version {version}"))
-    fitting = [one for one in sources if is_of_line(one.version, version)]
+    fitting = [one for one in sources if _is_of_line(one.version, version)]
     if fitting:
         return max(fitting, key=lambda one: version_key(one.version))
     if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
         return _image(image, f"version {version}", pulls=False)
-    at_hand = sorted({*cached, *(one.version for one in sources)}, key=version_key)
+    known = {*cached, *(one.version for one in (*given, *sources))}
+    if _is_there(DEFAULT_IMAGE):
+        known.add(DEFAULT_IMAGE.rpartition(":v")[2])
+    at_hand = sorted(known, key=version_key)
     raise UsageError(
         f"there is no etcd {version} to start: those at hand are {', '.join(at_hand) or 'none'}; name one "
         "with binary= or image="
     )
 
 
-def is_of_line(version: str, line: str) -> bool:
+def _is_of_line(version: str, line: str) -> bool:
     """Return whether a version is that one, or of that line: ``3.6.16`` is of ``3.6``."""
     return version == line or version.startswith(f"{line}.")
 

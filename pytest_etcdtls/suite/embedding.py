@@ -349,7 +349,7 @@ def _how_to_foresee(target: TargetRun) -> str:
     }
     if not changes:
         return "judge all of it in one test: run_checks(etcd_observer)"
-    fixture, start = f"@pytest.fixture(params=[{changes}])", "etcd_cluster_factory(**request.param)"
+    fixture, start = f"@pytest.fixture(params=[{changes}])", "etcd_session_cluster_factory(**request.param)"
     return f"write {fixture} on etcd_cluster, and start {start}"
 
 

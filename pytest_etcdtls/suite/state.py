@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -37,12 +37,12 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings import option
 from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
-from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.settings.read import owned_outline, owned_sources, read_settings
 from pytest_etcdtls.settings.secrets import MAXIMUM_SIZE as SECRET_SIZE
 from pytest_etcdtls.settings.secrets import NAME as SECRET
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.untrusted import error_text, printable
+from pytest_etcdtls.untrusted import error_text, printable, some
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.request import ClusterRequest
     from pytest_etcdtls.cluster.sources import EtcdSource
 
+_NAMED = 3
+"""Maximum number of listeners that a line about the fixtures names."""
 _LISTENERS = "etcdtls_listeners"
 _SHARE = "etcdtls_share"
 
@@ -325,19 +327,24 @@ class Sharing(Struct):
     Attributes:
         named: the clusters that tests name as a parameter, by source and configuration.
         set_up: the definitions of ``etcd_cluster`` whose value pytest holds, with that value and its request.
+        failed: the definitions of ``etcd_cluster`` whose set-up failed while a test had moved the clock, with
+            the request: pytest keeps the failure.
         adopted: the targets of the clusters that the user's fixtures started and still hold.
         live: the live targets that the user's fixtures have given. They start nothing, and pytest may tear
             down such a fixture and set it up again for the same target.
         replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
+        etcd: which etcd the fixtures of pytest-xdist's workers use.
         missing: why there is no etcd to start, empty if there is one.
         first_failure: the first failure without an etcd, until the next test.
     """
 
     named: dict[str, TargetRun] = {}
     set_up: dict[Definition, tuple[object, pytest.FixtureRequest]] = {}
+    failed: list[tuple[Definition, pytest.FixtureRequest]] = []
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
     live: list[TargetRun] = []
     replaced: list[str] = []
+    etcd: list[str] = []
     missing: str = ""
     first_failure: Any = None
 
@@ -351,6 +358,33 @@ def sharing_of(config: pytest.Config) -> Sharing:
 
 
 _MISSING = "etcdtls_missing"
+_ETCD = "etcdtls_etcd"
+
+
+def etcd_of_fixtures(config: pytest.Config, *, starts: bool, judges: bool) -> Iterator[str]:
+    """Yield which etcd the fixtures use and why, unless the header of the suite has it.
+
+    Nothing is yielded where there is none: the tests that need it say why.
+
+    Args:
+        config: pytest's configuration.
+        starts: a selected test uses a cluster that the run starts.
+        judges: one uses ``etcd_target``.
+    """
+    invocation = invocation_of(config)
+    with suppress(UsageError, pytest.UsageError):
+        run = run_of(config)
+        if (live := run.settings.live) is not None and judges and not invocation.suite:
+            urls = some([listener.url for listener in live.listeners], _NAMED)
+            yield f"etcd TLS: fixtures use the live cluster {urls}, which the {invocation.live} names"
+        if starts and not (invocation.suite and live is None):
+            for one in owned_sources(run.settings.owned, None, pulls=False):
+                yield f"etcd TLS: fixtures start etcd {one.version}: {one.kind} of {one.location}, {one.why}"
+
+
+def send_etcd(config: pytest.Config, lines: Sequence[str]) -> None:
+    """Send the controller of pytest-xdist which etcd the fixtures of this worker use."""
+    getattr(config, "workeroutput", {})[_ETCD] = [*lines]
 
 
 def cluster_failure(config: pytest.Config, error: Exception) -> BaseException:
@@ -378,7 +412,8 @@ def _after_the_first(short: str) -> str:
 
 
 def receive_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Record that a pytest-xdist worker had no etcd."""
+    """Record which etcd a pytest-xdist worker had, and that it had none."""
+    sharing_of(config).etcd = output.get(_ETCD, [])
     if missing := output.get(_MISSING):
         sharing_of(config).missing = missing
 
@@ -393,6 +428,9 @@ def replace_damaged(item: pytest.Item) -> None:
         # pytest keeps the exception of a fixture, and raises it again for every test that uses it.
         failure.msg = _after_the_first(str(failure).splitlines()[0])
         sharing.first_failure = None
+    while sharing.failed:
+        definition, request = sharing.failed.pop()
+        definition.finish(request)  # type: ignore[arg-type]
     seen = [sharing.set_up[one][0] for one in definitions(item, CLUSTER) if one in sharing.set_up]
     for cluster in filter(_is_cluster, dict.fromkeys(seen)):
         target = _target_of(item.config, cluster)
@@ -507,7 +545,7 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
     if not _is_cluster(cluster):
         pytest.fail(
             f"etcd_cluster is overridden by a fixture whose value is {type(cluster).__name__}, and no "
-            "pytest_etcdtls.Cluster: start it with etcd_cluster_factory, or override etcd_target as well",
+            "pytest_etcdtls.Cluster: start it with etcd_session_cluster_factory, or override etcd_target too",
             pytrace=False,
         )
     if (known := _target_of(config, cluster)) is not None:

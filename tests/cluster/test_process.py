@@ -167,6 +167,7 @@ def test_a_cluster_without_leader_is_given_up(
 ) -> None:
     if stops_time:
         monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+        monkeypatch.setattr(subprocess, "_time", lambda: 1000.0)  # as freezegun does
     config = replace(GOOD, size=3, peer_trusted_ca_file="client-ca.crt", expects_health=False)
     with pytest.raises(ClusterStartError, match=r"m0 at .*: it does not serve clients after 2 s"):
         start(config, newest_etcd, seconds=2)
@@ -193,10 +194,15 @@ def test_an_etcd_that_refuses_the_client_of_its_cluster_is_given_up_at_once(
 def test_certificates_of_a_moved_clock_are_explained(
     start: Start, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said = "the time of this process is .* etcd has the time of the system: start the cluster before"
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    refuses = replace(GOOD, trusted_ca_file="peer-ca.crt")
-    with pytest.raises(ClusterStartError, match="etcd has the time of the system: start the cluster before"):
-        start(refuses, newest_etcd)
+    with pytest.raises(ClusterStartError, match=rf"is not started; {said}"):
+        start(GOOD, newest_etcd)
+    yesterday = time.clock_gettime(time.CLOCK_REALTIME) - 86400.0
+    monkeypatch.setattr(time, "time", lambda: yesterday)
+    with pytest.raises(ClusterStartError, match=rf"it refuses the client of this cluster .*; {said}"):
+        start(replace(GOOD, trusted_ca_file="peer-ca.crt"), newest_etcd)
+    start(GOOD, newest_etcd).stop()
 
 
 def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
+from pytest_etcdtls.cluster.sources import binary_version
+
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
 
@@ -339,18 +341,170 @@ def test_a_user_test_gets_an_owned_cluster(run: Runner, binary: str) -> None:
 
 
 def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None:
+    """Those of a test at its end, also if it fails, those of the session's factory at the end of it."""
     run.write(
         test_user="""
         from pathlib import Path
+        import pytest
 
-        def test_more(etcd_cluster_factory):
-            cluster = etcd_cluster_factory()
-            Path("directory").write_text(str(cluster.pki_directory), encoding="utf-8")
+        STARTED = []
+
+        @pytest.fixture(scope="module")
+        def service(etcd_session_cluster_factory):
+            return etcd_session_cluster_factory()
+
+        def test_two(etcd_cluster_factory, service):
+            STARTED.extend(etcd_cluster_factory() for _ in range(2))
+            assert all(cluster.members[0].running for cluster in STARTED)
+
+        def test_broken(etcd_cluster_factory):
+            STARTED.append(etcd_cluster_factory())
+            raise LookupError
+
+        def test_after(service):
+            assert len(STARTED) == 3
+            assert not any(cluster.members[0].running or cluster.directory.exists() for cluster in STARTED)
+
+        def test_session(service, etcd_session_cluster_factory):
+            assert service.members[0].running
+            Path("directory").write_text(str(service.directory), encoding="utf-8")
         """
     )
-    ran = run(binary, report=False)
-    assert ran.exit_code == 0
+    ran = run(binary, "-p", "no:randomly", report=False)
+    ran.result.assert_outcomes(passed=3, failed=1)
+    assert "LookupError" in ran.out
     assert not Path((run.directory / "directory").read_text(encoding="utf-8")).exists()
+
+
+@pytest.mark.parametrize(
+    "frozen", ["freezegun.freeze_time(PAST)", "time_machine.travel(PAST, tick=False)"], ids=lambda it: it[:6]
+)
+def test_a_start_with_a_moved_clock_is_repeated_for_the_next_test(
+    run: Runner, binary: str, frozen: str
+) -> None:
+    run.write(
+        test_user=f"""
+        import datetime, freezegun, pytest, time_machine
+        from pytest_etcdtls import ClusterStartError
+
+        PAST = datetime.datetime(2006, 1, 1, tzinfo=datetime.UTC)
+
+        def test_stopped(request):
+            with {frozen}:
+                request.getfixturevalue("etcd_client")
+
+        @pytest.mark.parametrize("more", [{{"size": 3}}, {{"size": 3, "expects_health": False}}])
+        def test_factory(etcd_cluster_factory, more):
+            with {frozen}, pytest.raises(ClusterStartError, match="time of this process is 2006-01-01"):
+                etcd_cluster_factory(**more)
+
+        def test_later(etcd_client, etcd_cluster):
+            assert etcd_client.get("/version").status_code == 200
+        """
+    )
+    ran = run(binary, "-p", "no:randomly", "--etcd-start-timeout=5", report=False)
+    ran.result.assert_outcomes(passed=3, failed=1)
+    said = " ".join(ran.out.split())
+    assert "is not started; the time of this process is 2006-01-01 00:00 UTC" in said
+    assert "etcd has the time of the system: start the cluster before a test stops or moves the clock" in said
+
+
+USES = "etcd TLS: fixtures "
+
+
+def test_a_line_says_which_etcd_the_fixtures_use(
+    run: Runner, live: Live, binary: str, newest_etcd: Path
+) -> None:
+    run.write(
+        test_starts="def test_it(etcd_cluster_factory): pass",
+        test_judges="def test_it(etcd_target): pass",
+        test_others="def test_it(): pass",
+    )
+    alone, here = "--no-etcd-conformance", str(newest_etcd)
+    starts = f"{USES}start etcd {binary_version(newest_etcd)}: process of {here}, --etcd-binary"
+    for arguments in ([binary], [binary, "-n1"], [binary, *live.options, alone, "test_starts.py"]):
+        ran = run(*arguments, report=False)
+        assert [line for line in ran.out.splitlines() if line.startswith(USES)] == [starts]
+    ran = run(*live.options, alone, "test_judges.py", report=False)
+    [url, *_] = [one.partition("=")[2] for one in live.options if one.startswith("--etcd-endpoint=")]
+    assert f"{USES}use the live cluster {url}" in ran.out
+    assert "which the command line names" in ran.out
+    silent = (
+        [binary, "test_others.py"],
+        [binary, "-q"],
+        [binary, "--collect-only"],
+        ["--etcd-binary=/nonexistent/etcd"],
+        [binary, "--etcd-conformance", "--etcd-check=cert.trusted"],
+        [*live.options, "--etcd-check=cert.trusted", "test_judges.py"],
+    )
+    for arguments in silent:
+        assert USES not in run(*arguments, report=False).out, arguments
+
+
+def test_the_etcd_of_the_run_is_among_those_at_hand(
+    run: Runner, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
+    monkeypatch.setenv("PATH", str(run.directory))
+    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    run.write(test_user="def test_it(etcd_cluster_factory): etcd_cluster_factory(version='3.9')")
+    ran = run(f"--etcd-binary={newest_etcd}", report=False)
+    said = f"there is no etcd 3.9 to start: those at hand are {binary_version(newest_etcd)}; name one with"
+    assert said in " ".join(ran.out.replace("\nE ", " ").split())
+
+
+def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(run: Runner, binary: str) -> None:
+    run.write(
+        house_range=r"""
+        from typing import Annotated
+        from msgspec.structs import replace
+        from pytest_etcdtls import Finding, Listener, Role, check
+        from pytest_etcdtls.facts import ClientExchange, Response
+
+        RANGE = 'POST /v3/kv/range\nContent-Type: application/json\n\n{"key":"aGVhbHRo"}'
+
+        def _refused(exchange, **_):
+            attempt = replace(exchange.attempt, response=Response(status=403, headers={}, body=b"no"))
+            return {"exchange": replace(exchange, tries=(attempt,))}
+
+        @check("house.may-read", on={Role.CLIENT}, counterexample=_refused)
+        def the_client_may_read(here: Listener, exchange: Annotated[ClientExchange, RANGE]):
+            '''The client may read.
+
+            Our backups do.
+
+            Spec: House rules, 8
+            Severity: medium
+            Level: MUST
+            Remediation: grant the role.
+            '''
+            if exchange.attempt.response is None or exchange.attempt.response.status != 200:
+                yield Finding(message="refused", expected="HTTP 200", observed=exchange.attempt.describe())
+        """,
+        test_user="""
+        import house_range, pytest
+        from pytest_etcdtls import Observer, prove_check
+
+        def test_recorded():
+            prove_check(house_range.the_client_may_read)
+
+        def test_real(etcd_observer):
+            prove_check(house_range.the_client_may_read, observer=etcd_observer)
+
+        def test_wrong(etcd_cluster_factory):
+            observer = Observer(etcd_cluster_factory(authentication=True).target())
+            with pytest.raises(AssertionError, match="is not silent about a conforming etcd"):
+                prove_check("house.may-read", observer=observer)
+        """,
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(passed=2, failed=1)
+    said = " ".join(ran.out.replace("\nE ", " ").split())
+    assert "house.may-read (" in said
+    assert "no recorded etcd was asked 'POST /v3/kv/range, as client over http/1.1" in said
+    assert "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture" in said
+    assert "make recording" not in said
 
 
 def test_an_unknown_field_is_named(run: Runner, binary: str) -> None:
@@ -444,8 +598,8 @@ def test_with_several_etcds_all_fixtures_of_a_test_refer_to_one(
         import pytest
 
         @pytest.fixture(scope="module")
-        def etcd_cluster(etcd_cluster_factory):
-            with etcd_cluster_factory(key_type="ed25519") as cluster:
+        def etcd_cluster(etcd_session_cluster_factory):
+            with etcd_session_cluster_factory(key_type="ed25519") as cluster:
                 yield cluster
 
         def test_override(etcd_check, etcd_client, etcd_cluster, request):
@@ -562,8 +716,8 @@ def test_a_prefix_is_empty_again_for_the_next_test(run: Runner, live: Live, bina
 
         if AUTHENTICATION:
             @pytest.fixture(scope="session")
-            def etcd_cluster(etcd_cluster_factory):
-                return etcd_cluster_factory(authentication=True)
+            def etcd_cluster(etcd_session_cluster_factory):
+                return etcd_session_cluster_factory(authentication=True)
         """,
         test_user=f"""
         import base64

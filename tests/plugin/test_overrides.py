@@ -19,8 +19,8 @@ OVERRIDE = """
     import pytest
 
     @pytest.fixture(scope="{scope}")
-    def etcd_cluster(etcd_cluster_factory):
-        with etcd_cluster_factory(key_type="{key_type}") as cluster:
+    def etcd_cluster(etcd_session_cluster_factory):
+        with etcd_session_cluster_factory(key_type="{key_type}") as cluster:
             yield cluster
 """
 """A cluster with keys of another type, by which it is recognised."""
@@ -70,8 +70,8 @@ def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str
 
         class TestOwn:
             @pytest.fixture(scope="class")
-            def etcd_cluster(self, etcd_cluster_factory):
-                with etcd_cluster_factory(key_type="ecdsa-p256") as cluster:
+            def etcd_cluster(self, etcd_session_cluster_factory):
+                with etcd_session_cluster_factory(key_type="ecdsa-p256") as cluster:
                     yield cluster
 
             def test_follows(self, etcd_client, etcd_target, etcd_observer, etcd_pki, etcd_cluster):
@@ -113,8 +113,8 @@ UNFORESEEN = """
     import pytest
 
     @pytest.fixture(scope="module")
-    def etcd_cluster(etcd_cluster_factory):
-        with etcd_cluster_factory(size=3, metrics="https") as cluster:
+    def etcd_cluster(etcd_session_cluster_factory):
+        with etcd_session_cluster_factory(size=3, metrics="https") as cluster:
             yield cluster
 
     def test_endpoint(etcd_endpoint, etcd_target):
@@ -139,8 +139,8 @@ def test_an_override_says_by_its_parameters_which_listeners_there_are(run: Runne
     )
     assert unforeseen == "client-m1, client-m2, metrics-m0, metrics-m1, metrics-m2, peer-m1, peer-m2"
     fixture = UNFORESEEN.replace('scope="module"', f'scope="module", {params}')
-    fixture = fixture.replace("(etcd_cluster_factory)", "(request, etcd_cluster_factory)")
-    run.write(test_user=fixture.replace('etcd_cluster_factory(size=3, metrics="https")', call))
+    fixture = fixture.replace("(etcd_session_", "(request, etcd_session_")
+    run.write(test_user=fixture.replace('etcd_session_cluster_factory(size=3, metrics="https")', call))
     run(binary, report=False).result.assert_outcomes(passed=9 + 9)
 
 
@@ -154,11 +154,11 @@ def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
         PLAIN = pytest.param({"plain_client_listener": True}, id="plain")
 
         @pytest.fixture(scope="module", params=["metrics-over-https", PLAIN, ClusterConfig()])
-        def etcd_cluster(request, etcd_cluster_factory):
+        def etcd_cluster(request, etcd_session_cluster_factory):
             names = {str: "preset", ClusterConfig: "config"}
             wanted = request.param
             wanted = wanted if isinstance(wanted, dict) else {names[type(wanted)]: wanted}
-            with etcd_cluster_factory(**wanted) as cluster:
+            with etcd_session_cluster_factory(**wanted) as cluster:
                 yield cluster
 
         def test_endpoint(etcd_endpoint, etcd_target):
@@ -168,8 +168,8 @@ def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
         import pytest
 
         @pytest.fixture(params=["of my own", {"colour": "red"}])
-        def etcd_cluster(request, etcd_cluster_factory):
-            with etcd_cluster_factory() as cluster:
+        def etcd_cluster(request, etcd_session_cluster_factory):
+            with etcd_session_cluster_factory() as cluster:
                 yield cluster
 
         @pytest.fixture(params=[{"of": "my own"}])
@@ -477,8 +477,8 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
 
         class TestOwn:
             @pytest.fixture
-            def etcd_cluster(self, etcd_cluster_factory):
-                with etcd_cluster_factory(**OWN) as cluster:
+            def etcd_cluster(self, etcd_session_cluster_factory):
+                with etcd_session_cluster_factory(**OWN) as cluster:
                     yield cluster
 
             def test_override(self, etcd_pki, etcd_client, etcd_cluster):
@@ -552,7 +552,7 @@ def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
             TARGETS = [live_target(**entry) for entry in json.loads(Path("clusters.json").read_text())]
             SEEN = {}
 
-            @pytest.fixture(scope="session", params=TARGETS, ids=lambda target: target.label)
+            @pytest.fixture(scope="session", params=TARGETS)
             def etcd_target(request):
                 return request.param
 
@@ -569,8 +569,13 @@ def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
                 assert etcd_endpoint in etcd_target.listeners
                 assert etcd_client.get("/version").status_code == 200
 
-            def test_target(etcd_target):
+            def test_target(etcd_target, request):
                 assert etcd_target in TARGETS
+                assert request.node.name == f"test_target[{etcd_target.label}]"
+
+            @pytest.mark.parametrize("other", TARGETS)
+            def test_other(other, request):
+                assert request.node.name == f"test_other[{other.label}]"
 
             def test_what_is_wrong():
                 with pytest.raises(UsageError, match=r"live_target\('x'\): unknown key 'endpoint-s'"):
@@ -582,5 +587,5 @@ def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
             """
         )
         ran = run("--no-etcd-conformance", report=False)
-    # 2 and 6 listeners with two checks, one check of each whole cluster; endpoints; targets; errors.
-    ran.result.assert_outcomes(passed=2 * 2 + 6 * 2 + 2 + 8 + 2 + 1)
+    # 2 and 6 listeners with two checks, one check of each whole cluster; endpoints; targets twice; errors.
+    ran.result.assert_outcomes(passed=2 * 2 + 6 * 2 + 2 + 8 + 2 * 2 + 1)
