@@ -234,7 +234,7 @@ def the_served_certificate_is_trusted(
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Follows: cert.ports-not-swapped, cert.generated, cert.matches-expected-file, cert.complete,
-        cert.well-formed
+        cert.well-formed, listener.is-etcd
     Severity: high
     Level: MUST
     Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the

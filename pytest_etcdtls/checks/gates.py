@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
-from pytest_etcdtls.command import GOOD_CLIENT, curl, s_client
+from pytest_etcdtls.command import ANNOUNCED, GOOD_CLIENT, curl, s_client
 from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
@@ -146,7 +146,8 @@ def the_listener_is_an_etcd(
     A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about the
     listener that was meant. Another port of etcd is recognised by its paths: a peer port has /members, a
     metrics port has /health without /version. The check uses the good client, or a client without a
-    certificate where no good client is accepted.
+    certificate where no good client is accepted. Where neither is, a peer port shows by ending a connection
+    after five seconds on which nothing is sent.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
@@ -154,6 +155,17 @@ def the_listener_is_an_etcd(
     Remediation: name the listener of etcd itself (--listen-{side}-urls), not a proxy in front of it.
     """
     client = served.client
+    if client is None and other is not None and other.role is Role.PEER and other.silence is not None:
+        yield Finding(
+            message="is this the peer port of etcd? It ends a silent connection as only a peer port does",
+            expected=f"{_A_PORT[here.role]}, which keeps a silent connection for ten seconds or longer",
+            observed=f"it ended after {other.silence.milliseconds / 1000:.1f} s; no client is accepted, and "
+            "the CA of the served certificate is trusted",
+            reproduce=(s_client(here.url, look=ANNOUNCED),),
+            remediation=f"if so, pass it as {_OPTIONS[Role.PEER]}={here.url}, and {_A_PORT[here.role]} as "
+            f"{_OPTIONS[here.role]}",
+        )
+        return
     if client is None:
         yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer of etcd was seen")
         return

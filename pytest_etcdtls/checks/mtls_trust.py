@@ -99,7 +99,7 @@ def the_listener_trusts_the_expected_cas(
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.7
     Follows: config.trusted-ca-in-force, config.peer-trusted-ca-in-force, config.chain-closes,
-        mtls.announced-ca-present
+        mtls.announced-ca-present, listener.is-etcd
     Severity: high
     Level: MUST
     Remediation: put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file
@@ -284,7 +284,8 @@ def a_trusted_client_is_accepted(
     Spec: etcd --{peer}trusted-ca-file, --{side}-crl-file
     Follows: mtls.announced-ca-present, mtls.announced-ca-expected, config.crl-missing, config.crl-encoding,
         config.chain-closes, config.client-auth-without-ca, config.allowed-names-as-one,
-        config.trusted-ca-in-force, config.peer-trusted-ca-in-force, config.trusted-ca-usable
+        config.trusted-ca-in-force, config.peer-trusted-ca-in-force, config.trusted-ca-usable,
+        listener.is-etcd
     Severity: critical
     Level: MUST
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give

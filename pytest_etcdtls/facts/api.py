@@ -27,12 +27,14 @@ from pytest_etcdtls.facts.access import (
     PresentedClient,
     ServedClient,
 )
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, PathToTrust, ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, Tried, version_path
 from pytest_etcdtls.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.hello import HelloExchange, Reply
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.untrusted import printable, read_json
 
@@ -113,11 +115,14 @@ class OtherPort(Struct, frozen=True, kw_only=True):
         role: the role of that other port; ``None`` if nothing shows one.
         path: the path that shows it, which etcd serves on that port and not on the named one.
         attempt: the answer; ``None`` if nothing was suspected.
+        silence: the connection on which nothing was sent that shows it instead, where no client is accepted;
+            ``None`` if none was made.
     """
 
     role: Role | None = None
     path: str = ""
     attempt: Attempt | None = None
+    silence: HelloExchange | None = None
 
 
 @fact(connections=1)
@@ -227,10 +232,30 @@ def grpc_over_http1(here: Listener, presented: PresentedClient, wire: Wire) -> G
 
 @fact(connections=1)
 def other_port(
-    here: Listener, served: ServedClient, presented: Lazy[PresentedClient], wire: Wire
+    here: Listener,
+    served: ServedClient,
+    presented: Lazy[PresentedClient],
+    good: AcceptedClient,
+    chain: ServedChain | None,
+    path_to_trust: PathToTrust | None,
+    announced: AnnouncedCAs | None,
+    wire: Wire,
 ) -> OtherPort:
-    """Ask for a path of the other port that the answers so far suggest."""
-    suspected = _suspected(here.role, served.client) if served.client else None
+    """Ask for a path of the other port that the answers so far suggest.
+
+    Where no client is accepted, send nothing: a peer port ends that connection after five seconds
+    (ConnReadTimeout of api/rafthttp in etcd's server), a client port after ten or never. That is tried if the
+    port trusts the CA of its own certificate, as peers must, and is not what the given files are for.
+    """
+    if served.client is None:
+        trusts_itself = chain is not None and announced is not None and _trusts_its_ca(chain, announced)
+        is_foreign = good.candidates or (path_to_trust is not None and path_to_trust.error)
+        if here.role not in (Role.CLIENT, Role.CLIENT_HTTP) or not trusts_itself or not is_foreign:
+            return OtherPort()
+        silence = wire.keep_silent("connection on which nothing is sent, as to a peer port", _PEERS_END[1])
+        ended = silence.reply is Reply.ENDED and silence.milliseconds >= _PEERS_END[0] * 1000
+        return OtherPort(role=Role.PEER if ended else None, silence=silence)
+    suspected = _suspected(here.role, served.client)
     if suspected is None:
         return OtherPort()
     role, path = suspected
@@ -242,6 +267,14 @@ def other_port(
 
 
 _MEMBERS, _HEALTH = "/members", "/health"
+_PEERS_END = (4.5, 7.0)
+"""Seconds within which a peer port ends a silent connection: 5.0 from etcd 3.4 to 3.7."""
+
+
+def _trusts_its_ca(chain: ServedChain, announced: AnnouncedCAs) -> bool:
+    """Return whether an issuer of the served certificates is announced as a CA of clients."""
+    names = {name for _, trusted in announced.names for name in trusted}
+    return any(certificate.issuer in names for certificate in chain.certificates)
 
 
 def _suspected(role: Role, client: Candidate) -> tuple[Role, str] | None:

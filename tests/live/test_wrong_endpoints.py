@@ -13,12 +13,13 @@ from zoo.model import explain
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.plan import planned
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
 
 GOOD = ClusterConfig()
 
@@ -200,6 +201,36 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
 
 
 _OTHER = "mtls.no-certificate"
+
+
+@pytest.mark.kills("listener.is-etcd")
+@pytest.mark.parametrize("layout", [CALayout.SHARED, CALayout.PER_ROLE])
+@pytest.mark.parametrize("knows_clients", [True, False], ids=["client", "no client"])
+def test_a_peer_port_that_refuses_the_client_is_asked_about(
+    etcd_binary: Path, layout: CALayout, *, knows_clients: bool
+) -> None:
+    """As on a client port, nothing is answered; the CA of the served certificate is another one on both."""
+    foreign = CertificateAuthority.create("foreign")
+    client = foreign.issue(CLIENT, name="foreign", hosts=()) if knows_clients else None
+    given = PortCredentials(
+        identities=(client,) if client else (), server_ca=TrustBundle((foreign.certificate,), "ca.crt")
+    )
+    wrong = ("cert.trusted", "mtls.announced-ca-expected")
+    with start_process(replace(GOOD, pki=PKIPlan(layout=layout)), etcd_binary) as cluster:
+        target = replace(cluster.target(), origin="live", client=given, expected=(), declared={})
+        peer = replace(_of(target, Role.PEER), role=Role.CLIENT, label="client-m0")
+        for listener, asks in ((peer, True), (_of(target, Role.CLIENT), False)):
+            judge = Judge(Observer(replace(target, listeners=(listener,))))
+            gate, *others = (judge.result(catalogue()[one], listener) for one in ("listener.is-etcd", *wrong))
+            outcomes = [other.outcome for other in others]
+            assert gate.outcome is (Outcome.VIOLATES if asks else Outcome.NOT_VERIFIED), gate
+            assert outcomes[0] is (Outcome.NOT_VERIFIED if asks else Outcome.VIOLATES), outcomes
+            assert not asks or outcomes[1] is Outcome.NOT_VERIFIED
+            if asks:
+                [finding] = gate.findings
+                assert finding.message.startswith("is this the peer port of etcd?")
+                assert "it ended after 5." in finding.observed
+                assert f"pass it as --etcd-peer-endpoint={listener.url}" in gate.remediation
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
