@@ -128,6 +128,7 @@ class Subject(Struct, frozen=True):
         """Return the result with that outcome."""
         # Who is locked out comes before what does it.
         own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
+        *before, last = [*dict.fromkeys([*cured.warnings, *own, *cured.remarks])] or [""]
         shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
         return CheckResult(
             check=self.check.id,
@@ -140,7 +141,7 @@ class Subject(Struct, frozen=True):
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation="; ".join(dict.fromkeys([*cured.warnings, *own, *cured.remarks])),
+            remediation="; ".join([*(text.removesuffix(".") for text in before), last]),
             settings=cured.settings,
             references=(*self.check.sources(self.role), *self.sections),
             seconds=seconds,

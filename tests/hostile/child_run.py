@@ -21,7 +21,7 @@ HANGS = 300.0
 _ADDRESS_SPACE = 3 << 30
 """Octets, so that a file without an end stops the run and not the machine."""
 
-_RUN = """
+NOTING_ITS_PEAK = """
 import atexit, runpy, sys
 from pathlib import Path
 _, peak, *sys.argv[1:] = sys.argv
@@ -29,6 +29,15 @@ atexit.register(lambda: Path(peak).write_bytes(Path("/proc/self/status").read_by
 runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 """
 """As ``python -m pytest``, with a note of its memory. The kernel also counts that of the parent."""
+
+
+def mebibytes(peak: Path) -> float:
+    """Return the resident memory that a run has noted, at its peak; not a number if it was killed before."""
+    if not peak.exists():
+        return math.nan
+    noted = re.search(r"VmHWM:\s+(\d+) kB", peak.read_text(encoding="utf-8"))
+    assert noted is not None
+    return int(noted[1]) / 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class ChildRun:
         self._peak = directory / "peak.txt"
         self._begin = time.monotonic()
         options = ("-p", "no:cacheprovider", "-p", "no:randomly")
-        command = [sys.executable, "-c", _RUN, str(self._peak), *options, *arguments]
+        command = [sys.executable, "-c", NOTING_ITS_PEAK, str(self._peak), *options, *arguments]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -127,14 +136,7 @@ class ChildRun:
             self._process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - self._begin
         processor = usage.ru_utime + usage.ru_stime
-        return Ended(self._process.returncode, self.output, seconds, processor, self._mebibytes())
-
-    def _mebibytes(self) -> float:
-        if not self._peak.exists():
-            return math.nan
-        peak = re.search(r"VmHWM:\s+(\d+) kB", self._peak.read_text(encoding="utf-8"))
-        assert peak is not None
-        return int(peak[1]) / 1024
+        return Ended(self._process.returncode, self.output, seconds, processor, mebibytes(self._peak))
 
     def _kill(self) -> None:
         self._process.kill()

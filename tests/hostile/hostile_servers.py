@@ -21,6 +21,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hostile.child_run import NOTING_ITS_PEAK, mebibytes
 from impostors.impostor import Answer, answers, impostor
 from servers import Handler, ThreadedServer
 
@@ -116,7 +117,7 @@ class Judged:
 
     Attributes:
         out: standard output and standard error, as octets.
-        memory: the most that the process and its own children held, in MiB.
+        memory: the most that the process held, in MiB; not a number if it was killed.
     """
 
     exit_code: int
@@ -164,7 +165,8 @@ def judge(tmp_path: Path) -> Judging:
         shell: str = "",
         plugin: str = "",
     ) -> Judged:
-        command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-c", NOTING_ITS_PEAK, str(tmp_path / "peak")]
+        command += ["--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
         if plugin:
             (tmp_path / "sabotage.py").write_text(plugin, encoding="utf-8")
             command += ["-p", "sabotage"]
@@ -185,14 +187,14 @@ def judge(tmp_path: Path) -> Judging:
             )
             timer = threading.Timer(400, child.kill)
             timer.start()
-            _, status, usage = os.wait4(child.pid, 0)
+            _, status = os.waitpid(child.pid, 0)
             timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         return Judged(
             exit_code=child.returncode,
             out=output.read_bytes(),
             seconds=time.monotonic() - began,
-            memory=usage.ru_maxrss / 1024,
+            memory=mebibytes(tmp_path / "peak"),
             written={report: report.read_bytes() for report in reports if report.is_file()},
         )
 
