@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -530,7 +531,7 @@ class Values:
 
     def resolve(self, name: str, value: str) -> Path:
         """Return a path in a value of the option, resolved as by :meth:`path`."""
-        return self._directory(name) / Path(value).expanduser()
+        return self._directory(name) / os.path.expanduser(value)
 
     def origin(self, _: str) -> str:
         """Return an empty text: all values are the run's own."""

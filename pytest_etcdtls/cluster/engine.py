@@ -53,13 +53,12 @@ def connect(seconds: int = _REQUEST_SECONDS) -> docker.DockerClient:
         seconds: that one request may take.
 
     Raises:
-        UsageError: if there is no engine, or it does not answer.
+        UsageError: if there is no engine, it does not answer, or this user has no home directory.
     """
     import docker.errors
     import requests
-    from testcontainers.core.docker_client import get_docker_host
 
-    host = get_docker_host() or _DEFAULT_HOST
+    host = _host()
     try:
         if host.startswith("unix://"):  # on a dead socket docker-py has a long message and leaks its own
             with socket.socket(socket.AF_UNIX) as probe:
@@ -97,8 +96,12 @@ def engine(seconds: int = _REQUEST_SECONDS) -> Iterator[docker.DockerClient]:
 
 
 def _host() -> str:
-    from testcontainers.core.docker_client import get_docker_host
-
+    try:
+        from testcontainers.core.docker_client import get_docker_host
+    except RuntimeError as error:  # it looks for a file in the home directory as it is imported
+        raise UsageError(
+            "testcontainers looks for its settings in the home directory, and this user has none: set HOME"
+        ) from error
     return get_docker_host() or _DEFAULT_HOST
 
 

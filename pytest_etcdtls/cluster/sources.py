@@ -74,7 +74,7 @@ def named_binary(name: str | Path) -> Path:
     Raises:
         UsageError: if it is not found.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.exists():
         return path.absolute()
     on_path = shutil.which(name) if os.sep not in str(name) else None
@@ -91,7 +91,7 @@ def path_binary() -> Path | None:
 
 def cache_directory() -> Path:
     """Return this package's directory in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "pytest-etcdtls"
 
 
 def cached_binaries() -> tuple[Path, list[Path]]:

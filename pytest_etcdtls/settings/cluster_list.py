@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -190,7 +191,7 @@ class ClusterSource:
     def resolve(self, name: str, value: str) -> Path:
         """Return a path in a value of the option."""
         base = self._elsewhere(name)
-        return base.resolve(name, value) if base else self._directory / Path(value).expanduser()
+        return base.resolve(name, value) if base else self._directory / os.path.expanduser(value)
 
     def origin(self, name: str) -> str:
         """Return what has the entry, if that gives the value."""

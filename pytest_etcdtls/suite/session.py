@@ -328,9 +328,8 @@ class Reporting:
                 session.exitstatus = self.finish(session)
         yield
         if junit := self.config.getoption("xmlpath", None):
-            skip_consequences(
-                self.config.invocation_params.dir / Path(os.path.expandvars(junit)).expanduser()
-            )
+            directory = self.config.invocation_params.dir
+            skip_consequences(directory / os.path.expanduser(os.path.expandvars(junit)))
         terminal = summary_reporter(self.config)
         with self.interruption.held():
             if terminal is None:

@@ -228,3 +228,25 @@ def test_a_user_cleans_nothing_of_another(spawn: Spawn, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("()\n", "")
     assert process.poll() is None
     assert record.exists()
+
+
+@second_user
+@pytest.mark.program("unshare")
+def test_a_user_without_a_home_directory_cleans_up_and_starts_an_etcd(tmp_path: Path) -> None:
+    test = tmp_path / "test_user.py"
+    test.write_text("def test_user(etcd_cluster): pass", encoding="utf-8")
+    nobody = ["unshare", "--user", f"--map-user={OTHER}", sys.executable, "-m"]
+    for words, says in {
+        ("pytest_etcdtls", "clean"): "no killed run has left anything here",
+        ("pytest", str(test), "-q"): "1 passed",
+        ("pytest", str(test), "-q", "--etcd-image=no/etcd:1"): "this user has none: set HOME",
+    }.items():
+        done = subprocess.run(
+            [*nobody, *words],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert says in done.stdout, done.stdout + done.stderr

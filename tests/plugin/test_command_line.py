@@ -45,6 +45,7 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
     [
         (["--etcd-endpoint=10.0.0.11:2379"], "no scheme"),
         ([URL, "--etcd-cacert=missing.crt"], "missing.crt"),
+        ([URL, "--etcd-cacert=~nobody-has-this-name/ca.crt"], "~nobody-has-this-name/ca.crt: does not exist"),
         ([URL, "--etcd-cert=missing.crt"], "--etcd-key"),
         ([URL, "--etcd-check=typo"], "matches no check"),
         ([URL, "--etcd-check=mtls.no-certificat"], "did you mean 'mtls.no-certificate'?"),
