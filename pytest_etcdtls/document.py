@@ -42,7 +42,8 @@ VerdictLine = Annotated[
 Observation = Annotated[
     dict[str, Any],
     Meta(
-        description="The further members depend on the kind.",
+        description="The further members depend on the kind. An attempt is given by its number, "
+        '{"attempt": 7}, in `attempts`.',
         extra_json_schema={
             "required": ["kind", "target", "role", "url"],
             "properties": {
@@ -51,6 +52,22 @@ Observation = Annotated[
                 "role": {"enum": [*map(str, Role), CLUSTER]},
                 "url": {"type": "string"},
                 "key": {"type": "string", "description": "Which one of that kind."},
+            },
+        },
+    ),
+]
+AttemptEntry = Annotated[
+    dict[str, Any],
+    Meta(
+        description="One connection to a listener, or a further request on it, as observed.",
+        extra_json_schema={
+            "required": ["attempt", "url", "purpose", "identity", "ending"],
+            "properties": {
+                "attempt": {"type": "integer", "minimum": 0, "description": "Its number."},
+                "url": {"type": "string"},
+                "purpose": {"type": "string"},
+                "identity": {"type": "string"},
+                "ending": {"type": "string"},
             },
         },
     ),
@@ -367,6 +384,7 @@ class Document(Struct, frozen=True, kw_only=True):
     differences: tuple[DifferenceEntry, ...] = ()
     profiles: tuple[ProfileEntry, ...] = ()
     observations: tuple[Observation, ...]
+    attempts: tuple[AttemptEntry, ...] = ()
     connections: tuple[ConnectionEntry, ...]
     summary: Summary
 

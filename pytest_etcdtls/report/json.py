@@ -36,12 +36,13 @@ from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import Comparison, compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
-from pytest_etcdtls.report.model import Report, fields, kind, tool, version_of
+from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
 from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.report.text import utc
 from pytest_etcdtls.results import Ancestor
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
 from pytest_etcdtls.untrusted import error_text
 
@@ -65,10 +66,11 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
     targets = parts("target", report.seen, lambda seen: _target(report, seen))
     results = parts("result", report.results, ResultEntry.of)
     faults = parts("fault", [*report.faults, *report.warnings], _fault)
+    attempts = _Attempts()
     observations = parts(
         "observation",
         [(seen, *entry) for seen in report.seen if evidence for entry in seen.observations()],
-        lambda entry: _observation(*entry),
+        lambda entry: _observation(*entry, attempts.number),
     )
     connections = parts(
         "connection",
@@ -95,6 +97,7 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         differences=differences,
         profiles=profiles,
         observations=observations,
+        attempts=parts("attempt", enumerate(attempts.seen), lambda entry: _attempt(*entry)),
         connections=connections,
         summary=Summary.of(
             report.counts,
@@ -266,8 +269,33 @@ def _comparison(comparison: Comparison) -> BenchmarkEntry:
     )
 
 
-def _observation(seen: Recording, listener: Listener | None, key: str | None, fact: Any) -> dict[str, Any]:  # noqa: ANN401 - any fact
-    place = {
+class _Attempts:
+    """The attempts on which observations are based, which have their numbers."""
+
+    def __init__(self) -> None:
+        self.seen: list[Attempt] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, attempt: Attempt) -> JSON:
+        """Return the reference to an attempt."""
+        if id(attempt) not in self._numbers:
+            self._numbers[id(attempt)] = len(self.seen)
+            self.seen.append(attempt)
+        return {"attempt": self._numbers[id(attempt)]}
+
+
+def _attempt(number: int, attempt: Attempt) -> dict[str, JSON]:
+    return {"attempt": number, **attempt_fields(attempt)}
+
+
+def _observation(
+    seen: Recording,
+    listener: Listener | None,
+    key: str | None,
+    fact: Any,  # noqa: ANN401 - any fact
+    refer: Refer,
+) -> dict[str, JSON]:
+    place: dict[str, JSON] = {
         "kind": kind(fact),
         "target": seen.target.label,
         "role": str(listener.role) if listener else CLUSTER,
@@ -275,7 +303,7 @@ def _observation(seen: Recording, listener: Listener | None, key: str | None, fa
     }
     if key is not None:
         place["key"] = key
-    return {**fields(fact), **place}
+    return {**fields(fact, refer), **place}
 
 
 def _connection(attempt: Connection) -> ConnectionEntry:

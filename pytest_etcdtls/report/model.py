@@ -8,7 +8,7 @@ import math
 import platform
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
@@ -47,6 +47,7 @@ _LONGEST_NUMBER = 1024
 """Bits of a whole number in decimal digits; JSON readers refuse numbers with many digits."""
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+Refer = Callable[[Attempt], JSON]
 
 
 def kind(fact: object) -> str:
@@ -55,8 +56,8 @@ def kind(fact: object) -> str:
     return name.lower()
 
 
-def jsonable(value: object) -> JSON:
-    """Return a value of an observation as a JSON value."""
+def jsonable(value: object, refer: Refer | None = None) -> JSON:
+    """Return a value of an observation as a JSON value; of an attempt within it, what ``refer`` returns."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)
@@ -65,7 +66,7 @@ def jsonable(value: object) -> JSON:
         case None | bool() | int() | float():
             return value
         case Enum():
-            return jsonable(value.value)
+            return jsonable(value.value, refer)
         case str():
             return _bounded(value)
         case bytes():
@@ -79,25 +80,25 @@ def jsonable(value: object) -> JSON:
         case x509.Name():
             return name_text(value)
         case Mapping():
-            return {str(name): jsonable(item) for name, item in value.items()}
-    return _composite(value)
+            return {str(name): jsonable(item, refer) for name, item in value.items()}
+    return _composite(value, refer)
 
 
-def _composite(value: object) -> JSON:
+def _composite(value: object, refer: Refer | None) -> JSON:
     if isinstance(value, Listener):
         return {"role": str(value.role), "url": value.url, "label": value.label}
     if isinstance(value, Attempt):
-        return _attempt(value)
+        return (refer or attempt_fields)(value)
     if isinstance(value, Struct) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        return fields(value)
+        return fields(value, refer)
     if isinstance(value, set | frozenset):
-        return sorted((jsonable(item) for item in value), key=str)
+        return sorted((jsonable(item, refer) for item in value), key=str)
     if isinstance(value, Collection):
-        return [jsonable(item) for item in value]
+        return [jsonable(item, refer) for item in value]
     return type(value).__name__
 
 
-def fields(value: object) -> dict[str, JSON]:
+def fields(value: object, refer: Refer | None = None) -> dict[str, JSON]:
     """Return the fields of a Struct, or those of a dataclass that its ``repr`` does not hide.
 
     A fact of another package may be of any class. One that is neither is shown without fields.
@@ -107,10 +108,10 @@ def fields(value: object) -> dict[str, JSON]:
         names = value.__struct_fields__
     elif dataclasses.is_dataclass(value):
         names = tuple(field.name for field in dataclasses.fields(value) if field.repr)
-    return {name: jsonable(getattr(value, name)) for name in names}
+    return {name: jsonable(getattr(value, name), refer) for name in names}
 
 
-def _attempt(attempt: Attempt) -> dict[str, JSON]:
+def attempt_fields(attempt: Attempt) -> dict[str, JSON]:
     """Return an attempt with fingerprints of the served chain. The ServedChain observation has it in full."""
     return {
         **fields(structs.replace(attempt, chain=(), announced_ca=())),

@@ -190,12 +190,12 @@ def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) 
     assert f"--etcd-connect-to {there}" in result["reason"]
     assert _result(apart)["outcome"] == "not-applicable"
     judged = {
-        attempt["server_address"]
+        report["attempts"][made["attempt"]]["server_address"]
         for fact in report["observations"]
         if fact["kind"] == "accepted-client"
         for candidate in fact["candidates"]
         for case in candidate["cases"]
-        for attempt in case["tries"]
+        for made in case["tries"]
     }
     assert judged == {"127.0.0.1"}
 

@@ -140,6 +140,15 @@ def test_observations_name_target_role_and_url() -> None:
     assert {"foreign-ca", "self-signed"} <= identities
 
 
+def test_an_attempt_is_written_once_and_observations_have_its_number() -> None:
+    made = document(report())
+    assert [entry["attempt"] for entry in made.attempts] == [*range(len(made.attempts))]
+    [matrix] = [entry for entry in made.observations if entry.get("key") == "foreign-ca"]
+    numbers = {attempt["attempt"] for case in matrix["cases"] for attempt in case["tries"]}
+    assert {made.attempts[number]["identity"] for number in numbers} == {"foreign-ca"}
+    assert '"phase"' not in encoded(made.observations)
+
+
 def test_no_secret_is_in_it() -> None:
     assert "s3cret" not in encoded(document(report()))
 
