@@ -2,7 +2,7 @@
 
 A tool finds what is wrong where its output on the broken cluster has a fact that its output on the clean one
 has not. Three clean clusters with keys of their own are scanned first: a field in which these differ, as a
-serial number or a time, is left out everywhere. ``docs/comparison.md`` has what was measured once.
+serial number or a time, is left out everywhere. ``benchmarks/comparison.md`` has what was measured once.
 """
 
 from __future__ import annotations

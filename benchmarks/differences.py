@@ -1,4 +1,4 @@
-"""Measures what differs between lines and patches of etcd, and writes it into docs/differences.md.
+"""Measures what differs between lines and patches of etcd, and writes it into benchmarks/differences.md.
 
 python benchmarks/differences.py        judges each etcd at hand: the newest of each line, the oldest where
                                         there are several, and the next one, with ECDSA and with RSA keys
@@ -25,7 +25,7 @@ from pytest_etcdtls.document import SEPARATOR
 from pytest_etcdtls.report.differences import OUTCOME, TOPICS, Direction
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "differences.md"
+PAGE = ROOT / "benchmarks" / "differences.md"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
 BEGIN, END = "<!-- measured by make differences -->\n", "<!-- end of what was measured -->\n"
 LINE = re.compile(r"\d+\.\d+")

@@ -1,4 +1,4 @@
-"""Judges the etcd of each Kubernetes release, and writes into docs/differences.md what differs between them.
+"""Judges the etcd of each Kubernetes release, and writes what differs into benchmarks/differences.md.
 
 python benchmarks/field.py [--table]    builds these etcds, each with the Go of its release, runs the tests of
                                         misconfigured and of live clusters on each, and writes the table;

@@ -1,4 +1,4 @@
-"""Reads ``docs/by-hand.md``: steps, their blocks of commands, the expected output, and the checks of each.
+"""Reads ``examples/by_hand/README.md``: steps, blocks of commands, the expected output, and the checks.
 
 A page that does not keep its conventions is a ``ValueError``.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "by-hand.md"
+PAGE = Path(__file__).parents[2] / "examples" / "by_hand" / "README.md"
 
 _FENCE = "```"
 _NEEDS = re.compile(r"<!-- needs (\S+) -->")

@@ -1,4 +1,4 @@
-"""The commands of ``docs/by-hand.md`` and our checks find the same faults."""
+"""The commands of ``examples/by_hand/README.md`` and our checks find the same faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of commands of ``docs/by-hand.md`` does what the page says, and our checks agree with it."""
+"""Every block of ``examples/by_hand/README.md`` does what the page says, and our checks agree with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from by_hand.document import Block, Step, read_steps
+from by_hand.document import PAGE, Block, Step, read_steps
 from by_hand.once import once
 from by_hand.ours import IDENTITIES
 from by_hand.walk import TOOLS, Walk, require_etcdctl, walk_through
@@ -59,7 +59,7 @@ def test_release_is_at_hand(release: str, etcd_binaries: dict[str, Path]) -> Non
     if release not in etcd_binaries:
         pytest.skip(f"needs etcd {release}: run make etcd")
     assert binary_version(etcd_binaries[release]) == release
-    assert release in Path(__file__).parents[2].joinpath("docs/by-hand.md").read_text(encoding="utf-8")
+    assert release in PAGE.read_text(encoding="utf-8")
 
 
 @ON_EACH_RELEASE

@@ -1,4 +1,4 @@
-"""Each client behaves as ``docs/developer.md`` says, on every etcd at hand."""
+"""Each client behaves as ``tests/neighbours/README.md`` says, on every etcd at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starting import start_process
 from pytest_etcdtls import Cluster, ClusterConfig, Credentials, Observer
 from pytest_etcdtls.cluster.sources import binary_version
 
-PAGE = section("docs/developer.md", "Client libraries")
+PAGE = section("tests/neighbours/README.md", "Client libraries")
 PROGRAM = Path(__file__).with_name("client_program.py")
 REFUSED = (
     "none",

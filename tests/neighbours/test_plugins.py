@@ -1,4 +1,4 @@
-"""With each plugin of ``docs/developer.md`` the verdict on two etcds is that without it, and is printed."""
+"""With each plugin of ``README.md`` here the verdict on two etcds is that without it, and is printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from starting import start_process
 from pytest_etcdtls import ClusterConfig
 from pytest_etcdtls.registry import select
 
-PAGE = section("docs/developer.md", "Plugins of pytest")
+PAGE = section("tests/neighbours/README.md", "Plugins of pytest")
 CHECKS = "--etcd-check=listener,cert.trusted,mtls.no-certificate"
 IN_PART = f"5 OF {len(select())} CHECKS CLEAN (cert.trusted, listener, mtls.no-certificate)"
 WRONG = "mtls.no-certificate"

@@ -1,4 +1,4 @@
-"""Writes docs/certificate-verdicts.md: verdicts on generated chains, compared with four clients.
+"""Writes tests/oracle/certificate-verdicts.md: verdicts on generated chains, compared with four clients.
 
 ``make oracle`` runs it. Exit code 1 if a verdict differs from Go's without an exemption, or one is broken.
 """
@@ -23,7 +23,7 @@ from oracle.clients import PYTHON_3_13, GoAnswer, GoClient, by_cryptography, han
 from oracle.exceptions import EXEMPTIONS, agrees, exemption
 from oracle.judging import judge
 
-PAGE = Path(__file__).parents[2] / "docs" / "certificate-verdicts.md"
+PAGE = Path(__file__).with_name("certificate-verdicts.md")
 CHUNK = 250
 
 
@@ -141,7 +141,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
         "violates if and only if Go refuses.** The exceptions are listed below. No check may be broken.",
         "",
         "OpenSSL and Python get the chain in a TLS handshake. If only they refuse it, SHOULD checks warn and",
-        "name the client: see [Certificates](evidence.md#certificates-that-clients-refuse).",
+        "name the client: see [Certificates](../../docs/verdicts.md#certificates-that-clients-refuse).",
         "",
         f"This page: {len(rows)} cases, seeds {seed} to {seed + len(rows) // CHUNK - 1}; {go};",
         f"{ssl.OPENSSL_VERSION} with its defaults, and with the flags that Python sets from 3.13 on (strict,",
