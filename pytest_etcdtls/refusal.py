@@ -1,6 +1,6 @@
 """The refusal table, which gives the outcome of an attempt with a bad identity; and rules of etcd around it.
 
-The table is the one in ``docs/what-a-refusal-is.md``. A row is how the bad identity's attempt ended, a column
+The table is the one in ``docs/verdicts.md``. A row is how the bad identity's attempt ended, a column
 how the same connection with a good identity did, because a server that refuses everybody has refused nobody
 for a certificate. Only an alert about the certificate is a refusal by itself. A close_notify is one only for
 identities that etcd itself closes after the handshake (client/pkg/transport/listener_tls.go, acceptLoop: a

@@ -54,7 +54,11 @@ def checks_page(checks: Iterable[Check]) -> str:
     partly = sum(check.level_text != check.level for check in checks)
     families = _families(checks)
     lines = [
-        "# The checks",
+        "# Checks",
+        "",
+        "```sh",
+        "pytest-etcdtls --explain=mtls.no-certificate",
+        "```",
         "",
         f"{len(checks)} checks in {len(families)} families: {must} MUST ({partly} of them SHOULD on some",
         f"listeners or for some findings), {len(checks) - must} SHOULD. Run only when asked for: {opt_in}.",
@@ -66,11 +70,9 @@ def checks_page(checks: Iterable[Check]) -> str:
             for family, members in families.items()
         ),
         "",
-        "`pytest --etcd-list-checks` prints a line for each, `pytest --etcd-explain ID` one in full, and",
-        "`--etcd-check` selects by id, family, pattern or source. What outcomes mean is in",
-        "[interpreting results](results.md).",
-        "",
-        "`make docs` writes this page.",
+        "`--etcd-explain` prints one in full, `--etcd-list-checks` a line for each, `--etcd-check` selects",
+        "by id, family, pattern or source. [Results](results.md) says what outcomes mean. `make docs` writes",
+        "this page.",
     ]
     for family, members in families.items():
         lines += ["", f"## {family}"]

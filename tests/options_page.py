@@ -17,25 +17,40 @@ _ABOVE = """\
 # Options
 
 ```sh
-pytest --help
+pytest-etcdtls https://10.0.0.11:2379 \\
+    --cacert=ca.crt --cert=client.crt --key=client.key
 ```
 
-lists all options under "etcd TLS conformance".
+Each option has one meaning in `pytest-etcdtls` and in `pytest --pyargs pytest_etcdtls`; the former needs
+no `etcd-` in it. Add the most used ones to this command:
 
-If an option is given twice, the last value counts, unless the option is repeatable. An option on the command
-line replaces the ini option, even if it is a list. An endpoint or `--etcd-config` on the command line
-replaces all of these in the ini file. Paths in an ini file are relative to that file. A flag in an ini file
-is `true` or `false`.
+| to | pass |
+|---|---|
+| judge all members, and look for plain HTTP | `--etcd-discover \
+--peer-cacert=peer-ca.crt --peer-cert=peer.crt --peer-key=peer.key` |
+| print the number of connections and make none | `--etcd-plan` |
+| make one connection at a time, with pauses, in about half a minute | `--etcd-gentle` |
+| try client certificates that are expired, not yet valid or for servers only | `--etcd-ca-key=ca.key` |
+| select checks; exclude some | `--etcd-check=mtls,cis`, `--etcd-check='!cert.*'` |
+| list all checks, or print one in full | `--etcd-list-checks`, `--etcd-explain=mtls.no-certificate` |
+| apply a [guideline](profiles.md) | `--etcd-profile=nist-800-52r2` |
+| compare the served certificate with a file | `--etcd-expect-cert=server.crt` |
+| compare refusals with [etcd's own log](declared.md#etcds-own-log) | `--etcd-log=etcd.log` |
+| see [settings to change](fix.md#see-the-settings-to-write) | `--etcd-config=etcd.yaml` |
+| accept a finding until a date | `--etcd-waivers=waivers.toml` |
+| write [reports](reports.md) | `--etcd-report=etcd.json --junitxml=etcd.xml` |
+| decrypt an encrypted private key | `--etcd-key-password-file=passphrases` |
+| read the client from a [Secret](kubeadm.md#secrets) | `--etcd-secret=secret.yaml` |
+| fail on warnings too | `--etcd-strict` |
 
-An option on the command line that has no effect in the run is refused with exit code 4: `--etcd-report`
-without the suite, `--etcd-cacert` without an endpoint, `--etcd-size` if the run starts no cluster. In an ini
-file or `addopts` it has no effect, since those are for several commands. `--etcd-list-checks` and
-`--etcd-explain` run nothing and may be added to any command.
+If an option is given twice, the last value counts, unless the option is repeatable. With TLS
+credentials, `10.0.0.11:2379` is read as `https://10.0.0.11:2379`, as etcdctl does. An option that has no
+effect in the run is refused with exit code 4.
 
-Endpoints and `--etcd-config` are never read from the environment. In an ini file or `addopts` they are used
-only with `--etcd-conformance` on the command line.
-
-With this ini file, `pytest --etcd-conformance` judges a cluster:
+Under pytest, most have an ini option. The command line replaces it, even if it is a list, and an
+endpoint or `--etcd-config` there replaces all of these. Paths in an ini file are relative to it. Without
+effect, an ini option is ignored. Endpoints and `--etcd-config` in an ini file or `addopts` are used only
+with `--etcd-conformance` on the command line, and never read from the environment:
 
 ```ini
 [pytest]

@@ -1,4 +1,4 @@
-"""The pages of ``docs`` that are generated, and writing them: ``python tests/pages.py``."""
+"""The pages and tables of ``docs`` that are generated, and writing them: ``python tests/pages.py``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 from checks_page import checks_page
-from hostile.requests_sent import limits_page
+from data_files import data_files
+from facts_page import facts_page
+from hostile.requests_sent import requests_table
+from live.logged_lines import table as logged_table
 from options_page import options_page
-from presets.page import presets_page
+from presets.page import presets_table
 from profiles_page import profiles_page
 
 from pytest_etcdtls.document import SCHEMA_VERSION, schema
@@ -21,12 +24,25 @@ def generated() -> dict[str, str]:
     """Return the text of every generated page, by path below the root."""
     return {
         "docs/checks.md": checks_page(catalogue().values()),
-        "docs/limits.md": limits_page(),
+        "docs/facts.md": facts_page(),
+        "docs/fixtures.md": _filled("docs/fixtures.md", presets=presets_table()),
+        "docs/limits.md": _filled(
+            "docs/limits.md", requests=requests_table(), logged="\n".join(logged_table())
+        ),
         "docs/options.md": options_page(),
-        "docs/presets.md": presets_page(),
         "docs/profiles.md": profiles_page(),
         f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",
+        **data_files(),
     }
+
+
+def _filled(page: str, **tables: str) -> str:
+    """Return a page written by hand with each table between its marks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, table in tables.items():
+        before, _, rest = text.partition(f"<!-- generated: {name} -->\n")
+        text = f"{before}<!-- generated: {name} -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    return text
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ _HEAD = """\
 
 <!-- exit code 1 -->
 ```sh
-pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-profile=nist-800-52r2
+pytest-etcdtls https://10.0.0.11:2379 --profile=nist-800-52r2
 ```
 
 A profile is a published guideline as levels and thresholds for the checks: it makes a SHOULD a MUST or a
@@ -23,8 +23,9 @@ MUST a SHOULD, and restricts TLS versions, cipher suites, key sizes or the valid
 `--etcd-config` selects the profile `kubeadm`. `--etcd-profile=none` or another profile turns this off.
 
 ```sh
-pytest --etcd-list-checks --etcd-profile=nist-800-52r2    # what it changes, below each check
-pytest --etcd-explain=tls.groups --etcd-profile=nist-800-52r2
+# what it changes, below each check
+pytest-etcdtls --list-checks --profile=nist-800-52r2
+pytest-etcdtls --explain=tls.groups --profile=nist-800-52r2
 ```
 
 At its end, a run prints a line for each profile: how many sections passed, and which failed, have warnings,
@@ -41,10 +42,10 @@ the worst of its checks on all listeners and targets. Results name the sections 
 - **A threshold only tightens** what a check accepts without a profile. The larger of
   `--etcd-expiry-days` and `expiry_days` applies.
 - **NOTE** means that a finding is a remark on the result, and the check conforms. A MUST cannot become a
-  NOTE. To accept a finding of a MUST, write a [waiver](auditor.md#waivers), which has a reason
+  NOTE. To accept a finding of a MUST, write a [waiver](fix.md#accept-a-fault), which has a reason
   and an expiry date.
 - **A section in which the guideline says shall or must is a MUST.** If the whole guideline only recommends,
-  as the BSI's does, its sections are MUSTs too: a user of the profile wants its recommendations judged.
+  as the BSI's does, its sections are MUSTs too: a profile that is applied requires its recommendations.
 
 ## A profile of your own
 

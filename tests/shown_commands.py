@@ -14,14 +14,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-ELSEWHERE = {"docs/by-hand.md": "tests/by_hand runs each block and compares what it prints"}
+ELSEWHERE = {
+    "examples/by_hand/README.md": "tests/by_hand runs each block and compares what it prints",
+    "examples/bump/README.md": "tests/ci runs each step",
+}
 """Pages whose blocks have tests of their own."""
 
-PAGES = [
+DOCUMENTS = sorted(
     path
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
-    if str(path.relative_to(ROOT)) not in ELSEWHERE
-]
+    for pattern in (
+        "*.md",
+        *(f"{name}/**/*.md" for name in ("benchmarks", "docker", "docs", "examples", "tests")),
+    )
+    for path in ROOT.glob(pattern)
+)
+"""Every page of the repository."""
+
+PAGES = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in ELSEWHERE]
 
 _BLOCK = re.compile(
     r"^(?P<comment>(?:<!-- [^\n]*? -->\n)*)```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -33,7 +42,8 @@ _EXIT = re.compile(r"<!-- exit code (\d+) -->")
 _ROWS = re.compile(r"^\| to \| pass \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE)
 _UNFENCED = re.compile(
     r"^    (?:\$ )?"
-    r"(?:pytest|make|python3?|pip|kubectl|docker|curl|openssl|journalctl|etcdctl|\S+/(?:python|pytest)) .*$",
+    r"(?:pytest|pytest-etcdtls|make|python3?|pip|kubectl|docker|curl|openssl|journalctl|etcdctl"
+    r"|\S+/(?:python|pytest)) .*$",
     re.MULTILINE,
 )
 
@@ -110,7 +120,7 @@ def _blocks(name: str, text: str) -> Iterator[Command]:
             code,
             reason[1] if reason else None,
             int(status[1]) if status else 0,
-            slow="--etcd-binary=" in code,
+            slow="--etcd-binary=" in code or "--binary=" in code,
             needs=tuple(needs[1].split()) if needs else (),
         )
 
@@ -121,7 +131,7 @@ _FAILS = {"--etcd-strict": 1, "--etcd-profile=nist-800-52r2": 1}
 
 def _rows(name: str, text: str, blocks: list[Command]) -> Iterator[Command]:
     for table in _ROWS.findall(text):
-        [first, *_] = [block.code for block in blocks if "--etcd-endpoint=" in block.code]
+        [first, *_] = [block.code for block in blocks if " https://" in block.code]
         for row in table.splitlines():
             for options in re.findall(r"`(--[^`]*)`", row.strip("|").split(" | ")[1]):
                 code = f"{first.rstrip()} {options}\n"

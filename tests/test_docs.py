@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from checks_page import anchor
 from pages import generated
+from shown_commands import DOCUMENTS as PAGES
 
 from pytest_etcdtls.registry import REMOVED, catalogue
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
 GENERATED = generated()
 FAMILIES = {check.family for check in catalogue().values()}
 
@@ -25,7 +25,7 @@ def _ids(page: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_check_ids_exist(page: Path) -> None:
     gone = REMOVED if page.name == "CHANGELOG.md" else ()
     assert _ids(page) - {*catalogue(), *gone} == set()
@@ -36,14 +36,14 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == GENERATED[name], "run make docs"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_a_page_lead_to_a_heading(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) - headings == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_have_a_target(page: Path) -> None:
     links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
@@ -51,7 +51,9 @@ def test_links_have_a_target(page: Path) -> None:
 
 def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
     rows = re.findall(
-        r"^\| (`Test.*?) \| (.*?) \|", (ROOT / "docs/comparison.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| (`Test.*?) \| (.*?) \|",
+        (ROOT / "benchmarks/comparison.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     assert len(rows) >= 30
     for test, answer in rows:
@@ -82,7 +84,7 @@ def _is_module(name: str) -> bool:
 
 
 def test_each_promise_of_security_names_a_test() -> None:
-    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_]+/test_[a-z_]+\.py)`", text)
     assert len(set(named)) > 15
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

@@ -142,4 +142,4 @@ _ALL = (
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {name: Preset(name=name, what=what, config=config) for name, what, config in _ALL}
 )
-"""All presets by name. None has a violation on any etcd that supports it; see ``docs/presets.md``."""
+"""All presets by name. None has a violation on any etcd that supports it; see ``docs/fixtures.md``."""

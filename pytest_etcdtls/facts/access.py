@@ -8,7 +8,7 @@ closes connections as well, so a close is tried again.
 
 The good identities are tried first, until etcd answers one. It is the control of every other identity: a
 refusal proves something only if the same connection with a good identity is served
-(docs/what-a-refusal-is.md).
+(docs/verdicts.md).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def usages(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-# What OpenSSL 4 accepts and OpenSSL 3 refuses is proved in the zoo and listed in docs/evidence.md.
+# What OpenSSL 4 accepts and OpenSSL 3 refuses is proved in the zoo and listed in docs/verdicts.md.
 CHAINS = {
     "clean": (SERVER, AUTHORITY, set()),
     "no usage": (replace(SERVER, extended_key_usage=None), AUTHORITY, set()),

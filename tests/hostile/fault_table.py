@@ -1,4 +1,4 @@
-"""The faults that tests try, collected from their source; ``python -m hostile.fault_table`` prints a table.
+"""The faults that tests try, collected from their source; ``docs/data/faults.csv`` has them.
 
 A test names its fault by a marker, or in a table of its module; nothing is imported or run to collect them::
 
@@ -15,8 +15,6 @@ Each key of a dictionary that ``FAULT_TABLES`` names is a fault with the same ou
 from __future__ import annotations
 
 import ast
-import csv
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +103,3 @@ def _of_table(table: ast.expr, path: str, tests: set[str]) -> Iterator[Fault]:
         for row in value if isinstance(value, list) else [value]:
             name, outcome, bound = row
             yield Fault(name, outcome, bound, path, test)
-
-
-if __name__ == "__main__":
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["fault", "outcome", "bound", "file"])
-    for fault in faults():
-        table.writerow(
-            [" ".join(text.split()) for text in (fault.name, fault.outcome, fault.bound, fault.path)]
-        )

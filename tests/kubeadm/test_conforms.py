@@ -19,7 +19,7 @@ from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "kubeadm.md"
 ONE_CA: Mapping[str, set[str]] = {
     "client": {"mtls.peer-certificate-on-client-port"},
     "peer": {"mtls.client-certificate-on-peer-port"},
@@ -46,9 +46,14 @@ def usual(version: str) -> Found:
 def test_the_documented_command(
     control_plane: Cluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is that of the README, with the paths of the node."""
+    """It is that of the page, with the paths of the node."""
     node = control_plane.nodes[0]
-    [options] = re.findall(r"^ +(--etcd-config=.*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    [options] = re.findall(
+        r"^pytest-etcdtls (--config=/etc/\S+ \\\n +--pki-dir=\S+)$",
+        PAGE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    options = options.replace("\\\n", " ").replace("--", "--etcd-")
     words = shlex.split(options.replace("/etc/kubernetes", f"{node.root}/etc/kubernetes"))
     ran = Runner(pytester, monkeypatch)("--pyargs", "pytest_etcdtls", *words)
     assert ran.exit_code == 0, ran.out

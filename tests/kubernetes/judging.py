@@ -12,7 +12,7 @@ from kubernetes.machines import Machine
 
 MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 ON_THE_NODE = (f"--etcd-config={MANIFEST}", "--etcd-pki-dir=/etc/kubernetes/pki/etcd")
-"""The two options of the README."""
+"""The two options of docs/kubeadm.md."""
 
 
 @dataclass(frozen=True)

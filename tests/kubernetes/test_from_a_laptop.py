@@ -22,8 +22,7 @@ def _judged(cluster: KubeadmCluster, code: str) -> Judged:
     """Run the commands of a page, with a JSON report."""
     report = cluster.laptop.directory / "report.json"
     report.unlink(missing_ok=True)
-    words = f"pytest --pyargs pytest_etcdtls --etcd-report={report} -p no:cacheprovider"
-    text = paste(cluster, code.replace("pytest --pyargs pytest_etcdtls", words))
+    text = paste(cluster, code.replace("pytest-etcdtls ", f"pytest-etcdtls -v --report={report} "))
     read: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return Judged(0, text, read)
 

@@ -1,4 +1,4 @@
-"""On a node, the two options of the README find what kubeadm made."""
+"""On a node, the two options of docs/kubeadm.md find what kubeadm made."""
 
 from __future__ import annotations
 

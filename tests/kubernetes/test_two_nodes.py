@@ -29,7 +29,7 @@ def _copy_of_pki(node: Machine, laptop: Machine) -> None:
 def test_one_list_has_both_members(joined: KubeadmCluster) -> None:
     for node in joined.nodes:
         _copy_of_pki(node, joined.laptop)
-    said = paste(joined, block("> pods.yaml"))
+    said = paste(joined, block("> pods.yaml").replace("pytest-etcdtls ", "pytest-etcdtls -v "))
     assert "etcd TLS: CLEAN (2 members" in said
     for node in joined.nodes:
         assert f"peer-{node.address}-2380 https://{node.address}:2380" in said

@@ -56,6 +56,12 @@ def count(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 def table() -> list[str]:
     """Return the table as Markdown."""
+    versions = " and ".join(VERSIONS)
     rows = [f"| `{error}` | {client} | {peer} |" for error, (client, peer) in LOGGED.items()]
     client, peer = (sum(numbers) for numbers in zip(*LOGGED.values(), strict=True))
-    return ["| error | client | peer |", "|---|--:|--:|", *rows, f"| **together** | {client} | {peer} |"]
+    return [
+        f"| error, on etcd {versions} | client | peer |",
+        "|---|--:|--:|",
+        *rows,
+        f"| **together** | {client} | {peer} |",
+    ]

@@ -14,7 +14,7 @@ import pytest
 from shown_commands import section
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PAGE = section("docs/developer.md", "Examples")
+PAGE = section("docs/first-test.md", "Examples")
 
 
 def copied(name: str, tmp_path: Path) -> Path:

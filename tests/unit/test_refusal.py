@@ -1,4 +1,4 @@
-"""Every cell of the refusal table has the outcome of docs/what-a-refusal-is.md."""
+"""Every cell of the refusal table has the outcome of docs/verdicts.md."""
 
 from __future__ import annotations
 

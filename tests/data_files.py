@@ -1,0 +1,55 @@
+"""The tables beside the pages that programs read: the kill matrix and the faults, as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from hostile.fault_table import faults
+from zoo.members import ZOO
+
+VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
+"""The etcds that the misconfigurations are judged on."""
+
+
+def data_files() -> dict[str, str]:
+    """Return each file by its path below the root."""
+    tables = {"kill-matrix": [*_kills()], "faults": [*_faults()]}
+    return {
+        f"docs/data/{name}.{suffix}": text
+        for name, rows in tables.items()
+        for suffix, text in (("csv", _csv(rows)), ("json", json.dumps(rows, indent=1) + "\n"))
+    }
+
+
+def _kills() -> Iterator[Mapping[str, str]]:
+    """Yield which check finds which misconfiguration, as the tests compare it with real clusters."""
+    for member in ZOO:
+        found: dict[tuple[str, str], list[str]] = {}
+        for version in filter(member.is_of, VERSIONS):
+            for listener, checks in member.found_by(version).items():
+                for check in sorted(checks):
+                    found.setdefault((listener, check), []).append(version)
+        for (listener, check), versions in found.items():
+            yield {
+                "misconfiguration": member.name,
+                "what": member.what,
+                "listener": listener,
+                "check": check,
+                "etcd": " ".join(versions),
+            }
+
+
+def _faults() -> Iterator[Mapping[str, str]]:
+    for fault in faults():
+        yield {"fault": fault.name, "outcome": fault.outcome, "bound": fault.bound, "test": fault.path}
+
+
+def _csv(rows: Sequence[Mapping[str, str]]) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
