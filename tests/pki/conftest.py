@@ -32,7 +32,9 @@ def openssl(program: Callable[[str], str]) -> OpenSSL:
     binary = program("openssl")
 
     def run(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [binary, *(str(argument) for argument in arguments)]
+        # In an ASCII locale, Python cannot pass other letters as text.
+        command: list[str | bytes] = [binary]
+        command += [str(argument).encode("utf-8", "surrogateescape") for argument in arguments]
         result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=DEADLINE)
         assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
         return result

@@ -303,8 +303,8 @@ def test_unusable_files_are_remarks(manifest: Any, pki: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may become somebody else")
 def test_keys_that_this_user_may_not_read_are_remarks(manifest: Any, pki: Path) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        # Not below pytest's own directory, which is root's alone.
+    # Not below pytest's own directory or TMPDIR, which may be root's alone.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         directory = Path(name)
         shutil.copytree(pki, directory / "pki")
         config = Path(shutil.copy(manifest(), directory))
