@@ -8,17 +8,19 @@ those with the worst outcome count.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import threading
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pytest_etcdtls.collector import Collector
 from pytest_etcdtls.command import GOOD_CLIENT, Shell
@@ -53,9 +55,10 @@ from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.registry import GATES, Check, catalogue, select, with_causes
+from pytest_etcdtls.registry import FOUND, GATES, Check, catalogue, causes_of, select
 from pytest_etcdtls.remedies import Remedy, remedy
 from pytest_etcdtls.results import (
+    Ancestor,
     CannotJudge,
     CheckResult,
     Finding,
@@ -67,6 +70,7 @@ from pytest_etcdtls.results import (
 from pytest_etcdtls.role import CLUSTER, Role, Side
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import error_text
+from pytest_etcdtls.waivers import Waiver, waive, waived_with
 from pytest_etcdtls.workers import is_abandoned
 
 STARTS = "config.starts"
@@ -80,7 +84,13 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 }
 
 
-KeptResults = dict[tuple[str, str], CheckResult]
+Place = tuple[str, str]
+"""Id of a check, and label of a listener."""
+
+
+def place_of(check: Check, listener: Listener | None) -> Place:
+    """Return where the result of a check on a listener is kept."""
+    return check.id, listener.label if listener else CLUSTER
 
 
 class Subject(Struct, frozen=True):
@@ -117,7 +127,7 @@ class Subject(Struct, frozen=True):
         own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
         return own if moved in (None, Strength.NOTE) else Level(moved)
 
-    def result(
+    def with_outcome(
         self,
         outcome: Outcome,
         reason: str = "",
@@ -125,7 +135,7 @@ class Subject(Struct, frozen=True):
         cured: Remedy = Remedy(),  # noqa: B008 - frozen
         seconds: float = 0.0,
     ) -> CheckResult:
-        """Return the result with that outcome."""
+        """Return the result of the check there."""
         # Who is locked out comes before what does it.
         own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
         *before, last = [*dict.fromkeys([*cured.warnings, *own, *cured.remarks])] or [""]
@@ -155,7 +165,10 @@ class Judge:
         observer: makes the observations.
         strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
         profiles: move levels of checks (``--etcd-profile``); their thresholds are the target's.
-        results: where the results are kept, by check id and label of the listener (default: in a new one).
+        waivers: the accepted findings (``--etcd-waivers``).
+        today: the day on which they must be valid.
+        selected: the checks that judge the target: a violation follows only from one of these.
+        results: where the results are kept (default: in a new one).
     """
 
     def __init__(
@@ -164,13 +177,20 @@ class Judge:
         *,
         strict: bool = False,
         profiles: Profiles = NO_PROFILES,
-        results: KeptResults | None = None,
+        waivers: Sequence[Waiver] = (),
+        today: dt.date = dt.date.max,
+        selected: Mapping[Place, Check] = MappingProxyType({}),
+        results: dict[Place, CheckResult] | None = None,
     ) -> None:
         self.observer = observer
         self.strict = strict
         self.profiles = profiles
-        self._results: KeptResults = {} if results is None else results
-        self._outcome_at_end: dict[tuple[str, str], Outcome] = {}
+        self._waivers = waivers
+        self._today = today
+        self._selected = selected
+        self._results: dict[Place, CheckResult] = {} if results is None else results
+        """The results by themselves, without waiver and cause."""
+        self._outcome_at_end: dict[Place, Outcome] = {}
         """The outcome of the check during which the observer gave up a listener."""
         self._reported = observer.given_up
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -180,10 +200,55 @@ class Judge:
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result of the check on the listener (``None``: on the whole target).
 
+        A waiver accepts a fault, and with it what follows from that fault alone. A cause is looked for among
+        the selected checks, which are judged for it if they were not yet.
+
         Raises:
             RunEndedError: after the end of the observer, if a fact is not recorded.
         """
-        key = (check.id, listener.label if listener else CLUSTER)
+        return self._accepted(self._judged(check, listener))
+
+    def _accepted(self, judged: CheckResult, above: tuple[Place, ...] = ()) -> CheckResult:
+        """Return the result with its waiver and its cause.
+
+        ``above`` has the results for which it is looked at: checks may name each other as causes.
+        """
+        result = waive(judged, self._waivers, self._today)
+        place = (result.check, result.listener)
+        if result.outcome not in FOUND or place in above:
+            return result
+        waived: CheckResult | None = None
+        for cause in causes_of(result, self.observer.target.listeners, self._judged_at):
+            accepted = self._accepted(cause, (*above, place)) if self._waivers else cause
+            if accepted.outcome in FOUND:
+                return structs.replace(result, cause=Ancestor(cause.check, cause.listener))
+            waived = waived or accepted
+        return waived_with(result, waived) if waived else result
+
+    def _judged_at(self, id_: str, label: str) -> CheckResult | None:
+        """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
+        if (check := self._selected.get((id_, label))) is not None:
+            with suppress(RunEndedError):
+                return self._judged(check, find_listener(self.observer.target, label))
+        return None
+
+    def _judged(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result by itself; what concerns all connections is judged after them."""
+        if kept := self._results.get(place_of(check, listener)):
+            return kept
+        if self.observer.ended and comes_last(check):
+            raise RunEndedError("not all connections were made")
+        of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
+        if self.collector is not None and (of_all or comes_last(check)):
+            self.collector.wait()
+        # A check that waits for an experiment makes no connection meanwhile.
+        waits = self.observer.ended or any(is_of_experiment(need.type) for need in check.needs.values())
+        with nullcontext() if waits else self.observer.work_lock.shared():
+            return self._kept(check, listener)
+
+    def _kept(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result by itself, made once."""
+        key = place_of(check, listener)
         if key in self._results:
             return self._results[key]
         # Threads that make observations ahead judge gates too.
@@ -207,13 +272,6 @@ class Judge:
         finally:
             gate.release()
 
-    def after_collecting(self, check: Check, listener: Listener | None) -> CheckResult:
-        """Return the result as :meth:`result`; what concerns all connections is judged after them."""
-        of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
-        if self.collector is not None and (of_all or comes_last(check)):
-            self.collector.wait()
-        return self.result(check, listener)
-
     def abandon(self) -> None:
         """Make no further connection ahead of a check."""
         if self.collector is not None:
@@ -229,16 +287,19 @@ class Judge:
         known = _WITHOUT_ETCD if target.declared else {DeclaredStart}
         return not target.runs and not {need.type for need in check.needs.values()} <= known
 
-    def collect(self, wanted: Iterable[tuple[Listener, Iterable[Check]]]) -> None:
-        """Make the observations of these checks in threads, from now on.
+    def collect(self) -> None:
+        """Make the observations of the selected checks in threads, from now on.
 
         Left to their checks are the observations of gates, of connections that were made before, and of
         experiments. Nothing is collected of an etcd that does not start.
         """
-        ahead = (
-            (listener, [check for check in checks if self._is_ahead(check)]) for listener, checks in wanted
-        )
-        self.collector = Collector(self.observer, self.passes, [place for place in ahead if place[1]])
+        ahead: defaultdict[str, list[Check]] = defaultdict(list)
+        for (_, label), check in self._selected.items():
+            if self._is_ahead(check):
+                ahead[label].append(check)
+        listeners = self.observer.target.listeners
+        wanted = [(listener, ahead[listener.label]) for listener in listeners if listener.label in ahead]
+        self.collector = Collector(self.observer, self.passes, wanted)
 
     def _is_ahead(self, check: Check) -> bool:
         return check.id not in GATES and not comes_last(check) and not self.needs_etcd(check)
@@ -253,7 +314,7 @@ class Judge:
             of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
             reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
         cured = self._remedy(subject, findings)
-        return subject.result(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
+        return subject.with_outcome(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
 
     def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
         """Return what to change in the declarations to fix the fault."""
@@ -295,7 +356,7 @@ class Judge:
         for gate in gates:
             if listener.role not in catalogue()[gate].roles:
                 continue
-            result = self.result(catalogue()[gate], listener)
+            result = self._kept(catalogue()[gate], listener)
             # What was observed before the observer gave up the listener is judged. What needs another
             # connection is not verified.
             outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
@@ -324,7 +385,7 @@ class Judge:
     def _answered_first(self, label: str) -> bool:
         """Return whether the listener of that label answered; if it never did, that is its gate's result."""
         listener = find_listener(self.observer.target, label)
-        return listener is not None and self.result(catalogue()[GATES[0]], listener).outcome not in FAILED
+        return listener is not None and self._kept(catalogue()[GATES[0]], listener).outcome not in FAILED
 
     def _concluded(self, subject: Subject) -> tuple[Outcome, str, tuple[Finding, ...]]:
         check, listener = subject.check, subject.listener
@@ -428,22 +489,18 @@ def run_checks(
         UsageError: if a pattern matches nothing.
     """
     observer.name_members()
-    judge = Judge(observer, strict=strict, profiles=profiles)
     patterns = [check for check in checks or () if isinstance(check, str)]
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
     places = [(check, listener) for check in chosen for listener in subjects(check, observer.target)]
-    by_label: defaultdict[str, list[Check]] = defaultdict(list)
-    for check, listener in places:
-        if listener is not None:
-            by_label[listener.label].append(check)
-    judge.collect((listener, by_label[listener.label]) for listener in observer.target.listeners)
+    selected = {place_of(check, listener): check for check, listener in places}
+    judge = Judge(observer, strict=strict, profiles=profiles, selected=selected)
+    judge.collect()
     try:
-        results = [judge.after_collecting(check, listener) for check, listener in places]
+        return [judge.result(check, listener) for check, listener in places]
     finally:
         judge.abandon()
-    return with_causes(results, {check.id: check for check in chosen}, observer.target.listeners)
 
 
 _LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison})

@@ -31,7 +31,6 @@ from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
 from pytest_etcdtls.results import (
-    Ancestor,
     CheckResult,
     Finding,
     Level,
@@ -525,32 +524,27 @@ def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
     return list(ids)
 
 
-def cause_of(
-    result: CheckResult, checks: Mapping[str, Check], listeners: Sequence[Listener], lookup: Lookup
-) -> Ancestor | None:
-    """Return the violation from which a violation follows directly, ``None`` for a fault.
+def causes_of(result: CheckResult, listeners: Sequence[Listener], lookup: Lookup) -> Iterator[CheckResult]:
+    """Yield the violations from which a violation may follow directly: it follows from the first one.
 
     A violation follows from an ancestor's on the same listener, and from one on the whole target that
     concerns the listener. One on the whole target may follow from an ancestor's on any listener. A violation
     that fails the run follows only from one that fails it, too.
 
     Args:
-        result: any result.
-        checks: the checks of the run, by id.
+        result: a violation.
         listeners: all listeners of the target.
         lookup: the results of the target.
     """
-    if result.outcome not in FOUND or result.check not in checks:
-        return None
+    checks = catalogue()
     labels = [listener.label for listener in listeners]
     names = {f"{one.role}-{one.member}" for one in listeners if one.label == result.listener}
     places = (*labels, CLUSTER) if result.listener == CLUSTER else (result.listener, CLUSTER)
-    for id_ in ancestors(checks[result.check], checks):
+    for id_ in ancestors(checks[result.check], checks) if result.check in checks else ():
         for place in places:
             ancestor = lookup(id_, place)
             if ancestor is not None and _explains(ancestor, result, names):
-                return Ancestor(id_, place)
-    return None
+                yield ancestor
 
 
 def _explains(ancestor: CheckResult, result: CheckResult, names: AbstractSet[str]) -> bool:
@@ -570,17 +564,6 @@ def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) ->
     if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
         return True
     return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
-
-
-def with_causes(
-    results: Sequence[CheckResult], checks: Mapping[str, Check], listeners: Sequence[Listener]
-) -> list[CheckResult]:
-    """Return the results of one target with the cause of each violation that follows from another one."""
-    known = {(result.check, result.listener): result for result in results}
-    return [
-        replace(result, cause=cause_of(result, checks, listeners, lambda *place: known.get(place)))
-        for result in results
-    ]
 
 
 def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-from msgspec import structs
 
 from pytest_etcdtls.errors import (
     ClusterStartError,
@@ -25,16 +22,15 @@ from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.judge import (
     STARTS,
     Judge,
-    KeptResults,
+    Place,
     Subject,
-    comes_last,
     find_listener,
     is_of_its_roles,
     left_out,
     see_start,
 )
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import FOUND, Check, cause_of, select
+from pytest_etcdtls.registry import FOUND, Check, select
 from pytest_etcdtls.results import (
     Ancestor,
     CheckResult,
@@ -45,7 +41,6 @@ from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
 from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
 from pytest_etcdtls.untrusted import some
-from pytest_etcdtls.waivers import waive, waived_with
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.
@@ -61,9 +56,6 @@ if TYPE_CHECKING:
 _AWAITED = 3
 """Maximum number of listeners that are named as awaited."""
 
-Wanted = Sequence[tuple[str, Sequence[Check]]]
-"""Labels of listeners, each with checks."""
-
 
 class TargetRun:
     """One target of a run: a live cluster, or an owned cluster that is started when it is first needed.
@@ -74,15 +66,13 @@ class TargetRun:
         start: starts a cluster.
         source: the etcd to start; ``None`` for a live target, and for the cluster of a user's fixture.
         discovers: the members of a live cluster may be requested, if discovery is.
-        checks: returns the selected checks, which judge the listeners known before discovery.
         replay: starts an etcd with the user's declaration; ``None`` for every other target.
         cluster: the owned cluster, if a user's fixture starts and stops it.
 
     Attributes:
         handed_out: a user's test has used the owned cluster since it was last compared.
         outline: for a live target after discovery, with the listeners that were named and discovered.
-        wanted: returns the label of each listener with the checks that will judge it; ``None`` if that is
-            not known.
+        selected: the checks that judge it; empty if that is not known.
     """
 
     def __init__(
@@ -93,7 +83,6 @@ class TargetRun:
         source: EtcdSource | None = None,
         *,
         discovers: bool = True,
-        checks: Callable[[], Sequence[Check]] = tuple,
         replay: StartReplay | None = None,
         cluster: Cluster | None = None,
     ) -> None:
@@ -103,17 +92,16 @@ class TargetRun:
         self.settings = settings
         self._start = start
         self._replay = replay
-        self._checks = checks
         self._given = outline
         self._failure: EtcdTLSError | None = None
-        self._results: KeptResults = {}
+        self._results: dict[Place, CheckResult] = {}
         self._experiments: Experiments | None = None
         self._experimenting = False
         self._has_told = False
         self._starting = False
         self._ended = False
         self._replayed_etcd: ReplayedEtcd | None = None
-        self.wanted: Callable[[], Wanted] | None = None
+        self.selected: dict[Place, Check] = {}
         self._cluster = cluster
         self._connections: list[Connection] = []
         self._observers: list[Observer] = []
@@ -263,7 +251,15 @@ class TargetRun:
     def judge(self) -> Judge:
         """The judge of this target."""
         settings = self.settings
-        return Judge(self.observer, strict=settings.strict, profiles=settings.profiles, results=self._results)
+        return Judge(
+            self.observer,
+            strict=settings.strict,
+            profiles=settings.profiles,
+            waivers=settings.waivers,
+            today=settings.started_at.date(),
+            selected=self.selected,
+            results=self._results,
+        )
 
     @property
     def seen(self) -> Observer | None:
@@ -307,39 +303,34 @@ class TargetRun:
         It is made once and kept. If the cluster does not start, no check can be verified, and the first one
         is inconclusive, unless :data:`STARTS` is selected and fails the run.
         """
-        if kept := self._results.get((check.id, label)):
+        kept = self._results.get((check.id, label))
+        if kept and kept.outcome not in FOUND:
             return kept
         if self._ended:
-            return self._from_recording(check, label)
+            # What is recorded is judged without a connection.
+            if self.seen is not None:
+                with suppress(RunEndedError):
+                    return self.judge.result(check, find_listener(self.seen.target, label))
+            return self.not_run(check, label)
         try:
             judge = self.judge
         except (ClusterStartError, UsageError) as error:
             return self._without_etcd(check, label, str(error))
         target = judge.observer.target
-        if target.failure is not None and judge.needs_etcd(check) and not self._judges_start:
+        if target.failure and judge.needs_etcd(check) and (STARTS, CLUSTER) not in self.selected:
             return self._without_etcd(check, label, _not_started(target, target.failure))
-        listener = find_listener(target, label)
-        self._collect(judge)
+        if judge.collector is None and self.selected:
+            judge.collect()
         self._experiment(judge)
-        # A check that waits for an experiment makes no connection meanwhile.
-        waits = any(is_of_experiment(need.type) for need in check.needs.values())
-        with nullcontext() if self._experiments is None or waits else judge.observer.work_lock.shared():
-            return judge.after_collecting(check, listener)
+        return judge.result(check, find_listener(target, label))
 
-    def _from_recording(self, check: Check, label: str) -> CheckResult:
-        """Return the result of the check if every fact is recorded, without a connection, else not-run."""
-        # What is judged after all connections is not judged after some of them.
-        if self.seen is not None and not comes_last(check):
-            with suppress(RunEndedError):
-                return self.judge.result(check, find_listener(self.seen.target, label))
-        return self.not_run(check, label)
-
-    @property
-    def _judges_start(self) -> bool:
-        """Whether the start of etcd is judged by a selected check."""
-        return self.wanted is not None and any(
-            check.id == STARTS for _, checks in self.wanted() for check in checks
-        )
+    def fault_of(self, result: CheckResult) -> Ancestor:
+        """Return the fault from which a violation follows in the end; itself if it is a fault."""
+        above = [Ancestor(result.check, result.listener)]
+        while (cause := result.cause) is not None and cause not in above:
+            above.append(cause)
+            result = self.result(self.selected[cause.check, cause.listener], cause.listener)
+        return above[-1]
 
     def _without_etcd(self, check: Check, label: str, why: str) -> CheckResult:
         """Keep and return the result of a check without an etcd. The first one fails the run."""
@@ -353,13 +344,12 @@ class TargetRun:
 
     def _experiment(self, judge: Judge) -> None:
         """Start the threads of the selected experiments with the first check."""
-        if self._experimenting or self.live or not self.wanted or self.settings.bounds.concurrency == 1:
+        if self._experimenting or self.live or not self.selected or self.settings.bounds.concurrency == 1:
             return
         self._experimenting = True
         needs = [
             (need.type, need.key)
-            for _, checks in self.wanted()
-            for check in checks
+            for check in self.selected.values()
             for need in check.needs.values()
             if is_of_experiment(need.type)
         ]
@@ -369,12 +359,6 @@ class TargetRun:
             from pytest_etcdtls.lifecycle.experiment_table import settings_for
 
             self._experiments = Experiments(judge.observer, settings_for(judge.observer.target, needs))
-
-    def _collect(self, judge: Judge) -> None:
-        """Collect the observations of the selected checks, from the first check on."""
-        if judge.collector is None and self.wanted:
-            listeners = ((find_listener(judge.observer.target, label), of) for label, of in self.wanted())
-            judge.collect((listener, checks) for listener, checks in listeners if listener is not None)
 
     def abandon(self) -> None:
         """Make no further connection ahead of a check."""
@@ -402,7 +386,7 @@ class TargetRun:
         observer = self.seen
         target = observer.target if observer else self.outline
         subject = Subject(check, target, label, find_listener(target, label), self.settings.profiles)
-        return subject.result(outcome, reason)
+        return subject.with_outcome(outcome, reason)
 
 
 class Run:
@@ -414,10 +398,6 @@ class Run:
         discovers: the members of a live cluster may be requested.
         pulls: a missing image may be pulled.
         prepare: returns the configuration that a cluster is started with.
-
-    Attributes:
-        selected: target, listener and check of the items that are run; ``None`` for all. A violation follows
-            only from one of these.
     """
 
     def __init__(
@@ -436,8 +416,6 @@ class Run:
         self._discovers = discovers
         self._announce = announce
         self._clusters: list[Cluster | ReplayedEtcd] = []
-        self.started_at = datetime.now(UTC)
-        self.selected: frozenset[tuple[str, str, str]] | None = None
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
@@ -449,7 +427,7 @@ class Run:
         if self.settings.live is not None:
             settings = self.settings
             return tuple(
-                TargetRun(live, settings, self.start, discovers=self._discovers, checks=lambda: self.checks)
+                TargetRun(live, settings, self.start, discovers=self._discovers)
                 for live in (self.settings.live, *self.settings.beside)
             )
         if self.settings.replay is None:
@@ -517,75 +495,6 @@ class Run:
         for target in self.targets if self.settings.live is not None else ():
             target.discover()
 
-    def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
-        """Return the result of the check on that subject, with waivers applied, and its cause.
-
-        A waiver accepts a fault with what follows from it. A cause is looked for among the selected checks,
-        which are judged for it if they were not yet.
-        """
-        result = self._accepted(target, check, label)
-        if not self._may_follow(result):
-            return result
-        cause = self._cause(target, result, lambda one, where: self._accepted(target, one, where))
-        return structs.replace(result, cause=cause)
-
-    def _accepted(
-        self, target: TargetRun, check: Check, label: str, above: tuple[tuple[str, str], ...] = ()
-    ) -> CheckResult:
-        """Return the result, waived also if it follows from a waived fault and from no other one.
-
-        ``above`` has the results for which it is looked at: checks may name each other as causes.
-        """
-        result = waive(target.result(check, label), self.settings.waivers, self.started_at.date())
-        place = (check.id, label)
-        if not self.settings.waivers or not self._may_follow(result) or place in above:
-            return result
-
-        def accepted(one: Check, where: str) -> CheckResult:
-            return self._accepted(target, one, where, (*above, place))
-
-        if self._cause(target, result, accepted) is not None:
-            return result
-        cause = self._cause(target, result, lambda one, where: target.result(one, where))
-        if cause is None:
-            return result
-        fault = accepted(self._by_id[cause.check], cause.listener)
-        return waived_with(result, fault) if fault.outcome is Outcome.WAIVED else result
-
-    def _may_follow(self, result: CheckResult) -> bool:
-        check = self._by_id.get(result.check)
-        return result.outcome in FOUND and check is not None and bool(check.follows)
-
-    def _cause(
-        self, target: TargetRun, result: CheckResult, judged: Callable[[Check, str], CheckResult]
-    ) -> Ancestor | None:
-        """Return the violation from which a result follows, among those that ``judged`` returns."""
-        observer = target.seen
-        known = observer.target if observer else target.outline
-
-        def lookup(id_: str, label: str) -> CheckResult | None:
-            ancestor = self._by_id[id_]
-            is_judged = is_of_its_roles(ancestor, find_listener(known, label))
-            if not is_judged or left_out(ancestor, known):
-                return None
-            if self.selected is not None and (target.outline.label, label, id_) not in self.selected:
-                return None
-            return judged(ancestor, label)
-
-        return cause_of(result, self._by_id, known.listeners, lookup)
-
-    def fault_of(self, target: TargetRun, result: CheckResult) -> Ancestor:
-        """Return the fault from which a violation follows in the end; itself if it is a fault."""
-        above = [Ancestor(result.check, result.listener)]
-        while (cause := result.cause) is not None and cause not in above:
-            above.append(cause)
-            result = self.result(target, self._by_id[cause.check], cause.listener)
-        return above[-1]
-
-    @cached_property
-    def _by_id(self) -> dict[str, Check]:
-        return {check.id: check for check in self.checks}
-
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
         """Start a cluster that is stopped at the end of the run at the latest.
 
@@ -630,18 +539,6 @@ class Run:
     def connected(self) -> int:
         """The number of connections made so far."""
         return sum(target.connected for target in self.known_targets)
-
-    def select(self, selected: frozenset[tuple[str, str, str]]) -> None:
-        """Set the target, listener and check of the items that are run."""
-        self.selected = selected
-        for target in self.targets if selected else ():
-            target.wanted = partial(self._selected_of, target, selected)
-
-    def _selected_of(self, target: TargetRun, selected: frozenset[tuple[str, str, str]]) -> Wanted:
-        return [
-            (label, [one for one in checks if (target.outline.label, label, one.id) in selected])
-            for label, checks in target.subjects(self.checks)
-        ]
 
     def abandon(self) -> None:
         """Make no further connection ahead of a check."""

@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.registry import ancestors, catalogue, faults, with_causes
+from pytest_etcdtls.registry import ancestors, catalogue, causes_of, faults
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
@@ -39,7 +39,12 @@ def judged(*results: CheckResult, member: str = "m0") -> list[CheckResult]:
         Listener(role=Role(role), scheme="https", host="127.0.0.1", port=2379, member=member, label=label)
         for role, label in labels
     ]
-    return with_causes(results, catalogue(), listeners)
+    known = {(result.check, result.listener): result for result in results}
+    causes = (next(causes_of(one, listeners, lambda *place: known.get(place)), None) for one in results)
+    return [
+        replace(result, cause=cause and Ancestor(cause.check, cause.listener))
+        for result, cause in zip(results, causes, strict=True)
+    ]
 
 
 def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:

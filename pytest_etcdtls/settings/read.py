@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         not_read: the variable that names another cluster than the owned ones; empty if none does.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
+        started_at: when they were read. A waiver must be valid then.
     """
 
     live: Target | None = None
@@ -121,6 +123,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     not_read: str = ""
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:

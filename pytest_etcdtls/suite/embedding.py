@@ -173,14 +173,12 @@ class BoundCheck:
     """One check on one listener of a target, or on the whole target.
 
     Args:
-        run: the run of the session.
         target: the target of the listener.
         check: the check.
         listener: label of the listener; ``cluster`` for the whole target.
     """
 
-    def __init__(self, run: Run, target: TargetRun, check: Check, listener: str) -> None:
-        self._run = run
+    def __init__(self, target: TargetRun, check: Check, listener: str) -> None:
         self._target = target
         self.check = check
         self.listener = listener
@@ -192,7 +190,7 @@ class BoundCheck:
 
     def run(self) -> CheckResult:
         """Return the result of the check, with waivers applied. The check runs once per session."""
-        return self._run.result(self._target, self.check, self.listener)
+        return self._target.result(self.check, self.listener)
 
     def require(self, *, allow_unverified: bool = False) -> CheckResult:
         """Run the check and apply its outcome to the test. Return the result if there is no violation.
@@ -206,7 +204,7 @@ class BoundCheck:
         """
         result = self.run()
         if self.listener != WHOLE_TARGET:
-            answers = self._run.result(self._target, catalogue()[GATES[0]], self.listener)
+            answers = self._target.result(catalogue()[GATES[0]], self.listener)
             if answers.outcome in FAILED:
                 result = answers
         unverified = result.outcome is Outcome.NOT_VERIFIED
@@ -358,7 +356,7 @@ def bound_check(config: pytest.Config, target: TargetRun, place: CheckSubject | 
     at_listener(target, place)
     if isinstance(place, NoTarget) or place.check is None:
         raise TypeError("a parameter of etcd_endpoint was given to etcd_check")
-    return BoundCheck(run_of(config), target, place.check, place.listener)
+    return BoundCheck(target, place.check, place.listener)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

@@ -231,7 +231,7 @@ class ListenerNode(pytest.Collector):
         for check in self.checks:
             item: CheckItem = CheckItem.from_parent(self, name=check.id)
             if self.parent.parent.selects(item.nodeid):
-                item.bind(check, self.parent.target, self.parent.parent.run)
+                item.bind(check, self.parent.target)
                 yield item
 
 
@@ -298,12 +298,11 @@ class CheckItem(SuiteItem):
 
     check: Check
     target: TargetRun
-    run: Run
     parent: ListenerNode
 
-    def bind(self, check: Check, target: TargetRun, run: Run) -> None:
+    def bind(self, check: Check, target: TargetRun) -> None:
         """Set the check and the listener of the item."""
-        self.check, self.target, self.run = check, target, run
+        self.check, self.target = check, target
         self.result: CheckResult | None = None
         self.function = self.obj = check.function
         self.module = sys.modules[check.function.__module__]
@@ -357,11 +356,11 @@ class CheckItem(SuiteItem):
             if self.target.handed_out:
                 self.target.replace_damaged()
             try:
-                self.result = self.run.result(self.target, self.check, self.label)
+                self.result = self.target.result(self.check, self.label)
             except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
                 reason = f"stopped before a verdict: {stopped}"
                 self.target.keep(self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason))
-                self.result = self.run.result(self.target, self.check, self.label)
+                self.result = self.target.result(self.check, self.label)
                 raise
             finally:
                 self._add_properties()
@@ -376,5 +375,5 @@ class CheckItem(SuiteItem):
         if cause := self.result.cause:
             self.user_properties.append((CAUSE, f"{cause.check} on {cause.listener}"))
         if self.result.outcome in FOUND:
-            fault = self.run.fault_of(self.target, self.result)
+            fault = self.target.fault_of(self.result)
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))

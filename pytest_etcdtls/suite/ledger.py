@@ -77,9 +77,14 @@ class Ledger:
     def select(self, subjects: Mapping[str, Subject]) -> None:
         """Record what the selected items judge, by node id. A violation follows only from one of these."""
         self._selected = dict(subjects)
-        self.run.select(
-            frozenset((target.outline.label, label, check.id) for target, check, label in subjects.values())
-        )
+        selected = {(target, check.id, label) for target, check, label in subjects.values()}
+        for target in {target for target, _, _ in subjects.values()}:
+            target.selected |= {
+                (check.id, label): check
+                for label, checks in target.subjects(self.run.checks)
+                for check in checks
+                if (target, check.id, label) in selected
+            }
 
     def record(self, nodeid: str, result: CheckResult) -> None:
         """Record the result of an item. The first result is kept."""
@@ -90,7 +95,7 @@ class Ledger:
         for target in self.run.targets:
             nodeid = f"{ROOT}::{target.outline.label}::{CLUSTER}::{STARTS}"
             if target.seen is not None and not target.seen.target.runs:
-                self.record(nodeid, self.run.result(target, catalogue()[STARTS], CLUSTER))
+                self.record(nodeid, target.result(catalogue()[STARTS], CLUSTER))
 
     def judge_recorded(self) -> None:
         """Record the results of items that were not run whose facts are recorded, without a connection.
@@ -101,7 +106,7 @@ class Ledger:
         deadline = time.monotonic() + _SECONDS_AT_END
         for nodeid, (target, check, label) in self._selected.items():
             if check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
-                result = self.run.result(target, check, label)
+                result = target.result(check, label)
                 if result.outcome is not Outcome.NOT_RUN:
                     self.record(nodeid, result)
 
@@ -140,7 +145,7 @@ class Ledger:
 
     def review_waivers(self) -> Review:
         """Return which waivers were used and which are stale."""
-        today = self.run.started_at.date()
+        today = self.run.settings.started_at.date()
         return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
 
     def problems(self, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
@@ -168,8 +173,8 @@ class Ledger:
         not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
         problems += not_as_before
         return Report(
-            started_at=run.started_at,
-            seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
+            started_at=run.settings.started_at,
+            seconds=(datetime.now(UTC) - run.settings.started_at).total_seconds(),
             partial=not self.complete or status not in ENDED_WELL,
             seen=seen,
             results=tuple(self.results),
@@ -243,7 +248,7 @@ class Ledger:
         if client is None or not client.candidates or (judged and judged.outcome in _DECIDED):
             return ""
         if client.accepted is None:
-            return (judged or self.run.result(target, catalogue()[_TRUSTED], listener.label)).message
+            return (judged or target.result(catalogue()[_TRUSTED], listener.label)).message
         # The SAN rule says nothing about the listener; a declared rule about names excludes it for good.
         named = (found for found in client.candidates if found.named and found.excluded and not found.served)
         return next((f"the client {found.identity} is refused" for found in named), "")
@@ -359,7 +364,7 @@ def _undiscovered(ledger: Ledger) -> Iterator[str]:
         return
     for target in ledger.run.targets:
         if target.discovers and target.seen is not None:
-            result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
+            result = target.result(catalogue()[DISCOVERY], CLUSTER)
             if result.outcome in FAILED:
                 text = result.findings[0].message if result.findings else result.reason
                 yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."

@@ -108,8 +108,8 @@ class ClusterJudge:
         }
         ledger.select(subjects)
         try:
-            for nodeid, subject in subjects.items():
-                ledger.record(nodeid, run.result(*subject))
+            for nodeid, (target, check, label) in subjects.items():
+                ledger.record(nodeid, target.result(check, label))
         finally:
             run.abandon()
         problems, reviewed = shortcomings(ledger), ledger.review_waivers()
@@ -353,8 +353,8 @@ class ListSession(Reporting):
             expected=len(self._selected),
             listed=len(self._clusters.clusters),
             shard=str(self._clusters.shard) if self._clusters.shard.of > 1 else "",
-            started_at=self.run.started_at,
-            seconds=(datetime.now(UTC) - self.run.started_at).total_seconds(),
+            started_at=self.run.settings.started_at,
+            seconds=(datetime.now(UTC) - self.run.settings.started_at).total_seconds(),
             problems=self.problems,
             metadata=self.run.settings.metadata,
         )
@@ -379,7 +379,7 @@ class ListSession(Reporting):
                 stale |= row.unneeded
             for source in (source for row in self._rows.values() for source in row.used):
                 stale.pop(source, None)
-        today = self.run.started_at.date()
+        today = self.run.settings.started_at.date()
         of_itself = review(self.run.settings.waivers, (), catalogue().keys(), today).stale
         stale |= {waiver.source: why for waiver, why in of_itself}
         yield from (f"Stale waiver: {source}: {why}." for source, why in stale.items())

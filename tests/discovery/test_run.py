@@ -58,10 +58,10 @@ def test_an_internal_error_of_discovery_is_reported_and_the_rest_is_judged(
     asking.discover()
     (target,) = asking.targets
     assert (target.discovery, target.outline.listeners) == (None, NAMED)
-    result = asking.result(target, catalogue()["cluster.discovered"], "cluster")
+    result = target.result(catalogue()["cluster.discovered"], "cluster")
     assert result.outcome is Outcome.BROKEN
     assert "a fault of ours" in result.reason
-    answers = asking.result(target, catalogue()["listener.answers"], NAMED[0].label)
+    answers = target.result(catalogue()["listener.answers"], NAMED[0].label)
     assert answers.outcome is Outcome.INCONCLUSIVE
 
 

@@ -70,7 +70,9 @@ def _live(cluster: Cluster) -> Target:
 def _selected(target: Target, bounds: Bounds) -> Run:
     """Return a run in which every check is selected."""
     run = Run(Settings(live=target, bounds=bounds))
-    run.select(frozenset((target.label, label, check) for label, check in _places(run)))
+    [judged] = run.targets
+    checks = {check.id: check for check in run.checks}
+    judged.selected |= {(id_, label): checks[id_] for label, id_ in _places(run)}
     return run
 
 
@@ -82,7 +84,7 @@ def _places(run: Run) -> list[tuple[str, str]]:
 def _results(run: Run) -> Results:
     [target] = run.targets
     checks = {check.id: check for check in run.checks}
-    return {(id_, label): run.result(target, checks[id_], label) for label, id_ in _places(run)}
+    return {(id_, label): target.result(checks[id_], label) for label, id_ in _places(run)}
 
 
 def _requests(observer: Observer) -> Counter[tuple[str, str]]:
@@ -125,14 +127,14 @@ def test_nothing_is_collected_after_the_end(etcd: Cluster, proxies: list[SlowNet
     run = _selected(_slow(etcd, proxies), Bounds())
     [target] = run.targets
     checks = {check.id: check for check in run.checks}
-    run.result(target, checks["listener.is-etcd"], "client-m0")
+    target.result(checks["listener.is-etcd"], "client-m0")
     run.abandon()
     for thread in threading.enumerate():
         if thread.name.startswith("etcdtls_"):
             thread.join()
     stopped_at = len(target.observer.connections)
     # What was not made ahead is made when it is a check's turn.
-    assert run.result(target, checks["tls.renegotiation"], "peer-m0").outcome is Outcome.CONFORMS
+    assert target.result(checks["tls.renegotiation"], "peer-m0").outcome is Outcome.CONFORMS
     assert stopped_at < len(target.observer.connections)
 
 
@@ -141,7 +143,7 @@ def test_only_a_silent_listener_is_abandoned(etcd: Cluster, proxies: list[SlowNe
     [target] = run.targets
     checks = {check.id: check for check in run.checks}
     [client] = [one.label for one in target.outline.listeners if one.role is Role.CLIENT]
-    assert run.result(target, checks["listener.is-etcd"], client).outcome is Outcome.CONFORMS
+    assert target.result(checks["listener.is-etcd"], client).outcome is Outcome.CONFORMS
     proxies[0].silent = True
     results = _results(run)
     assert set(target.observer.given_up) == {client}

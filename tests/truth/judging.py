@@ -99,9 +99,14 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     run = Run(settings)
     (target,) = run.targets
     ledger = Ledger(run)
-    for label, chosen in target.subjects(run.checks):
-        for check in chosen:
-            ledger.record(f"{label}::{check.id}", run.result(target, check, label))
+    subjects = {
+        f"{label}::{check.id}": (target, check, label)
+        for label, chosen in target.subjects(run.checks)
+        for check in chosen
+    }
+    ledger.select(subjects)
+    for nodeid, (_, check, label) in subjects.items():
+        ledger.record(nodeid, target.result(check, label))
     problems = shortcomings(ledger)
     report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(

@@ -39,6 +39,7 @@ from pytest_etcdtls.results import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.workers import SharedLock
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
 CONTACT = sample(Need(FirstContact), "peer")
@@ -61,6 +62,7 @@ class _Observer:
 
     given_up: frozenset[str] = frozenset()
     ended = False
+    work_lock = SharedLock()
 
     def __init__(self, raises: dict[type[Any], UnobservedError] | None = None) -> None:
         self.target = Target(label="t", origin="live", listeners=(LISTENER,))
@@ -117,7 +119,7 @@ def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = Fa
 def test_the_result_of_a_check_that_is_not_run_has_the_references_of_its_port() -> None:
     check = replace(_check(lambda: iter(())), references=("etcd --{peer}cert-file",))
     target = Target(label="t", origin="live", listeners=(LISTENER,))
-    result = Subject(check, target, LISTENER.label, LISTENER, NO_PROFILES).result(Outcome.NOT_RUN)
+    result = Subject(check, target, LISTENER.label, LISTENER, NO_PROFILES).with_outcome(Outcome.NOT_RUN)
     assert result.references == ("etcd --peer-cert-file",)
 
 
