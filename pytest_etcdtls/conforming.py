@@ -18,7 +18,7 @@ So a fact of requests that are in the file needs nothing else, and the file know
 - **A target** is made by the code that makes it of a cluster that runs. :func:`views` also has
   the same clusters as a user names them, for facts that an owned cluster does not have.
 
-What is not here, and why, is in :mod:`pytest_etcdtls.unrecorded`.
+Experiments, etcd's log and what depends on the machine are not here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd, Ticket
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, Reply, ServerHello, version_name
-from pytest_etcdtls.unrecorded import unrecorded
 
 FILE: Final = Path(__file__).with_suffix(".json")
 
@@ -209,7 +208,10 @@ def recorded(name: str) -> Recorded:
     etcd = EtcdSource(kind="process", location="etcd", version=version, why="it was recorded")
     return Recorded(
         name,
-        replace(OwnedMembers(etcd=etcd, config=config, pki=pki, members=members).target(), logs={}),
+        # Without a source no cluster is started for an experiment.
+        replace(
+            OwnedMembers(etcd=etcd, config=config, pki=pki, members=members).target(), logs={}, source=None
+        ),
         answers,
         {its_name: der for der, its_name in certificate_names(pki).items()},
         datetime.now(UTC),
@@ -418,7 +420,7 @@ def observed(
         try:
             if need.reading is Reading.EACH:
                 return _each(need, observer)
-            return conforming_fact(need, observer, here)
+            return observer.get(need.type, need.key, here)
         except (NotRecordedError, UnobservedError) as error:
             missing.append((need, f"{need.type.__name__}: {error}"))
             return None
@@ -427,17 +429,6 @@ def observed(
         return check.arguments(observer.target, here, read), missing
     except RegistrationError as error:
         raise AssertionError(f"{_where(check)}: {error}") from error
-
-
-def conforming_fact(need: Need, observer: Observer, here: Listener | None) -> Any:  # noqa: ANN401 - of its type
-    """Return a fact of a recorded target, or the one of its type that no recording has.
-
-    Raises:
-        NotRecordedError: if it needs an answer that is not in the file.
-        UnobservedError: if the target does not have it.
-    """
-    made = unrecorded(need.type, need.key, here)
-    return observer.get(need.type, need.key, here) if made is None else made
 
 
 def _each(need: Need, observer: Observer) -> Each[Any]:

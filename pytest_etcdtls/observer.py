@@ -38,6 +38,7 @@ from pytest_etcdtls.facts.fact import (
 from pytest_etcdtls.facts.listener import FirstContact, version_path
 from pytest_etcdtls.facts.member_list import MemberListing
 from pytest_etcdtls.recording import Place, Recording
+from pytest_etcdtls.registry import import_checks
 from pytest_etcdtls.role import CLUSTER, Protocol, Role
 from pytest_etcdtls.target import Bounds, Listener, Target, is_loopback
 from pytest_etcdtls.timeouts import TimeoutBudget
@@ -69,7 +70,8 @@ def find_fact(type_: type[Any]) -> Fact:
         RegistrationError: if it has none.
     """
     if is_of_experiment(type_):
-        importlib.import_module("pytest_etcdtls.lifecycle.experiment_table")
+        import_checks()  # the experiments are beside their checks
+        importlib.import_module("pytest_etcdtls.lifecycle.changes")
     return fact_of(type_)
 
 

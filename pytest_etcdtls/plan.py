@@ -21,7 +21,7 @@ from pytest_etcdtls.facts.discovery import (
 )
 from pytest_etcdtls.facts.fact import ListenerObservation, Observation, Planned, Reading
 from pytest_etcdtls.judge import subjects
-from pytest_etcdtls.lifecycle.experiment_table import settings_for
+from pytest_etcdtls.lifecycle.changes import settings_for
 from pytest_etcdtls.observer import Observer, find_fact, with_needs
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames

@@ -398,7 +398,7 @@ _FILE_SIZE = 1024 * 1024
 
 def _import_facts() -> None:
     """Import every module with facts."""
-    for name in ("observer", "lifecycle.experiment_table"):
+    for name in ("observer", "lifecycle.changes"):
         importlib.import_module(f"pytest_etcdtls.{name}")
 
 

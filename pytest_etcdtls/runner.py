@@ -356,7 +356,7 @@ class TargetRun:
         if needs and judge.observer.target.runs:
             # Imported here: most runs make no experiments.
             from pytest_etcdtls.collector import Experiments
-            from pytest_etcdtls.lifecycle.experiment_table import settings_for
+            from pytest_etcdtls.lifecycle.changes import settings_for
 
             self._experiments = Experiments(judge.observer, settings_for(judge.observer.target, needs))
 

@@ -1,4 +1,4 @@
-"""Facts of the recorded, conforming etcds, for tests."""
+"""Facts of conforming etcds, for tests: the recorded ones, and those that no recording has."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
+from unrecorded import add_unrecorded
 
-from pytest_etcdtls.conforming import NotRecordedError, conforming_fact, observers
+from pytest_etcdtls.conforming import NotRecordedError, observers
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -16,6 +17,12 @@ from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
+
+
+def add_to_recording() -> None:
+    """Add to the recorded targets what no recording has."""
+    for observer in observers():
+        add_unrecorded(observer)
 
 
 def roles_of(check: Check) -> Sequence[Role | None]:
@@ -30,13 +37,14 @@ def sample_listener(role: Role) -> Listener:
 
 def sample(need: Need, role: str) -> Any:
     """Return what a check asks for on a listener of that role, of the first recorded target that has it."""
+    add_to_recording()
     reasons = []
     for observer in observers():
         here = observer.target.first_of(Role(role))
         if here is None:
             continue
         try:
-            return conforming_fact(need, observer, here)
+            return observer.get(need.type, need.key, here)
         except (NotRecordedError, UnobservedError) as error:
             reasons.append(str(error))
     raise LookupError(f"no recorded target has {need.type.__name__}: {'; '.join(reasons)}")

@@ -20,6 +20,7 @@ from typing import Any
 from conforming import roles_of
 from msgspec.structs import asdict, fields
 from starting import start_process
+from unrecorded import add_unrecorded
 
 from pytest_etcdtls.conforming import (
     BOUNDS,
@@ -166,6 +167,7 @@ def ask(observer: Observer, had: set[tuple[str, Role | None]]) -> None:
         observer: of a recorded target.
         had: checks and roles for which a target before had all facts; those of this one are added.
     """
+    add_unrecorded(observer)
     for check in catalogue().values():
         for role in roles_of(check):
             here = observer.target.first_of(role)

@@ -1,12 +1,12 @@
-"""What etcd does when its files change."""
+"""What etcd does when its files change: the experiments, each with its checks."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec.structs import replace
 
 from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
-from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad
+from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad, Step
 from pytest_etcdtls.judgement import (
     ACCEPTED,
     NO_HANDSHAKE,
@@ -17,11 +17,19 @@ from pytest_etcdtls.judgement import (
     finding,
     judge_steps,
 )
+from pytest_etcdtls.lifecycle.settings import CRL_FILE, FILE_OF, runs
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
+from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.untrusted import pasted
 from pytest_etcdtls.versions import Release
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.lifecycle.lab import Clients, Lab
 
 _GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 
@@ -78,6 +86,26 @@ def _served_from_disk(
         )
 
 
+def _reload_pair(lab: "Lab", role: Role) -> Iterator[Step]:
+    """Replace the certificate and key of a port, and observe which certificate new handshakes get."""
+    served, new, file = lab.served(role), lab.another_pair(role), FILE_OF[role]
+    yield Step(name="before", done="the cluster was started", attempts=lab.good_client(role, served))
+    lab.member.replace_files(encode_pair(new, file))
+    done = f"{file}.crt and {file}.key were replaced by another pair"
+    yield Step(name="replaced", done=done, attempts=lab.good_client(role, new))
+    lab.member.replace_files(encode_pair(served, file))
+
+
+@runs("leaf-reload")
+def _reload_server(lab: "Lab") -> Iterator[Step]:
+    return _reload_pair(lab, Role.CLIENT)
+
+
+@runs("peer-leaf-reload")
+def _reload_peer(lab: "Lab") -> Iterator[Step]:
+    return _reload_pair(lab, Role.PEER)
+
+
 _STALE = attempts_changed("replaced", _GOOD_CLIENT, chain=(b"0",))
 
 
@@ -123,6 +151,29 @@ def a_new_peer_pair_is_served_without_a_restart(
     reproduce = _reproduce("2380", "peer")
     yield from _served_from_disk(experiment, "replaced", reproduce)
     yield from judge_steps(experiment, [Expected("before", _GOOD_CLIENT, ACCEPTED, control=True)])
+
+
+@runs("half-pair-refused")
+def _mismatched_pair(lab: "Lab") -> Iterator[Step]:
+    """Replace a certificate before its key, then empty its file, and observe which clients are served."""
+    new = {role: lab.another_pair(role) for role in FILE_OF}
+
+    def after(done: str, name: str, files: Callable[[Role, str], Mapping[str, bytes]]) -> Step:
+        """Replace files of both ports, then make attempts on both."""
+        for port in FILE_OF.items():
+            lab.member.replace_files(files(*port))
+        attempts = (made for role in FILE_OF for made in lab.good_client(role, new[role]))
+        return Step(name=name, done=done, attempts=tuple(attempts))
+
+    yield after(
+        "the certificate was replaced, its key was not yet",
+        "half",
+        lambda role, file: {f"{file}.crt": encode_certificates(new[role].chain)},
+    )
+    yield after("the key was replaced too", "whole", lambda role, file: encode_pair(new[role], file))
+    yield after("the certificate's file was emptied", "empty", lambda _, file: {f"{file}.crt": b""})
+    for role, file in FILE_OF.items():
+        lab.member.replace_files(encode_pair(lab.served(role), file))
 
 
 @check(
@@ -224,6 +275,38 @@ _PEM_ENDS = Release(3, 6, 0, final=False)
 _CURL_OTHER_CA = curl(_AT_HOME, client="other")
 
 
+@runs("ca-bundle")
+def _ca_bundle(lab: "Lab") -> Iterator[Step]:
+    """Add a CA to the bundles and remove it again, each time with attempts before and after a restart."""
+    pki = lab.cluster.pki
+    added = CertificateAuthority.create("another CA")
+    clients: Clients = {
+        _OTHER_CA: {
+            Role.CLIENT: added.issue(pki.plan.client, name="client-of-another-ca"),
+            Role.PEER: added.issue(pki.plan.peer_client, name="peer-of-another-ca"),
+        },
+        _GOOD_CLIENT: lab.good_clients,
+    }
+
+    def trust(*others: CertificateAuthority) -> None:
+        lab.member.replace_files(
+            {
+                "client-ca.crt": encode_certificates(ca.certificate for ca in (pki.client_ca, *others)),
+                "peer-ca.crt": encode_certificates(ca.certificate for ca in (pki.peer_ca, *others)),
+            }
+        )
+
+    yield lab.step("before", "the bundles hold one CA each", clients)
+    trust(added)
+    yield lab.step("added", "another CA was added to both bundles", clients)
+    lab.cluster.restart()
+    yield lab.step("added, restarted", "etcd was restarted", clients)
+    trust()
+    yield lab.step("removed", "the other CA was taken out of both bundles", clients)
+    lab.cluster.restart()
+    yield lab.step("removed, restarted", "etcd was restarted", clients)
+
+
 @check(
     "lifecycle.ca-bundle-read-at-start",
     on=set(),
@@ -290,6 +373,36 @@ def a_bundle_change_needs_a_restart(experiment: Annotated[Experiment, "ca-bundle
     )
 
 
+def _clients_of_crl(lab: "Lab") -> "Clients":
+    pki = lab.cluster.pki
+    revoked_peer = pki.authorities.peer_issuer.issue(pki.plan.peer_client, name="revoked-peer")
+    return {
+        _NAMED: {Role.CLIENT: pki.revoked, Role.PEER: revoked_peer},
+        _GOOD_CLIENT: lab.good_clients,
+    }
+
+
+def _replace_crl(lab: "Lab", named: Iterable[Identity] = (), encoding: Literal["der", "pem"] = "der") -> None:
+    """Replace the CRL by one that lists exactly these identities."""
+    signing = lab.cluster.pki.authorities.client_issuer
+    # The same name and key, without the certificates that the cluster's own CA has revoked.
+    issuer = CertificateAuthority.from_key(signing.certificate, signing.key)
+    for identity in named:
+        issuer.revoke(identity.chain[0])
+    lab.member.replace_files({CRL_FILE: issuer.crl(encoding)})
+
+
+@runs("crl-reload")
+def _reload_crl(lab: "Lab") -> Iterator[Step]:
+    """Add certificates to the CRL and remove them again."""
+    clients = _clients_of_crl(lab)
+    yield lab.step("empty", "the list is empty", clients)
+    _replace_crl(lab, clients[_NAMED].values())
+    yield lab.step("listed", "the list was replaced by one with the named client's certificate", clients)
+    _replace_crl(lab)
+    yield lab.step("taken off", "the list was replaced by an empty one again", clients)
+
+
 @check("lifecycle.crl-reload", on=set(), counterexample=attempts_changed("listed", _NAMED, **SERVED))
 def a_new_revocation_list_is_in_force_at_once(
     experiment: Annotated[Experiment, "crl-reload"],
@@ -325,6 +438,18 @@ def a_new_revocation_list_is_in_force_at_once(
             ),
         ),
     )
+
+
+@runs("crl-encoding")
+def _crl_encoding(lab: "Lab") -> Iterator[Step]:
+    """Replace a CRL in DER by one in PEM, then by a file that is not a CRL."""
+    clients = _clients_of_crl(lab)
+    _replace_crl(lab, clients[_NAMED].values(), encoding="pem")
+    yield lab.step("pem", "the list with the named client's certificate is encoded as PEM", clients)
+    lab.member.replace_files({CRL_FILE: b"this is no list\n"})
+    yield lab.step("unreadable", "the list's file was replaced by a file that is no list", clients)
+    _replace_crl(lab)
+    yield lab.step("der", "the list is an empty one in DER", clients)
 
 
 @check("lifecycle.crl-encoding", on=set(), counterexample=attempts_changed("pem", _NAMED, **SERVED))

@@ -1,7 +1,10 @@
-"""Rules about names, TLS parameters and users, tested on clusters that are started for this."""
+"""Rules about names, TLS parameters and users, tested on clusters that are started for this.
+
+Each experiment stands before its checks.
+"""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec.structs import replace
 
@@ -11,6 +14,7 @@ from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
     ForeignMember,
+    Step,
     SuiteOffer,
     SuiteOffers,
 )
@@ -24,11 +28,17 @@ from pytest_etcdtls.judgement import (
     finding,
     judge_steps,
 )
+from pytest_etcdtls.lifecycle.settings import ADMITTED, runs
+from pytest_etcdtls.pki.identities import WRONG_ADDRESS
+from pytest_etcdtls.pki.profile import PEER
 from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
-from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
 from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.lifecycle.lab import Lab
 
 _STARTED = "started"
 
@@ -40,6 +50,24 @@ def _accepted(who: str) -> Counterexample:
 def _curl(port: int, where: str) -> Command:
     look = f"an HTTP status line: the client is accepted ({where})"
     return curl(f"https://127.0.0.1:{port}", client="other", look=look)
+
+
+def _with_hostnames(lab: "Lab", who: str, role: Role, done: str, *addresses: str) -> Step:
+    """Connect to a port with the allowed hostname, with another, and with none."""
+    named = lab.issue(role, "named", subject_alt_names=(ADMITTED, *addresses))
+    other = lab.issue(role, "other-name", subject_alt_names=("other.invalid", *addresses))
+    nameless = lab.issue(role, "no-name", common_name=ADMITTED)
+    clients = {
+        f"{who} with the hostname": {role: named},
+        f"{who} with another hostname": {role: other},
+        f"{who} with the hostname as common name only": {role: nameless},
+    }
+    return lab.step(_STARTED, f"etcd was started to allow {ADMITTED}{done}", clients)
+
+
+@runs("allowed-hostname")
+def _allowed_hostname(lab: "Lab") -> Iterator[Step]:
+    yield _with_hostnames(lab, "client", Role.CLIENT, "")
 
 
 @check("lifecycle.allowed-hostname", on=set(), counterexample=_accepted("client with another hostname"))
@@ -69,6 +97,17 @@ def only_clients_with_the_hostname_are_accepted(
     )
 
 
+@runs("peer-allowed-cn")
+def _peer_allowed_cn(lab: "Lab") -> Iterator[Step]:
+    role = Role.PEER
+    clients = {
+        "peer with the common name": {role: lab.issue(role, "named")},
+        "peer with another common name": {role: lab.issue(role, "other-cn", common_name="another-peer")},
+        "peer without a common name": {role: lab.issue(role, "no-cn", common_name=None, organization="etcd")},
+    }
+    yield lab.step(_STARTED, f"etcd was started to allow {PEER.common_name}", clients)
+
+
 @check("lifecycle.peer-allowed-cn", on=set(), counterexample=_accepted("peer with another common name"))
 def only_peers_with_the_common_name_are_accepted(
     experiment: Annotated[Experiment, "peer-allowed-cn"],
@@ -94,6 +133,13 @@ def only_peers_with_the_common_name_are_accepted(
     )
 
 
+@runs("peer-allowed-hostname")
+def _peer_allowed_hostname(lab: "Lab") -> Iterator[Step]:
+    # The peer port also requires that a certificate with SANs covers the client's address.
+    us = lab.seen_as(Role.PEER)
+    yield _with_hostnames(lab, "peer", Role.PEER, f"; the client's address is {us}", us)
+
+
 @check("lifecycle.peer-allowed-hostname", on=set(), counterexample=_accepted("peer with another hostname"))
 def only_peers_with_the_hostname_are_accepted(
     experiment: Annotated[Experiment, "peer-allowed-hostname"],
@@ -117,6 +163,23 @@ def only_peers_with_the_hostname_are_accepted(
         ],
         (_curl(2380, "etcd runs with --peer-cert-allowed-hostname"),),
     )
+
+
+@runs("peer-san")
+def _peer_san(lab: "Lab") -> Iterator[Step]:
+    """Connect to the peer port with certificates that name our address, another one, or none."""
+    us = lab.seen_as(Role.PEER)
+    named = {
+        "peer with another address": (WRONG_ADDRESS,),
+        "peer with our address": (us,),
+        "peer with our address among others": (WRONG_ADDRESS, us),
+        "peer without a name": (),
+    }
+    clients = {
+        who: {Role.PEER: lab.issue(Role.PEER, "peer", subject_alt_names=names)}
+        for who, names in named.items()
+    }
+    yield lab.step(_STARTED, f"the client's address is {us}", clients)
 
 
 @check("lifecycle.peer-san", on=set(), counterexample=_accepted("peer with another address"))
@@ -149,6 +212,19 @@ def a_peer_is_accepted_only_from_its_addresses(
 _CLIENT_PORT = "https://127.0.0.1:2379"
 _REFUSED = '"alert": refused, as it should be'
 _TLS12, _TLS13 = "good client offering TLSv1.2 only", "good client offering TLSv1.3 only"
+
+
+@runs("version-ceiling")
+@runs("version-floor")
+def _versions(lab: "Lab") -> Iterator[Step]:
+    """Offer each TLS version separately, on both ports."""
+    attempts = (
+        lab.attempt(f"good client offering {version} only", role, identity, version=version)
+        for role, identity in lab.good_clients.items()
+        for version in TLSVersion
+    )
+    done = f"etcd was started with {' '.join(lab.flags)}"
+    yield Step(name=_STARTED, done=done, attempts=tuple(attempts))
 
 
 @check("lifecycle.version-floor", on=set(), counterexample=_accepted(_TLS12))
@@ -358,6 +434,20 @@ def the_gateway_derives_no_user_from_a_certificate(
 
 
 _BY_GATEWAY = "good client by the gateway"
+
+
+@runs("separate-client-certificate")
+def _separate_client_certificate(lab: "Lab") -> Iterator[Step]:
+    """Use the gateway of an etcd that serves one certificate and dials with another."""
+    client = lab.cluster.pki.client
+    yield Step(
+        name=_STARTED,
+        done="etcd serves a certificate for servers only and was given another one to dial with",
+        attempts=(
+            lab.attempt("good client", Role.CLIENT, client),
+            lab.attempt(_BY_GATEWAY, Role.CLIENT, client, Protocol.GATEWAY),
+        ),
+    )
 
 
 @check(

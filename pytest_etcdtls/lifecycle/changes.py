@@ -1,7 +1,8 @@
-"""Experiments: what etcd does when its files or its flags change.
+"""The facts of experiments, and those experiments that need more than a :class:`Lab` offers.
 
-Files: certificates and keys, CA bundles and CRLs. Flags: allowed names, TLS versions, cipher suites, users. A
-renewal under load is at the end, with the clients that make the requests.
+The others are beside the checks that judge them. A fact of an experiment reads the results of the setting
+that has it. So the facts that the selected checks read say which clusters are started. At the end is a
+renewal under load, with the clients that make the requests.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle
-from typing import Literal, Self
+from typing import Annotated, Self
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.admin import Gateway, call
@@ -31,15 +30,19 @@ from pytest_etcdtls.facts.experiments import (
     ExperimentAttempt,
     ForeignMember,
     RenewalUnderLoad,
+    Step,
     SuiteOffer,
     SuiteOffers,
+    is_of_experiment,
 )
-from pytest_etcdtls.lifecycle.lab import Lab, as_files, issue, step
+from pytest_etcdtls.facts.fact import Observation, Planned, fact, fact_of
+from pytest_etcdtls.lifecycle.lab import ExperimentResults, Lab, der
+from pytest_etcdtls.lifecycle.settings import LISTED, SETTINGS, measures, runs, setting_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.identities import WRONG_ADDRESS
-from pytest_etcdtls.pki.profile import CLIENT, PEER, PEER_CLIENT, SERVER, Identity
-from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
+from pytest_etcdtls.pki.profile import SERVER, Identity
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Attempt, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import TLS1_2, ClientHello
@@ -48,188 +51,43 @@ from pytest_etcdtls.tls.suites import suite_name
 from pytest_etcdtls.untrusted import read_json
 
 
-class Port(Struct, frozen=True):
-    """The client port or the peer port, with the identity that it serves and a good client."""
-
-    role: Role
-    file: str
-    served: Identity
-    client: Identity
+def _setting(planned: Planned) -> tuple[str | None]:
+    return (setting_of(str(planned.key)),)
 
 
-def _port(lab: Lab, role: Role) -> Port:
-    """Return the client port or the peer port of the first member."""
-    pki, name = lab.cluster.pki, lab.member.name
-    if role is Role.PEER:
-        return Port(role, "peer", pki.peers[name], pki.peer_client)
-    return Port(role, "server", pki.servers[name], pki.client)
+@fact
+def experiment(key: str, results: Annotated[ExperimentResults, _setting]) -> Experiment:
+    """Return the steps of an experiment and the attempts in each."""
+    return results.of(Experiment, key)
 
 
-def _another_pair(lab: Lab, role: Role, *, same_key: bool = False) -> Identity:
-    """Issue another identity that the first member can serve on a port."""
-    pki, plan, tree = lab.cluster.pki, lab.cluster.config.pki, lab.cluster.pki.authorities
-    peer = role is Role.PEER
-    issuer, profile = (tree.peer_issuer, plan.peer) if peer else (tree.server_issuer, plan.server)
-    port = _port(lab, role)
-    key = port.served.key if same_key else None
-    return issuer.issue(profile, name=port.file, key=key, hosts=pki.members[0].hosts)
+@fact
+def suite_offers(results: Annotated[ExperimentResults, "suites"]) -> SuiteOffers:
+    """Return which cipher suites a cluster with a list of them accepts."""
+    return results.of(SuiteOffers, "cipher-suites")
 
 
-def _attempts_of_good_client(lab: Lab, port: Port, on_disk: Identity) -> tuple[ExperimentAttempt, ...]:
-    return lab.attempts("good client", port.role, port.client, _der(on_disk))
+@fact
+def renewal_under_load(results: Annotated[ExperimentResults, "files"]) -> RenewalUnderLoad:
+    """Return the requests that were made while certificates were renewed."""
+    return results.of(RenewalUnderLoad, "rotation-loses-no-request")
 
 
-def _der(identity: Identity) -> bytes:
-    """Return the DER encoding of the leaf, as sent in the handshake."""
-    return identity.chain[0].public_bytes(Encoding.DER)
+@fact
+def foreign_member(results: Annotated[ExperimentResults, "three-members"]) -> ForeignMember:
+    """Return whether a member with a certificate of another CA could join."""
+    return results.of(ForeignMember, "member-with-foreign-certificate-cannot-join")
 
 
-def reload_pair(lab: Lab, role: Role) -> Experiment:
-    """Replace the certificate and key of a port, and observe which certificate new handshakes get."""
-    port, new = _port(lab, role), _another_pair(lab, role)
-    before = _attempts_of_good_client(lab, port, port.served)
-    lab.member.replace_files(as_files(new, port.file))
-    after = _attempts_of_good_client(lab, port, new)
-    lab.member.replace_files(as_files(port.served, port.file))
-    return lab.experiment(
-        "leaf-reload" if role is Role.CLIENT else "peer-leaf-reload",
-        step("before", "the cluster was started", before),
-        step("replaced", f"{port.file}.crt and {port.file}.key were replaced by another pair", after),
-    )
-
-
-def mismatched_pair(lab: Lab) -> Experiment:
-    """Replace a certificate before its key, then empty its file, and observe which clients are served."""
-    ports = [_port(lab, role) for role in (Role.CLIENT, Role.PEER)]
-    new = {port.role: _another_pair(lab, port.role) for port in ports}
-
-    def put(files: Callable[[Port], Mapping[str, bytes]]) -> list[ExperimentAttempt]:
-        """Replace files of both ports, then make attempts on both."""
-        lab.member.replace_files({name: data for port in ports for name, data in files(port).items()})
-        return [made for port in ports for made in _attempts_of_good_client(lab, port, new[port.role])]
-
-    half = put(lambda port: {f"{port.file}.crt": encode_certificates(new[port.role].chain)})
-    whole = put(lambda port: as_files(new[port.role], port.file))
-    empty = put(lambda port: {f"{port.file}.crt": b""})
-    put(lambda port: as_files(port.served, port.file))
-    return lab.experiment(
-        "half-pair-refused",
-        step("half", "the certificate was replaced, its key was not yet", half),
-        step("whole", "the key was replaced too", whole),
-        step("empty", "the certificate's file was emptied", empty),
-    )
-
-
-Clients = Mapping[str, Mapping[Role, Identity]]
-"""Clients by their description and the role of the port on which they are tried."""
-
-
-def _good_clients(lab: Lab) -> Mapping[Role, Identity]:
-    return {Role.CLIENT: lab.cluster.pki.client, Role.PEER: lab.cluster.pki.peer_client}
-
-
-def _attempts(lab: Lab, clients: Clients) -> list[ExperimentAttempt]:
-    return [
-        made
-        for who, identities in clients.items()
-        for role, identity in identities.items()
-        for made in lab.attempts(who, role, identity)
-    ]
-
-
-def ca_bundle(lab: Lab) -> Experiment:
-    """Add a CA to the bundles and remove it again, each time with attempts before and after a restart."""
-    pki = lab.cluster.pki
-    added = CertificateAuthority.create("another CA")
-    clients: Clients = {
-        "client of another CA": {
-            Role.CLIENT: added.issue(pki.plan.client, name="client-of-another-ca"),
-            Role.PEER: added.issue(pki.plan.peer_client, name="peer-of-another-ca"),
-        },
-        "good client": _good_clients(lab),
+def settings_for(target: Target, observations: Iterable[Observation]) -> list[str]:
+    """Return the names of the clusters that are started for these observations, longest first."""
+    wanted = {
+        name
+        for type_, key in observations
+        if is_of_experiment(type_)
+        for _, name in fact_of(type_).reads(Planned(target, None, key))
     }
-
-    def trust(*others: CertificateAuthority) -> None:
-        lab.member.replace_files(
-            {
-                "client-ca.crt": encode_certificates(ca.certificate for ca in (pki.client_ca, *others)),
-                "peer-ca.crt": encode_certificates(ca.certificate for ca in (pki.peer_ca, *others)),
-            }
-        )
-
-    before = _attempts(lab, clients)
-    trust(added)
-    added_running = _attempts(lab, clients)
-    lab.cluster.restart()
-    added_restarted = _attempts(lab, clients)
-    trust()
-    removed_running = _attempts(lab, clients)
-    lab.cluster.restart()
-    removed_restarted = _attempts(lab, clients)
-    return lab.experiment(
-        "ca-bundle",
-        step("before", "the bundles hold one CA each", before),
-        step("added", "another CA was added to both bundles", added_running),
-        step("added, restarted", "etcd was restarted", added_restarted),
-        step("removed", "the other CA was taken out of both bundles", removed_running),
-        step("removed, restarted", "etcd was restarted", removed_restarted),
-    )
-
-
-CRL_FILE = "empty-crl.der"
-"""The file of the CRL in force. At first the CRL is empty."""
-
-
-def _clients_of_crl(lab: Lab) -> Clients:
-    pki = lab.cluster.pki
-    revoked_peer = pki.authorities.peer_issuer.issue(pki.plan.peer_client, name="revoked-peer")
-    return {
-        "named client": {Role.CLIENT: pki.revoked, Role.PEER: revoked_peer},
-        "good client": _good_clients(lab),
-    }
-
-
-def _replace_crl(lab: Lab, named: Iterable[Identity] = (), encoding: Literal["der", "pem"] = "der") -> None:
-    """Replace the CRL by one that lists exactly these identities."""
-    signing = lab.cluster.pki.authorities.client_issuer
-    # The same name and key, without the certificates that the cluster's own CA has revoked.
-    issuer = CertificateAuthority.from_key(signing.certificate, signing.key)
-    for identity in named:
-        issuer.revoke(identity.chain[0])
-    lab.member.replace_files({CRL_FILE: issuer.crl(encoding)})
-
-
-def reload_crl(lab: Lab) -> Experiment:
-    """Add certificates to the CRL and remove them again."""
-    clients = _clients_of_crl(lab)
-    empty = _attempts(lab, clients)
-    _replace_crl(lab, clients["named client"].values())
-    listed = _attempts(lab, clients)
-    _replace_crl(lab)
-    taken_off = _attempts(lab, clients)
-    return lab.experiment(
-        "crl-reload",
-        step("empty", "the list is empty", empty),
-        step("listed", "the list was replaced by one with the named client's certificate", listed),
-        step("taken off", "the list was replaced by an empty one again", taken_off),
-    )
-
-
-def crl_encoding(lab: Lab) -> Experiment:
-    """Replace a CRL in DER by one in PEM, then by a file that is not a CRL."""
-    clients = _clients_of_crl(lab)
-    _replace_crl(lab, clients["named client"].values(), encoding="pem")
-    pem = _attempts(lab, clients)
-    lab.member.replace_files({CRL_FILE: b"this is no list\n"})
-    unreadable = _attempts(lab, clients)
-    _replace_crl(lab)
-    der = _attempts(lab, clients)
-    return lab.experiment(
-        "crl-encoding",
-        step("pem", "the list with the named client's certificate is encoded as PEM", pem),
-        step("unreadable", "the list's file was replaced by a file that is no list", unreadable),
-        step("der", "the list is an empty one in DER", der),
-    )
+    return [name for name in SETTINGS if name in wanted]
 
 
 _REJECTION_SECONDS = 15.0
@@ -241,7 +99,8 @@ _LAST = 2
 """Index of the member that is restarted. The other two are a quorum."""
 
 
-def foreign_member(lab: Lab) -> ForeignMember:
+@measures("member-with-foreign-certificate-cannot-join")
+def _foreign_member(lab: Lab) -> ForeignMember:
     """Restart a member with a foreign peer certificate, then with its own."""
     cluster, pki = lab.cluster, lab.cluster.pki
     names = pki.members[_LAST]
@@ -249,11 +108,11 @@ def foreign_member(lab: Lab) -> ForeignMember:
     foreign = CertificateAuthority.create("another CA").issue(pki.plan.peer, name="peer", hosts=names.hosts)
     before = [len(member.log()) for member in cluster.members[:_LAST]]
     cluster.stop_member(_LAST)
-    cluster.members[_LAST].replace_files(as_files(foreign, "peer"))
+    cluster.members[_LAST].replace_files(encode_pair(foreign, "peer"))
     cluster.start_member(_LAST, wait=False)
     rejected, joined = _await_rejection(lab, before)
     cluster.stop_member(_LAST)
-    cluster.members[_LAST].replace_files(as_files(own, "peer"))
+    cluster.members[_LAST].replace_files(encode_pair(own, "peer"))
     try:
         cluster.start_member(_LAST)
         joined_again = True
@@ -282,95 +141,12 @@ def _await_rejection(lab: Lab, before: list[int]) -> tuple[str, bool]:
     return "", False
 
 
-ADMITTED = "localhost"
-"""The allowed hostname. The served certificate covers it too, since the gateway dials with it."""
-
-_OTHER = "other.invalid"
-
-
-def allowed_hostname(lab: Lab, role: Role) -> Experiment:
-    """Connect to a port with the allowed hostname, with another, and with none."""
-    tree = lab.cluster.pki.authorities
-    name, who, issuer, profile = "allowed-hostname", "client", tree.client_issuer, CLIENT
-    done = f"etcd was started to allow {ADMITTED}"
-    addresses: tuple[str, ...] = ()
-    if role is Role.PEER:
-        name, who, issuer, profile = "peer-allowed-hostname", "peer", tree.peer_issuer, PEER_CLIENT
-        # The peer port also requires that a certificate with SANs covers the client's address.
-        addresses = (lab.seen_as(role),)
-        done += f"; the client's address is {addresses[0]}"
-    named = issue(issuer, profile, "named", subject_alt_names=(ADMITTED, *addresses))
-    other = issue(issuer, profile, "other-name", subject_alt_names=(_OTHER, *addresses))
-    nameless = issue(issuer, profile, "no-name", common_name=ADMITTED)
-    return lab.started(
-        name,
-        done,
-        lab.attempts(f"{who} with the hostname", role, named),
-        lab.attempts(f"{who} with another hostname", role, other),
-        lab.attempts(f"{who} with the hostname as common name only", role, nameless),
-    )
-
-
-def peer_cn(lab: Lab) -> Experiment:
-    """Connect to the peer port with the allowed common name, with another, and with none."""
-    issuer = lab.cluster.pki.authorities.peer_issuer
-    return lab.started(
-        "peer-allowed-cn",
-        f"etcd was started to allow {PEER.common_name}",
-        lab.attempts("peer with the common name", Role.PEER, issue(issuer, PEER_CLIENT, "named")),
-        lab.attempts(
-            "peer with another common name",
-            Role.PEER,
-            issue(issuer, PEER_CLIENT, "other-cn", common_name="another-peer"),
-        ),
-        lab.attempts(
-            "peer without a common name",
-            Role.PEER,
-            issue(issuer, PEER_CLIENT, "no-cn", common_name=None, organization="etcd"),
-        ),
-    )
-
-
-def peer_san(lab: Lab) -> Experiment:
-    """Connect to the peer port with certificates that name our address, another one, or none."""
-    issuer, us = lab.cluster.pki.authorities.peer_issuer, lab.seen_as(Role.PEER)
-    named = {
-        "peer with another address": (WRONG_ADDRESS,),
-        "peer with our address": (us,),
-        "peer with our address among others": (WRONG_ADDRESS, us),
-        "peer without a name": (),
-    }
-    return lab.started(
-        "peer-san",
-        f"the client's address is {us}",
-        *(
-            lab.attempts(who, Role.PEER, issue(issuer, PEER_CLIENT, "peer", subject_alt_names=names))
-            for who, names in named.items()
-        ),
-    )
-
-
-LISTED = (0xC02B, 0xCCA9)
-"""ECDHE-ECDSA with AES-128-GCM, which etcd requires in order to start, and with ChaCha20-Poly1305."""
-
 UNLISTED = (0xC02C, 0xC009, 0xC00A)
 """ECDHE-ECDSA with AES-256-GCM and AES-CBC-SHA. Every etcd offers them by default."""
 
 
-def versions(lab: Lab, name: str) -> Experiment:
-    """Offer each TLS version separately, on both ports."""
-    return lab.started(
-        name,
-        f"etcd was started with {' '.join(lab.flags)}",
-        (
-            lab.attempt(f"good client offering {version} only", role, identity, version=version)
-            for role, identity in _good_clients(lab).items()
-            for version in TLSVersion
-        ),
-    )
-
-
-def suites(lab: Lab) -> SuiteOffers:
+@measures("cipher-suites")
+def _suites(lab: Lab) -> SuiteOffers:
     """Offer each cipher suite separately, on both ports."""
     offers = [
         SuiteOffer(
@@ -387,19 +163,6 @@ def suites(lab: Lab) -> SuiteOffers:
     return SuiteOffers(etcd_version=lab.cluster.version, flags=lab.flags, offers=tuple(offers))
 
 
-def separate_client_certificate(lab: Lab) -> Experiment:
-    """Use the gateway of an etcd that serves one certificate and dials with another."""
-    client = lab.cluster.pki.client
-    return lab.started(
-        "separate-client-certificate",
-        "etcd serves a certificate for servers only and was given another one to dial with",
-        [
-            lab.attempt("good client", Role.CLIENT, client),
-            lab.attempt("good client by the gateway", Role.CLIENT, client, Protocol.GATEWAY),
-        ],
-    )
-
-
 READER = "reader"
 """The user, and the common name of its certificate, that may read one key."""
 
@@ -407,7 +170,7 @@ _GRANTED, _OTHER_KEY = b"granted", b"other"
 _RANGE = "/etcdserverpb.KV/Range"
 
 
-def turn_on(gateway: Gateway) -> str:
+def _turn_on(gateway: Gateway) -> str:
     """Create the users and enable authentication. Return the password of ``root``.
 
     ``reader`` may read one key. The common name of the server's own certificate has the role ``root``: if the
@@ -431,13 +194,13 @@ def turn_on(gateway: Gateway) -> str:
     return password
 
 
-def users(lab: Lab) -> Experiment:
+@runs("users")
+def _users(lab: Lab) -> Iterator[Step]:
     """Make requests as several users, over gRPC and over the gateway."""
-    password = turn_on(lab.member.gateway())
-    issuer = lab.cluster.pki.authorities.client_issuer
-    reader = issue(issuer, CLIENT, "reader", common_name=READER)
-    other = issue(issuer, CLIENT, "other", common_name="other")
-    nameless = issue(issuer, CLIENT, "nameless", common_name=None, organization="etcd")
+    password = _turn_on(lab.member.gateway())
+    reader = lab.issue(Role.CLIENT, "reader", common_name=READER)
+    other = lab.issue(Role.CLIENT, "other", common_name="other")
+    nameless = lab.issue(Role.CLIENT, "nameless", common_name=None, organization="etcd")
     token = _token(lab, nameless, password)
 
     def grpc(who: str, identity: Identity, key: bytes = _GRANTED) -> ExperimentAttempt:
@@ -460,26 +223,23 @@ def users(lab: Lab) -> Experiment:
         )
         return lab.call(who, identity, request)
 
-    return lab.experiment(
-        "users",
-        step(
-            "over gRPC",
-            f"users were created, {READER} may read one key; authentication was enabled",
-            [
-                grpc("certificate with the user's name, key that the user may read", reader),
-                grpc("certificate with the user's name, another key", reader, _OTHER_KEY),
-                grpc("certificate with the name of no user", other),
-                grpc("certificate without a common name", nameless),
-            ],
+    yield Step(
+        name="over gRPC",
+        done=f"users were created, {READER} may read one key; authentication was enabled",
+        attempts=(
+            grpc("certificate with the user's name, key that the user may read", reader),
+            grpc("certificate with the user's name, another key", reader, _OTHER_KEY),
+            grpc("certificate with the name of no user", other),
+            grpc("certificate without a common name", nameless),
         ),
-        step(
-            "over the gateway",
-            f"the name in the server's certificate, {SERVER.common_name}, is a user with every permission",
-            [
-                by_gateway("token of root", nameless, token),
-                by_gateway("certificate with the user's name", reader),
-                by_gateway("certificate without a common name", nameless),
-            ],
+    )
+    yield Step(
+        name="over the gateway",
+        done=f"the name in the server's certificate, {SERVER.common_name}, is a user with every permission",
+        attempts=(
+            by_gateway("token of root", nameless, token),
+            by_gateway("certificate with the user's name", reader),
+            by_gateway("certificate without a common name", nameless),
         ),
     )
 
@@ -613,9 +373,10 @@ class Traffic:
                 self._changed.notify_all()
 
 
-def renew_under_load(lab: Lab) -> RenewalUnderLoad:
+@measures("rotation-loses-no-request")
+def _renew_under_load(lab: Lab) -> RenewalUnderLoad:
     """Renew the certificate of the client port under load, with the same key."""
-    served = _port(lab, Role.CLIENT).served
+    served = lab.served(Role.CLIENT)
     # In a container, a file is missing for a moment while it is replaced: no client may connect then.
     paused = lab.cluster.origin == "container"
     gate: AbstractContextManager[object] = threading.Lock() if paused else nullcontext()
@@ -629,10 +390,10 @@ def renew_under_load(lab: Lab) -> RenewalUnderLoad:
             traffic.await_requests(_BETWEEN_RENEWALS)
             for _ in range(RENEWALS):
                 lab.raise_if_given_up()
-                renewed = _another_pair(lab, Role.CLIENT, same_key=True)
+                renewed = lab.another_pair(Role.CLIENT, same_key=True)
                 with gate:
                     lab.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
-                seen += traffic.await_requests(_AFTER_RENEWAL, _der(renewed))
+                seen += traffic.await_requests(_AFTER_RENEWAL, der(renewed))
                 traffic.await_requests(_BETWEEN_RENEWALS)
     finally:
         open_connection.close()

@@ -1,9 +1,8 @@
 """Clusters for experiments, and the operations of an experiment.
 
 An experiment changes what a running etcd has: its files, its users, its members. It must not change the
-cluster that is judged, so it has one of its own, with the same etcd. Starting a cluster takes longer than
-most experiments. So those that need the same configuration share a cluster, a *setting*, one after the other,
-and each restores what it changed. Settings are independent of each other and run in parallel.
+cluster that is judged, so it has one of its own, with the same etcd:
+:mod:`pytest_etcdtls.lifecycle.settings`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -28,21 +27,22 @@ from pytest_etcdtls.errors import (
     ClusterStartError,
     InconclusiveError,
     NotApplicableError,
-    RegistrationError,
     UnobservedError,
     UsageError,
 )
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.facts.fact import Work, fact
-from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity, Profile
+from pytest_etcdtls.lifecycle.settings import FILE_OF, MEASUREMENTS, SETTINGS
+from pytest_etcdtls.pki.profile import CLIENT, NO_CERTIFICATE, PEER_CLIENT, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, exchange_hello
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.lifecycle.settings import Measurement
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
@@ -58,6 +58,10 @@ _OFFERS: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
     Role.PEER: ((Protocol.HTTP1, None), (Protocol.HTTP1, TLSVersion.TLS1_2)),
 }
 """Protocol and TLS version of an identity's attempts; ``None`` offers every version."""
+
+
+Clients = Mapping[str, Mapping[Role, Identity]]
+"""Clients by their description and the role of the port on which they are tried."""
 
 
 class Lab:
@@ -85,6 +89,31 @@ class Lab:
     def listener(self, role: Role) -> Listener:
         """Return the first member's listener of that role."""
         return self._listeners[self.member.name, role]
+
+    def served(self, role: Role) -> Identity:
+        """Return the identity that the first member serves on a port from its start."""
+        pki, name = self.cluster.pki, self.member.name
+        return pki.peers[name] if role is Role.PEER else pki.servers[name]
+
+    def another_pair(self, role: Role, *, same_key: bool = False) -> Identity:
+        """Issue another identity that the first member can serve on a port."""
+        pki, plan, tree = self.cluster.pki, self.cluster.config.pki, self.cluster.pki.authorities
+        peer = role is Role.PEER
+        issuer, profile = (tree.peer_issuer, plan.peer) if peer else (tree.server_issuer, plan.server)
+        key = self.served(role).key if same_key else None
+        return issuer.issue(profile, name=FILE_OF[role], key=key, hosts=pki.members[0].hosts)
+
+    def issue(self, role: Role, name: str, **changes: object) -> Identity:
+        """Issue an identity for clients of that port, with some fields of the profile changed."""
+        tree = self.cluster.pki.authorities
+        peer = role is Role.PEER
+        issuer, profile = (tree.peer_issuer, PEER_CLIENT) if peer else (tree.client_issuer, CLIENT)
+        return issuer.issue(replace(profile, **changes), name=name)  # type: ignore[arg-type]
+
+    @property
+    def good_clients(self) -> Mapping[Role, Identity]:
+        """A good client of each port."""
+        return {Role.CLIENT: self.cluster.pki.client, Role.PEER: self.cluster.pki.peer_client}
 
     def raise_if_given_up(self) -> None:
         """Raise InconclusiveError if the run was interrupted, so that nobody needs the result."""
@@ -117,6 +146,20 @@ class Lab:
             self.attempt(who, role, identity, protocol, version, on_disk)
             for protocol, version in _OFFERS[role]
         )
+
+    def step(self, name: str, done: str, clients: Clients) -> Step:
+        """Make attempts with each client on each of its ports, and return them as a step."""
+        attempts = (
+            made
+            for who, identities in clients.items()
+            for role, identity in identities.items()
+            for made in self.attempts(who, role, identity)
+        )
+        return Step(name=name, done=done, attempts=tuple(attempts))
+
+    def good_client(self, role: Role, on_disk: Identity) -> tuple[ExperimentAttempt, ...]:
+        """Make attempts with the good client of a port, whose file has that certificate."""
+        return self.attempts("good client", role, self.good_clients[role], der(on_disk))
 
     def attempt(
         self,
@@ -154,13 +197,10 @@ class Lab:
             threading.Event().wait(_GLANCE_SECONDS)
         return str(addresses[-1]).strip("[]").partition("%")[0]
 
-    def experiment(self, name: str, *steps: Step) -> Experiment:
+    def experiment(self, name: str, steps: Iterable[Step]) -> Experiment:
         """Return the experiment with the version and the flags of the cluster."""
-        return Experiment(name=name, etcd_version=self.cluster.version, flags=self.flags, steps=steps)
-
-    def started(self, name: str, done: str, *attempts: Iterable[ExperimentAttempt]) -> Experiment:
-        """Return an experiment with one step, ``started``."""
-        return self.experiment(name, step("started", done, *attempts))
+        version, flags = self.cluster.version, self.flags
+        return Experiment(name=name, etcd_version=version, flags=flags, steps=tuple(steps))
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -173,21 +213,9 @@ class Lab:
         )
 
 
-def step(name: str, done: str, *attempts: Iterable[ExperimentAttempt]) -> Step:
-    """Return a step with all these attempts."""
-    return Step(name=name, done=done, attempts=tuple(chain.from_iterable(attempts)))
-
-
-def issue(authority: CertificateAuthority, profile: Profile, name: str, **changes: object) -> Identity:
-    """Issue an identity from that CA with some fields of the profile changed."""
-    return authority.issue(replace(profile, **changes), name=name)  # type: ignore[arg-type]
-
-
-def as_files(identity: Identity, name: str) -> dict[str, bytes]:
-    """Return certificate and key as the files ``NAME.crt`` and ``NAME.key``."""
-    if identity.key is None:
-        raise ValueError(f"the identity {identity.name} has no key")
-    return {f"{name}.crt": encode_certificates(identity.chain), f"{name}.key": encode_key(identity.key)}
+def der(identity: Identity) -> bytes:
+    """Return the DER encoding of the leaf, as sent in the handshake."""
+    return identity.chain[0].public_bytes(Encoding.DER)
 
 
 def _value(value: object) -> str:
@@ -197,21 +225,6 @@ def _value(value: object) -> str:
 
 
 T = TypeVar("T")
-
-ExperimentFunction = Callable[[Lab], Any]
-"""Runs one experiment and returns its observation. It restores the files at the end."""
-
-
-class LabCluster(Struct, frozen=True):
-    """The configuration of a cluster, and the experiments on it by name, in order.
-
-    Attributes:
-        alone: names of experiments that wait until nothing else is going on, since they measure under load.
-    """
-
-    config: ClusterConfig
-    experiments: Mapping[str, ExperimentFunction]
-    alone: frozenset[str] = frozenset()
 
 
 class ExperimentResults(Struct, frozen=True):
@@ -235,57 +248,17 @@ class ExperimentResults(Struct, frozen=True):
         return outcome
 
 
-_SETTINGS: dict[str, LabCluster] = {}
-_SETTING_OF: dict[str, str] = {}
-
-
-def setting(
-    name: str,
-    config: ClusterConfig,
-    experiments: Mapping[str, ExperimentFunction],
-    *,
-    alone: Iterable[str] = (),
-) -> LabCluster:
-    """Register a setting: a cluster and its experiments. Settings are registered longest first.
-
-    Args:
-        name: the name of the setting.
-        config: the configuration of its cluster.
-        experiments: the experiments by name, in the order in which they run.
-        alone: those that run while nothing else does.
-
-    Raises:
-        RegistrationError: if a name is already registered.
-    """
-    if name in _SETTINGS or set(experiments) & set(_SETTING_OF):
-        raise RegistrationError(f"the setting {name!r}, or one of its experiments, is registered already")
-    _SETTINGS[name] = LabCluster(config, experiments, frozenset(alone))
-    _SETTING_OF.update(dict.fromkeys(experiments, name))
-    return _SETTINGS[name]
-
-
-def in_order(names: Iterable[str | None]) -> list[str]:
-    """Return the names of settings, each once, in the order of registration."""
-    wanted = set(names)
-    return [name for name in _SETTINGS if name in wanted]
-
-
-def setting_of(experiment: str) -> str | None:
-    """Return the name of an experiment's setting; ``None`` if there is no such experiment."""
-    return _SETTING_OF.get(experiment)
-
-
 @fact(reported=False)
 def experiment_results(key: str, target: Target, work: Work) -> ExperimentResults:
     """Start the cluster of a setting and run its experiments, one after the other."""
-    chosen = _SETTINGS[key]
-    cluster = start_like(target, chosen.config, work.is_abandoned)
+    setting = SETTINGS[key]
+    cluster = start_like(target, setting.config, work.is_abandoned)
     work.on_finish(cluster.stop)
     lab = Lab(cluster, work.timeout, work.is_abandoned)
     outcomes = {}
-    for name, experiment in chosen.experiments.items():
-        with work.alone() if name in chosen.alone else nullcontext():
-            outcomes[name] = _run(experiment, lab)
+    for name in setting.experiments:
+        with work.alone() if name == setting.alone else nullcontext():
+            outcomes[name] = _run(MEASUREMENTS[name], lab)
         if why := cluster.ended():  # what its clients saw was not because of the experiment
             outcomes[name] = InconclusiveError(f"etcd ended during the experiment: {why}")
     return ExperimentResults(outcomes)
@@ -319,7 +292,7 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
         raise InconclusiveError(f"the cluster for the experiment did not start: {why}", *log) from error
 
 
-def _run(experiment: ExperimentFunction, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type
+def _run(experiment: Measurement, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type
     try:
         return experiment(lab)
     except UnobservedError as unobserved:

@@ -108,6 +108,13 @@ def encode_certificates(certificates: Iterable[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
+def encode_pair(identity: Identity, name: str) -> dict[str, bytes]:
+    """Return certificate and key as the files ``NAME.crt`` and ``NAME.key``."""
+    if identity.key is None:
+        raise ValueError(f"the identity {identity.name} has no key")
+    return {f"{name}.crt": encode_certificates(identity.chain), f"{name}.key": encode_key(identity.key)}
+
+
 def encode_key(key: PrivateKey, *, traditional: bool = False) -> bytes:
     """Return the key as unencrypted PEM, which every version of etcd reads.
 

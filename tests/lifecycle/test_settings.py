@@ -16,7 +16,7 @@ from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.lifecycle.experiment_table import settings_for
+from pytest_etcdtls.lifecycle.changes import settings_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable

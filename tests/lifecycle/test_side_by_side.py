@@ -12,7 +12,7 @@ from unruly.programs import recorded
 from lifecycle.targets import of_binary
 from pytest_etcdtls.collector import AT_ONCE, Experiments
 from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.lifecycle.experiment_table import settings_for
+from pytest_etcdtls.lifecycle.changes import settings_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
 from pytest_etcdtls.facts.alternatives import OtherAddress, ServerAddresses
@@ -31,7 +30,9 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffers,
 )
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.lifecycle import changes
+from pytest_etcdtls.lifecycle.changes import UNLISTED
+from pytest_etcdtls.lifecycle.settings import LISTED
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
@@ -41,17 +42,20 @@ from pytest_etcdtls.tls.suites import suite_name
 _NOW = datetime.now(UTC)
 
 
-def unrecorded(type_: type[Any], key: str | None, here: Listener | None) -> Any:  # noqa: ANN401 - of that type
-    """Return the conforming fact of a listener; ``None`` for a type that is recorded.
-
-    Raises:
-        RegistrationError: for an experiment that is not here.
-    """
-    if type_ is Experiment:
-        return _experiment(str(key))
-    if here is not None and type_ in _OF_LISTENER:
-        return _OF_LISTENER[type_](here)
-    return _OF_TARGET[type_]() if type_ in _OF_TARGET else None
+def add_unrecorded(observer: Observer) -> None:
+    """Add these facts to the recording of a target."""
+    add = observer.recording.add
+    of_target: list[tuple[type[Any], str | None, Any]] = [
+        (type_, None, make()) for type_, make in _OF_TARGET.items()
+    ]
+    of_target += [(Experiment, name, experiment_of(name, steps)) for name, steps in _EXPERIMENTS.items()]
+    for listener in (None, *observer.target.listeners):  # who reads a fact of the target may name a listener
+        label = listener.label if listener else None
+        for type_, key, fact in of_target:
+            add((label, type_, key), fact)
+        if listener is not None:
+            add((label, LogComparison, None), _log_comparison(listener))
+            add((label, ServerAddresses, None), _addresses(listener))
 
 
 _ATTEMPT: dict[str, Any] = {
@@ -198,19 +202,13 @@ def _suite_offers() -> SuiteOffers:
         SuiteOffer(
             role=role,
             suite=suite_name(code),
-            listed=code in changes.LISTED,
-            exchange=_reply(code, accepted=code in changes.LISTED),
+            listed=code in LISTED,
+            exchange=_reply(code, accepted=code in LISTED),
         )
         for role in ("client", "peer")
-        for code in changes.LISTED + changes.UNLISTED
+        for code in LISTED + UNLISTED
     )
     return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
-
-
-def _experiment(key: str) -> Experiment:
-    if key not in _EXPERIMENTS:
-        raise RegistrationError(f"the experiment {key!r} has no conforming steps: add them in {__name__}")
-    return experiment_of(key, _EXPERIMENTS[key])
 
 
 def _renewals() -> RenewalUnderLoad:
@@ -229,7 +227,7 @@ def _foreign_member() -> ForeignMember:
     )
 
 
-def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:  # noqa: ANN401 - fields of Attempt
+def _refused(here: Listener, version: TLSVersion, **changes: Any) -> Attempt:
     facts: dict[str, Any] = {"ending": Ending.REFUSED, "alert": 42, "stream_end": StreamEnd.ALERT}
     return Attempt(
         **_ATTEMPT
@@ -275,8 +273,4 @@ _OF_TARGET: Mapping[type[Any], Any] = {
     ForeignMember: _foreign_member,
     EtcdLogs: lambda: EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
     ProcessComparison: lambda: ProcessComparison(pid=1, source="etcd.yaml"),
-}
-_OF_LISTENER: Mapping[type[Any], Any] = {
-    LogComparison: _log_comparison,
-    ServerAddresses: _addresses,
 }
