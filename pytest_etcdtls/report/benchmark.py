@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
+from pytest_etcdtls.document import BenchmarkEntry
 from pytest_etcdtls.profiles import CIS_KUBERNETES, WORST_OF_SECTION
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
@@ -86,37 +87,12 @@ _SOURCE = "CIS Kubernetes "
 _WRONG = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 
 
-class Comparison(Struct, frozen=True, kw_only=True):
-    """One item of the benchmark for one member.
-
-    Attributes:
-        member: label of the member.
-        flags: the item as judged by a flag reader.
-        wire: the worst outcome of the checks that judge the same on the wire, not verified if some of them
-            were not selected; ``None`` if none was.
-        checks: the checks with this outcome.
-    """
-
-    member: str
-    flags: BenchmarkItem
-    wire: Outcome | None
-    checks: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the wire contradicts the flags. An undecided outcome does not."""
-        if self.flags.passes:
-            return self.wire in _WRONG
-        return self.wire is Outcome.CONFORMS
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the wire agrees with the flags or contradicts them."""
-        return self.wire is Outcome.CONFORMS or self.wire in _WRONG
+_DECIDED = _WRONG | {Outcome.CONFORMS}
+"""Outcomes that agree with the flags or contradict them."""
 
 
-def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
-    """Return the comparison for every declared member of a target, item by item; none without its profile."""
+def compare(report: Report, seen: Recording) -> tuple[BenchmarkEntry, ...]:
+    """Return every item for every declared member of a target; none without the profile."""
     if not any(profile.name == CIS_KUBERNETES for profile in report.profiles.profiles):
         return ()
     member_of = {listener.label: listener.member for listener in seen.target.listeners}
@@ -136,19 +112,24 @@ def compare(report: Report, seen: Recording) -> tuple[Comparison, ...]:
     ]
     judging = {number: _judging(item) for number, item in {item.item: item for _, item in items}.items()}
     return tuple(
-        _comparison(member, item, [*by_member.get(member, []), *whole], judging[item.item])
+        _compared(member, item, [*by_member.get(member, []), *whole], judging[item.item])
         for member, item in items
     )
 
 
-def judged_items(report: Report, seen: Recording) -> list[Comparison]:
-    """Return the comparisons of the items that a check of this run judges."""
-    return [item for item in compare(report, seen) if item.wire is not None]
+def judged_items(report: Report, seen: Recording) -> list[BenchmarkEntry]:
+    """Return the items that a check of this run judges."""
+    return [item for item in compare(report, seen) if item.wire_says is not None]
 
 
-def _comparison(
+def is_decided(item: BenchmarkEntry) -> bool:
+    """Return whether the wire agrees with the flags or contradicts them."""
+    return item.wire_says in _DECIDED
+
+
+def _compared(
     member: str, item: BenchmarkItem, results: Sequence[CheckResult], judging: Set[str]
-) -> Comparison:
+) -> BenchmarkEntry:
     outcomes: dict[Outcome, set[str]] = {}
     for result in results:
         if result.role in (CLUSTER, *_roles(item.side)) and _cites(result.references, item.item):
@@ -157,7 +138,17 @@ def _comparison(
         outcomes.setdefault(Outcome.NOT_VERIFIED, set()).update(missing)
     wire = next((worst for worst in WORST_OF_SECTION if worst in outcomes), None)
     checks = outcomes[wire] if wire else ()
-    return Comparison(member=member, flags=item, wire=wire, checks=tuple(sorted(checks)))
+    return BenchmarkEntry(
+        source="CIS Kubernetes Benchmark",
+        item=item.item,
+        member=member,
+        title=item.title,
+        reads=item.reads,
+        flags_say="pass" if item.passes else "fail",
+        wire_says=wire,
+        checks=tuple(sorted(checks)),
+        differs=wire in _WRONG if item.passes else wire is Outcome.CONFORMS,
+    )
 
 
 def _judging(item: BenchmarkItem) -> set[str]:

@@ -18,9 +18,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct, structs
 
+from pytest_etcdtls.document import BenchmarkEntry
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
-from pytest_etcdtls.report.benchmark import Comparison, judged_items
+from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     CLEAN,
@@ -300,7 +301,7 @@ class _Page:
             yield shown_name(certificate.subject), list(certificate_card(certificate, self.report.started_at))
 
     @cached_property
-    def benchmark(self) -> list[tuple[str, list[Comparison]]]:
+    def benchmark(self) -> list[tuple[str, list[BenchmarkEntry]]]:
         """Targets that a user has configured, with the judged items of the CIS Kubernetes Benchmark."""
         configured = [seen for seen in self.report.seen if seen.target.configured_by_user]
         judged = ((seen.target.label, judged_items(self.report, seen)) for seen in configured)

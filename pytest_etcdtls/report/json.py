@@ -11,7 +11,6 @@ from msgspec import to_builtins
 
 from pytest_etcdtls.document import (
     SCHEMA_VERSION,
-    BenchmarkEntry,
     ConnectionEntry,
     DeclarationEntry,
     DeclaredListenerEntry,
@@ -34,7 +33,7 @@ from pytest_etcdtls.profiles import Guideline, outcome_of
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.report.behaviour import ListenerRow, members
-from pytest_etcdtls.report.benchmark import Comparison, compare
+from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
 from pytest_etcdtls.report.overview import conclusion
@@ -221,7 +220,7 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
             UnreachedListener(member=one.member, role=str(one.role), url=one.url, reason=one.reason)
             for one in target.unreached
         ),
-        benchmark=tuple(_comparison(comparison) for comparison in compare(report, seen)),
+        benchmark=compare(report, seen),
         behaviour=tuple(
             one
             for snapshot in report.snapshots
@@ -252,20 +251,6 @@ def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> Declarati
         hidden=tuple(map(str, declaration.hidden)),
         traps=tuple(TrapEntry(id=trap.id, summary=trap.summary) for trap in member.traps),
         notes=tuple(declaration.notes),
-    )
-
-
-def _comparison(comparison: Comparison) -> BenchmarkEntry:
-    return BenchmarkEntry(
-        source="CIS Kubernetes Benchmark",
-        item=comparison.flags.item,
-        member=comparison.member,
-        title=comparison.flags.title,
-        reads=tuple(comparison.flags.reads),
-        flags_say="pass" if comparison.flags.passes else "fail",
-        wire_says=str(comparison.wire) if comparison.wire else None,
-        checks=tuple(comparison.checks),
-        differs=comparison.differs,
     )
 
 

@@ -300,10 +300,10 @@ def _benchmark(report: Report, seen: Recording) -> Iterator[str]:
     yield f"## CIS Kubernetes Benchmark, section 2: {code(seen.target.label)}"
     lines = ["| item | member | by its flags | on the wire | checks |", "|---|---|---|---|---|"]
     for item in items[:_ROWS]:
-        wire = f"{item.wire}, **contradicts the flags**" if item.differs else str(item.wire)
+        wire = f"{item.wire_says}, **contradicts the flags**" if item.differs else item.wire_says
         lines.append(
-            f"| {item.flags.item} {item.flags.title} | {code(item.member)} "
-            f"| {'pass' if item.flags.passes else 'fail'} | {wire} | {_some(item.checks)} |"
+            f"| {item.item} {item.title} | {code(item.member)} "
+            f"| {item.flags_say} | {wire} | {_some(item.checks)} |"
         )
     if len(items) > _ROWS:
         lines += ["", f"and {len(items) - _ROWS} more"]

@@ -18,7 +18,7 @@ from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import GATES
 from pytest_etcdtls.report.behaviour import ListenerRow, members
-from pytest_etcdtls.report.benchmark import judged_items
+from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
@@ -234,9 +234,9 @@ def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> I
     judged = judged_items(report, seen)
     if not judged:
         return
-    passed = sum(comparison.flags.passes for comparison in judged)
-    differing = [comparison for comparison in judged if comparison.differs]
-    undecided = [comparison.flags.item for comparison in judged if not comparison.is_decided]
+    passed = sum(item.flags_say == "pass" for item in judged)
+    differing = [item for item in judged if item.differs]
+    undecided = [item.item for item in judged if not is_decided(item)]
     agreeing = len(judged) - len(undecided)
     wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {agreeing} of them"
     if undecided:
@@ -244,11 +244,10 @@ def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> I
     yield from (Line(), bold(f"CIS Kubernetes Benchmark, section 2, of {seen.target.label}"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")
-    for comparison in judged if every else differing:
-        item = comparison.flags
-        by_flags = f"the flags {'pass' if item.passes else 'fail'} ({', '.join(item.reads)})"
-        by_wire = f"the wire {comparison.wire} ({', '.join(comparison.checks)})"
-        text = f"{item.item} {item.title}, of {comparison.member}: {by_flags}, {by_wire}"
+    for item in judged if every else differing:
+        by_flags = f"the flags {item.flags_say} ({', '.join(item.reads)})"
+        by_wire = f"the wire {item.wire_says} ({', '.join(item.checks)})"
+        text = f"{item.item} {item.title}, of {item.member}: {by_flags}, {by_wire}"
         yield from wrapped(text, width, "  ", "    ")
 
 

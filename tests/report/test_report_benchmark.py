@@ -31,7 +31,7 @@ from pytest_etcdtls.profiles import (
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.behaviour import members
-from pytest_etcdtls.report.benchmark import compare, read_flags
+from pytest_etcdtls.report.benchmark import compare, is_decided, read_flags
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import Outcome
@@ -107,9 +107,9 @@ def test_the_comparison_differs_if_the_wire_contradicts_the_flags(case: str, new
     with start_process(replace(config, expects_health=False), newest_etcd) as cluster:
         report = _report(cluster)
     found = compare(report, report.seen[0])
-    assert {one.flags.item for one in found} == {f"2.{number}" for number in range(1, 8)}
-    assert {one.flags.item: (one.flags.passes, one.wire) for one in found if one.differs} == expected, [
-        (one.flags.item, one.wire, one.checks) for one in found
+    assert {one.item for one in found} == {f"2.{number}" for number in range(1, 8)}
+    assert {one.item: (one.flags_say == "pass", one.wire_says) for one in found if one.differs} == expected, [
+        (one.item, one.wire_says, one.checks) for one in found
     ]
 
 
@@ -145,8 +145,8 @@ CA = "cert.ca-not-shared-with-kubernetes"
 _UNDISPUTED = (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)
 
 
-def _wire(report: Report) -> dict[str, tuple[Outcome | None, tuple[str, ...]]]:
-    return {one.flags.item: (one.wire, one.checks) for one in compare(report, report.seen[0])}
+def _wire(report: Report) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+    return {one.item: (one.wire_says, one.checks) for one in compare(report, report.seen[0])}
 
 
 def test_an_item_of_which_a_check_is_not_verified_is_not_verified(of_good_etcd: Report) -> None:
@@ -154,7 +154,7 @@ def test_an_item_of_which_a_check_is_not_verified_is_not_verified(of_good_etcd: 
     assert _wire(of_good_etcd)["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
     nothing = Review(used=(), stale=(), unused=())
     text = " ".join(line.text.strip() for line in summary(of_good_etcd, nothing, width=80, verbosity=0))
-    undecided = [one.flags.item for one in compare(of_good_etcd, of_good_etcd.seen[0]) if not one.is_decided]
+    undecided = [one.item for one in compare(of_good_etcd, of_good_etcd.seen[0]) if not is_decided(one)]
     assert (
         f"agrees with {7 - len(undecided)} of them and leaves {len(undecided)} not verified "
         f"({', '.join(undecided)})" in text
@@ -212,7 +212,7 @@ def test_a_page_has_every_item_of_an_etcd_that_a_user_has_configured(
     items = compare(of_good_etcd, of_good_etcd.seen[0])
     assert lost == []
     assert len(items) == 7
-    assert all(f"{one.flags.item} " in text and one.flags.title in text for one in items)
+    assert all(f"{one.item} " in text and one.title in text for one in items)
     contradicts = re.compile(r"contradicts the flags(\*\*|</strong>)")
     assert not contradicts.search(text)
     off = structs.replace(
