@@ -45,7 +45,7 @@ def test_an_opt_in_check_shows_how_to_request_it() -> None:
 
 def test_the_page_counts_the_checks_and_links_every_family() -> None:
     page = checks_page(CHECKS.values())
-    assert page.startswith(f"# The checks\n\n{len(CHECKS)} checks in ")
+    assert f"\n{len(CHECKS)} checks in " in page
     numbers = re.findall(r"^\| \[(\w+)\]\(#\1\) \| (\d+) \|", page, re.MULTILINE)
     assert dict(numbers) == {
         family: str(number) for family, number in Counter(c.family for c in CHECKS.values()).items()
