@@ -113,7 +113,7 @@ def _of_report(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, 
         Snapshot(
             label=target.label,
             etcd_version=target.etcd_version,
-            listeners=tuple((one.label, one.role) for one in target.listeners),
+            listeners=tuple((listener.label, listener.role) for listener in target.listeners),
             outcomes=outcomes.get(target.label, {}),
             behaviour=target.behaviour,
         )
@@ -174,9 +174,9 @@ def _snapshot(target: _Target) -> Snapshot:
             for label in labels
         },
         behaviour=tuple(
-            Behaviour(label, one.topic, one.subject, one.detail, value)
-            for one in target.behaviour
-            for value, labels in one.values.items()
+            Behaviour(label, observed.topic, observed.subject, observed.detail, value)
+            for observed in target.behaviour
+            for value, labels in observed.values.items()
             for label in labels
         ),
     )
@@ -207,7 +207,7 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     for name, members in (("listeners", dict(snapshot.listeners)), ("checks", checks), ("follows", follows)):
         rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in members.items())
         yield f' "{name}": {{\n{rows}\n }},\n'
-    rows = ",\n".join(f"  {json.dumps(one)}" for one in behaviour)
+    rows = ",\n".join(f"  {json.dumps(entry)}" for entry in behaviour)
     yield f' "behaviour": [\n{rows}\n ]}}'
 
 
@@ -215,8 +215,8 @@ def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) ->
     """Return the pairs of two runs: the only ones, else those of equal label, else of equal position."""
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]
-    by_label = {label(one): one for one in before}
-    together = [(by_label[label(one)], one) for one in after if label(one) in by_label]
+    by_label = {label(item): item for item in before}
+    together = [(by_label[label(item)], item) for item in after if label(item) in by_label]
     return together or list(zip(before, after, strict=False))
 
 
@@ -224,6 +224,6 @@ def paired_labels(before: Snapshot, after: Snapshot) -> dict[str, str]:
     """Return the label in ``after`` for each listener in ``before`` that has a counterpart of its role."""
     paired = {CLUSTER: CLUSTER}
     for role in dict.fromkeys(role for _, role in after.listeners):
-        old, new = ([name for name, of in one.listeners if of == role] for one in (before, after))
+        old, new = ([name for name, of in snapshot.listeners if of == role] for snapshot in (before, after))
         paired |= dict(pairs(old, new, str))
     return paired

@@ -166,7 +166,7 @@ class Experiments:
         for name in settings:
             self._settings.put(name)
         number = min(AT_ONCE, len(settings))
-        self._threads = [Worker(self._work, f"experiments_{one}") for one in range(number)]
+        self._threads = [Worker(self._work, f"experiments_{thread}") for thread in range(number)]
         for thread in self._threads:
             thread.start()
 

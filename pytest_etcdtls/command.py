@@ -148,7 +148,7 @@ class Shell(Struct, frozen=True):
             together.append(command)
             if not command.looks_for(self):
                 continue
-            if all(self.has_file(path) for one in together for path in one.reads):
+            if all(self.has_file(path) for command in together for path in command.reads):
                 lines: list[str] = []
                 for one in together:
                     recipe = self._recipe(self.client(one))
@@ -218,7 +218,7 @@ class Command(Struct, frozen=True, kw_only=True):
     Attributes:
         program: the program that makes it.
         url: scheme, host and port; with ``http``, nothing of TLS is in the command.
-        role: of the listener, if it is none of the target's.
+        role: of the listener, if it is not of the target.
         path: what is requested of the URL; by default what attempts request of a listener of that role.
         connect_to: host and port to connect to instead; by default what the target's rules say.
         options: the first words behind the program.
@@ -368,7 +368,7 @@ def curl(
 
     Args:
         url: the listener's.
-        role: its role, if it is none of the target's.
+        role: its role, if it is not of the target.
         path: of the URL, by default the path that attempts use.
         client: name of the identity to present, or :data:`GOOD_CLIENT`.
         version: the only TLS version to offer.

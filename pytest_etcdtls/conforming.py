@@ -229,7 +229,7 @@ def views(target: Target) -> tuple[Target, Target]:
         target,
         label=f"{target.label}, named",
         origin="live",
-        listeners=tuple(one for one in target.listeners if one.member == member),
+        listeners=tuple(listener for listener in target.listeners if listener.member == member),
         client=replace(target.client, revoked=None, signing_key=None),
         peer=replace(target.peer, signing_key=None),
         expected=(),
@@ -301,7 +301,7 @@ class Replay(Network):
 
     def _read(self, name: str, value: Any) -> Any:  # noqa: ANN401 - a field of an attempt
         if name in ("chain", "announced_ca"):
-            return tuple(self._cluster.names[one] for one in value)
+            return tuple(self._cluster.names[name] for name in value)
         if name == "response":
             headers = value.get("headers", {})
             if "date" in headers:

@@ -85,7 +85,7 @@ def pytest_pycollect_makeitem(
     if not collector.funcnamefilter(name):
         return (yield)
     marks = getattr(obj, "pytestmark", ())
-    own = [one for one in marks if one.name in (MARKER, "parametrize")] if isinstance(marks, list) else []
+    own = [mark for mark in marks if mark.name in (MARKER, "parametrize")] if isinstance(marks, list) else []
     try:
         if not collector.stash.get(_IS_FOLLOWED, False):
             follow(collector, (), scoped_cluster)

@@ -562,7 +562,7 @@ def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
 
 
 def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
-    return [one for one in (*target.listeners, None) if is_of_its_roles(check, one)]
+    return [listener for listener in (*target.listeners, None) if is_of_its_roles(check, listener)]
 
 
 def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
@@ -580,7 +580,7 @@ def cases(
 ) -> Iterator[FaultyMember]:
     """Yield the declared members that findings concern, with the sides."""
     target, declarations = observer.target, observer.known(Declarations)
-    versions = {one.label: one.version for one in declarations.members} if declarations else {}
+    versions = {member.label: member.version for member in declarations.members} if declarations else {}
     for label, declared in target.declared.items():
         if listener is not None and listener.member != label:
             continue

@@ -285,7 +285,7 @@ class Observer:
         """
         if not has_unclear_members(self.target):
             return
-        asked = [one for one in self.target.listeners if one.role is Role.CLIENT]
+        asked = [listener for listener in self.target.listeners if listener.role is Role.CLIENT]
         # At once, since each may take as long as a request without a quorum.
         in_threads(self._contact(MemberListing), asked, min(MOST_AT_ONCE, len(asked)))
         listeners = self.get(NamedMembers).listeners
@@ -396,9 +396,9 @@ class Observer:
         One after the other, the silent ones would use up the seconds that discovered listeners may cost.
         """
         rest = [
-            one
-            for one in self.target.listeners
-            if one.discovered and (one.label, FirstContact, None) not in self.recording
+            listener
+            for listener in self.target.listeners
+            if listener.discovered and (listener.label, FirstContact, None) not in self.recording
         ]
         if not rest or not self._budget.lost_on_discovered or not self._contacting.acquire(blocking=False):
             return

@@ -757,7 +757,7 @@ def _why_no_effect(config: pytest.Config, option: Option, parts: frozenset[Part]
             "--etcd-image) replays the declaration on it: omit one of them"
         )
     if Part.LIVE in acts and Part.LIVE_TESTS in acts:
-        in_file = any(Values(config).texts(one.name) for one in LIVE)
+        in_file = any(Values(config).texts(option.name) for option in LIVE)
         use = "add --etcd-conformance, which uses those of the ini file" if in_file else "add --etcd-endpoint"
         return f"it is about a live cluster, and the command line names none: {use}, or omit {flag}"
     if Part.OWNED in acts and not acts <= _SUITE:
@@ -795,7 +795,7 @@ def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance:
     if not _count("--etcd-clusters", words) and not here:
         raise pytest.UsageError(_refusal("--etcd-clusters", "addopts, PYTEST_ADDOPTS or a plugin"))
     about_one = (*LIVE, *(_BY_NAME[name] for name in _OF_ONE_CLUSTER))
-    if other := next((one for one in about_one if config.getoption(one.dest) is not None), None):
+    if other := next((option for option in about_one if config.getoption(option.dest) is not None), None):
         raise pytest.UsageError(
             f"{other.flag} is about one cluster, and --etcd-clusters names a list of them: omit one of both"
             + (", or name that cluster in the list" if other in LIVE else "")
@@ -834,7 +834,7 @@ def _replays(config: pytest.Config, live: str | None) -> bool:
     if live is None or started is None:
         return False
     values = Values(config)
-    named = next((one for one in ENDPOINTS if values.texts(one.name)), None)
+    named = next((option for option in ENDPOINTS if values.texts(option.name)), None)
     if named is None:
         return True
     given = named.flag if config.getoption(named.dest) is not None else "the ini file's endpoint"
@@ -846,8 +846,8 @@ def _replays(config: pytest.Config, live: str | None) -> bool:
 
 def _refusal(value: str, where: str) -> str:
     return (
-        f"{value} comes from {where}, and no cluster is judged by accident: pass it on the command line, or "
-        "pass --etcd-conformance there"
+        f"{value} comes from {where}, which judges no cluster, to prevent accidental runs: pass it on the "
+        "command line, or pass --etcd-conformance there"
     )
 
 

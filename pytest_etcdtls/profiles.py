@@ -144,8 +144,8 @@ class Profiles(Struct, frozen=True, dict=True):
 
     @property
     def expiry_days(self) -> int:
-        """The most days before an expiry that a profile wants a warning; 0 if none says so."""
-        return max((one.expiry_days or 0 for one in self.thresholds.values()), default=0)
+        """The most days before an expiry that a profile requires a warning; 0 if none does."""
+        return max((threshold.expiry_days or 0 for threshold in self.thresholds.values()), default=0)
 
     def references(self, check: str, role: str | None = None) -> tuple[str, ...]:
         """Return the sections that name a check on a role (default: on any), with the name of the profile."""
@@ -293,7 +293,7 @@ def read_profiles(names: Sequence[str], resolve: Callable[[str], Path]) -> Profi
         raise UsageError(f"--etcd-profile {NONE} goes with no other profile: omit it, or the others")
     wanted = [name for name in dict.fromkeys(names) if name != NONE]
     profiles = Profiles(tuple(_read(name, resolve) for name in wanted))
-    used = [one.name for one in profiles.profiles]
+    used = [profile.name for profile in profiles.profiles]
     if len(set(used)) < len(used):
         raise UsageError(
             f"--etcd-profile: two profiles have the same name, of {', '.join(used)}: rename a file"
@@ -397,9 +397,9 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _texts(where: str, value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
-    return [printable(one) for one in value]
+    return [printable(item) for item in value]
 
 
 def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Sequence[str]) -> Thresholds:
@@ -444,5 +444,5 @@ def threshold_text(value: object) -> str:
     if isinstance(value, frozenset):
         return ", ".join(sorted(value))
     if isinstance(value, tuple):
-        return " and ".join(f"one of {threshold_text(one)}" for one in value)
+        return " and ".join(f"one of {threshold_text(item)}" for item in value)
     return str(value)

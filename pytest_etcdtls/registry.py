@@ -374,7 +374,7 @@ def load_checks(path: Path) -> None:
     except RegistrationError as error:
         raise RegistrationError(f"{path}: {error}") from error
     except Exception as error:
-        frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == str(path)]
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", None)
         raise UsageError(
             f"{path}, line {line or '?'}: it cannot be imported: {type(error).__name__}: {error}"
@@ -507,7 +507,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     @property
     def settings(self) -> tuple[str, ...]:
         """The lines of the declaration to write and to remove that cure it, each once."""
-        return tuple(dict.fromkeys(line for one in self.results for line in one.settings))
+        return tuple(dict.fromkeys(line for result in self.results for line in result.settings))
 
     @property
     def size(self) -> int:

@@ -94,7 +94,7 @@ def _clients(
     """Yield the clients whose certificates are here, with names for messages."""
     credentials = target.credentials(Role.PEER if side == "peer" else Role.CLIENT)
     # The user's client is tried on peer ports, too. That they refuse it is right.
-    seen = {one.chain[0] for one in target.client.identities if side == "peer" and one.chain}
+    seen = {identity.chain[0] for identity in target.client.identities if side == "peer" and identity.chain}
     for identity in credentials.identities:
         if identity.chain and identity.chain[0] not in seen:
             seen.add(identity.chain[0])
@@ -139,14 +139,14 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         if written := list(lines(case.declaration, changes)):
             settings += written
             said += map(Remark, who_overwrites(case.declaration))
-            was, is_now = (effective_of(one, case.version).sides for one in (case.member, after))
+            was, is_now = (effective_of(member, case.version).sides for member in (case.member, after))
             sides += [side for side in SIDES if _trusted(was[side]) != _trusted(is_now[side])]
         for side in sides:
             said += _clients_after_restart(target, after, case.version, side)
     return Remedy(
         settings=tuple(dict.fromkeys(settings)),
-        warnings=tuple(dict.fromkeys(one.text for one in said if one.warns)),
-        remarks=tuple(dict.fromkeys(one.text for one in said if not one.warns)),
+        warnings=tuple(dict.fromkeys(remark.text for remark in said if remark.warns)),
+        remarks=tuple(dict.fromkeys(remark.text for remark in said if not remark.warns)),
     )
 
 
@@ -160,7 +160,7 @@ def _against(case: FaultyMember, after: DeclaredMember) -> str:
     for trap in traps_of(after, case.version):
         if trap.id not in known and not trap.harmless and trap.certain:
             return f"with it {trap.summary}"
-    before, now = (effective_of(one, case.version) for one in (case.member, after))
+    before, now = (effective_of(member, case.version) for member in (case.member, after))
     for side in SIDES:
         name = f"{prefix(side)}trusted-ca-file"
         declared = case.declaration.text(name)
@@ -207,7 +207,7 @@ def _given(declaration: Declaration, name: str, via: Via | None) -> list[Setting
 
 def _last(changes: Iterable[Change]) -> list[Change]:
     """Return the last change of each setting."""
-    return [*{(one.name, one.via): one for one in changes}.values()]
+    return [*{(change.name, change.via): change for change in changes}.values()]
 
 
 def _way(declaration: Declaration, change: Change) -> Via:
@@ -218,7 +218,7 @@ def _way(declaration: Declaration, change: Change) -> Via:
         return declaration.settings[change.name].via
     if declaration.config_file or declaration.form is Form.YAML:
         return Via.KEY
-    flags = any(one.via is Via.FLAG for one in declaration.settings.values())
+    flags = any(setting.via is Via.FLAG for setting in declaration.settings.values())
     return Via.FLAG if flags else Via.VARIABLE
 
 
@@ -227,7 +227,7 @@ def _written(declaration: Declaration, change: Change) -> Setting:
     via, name = _way(declaration, change), change.name
     old = _given(declaration, name, via)
     every = (*declaration.settings.values(), *declaration.hidden)
-    files = [one.place.file for one in every if one.via is via]
+    files = [setting.place.file for setting in every if setting.via is via]
     own = declaration.config_file if via is Via.KEY and declaration.form is not Form.YAML else None
     place = old[-1].place if old else SourceLine(files[0] if files else own or declaration.source)
     spelled = variable_of(name) if via is Via.VARIABLE else f"--{name}" if via is Via.FLAG else name
@@ -239,14 +239,14 @@ def _written(declaration: Declaration, change: Change) -> Setting:
 def changed(declaration: Declaration, changes: Iterable[Change]) -> Declaration:
     """Return the declaration with these changes, as far as its settings in force go."""
     wanted = _last(changes)
-    gone = {one for change in wanted for one in _given(declaration, change.name, change.via)}
-    settings = {name: one for name, one in declaration.settings.items() if one not in gone}
+    gone = {setting for change in wanted for setting in _given(declaration, change.name, change.via)}
+    settings = {name: setting for name, setting in declaration.settings.items() if setting not in gone}
     for change in wanted:
         if change.value is not None:
             settings[change.name] = _written(declaration, change)
 
     def kept(given: Iterable[Setting]) -> tuple[Setting, ...]:
-        return tuple(one for one in given if one not in gone)
+        return tuple(setting for setting in given if setting not in gone)
 
     return with_changes(
         declaration,
@@ -268,7 +268,7 @@ def lines(declaration: Declaration, changes: Iterable[Change]) -> Iterator[str]:
         old = _given(declaration, change.name, via)
         if change.value is not None and old and _equal(old[-1].value, change.value):
             continue
-        yield from (f"- {_line(one, declaration.form)}" for one in old)
+        yield from (f"- {_line(setting, declaration.form)}" for setting in old)
         if change.value is not None:
             yield f"+ {_line(_written(declaration, change), declaration.form)}"
 
@@ -282,7 +282,7 @@ def _line(setting: Setting, form: Form) -> str:
     if setting.via is Via.KEY:
         section, _, key = setting.spelled.rpartition(".")
         words = setting.shown.split(",") if key in LISTS else [setting.shown]
-        words = [one if _PLAIN.fullmatch(one) else json.dumps(one) for one in words]
+        words = [word if _PLAIN.fullmatch(word) else json.dumps(word) for word in words]
         text = f"{key}: [{', '.join(words)}]" if key in LISTS else f"{key}: {words[0]}"
         where = [*filter(None, [section]), *where]
     elif form is Form.MANIFEST:

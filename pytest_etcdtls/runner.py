@@ -434,14 +434,14 @@ class Run:
             return self.owned
         return tuple(
             TargetRun(
-                self.settings.replay.outline(one.outline.label, one.source),
+                self.settings.replay.outline(target.outline.label, target.source),
                 self.settings,
                 self.start,
-                one.source,
+                target.source,
                 replay=self.start_replay,
             )
-            for one in self.owned
-            if one.source is not None
+            for target in self.owned
+            if target.source is not None
         )
 
     def named_etcds(self) -> list[EtcdSource]:
@@ -452,7 +452,7 @@ class Run:
         """
         if not self.settings.owned.binaries and not self.settings.owned.images:
             return []
-        return [one.source for one in self.owned if one.source is not None]
+        return [target.source for target in self.owned if target.source is not None]
 
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:
@@ -527,7 +527,7 @@ class Run:
         """Return for each cluster that is kept the message how to connect to it."""
         from pytest_etcdtls.cluster.cluster import Cluster, keep_message
 
-        kept = [one for one in self._clusters if one.is_kept]
+        kept = [cluster for cluster in self._clusters if cluster.is_kept]
         return [keep_message(one) if isinstance(one, Cluster) else one.keep_message() for one in kept]
 
     @property

@@ -22,7 +22,7 @@ def _with_server(exchange: ClientExchange, **_: object) -> Mapping[str, Any]:
 def etcd_is_reached_without_a_proxy(
     here: Listener, exchange: Annotated[ClientExchange, "/version"]
 ) -> Iterator[Statement]:
-    """No proxy answers in the place of etcd.
+    """No proxy answers instead of etcd.
 
     Our network policy allows none between the API server and etcd.
 

@@ -146,7 +146,7 @@ def ends_soon(
 ) -> Iterator[Statement]:
     """Judge whether the named certificate expires within the policy's days, by each clock."""
     left = [certificate.not_valid_after_utc - now for now in times]
-    soon = [one <= timedelta(days=policy.expiry_days) for one in left]
+    soon = [time_left <= timedelta(days=policy.expiry_days) for time_left in left]
     if all(soon):
         yield Finding(
             message=f"{name} expires in {span(left[0])}",
@@ -461,7 +461,7 @@ def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Ite
         )
     elif not is_allowed(key, thresholds := policy.of("cert.key-strength")):
         yield Finding(
-            message="the key of the certificate is none that the profile allows",
+            message="the profile does not allow the key of the certificate",
             expected=allowed_keys(thresholds),
             observed=describe_key(key),
             reproduce=(show_leaf(here.url, KEY),),
@@ -504,7 +504,7 @@ def the_issuers_keys_are_strong(
             )
         elif issuer in issuers.certificates and not is_allowed(key, thresholds):
             yield Finding(
-                message=f"the key of the CA {shown(issuer)} is none that the profile allows",
+                message=f"the profile does not allow the key of the CA {shown(issuer)}",
                 expected=allowed_keys(thresholds),
                 observed=describe_key(key),
                 reproduce=(show_chain(here.url, SERVED_KEYS),),

@@ -79,7 +79,7 @@ def the_certificate_covers_the_endpoint(
 def _endpoints(here: Listener, target: Target) -> set[str]:
     """Return the hosts at which the member's listeners of this side are judged."""
     same = (one for one in target.listeners if (one.member, one.role.side) == (here.member, here.role.side))
-    return {here.host, *(one.host for one in same if one.scheme == "https")}
+    return {here.host, *(listener.host for listener in same if listener.scheme == "https")}
 
 
 def _hosts(own: OwnURLs) -> set[str]:

@@ -278,7 +278,7 @@ def _judge_path(
         return
     leaf, *sent = pair.chain
     if find_path(leaf, sent, bundle.certificates, when) is None:
-        anchors = ", ".join(shown(one) for one in bundle.certificates)
+        anchors = ", ".join(shown(certificate) for certificate in bundle.certificates)
         top = (leaf, *issuers_among(leaf, sent, when))[-1]
         yield _no_chain(member, pair, bundle.file, anchors or "a CA: etcd reads none from that file", top)
     else:
@@ -322,8 +322,8 @@ def _judge_issuer(
     top = (leaf, *issuers_among(leaf, sent, when))[-1]
     if is_self_signed(top) or find_path(leaf, sent, at_hand, when) is not None:
         return
-    namesakes = [one for one in at_hand if one.subject == top.issuer]
-    bundle = next((one.file for one in member.bundles.values() if namesakes and one.file.path), None)
+    namesakes = [certificate for certificate in at_hand if certificate.subject == top.issuer]
+    bundle = next((bundle.file for bundle in member.bundles.values() if namesakes and bundle.file.path), None)
     if namesakes:
         anchors = f"{shown(namesakes[0])}, which has that name and has not signed it"
         yield _no_chain(member, pair, bundle, anchors, top)

@@ -143,7 +143,7 @@ def _judge_missing_list(
 ) -> Iterator[Statement]:
     of_side = f"{declaration.side}-crl-file"
     lists = [
-        one for member in files.members if member.label == declaration.here.member for one in member.crls
+        crl for member in files.members if member.label == declaration.here.member for crl in member.crls
     ]
     missing = next((crl.missing for setting, crl in lists if setting.name == of_side and crl.missing), "")
     for trap in declaration.traps("crl-missing"):

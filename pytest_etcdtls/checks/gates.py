@@ -94,7 +94,7 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
 
 
 def _nothing_in_common(here: Listener, answer: FirstContact, key: ServedKey) -> Statement:
-    observed = "; ".join(f"{one.offered_version}: {one.describe()}" for one in answer.tls)
+    observed = "; ".join(f"{attempt.offered_version}: {attempt.describe()}" for attempt in answer.tls)
     if TLSVersion.TLS1_3 in answer.without_suite:
         # No flag of etcd takes suites or groups of TLS 1.3 away.
         return CannotJudge(
@@ -247,10 +247,10 @@ def connections_are_not_broken(connections: BrokenConnections, target: Target) -
         proxy, firewall, port forward, a second machine with the address.
     """
     for listener in target.listeners:
-        broken = [one for one in connections.broken if one.url == listener.url]
+        broken = [attempt for attempt in connections.broken if attempt.url == listener.url]
         if len(broken) >= _FEW:
             made = connections.made[listener.url]
-            ends = Counter(one.describe() for one in broken)
+            ends = Counter(attempt.describe() for attempt in broken)
             yield Finding(
                 message=f"{len(broken)} of {made} connections to {listener.url} broke before an answer, and "
                 "the same requests were answered when repeated",

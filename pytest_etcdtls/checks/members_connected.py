@@ -62,9 +62,9 @@ def every_member_can_dial_every_other(
     unknown: list[str] = []
     for pair in combinations(names, 2):
         ways = [
-            (one, other)
-            for one, other in (pair, pair[::-1])
-            if one in connections.peers and other not in connections.peers[one].active
+            (member, other)
+            for member, other in (pair, pair[::-1])
+            if member in connections.peers and other not in connections.peers[member].active
         ]
         if ways and connections.answering.issuperset(pair):
             reasons = (_reason(*way, connections, side_by_side, served, logs) for way in ways)
@@ -72,16 +72,16 @@ def every_member_can_dial_every_other(
                 message=": ".join(filter(None, [_who(ways, names), next(filter(None, reasons), "")])),
                 expected="an active connection with each member that answers",
                 observed="; ".join(
-                    f"{names[one]}: none with {names[other]}, {lost.get(other, 0)} lost"
-                    for one, other in ways
-                    for lost in [connections.peers[one].lost]
+                    f"{names[member]}: none with {names[other]}, {lost.get(other, 0)} lost"
+                    for member, other in ways
+                    for lost in [connections.peers[member].lost]
                 ),
                 reproduce=tuple(_look(*way, connections) for way in ways),
             )
         elif ways:
             one, other = (names[identifier] for identifier in ways[0])
             unknown.append(f"{one} has no active connection with {other}, which did not answer here")
-    if without := [name for one, name in names.items() if one not in connections.peers]:
+    if without := [name for member, name in names.items() if member not in connections.peers]:
         unknown.append(
             f"the connections of {listed(without, ', ', _SHOWN)} are not known without its metrics"
         )
@@ -118,7 +118,7 @@ def _reason(
             if rejected.endpoint == Role.PEER and _is_recent(rejected.last, log):
                 return f"{log.source}, line {rejected.line}: {rejected.example}"
     profiles = [profile for row in (side_by_side.rows if side_by_side else ()) for profile in row]
-    known = {one.listener.member: one for one in profiles if one.listener.role is Role.PEER}
+    known = {profile.listener.member: profile for profile in profiles if profile.listener.role is Role.PEER}
     if here not in known or there not in known:
         return ""
     client, server = known[here], known[there]

@@ -47,10 +47,10 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
     Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses by the server
         name or protocol; or require certificates behind each.
     """
-    seen = [one for one in (names.usual, *names.others) if one.answers]
-    accepted = [one for one in seen if _is_accepted(one.attempt)]
-    refused = [one for one in seen if one.attempt.ending in (Ending.REFUSED, Ending.CLOSED)]
-    different = [one for one in seen if one.request != names.usual.request]
+    seen = [name for name in (names.usual, *names.others) if name.answers]
+    accepted = [name for name in seen if _is_accepted(name.attempt)]
+    refused = [name for name in seen if name.attempt.ending in (Ending.REFUSED, Ending.CLOSED)]
+    different = [name for name in seen if name.request != names.usual.request]
     if accepted and refused:
         sometimes = (
             "" if names.steady else "; the same hello gets different answers, several servers may answer"
@@ -58,10 +58,10 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
         yield Finding(
             message=f"a client without a certificate is accepted with {accepted[0].way}{sometimes}",
             expected=f"refused as with {refused[0].way}",
-            observed="; ".join(f"{one.way}: {one.attempt.describe()}" for one in seen),
+            observed="; ".join(f"{name.way}: {name.attempt.describe()}" for name in seen),
             reproduce=tuple(
-                s_client(here.url, options=one.options, typed=GET_VERSION, look=_ACCEPTED)
-                for one in (accepted[0], refused[0])
+                s_client(here.url, options=name.options, typed=GET_VERSION, look=_ACCEPTED)
+                for name in (accepted[0], refused[0])
             ),
         )
     elif different and not names.steady:
@@ -74,7 +74,7 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
         yield Finding(
             message=f"the certificate request is another with {different[0].way}: a proxy chooses by it",
             expected=f"{names.usual.way}: {_request(names.usual)}, for every name and protocol",
-            observed="; ".join(f"{one.way}: {_request(one)}" for one in different),
+            observed="; ".join(f"{name.way}: {_request(name)}" for name in different),
             level=Level.SHOULD,
             reproduce=tuple(
                 s_client(here.url, options=one.options, look=ANNOUNCED) for one in (names.usual, different[0])
@@ -145,7 +145,7 @@ def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses
                 level=Level.SHOULD,
                 reproduce=(_show(here, other, ANNOUNCED),),
             )
-    rest = [one.address for one in addresses.others if one.connects] + list(addresses.untried)
+    rest = [other.address for other in addresses.others if other.connects] + list(addresses.untried)
     if rest:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,

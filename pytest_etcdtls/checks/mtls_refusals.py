@@ -409,7 +409,7 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
 
 
 def _by_identity(cases: Access) -> Iterator[Access]:
-    """Group cases by name and certificate: each listener has its own of an identity that the run makes."""
+    """Group cases by name and certificate: each listener has its own copy of an issued identity."""
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
         groups.setdefault((case.identity, case.fingerprint), []).append(case)

@@ -317,7 +317,7 @@ def a_trusted_client_is_accepted(
             for candidate in rest
             if not (candidate.issued and candidate.endings == {Ending.REFUSED})
         ]
-    by_rule = [one for one in client.candidates if client.closed_by_san_rule(one)]
+    by_rule = [candidate for candidate in client.candidates if client.closed_by_san_rule(candidate)]
     if not rest:
         yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, by_rule[0]))
     elif all(candidate.excluded and candidate.endings == {Ending.REFUSED} for candidate in rest):
@@ -336,7 +336,7 @@ def a_trusted_client_is_accepted(
         wrong += [
             candidate for candidate in failed if candidate.revocation in _NOT_REVOKED and _closed(candidate)
         ]
-        if wrong and all(_may_lack_names(one, grounds) for one in wrong):
+        if wrong and all(_may_lack_names(candidate, grounds) for candidate in wrong):
             side = here.role.prefix
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,

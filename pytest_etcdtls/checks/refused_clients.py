@@ -145,7 +145,7 @@ class _Refusal:
         if grounds.bundle:
             self._anchors = [one for one in grounds.bundle if not self._announced or self._announces(one)]
         else:
-            self._anchors = [one for one in grounds.authorities if self._announces(one)]
+            self._anchors = [authority for authority in grounds.authorities if self._announces(authority)]
 
     def _announces(self, authority: x509.Certificate) -> bool:
         return authority.subject.public_bytes() in self._announced
@@ -221,7 +221,7 @@ class _Refusal:
         if not known and verified_path(*verified) is None:
             return [
                 Reason(
-                    "Go gives up: too many certificates are sent, or trusted under one name, to try",
+                    "Go stops: too many candidate certificates are sent, or trusted under one name",
                     "send the client's certificate and its intermediate CAs alone, and remove CAs that are "
                     "not in use from --{peer}trusted-ca-file",
                 )
@@ -236,7 +236,7 @@ class _Refusal:
         """Return what is not judged here, and may be the reason."""
         path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH) or ()
         flaws = constraint_faults(path)
-        found = [(one.certificate, one.text) for one in flaws if one.rule is Rule.UNJUDGED]
+        found = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
         found += [
             (certificate, f"has {what}")
             for certificate in self._candidate.chain
@@ -369,7 +369,7 @@ class _Refusal:
             ]
         if EXPIRED in self._alerts:
             return [self._other_clock()]
-        if any(one.subject.public_bytes() == issuer for one in self._anchors):
+        if any(anchor.subject.public_bytes() == issuer for anchor in self._anchors):
             return [
                 Reason(
                     f"its CA has the name of a trusted one, {name}, and another key: the CA was created "
@@ -405,7 +405,7 @@ class _Refusal:
         """Return the intermediate CAs with which there is a path, and which the client does not send."""
         pool = (*self._sent, *self._grounds.authorities)
         path = find_path(self._leaf, pool, self._anchors, self._now, CLIENT_AUTH) or ()
-        return tuple(one for one in path[1:-1] if one not in self._sent)
+        return tuple(certificate for certificate in path[1:-1] if certificate not in self._sent)
 
     def _unknown_namesake(self, name: str) -> list[Reason]:
         return [

@@ -571,7 +571,7 @@ class _Condition:
 
     def _members(self) -> dict[str, tuple[str, ...]]:
         """Return what each member runs, by name."""
-        return {one.name: (self._cluster.source, *one.argv) for one in self._cluster.members}
+        return {member.name: (self._cluster.source, *member.argv) for member in self._cluster.members}
 
     def _replaced_members(self) -> str:
         now = self._members()
@@ -610,7 +610,7 @@ class _Condition:
         if not isinstance(listed, list):
             return f"{self._cluster.members[0].name} answers {printable(body[:80])}"
         # A member that was added and has not started has no name.
-        names = sorted(str(one.get("name", "")) for one in listed if isinstance(one, dict))
+        names = sorted(str(entry.get("name", "")) for entry in listed if isinstance(entry, dict))
         started = sorted(member.name for member in self._cluster.members)
         return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
 

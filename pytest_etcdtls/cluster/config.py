@@ -83,8 +83,8 @@ class ClusterConfig:
         advertise: for containers, where clients that follow the member list find the members: from this
             ``host``, or on the ``network``.
         extra_files: contents of files to write into the PKI directory, by name.
-        extra_flags: further arguments, passed verbatim after all others, and in the place of a flag of the
-            same name.
+        extra_flags: further arguments, passed verbatim after all others, and instead of a flag of the same
+            name.
         environment: variables for etcd. No ``ETCD_*`` variable is inherited from our environment.
         config_file: write all settings to ``etcd.conf.yml`` and pass ``--config-file`` in addition to the
             flags, which etcd then ignores. A CRL has no key in the file, so etcd does not read it.

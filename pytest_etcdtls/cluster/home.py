@@ -120,7 +120,7 @@ class Home(GuardedDirectory):
         """Remove everything if the start in the block fails.
 
         Raises:
-            ClusterStartError: in the place of an error of the system.
+            ClusterStartError: instead of an error of the system.
         """
         try:
             yield

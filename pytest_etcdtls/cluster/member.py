@@ -247,7 +247,7 @@ class OwnedMembers:
         return Target(
             label=label or f"etcd-{self.etcd.version}",
             origin=self.etcd.kind,
-            listeners=tuple(one for member in self.members for one in _listeners(member.addresses)),
+            listeners=tuple(listener for member in self.members for listener in _listeners(member.addresses)),
             client=_client_credentials(self),
             peer=_peer_credentials(self),
             expected=tuple(leaf for member in self.members for leaf in _expected(self, member)),

@@ -134,7 +134,7 @@ def relocate(declaration: Declaration, version: str, place: Place, *, additions:
         one if isinstance(one, str) else f"{one.spelled}={known.of(one.name, one.value)}"
         for one in started.arguments
     ]
-    variables = {one.spelled: known.of(one.name, one.value) for one in started.variables}
+    variables = {variable.spelled: known.of(variable.name, variable.value) for variable in started.variables}
     if "GODEBUG" in declaration.go_environment:
         variables["GODEBUG"] = declaration.go_environment["GODEBUG"]
     text = started.configuration
@@ -174,8 +174,8 @@ class _Values:
         self._given = declaration.settings
         self._generates = tls_side(declaration, "client", None).generated
         self._left_out = declaration.started_with.left_out
-        hidden = {one.name: one.value for one in declaration.hidden}
-        settings = {**hidden, **{name: one.value for name, one in declaration.settings.items()}}
+        hidden = {setting.name: setting.value for setting in declaration.hidden}
+        settings = {**hidden, **{name: setting.value for name, setting in declaration.settings.items()}}
         self.files = {value: str(place.file(value)) for name in FILES if (value := settings.get(name))}
         self._by_name: dict[str, Callable[[str], str]] = {
             **dict.fromkeys(_LISTS, lambda value: self._listened(value) if value else value),

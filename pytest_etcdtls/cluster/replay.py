@@ -252,8 +252,8 @@ class ReplayedEtcd:
         # The loopback address of the engine's host would be unreachable.
         host = (self._home.etcd.kind == "container" and published_host()) or LOOPBACK
         listeners = tuple(
-            replace(listener, connect_to=(host, self._ports[one.url.address]))
-            for listener, one in zip(
+            replace(listener, connect_to=(host, self._ports[declared.url.address]))
+            for listener, declared in zip(
                 outline.listeners, _judged(self._plan.declaration, self._home.etcd.version), strict=True
             )
         )

@@ -104,7 +104,7 @@ def _given(declared: DeclaredMember, name: str) -> Setting | None:
     """Return the setting of a file; one that a configuration file hides counts too."""
     declaration = declared.declaration
     setting = declaration.settings.get(name) or next(
-        (one for one in declaration.hidden if one.name == name), None
+        (setting for setting in declaration.hidden if setting.name == name), None
     )
     return setting if setting is not None and setting.value else None
 
@@ -236,7 +236,7 @@ class _DeclaredPKI:
         names = extension(declared, x509.SubjectAlternativeName)
         hosts = tuple(
             dict.fromkeys(
-                str(one.value) for one in names or () if isinstance(one, (x509.DNSName, x509.IPAddress))
+                str(name.value) for name in names or () if isinstance(name, (x509.DNSName, x509.IPAddress))
             )
         )
         loopback = () if leaf.dials or not hosts else tuple(one for one in _LOOPBACK if one not in hosts)

@@ -225,7 +225,7 @@ def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
     Raises:
         UsageError: if there is none. The message lists those at hand. Nothing is pulled.
     """
-    if fitting := [one for one in given if _is_of_line(one.version, version)]:
+    if fitting := [source for source in given if _is_of_line(source.version, version)]:
         return max(fitting, key=lambda one: version_key(one.version))
     cached = {path.parent.name: path for path in cached_binaries()[1]}
     built = [path for known, path in cached.items() if _is_of_line(known, version)]
@@ -233,12 +233,12 @@ def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
     for binary in built or filter(None, (path_binary(), embedded_binary())):
         with suppress(UsageError):
             sources.append(_process(binary, f"version {version}"))
-    fitting = [one for one in sources if _is_of_line(one.version, version)]
+    fitting = [source for source in sources if _is_of_line(source.version, version)]
     if fitting:
         return max(fitting, key=lambda one: version_key(one.version))
     if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
         return _image(image, f"version {version}", pulls=False)
-    known = {*cached, *(one.version for one in (*given, *sources))}
+    known = {*cached, *(source.version for source in (*given, *sources))}
     if _is_there(DEFAULT_IMAGE):
         known.add(DEFAULT_IMAGE.rpartition(":v")[2])
     at_hand = sorted(known, key=version_key)

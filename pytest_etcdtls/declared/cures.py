@@ -154,7 +154,7 @@ _URLS: Final[Mapping[Side, tuple[str, ...]]] = {
 def https(case: FaultyMember) -> Iterator[Step]:
     """Serve and advertise https alone, with all that a side needs for it."""
     for side in case.sides:
-        changes = [one for name in _URLS[side] for one in _secured(case, name)]
+        changes = [change for name in _URLS[side] for change in _secured(case, name)]
         tls = effective_of(case.member, case.version).sides[side]
         yield from changes
         if changes and not (tls.certificate and tls.key and tls.trusted_ca and tls.client_cert_auth):
@@ -184,7 +184,7 @@ def _advertisable(case: FaultyMember, urls: list[str]) -> list[str]:
     if not listen or any(url.is_wildcard or url.is_socket for url in listen):
         return urls
     ports = {url.address for url in listen}
-    kept = [url for url in urls if all(_is_elsewhere(one, ports) for one in parse_urls(url).urls)]
+    kept = [url for url in urls if all(_is_elsewhere(each, ports) for each in parse_urls(url).urls)]
     return kept or list(dict.fromkeys(f"https://{url.address}" for url in listen))
 
 

@@ -310,7 +310,7 @@ class PodBeside(Struct, frozen=True):
     Attributes:
         file: its manifest.
         pod: namespace and name.
-        runs: the kubelet runs it: in the place of the declared pod, or beside it if the names differ.
+        runs: the kubelet runs it: instead of the declared pod, or beside it if the names differ.
         has_same_name: it is one pod with the declared one for the kubelet.
         same: both files have the same content.
     """
@@ -327,7 +327,7 @@ class StartedWith:
     """What etcd is started with, in order, as a replay needs it. Values that are not known are left out.
 
     Attributes:
-        arguments: the flags, and words that are none, with which etcd stops.
+        arguments: the flags, and other words, with which etcd stops.
         variables: etcd's environment variables.
         left_out: the names of the settings whose value is not known.
         configuration: the text of the configuration file; ``None`` if there is none.
@@ -392,7 +392,7 @@ class Declaration:
     def files(self) -> tuple[str, ...]:
         """The files that it was read from: its own, and those in which settings are."""
         every = (*self.settings.values(), *self.overridden, *self.hidden, *self.unknown)
-        return tuple(dict.fromkeys((self.source, *(one.place.file for one in every))))
+        return tuple(dict.fromkeys((self.source, *(setting.place.file for setting in every))))
 
     def text(self, name: str) -> str | None:
         """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""

@@ -67,7 +67,7 @@ def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
 def crl_file(declared: str, path: str, data: bytes) -> CRLFile:
     """Return a CRL file with that content."""
     lists = lists_in(data)
-    ends = [one.next_update for one in lists if one.next_update is not None]
+    ends = [crl.next_update for crl in lists if crl.next_update is not None]
     return CRLFile(
         declared=declared,
         found=path,
@@ -77,7 +77,7 @@ def crl_file(declared: str, path: str, data: bytes) -> CRLFile:
         up_to_3_5=_reading(parse_crl, data),
         since_3_6=_reading(parse_revocation_list, data),
         lists=len(lists),
-        serial_numbers=frozenset().union(*(one.serial_numbers for one in lists)),
+        serial_numbers=frozenset().union(*(crl.serial_numbers for crl in lists)),
         issuer=_issuer(lists[0].der) if lists else "",
         next_update=min(ends, default=None),
     )
@@ -345,7 +345,7 @@ def _is_read(declared: DeclaredMember, side: Side) -> bool:
     rafthttp.NewRoundTripper reads those of peers in any case (ClientConfig).
     """
     listeners = effective_of(declared).listeners
-    return side == "peer" or any(one.tls and one.role is not Role.PEER for one in listeners)
+    return side == "peer" or any(listener.tls and listener.role is not Role.PEER for listener in listeners)
 
 
 def _pairs(declared: DeclaredMember, *, own: bool) -> Iterator[PairFact]:
@@ -439,14 +439,14 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
     try:
         user, groups = _ids(run_as) if run_as and _HAS_OWNERS else (0, set())
         here = resolved(path)
-        mounts = [resolved(Path(one.outside)) for one in declared.paths.mounts]
+        mounts = [resolved(Path(mount.outside)) for mount in declared.paths.mounts]
         above = max(
-            (one for one in mounts if here.is_relative_to(one)),
+            (mount for mount in mounts if here.is_relative_to(mount)),
             key=lambda one: len(one.parts),
             default=Path("/"),
         )
-        passed = [one for one in here.parents if one.is_relative_to(above)]
-        for place, bit in ((here, stat.S_IROTH), *((one, stat.S_IXOTH) for one in passed)):
+        passed = [parent for parent in here.parents if parent.is_relative_to(above)]
+        for place, bit in ((here, stat.S_IROTH), *((directory, stat.S_IXOTH) for directory in passed)):
             if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
                 return ""
             status = status_of(place)
@@ -507,7 +507,7 @@ def _with_rights(fact: FileFact) -> FileFact:
         status = status_of(Path(fact.path))
     except OSError:
         return fact
-    shut = [one for one in _directories_above(fact.path) if not one[1] & stat.S_IXOTH]
+    shut = [directory for directory in _directories_above(fact.path) if not directory[1] & stat.S_IXOTH]
     return replace(
         fact,
         mode=status.st_mode & 0o7777,

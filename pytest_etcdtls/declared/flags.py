@@ -354,7 +354,7 @@ MEANT: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def meant(name: str, among: Iterable[str] = EVERY_FLAG) -> tuple[str, ...]:
-    """Return the flags that may be meant by a name that is none of etcd's; empty if there is none."""
+    """Return the flags that may be meant by a name that is unknown to etcd; empty if there is none."""
     return MEANT[name] if name in MEANT else tuple(difflib.get_close_matches(name, sorted(among), 1))
 
 

@@ -69,11 +69,11 @@ def read_pods(text: str, file: str) -> list[DeclaredPod]:
         UsageError: if the text is not YAML, if no pod runs etcd or one runs it twice, or if etcd is started
             in a way that is not read.
     """
-    objects = [one for root in documents(text, file) for one in objects_in(root)]
+    objects = [node for root in documents(text, file) for node in objects_in(root)]
     pods = [
-        one
-        for one in objects
-        if text_at(one, "kind") == "Pod" and text_at(one, "status", "phase") not in _ENDED
+        node
+        for node in objects
+        if text_at(node, "kind") == "Pod" and text_at(node, "status", "phase") not in _ENDED
     ]
     expansion = Expansion()
     members: dict[str, DeclaredPod] = {}
@@ -94,7 +94,7 @@ def objects_in(root: Node) -> list[Node]:
     """Return the objects of a document: it, or the members of a List."""
     if text_at(root, "kind") != "List":
         return [root]
-    return [one for member in items(node_at(root, "items")) for one in objects_in(member)]
+    return [node for member in items(node_at(root, "items")) for node in objects_in(member)]
 
 
 def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
@@ -106,15 +106,15 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     name, namespace = (text_at(pod, "metadata", key) for key in ("name", "namespace"))
     every = items(node_at(pod, "spec", "containers"))
     containers = [
-        _Container(one, pod, f"pod {name}, container {text_at(one, 'name')}", file, expansion)
-        for one in every
-        if _program(one).is_etcd
+        _Container(container, pod, f"pod {name}, container {text_at(container, 'name')}", file, expansion)
+        for container in every
+        if _program(container).is_etcd
     ]
     for one in every if not containers else ():
         _refuse_other_starts(one, file)
-    starts = [(one, one.started()) for one in containers]
+    starts = [(container, container.started()) for container in containers]
     # A proxy beside a member serves its metrics.
-    starts = [(one, started) for one, started in starts if not is_proxy(started)] or starts
+    starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
     if len(starts) > 1:
         raise UsageError(
             f"{file}: the pod {printable(name, 100)} runs etcd {len(starts)} times: leave the container of "
@@ -131,7 +131,7 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
 
 
 def _words(container: Node) -> list[str]:
-    return [text_of(one) or "" for key in ("command", "args") for one in items(node_at(container, key))]
+    return [text_of(item) or "" for key in ("command", "args") for item in items(node_at(container, key))]
 
 
 def _program(container: Node) -> Word:
@@ -195,9 +195,9 @@ class _Container:
         given = [one for node in items(node_at(self._container, "env")) for one in self._variables(node)]
         return ProgramStart(
             program=tuple(
-                self._expanded(one)
+                self._expanded(item)
                 for key in ("command", "args")
-                for one in items(node_at(self._container, key))
+                for item in items(node_at(self._container, key))
             ),
             # The last one counts. A setting of etcd that is given twice is a mistake, which is found later.
             environment=tuple(
@@ -217,13 +217,13 @@ class _Container:
         groups = [text for context in contexts if (text := text_at(context, "runAsGroup"))]
         if not users or not text_of(users[0]):
             return None
-        others = (text_of(one) or "" for one in items(node_at(of_pod, "supplementalGroups")))
+        others = (text_of(item) or "" for item in items(node_at(of_pod, "supplementalGroups")))
         return RunAs(
             place=place_of(users[0], self._file),
             setting="runAsUser",
             user=text_of(users[0]) or "",
             group=groups[0] if groups else "0",
-            others=tuple(one for one in (*others, text_at(of_pod, "fsGroup")) if one),
+            others=tuple(group for group in (*others, text_at(of_pod, "fsGroup")) if group),
             of_unit=False,
         )
 
@@ -282,9 +282,9 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
     """Return why a manifest has no member, and what to do."""
     if not objects:
         return f"{file} has no objects: kubectl found none with these labels (-l) in this namespace (-n)"
-    containers = [one for pod in pods for one in items(node_at(pod, "spec", "containers"))]
+    containers = [item for pod in pods for item in items(node_at(pod, "spec", "containers"))]
     if not containers:
-        kinds = dict.fromkeys(text_of(node_at(one, "kind")) or "an object without kind" for one in objects)
+        kinds = dict.fromkeys(text_of(node_at(node, "kind")) or "an object without kind" for node in objects)
         of_secret = "; a Secret is passed as --etcd-secret" if "Secret" in kinds else ""
         return f"{file} has no pod that runs but {printable(', '.join(kinds))}: {INSTEAD}{of_secret}"
     names = dict.fromkeys(text_at(one, "name") or str(place_of(one, file)) for one in containers)

@@ -565,7 +565,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
         return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_process(text, file)
-    texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
+    texts = [(file, text), *((str(drop_in), _read(drop_in, option)) for drop_in in drop_ins(path))]
     return invocation(read_service(texts), unit_name(path, text), files.open)
 
 

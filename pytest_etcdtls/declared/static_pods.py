@@ -39,7 +39,7 @@ def pods_beside(path: Path, text: str) -> Iterator[PodBeside]:
     if path.parent.name not in _STATIC_PODS or not (pod := _static_pod(text, str(path))):
         return
     try:
-        names = sorted(one for one in os.listdir(path.parent) if not one.startswith("."))[:_MOST_FILES]
+        names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))[:_MOST_FILES]
     except OSError:
         return
     others: dict[str, tuple[str, _StaticPod]] = {}

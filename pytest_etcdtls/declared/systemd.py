@@ -137,7 +137,7 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
                 f"{place}: the value of {match[1]} has a backslash, or quotation marks that do not enclose "
                 'all of it, which are not read: pass a copy with NAME=VALUE or NAME="VALUE" on one line'
             )
-        yield Variable(match[1], next(one for one in value.groups() if one is not None), place)
+        yield Variable(match[1], next(group for group in value.groups() if group is not None), place)
 
 
 _SPECIFIER = re.compile(r"%(.)")
@@ -327,7 +327,7 @@ def _run_as(directives: Sequence[Directive], command: Directive) -> RunAs | None
     may_read_all = any("CAP_DAC_" in one.value for one in directives if one.key == "AmbientCapabilities")
     if user is None or not user.value.strip() or "%" in user.value or set(prefix) & set("+!") or may_read_all:
         return None
-    others = (one.value.split() for one in _in_force(directives, "SupplementaryGroups"))
+    others = (directive.value.split() for directive in _in_force(directives, "SupplementaryGroups"))
     return RunAs(
         place=user.place,
         setting="User=",

@@ -127,7 +127,7 @@ def _refuse_excess(root: Node, file: str) -> None:
 
 def _children(node: Node) -> list[Node]:
     if isinstance(node, MappingNode):
-        return [one for pair in node.value for one in pair]
+        return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
@@ -247,7 +247,7 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
         )
     top = _distinct(entries(roots[0], file))
     last = _last_ones(top)
-    decoded = [one for one in top if one in last or one.key.lower() in (*SECTIONS, *GO_FIELDS)]
+    decoded = [entry for entry in top if entry in last or entry.key.lower() in (*SECTIONS, *GO_FIELDS)]
     for entry in decoded:
         _read_top(entry, file, configuration)
     again = YAMLConfiguration()
@@ -259,7 +259,7 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
 
 def _dropped(node: Node, decoded: Iterable[Entry], file: str) -> list[Entry]:
     """Return the entries of a mapping that are not decoded. Merged ones (``<<``) are there to be replaced."""
-    known = {(one.key, id(one.value)) for one in decoded}
+    known = {(entry.key, id(entry.value)) for entry in decoded}
     own = {id(value) for _, value in node.value} if isinstance(node, MappingNode) else set()
     return [
         one for one in entries(node, file) if id(one.value) in own and (one.key, id(one.value)) not in known
@@ -324,7 +324,7 @@ def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLC
 def _value(node: Node, name: str) -> str:
     members = items(node)
     if members:
-        return ",".join(text_of(one) or "" for one in members)
+        return ",".join(text_of(member) or "" for member in members)
     boolean = boolean_of(node) if name not in _TEXTS else None
     if boolean is not None:
         return "true" if boolean else "false"

@@ -103,7 +103,7 @@ def match_connections(
             matched[number] = connection
             used.add(id(connection))
     refused = [one for one in connections if isinstance(one, Attempt) and one.local_address]
-    unmentioned = tuple(one for one in refused if ended_by_etcd(one) and id(one) not in used)
+    unmentioned = tuple(attempt for attempt in refused if ended_by_etcd(attempt) and id(attempt) not in used)
     return Matches(
         ours=tuple(Match(matched[number], rejections[number]) for number in sorted(matched)),
         unmatched=tuple(line for number, line in enumerate(rejections) if number not in matched),

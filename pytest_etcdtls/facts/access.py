@@ -252,7 +252,7 @@ class AcceptedClient(Struct, frozen=True, kw_only=True):
 
     @property
     def hangs(self) -> bool:
-        """Whether every good identity waits in vain for a response; the first frame of HTTP/2 is none."""
+        """Whether no good identity gets a response; the first frame of HTTP/2 is not one."""
         waiting = {Ending.UNCLEAR, Ending.SERVED}
         return bool(self.candidates) and all(
             not candidate.served and candidate.endings <= waiting for candidate in self.candidates

@@ -424,9 +424,9 @@ def _inferred(
     announced, now = {name.public_bytes() for name in names}, datetime.now(UTC)
 
     def of(pool: Path) -> Path:
-        return tuple(one for one in pool if one.subject.public_bytes() in announced)
+        return tuple(authority for authority in pool if authority.subject.public_bytes() in announced)
 
-    others = (one for one in of(given) if one not in bundle.certificates)
+    others = (authority for authority in of(given) if authority not in bundle.certificates)
     below = tuple(one for one in others if verified_path(one, given, bundle.certificates, now, CLIENT_AUTH))
     certificates = (*(own := of(bundle.certificates)), *below)
     signed = any(find_path(identity.chain[0], identity.chain[1:], certificates, now) for identity in good)
@@ -472,7 +472,7 @@ def path_to_trust(here: Listener, target: Target, served: ServedChain) -> PathTo
     return PathToTrust(
         anchors=anchors,
         source=bundle.source,
-        error="clients written in Go give up: too many certificates are served to try" if unexplained else "",
+        error="clients written in Go stop: too many candidate certificates are served" if unexplained else "",
         path=path,
         missing=missing,
         verified=verified is not None,

@@ -463,7 +463,7 @@ def has_unclear_members(target: Target) -> bool:
     Several hosts may be one member, and several listeners of one role on a host several members. Declared
     listeners have the label of their member.
     """
-    named = [one for one in target.listeners if one.member not in target.declared]
+    named = [listener for listener in target.listeners if listener.member not in target.declared]
     several = len({one.member for one in named}) > 1 or len({one.role for one in named}) < len(named)
     return target.live and not target.discover and several
 
@@ -473,7 +473,7 @@ def named_members(
     target: Target, lists: Each[MemberListing], clients: Each[ServedClient], metrics: Metrics
 ) -> NamedMembers:
     """Return the named listeners with the labels of the members whose IDs they report."""
-    listing = [one for one in target.listeners if one.role in (Role.CLIENT, Role.PEER)]
+    listing = [listener for listener in target.listeners if listener.role in (Role.CLIENT, Role.PEER)]
     known = (lists.known(listener) for listener in listing)
     records = next((listing.members for listing in known if listing is not None), ())
     ids = member_ids(target, records, partial(reported_member, clients, metrics))

@@ -204,7 +204,7 @@ POD_LOGS: Final = "/var/log/pods/kube-system_etcd-*/etcd/*.log"
 
 def _pod_log(target: Target) -> str:
     """Return ``=GLOB`` of the log on a node of kubeadm's, for advice; elsewhere an empty text."""
-    declared = any(one.declaration.form is Form.MANIFEST for one in target.declared.values())
+    declared = any(member.declaration.form is Form.MANIFEST for member in target.declared.values())
     return f"='{POD_LOGS}'" if declared and glob.glob(POD_LOGS) else ""
 
 
@@ -314,7 +314,7 @@ def etcd_logs(target: Target, recording: Recording) -> EtcdLogs:
         if source is not None:
             members.setdefault(id(source), (source, {}))[1][listener.member] = None
     if not members:
-        raise NotApplicableError("no log of etcd is at hand: pass --etcd-log")
+        raise NotApplicableError("no log of etcd is available: pass --etcd-log")
     return EtcdLogs(
         logs=tuple(_read(target, recording, source, tuple(names)) for source, names in members.values())
     )

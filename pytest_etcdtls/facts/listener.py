@@ -108,12 +108,12 @@ class FirstContact(Struct, frozen=True, kw_only=True):
     @property
     def without_suite(self) -> tuple[TLSVersion, ...]:
         """The TLS versions that the listener supports and in which it accepts no suite or group at all."""
-        return tuple(one.version for one in self.whole_offers if one.alert in NOTHING_IN_COMMON)
+        return tuple(offer.version for offer in self.whole_offers if offer.alert in NOTHING_IN_COMMON)
 
     @property
     def limit(self) -> str:
         """Why our TLS library cannot connect in some version in which the server serves others; or empty."""
-        if accepted := "; ".join(one.accepted for one in self.whole_offers if one.accepted):
+        if accepted := "; ".join(offer.accepted for offer in self.whole_offers if offer.accepted):
             return (
                 "the TLS library of this Python has no cipher suite or group that the listener accepts "
                 f"({accepted}): use another build of it"
@@ -343,7 +343,7 @@ class BrokenConnections(Struct, frozen=True, kw_only=True):
 def broken_connections(contacts: Each[FirstContact], recording: Recording) -> BrokenConnections:
     """Return the connections that were reset or ended before an answer. It is read when all were made."""
     asked = [listener.url for listener, _ in contacts]
-    attempts = [one for one in recording.connections.copy() if isinstance(one, Attempt)]
+    attempts = [connection for connection in recording.connections.copy() if isinstance(connection, Attempt)]
     # Over TLS an answer follows a handshake, in which the server shows its certificate.
     if not any(
         one.ending is not Ending.UNCLEAR and (one.chain or one.url.startswith("http:")) for one in attempts
@@ -357,7 +357,7 @@ def broken_connections(contacts: Each[FirstContact], recording: Recording) -> Br
             broken += waiting.pop(request, ())
         elif one.stream_end in (StreamEnd.RESET, StreamEnd.EOF) and not one.local:
             waiting.setdefault(request, []).append(one)
-    return BrokenConnections(broken=tuple(broken), made=Counter(one.url for one in attempts))
+    return BrokenConnections(broken=tuple(broken), made=Counter(attempt.url for attempt in attempts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

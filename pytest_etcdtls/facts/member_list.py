@@ -147,7 +147,7 @@ def from_grpc(body: bytes) -> tuple[Members, str | None]:
     """Return the members and the cluster ID of an answer to ``etcdserverpb.Cluster/MemberList``.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is invalid.
     """
     message = fields(grpc_message(body))
     members = tuple(_from_message(member) for member in message.get(2, []) if isinstance(member, bytes))
@@ -160,7 +160,7 @@ def from_gateway(body: bytes) -> tuple[Members, str | None]:
     The gateway writes 64-bit numbers as decimal strings and omits empty fields.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is invalid.
     """
     answer = _parse(body)
     if not isinstance(answer, dict):
@@ -177,7 +177,7 @@ def from_peer(body: bytes) -> Members:
     """Return the members of an answer to a peer port's ``/members``.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is invalid.
     """
     return tuple(_record(member, _number(member.get("id"))) for member in _objects(_parse(body)))
 

@@ -112,10 +112,10 @@ def peer_connections(
     for listener in target.listeners:
         if listener.role is not Role.PEER and (seen := _peers(listener, metrics.known(listener))):
             peers.setdefault(*seen)
-    peers = {one: seen for one, seen in peers.items() if one in started}
+    peers = {member: seen for member, seen in peers.items() if member in started}
     answering = (answering | peers.keys()) & started.keys()
-    lacking = {one: answering - {one} - seen.active for one, seen in peers.items()}
-    doubtful = {each for one, others in lacking.items() if others for each in (one, *others)}
+    lacking = {member: answering - {member} - seen.active for member, seen in peers.items()}
+    doubtful = {each for member, others in lacking.items() if others for each in (member, *others)}
     for one in doubtful & peers.keys():
         first = peers.pop(one)
         again = _peers(first.listener, later.known(first.listener))

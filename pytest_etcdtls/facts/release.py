@@ -135,7 +135,7 @@ def split_listeners(
         raise NotApplicableError("HTTP is not split off the gRPC port")
     named = any(listener.role is Role.CLIENT_HTTP for listener in target.listeners)
     if named and any(revoked.known(listener) for listener in split):
-        raise NotApplicableError("a revoked certificate is at hand to prove it")
+        raise NotApplicableError("a revoked certificate is available as proof")
     by_member = {listener.member: releases.at(listener) for listener in split}
     return SplitListeners(members=tuple(by_member.values()))
 

@@ -75,7 +75,7 @@ def why_stopping(here: Listener, target: Target, looks: Each[SecondLook]) -> str
             return unobserved.reason
     refused = [listener for listener, look in looked.items() if look.refused_before]
     answering = [listener for listener in looked if listener not in refused]
-    first, others = (", ".join(one.url for one in listeners) for listeners in (refused, answering))
+    first, others = (", ".join(listener.url for listener in listeners) for listeners in (refused, answering))
     for listener, look in looked.items():
         closed = look.end is StreamEnd.CONNECTION_REFUSED
         if look.refused_before and not closed:

@@ -344,7 +344,7 @@ class ClusterPKI(Struct, frozen=True, kw_only=True):
         """Return the PKI without the leaves of a member."""
         members = tuple(member for member in self.members if member.name != name)
         return structs.replace(
-            self, members=members, leaves={one.name: self.leaves[one.name] for one in members}
+            self, members=members, leaves={member.name: self.leaves[member.name] for member in members}
         )
 
     def contents(self, member: str, *names: str) -> dict[str, bytes]:

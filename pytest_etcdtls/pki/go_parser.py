@@ -614,7 +614,9 @@ def _constraint(tag: int, content: bytes) -> None:
                 f"an address of nameConstraints has {len(content)} octets: address and mask have 8 or 32"
             )
         if "01" in f"{int.from_bytes(content[half:], 'big'):0{half * 8}b}":
-            raise MalformedError(f"the mask of an address of nameConstraints is none: {content[half:].hex()}")
+            raise MalformedError(
+                f"the mask of an address of nameConstraints is invalid: {content[half:].hex()}"
+            )
 
 
 def is_domain(text: str, *, constraint: bool = False) -> bool:

@@ -166,7 +166,7 @@ def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) 
     if trusted:
         return _model_of(trusted[0])
     raise NotVerifiedError(
-        "the server announces no CA and none that it trusts is known, so there is none to look like: "
+        "the server announces no CA, and no CA that it trusts is known, so no CA can be imitated: "
         "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
     )
 

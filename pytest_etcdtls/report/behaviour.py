@@ -166,7 +166,7 @@ def _remedies(result: CheckResult) -> tuple[str, ...]:
     check = catalogue().get(result.check)
     role = None if result.listener == CLUSTER else Role(result.role)
     texts = tuple(
-        dict.fromkeys(check.remedy(role, one.remediation) for one in result.findings) if check else ()
+        dict.fromkeys(check.remedy(role, finding.remediation) for finding in result.findings) if check else ()
     )
     joined = "; ".join(texts)
     if not result.remediation.startswith(joined):
@@ -197,7 +197,7 @@ def _declared_behaviour(seen: Recording) -> Iterator[Behaviour]:
         for row in rows:
             # Without the directories of files, which depend on the machine.
             effective = re.sub(r"(?:/[^\s/;,]+)*/([^\s/;,]+)", r"\1", row.effective)
-            yield Behaviour(row.listener.label, "declaration", "what is declared comes to", "", effective)
+            yield Behaviour(row.listener.label, "declaration", "effective configuration", "", effective)
         traps = SEPARATOR.join(sorted({trap.id for trap in member.traps}))
         yield Behaviour(CLUSTER, "declaration", "ineffective settings", "", traps or "none")
         starts = "yes" if member.starts else "no"
@@ -229,7 +229,7 @@ def _ended(attempts: Sequence[Attempt]) -> tuple[str, str] | None:
     if not attempts or any(attempt.ending not in _ENDINGS or attempt.local for attempt in attempts):
         return None
     refused = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
-    alerts = [_NO_ALERT if one.alert is None else alert_text(one.alert) for one in refused]
+    alerts = [_NO_ALERT if attempt.alert is None else alert_text(attempt.alert) for attempt in refused]
     return _several(_ENDINGS[attempt.ending] for attempt in attempts), _several(alerts)
 
 
@@ -284,7 +284,7 @@ def _tls13_suites(fact: TLS13Suites, at: str, _: str | None) -> Iterator[Behavio
 def _groups(fact: GroupSupport, at: str, _: str | None) -> Iterator[Behaviour]:
     weak = fact.weak.name if fact.weak else "none"
     if fact.complete:
-        accepted = _several(one.name for one in fact.accepted)
+        accepted = _several(group.name for group in fact.accepted)
         yield Behaviour(at, "groups", "key exchange groups", _version(fact.version), accepted)
     yield Behaviour(at, "groups", "weak group", _version(fact.version), weak)
 

@@ -118,7 +118,7 @@ def row_of(
     """
     lost: list[str] = []
     of_run = tuple(samples(report, lost)) if metrics else ()
-    served = next((one for one in certificates(report.seen) if one.served), None)
+    served = next((certificate for certificate in certificates(report.seen) if certificate.served), None)
     verdict = conclusion(report, report.problems)
     return ClusterRow(
         label=label,

@@ -145,12 +145,12 @@ class ComparedTargets(Struct, frozen=True, kw_only=True):
     @property
     def shown(self) -> tuple[TargetDifference, ...]:
         """What follows from nothing else."""
-        return tuple(one for one in self.differences if not one.follows)
+        return tuple(difference for difference in self.differences if not difference.follows)
 
     @property
     def headline(self) -> str:
         """What is compared, and how much differs."""
-        counts = Counter(one.direction for one in self.shown)
+        counts = Counter(difference.direction for difference in self.shown)
         text = ", ".join(f"{counts[direction]} {direction}" for direction in Direction if counts[direction])
         old = f"{self.before} of the baseline" if self.baseline else self.before
         return f"{old} -> {self.after}: {text or 'no difference'}"
@@ -158,7 +158,7 @@ class ComparedTargets(Struct, frozen=True, kw_only=True):
     @property
     def worse(self) -> tuple[TargetDifference, ...]:
         """What got worse and follows from nothing else."""
-        return tuple(one for one in self.shown if one.direction is Direction.WORSE)
+        return tuple(difference for difference in self.shown if difference.direction is Direction.WORSE)
 
 
 def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[ComparedTargets, ...]:
@@ -166,7 +166,7 @@ def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[Com
 
     Live clusters are not compared with each other: they have different purposes.
     """
-    compared = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
+    compared = [compare(old, new) for old, new in pairwise(snapshot for snapshot in now if not snapshot.live)]
     if baseline is not None:
         together = pairs(baseline.snapshots, now, lambda snapshot: snapshot.label)
         compared += [
@@ -180,9 +180,9 @@ def _unpaired(
     baseline: Baseline, now: Sequence[Snapshot], together: Iterable[tuple[Snapshot, Snapshot]]
 ) -> tuple[str, ...]:
     remarks = [f"the run of {baseline.source} ended early"] if baseline.partial else []
-    paired = {id(one) for pair in together for one in pair}
+    paired = {id(snapshot) for pair in together for snapshot in pair}
     for name, targets in (("the baseline", baseline.snapshots), ("this run", now)):
-        alone = [one.label for one in targets if id(one) not in paired]
+        alone = [target.label for target in targets if id(target) not in paired]
         remarks += [f"without a counterpart: {some(alone, _SOME)} of {name}"] if alone else []
     return tuple(remarks)
 
@@ -198,7 +198,7 @@ def compare(
     if not_started:
         differences = [one for one in differences if not {one.before, one.after} & _NO_EVIDENCE]
         remarks.append("only what is declared is compared")
-    differences = [_explained(one) for one in _without_repetition(differences)]
+    differences = [_explained(difference) for difference in _without_repetition(differences)]
     return ComparedTargets(
         before=_described(before),
         after=_described(after),
@@ -248,12 +248,12 @@ def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bo
         named = {f"mtls.{identity}" for identity in difference.subjects}
         return all(_GOOD_CLIENT in checks or checks >= named for checks in here)
     if difference.topic == "lifecycle":
-        return all(f"config.{one.partition(',')[0]}" in declared for one in difference.subjects)
+        return all(f"config.{subject.partition(',')[0]}" in declared for subject in difference.subjects)
     if difference.topic != "declaration":
         return False
     if difference.subjects == ("ineffective settings",):
         return declared.issuperset(f"config.{trap}" for pair in difference.removed_and_added for trap in pair)
-    return _STARTS in declared or all(any(one.startswith("mtls.") for one in checks) for checks in here)
+    return _STARTS in declared or all(any(check.startswith("mtls.") for check in checks) for checks in here)
 
 
 def _described(snapshot: Snapshot) -> str:

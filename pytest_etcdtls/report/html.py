@@ -265,9 +265,9 @@ class _Page:
     def window(self) -> tuple[datetime, datetime]:
         """Begin and end of the time line. A CA is valid for longer than the rest, and does not count."""
         now = self.report.started_at
-        every = [one.certificate for one in self.certificates]
-        leaves = [one for one in every if one.subject != one.issuer]
-        longest = max((one.not_valid_after_utc for one in leaves or every), default=now) - now
+        every = [certificate.certificate for certificate in self.certificates]
+        leaves = [certificate for certificate in every if certificate.subject != certificate.issuer]
+        longest = max((certificate.not_valid_after_utc for certificate in leaves or every), default=now) - now
         width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
         return now - width * 0.15, now + width
 
@@ -293,7 +293,7 @@ class _Page:
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
         """Targets with the summary of each listener."""
         for seen in self.report.seen:
-            yield seen, [listener_summary(self.report, seen, one) for one in seen.target.listeners]
+            yield seen, [listener_summary(self.report, seen, listener) for listener in seen.target.listeners]
 
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""

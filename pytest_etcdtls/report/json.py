@@ -222,10 +222,10 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
         ),
         benchmark=compare(report, seen),
         behaviour=tuple(
-            one
+            observed
             for snapshot in report.snapshots
             if snapshot.label == target.label
-            for one in snapshot.behaviour
+            for observed in snapshot.behaviour
         ),
     )
 

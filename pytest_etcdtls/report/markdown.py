@@ -112,7 +112,7 @@ def _head(report: Report) -> Iterator[str]:
         f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.  \n{counts}."
         + ("  \n**The run ended before every check was judged.**" if report.partial else "")
     )
-    for problem in [one for one in report.problems if one not in report.not_as_before][:_ROWS]:
+    for problem in [problem for problem in report.problems if problem not in report.not_as_before][:_ROWS]:
         yield f"- {prose(problem)}"
     targets = [
         f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(version_of(seen) or 'unknown')}): "
@@ -130,9 +130,9 @@ def _matrix(report: Report, seen: Recording) -> Iterator[str]:
         return
     yield f"## Who is accepted: {code(seen.target.label)}"
     yield _bounded(
-        f"- {code(one.label)} {prose(text)}"
-        for one in seen.target.listeners
-        for text in access_in_words(report, seen, one)
+        f"- {code(listener.label)} {prose(text)}"
+        for listener in seen.target.listeners
+        for text in access_in_words(report, seen, listener)
     )
     # Labels and names of identities have no pipe, which would end a cell: they are safe for node ids.
     columns = [f"{code(one.label)} {version.replace('v', ' ')}" for one, version in matrix.columns[:_ROWS]]
@@ -175,10 +175,10 @@ def _differences(report: Report) -> Iterator[str]:
         yield f"## {_arrow(targets.headline)}"
         if targets.not_started:
             yield _bounded(f"- **{prose(text)}**" for text in targets.not_started)
-        to_do = [one for one in targets.shown if one.remedies]
+        to_do = [difference for difference in targets.shown if difference.remedies]
         if to_do:
             yield _numbered(to_do)
-        if nothing := [one for one in targets.shown if not one.remedies]:
+        if nothing := [difference for difference in targets.shown if not difference.remedies]:
             yield "**Nothing to do:**"
             yield "\n".join([*map(_difference, nothing[:_NUMBERED]), *_more(nothing)])
         if remarks := [*_counted(targets), *_as_before(report, targets), *targets.remarks]:
@@ -220,8 +220,8 @@ def _counted(targets: ComparedTargets) -> Iterator[str]:
 
 def _as_before(report: Report, targets: ComparedTargets) -> Iterator[str]:
     """Yield which faults the later target has as the earlier one had them."""
-    new = {check for one in targets.worse for check in one.subjects}
-    old = [one.first.check for one in report.faults if one.first.target == targets.labels[1]]
+    new = {check for difference in targets.worse for check in difference.subjects}
+    old = [fault.first.check for fault in report.faults if fault.first.target == targets.labels[1]]
     if checks := [*dict.fromkeys(check for check in old if check not in new)]:
         yield f"Wrong as before, see the faults: {some(checks, _NUMBERED)}"
 
@@ -289,7 +289,7 @@ def _profiles(report: Report) -> Iterator[str]:
     if notes:
         yield "### Notes of profiles"
         yield _bounded(
-            f"- {prose(one.reason)}: {_some([*one.checks])} on {_some(one.listeners)}" for one in notes
+            f"- {prose(note.reason)}: {_some([*note.checks])} on {_some(note.listeners)}" for note in notes
         )
 
 
@@ -316,10 +316,10 @@ def _certificates(report: Report) -> Iterator[str]:
         yield f"## Certificates: {len(every)}"
         yield block(
             "\n".join(
-                f"{one.certificate.not_valid_after_utc:%Y-%m-%d}  {one.validity(report.started_at)}, "
-                f"{days_left(one.certificate, report.started_at)}: {printable(one.subject)} "
-                f"({printable('; '.join(one.where))})"
-                for one in every[:_ROWS]
+                f"{entry.certificate.not_valid_after_utc:%Y-%m-%d}  {entry.validity(report.started_at)}, "
+                f"{days_left(entry.certificate, report.started_at)}: {printable(entry.subject)} "
+                f"({printable('; '.join(entry.where))})"
+                for entry in every[:_ROWS]
             )
             + (f"\nand {len(every) - _ROWS} more" if len(every) > _ROWS else "")
         )

@@ -159,13 +159,13 @@ def _by_family(ids: Collection[str], every: Collection[str]) -> list[str]:
 def _without_evidence(report: Report) -> str:
     """Return which checks have no evidence, in a few words; empty if all have it."""
     found = [*without_evidence(report)]
-    gates = [one for one in found if one.check == GATES[0]]
-    if len({one.message for one in gates}) == 1:
+    gates = [result for result in found if result.check == GATES[0]]
+    if len({gate.message for gate in gates}) == 1:
         others = f", nor {plural(len(gates) - 1, 'other port')} there" if len(gates) > 1 else ""
         texts = [re.split(r": |; ", gates[0].message)[0] + others]
     else:
         texts = [f"{len(gates)} listeners do not answer"] if gates else []
-    counts = Counter(one.outcome for one in found if one not in gates)
+    counts = Counter(result.outcome for result in found if result not in gates)
     return ", ".join([*texts, *(f"{counts[one]} {one}" for one in WITHOUT_VERDICT[:2] if counts[one])])
 
 
@@ -174,8 +174,8 @@ def without_evidence(report: Report) -> Iterator[CheckResult]:
 
     The ports of its host have the reason of the first, and results of others with that reason are left out.
     """
-    found = [one for one in report.results if one.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
-    silent = [f"{one.url} does not answer" for one in found if one.check == GATES[0]]
+    found = [result for result in report.results if result.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
+    silent = [f"{result.url} does not answer" for result in found if result.check == GATES[0]]
     reasons: dict[str, str] = {}
     for one in found:
         if one.check == GATES[0] and one.reason:
@@ -241,7 +241,7 @@ def places(fault: Fault, seen: Sequence[Recording]) -> str:
 def _is_outside(target: Target) -> bool:
     """Return whether a TLS listener is judged without a client certificate, given or issued for it."""
     held = [target.credentials(listener.role) for listener in target.listeners if listener.scheme == "https"]
-    return any(not one.identities and one.signing_key is None for one in held)
+    return any(not credentials.identities and credentials.signing_key is None for credentials in held)
 
 
 def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
@@ -466,10 +466,10 @@ def _good_in_words(accepted: AcceptedClient) -> str:
         return f"accepts {_CALLED.get(name, name)}"
     if not accepted.candidates:
         return "no client certificate was given"
-    given = [one.identity for one in accepted.candidates if not one.issued]
+    given = [candidate.identity for candidate in accepted.candidates if not candidate.issued]
     issued = [_CALLED[ISSUED]] if len(given) < len(accepted.candidates) else []
     names = " and ".join([f"the given {some(given, _NAMED)}"] * bool(given) + issued)
-    is_refused = any(one.endings <= _REFUSED for one in accepted.candidates)
+    is_refused = any(candidate.endings <= _REFUSED for candidate in accepted.candidates)
     return f"refuses {names}" if is_refused else f"unclear whether it accepts {names}"
 
 
@@ -670,7 +670,7 @@ def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
         for setting in row.declared
         if setting.place.line is not None
     ]
-    texts = [result.remediation, *(f"{one.message} {one.observed}" for one in result.findings)]
+    texts = [result.remediation, *(f"{finding.message} {finding.observed}" for finding in result.findings)]
     for text in texts:
         places = {
             match.start(): setting.place

@@ -47,7 +47,7 @@ def render(report: Report, lost: list[str]) -> str:
 
 def log(report: Report, lost: list[str]) -> dict[str, Any]:
     """Return the report as a SARIF log with one run."""
-    seen = {one.target.label: one for one in report.seen}
+    seen = {recording.target.label: recording for recording in report.seen}
     rules = sorted({result.check for result in report.results})
     index = {name: number for number, name in enumerate(rules)}
     results: list[tuple[Sequence[CheckResult], Sequence[CheckResult]]] = [

@@ -174,9 +174,9 @@ def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 @section
 def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
-    following = Counter((one.target, one.cause) for one in results if one.cause is not None)
+    following = Counter((result.target, result.cause) for result in results if result.cause is not None)
     texts = []
-    for fault in (one for one in results if one.cause is None):
+    for fault in (result for result in results if result.cause is None):
         number = following[fault.target, Ancestor(fault.check, fault.listener)]
         verb = "follows" if number == 1 else "follow"
         more = f"; so {_are(number)} {plural(number, 'result')} that {verb} from it" if number else ""
@@ -223,7 +223,7 @@ def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
     for label, text in (
         ("declared", (", ".join(settings) or "nothing") + where),
         ("effective", row.effective),
-        ("observed", row.observed or "not asked"),
+        ("observed", row.observed or "not observed"),
     ):
         yield from wrapped(text, width, f"    {label + ':':<11}")
 
@@ -311,8 +311,8 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
     ended = [one for one in connections if one.local_address and not is_served(one)]
     if not ended:
         return
-    hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
-    first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
+    hosts = sorted({attempt.local_address.rpartition(":")[0] for attempt in ended})
+    first, last = (f"{attempt.started_at:%H:%M:%S}" for attempt in (ended[0], ended[-1]))
     when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
     lines = plural(len(ended), '"rejected connection" line')
     text = f"Expect up to {lines} from this run in etcd's log ({', '.join(hosts)}, {when} UTC)"
@@ -588,12 +588,12 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     if not unverified:
         return
     # What a gate says is above, with what to do about it.
-    gated = [one for one in unverified if one.reason.startswith(_AFTER_GATES)]
+    gated = [group for group in unverified if group.reason.startswith(_AFTER_GATES)]
     options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
     missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
     advice = [f"pass {missing}"] if missing else []
     if gated:
-        labels = list(dict.fromkeys(one.listener for one in gated))
+        labels = list(dict.fromkeys(result.listener for result in gated))
         advice.insert(0, f"{len(gated)} need an etcd that answers on {some(labels, _NAMED)}")
     text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
     yield from wrapped(text, width, rest="  ")

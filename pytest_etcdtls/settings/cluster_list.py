@@ -174,7 +174,7 @@ class ClusterSource:
             return base.texts(name, commas=commas)
         value = self._own.get(name, ())
         given = value if isinstance(value, tuple) else (str(value),)
-        return tuple(part.strip() for one in given for part in (one.split(",") if commas else (one,)))
+        return tuple(part.strip() for text in given for part in (text.split(",") if commas else (text,)))
 
     def flag(self, name: str) -> bool:
         """Return whether the flag is set."""
@@ -212,7 +212,7 @@ class ClusterList:
         read_input: returns standard input, for a Secret of the run.
 
     Raises:
-        UsageError: if it is no list of clusters, or a cluster has a key that is none.
+        UsageError: if it is no list of clusters, or a cluster has an unknown key.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class ClusterList:
         every = tuple(_clusters(self.where, text, path.suffix if path else ""))
         self.total = len(every)
         self.shard = shard
-        self.clusters = tuple(one for one in every if shard.holds(one.label))
+        self.clusters = tuple(cluster for cluster in every if shard.holds(cluster.label))
 
     def settings(self, cluster: ListedCluster) -> Settings:
         """Return the settings of the run on one cluster. Its files are read, and nothing is kept of it.
@@ -385,7 +385,7 @@ def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
             key = f"{unknown[0]!r} " if re.fullmatch(r"[A-Za-z][A-Za-z_-]{0,30}", unknown[0]) else ""
             raise UsageError(f"{where}: unknown key {key}beside the clusters: {_FORM}")
         content = content.get("cluster", content.get("clusters", []))
-    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise UsageError(f"{where} is no list of clusters: {_FORM}")
     return content
 
@@ -422,7 +422,7 @@ def _value(at: str, name: str, value: object) -> Value:
         if not isinstance(value, bool):
             raise UsageError(f"{at} is true or false")
         return value
-    if name in _LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if name in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
         return (str(value),) if name in _LISTS else str(value)

@@ -96,7 +96,7 @@ def settings_of_others(
         if declared.paths.is_original(declared.declaration.settings[certificate].value, file):
             its_own = here
         else:
-            its_own = sum(one.file(certificate) == file for one in everybody) == 1
+            its_own = sum(member.file(certificate) == file for member in everybody) == 1
         if its_own:
             continue
         with suppress(UsageError):
@@ -215,8 +215,8 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
         refuse_unusable_urls(declaration, f"--etcd-config {declaration.source}")
     declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
     _refuse_unrelated_directory(directory, declared)
-    own = own_hosts(host for one in declarations for host in hosts_of(one))
-    here = [runs_here(one, own) for one in declarations]
+    own = own_hosts(host for declaration in declarations for host in hosts_of(declaration))
+    here = [runs_here(declaration, own) for declaration in declarations]
     # The command of --etcd-via connects where the one member runs.
     reaches_loopback = bool(via) and len(declarations) == 1
     declared = [
@@ -226,11 +226,11 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
     return tuple(
         LabelledDeclaration(
             label=label,
-            declared=one,
+            declared=member,
             here=is_here,
-            listeners=listeners_from_here(label, one.declaration, here=is_here or reaches_loopback),
+            listeners=listeners_from_here(label, member.declaration, here=is_here or reaches_loopback),
         )
-        for label, one, is_here in zip(labels_of(declarations), declared, here, strict=True)
+        for label, member, is_here in zip(labels_of(declarations), declared, here, strict=True)
     )
 
 
@@ -269,8 +269,8 @@ def _own_directory(directory: Path | None, declaration: Declaration) -> Path | N
 def _refuse_unrelated_directory(directory: Path | None, declared: Sequence[DeclaredMember]) -> None:
     if directory is None:
         return
-    named = [path for one in declared for name in FILES if (path := one.declaration.text(name))]
-    if named and not any(one.file(name) for one in declared for name in FILES):
+    named = [path for member in declared for name in FILES if (path := member.declaration.text(name))]
+    if named and not any(member.file(name) for member in declared for name in FILES):
         files = ", ".join(dict.fromkeys(named))
         raise UsageError(
             f"--etcd-pki-dir {directory} holds none of the declared files: {files} were looked for under it, "
@@ -282,14 +282,14 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
     """Refuse two declarations of one member. Members can share a URL for clients, such as a Service's."""
     for number, declaration in enumerate(declarations):
         for first in declarations[:number]:
-            urls = [{role: {*advertised(one, role)} for role in Role} for one in (first, declaration)]
+            urls = [{role: {*advertised(each, role)} for role in Role} for each in (first, declaration)]
             for role in Role:
                 one, other = (of_both[role] for of_both in urls)
                 if not one & other or (one - other and other - one):
                     continue
                 url = min(map(str, one & other))
                 pods = first.source == declaration.source
-                names = [one.pod if pods else one.source for one in (first, declaration)]
+                names = [each.pod if pods else each.source for each in (first, declaration)]
                 raise UsageError(
                     f"--etcd-config {f'{first.source}: ' * pods}{printable(' and '.join(names), 300)} both "
                     f"advertise {url}, so they are of one member: name one {'pod' if pods else 'file'} for "
@@ -306,7 +306,7 @@ def refuse_unusable_urls(declaration: Declaration, where: str) -> None:
         UsageError: if there is one. It begins with ``where``.
     """
     advertises = [url for role in Role for url in advertised(declaration, role)]
-    urls = dict.fromkeys((*advertises, *(one.url for one in declared_listeners(declaration))))
+    urls = dict.fromkeys((*advertises, *(listener.url for listener in declared_listeners(declaration))))
     if len(urls) > _MOST_URLS:
         raise UsageError(f"{where} declares {len(urls)} URLs, and at most {_MOST_URLS} are judged: omit some")
     for url in urls:
@@ -365,7 +365,7 @@ def _attach(
     by_url = [member for member in members if _declares(member, listener)]
     by_host = [member for member in members if listener.host in member.hosts]
     matching = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
-    if not matching and len(members) == 1 and len({one.host for one in named}) == 1:
+    if not matching and len(members) == 1 and len({listener.host for listener in named}) == 1:
         matching = list(members)
     return replace(listener, member=matching[0].label) if matching else listener
 
@@ -386,8 +386,8 @@ def _client_identities(
 ) -> tuple[Identity, ...]:
     """Return the identities that may be good clients, in the order in which they are tried."""
     names = (HEALTHCHECK, APISERVER, ETCDCTL, *OF_DISTRIBUTIONS)
-    clients = [_client(one, name, files) for name in names for one in members]
-    return _chosen([*clients, *(_dialing(one, "client", trusted, files) for one in members)], trusted)
+    clients = [_client(member, name, files) for name in names for member in members]
+    return _chosen([*clients, *(_dialing(member, "client", trusted, files) for member in members)], trusted)
 
 
 def _peer_identities(
@@ -397,12 +397,12 @@ def _peer_identities(
 
     kubeadm's health check client comes first: it has no subjectAltName and is accepted from any address.
     """
-    clients = [_client(one, HEALTHCHECK, files) for one in members]
-    return _chosen([*clients, *(_dialing(one, "peer", (), files) for one in members)], trusted)
+    clients = [_client(member, HEALTHCHECK, files) for member in members]
+    return _chosen([*clients, *(_dialing(member, "peer", (), files) for member in members)], trusted)
 
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
-    client = next((one for one in client_files(member.declared) if one.name == name), None)
+    client = next((client for client in client_files(member.declared) if client.name == name), None)
     return None if client is None else files.pair(client.certificate, client.key, name, client.named_by)
 
 
@@ -443,7 +443,7 @@ def _chosen(identities: Sequence[Identity | None], trusted: Bundles) -> tuple[Id
     valid = [
         one for one in clients if one.chain[0].not_valid_before_utc <= now <= one.chain[0].not_valid_after_utc
     ]
-    good = [one for one in valid if _chains_to_one(one, trusted)]
+    good = [identity for identity in valid if _chains_to_one(identity, trusted)]
     return _distinct(good or valid or clients)
 
 
@@ -461,7 +461,7 @@ def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
         issuer = extension(leaf, x509.AuthorityKeyIdentifier)
         identifier = issuer.key_identifier if issuer else None
         kind = (identity.name, leaf.issuer.public_bytes(), identifier or b"")
-        if kind in kinds or leaf in [one.chain[0] for one in named.values()]:
+        if kind in kinds or leaf in [identity.chain[0] for identity in named.values()]:
             continue
         kinds.add(kind)
         name = unique(identity.name, named)
@@ -487,15 +487,15 @@ def declared_defaults(
             client_trust=_shared_bundle(client),
             identities=_client_identities(here_first, client, files),
             served=_served(members, "client", files),
-            allowed_hostname=_shared(_side(one.declared, "client").allowed_hostname for one in members),
+            allowed_hostname=_shared(_side(each.declared, "client").allowed_hostname for each in members),
         ),
         PortDefaults(
             server_ca=_server_ca(members, "peer", files),
             client_trust=_shared_bundle(peer),
             identities=_peer_identities(here_first, peer, files),
             served=_served(members, "peer", files),
-            allowed_cn=_shared(_side(one.declared, "peer").allowed_cn for one in members),
-            allowed_hostname=_shared(_side(one.declared, "peer").allowed_hostname for one in members),
+            allowed_cn=_shared(_side(each.declared, "peer").allowed_cn for each in members),
+            allowed_hostname=_shared(_side(each.declared, "peer").allowed_hostname for each in members),
         ),
     )
 
@@ -536,7 +536,7 @@ def _trusted(
     members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
 ) -> tuple[TrustBundle, ...]:
     """Return the declared trusted CA bundles of a side, as far as the files are on this machine."""
-    bundles = (_bundle(one.declared, side, files) for one in members)
+    bundles = (_bundle(member.declared, side, files) for member in members)
     return tuple(bundle for bundle in bundles if bundle is not None)
 
 
@@ -581,7 +581,7 @@ def _issuer_beside(
     directories = [file.parent, file.parent.parent] if file else []
     directories += [declared.paths.pki_dir] if declared.paths.pki_dir else []
     names = ("peer-ca.crt", "ca.crt", "ca.pem") if name.startswith("peer-") else ("ca.crt", "ca.pem")
-    for path in dict.fromkeys(directory / one for directory in directories for one in names):
+    for path in dict.fromkeys(directory / file for directory in directories for file in names):
         bundle = files.bundle(path, str(path))
         if bundle and chains_to(chain, bundle.certificates):
             return bundle

@@ -61,22 +61,22 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
     if len(running) > 1:
         for name in _OF_ONE:
             if source.texts(name) or source.text(name):
-                pids = " ".join(str(one.process.pid) for one in running)
+                pids = " ".join(str(etcd.process.pid) for etcd in running)
                 raise UsageError(
                     f"{option(name)} is about one etcd, and --etcd-pid names {len(running)} ({pids}): pass "
                     "the --etcd-pid of one of them"
                 )
     running = _with_files(source, running)
-    labels = labels_of([one.declared.declaration for one in running])
+    labels = labels_of([etcd.declared.declaration for etcd in running])
     return tuple(
         LabelledDeclaration(
             label=label,
-            declared=one.declared,
+            declared=etcd.declared,
             here=True,
-            listeners=tuple(_listeners(label, one)),
-            running=one,
+            listeners=tuple(_listeners(label, etcd)),
+            running=etcd,
         )
-        for label, one in zip(labels, running, strict=True)
+        for label, etcd in zip(labels, running, strict=True)
     )
 
 
@@ -110,16 +110,16 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
     from pytest_etcdtls.declared.reading import read_declarations
 
     files = [source.resolve(CONFIG, text) for text in source.texts(CONFIG)]
-    written = [one for file in files for one in read_declarations(file)]
+    written = [declaration for file in files for declaration in read_declarations(file)]
     matched = list(running)
     for declaration in written:
         fitting = [
-            number for number, one in enumerate(running) if _is_of(declaration, one.declared.declaration)
+            number for number, etcd in enumerate(running) if _is_of(declaration, etcd.declared.declaration)
         ]
         if len(written) == len(running) == 1:
             fitting = [0]
         if len(fitting) != 1 or matched[fitting[0]].written is not None:
-            names = ", ".join(f"{one.process.name} ({_name(one.declared.declaration)})" for one in running)
+            names = ", ".join(f"{etcd.process.name} ({_name(etcd.declared.declaration)})" for etcd in running)
             raise UsageError(
                 f"--etcd-config {declaration.source} declares {printable(_name(declaration))}, and "
                 f"{'several' if fitting else 'none'} of the processes of --etcd-pid are that member: "
@@ -131,7 +131,7 @@ def _with_files(source: Source, running: Sequence[RunningMember]) -> list[Runnin
 
 def _is_of(declaration: Declaration, running: Declaration) -> bool:
     """Return whether a declaration and a process are of one member, by their URLs for peers or names."""
-    peers = [{*advertised(one, Role.PEER)} for one in (declaration, running)]
+    peers = [{*advertised(each, Role.PEER)} for each in (declaration, running)]
     if peers[0] and peers[1]:
         return bool(peers[0] & peers[1])
     return _name(declaration) == _name(running)

@@ -126,7 +126,7 @@ def _good(
     """Return the good identities in the order in which they are tried, each certificate once."""
     order = (*((first,) if first else ()), *declared, *((last,) if last else ()))
     # The last one keeps its name, which on a peer port identifies it as the client's.
-    named = [one.chain[0] for one in (first, last) if one]
+    named = [identity.chain[0] for identity in (first, last) if identity]
     return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
 
 
@@ -250,10 +250,10 @@ def _identity(
     environment: Mapping[str, str],
     passphrases: Passphrases,
 ) -> Identity | None:
-    named = any(source.path(one) is not None for one in options)
+    named = any(source.path(name) is not None for name in options)
     # Certificate and key must come from one source.
     used = {} if named else environment
-    (cert, cert_named_by), (key, key_named_by) = (_path(source, one, used) for one in options)
+    (cert, cert_named_by), (key, key_named_by) = (_path(source, name, used) for name in options)
     if cert is None and key is None:
         return None
     if cert is None or key is None:
@@ -512,7 +512,7 @@ class KubeadmDirectory(Struct, frozen=True, kw_only=True):
         return PortDefaults(
             server_ca=self.ca,
             client_trust=self.ca,
-            identities=tuple(one for one in good if one is not None),
+            identities=tuple(identity for identity in good if identity is not None),
             served=(served,) if served else (),
         )
 

@@ -162,7 +162,7 @@ FLEET_SUFFIXES = (".html", ".md", ".prom")
 """Those that it accepts for all clusters of ``--etcd-clusters``."""
 
 ENDPOINTS_VARIABLE = "ETCDCTL_ENDPOINTS"
-"""etcdctl's variable with endpoints, which a run does not read: nobody judges a cluster by accident."""
+"""etcdctl's variable with endpoints, which a run does not read, to prevent accidental runs."""
 
 _GENTLE_PAUSE = 0.25
 _BACKENDS = ("auto", "container", "process")
@@ -214,17 +214,17 @@ def read_settings(
     )
     days = max(_expiry_days(source), profiles.expiry_days)
     suites_matter = baseline is not None or any(
-        one.cipher_suites is not None or one.groups is not None or one.groups_one_of
-        for one in profiles.thresholds.values()
+        threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
+        for threshold in profiles.thresholds.values()
     )
     targets = [
         replace(
-            one,
+            target,
             expiry_days=days,
             thresholds=profiles.thresholds,
-            sparing=source.flag("etcd_gentle") and not (one.declared or suites_matter),
+            sparing=source.flag("etcd_gentle") and not (target.declared or suites_matter),
         )
-        for one in targets
+        for target in targets
     ]
     known = targets[0] if targets else None
     compares = baseline is not None or (known is None and len(owned.images) + len(owned.binaries) > 1)
@@ -517,8 +517,8 @@ def _newest(path: Path, text: str) -> Path:
     """
     if is_there(path) and not path.is_dir():
         return path
-    patterns = [str(path / one) for one in _IN_A_DIRECTORY] if path.is_dir() else [str(path)]
-    found = next(filter(None, ([*filter(os.path.isfile, glob.glob(one))] for one in patterns)), [])
+    patterns = [str(path / pattern) for pattern in _IN_A_DIRECTORY] if path.is_dir() else [str(path)]
+    found = next(filter(None, ([*filter(os.path.isfile, glob.glob(pattern))] for pattern in patterns)), [])
     if found:
         return Path(max(found, key=lambda one: (os.path.getmtime(one), one)))
     if path.is_dir():

@@ -260,11 +260,11 @@ def _secret(node: Node, where: str) -> Secret:
     if not isinstance(node, MappingNode) or kind != "Secret":
         what = f"has a {printable(kind, 60)}" if kind else "has something without a kind"
         raise UsageError(f"{where} {what}, and no Secret: {_FORM}")
-    name, namespace = (text_at(node, "metadata", one) for one in ("name", "namespace"))
+    name, namespace = (text_at(node, "metadata", field) for field in ("name", "namespace"))
     whole = printable("/".join(filter(None, [namespace, name])), 300)
     at = f"{where}, Secret {whole}" if whole else where
-    encoded = {one.key: text_of(one.value) for one in entries(node_at(node, "data"), where)}
-    plain = {one.key: text_of(one.value) for one in entries(node_at(node, "stringData"), where)}
+    encoded = {entry.key: text_of(entry.value) for entry in entries(node_at(node, "data"), where)}
+    plain = {entry.key: text_of(entry.value) for entry in entries(node_at(node, "stringData"), where)}
     if not encoded and not plain:
         raise UsageError(f"{at} has no data: it may be without its values, as in a list of names; {_FORM}")
     values = {key: _decoded(value or "", key, at) for key, value in encoded.items()}

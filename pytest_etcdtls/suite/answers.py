@@ -79,7 +79,7 @@ def explain(check: Check, profiles: Profiles = NO_PROFILES) -> Iterator[str]:
     sides = [*dict.fromkeys(role.prefix for role in check.roles)] or [""]
     roles_shown = [Role.PEER if prefix else Role.CLIENT for prefix in sorted(sides)]
     # With the flags of each side, as a run on it has them.
-    for reference in dict.fromkeys(one for role in roles_shown for one in check.sources(role)):
+    for reference in dict.fromkeys(source for role in roles_shown for source in check.sources(role)):
         yield from _lines(reference, width, "  reference:   ")
     for text in dict.fromkeys(check.remedy(role) for role in roles_shown):
         yield from _lines(text, width, "  remedy:      ")

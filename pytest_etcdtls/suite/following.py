@@ -122,7 +122,7 @@ def _scope(collector: pytest.Collector, marks: Iterable[pytest.Mark], definition
         if len(names) > 1 and indirect is not True and len(indirect or ()) < len(names):
             return "function"
         visible = (definitions(collector, name) for name in names)
-        return min((one[-1].scope for one in visible if one), key=_SCOPES.index)
+        return min((definitions[-1].scope for definitions in visible if definitions), key=_SCOPES.index)
     return definition.scope
 
 

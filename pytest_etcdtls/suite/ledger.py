@@ -220,7 +220,7 @@ class Ledger:
             if not actual.runs:
                 continue  # its start is a violation, with the reason
             judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
-            if all(one.listener == CLUSTER for one in judged) and not _has_verdict(judged):
+            if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
                 unverified.append(Unverified(label, "the whole cluster", "no check came to a verdict"))
             for listener in actual.listeners:
                 results = by_listener.get((label, listener.label), [])
@@ -233,7 +233,7 @@ class Ledger:
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if not _has_verdict(wanted):
                     missing = "no check about mutual TLS" if wanted is about_tls else "no check"
-                    why = undecided(one for one in wanted if one.outcome is Outcome.NOT_VERIFIED)
+                    why = undecided(result for result in wanted if result.outcome is Outcome.NOT_VERIFIED)
                     because = f": {why[0].reason}" if why else ""
                     missing = f"{missing} came to a verdict{because}"
                     unverified.append(Unverified(label, listener.url, missing))
@@ -244,7 +244,7 @@ class Ledger:
     def _who_is_refused(self, target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:
         """Return why no good client is accepted, or not the user's; empty if a result says so."""
         client = target.seen.known(AcceptedClient, listener=listener) if target.seen else None
-        judged = next((one for one in results if one.check == _TRUSTED), None)
+        judged = next((result for result in results if result.check == _TRUSTED), None)
         if client is None or not client.candidates or (judged and judged.outcome in _DECIDED):
             return ""
         if client.accepted is None:
@@ -354,7 +354,7 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
             why = "a hook of a conftest.py or plugin failed before them"
         yield (
             f"The suite was asked for on the command line and none of its checks ran: {why}. "
-            "--no-etcd-conformance says that this is meant."
+            "--no-etcd-conformance confirms that this is intended."
         )
 
 

@@ -212,7 +212,7 @@ class ListItems(Items):
         self, judge: ClusterJudge, clusters: ClusterList, run: Run, ids: Sequence[str], *, alone: bool
     ) -> None:
         super().__init__(run, ids, alone=alone)
-        self._judges = {one.label: partial(judge.judge, one) for one in clusters.clusters}
+        self._judges = {cluster.label: partial(judge.judge, cluster) for cluster in clusters.clusters}
 
     def suite(self, session: pytest.Session) -> Suite:
         """Return a new collector of the suite."""
@@ -370,7 +370,7 @@ class ListSession(Reporting):
         if self._clusters.clusters and not self._selected and not is_selective(session.config):
             yield (
                 "--etcd-clusters was given and no cluster was judged: they were deselected (-k, -m, "
-                "--deselect, an ini file). --no-etcd-conformance says that this is meant."
+                "--deselect, an ini file). --no-etcd-conformance confirms that this is intended."
             )
         stale = dict[str, str]()
         if self._clusters.shard.of == 1 and len(self._rows) == len(self._clusters.clusters):

@@ -459,7 +459,7 @@ def call_users_hooks(config: pytest.Config, report: Report) -> Iterator[str]:
     for seen in report.seen:
         label = seen.target.label
         results = [result for result in report.results if result.target == label]
-        faults = [one for one in results if one.outcome is Outcome.VIOLATES and one.cause is None]
+        faults = [result for result in results if result.outcome is Outcome.VIOLATES and result.cause is None]
         try:
             config.hook.pytest_etcdtls_judged(
                 config=config, target=seen.target, results=results, faults=faults

@@ -246,7 +246,7 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     from pytest_etcdtls.plan import planned  # only here, since it imports much
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
-    planned_for = [most for one in run.targets for most in planned(one.outline, run.checks).values()]
+    planned_for = [most for target in run.targets for most in planned(target.outline, run.checks).values()]
     suite = max(planned_for) if invocation_of(config).suite else 0
     workerinput[_SHARE] = {
         "max_connections": max(1, (bounds.max_connections - suite) // workers),

@@ -791,7 +791,7 @@ def _session(tls: SSL.Connection, trace: Trace) -> dict[str, Any]:
     names = tls.get_client_ca_list(as_cryptography=True) if trace.certificate_requested else []
     session: dict[str, Any] = {
         "announced_ca": tuple(_shared(name.public_bytes()) for name in names),
-        "chain": tuple(_shared(_der(one)) for one in tls.get_peer_cert_chain() or ()),
+        "chain": tuple(_shared(_der(certificate)) for certificate in tls.get_peer_cert_chain() or ()),
     }
     if trace.handshake_done:
         session |= {

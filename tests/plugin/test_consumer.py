@@ -43,7 +43,7 @@ def test_its_tests_checks_and_hooks_are_run(consumer: Runner, newest_etcd: Path)
 def test_its_checks_are_listed(consumer: Runner) -> None:
     ran = consumer(FILE, "--etcd-explain=company.no-proxy", report=False)
     assert ran.exit_code == 0
-    assert "No proxy answers in the place of etcd." in ran.out
+    assert "No proxy answers instead of etcd." in ran.out
 
 
 CHECK = '''

@@ -146,7 +146,7 @@ def test_what_comes_of_a_refused_good_client_follows() -> None:
         return snapshot(
             Behaviour(CLIENT, "access", "client", "TLS 1.3", value),
             Behaviour(PEER, "access", "peer", "TLS 1.3", value),
-            Behaviour(CLIENT, "declaration", "what is declared comes to", "", effect),
+            Behaviour(CLIENT, "declaration", "effective configuration", "", effect),
             Behaviour("cluster", "declaration", "ineffective settings", "", trap),
             outcomes={
                 ("cluster", "config.crl-encoding"): good,

@@ -26,7 +26,7 @@ def find_traps(
     The arguments are those of :func:`~pytest_etcdtls.declared.effective.effective`.
     """
     context = TrapContext.of(declaration, version, crls)
-    found = [one for trap in TRAPS for one in trap.find(context)]
+    found = [found for trap in TRAPS for found in trap.find(context)]
     return tuple(sorted(found, key=lambda one: one.starts))
 
 

@@ -165,7 +165,7 @@ def no_http_listener_is_declared_with_tls(context: TrapContext) -> Iterator[Foun
             summary=f"{', '.join(not_served)} is not served: with --{FLAGS[Role.CLIENT_HTTP]}, a port of "
             "gRPC that is listed with https too serves TLS alone; without it, the port answers everybody",
             remedy=f"remove the http URL from --{FLAGS[Role.CLIENT]}",
-            settings=tuple(dict.fromkeys(one.setting for one in unserved if one.setting)),
+            settings=tuple(dict.fromkeys(listener.setting for listener in unserved if listener.setting)),
             listeners=not_served,
             harmless=True,
         )

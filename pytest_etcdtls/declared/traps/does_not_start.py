@@ -65,7 +65,7 @@ def _certificates(context: TrapContext) -> Iterator[Problem]:
             yield (
                 f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
-                tuple(one.declared.setting for one in listeners[:1] if one.declared.setting),
+                tuple(listener.declared.setting for listener in listeners[:1] if listener.declared.setting),
             )
         elif side.certificate is None or side.key is None:
             missing = "cert-file" if side.certificate is None else "key-file"

@@ -38,10 +38,10 @@ def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
     What only switches something off is removed: the file decides, and may have it on.
     """
     every = _hidden(TrapContext.of(case.declaration, case.version))
-    written = [one for one in every if one.on or not one.boolean]
-    if all(has_key(one.name, case.version) for one in written):
-        yield from (Change(one.name, None, one.via) for one in every if one not in written)
-        yield from (Change(one.name, one.value, Via.KEY) for one in written)
+    written = [setting for setting in every if setting.on or not setting.boolean]
+    if all(has_key(setting.name, case.version) for setting in written):
+        yield from (Change(setting.name, None, setting.via) for setting in every if setting not in written)
+        yield from (Change(setting.name, setting.value, Via.KEY) for setting in written)
 
 
 @trap("config-file-hides-flags", cure=hidden_into_file)
@@ -321,11 +321,11 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
     declaration, started = context.declaration, context.declaration.started_with
     given = (
         *started.variables,
-        *(one for one in started.arguments if isinstance(one, Setting) and one.value),
+        *(argument for argument in started.arguments if isinstance(argument, Setting) and argument.value),
     )
-    files = [one for one in given if one.name == "config-file"]  # of which etcd prefers the flag
+    files = [setting for setting in given if setting.name == "config-file"]  # of which etcd prefers the flag
     # Of equal keys, and of equal sections as a whole, the last one is decoded (sigs.k8s.io/yaml, not strict).
-    in_force = {**declaration.settings, **{one.name: one for one in files}}
+    in_force = {**declaration.settings, **{file.name: file for file in files}}
     # A drop-in of systemd is there to replace variables.
     layered = Via.VARIABLE if declaration.form is not Form.MANIFEST else None
     again: dict[str, list[Setting]] = {}
@@ -357,7 +357,7 @@ def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
     The kubelet reads every file of that directory whose name does not begin with a dot, also etcd.yaml.bak.
     Of pods with one name it keeps the one in the last file by name, each time that it lists the directory,
     every 20 seconds by default; between two lists it runs the file that was written to last. So a backup is
-    started again in the place of the changed manifest, with its old certificates and settings. With another
+    started again instead of the changed manifest, with its old certificates and settings. With another
     name it is a second etcd on the same ports and data.
 
     Spec: Kubernetes kubelet, extractFromDir in pkg/kubelet/config/file.go
