@@ -1,18 +1,16 @@
-"""What checks share: judgements on identities that must be refused, and on experiments."""
+"""What checks share: judgements on identities that must be refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.command import Command, curl
 from pytest_etcdtls.facts.access import Candidate, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedKey
-from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.refusal import ControlState, Ruling, rule
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
@@ -116,106 +114,3 @@ def _wrongly_accepted(matrix: AccessMatrix, served: list[Case], who: str) -> Fin
 def key_in_words(key: ServedKey) -> str:
     """Return the key of a listener's certificate, for a sentence about cipher suites."""
     return f"the key of this port, {key.text}" if key.text else "the type of the key of this port"
-
-
-ACCEPTED = frozenset({Ending.SERVED})
-REFUSED = frozenset({Ending.REFUSED})
-"""Refused by TLS, with a certificate alert."""
-REFUSED_OR_CLOSED = frozenset({Ending.REFUSED, Ending.CLOSED})
-"""Refused by TLS, or by etcd itself, which closes the connection after the handshake."""
-NO_HANDSHAKE = frozenset({Ending.REFUSED, Ending.OTHER})
-"""Refused with any alert: the client's certificate is not the cause."""
-
-
-class Expected(Struct, frozen=True):
-    """How the attempts of one identity in one step must end.
-
-    Attributes:
-        step: name of the step.
-        who: the identity.
-        endings: how its attempts may end.
-        control: if this expectation fails, only identities that are wrongly accepted are judged.
-    """
-
-    step: str
-    who: str
-    endings: frozenset[Ending]
-    control: bool = False
-
-
-def judge_steps(
-    experiment: Experiment, expectations: Sequence[Expected], reproduce: tuple[Command | str, ...] = ()
-) -> Iterator[Statement]:
-    """Judge an experiment by expectations; ``reproduce`` are commands for a finding.
-
-    Raises:
-        LookupError: if it has no attempt for an expectation.
-    """
-    controlled = True
-    for expected in (found for found in expectations if found.control):
-        others = _others(experiment, expected)
-        controlled = controlled and not others
-        for made in others:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
-    for expected in (found for found in expectations if not found.control):
-        yield from _judge(experiment, expected, reproduce, controlled=controlled)
-
-
-def _judge(
-    experiment: Experiment, expected: Expected, reproduce: tuple[Command | str, ...], *, controlled: bool
-) -> Iterator[Statement]:
-    others = _others(experiment, expected)
-    accepted = [made for made in others if made.attempt.ending is Ending.SERVED]
-    not_accepted = [
-        made for made in others if expected.endings == ACCEPTED and made.attempt.ending is not Ending.UNCLEAR
-    ]
-    wrong = accepted or (not_accepted if controlled else [])
-    for made in others:
-        if made not in wrong:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
-    if wrong:
-        becomes = "accepted" if accepted else "not accepted"
-        yield finding(
-            experiment,
-            expected.step,
-            wrong,
-            message=f"{expected.who}: {becomes} ({_done(experiment, expected)})",
-            expected="not accepted" if accepted else "accepted",
-            reproduce=reproduce,
-        )
-
-
-def finding(
-    experiment: Experiment,
-    step: str,
-    attempts: Sequence[ExperimentAttempt],
-    *,
-    message: str,
-    expected: str,
-    reproduce: tuple[Command | str, ...] = (),
-) -> Finding:
-    """Return a finding about some attempts of a step."""
-    return Finding(
-        message=message,
-        expected=expected,
-        observed="; ".join(made.describe() for made in attempts),
-        evidence={
-            "etcd": experiment.etcd_version,
-            "started with": " ".join(experiment.flags) or "mutual TLS on both ports",
-            "step": experiment.step(step).done,
-        },
-        reproduce=reproduce,
-    )
-
-
-def _others(experiment: Experiment, expected: Expected) -> list[ExperimentAttempt]:
-    """Return the attempts that did not end as expected."""
-    return [
-        made
-        for made in experiment.step(expected.step).of(expected.who)
-        if made.attempt.ending not in expected.endings
-    ]
-
-
-def _done(experiment: Experiment, expected: Expected) -> str:
-    return experiment.step(expected.step).done

@@ -5,23 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
-from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad, Step
-from pytest_etcdtls.judgement import (
+from pytest_etcdtls.checks.expectations import (
     ACCEPTED,
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
-    SERVED,
     Expected,
+    attempts_changed,
+    experiment_check,
     finding,
     judge_steps,
 )
+from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
+from pytest_etcdtls.facts.experiments import Counts, Experiment, RenewalUnderLoad, Step
+from pytest_etcdtls.judgement import SERVED
 from pytest_etcdtls.lifecycle.settings import CRL_FILE, FILE_OF, runs
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.registry import Counterexample, check
+from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
@@ -32,22 +34,6 @@ if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.lab import Clients, Lab
 
 _GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
-
-
-def attempts_changed(step: str, who: str, **changes: Any) -> Counterexample:  # noqa: ANN401
-    """Return a counterexample that changes one client's attempts in one step of an experiment."""
-
-    def changed(made: ExperimentAttempt) -> ExperimentAttempt:
-        return replace(made, attempt=replace(made.attempt, **changes)) if made.who == who else made
-
-    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
-        steps = tuple(
-            replace(found, attempts=tuple(map(changed, found.attempts))) if found.name == step else found
-            for found in experiment.steps
-        )
-        return {"experiment": replace(experiment, steps=steps)}
-
-    return counterexample
 
 
 _AT_HOME = "https://127.0.0.1:2379"
@@ -392,21 +378,21 @@ def _replace_crl(lab: "Lab", named: Iterable[Identity] = (), encoding: Literal["
     lab.member.replace_files({CRL_FILE: issuer.crl(encoding)})
 
 
-@runs("crl-reload")
-def _reload_crl(lab: "Lab") -> Iterator[Step]:
-    """Add certificates to the CRL and remove them again."""
-    clients = _clients_of_crl(lab)
-    yield lab.step("empty", "the list is empty", clients)
-    _replace_crl(lab, clients[_NAMED].values())
-    yield lab.step("listed", "the list was replaced by one with the named client's certificate", clients)
-    _replace_crl(lab)
-    yield lab.step("taken off", "the list was replaced by an empty one again", clients)
-
-
-@check("lifecycle.crl-reload", on=set(), counterexample=attempts_changed("listed", _NAMED, **SERVED))
-def a_new_revocation_list_is_in_force_at_once(
-    experiment: Annotated[Experiment, "crl-reload"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "crl-reload",
+    Expected("empty", _GOOD_CLIENT, ACCEPTED, control=True),
+    Expected("empty", _NAMED, ACCEPTED, control=True),
+    Expected("listed", _NAMED, REFUSED_OR_CLOSED),
+    Expected("listed", _GOOD_CLIENT, ACCEPTED),
+    Expected("taken off", _NAMED, ACCEPTED),
+    reproduce=(
+        local("openssl", "crl", "-in", "list.pem", "-outform", "DER", "-out", "crl.der"),
+        curl(
+            _AT_HOME, client="revoked", look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.der)"
+        ),
+    ),
+)
+def a_new_revocation_list_is_in_force_at_once(lab: "Lab") -> Iterator[Step]:
     """A new revocation list applies to the next connection.
 
     A certificate is revoked because its key was stolen. If the list applies only after a restart, the thief
@@ -420,24 +406,12 @@ def a_new_revocation_list_is_in_force_at_once(
     Remediation: restart etcd after every change of --client-crl-file and --peer-crl-file, and report it:
         every release reads them at each connection.
     """
-    yield from judge_steps(
-        experiment,
-        [
-            Expected("empty", _GOOD_CLIENT, ACCEPTED, control=True),
-            Expected("empty", _NAMED, ACCEPTED, control=True),
-            Expected("listed", _NAMED, REFUSED_OR_CLOSED),
-            Expected("listed", _GOOD_CLIENT, ACCEPTED),
-            Expected("taken off", _NAMED, ACCEPTED),
-        ],
-        (
-            local("openssl", "crl", "-in", "list.pem", "-outform", "DER", "-out", "crl.der"),
-            curl(
-                _AT_HOME,
-                client="revoked",
-                look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.der)",
-            ),
-        ),
-    )
+    clients = _clients_of_crl(lab)
+    yield lab.step("empty", "the list is empty", clients)
+    _replace_crl(lab, clients[_NAMED].values())
+    yield lab.step("listed", "the list was replaced by one with the named client's certificate", clients)
+    _replace_crl(lab)
+    yield lab.step("taken off", "the list was replaced by an empty one again", clients)
 
 
 @runs("crl-encoding")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.lifecycle_files import attempts_changed
+from pytest_etcdtls.checks.expectations import (
+    ACCEPTED,
+    NO_HANDSHAKE,
+    REFUSED,
+    REFUSED_OR_CLOSED,
+    Expected,
+    attempts_changed,
+    experiment_check,
+    finding,
+    judge_steps,
+)
 from pytest_etcdtls.command import STATUS, Command, curl, etcdctl, s_client
 from pytest_etcdtls.facts.experiments import (
     Experiment,
@@ -18,20 +28,10 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffer,
     SuiteOffers,
 )
-from pytest_etcdtls.judgement import (
-    ACCEPTED,
-    NO_HANDSHAKE,
-    REFUSED,
-    REFUSED_OR_CLOSED,
-    SERVED,
-    Expected,
-    finding,
-    judge_steps,
-)
 from pytest_etcdtls.lifecycle.settings import ADMITTED, runs
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
 from pytest_etcdtls.pki.profile import PEER
-from pytest_etcdtls.registry import Counterexample, check
+from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.lab import Lab
 
 _STARTED = "started"
-
-
-def _accepted(who: str) -> Counterexample:
-    return attempts_changed(_STARTED, who, **SERVED)
 
 
 def _curl(port: int, where: str) -> Command:
@@ -65,15 +61,14 @@ def _with_hostnames(lab: "Lab", who: str, role: Role, done: str, *addresses: str
     return lab.step(_STARTED, f"etcd was started to allow {ADMITTED}{done}", clients)
 
 
-@runs("allowed-hostname")
-def _allowed_hostname(lab: "Lab") -> Iterator[Step]:
-    yield _with_hostnames(lab, "client", Role.CLIENT, "")
-
-
-@check("lifecycle.allowed-hostname", on=set(), counterexample=_accepted("client with another hostname"))
-def only_clients_with_the_hostname_are_accepted(
-    experiment: Annotated[Experiment, "allowed-hostname"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "allowed-hostname",
+    Expected(_STARTED, "client with the hostname", ACCEPTED),
+    Expected(_STARTED, "client with another hostname", REFUSED),
+    Expected(_STARTED, "client with the hostname as common name only", REFUSED),
+    reproduce=(_curl(2379, "etcd runs with --client-cert-allowed-hostname"),),
+)
+def only_clients_with_the_hostname_are_accepted(lab: "Lab") -> Iterator[Step]:
     """--client-cert-allowed-hostname refuses certificates without that hostname.
 
     Where one CA issues certificates for many purposes, only the hostname distinguishes etcd's clients from
@@ -86,32 +81,17 @@ def only_clients_with_the_hostname_are_accepted(
     Remediation: do not rely on --client-cert-allowed-hostname with this etcd; give etcd's clients a CA of
         their own.
     """
-    yield from judge_steps(
-        experiment,
-        [
-            Expected(_STARTED, "client with the hostname", ACCEPTED),
-            Expected(_STARTED, "client with another hostname", REFUSED),
-            Expected(_STARTED, "client with the hostname as common name only", REFUSED),
-        ],
-        (_curl(2379, "etcd runs with --client-cert-allowed-hostname"),),
-    )
+    yield _with_hostnames(lab, "client", Role.CLIENT, "")
 
 
-@runs("peer-allowed-cn")
-def _peer_allowed_cn(lab: "Lab") -> Iterator[Step]:
-    role = Role.PEER
-    clients = {
-        "peer with the common name": {role: lab.issue(role, "named")},
-        "peer with another common name": {role: lab.issue(role, "other-cn", common_name="another-peer")},
-        "peer without a common name": {role: lab.issue(role, "no-cn", common_name=None, organization="etcd")},
-    }
-    yield lab.step(_STARTED, f"etcd was started to allow {PEER.common_name}", clients)
-
-
-@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_accepted("peer with another common name"))
-def only_peers_with_the_common_name_are_accepted(
-    experiment: Annotated[Experiment, "peer-allowed-cn"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "peer-allowed-cn",
+    Expected(_STARTED, "peer with the common name", ACCEPTED),
+    Expected(_STARTED, "peer with another common name", REFUSED),
+    Expected(_STARTED, "peer without a common name", REFUSED),
+    reproduce=(_curl(2380, "etcd runs with --peer-cert-allowed-cn"),),
+)
+def only_peers_with_the_common_name_are_accepted(lab: "Lab") -> Iterator[Step]:
     """--peer-cert-allowed-cn refuses peer certificates with another common name.
 
     Where one CA issues certificates for clients and peers, only this rule refuses clients on the peer port.
@@ -122,28 +102,23 @@ def only_peers_with_the_common_name_are_accepted(
     Level: MUST
     Remediation: do not rely on --peer-cert-allowed-cn with this etcd; give the peers a CA of their own.
     """
-    yield from judge_steps(
-        experiment,
-        [
-            Expected(_STARTED, "peer with the common name", ACCEPTED),
-            Expected(_STARTED, "peer with another common name", REFUSED),
-            Expected(_STARTED, "peer without a common name", REFUSED),
-        ],
-        (_curl(2380, "etcd runs with --peer-cert-allowed-cn"),),
-    )
+    role = Role.PEER
+    clients = {
+        "peer with the common name": {role: lab.issue(role, "named")},
+        "peer with another common name": {role: lab.issue(role, "other-cn", common_name="another-peer")},
+        "peer without a common name": {role: lab.issue(role, "no-cn", common_name=None, organization="etcd")},
+    }
+    yield lab.step(_STARTED, f"etcd was started to allow {PEER.common_name}", clients)
 
 
-@runs("peer-allowed-hostname")
-def _peer_allowed_hostname(lab: "Lab") -> Iterator[Step]:
-    # The peer port also requires that a certificate with SANs covers the client's address.
-    us = lab.seen_as(Role.PEER)
-    yield _with_hostnames(lab, "peer", Role.PEER, f"; the client's address is {us}", us)
-
-
-@check("lifecycle.peer-allowed-hostname", on=set(), counterexample=_accepted("peer with another hostname"))
-def only_peers_with_the_hostname_are_accepted(
-    experiment: Annotated[Experiment, "peer-allowed-hostname"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "peer-allowed-hostname",
+    Expected(_STARTED, "peer with the hostname", ACCEPTED),
+    Expected(_STARTED, "peer with another hostname", REFUSED),
+    Expected(_STARTED, "peer with the hostname as common name only", REFUSED),
+    reproduce=(_curl(2380, "etcd runs with --peer-cert-allowed-hostname"),),
+)
+def only_peers_with_the_hostname_are_accepted(lab: "Lab") -> Iterator[Step]:
     """--peer-cert-allowed-hostname refuses peer certificates without that hostname.
 
     Where one CA issues certificates for clients and peers, only this rule refuses clients on the peer port.
@@ -154,20 +129,31 @@ def only_peers_with_the_hostname_are_accepted(
     Level: MUST
     Remediation: do not rely on --peer-cert-allowed-hostname with this etcd; give the peers a CA of their own.
     """
-    yield from judge_steps(
-        experiment,
-        [
-            Expected(_STARTED, "peer with the hostname", ACCEPTED),
-            Expected(_STARTED, "peer with another hostname", REFUSED),
-            Expected(_STARTED, "peer with the hostname as common name only", REFUSED),
-        ],
-        (_curl(2380, "etcd runs with --peer-cert-allowed-hostname"),),
-    )
+    # The peer port also requires that a certificate with SANs covers the client's address.
+    us = lab.seen_as(Role.PEER)
+    yield _with_hostnames(lab, "peer", Role.PEER, f"; the client's address is {us}", us)
 
 
-@runs("peer-san")
-def _peer_san(lab: "Lab") -> Iterator[Step]:
-    """Connect to the peer port with certificates that name our address, another one, or none."""
+@experiment_check(
+    "peer-san",
+    Expected(_STARTED, "peer with our address", ACCEPTED),
+    Expected(_STARTED, "peer with our address among others", ACCEPTED),
+    Expected(_STARTED, "peer without a name", ACCEPTED),
+    Expected(_STARTED, "peer with another address", REFUSED_OR_CLOSED),
+    reproduce=(_curl(2380, "other.crt has the subjectAltName IP:192.0.2.1"),),
+)
+def a_peer_is_accepted_only_from_its_addresses(lab: "Lab") -> Iterator[Step]:
+    """A peer whose certificate has SANs is accepted only from these addresses.
+
+    Otherwise a stolen member key works from any address. A certificate without SANs is accepted from
+    anywhere. etcd closes a refused connection after the handshake, without an alert.
+
+    Spec: etcd Documentation, transport security model, notes for TLS authentication
+    Spec: etcd --peer-skip-client-san-verification
+    Severity: high
+    Level: MUST
+    Remediation: do not set --peer-skip-client-san-verification (up to 3.5 with experimental- before it).
+    """
     us = lab.seen_as(Role.PEER)
     named = {
         "peer with another address": (WRONG_ADDRESS,),
@@ -182,40 +168,11 @@ def _peer_san(lab: "Lab") -> Iterator[Step]:
     yield lab.step(_STARTED, f"the client's address is {us}", clients)
 
 
-@check("lifecycle.peer-san", on=set(), counterexample=_accepted("peer with another address"))
-def a_peer_is_accepted_only_from_its_addresses(
-    experiment: Annotated[Experiment, "peer-san"],
-) -> Iterator[Statement]:
-    """A peer whose certificate has SANs is accepted only from these addresses.
-
-    Otherwise a stolen member key works from any address. A certificate without SANs is accepted from
-    anywhere. etcd closes a refused connection after the handshake, without an alert.
-
-    Spec: etcd Documentation, transport security model, notes for TLS authentication
-    Spec: etcd --peer-skip-client-san-verification
-    Severity: high
-    Level: MUST
-    Remediation: do not set --peer-skip-client-san-verification (up to 3.5 with experimental- before it).
-    """
-    yield from judge_steps(
-        experiment,
-        [
-            Expected(_STARTED, "peer with our address", ACCEPTED),
-            Expected(_STARTED, "peer with our address among others", ACCEPTED),
-            Expected(_STARTED, "peer without a name", ACCEPTED),
-            Expected(_STARTED, "peer with another address", REFUSED_OR_CLOSED),
-        ],
-        (_curl(2380, "other.crt has the subjectAltName IP:192.0.2.1"),),
-    )
-
-
 _CLIENT_PORT = "https://127.0.0.1:2379"
 _REFUSED = '"alert": refused, as it should be'
 _TLS12, _TLS13 = "good client offering TLSv1.2 only", "good client offering TLSv1.3 only"
 
 
-@runs("version-ceiling")
-@runs("version-floor")
 def _versions(lab: "Lab") -> Iterator[Step]:
     """Offer each TLS version separately, on both ports."""
     attempts = (
@@ -227,10 +184,13 @@ def _versions(lab: "Lab") -> Iterator[Step]:
     yield Step(name=_STARTED, done=done, attempts=tuple(attempts))
 
 
-@check("lifecycle.version-floor", on=set(), counterexample=_accepted(_TLS12))
-def no_version_below_the_minimum_is_negotiated(
-    experiment: Annotated[Experiment, "version-floor"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "version-floor",
+    Expected(_STARTED, _TLS13, ACCEPTED),
+    Expected(_STARTED, _TLS12, NO_HANDSHAKE),
+    reproduce=(s_client(_CLIENT_PORT, TLSVersion.TLS1_2, look=f"{_REFUSED} with --tls-min-version=TLS1.3"),),
+)
+def no_version_below_the_minimum_is_negotiated(lab: "Lab") -> Iterator[Step]:
     """With --tls-min-version=TLS1.3 neither port accepts TLS 1.2.
 
     Clients could otherwise still negotiate the version that the flag excludes.
@@ -242,17 +202,16 @@ def no_version_below_the_minimum_is_negotiated(
     Level: MUST
     Remediation: do not rely on --tls-min-version with this etcd; a proxy in front of it can refuse TLS 1.2.
     """
-    yield from judge_steps(
-        experiment,
-        [Expected(_STARTED, _TLS13, ACCEPTED), Expected(_STARTED, _TLS12, NO_HANDSHAKE)],
-        (s_client(_CLIENT_PORT, TLSVersion.TLS1_2, look=f"{_REFUSED} with --tls-min-version=TLS1.3"),),
-    )
+    return _versions(lab)
 
 
-@check("lifecycle.version-ceiling", on=set(), counterexample=_accepted(_TLS13))
-def no_version_above_the_maximum_is_negotiated(
-    experiment: Annotated[Experiment, "version-ceiling"],
-) -> Iterator[Statement]:
+@experiment_check(
+    "version-ceiling",
+    Expected(_STARTED, _TLS12, ACCEPTED),
+    Expected(_STARTED, _TLS13, NO_HANDSHAKE),
+    reproduce=(s_client(_CLIENT_PORT, TLSVersion.TLS1_3, look=f"{_REFUSED} with --tls-max-version=TLS1.2"),),
+)
+def no_version_above_the_maximum_is_negotiated(lab: "Lab") -> Iterator[Step]:
     """With --tls-max-version=TLS1.2 neither port accepts TLS 1.3.
 
     The flag is set for middleboxes that do not support TLS 1.3, or for cipher suites, which etcd cannot
@@ -264,11 +223,7 @@ def no_version_above_the_maximum_is_negotiated(
     Level: MUST
     Remediation: do not rely on --tls-max-version with this etcd.
     """
-    yield from judge_steps(
-        experiment,
-        [Expected(_STARTED, _TLS12, ACCEPTED), Expected(_STARTED, _TLS13, NO_HANDSHAKE)],
-        (s_client(_CLIENT_PORT, TLSVersion.TLS1_3, look=f"{_REFUSED} with --tls-max-version=TLS1.2"),),
-    )
+    return _versions(lab)
 
 
 def _all_accepted(offers: SuiteOffers) -> Mapping[str, Any]:

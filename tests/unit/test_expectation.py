@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 from unrecorded import experiment_of
 
+from pytest_etcdtls.checks.expectations import (
+    ACCEPTED,
+    NO_HANDSHAKE,
+    REFUSED,
+    REFUSED_OR_CLOSED,
+    Expected,
+    judge_steps,
+)
 from pytest_etcdtls.facts.experiments import Experiment
-from pytest_etcdtls.judgement import ACCEPTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED, Expected, judge_steps
 from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
 
