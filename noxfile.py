@@ -38,5 +38,5 @@ def prereleases(session: nox.Session) -> None:
 @nox.session(python=False)
 @nox.parametrize("versions", ["oldest", "lowest"], ids=["oldest", "lowest"])
 def make(session: nox.Session, versions: str) -> None:
-    """Run make test-oldest (the oldest pytest) or make test-lowest (the lowest version of everything)."""
-    session.run("make", f"test-{versions}", f"ARGS={' '.join(session.posargs)}", external=True)
+    """Run make test WITH=oldest (the oldest pytest) or WITH=lowest (the lowest version of everything)."""
+    session.run("make", "test", f"WITH={versions}", f"ARGS={' '.join(session.posargs)}", external=True)

@@ -27,7 +27,7 @@ from pytest_etcdtls.report.differences import OUTCOME, TOPICS, Direction
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "benchmarks" / "differences.md"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
-BEGIN, END = "<!-- measured by make differences -->\n", "<!-- end of what was measured -->\n"
+BEGIN, END = "<!-- measured by benchmarks/differences.py -->\n", "<!-- end of what was measured -->\n"
 LINE = re.compile(r"\d+\.\d+")
 EVERYTHING = "--etcd-check=*,tls.stalled-handshake"
 """The check that waits for a connection to be closed must be asked for."""

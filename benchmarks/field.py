@@ -23,7 +23,10 @@ from differences import CACHE, PAGE, ROOT, cell, differences, measured, subject_
 
 from pytest_etcdtls.versions import version_key
 
-BEGIN, END = "<!-- measured by make field -->\n", "<!-- end of what make field measured -->\n"
+BEGIN, END = (
+    "<!-- measured by benchmarks/field.py -->\n",
+    "<!-- end of what benchmarks/field.py measured -->\n",
+)
 FIELD = CACHE / "field"
 TESTS = ("tests/zoo/test_zoo.py", "tests/live/test_clean.py")
 ABOUT = """

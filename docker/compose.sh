@@ -26,7 +26,7 @@ ask() { # ARGUMENTS: etcdctl inside etcd-0, asking all three over the members' n
 
 up() {
     local image="pytest-etcdtls/etcd:${ETCD_VERSION:-3.6.16}"
-    [[ -d pki ]] || { echo "compose: docker/pki is missing: run make compose-up, which writes it." >&2; exit 1; }
+    [[ -d pki ]] || { echo "compose: docker/pki is missing: run python docker/write_pki.py docker/pki." >&2; exit 1; }
     if ! "$docker" image inspect "$image" >/dev/null 2>&1; then
         echo "compose: the image $image is missing: run make images." >&2
         exit 1

@@ -1,9 +1,10 @@
 """What conforming etcds answered, once: the facts on which a check is tried without a network.
 
 ``conforming.json`` has what real etcds answered to each request of every fact that a check reads, in the
-configurations of :data:`CLUSTERS`. ``make recording`` makes it anew. To prove a check, the ordinary functions
-of :mod:`pytest_etcdtls.facts` run on a :class:`~pytest_etcdtls.observer.Network` that answers from this file.
-So a fact of requests that are in the file needs nothing else, and the file knows no type of fact.
+configurations of :data:`CLUSTERS`. ``python -m record_conforming`` makes it anew. To prove a check, the
+ordinary functions of :mod:`pytest_etcdtls.facts` run on a :class:`~pytest_etcdtls.observer.Network` that
+answers from this file. So a fact of requests that are in the file needs nothing else, and the file knows no
+type of fact.
 
 - **A request** is found again by a text: its purpose, who presents it, protocol, TLS version, method and
   path, and what else is unusual about it. A request that is not in the file is a :class:`NotRecordedError`,
@@ -58,7 +59,7 @@ from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, Reply, ServerHe
 
 FILE: Final = Path(__file__).with_suffix(".json")
 
-ANEW: Final = "'make recording'"
+ANEW: Final = "'PYTHONPATH=tests python -m record_conforming'"
 """The command that makes the file, in a work tree with an etcd."""
 _RECORD = f"make the recording anew with {ANEW}, or return with @check(..., conforming=...) what etcd answers"
 _ASK = "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture etcd_observer"

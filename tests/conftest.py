@@ -177,7 +177,7 @@ def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
     return [
-        f"tests: TESTS={TESTS} TURN={TURN}; make matrix runs all",
+        f"tests: TESTS={TESTS} TURN={TURN}; make test TESTS=all runs all",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]

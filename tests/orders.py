@@ -16,7 +16,7 @@ from pytest_etcdtls.target import Bounds, Target
 
 SEED = 20
 ALONE = 12
-"""Number of checks that are run alone, but in ``make matrix``."""
+"""Number of checks that are run alone, but in ``make test TESTS=all``."""
 
 Outcomes = dict[tuple[str, str], Outcome]
 

@@ -1,4 +1,4 @@
-"""Writes ``docs/images/verdict.svg``, the end of a real run as a terminal shows it: ``make pictures``."""
+"""Writes ``docs/images/verdict.svg``, a real run as a terminal shows it: ``python -m pictures``."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ _PACKAGES = {
 
 _OTHERWISE = {
     "grpcurl": "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
-    "molecule": "make neighbours",
-    "pyright": "make neighbours",
+    "molecule": "make test WITH=neighbours",
+    "pyright": "make test WITH=neighbours",
 }
 """How to install what Debian does not have."""
 

@@ -2,7 +2,7 @@
 
 Two variables decide; the Makefile and ``.ci/run`` set them:
 
-- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make matrix``).
+- ``TESTS`` is ``few`` (``make test``, the default), ``turn`` (CI) or ``all`` (``make test TESTS=all``).
 - ``TURN`` is the number of commits. It chooses the part, so after some commits each test has run, on each
   etcd. The same commit has the same part.
 
@@ -185,7 +185,7 @@ class OnEtcd(NamedTuple):
 def left_out(
     items: Iterable[pytest.Item], on_etcd: Callable[[pytest.Item], OnEtcd | None]
 ) -> set[pytest.Item]:
-    """Return the items that another turn has, or ``make matrix`` alone.
+    """Return the items that another turn has, or ``make test TESTS=all`` alone.
 
     Args:
         on_etcd: says which etcd an item is for; ``None`` if it is not for every etcd.

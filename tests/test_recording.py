@@ -64,7 +64,8 @@ def test_a_request_without_an_answer_is_named_with_the_command_that_records_it()
     )
     said = (
         r"api\.version-body \(.*\): ClientExchange: no recorded etcd was asked 'GET /nothing, as client over "
-        r"http/1\.1': make the recording anew with 'make recording', or return with @check\(\.\.\., "
+        r"http/1\.1': make the recording anew with 'PYTHONPATH=tests python -m record_conforming', "
+        r"or return with @check\(\.\.\., "
         r"conforming=\.\.\.\) what etcd answers"
     )
     with pytest.raises(AssertionError, match=said):
@@ -101,7 +102,10 @@ def test_a_file_that_is_no_recording_is_named_with_the_command(
     path = tmp_path / "conforming.json"
     path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", path)
-    with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .* with 'make recording'"):
+    with pytest.raises(
+        NotRecordedError,
+        match=r"conforming\.json has no readable .* with 'PYTHONPATH=tests python -m record_conforming'",
+    ):
         recorded.__wrapped__("three-members")
 
 
@@ -129,7 +133,7 @@ def test_a_new_recording_has_the_same_requests_and_endings(etcd_binary: Path) ->
     assert fresh["etcd"] == DOCUMENT["etcd"]
     for name in CLUSTERS:
         kept, new = _endings(DOCUMENT["clusters"][name]), _endings(fresh["clusters"][name])
-        assert new == kept, "run make recording, and look at the difference"
+        assert new == kept, "run python -m record_conforming, and look at the difference"
 
 
 def _endings(cluster: Mapping[str, Any]) -> dict[tuple[str, str], Any]:

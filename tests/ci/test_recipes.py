@@ -272,7 +272,7 @@ def test_a_bump_step_by_step(etcd_binaries: dict[str, Path], job: Path) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "next"
     *_, following = [None, *sorted(cache.glob("*/etcd"))]
     if following is None:
-        pytest.skip("the last step needs the next etcd; run make etcd-next")
+        pytest.skip("the last step needs the next etcd; run make etcd ARGS='--into=next next'")
     _, page = _try(repository, following)
     assert f" of the baseline → etcd-{following.parent.name}" in page
 

@@ -1,4 +1,4 @@
-"""Values about TLS with which some version does not start. ``make model`` compares them with real etcds."""
+"""Values about TLS with which some version does not start; ``model.run`` compares them with real etcds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Fuzzes each reader of foreign bytes for a time: ``python -m fuzz.run``.
 
-Needs ``tests`` on the path; ``make fuzz`` sees to it. With atheris, which follows the branches that an input
+Needs ``tests`` on the path. With atheris, which follows the branches that an input
 takes, where it is installed; else with hypothesis. What fails is written into the corpus. Exit code 1 if
 anything fails.
 """

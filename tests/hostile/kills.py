@@ -1,6 +1,6 @@
 """Runs that start clusters are killed at random, and nothing is left: ``python -m hostile.kills``.
 
-Needs ``tests`` on the path; ``make kills`` sees to it. Each run has a temporary directory, a mark in its
+Needs ``tests`` on the path. Each run has a temporary directory, a mark in its
 environment and a name of its image of its own, by which everything of it is found. Exit code 1 if anything is
 left.
 """

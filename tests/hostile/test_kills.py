@@ -20,18 +20,18 @@ FAULTS = {
     "test_a_killed_run_of_processes_leaves_nothing": (
         "SIGINT, SIGTERM or SIGKILL at a random moment of a run with three etcd processes, also under -n 2",
         "no process and no file of it is left",
-        "3 s after its end (`make kills`)",
+        "3 s after its end (`python -m hostile.kills`)",
     ),
     "test_a_killed_run_of_containers_leaves_nothing": (
         "The same with three containers",
         "no process, container, network and no file of it is left",
-        "3 s after its end (`make kills`)",
+        "3 s after its end (`python -m hostile.kills`)",
     ),
 }
 
 
 def _leaves_nothing(trial: Trial, source: str) -> None:
-    # `make kills` asserts three seconds. Here other tests take the processors.
+    # `python -m hostile.kills` asserts three seconds. Here other tests take the processors.
     assert carry_out(replace(trial, source=source), within=DEADLINE).left == ()
 
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-version=${KUBERNETES_VERSION:?make kubernetes sets it}
+version=${KUBERNETES_VERSION:?make test WITH=kubernetes sets it}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pytest-etcdtls/kubernetes/$version
 
 missing() { printf 'kubernetes: needs %s\n' "$*" >&2; exit 1; }

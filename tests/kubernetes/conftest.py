@@ -1,4 +1,4 @@
-"""A cluster that kubeadm makes, for tests that are collected by ``make kubernetes`` only."""
+"""A cluster that kubeadm makes, for tests that are collected by ``make test WITH=kubernetes`` only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Draws configurations and compares the model with each etcd at hand: ``python -m model.run``.
 
-``tests`` must be on the path, as in ``make model``. Exit code 1 if something differs.
+``tests`` must be on the path. Exit code 1 if something differs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``mutants.json`` has them. A mutant names the function and the text that it replaces, not line numbers, so it
 applies wherever the function moves within its module. Once the text is changed, it applies no more and is
-replaced by another mutant of the same group: ``make mutants ARGS=--update``.
+replaced by another mutant of the same group: ``python -m mutants.run --update``.
 
 The operators are the usual ones of mutation testing. They change the text at the place of a syntax node. The
 libraries for this (mutmut, cosmic-ray) make every mutant anew from the source of each run, and have no list.

@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def judge(place: int) -> None:
         mutant = mutants[place]
         if not applies(mutant):
-            text = "applies no more: make mutants ARGS=--update"
+            text = "applies no more: python -m mutants.run --update"
         elif time.monotonic() - began > options.seconds:
             return
         else:

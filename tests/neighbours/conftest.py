@@ -1,4 +1,4 @@
-"""Clients and plugins of others, which `make neighbours` installs; elsewhere these tests are skipped."""
+"""Clients and plugins of others: ``make test WITH=neighbours`` installs them, else tests are skipped."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(
-                pytest.mark.skip(reason="needs clients and plugins of others: run make neighbours")
+                pytest.mark.skip(reason="needs clients and plugins of others: run make test WITH=neighbours")
             )

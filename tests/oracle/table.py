@@ -1,6 +1,6 @@
 """Writes tests/oracle/certificate-verdicts.md: verdicts on generated chains, compared with four clients.
 
-``make oracle`` runs it. Exit code 1 if a verdict differs from Go's without an exemption, or one is broken.
+Exit code 1 if a verdict differs from Go's without an exemption, or one is broken.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
     lines = [
         "# Verdicts on certificates, compared with clients",
         "",
-        "<!-- written by `make oracle`; do not edit -->",
+        "<!-- written by `python -m oracle.table`; do not edit -->",
         "",
         "Go's verifier is the reference for the MUST checks of the family `cert`: etcd's own clients, its",
         "gateway and its members are Go programs. `tests/oracle` generates chains from a seed, most with one",

@@ -15,7 +15,7 @@ from oracle.judging import judge
 NOW = datetime.now(UTC)
 PER_SEED = 150
 SEEDS = range(4)
-"""Together 600 cases; ``make oracle`` takes thousands."""
+"""Together 600 cases; ``python -m oracle.table`` takes thousands."""
 
 
 @pytest.fixture(scope="session")

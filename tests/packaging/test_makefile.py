@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
     *(ROOT / ".ci" / name for name in ("run", "machine", "wheel-test")),
+    ROOT / "tests" / "report" / "install_browser.sh",
     *sorted((ROOT / "docker").glob("*.sh")),
 ]
 
@@ -31,7 +32,22 @@ def targets() -> set[str]:
 def test_help_is_the_default_and_names_every_target() -> None:
     result = make()
     assert result.returncode == 0, result.stderr
-    assert {line.split()[0] for line in result.stdout.splitlines()} == targets()
+    named = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert named == targets()
+    assert len(named) == 10
+
+
+@pytest.mark.parametrize("versions", ["oldest", "lowest", "neighbours", "next", "kubernetes"])
+def test_the_tests_with_something_else(versions: str) -> None:
+    assert "pytest" in make("--dry-run", "test", f"WITH={versions}").stdout
+
+
+def test_the_programs_of_contributing_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("## What else there is")
+    rows = re.findall(r"^\| `([a-z_.]+)[ `]", table.partition("| program |")[0], re.MULTILINE)
+    assert len(rows) == 10
+    assert [row for row in rows if not (ROOT / "tests" / f"{row.replace('.', '/')}.py").is_file()] == []
 
 
 def test_a_python_that_is_missing(tmp_path: Path) -> None:

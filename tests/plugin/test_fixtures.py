@@ -504,7 +504,7 @@ def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(run:
     assert "house.may-read (" in said
     assert "no recorded etcd was asked 'POST /v3/kv/range, as client over http/1.1" in said
     assert "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture" in said
-    assert "make recording" not in said
+    assert "python -m record_conforming" not in said
 
 
 def test_an_unknown_field_is_named(run: Runner, binary: str) -> None:

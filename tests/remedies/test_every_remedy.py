@@ -1,4 +1,4 @@
-"""Every remedy on every available etcd: a run has a part, `make matrix` all."""
+"""Every remedy on every available etcd: a run has a part, `make test TESTS=all` all."""
 
 from __future__ import annotations
 

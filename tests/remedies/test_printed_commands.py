@@ -30,7 +30,7 @@ SOME = (
     *("client-no-auth", "peer-auto-tls", "client-no-names", "same-key-on-both-ports", "server-ca-expired"),
     *("http-beside-https", "client-certificate-sha1", "one-pair-for-all-members", "crl-of-two-lists"),
 )
-"""What is tried on the newest etcd; ``make matrix`` tries every misconfigured cluster."""
+"""What is tried on the newest etcd; ``make test TESTS=all`` tries every misconfigured cluster."""
 
 WRONG_HERE = {
     "client-certificate-sha1": "ca md too weak",

@@ -16,13 +16,13 @@ MODULES = (
     / "browser"
     / "node_modules"
 )
-"""Where ``make browser`` installs axe-core and playwright-core."""
+"""Where ``tests/report/install_browser.sh`` installs axe-core and playwright-core."""
 
 
 def missing() -> str:
     """Return what is missing besides programs, empty if nothing is."""
     lacking = [name for name in ("axe-core", "playwright-core") if not (MODULES / name).is_dir()]
-    return f"{' and '.join(lacking)}: run make browser" if lacking else ""
+    return f"{' and '.join(lacking)}: run tests/report/install_browser.sh" if lacking else ""
 
 
 def browse(*arguments: str | Path) -> str:

@@ -1,6 +1,6 @@
 """Judges the same clusters many times in a row and says which verdicts differ: ``python -m stability.run``.
 
-Needs ``tests`` on the path; ``make stability`` sees to it. Exit code 1 if a verdict differs.
+Needs ``tests`` on the path. Exit code 1 if a verdict differs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draws clusters and compares our verdict with the truth on each etcd at hand: ``python -m truth.run``.
 
-``tests`` must be on the path, as in ``make truth``. Exit code 1 if something differs.
+``tests`` must be on the path. Exit code 1 if something differs.
 """
 
 from __future__ import annotations

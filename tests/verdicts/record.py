@@ -1,6 +1,6 @@
 """Keeps what the code judges as a file: ``python -m verdicts.record OUT.json.gz``.
 
-``tests`` must be on the path, as in ``make verdicts``. Exit code 1 if something could not be judged.
+``tests`` must be on the path. Exit code 1 if something could not be judged.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def affected_etcd() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     binary = cache / "pytest-etcdtls" / "affected" / "3.5.21" / "etcd"
     if not binary.exists():
-        pytest.skip("needs an etcd with known faults: run make etcd-affected")
+        pytest.skip("needs an etcd with known faults: run make etcd ARGS='--into=affected 3.5.21'")
     return binary
 
 
