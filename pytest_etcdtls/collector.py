@@ -159,7 +159,7 @@ class Experiments:
 
     def __init__(self, observer: Observer, settings: Sequence[str]) -> None:
         # Imported here, since most runs start no cluster.
-        from pytest_etcdtls.lifecycle.lab import ExperimentResults
+        from pytest_etcdtls.lifecycle.changes import ExperimentResults
 
         self._observer, self._results = observer, ExperimentResults
         self._settings: SimpleQueue[str] = SimpleQueue()

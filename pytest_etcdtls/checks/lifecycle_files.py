@@ -19,7 +19,7 @@ from pytest_etcdtls.checks.expectations import (
 from pytest_etcdtls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
 from pytest_etcdtls.facts.experiments import Counts, Experiment, RenewalUnderLoad, Step
 from pytest_etcdtls.judgement import SERVED
-from pytest_etcdtls.lifecycle.settings import CRL_FILE, FILE_OF, runs
+from pytest_etcdtls.lifecycle.settings import CRL_FILE, runs
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import Identity
@@ -74,7 +74,7 @@ def _served_from_disk(
 
 def _reload_pair(lab: "Lab", role: Role) -> Iterator[Step]:
     """Replace the certificate and key of a port, and observe which certificate new handshakes get."""
-    served, new, file = lab.served(role), lab.another_pair(role), FILE_OF[role]
+    served, new, file = lab.served(role), lab.another_pair(role), lab.file_of(role)
     yield Step(name="before", done="the cluster was started", attempts=lab.good_client(role, served))
     lab.member.replace_files(encode_pair(new, file))
     done = f"{file}.crt and {file}.key were replaced by another pair"
@@ -142,13 +142,13 @@ def a_new_peer_pair_is_served_without_a_restart(
 @runs("half-pair-refused")
 def _mismatched_pair(lab: "Lab") -> Iterator[Step]:
     """Replace a certificate before its key, then empty its file, and observe which clients are served."""
-    new = {role: lab.another_pair(role) for role in FILE_OF}
+    new = {role: lab.another_pair(role) for role in lab.good_clients}
 
     def after(done: str, name: str, files: Callable[[Role, str], Mapping[str, bytes]]) -> Step:
         """Replace files of both ports, then make attempts on both."""
-        for port in FILE_OF.items():
-            lab.member.replace_files(files(*port))
-        attempts = (made for role in FILE_OF for made in lab.good_client(role, new[role]))
+        for role in new:
+            lab.member.replace_files(files(role, lab.file_of(role)))
+        attempts = (made for role in new for made in lab.good_client(role, new[role]))
         return Step(name=name, done=done, attempts=tuple(attempts))
 
     yield after(
@@ -158,8 +158,8 @@ def _mismatched_pair(lab: "Lab") -> Iterator[Step]:
     )
     yield after("the key was replaced too", "whole", lambda role, file: encode_pair(new[role], file))
     yield after("the certificate's file was emptied", "empty", lambda _, file: {f"{file}.crt": b""})
-    for role, file in FILE_OF.items():
-        lab.member.replace_files(encode_pair(lab.served(role), file))
+    for role in new:
+        lab.member.replace_files(encode_pair(lab.served(role), lab.file_of(role)))
 
 
 @check(

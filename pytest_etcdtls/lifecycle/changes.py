@@ -14,15 +14,16 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.cluster.admin import Gateway, call
-from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnreadableJSONError
+from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
     Counts,
@@ -35,9 +36,9 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffers,
     is_of_experiment,
 )
-from pytest_etcdtls.facts.fact import Observation, Planned, fact, fact_of
-from pytest_etcdtls.lifecycle.lab import ExperimentResults, Lab, der
-from pytest_etcdtls.lifecycle.settings import LISTED, SETTINGS, measures, runs, setting_of
+from pytest_etcdtls.facts.fact import Observation, Planned, Work, fact, fact_of
+from pytest_etcdtls.lifecycle.lab import Lab, der, start_like
+from pytest_etcdtls.lifecycle.settings import LISTED, MEASUREMENTS, SETTINGS, measures, runs, setting_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import SERVER, Identity
@@ -49,6 +50,57 @@ from pytest_etcdtls.tls.hello import TLS1_2, ClientHello
 from pytest_etcdtls.tls.http import encode
 from pytest_etcdtls.tls.suites import suite_name
 from pytest_etcdtls.untrusted import read_json
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.lifecycle.settings import Measurement
+
+T = TypeVar("T")
+
+
+class ExperimentResults(Struct, frozen=True):
+    """The results of a setting's experiments by name: an observation, or why there is none."""
+
+    outcomes: Mapping[str, Any]
+
+    def of(self, type_: type[T], experiment: str) -> T:
+        """Return the observation of an experiment.
+
+        Raises:
+            UnobservedError: if it has none.
+        """
+        outcome = self.outcomes[experiment]
+        if isinstance(outcome, UnobservedError):
+            raise type(outcome)(outcome.reason)
+        if not isinstance(outcome, type_):
+            raise TypeError(
+                f"the experiment {experiment} gives {type(outcome).__name__}, not {type_.__name__}"
+            )
+        return outcome
+
+
+@fact(reported=False)
+def experiment_results(key: str, target: Target, work: Work) -> ExperimentResults:
+    """Start the cluster of a setting and run its experiments, one after the other."""
+    setting = SETTINGS[key]
+    cluster = start_like(target, setting.config, work.is_abandoned)
+    work.on_finish(cluster.stop)
+    lab = Lab(cluster, work.timeout, work.is_abandoned)
+    outcomes = {}
+    for name in setting.experiments:
+        with work.alone() if name == setting.alone else nullcontext():
+            outcomes[name] = _run(MEASUREMENTS[name], lab)
+        if why := cluster.ended():  # what its clients saw was not because of the experiment
+            outcomes[name] = InconclusiveError(f"etcd ended during the experiment: {why}")
+    return ExperimentResults(outcomes)
+
+
+def _run(experiment: Measurement, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type
+    try:
+        return experiment(lab)
+    except UnobservedError as unobserved:
+        return unobserved
+    except (ClusterStartError, OSError) as error:
+        return InconclusiveError(f"the experiment failed: {error}")
 
 
 def _setting(planned: Planned) -> tuple[str | None]:

@@ -11,12 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from msgspec import Struct
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
@@ -27,22 +24,16 @@ from pytest_etcdtls.errors import (
     ClusterStartError,
     InconclusiveError,
     NotApplicableError,
-    UnobservedError,
     UsageError,
 )
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
-from pytest_etcdtls.facts.fact import Work, fact
-from pytest_etcdtls.lifecycle.settings import FILE_OF, MEASUREMENTS, SETTINGS
 from pytest_etcdtls.pki.profile import CLIENT, NO_CERTIFICATE, PEER_CLIENT, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, exchange_hello
-
-if TYPE_CHECKING:
-    from pytest_etcdtls.lifecycle.settings import Measurement
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
@@ -90,6 +81,10 @@ class Lab:
         """Return the first member's listener of that role."""
         return self._listeners[self.member.name, role]
 
+    def file_of(self, role: Role) -> str:
+        """Return the name of the files with the certificate and the key of a port."""
+        return "peer" if role is Role.PEER else "server"
+
     def served(self, role: Role) -> Identity:
         """Return the identity that the first member serves on a port from its start."""
         pki, name = self.cluster.pki, self.member.name
@@ -101,7 +96,7 @@ class Lab:
         peer = role is Role.PEER
         issuer, profile = (tree.peer_issuer, plan.peer) if peer else (tree.server_issuer, plan.server)
         key = self.served(role).key if same_key else None
-        return issuer.issue(profile, name=FILE_OF[role], key=key, hosts=pki.members[0].hosts)
+        return issuer.issue(profile, name=self.file_of(role), key=key, hosts=pki.members[0].hosts)
 
     def issue(self, role: Role, name: str, **changes: object) -> Identity:
         """Issue an identity for clients of that port, with some fields of the profile changed."""
@@ -224,46 +219,6 @@ def _value(value: object) -> str:
     return "true" if value is True else str(value or "")
 
 
-T = TypeVar("T")
-
-
-class ExperimentResults(Struct, frozen=True):
-    """The results of a setting's experiments by name: an observation, or why there is none."""
-
-    outcomes: Mapping[str, Any]
-
-    def of(self, type_: type[T], experiment: str) -> T:
-        """Return the observation of an experiment.
-
-        Raises:
-            UnobservedError: if it has none.
-        """
-        outcome = self.outcomes[experiment]
-        if isinstance(outcome, UnobservedError):
-            raise type(outcome)(outcome.reason)
-        if not isinstance(outcome, type_):
-            raise TypeError(
-                f"the experiment {experiment} gives {type(outcome).__name__}, not {type_.__name__}"
-            )
-        return outcome
-
-
-@fact(reported=False)
-def experiment_results(key: str, target: Target, work: Work) -> ExperimentResults:
-    """Start the cluster of a setting and run its experiments, one after the other."""
-    setting = SETTINGS[key]
-    cluster = start_like(target, setting.config, work.is_abandoned)
-    work.on_finish(cluster.stop)
-    lab = Lab(cluster, work.timeout, work.is_abandoned)
-    outcomes = {}
-    for name in setting.experiments:
-        with work.alone() if name == setting.alone else nullcontext():
-            outcomes[name] = _run(MEASUREMENTS[name], lab)
-        if why := cluster.ended():  # what its clients saw was not because of the experiment
-            outcomes[name] = InconclusiveError(f"etcd ended during the experiment: {why}")
-    return ExperimentResults(outcomes)
-
-
 def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], bool]) -> Cluster:
     """Start another cluster with the same etcd as a target.
 
@@ -290,12 +245,3 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
     except (ClusterStartError, UsageError) as error:
         why, *log = str(error).split("\n")
         raise InconclusiveError(f"the cluster for the experiment did not start: {why}", *log) from error
-
-
-def _run(experiment: Measurement, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type
-    try:
-        return experiment(lab)
-    except UnobservedError as unobserved:
-        return unobserved
-    except (ClusterStartError, OSError) as error:
-        return InconclusiveError(f"the experiment failed: {error}")

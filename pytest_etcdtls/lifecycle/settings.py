@@ -7,7 +7,7 @@ other and run in parallel. An experiment is registered beside the checks that ju
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.experiments import Step
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.suites import suite_name
 
 if TYPE_CHECKING:
@@ -72,9 +71,6 @@ def runs(name: str) -> Callable[[Procedure], Procedure]:
 
     return register
 
-
-FILE_OF: Mapping[Role, str] = {Role.CLIENT: "server", Role.PEER: "peer"}
-"""The name of the files with the certificate and the key of a port."""
 
 CRL_FILE = "empty-crl.der"
 """The file of the CRL in force. At first the CRL is empty."""
