@@ -449,8 +449,8 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
 
 
 def _why_closed(client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds) -> Reason:
-    if reasons := revoked(candidate, grounds):
-        return reasons[0]
+    if reason := revoked(candidate, grounds):
+        return reason
     if candidate.revocation is Revocation.LISTED:
         return Reason(
             "the declared revocation list has the serial number of a certificate that it sends",

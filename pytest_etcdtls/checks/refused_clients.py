@@ -12,7 +12,7 @@ certificate that does not parse. A certificate signed with SHA-1 gets 48: Go fin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -100,19 +100,19 @@ def _explanation(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalG
     if not candidate.chain:
         return None
     refusal = _Refusal(candidate, bad, grounds)
-    reasons = (
-        refusal.not_sent()
-        or refusal.malformed()
-        or refusal.dates()
-        or refusal.path()
-        or refusal.rules_of_etcd()
-        or refusal.unjudged()
-        or refusal.bundle_in_force()
-    )
-    if not reasons:
-        return None
-    remedies = dict.fromkeys(reason.remedy for reason in reasons)
-    return Reason(" and ".join(reason.why for reason in reasons), "; ".join(remedies))
+    for stage in (
+        refusal.not_sent,
+        refusal.malformed,
+        refusal.dates,
+        refusal.path,
+        refusal.rules_of_etcd,
+        refusal.unjudged,
+        refusal.bundle_in_force,
+    ):
+        if reasons := list(stage()):
+            remedies = dict.fromkeys(reason.remedy for reason in reasons)
+            return Reason(" and ".join(reason.why for reason in reasons), "; ".join(remedies))
+    return None
 
 
 def is_unparsable(chain: Path, grounds: RefusalGrounds) -> bool:
@@ -132,7 +132,7 @@ def _has(grounds: RefusalGrounds, since: tuple[int, int]) -> bool:
 
 
 class _Refusal:
-    """The refusal of one client, and the stages at which Go and etcd refuse."""
+    """The refusal of one client, and the stages at which Go and etcd refuse, each with its reasons."""
 
     def __init__(self, candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> None:
         self._candidate, self._grounds = candidate, grounds
@@ -150,8 +150,8 @@ class _Refusal:
     def _announces(self, authority: x509.Certificate) -> bool:
         return authority.subject.public_bytes() in self._announced
 
-    def not_sent(self) -> list[Reason]:
-        """Return the reason if the client sends no certificate, since its key fits no signature scheme.
+    def not_sent(self) -> Iterator[Reason]:
+        """Yield the reason if the client sends no certificate, since its key fits no signature scheme.
 
         Go answers that with certificate_required, an old one and in TLS 1.2 with other alerts. Go offers no
         scheme for RSASSA-PSS keys, and TLS 1.3 has none for curves such as P-224.
@@ -160,80 +160,68 @@ class _Refusal:
         is_pss = self._leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
         no_scheme = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS13
         in_tls13 = {attempt.offered_version for attempt in self._bad} == {TLSVersion.TLS1_3}
-        if not is_pss and not (no_scheme and in_tls13) and _CERTIFICATE_REQUIRED not in self._alerts:
-            return []
-        called = "RSASSA-PSS" if is_pss else describe_key(key)
-        return [
-            Reason(
+        if is_pss or (no_scheme and in_tls13) or _CERTIFICATE_REQUIRED in self._alerts:
+            called = "RSASSA-PSS" if is_pss else describe_key(key)
+            yield Reason(
                 f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
                 "not sent",
                 self._again(self._leaf, "with an RSA key (rsaEncryption) of 2048 bits or ECDSA P-256"),
             )
-        ]
 
-    def malformed(self) -> list[Reason]:
-        """Return the reason if Go does not parse a certificate, or refuses the length of its key."""
+    def malformed(self) -> Iterator[Reason]:
+        """Yield the reason if Go does not parse a certificate, or refuses the length of its key."""
         for certificate in self._candidate.chain:
             if problem := _parse_problem(certificate, self._grounds):
-                return [
-                    Reason(
-                        f"Go does not parse {self._called(certificate)}: {problem}",
-                        self._again(certificate, "with a maintained tool"),
-                    )
-                ]
+                why = f"Go does not parse {self._called(certificate)}: {problem}"
+                yield Reason(why, self._again(certificate, "with a maintained tool"))
+                return
         for certificate in self._candidate.chain if _has(self._grounds, _LONG_RSA_SINCE) else ():
             if is_too_long(key := public_key(certificate)):
                 why = f"{self._called(certificate)} has {describe_key(key)}, and Go takes {RSA_MOST_BITS}"
-                return [Reason(why, self._again(certificate, "with an RSA key of 2048 bits or ECDSA P-256"))]
-        return []
+                yield Reason(why, self._again(certificate, "with an RSA key of 2048 bits or ECDSA P-256"))
+                return
 
-    def dates(self) -> list[Reason]:
-        """Return the reason if the client's certificate is not valid now."""
+    def dates(self) -> Iterator[Reason]:
+        """Yield the reason if the client's certificate is not valid now."""
         leaf, now = self._leaf, self._now
         if now > leaf.not_valid_after_utc:
-            return [
-                Reason(
-                    f"its certificate expired {span(now - leaf.not_valid_after_utc)} ago",
-                    "renew this certificate and give the new pair to the client; nothing is wrong with "
-                    "etcd's flags",
-                )
-            ]
-        if now < leaf.not_valid_before_utc:
-            return [
-                Reason(
-                    f"its certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC",
-                    "use the certificate from then on, or correct the clock of the machine that issues or "
-                    "verifies it",
-                )
-            ]
-        return []
+            yield Reason(
+                f"its certificate expired {span(now - leaf.not_valid_after_utc)} ago",
+                "renew this certificate and give the new pair to the client; nothing is wrong with etcd's "
+                "flags",
+            )
+        elif now < leaf.not_valid_before_utc:
+            yield Reason(
+                f"its certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC",
+                "use the certificate from then on, or correct the clock of the machine that issues or "
+                "verifies it",
+            )
 
-    def path(self) -> list[Reason]:
-        """Return why Go's Verify finds no path, or refuses the one that there is."""
+    def path(self) -> Iterator[Reason]:
+        """Yield why Go's Verify finds no path, or refuses the one that there is."""
         verified = self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH
         path = find_path(*verified)
         if path is None:
-            return self._no_path()
+            yield from self._no_path()
+            return
         known = list(faults(path, self._now, CLIENT_AUTH))
         judged = [flaw for flaw in known if flaw.rule is not Rule.UNJUDGED]
         flaws = [flaw for flaw in judged if _has(self._grounds, flaw.since)]
-        reasons = {flaw.text: self._of(flaw) for flaw in flaws}
         if not known and verified_path(*verified) is None:
-            return [
-                Reason(
-                    "Go stops: too many candidate certificates are sent, or trusted under one name",
-                    "send the client's certificate and its intermediate CAs alone, and remove CAs that are "
-                    "not in use from --{peer}trusted-ca-file",
-                )
-            ]
-        if not reasons and EXPIRED in self._alerts:
-            return [self._other_clock()]
-        if not reasons and UNKNOWN_CA in self._alerts:
-            return [self._older_bundle(shown(path[-1]))]
-        return list(reasons.values())
+            yield Reason(
+                "Go stops: too many candidate certificates are sent, or trusted under one name",
+                "send the client's certificate and its intermediate CAs alone, and remove CAs that are not "
+                "in use from --{peer}trusted-ca-file",
+            )
+        elif not flaws and EXPIRED in self._alerts:
+            yield self._other_clock()
+        elif not flaws and UNKNOWN_CA in self._alerts:
+            yield self._older_bundle(shown(path[-1]))
+        else:
+            yield from {flaw.text: self._of(flaw) for flaw in flaws}.values()
 
-    def unjudged(self) -> list[Reason]:
-        """Return what is not judged here, and may be the reason."""
+    def unjudged(self) -> Iterator[Reason]:
+        """Yield what is not judged here, and may be the reason."""
         path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH) or ()
         flaws = constraint_faults(path)
         found = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
@@ -242,20 +230,15 @@ class _Refusal:
             for certificate in self._candidate.chain
             if (what := unjudged(certificate.public_bytes(Encoding.DER)))
         ]
-        return [
-            Reason(
-                f"{self._called(certificate)} {text}, which is not judged here, and may be why",
-                self._again(certificate, "without it"),
-            )
-            for certificate, text in dict.fromkeys(found)
-        ]
+        for certificate, text in dict.fromkeys(found):
+            why = f"{self._called(certificate)} {text}, which is not judged here, and may be why"
+            yield Reason(why, self._again(certificate, "without it"))
 
-    def bundle_in_force(self) -> list[Reason]:
-        """Return that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
+    def bundle_in_force(self) -> Iterator[Reason]:
+        """Yield that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
         path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH)
-        if path is None or self._grounds.alerts_differ or not self._grounds.is_file:
-            return []
-        return [self._older_bundle(shown(path[-1]))]
+        if path is not None and not self._grounds.alerts_differ and self._grounds.is_file:
+            yield self._older_bundle(shown(path[-1]))
 
     def _of(self, flaw: Flaw) -> Reason:
         certificate, called = flaw.certificate, self._called(flaw.certificate)
@@ -352,44 +335,41 @@ class _Refusal:
             "reads it at start only",
         )
 
-    def _no_path(self) -> list[Reason]:
+    def _no_path(self) -> Iterator[Reason]:
         top = (self._leaf, *issuers_among(self._leaf, self._sent, self._now))[-1]
         issuer, name = top.issuer.public_bytes(), name_text(top.issuer)
         known = [one for one in self._grounds.bundle if not self._announces(one)] if self._announced else []
         if find_path(self._leaf, self._sent, known, self._now, CLIENT_AUTH) is not None:
-            return [self._not_read(name)]
-        if missing := self._not_sent():
+            yield self._not_read(name)
+        elif missing := self._not_sent():
             names = ", ".join(map(shown, missing))
-            return [
-                Reason(
-                    f"it does not send the intermediate CA {names}, and etcd has only the CA above",
-                    "append the certificate of the intermediate CA to the client's certificate file, behind "
-                    "the client's own; nothing is wrong with etcd's flags",
-                )
-            ]
-        if EXPIRED in self._alerts:
-            return [self._other_clock()]
-        if any(anchor.subject.public_bytes() == issuer for anchor in self._anchors):
-            return [
-                Reason(
-                    f"its CA has the name of a trusted one, {name}, and another key: the CA was created "
-                    "again under its old name",
-                    "put the CA that issued this certificate into --{peer}trusted-ca-file, beside the other "
-                    "one as long as that is in use, and restart etcd, which reads it at start only; or issue "
-                    "this certificate again from the CA that is there",
-                )
-            ]
-        if issuer in self._announced:
-            return self._unknown_namesake(name) if UNKNOWN_CA in self._alerts else self._own_flaws()
-        if self._announced or UNKNOWN_CA in self._alerts:
-            return [self._not_trusted(top, name)]
-        return self._own_flaws()
+            yield Reason(
+                f"it does not send the intermediate CA {names}, and etcd has only the CA above",
+                "append the certificate of the intermediate CA to the client's certificate file, behind the "
+                "client's own; nothing is wrong with etcd's flags",
+            )
+        elif EXPIRED in self._alerts:
+            yield self._other_clock()
+        elif any(anchor.subject.public_bytes() == issuer for anchor in self._anchors):
+            yield Reason(
+                f"its CA has the name of a trusted one, {name}, and another key: the CA was created again "
+                "under its old name",
+                "put the CA that issued this certificate into --{peer}trusted-ca-file, beside the other one "
+                "as long as that is in use, and restart etcd, which reads it at start only; or issue this "
+                "certificate again from the CA that is there",
+            )
+        elif issuer in self._announced and UNKNOWN_CA in self._alerts:
+            yield self._unknown_namesake(name)
+        elif issuer not in self._announced and (self._announced or UNKNOWN_CA in self._alerts):
+            yield self._not_trusted(top, name)
+        else:
+            yield from self._own_flaws()
 
-    def _own_flaws(self) -> list[Reason]:
-        """Return the flaws of what the client sends, for which Go refuses it whatever CA is above."""
+    def _own_flaws(self) -> Iterator[Reason]:
+        """Yield the flaws of what the client sends, for which Go refuses it whatever CA is above."""
         path = (self._leaf, *issuers_among(self._leaf, self._sent, self._now))
         flaws = faults(path, self._now, CLIENT_AUTH)
-        return [self._of(flaw) for flaw in flaws if _has(self._grounds, flaw.since)]
+        yield from (self._of(flaw) for flaw in flaws if _has(self._grounds, flaw.since))
 
     def _not_read(self, name: str) -> Reason:
         """Return the reason where the known bundle has a CA whose name etcd does not announce."""
@@ -407,15 +387,13 @@ class _Refusal:
         path = find_path(self._leaf, pool, self._anchors, self._now, CLIENT_AUTH) or ()
         return tuple(certificate for certificate in path[1:-1] if certificate not in self._sent)
 
-    def _unknown_namesake(self, name: str) -> list[Reason]:
-        return [
-            Reason(
-                f"etcd trusts a CA with the name of its CA, {name}, and finds no valid path: that CA has "
-                "another key, has expired, or has a fault of its own",
-                "compare the CA that issued this certificate with the one in --{peer}trusted-ca-file, and "
-                "restart etcd once the right one is there; --etcd-{peer}trusted-ca with that file tells more",
-            )
-        ]
+    def _unknown_namesake(self, name: str) -> Reason:
+        return Reason(
+            f"etcd trusts a CA with the name of its CA, {name}, and finds no valid path: that CA has "
+            "another key, has expired, or has a fault of its own",
+            "compare the CA that issued this certificate with the one in --{peer}trusted-ca-file, and "
+            "restart etcd once the right one is there; --etcd-{peer}trusted-ca with that file tells more",
+        )
 
     def _not_trusted(self, top: x509.Certificate, name: str) -> Reason:
         remedy = (
@@ -441,47 +419,41 @@ class _Refusal:
     def _trusted(self) -> str:
         return name_list(self._names()) or "none announced, so the CAs in the system's root store"
 
-    def rules_of_etcd(self) -> list[Reason]:
-        """Return the rules of etcd itself that exclude a certificate with a valid path."""
+    def rules_of_etcd(self) -> Iterator[Reason]:
+        """Yield the rules of etcd itself that exclude a certificate with a valid path."""
         grounds, revocation = self._grounds, self._grounds.revocation
         if BAD_CERTIFICATE not in self._alerts:
-            return []
+            return
         if self._candidate.excluded:
-            return [
-                Reason(
-                    f"its certificate does not have the {grounds.allowed}, which the declaration requires",
-                    "use a certificate with that name, or add its name to --{side}-cert-allowed-hostname or "
-                    "--peer-cert-allowed-cn",
-                )
-            ]
+            yield Reason(
+                f"its certificate does not have the {grounds.allowed}, which the declaration requires",
+                "use a certificate with that name, or add its name to --{side}-cert-allowed-hostname or "
+                "--peer-cert-allowed-cn",
+            )
+            return
         if revocation is None or not revocation.in_handshake:
-            return []
+            return
         if revocation.problem is not None:
             why, remedy = revocation.problem
-            return [
-                Reason(f"a port for gRPC alone reads the revocation list in the handshake: {why}", remedy)
-            ]
-        return revoked(self._candidate, grounds)
+            yield Reason(f"a port for gRPC alone reads the revocation list in the handshake: {why}", remedy)
+        elif (reason := revoked(self._candidate, grounds)) is not None:
+            yield reason
 
 
-def revoked(candidate: Candidate, grounds: RefusalGrounds) -> list[Reason]:
+def revoked(candidate: Candidate, grounds: RefusalGrounds) -> Reason | None:
     """Return the reason if the declared revocation list names a certificate that the client sends."""
     listed = grounds.revocation.revoked(candidate.chain) if grounds.revocation else ()
     if not listed or grounds.revocation is None:
-        return []
+        return None
     if candidate.chain[0] in listed:
-        return [
-            Reason(
-                f"{grounds.revocation.source} revokes its certificate",
-                "give this client a new certificate, or correct the list of --{side}-crl-file, which etcd "
-                "reads at each connection",
-            )
-        ]
-    return [
-        Reason(
-            f"{grounds.revocation.source} revokes the CA {shown(listed[0])}, which it sends, and with it all "
-            "clients that send that CA",
-            "give this client a certificate of a CA that is not revoked, or correct the list of "
-            "--{side}-crl-file, which etcd reads at each connection",
+        return Reason(
+            f"{grounds.revocation.source} revokes its certificate",
+            "give this client a new certificate, or correct the list of --{side}-crl-file, which etcd reads "
+            "at each connection",
         )
-    ]
+    return Reason(
+        f"{grounds.revocation.source} revokes the CA {shown(listed[0])}, which it sends, and with it all "
+        "clients that send that CA",
+        "give this client a certificate of a CA that is not revoked, or correct the list of "
+        "--{side}-crl-file, which etcd reads at each connection",
+    )
