@@ -87,6 +87,9 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 Place = tuple[str, str]
 """Id of a check, and label of a listener."""
 
+Conclusion = tuple[Outcome, str, tuple[Finding, ...]]
+"""The outcome of a check, its reason, and the findings."""
+
 
 def place_of(check: Check, listener: Listener | None) -> Place:
     """Return where the result of a check on a listener is kept."""
@@ -340,9 +343,7 @@ class Judge:
         bad = (client.identity for client in self.observer.known_of(ClientIdentity, listener))
         return next((identity for identity in bad if identity.name == name), None)
 
-    def _gated(
-        self, check: Check, listener: Listener | None
-    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
+    def _gated(self, check: Check, listener: Listener | None) -> Conclusion | None:
         """Return not-verified if a gate before this check did not pass, else ``None``."""
         if self.needs_etcd(check):
             return Outcome.NOT_VERIFIED, see_start(self.observer.target), ()
@@ -350,9 +351,7 @@ class Judge:
             return None
         return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
 
-    def _gated_by(
-        self, gates: Iterable[str], listener: Listener
-    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
+    def _gated_by(self, gates: Iterable[str], listener: Listener) -> Conclusion | None:
         for gate in gates:
             if listener.role not in catalogue()[gate].roles:
                 continue
@@ -365,7 +364,7 @@ class Judge:
                 return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
         return None
 
-    def _run(self, subject: Subject) -> tuple[Outcome, str, tuple[Finding, ...]]:
+    def _run(self, subject: Subject) -> Conclusion:
         outcome, reason, findings = self._concluded(subject)
         stopped = self.observer.given_up - self._reported
         if self.collector is not None:
@@ -387,7 +386,7 @@ class Judge:
         listener = find_listener(self.observer.target, label)
         return listener is not None and self._kept(catalogue()[GATES[0]], listener).outcome not in FAILED
 
-    def _concluded(self, subject: Subject) -> tuple[Outcome, str, tuple[Finding, ...]]:
+    def _concluded(self, subject: Subject) -> Conclusion:
         check, listener = subject.check, subject.listener
         try:
             observations = self.observations(check, listener)
@@ -443,9 +442,7 @@ class Judge:
             self.observer.target, listener, lambda need: self.observer.read(need, listener)
         )
 
-    def _fold(
-        self, subject: Subject, statements: Iterable[Statement]
-    ) -> tuple[Outcome, str, tuple[Finding, ...]]:
+    def _fold(self, subject: Subject, statements: Iterable[Statement]) -> Conclusion:
         findings: list[Finding] = []
         undecided: list[CannotJudge] = []
         notes: list[str] = []
