@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.profiles import NO_PROFILES
 from pytest_etcdtls.registry import GATES, Check, catalogue
 from pytest_etcdtls.results import (
+    Ancestor,
     CannotJudge,
     CheckResult,
     Finding,
@@ -39,6 +41,7 @@ from pytest_etcdtls.results import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.waivers import Waiver
 from pytest_etcdtls.workers import SharedLock
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
@@ -307,3 +310,33 @@ def test_checks_are_chosen_by_pattern(newest_etcd: Path) -> None:
         assert {result.check for result in results} == {"mtls.no-certificate"}
         with pytest.raises(UsageError, match="matches no check"):
             run_checks(Observer(cluster.target()), ["mtls.typo"])
+
+
+OPEN, SIGNED = "mtls.no-certificate", "mtls.self-signed"
+
+
+def _follows(*selected: str, waived: str = "") -> CheckResult:
+    """Return the result of a violation, with the selected checks, which violate too."""
+    checks = {id_: _check(_says(FINDING), id_=id_) for id_ in (OPEN, SIGNED)}
+    waiver = Waiver(check=waived, reason="for now", expires=date(2030, 1, 1), source="waivers.toml")
+    judge = Judge(
+        cast("Observer", _Observer()),
+        waivers=(waiver,) if waived else (),
+        today=date(2029, 1, 1),
+        selected={(id_, LISTENER.label): checks[id_] for id_ in selected},
+    )
+    return judge.result(checks[SIGNED], LISTENER)
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_violation_follows_from_a_selected_check_only() -> None:
+    assert _follows(OPEN, SIGNED).cause == Ancestor(OPEN, LISTENER.label)
+    assert _follows(SIGNED).cause is None
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_waiver_accepts_what_follows_from_the_fault() -> None:
+    result = _follows(OPEN, SIGNED, waived=OPEN)
+    assert (result.outcome, result.cause) == (Outcome.WAIVED, Ancestor(OPEN, LISTENER.label))
+    assert result.reason.startswith(f"follows from {OPEN} on {LISTENER.label}: for now")
+    assert _follows(SIGNED, waived=OPEN).outcome is Outcome.VIOLATES
