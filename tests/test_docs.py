@@ -10,6 +10,7 @@ import pytest
 from checks_page import anchor
 from pages import generated
 from shown_commands import DOCUMENTS as PAGES
+from shown_commands import commands
 
 from pytest_etcdtls.registry import REMOVED, catalogue
 
@@ -58,6 +59,14 @@ def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
     assert len(rows) >= 30
     for test, answer in rows:
         assert re.search(r"`[a-z]+\.[a-z0-9-]+`", answer) or answer.startswith(("none:", "the same")), test
+
+
+def test_commands_fit_the_narrow_page() -> None:
+    """Of the site, on which a longer line scrolls."""
+    lines = [
+        (one.place, line) for one in commands() for line in one.code.splitlines() if ":--" not in one.place
+    ]
+    assert [(place, line) for place, line in lines if len(line) > 72] == []
 
 
 TEXTS = [*PAGES, *ROOT.glob("tests/**/*.py")]

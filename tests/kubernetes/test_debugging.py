@@ -18,7 +18,7 @@ pytestmark = pytest.mark.container
 def test_a_node(cluster: KubeadmCluster, runner: str) -> None:
     [node] = cluster.nodes
     [pid] = node.run("pgrep", "--exact", "etcd").stdout.split()
-    said = paste(cluster, block("debug -n etcd-tls node/cp1 --image=REGISTRY"))
+    said = paste(cluster, block("debug -n etcd-tls node/cp1 --image=$IMAGE"))
     assert f"member cp1 as process {pid} declares it" in said
     assert "etcd TLS: CLEAN (cp1: " in said
     assert "not verified" not in said.partition("etcd's log")[2]
@@ -54,7 +54,7 @@ def test_a_service_of_the_node_needs_the_profile_sysadmin(
     flags = FLAGS.replace(":23", ":33").replace("/pki/", "/etc/kubernetes/pki/etcd/")
     log = node.directory / "service.log"
     service = node.start(newest_etcd, *flags.split(), log=log)
-    code = block("debug -n etcd-tls node/cp1 --image=REGISTRY")
+    code = block("debug -n etcd-tls node/cp1 --image=$IMAGE")
     try:
         wait_until(lambda: "serving client traffic" in log.read_text(encoding="utf-8"), "etcd serves")
         assert "(kubectl debug --profile=sysadmin)" in paste(cluster, code)

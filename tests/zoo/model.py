@@ -15,9 +15,6 @@ from pytest_etcdtls.pki.profile import CALayout, KeyType
 from pytest_etcdtls.registry import faults
 from pytest_etcdtls.results import CheckResult, Outcome
 
-PROPERTY = "zoo"
-"""Under which a test tells name and version of a cluster that was found as expected."""
-
 Expectation = Mapping[str, Iterable[str]]
 """Check ids by listener: ``{"client": ["mtls.no-certificate"], "peer": []}``; ``cluster`` for the target."""
 
@@ -34,7 +31,7 @@ class Misconfigured:
     """One deliberately misconfigured cluster.
 
     Attributes:
-        name: in ids and in ``build/kill-matrix.csv``.
+        name: in ids and in ``docs/data/kill-matrix.csv``.
         what: what is wrong, one sentence.
         config: the cluster; one that an etcd's version cannot express is left out there.
         faults: the checks that follow from no other one; without, every check that finds something.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from zoo.judging import judge_member
 from zoo.members import FILES, ZOO
-from zoo.model import PROPERTY, Misconfigured, differences, explain, found, found_faults
+from zoo.model import Misconfigured, differences, explain, found, found_faults
 
 from pytest_etcdtls.errors import UsageError
 
 
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in ZOO])
-def test_the_expected_checks_find_the_fault(
-    member: Misconfigured, etcd_binary: Path, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_the_expected_checks_find_the_fault(member: Misconfigured, etcd_binary: Path, tmp_path: Path) -> None:
     try:
         version, results = judge_member(member, etcd_binary, tmp_path)
     except UsageError as error:
@@ -28,4 +25,3 @@ def test_the_expected_checks_find_the_fault(
     assert found_faults(member, version, results) == member.named_faults(version), (
         f"{where}: faults= has the checks that follow from no other one\n{explain(results)}"
     )
-    record_property(PROPERTY, f"{member.name} {version}")
