@@ -196,9 +196,9 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         if outcome.follows:
             follows.setdefault(check, []).append(label)
     seen: dict[tuple[str, str, str], dict[str, list[str]]] = {}
-    for one in sorted(snapshot.behaviour):
-        values = seen.setdefault((one.topic, one.subject, one.detail), {})
-        values.setdefault(one.value, []).append(one.listener)
+    for observed in sorted(snapshot.behaviour):
+        values = seen.setdefault((observed.topic, observed.subject, observed.detail), {})
+        values.setdefault(observed.value, []).append(observed.listener)
     behaviour = [
         {"topic": topic, "subject": subject, "detail": detail, "values": values}
         for (topic, subject, detail), values in sorted(seen.items())

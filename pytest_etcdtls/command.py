@@ -150,9 +150,9 @@ class Shell(Struct, frozen=True):
                 continue
             if all(self.has_file(path) for command in together for path in command.reads):
                 lines: list[str] = []
-                for one in together:
-                    recipe = self._recipe(self.client(one))
-                    lines += [*(line for line in recipe if line not in made), one.render(self)]
+                for command in together:
+                    recipe = self._recipe(self.client(command))
+                    lines += [*(line for line in recipe if line not in made), command.render(self)]
                     made |= dict.fromkeys(recipe)
                 texts.append("\n".join(lines))
             together = []

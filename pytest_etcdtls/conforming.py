@@ -391,10 +391,10 @@ def conforming(check: Check, role: Role | None = None, observer: Observer | None
     """
     role = role or (Role.CLIENT if Role.CLIENT in check.roles else max(check.roles, default=None))
     partial: list[tuple[dict[str, Any], list[tuple[Need, str]]]] = []
-    for one in observers() if observer is None else (observer,):
-        here = one.target.first_of(role)
+    for tried in observers() if observer is None else (observer,):
+        here = tried.target.first_of(role)
         if here is not None or role is None:
-            partial.append(observed(check, one, here))
+            partial.append(observed(check, tried, here))
             if not partial[-1][1]:
                 break
     if not partial:
@@ -450,7 +450,7 @@ def _where(check: Check) -> str:
 def _check(check: Check | CheckFunction | str) -> Check:
     if isinstance(check, Check):
         return check
-    for one in catalogue().values():
-        if check == one.id or (callable(check) and place_of(check) == place_of(one.function)):
-            return one
+    for known in catalogue().values():
+        if check == known.id or (callable(check) and place_of(check) == place_of(known.function)):
+            return known
     raise AssertionError(f"{check} is no check: give the function that @check decorates, or an id")

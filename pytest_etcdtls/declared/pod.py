@@ -110,8 +110,8 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
         for container in every
         if _program(container).is_etcd
     ]
-    for one in every if not containers else ():
-        _refuse_other_starts(one, file)
+    for node in every if not containers else ():
+        _refuse_other_starts(node, file)
     starts = [(container, container.started()) for container in containers]
     # A proxy beside a member serves its metrics.
     starts = [(container, started) for container, started in starts if not is_proxy(started)] or starts
@@ -169,9 +169,9 @@ def _owner(pod: Node) -> str:
     metadata = node_at(pod, "metadata")
     if node_at(metadata, "annotations", "kubernetes.io/config.mirror") is not None:
         return f"node {text_at(pod, 'spec', 'nodeName')}"
-    for one in items(node_at(metadata, "ownerReferences")):
-        if text_at(one, "controller") != "false":
-            return f"{text_at(one, 'kind')} {text_at(one, 'name')}"
+    for owner in items(node_at(metadata, "ownerReferences")):
+        if text_at(owner, "controller") != "false":
+            return f"{text_at(owner, 'kind')} {text_at(owner, 'name')}"
     return ""
 
 

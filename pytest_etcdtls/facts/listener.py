@@ -351,12 +351,12 @@ def broken_connections(contacts: Each[FirstContact], recording: Recording) -> Br
         raise NotVerifiedError(f"no request was answered by {', '.join(asked) or 'any listener'}")
     broken: list[Attempt] = []
     waiting: dict[tuple[object, ...], list[Attempt]] = {}
-    for one in attempts:
-        request = one.url, one.purpose, one.identity, one.offered_version, one.protocol
-        if one.ending is not Ending.UNCLEAR:
+    for attempt in attempts:
+        request = attempt.url, attempt.purpose, attempt.identity, attempt.offered_version, attempt.protocol
+        if attempt.ending is not Ending.UNCLEAR:
             broken += waiting.pop(request, ())
-        elif one.stream_end in (StreamEnd.RESET, StreamEnd.EOF) and not one.local:
-            waiting.setdefault(request, []).append(one)
+        elif attempt.stream_end in (StreamEnd.RESET, StreamEnd.EOF) and not attempt.local:
+            waiting.setdefault(request, []).append(attempt)
     return BrokenConnections(broken=tuple(broken), made=Counter(attempt.url for attempt in attempts))
 
 

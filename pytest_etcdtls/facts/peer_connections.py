@@ -116,13 +116,13 @@ def peer_connections(
     answering = (answering | peers.keys()) & started.keys()
     lacking = {member: answering - {member} - seen.active for member, seen in peers.items()}
     doubtful = {each for member, others in lacking.items() if others for each in (member, *others)}
-    for one in doubtful & peers.keys():
-        first = peers.pop(one)
+    for member in doubtful & peers.keys():
+        first = peers.pop(member)
         again = _peers(first.listener, later.known(first.listener))
-        if again is not None and again[0] == one:  # a load balancer may lead to another member
-            peers[one] = structs.replace(again[1], active=first.active | again[1].active)
+        if again is not None and again[0] == member:  # a load balancer may lead to another member
+            peers[member] = structs.replace(again[1], active=first.active | again[1].active)
         else:
-            answering.discard(one)
+            answering.discard(member)
     return PeerConnections(started=started, peers=peers, answering=frozenset(answering))
 
 

@@ -224,12 +224,12 @@ _GOOD_CLIENT: Final = "mtls.trusted-client"
 def _without_repetition(differences: Sequence[TargetDifference]) -> Iterator[TargetDifference]:
     """Yield the differences. One that only repeats how a check changed is marked: it follows from that."""
     judged: dict[str, set[str]] = {}
-    for one in differences:
-        if one.topic == OUTCOME and one.direction is not Direction.CHANGED:
-            for label in one.listeners:
-                judged.setdefault(label, set()).update(one.subjects)
-    for one in differences:
-        yield replace(one, follows=True) if _repeats(one, judged) else one
+    for difference in differences:
+        if difference.topic == OUTCOME and difference.direction is not Direction.CHANGED:
+            for label in difference.listeners:
+                judged.setdefault(label, set()).update(difference.subjects)
+    for difference in differences:
+        yield replace(difference, follows=True) if _repeats(difference, judged) else difference
 
 
 def _repeats(difference: TargetDifference, judged: Mapping[str, set[str]]) -> bool:

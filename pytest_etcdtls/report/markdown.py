@@ -193,19 +193,22 @@ def _numbered(differences: Sequence[TargetDifference]) -> str:
     """Return a list; alike ones in a row, such as those of alerts, have their meaning and remedy once."""
     lines: list[str] = []
     number, last = 0, ("", tuple[str, ...]())
-    for one in differences[:_NUMBERED]:
-        same = one.meaning, one.remedies
-        if one.meaning and same == last:
-            lines.append(f"   - {_changed(one)}")
+    for difference in differences[:_NUMBERED]:
+        same = difference.meaning, difference.remedies
+        if difference.meaning and same == last:
+            lines.append(f"   - {_changed(difference)}")
             continue
         number, last = number + 1, same
-        worse = f"**{one.direction}:** " if one.direction is not Direction.CHANGED else ""
-        lines.append(f"{number}. {worse}{_changed(one)}{_meaning(one)}")
-        if len(one.remedies) == 1:
-            lines.append(f"   **What to do:** {prose(one.remedies[0])}")
+        worse = f"**{difference.direction}:** " if difference.direction is not Direction.CHANGED else ""
+        lines.append(f"{number}. {worse}{_changed(difference)}{_meaning(difference)}")
+        if len(difference.remedies) == 1:
+            lines.append(f"   **What to do:** {prose(difference.remedies[0])}")
         else:
-            lines += ["   **What to do:**", *(f"   - {prose(text)}" for text in one.remedies[:_NUMBERED])]
-            lines += [f"   {text}" for text in _more(one.remedies)]
+            lines += [
+                "   **What to do:**",
+                *(f"   - {prose(text)}" for text in difference.remedies[:_NUMBERED]),
+            ]
+            lines += [f"   {text}" for text in _more(difference.remedies)]
     return "\n".join([*lines, *_more(differences)])
 
 

@@ -99,15 +99,15 @@ def _of_run(run: Document, verdict: str) -> Iterator[Sample]:
 
 
 def _certificates(seen: Recording) -> Iterator[Sample]:
-    for one in certificates([seen]):
-        for where in one.where:
+    for entry in certificates([seen]):
+        for where in entry.where:
             labels = {
                 "target": seen.target.label,
                 "where": where,
-                "subject": one.subject,
-                "fingerprint": fingerprint(one.certificate),
+                "subject": entry.subject,
+                "fingerprint": fingerprint(entry.certificate),
             }
-            end = one.certificate.not_valid_after_utc.timestamp()
+            end = entry.certificate.not_valid_after_utc.timestamp()
             yield "etcdtls_certificate_not_after_timestamp_seconds", labels, end
 
 

@@ -177,13 +177,13 @@ def without_evidence(report: Report) -> Iterator[CheckResult]:
     found = [result for result in report.results if result.outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN)]
     silent = [f"{result.url} does not answer" for result in found if result.check == GATES[0]]
     reasons: dict[str, str] = {}
-    for one in found:
-        if one.check == GATES[0] and one.reason:
-            port = one.url.rpartition(":")[2]
-            anywhere = re.sub(rf"(:|port ){port}\b", "", one.reason)
-            yield replace(one, reason=reasons.setdefault(anywhere, one.reason))
-        elif not any(text in one.reason for text in silent):
-            yield one
+    for result in found:
+        if result.check == GATES[0] and result.reason:
+            port = result.url.rpartition(":")[2]
+            anywhere = re.sub(rf"(:|port ){port}\b", "", result.reason)
+            yield replace(result, reason=reasons.setdefault(anywhere, result.reason))
+        elif not any(text in result.reason for text in silent):
+            yield result
 
 
 def _ended_early(report: Report) -> str:

@@ -56,8 +56,8 @@ def read_processes(source: Source) -> tuple[LabelledDeclaration, ...]:
     from pytest_etcdtls.declared.running import read_running
 
     running = [read_running(process) for process in _named(texts)]
-    for one in running:
-        refuse_unusable_urls(one.declared.declaration, f"--etcd-pid: {one.process.name}")
+    for etcd in running:
+        refuse_unusable_urls(etcd.declared.declaration, f"--etcd-pid: {etcd.process.name}")
     if len(running) > 1:
         for name in _OF_ONE:
             if source.texts(name) or source.text(name):
