@@ -100,7 +100,7 @@ def judge(words: Sequence[str]) -> int:
             status = yield
             return (status[0], "", status[2]) if status else status
 
-    return int(pytest.main(arguments, [] if given.verbose else [Quiet()]))
+    return int(pytest.main(arguments, [Quiet()]))
 
 
 def _judging() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ def _judging() -> argparse.ArgumentParser:
     parser.add_argument(
         "urls", nargs="*", type=_endpoint, metavar="URL", help="client listener, as in --endpoint"
     )
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="show each check and the evidence")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show the evidence")
     parser.add_argument(
         "-n", "--numprocesses", metavar="N", help="processes, by pytest-xdist: for --clusters"
     )
@@ -142,10 +142,12 @@ def _endpoint(text: str) -> str:
 
 
 def _of_pytest(given: argparse.Namespace) -> Iterator[str]:
-    """Yield what makes pytest run the suite alone, and say little."""
+    """Yield what makes pytest run the suite alone, and leave it to the suite to say something."""
+    from pytest_etcdtls.options import VERBOSITY
+
     yield from ("-p", "etcdtls", "-p", "no:cacheprovider", "--noconftest", "-c", os.devnull, "--rootdir=.")
     yield from ("--no-header", "--override-ini=console_output_style=classic", "--pyargs", "pytest_etcdtls")
-    yield from ["-" + "v" * given.verbose] if given.verbose else ["-qq", "--tb=no", "-rN"]
+    yield from ("-qq", "--tb=no", "-rN", f"--override-ini=verbosity_{VERBOSITY}={given.verbose or -1}")
     if given.numprocesses:
         yield from ("-p", "xdist", f"--numprocesses={given.numprocesses}")
     if given.junitxml:

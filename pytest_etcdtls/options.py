@@ -19,6 +19,8 @@ from pytest_etcdtls.errors import UnreadableFileError, did_you_mean
 from pytest_etcdtls.untrusted import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
+VERBOSITY: Final = "etcdtls"
+"""The kind of verbosity (``pytest.Config.get_verbosity``) that decides how much the suite shows."""
 
 STDIN_IS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
 """Whether a passphrase can be asked for. This module is imported before pytest replaces standard input."""
@@ -918,6 +920,7 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(
                 option.name, f"{GROUP}: as {option.flag}", type=_INI_TYPES[option.kind], default=None
             )
+    parser.addini(f"verbosity_{VERBOSITY}", f"{GROUP}: verbosity of its summary", default="auto")
     for flag in GONE:
         group.addoption(flag, action=_Gone, nargs="?", help=argparse.SUPPRESS)
 

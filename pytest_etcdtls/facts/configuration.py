@@ -389,7 +389,7 @@ def declared_names(
             raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
         rules.append(NameRule(setting=setting, matrix=matrix))
     if not rules:
-        raise NotApplicableError(f"no rule about the names of certificates is declared for {here.url}")
+        raise NotApplicableError("no rule about the names of certificates is declared here")
     return DeclaredNames(tuple(rules))
 
 

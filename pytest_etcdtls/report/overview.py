@@ -444,7 +444,7 @@ def access_in_words(report: Report, seen: Recording, listener: Listener) -> Iter
     tried = {key or fact.identity: fact for key, fact in facts if isinstance(fact, AccessMatrix)}
     tried = {key: tried[key] for key in sorted(tried, key=_rank) if _is_tried(tried[key])}
     bad = {key: fact for key, fact in tried.items() if key not in _OF_OTHER_ROLES}
-    numbers = " and ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
+    numbers = ", ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
     versions = f"TLS {numbers}" if numbers else ""
     yield "; ".join(filter(None, [_good_in_words(accepted), *_bad_in_words(bad.values()), versions]))
     if not any(key == NO_CERTIFICATE.name and fact.cases.accepted for key, fact in bad.items()):

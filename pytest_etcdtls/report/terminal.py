@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+
+from cryptography import x509
 
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
@@ -23,7 +25,6 @@ from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Directio
 from pytest_etcdtls.report.model import Report, served_chain, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
-    Undecided,
     access_in_words,
     conclusion,
     exit_reason,
@@ -86,14 +87,14 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
     yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
-        yield from headed(coloured("warnings", "yellow"), _warnings(results, width))
+        yield from headed(coloured("warnings", "yellow"), _warnings(results, report, width))
         yield from _waived(_of(report, Outcome.WAIVED), width)
         yield from _waivers(bold("unused waivers"), review.unused, width)
-        yield from _grouped("notes of profiles", report.profile_notes, width)
+        yield from _grouped("notes of profiles", report.profile_notes, report, width)
         if verbosity > 0:
-            yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
+            yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), report, width)
             yield from _consequences(report, width)
-            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width)
+            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), report, width)
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
@@ -127,13 +128,14 @@ def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Itera
             yield from wrapped(fact.describe(), width, "  ", "    ")
     rows = (row for _, rows in members(seen) for row in rows) if _shows_declared(seen, verbosity) else ()
     declared = {row.listener.label: row for row in rows}
+    said: dict[tuple[str, str], str] = {}
     for listener in seen.target.listeners:
         if verbosity > 0 or listener.label in declared:
-            yield Line(f"  {listener.role} {listener.url}")
+            yield Line(f"  {listener.label} {listener.url}")
         if verbosity > 0:
             yield from _certificates(served_chain(seen, listener.label), now, width)
         if listener.label in declared:
-            yield from _declared_lines(declared[listener.label], width)
+            yield from _declared_lines(declared[listener.label], said, width)
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
@@ -146,10 +148,18 @@ def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iter
         yield Line("    no certificate was seen")
         return
     for number, certificate in enumerate(served.certificates):
-        if number:
-            yield Line(f"    and above it, {number}:")
-        for label, value in certificate_card(certificate, now):
-            yield from wrapped(value, width, f"    {label + ':':<12}")
+        card = dict(certificate_card(certificate, now))
+        first = "    serves:    " if number == 0 else f"    above, {number}: "
+        for text in (
+            f"{card['subject']}, issued by {card['issuer']}",
+            f"serial {card['serial']}",
+            f"{card['from']} to {card['until']}",
+            f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}",
+            card["names"],
+        ):
+            yield from wrapped(text, width, first)
+            first = " " * len(first)
+        yield from wrapped(card["SHA-256"], width, "    SHA-256 ")
 
 
 def _shows_declared(seen: Recording, verbosity: int) -> bool:
@@ -157,14 +167,14 @@ def _shows_declared(seen: Recording, verbosity: int) -> bool:
     return seen.target.configured_by_user or verbosity > 0
 
 
-def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+def _warnings(results: Sequence[CheckResult], report: Report, width: int) -> Iterator[Line]:
     """Yield one block per warning; listeners with the same one share it, also those of several targets."""
     blocks: dict[tuple[str, ...], list[CheckResult]] = {}
     for result in results:
         texts = [f"{finding.message} (observed: {finding.observed})" for finding in result.findings]
         blocks.setdefault((result.check, result.remediation, *texts), []).append(result)
     for (check, remediation, *texts), alike in blocks.items():
-        listeners = ", ".join(dict.fromkeys(result.listener for result in alike))
+        listeners = _together([result.listener for result in alike], report)
         targets = ", ".join(dict.fromkeys(result.target for result in alike))
         yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {targets}", width, "  ")
         for text in texts:
@@ -185,13 +195,25 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 
 @section
-def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
-    yield from headed(bold(heading), (line for group in undecided(results) for line in _group(group, width)))
+def _grouped(heading: str, results: Iterable[CheckResult], report: Report, width: int) -> Iterator[Line]:
+    texts = (
+        f"{group.reason}: {', '.join(group.checks)} on {_together(group.listeners, report)}"
+        for group in undecided(results)
+    )
+    yield from headed(bold(heading), _entries(texts, width))
 
 
-def _group(group: Undecided, width: int) -> Iterator[Line]:
-    yield from wrapped(group.reason, width, "  ", "  ")
-    yield from wrapped(f"{', '.join(group.checks)} on {', '.join(group.listeners)}", width, "      ")
+def _together(labels: Iterable[str], report: Report) -> str:
+    """Return labels of listeners; of one target, those of a role or of all listeners in a word."""
+    named = dict.fromkeys(labels)
+    if len(report.seen) == 1 and len(named) > 1:
+        roles = {listener.label: str(listener.role) for listener in report.seen[0].target.listeners}
+        if named.keys() == roles.keys():
+            return "every listener"
+        of_these = {roles.get(label, "") for label in named}
+        if named.keys() == {label for label, role in roles.items() if role in of_these}:
+            return " and ".join(f"every {role} port" for role in sorted(of_these))
+    return ", ".join(named)
 
 
 def _consequences(report: Report, width: int) -> Iterator[Line]:
@@ -216,7 +238,8 @@ def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:
         yield from wrapped(text, width, "  ", "    ")
 
 
-def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
+def _declared_lines(row: ListenerRow, said: dict[tuple[str, str], str], width: int) -> Iterator[Line]:
+    """Yield what is declared of a listener and what is observed; as on another one, if that was the same."""
     settings = [setting.written for setting in row.declared]
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
@@ -225,6 +248,8 @@ def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
         ("effective", row.effective),
         ("observed", row.observed or "not observed"),
     ):
+        before = said.setdefault((label, text), row.listener.label)
+        text = text if before == row.listener.label else f"as on {before}"
         yield from wrapped(text, width, f"    {label + ':':<11}")
 
 
@@ -375,7 +400,7 @@ def verdict(
         problems: what fails the run besides results.
         status: pytest's exit code.
         width: characters per line.
-        quiet: leave out what each listener serves, unless its certificate is about to expire.
+        quiet: leave out what each kind of listener accepts and serves.
     """
     if not quiet:
         yield from _rows(report, width)
@@ -393,30 +418,36 @@ def verdict(
 
 
 def _rows(report: Report, width: int) -> Iterator[Line]:
-    """Yield the listeners of each target; of many listeners those with faults, and a line for each target.
+    """Yield each kind of listener of each target; of many kinds those with faults and a line for each target.
 
-    Listeners of which the same is known share their row, such as two URLs of one port.
+    Listeners of one role that accept and refuse the same are of one kind, such as the client ports of healthy
+    members. Those with faults are apart.
     """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
-    left = _ROWS
-    every = sum(len(seen.target.listeners) for seen in report.seen) <= _ROWS
-    for seen in report.seen[:_TARGETS]:
+    kinds = [_kinds(report, seen, wrong) for seen in report.seen[:_TARGETS]]
+    left, every = _ROWS, sum(map(len, kinds)) <= _ROWS
+    for seen, alike in zip(report.seen, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
-        shown = listeners if every else [one for one in listeners if (label, one.label) in wrong][:left]
-        left -= len(shown)
+        shown = [one for one in alike if every or any((label, here.label) in wrong for here in one)][:left]
+        left -= 0 if every else len(shown)
         version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
         yield bold(f"{label} ({seen.target.origin}{version}){counts}")
-        rows: dict[str, list[Listener]] = {}
-        for listener in shown:
-            row = "\n".join(line.text for line in _row(report, seen, listener, width))
-            rows.setdefault(row, []).append(listener)
-        for row, alike in rows.items():
-            for listener in alike:
-                yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
-            yield from map(Line, row.split("\n") if row else ())
+        roles = Counter(kind[0].role for kind in alike)
+        for kind in shown:
+            yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
+
+
+def _kinds(report: Report, seen: Recording, wrong: Collection[tuple[str, str]]) -> list[list[Listener]]:
+    kinds: dict[tuple[object, ...], list[Listener]] = {}
+    for listener in seen.target.listeners:
+        is_wrong = (seen.target.label, listener.label) in wrong
+        kind = (listener.role, is_wrong, *access_in_words(report, seen, listener))
+        kinds.setdefault(kind, []).append(listener)
+    roles = [listener.role for listener in seen.target.listeners]
+    return sorted(kinds.values(), key=lambda kind: roles.index(kind[0].role))
 
 
 def _faults_of(report: Report, target: str) -> str:
@@ -429,22 +460,47 @@ def _faults_of(report: Report, target: str) -> str:
     return ", ".join(parts) or "no fault"
 
 
-def _row(report: Report, seen: Recording, listener: Listener, width: int) -> Iterator[Line]:
-    """Yield what is known of a listener; nothing if it did not answer."""
-    for text in access_in_words(report, seen, listener):
+def _row(
+    report: Report, seen: Recording, kind: Sequence[Listener], width: int, *, named: bool
+) -> Iterator[Line]:
+    """Yield what is known of listeners of one kind; only their names if they did not answer.
+
+    Args:
+        report: of the run.
+        seen: their target and its observations.
+        kind: the listeners.
+        width: characters per line.
+        named: other listeners of the role differ, so that several are named.
+    """
+    first, texts = kind[0], [*access_in_words(report, seen, kind[0])]
+    if kind[1:]:
+        names = f" ({some([one.label for one in kind], _NAMED)})" if named or not texts else ""
+        heading = ": ".join([f"{len(kind)} {first.role} ports{names}", *texts[:1]])
+        texts = texts[1:]
+    else:
+        heading = f"{first.label} {first.url}"
+    yield from wrapped(heading, width, "  ", "    ")
+    for text in texts:
         yield from wrapped(text, width, "    ")
-    served = served_chain(seen, listener.label)
-    if served is not None:
-        leaf = served.leaf
-        file = _served_file(report, seen, listener)
-        # The declared file is what is served: its fingerprint says nothing more.
-        of = (
-            f"{file}, {shown(leaf)} by {shown_name(leaf.issuer)}"
-            if file
-            else (f"{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 {fingerprint(leaf)[:_SHORT]}")
-        )
-        until = f"{leaf.not_valid_after_utc:%Y-%m-%d} ({days_left(leaf, report.started_at)})"
-        yield from wrapped(f"serves {of}, until {until}", width, "    ")
+    served = [(one, chain.leaf) for one in kind if (chain := served_chain(seen, one.label)) is not None]
+    said = dict.fromkeys(_serves(report, seen, listener, leaf) for listener, leaf in served)
+    if not served:
+        return
+    leaf = min((leaf for _, leaf in served), key=lambda leaf: leaf.not_valid_after_utc)
+    until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({days_left(leaf, report.started_at)})"
+    if len(said) == 1:
+        yield from wrapped(f"serves {next(iter(said))}, {until}", width, "    ")
+        return
+    issuers = dict.fromkeys(shown_name(leaf.issuer) for _, leaf in served)
+    text = f"serve {len(said)} certificates by {some([*issuers], _NAMED)}, {until}"
+    yield from wrapped(text, width, "    ")
+
+
+def _serves(report: Report, seen: Recording, listener: Listener, leaf: x509.Certificate) -> str:
+    # The declared file is what is served: its fingerprint says nothing more.
+    if file := _served_file(report, seen, listener):
+        return f"{file}, {shown(leaf)} by {shown_name(leaf.issuer)}"
+    return f"{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 {fingerprint(leaf)[:_SHORT]}"
 
 
 def _served_file(report: Report, seen: Recording, listener: Listener) -> str:

@@ -18,7 +18,7 @@ import pytest
 from msgspec import convert, to_builtins
 
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
-from pytest_etcdtls.options import ROOT, Invocation
+from pytest_etcdtls.options import ROOT, VERBOSITY, Invocation
 from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report import write_document, write_file
@@ -311,7 +311,7 @@ class ListSession(Reporting):
             row, _ = self._judge.without_verdict(self._by_label[label], f"could not be judged: {why}")
         self._rows[label] = row
         self.problems += row.problems
-        if self.terminal is not None and self.config.get_verbosity() > -2:
+        if self.terminal is not None and self.config.get_verbosity(VERBOSITY) > -2:
             self._show(self.terminal, row)
 
     def _show(self, terminal: pytest.TerminalReporter, row: ClusterRow) -> None:

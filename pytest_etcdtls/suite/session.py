@@ -21,7 +21,7 @@ from msgspec import to_builtins
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.document import ResultEntry
-from pytest_etcdtls.options import Invocation, Values, is_dry
+from pytest_etcdtls.options import VERBOSITY, Invocation, Values, is_dry
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
@@ -153,12 +153,12 @@ def show(
         ledger: ledger of the run.
         closing: further lines, such as the files written.
     """
-    width = terminal.config.get_terminal_writer().fullwidth
-    terminal.write_sep("=", TITLE)
-    whole = _write(
-        terminal,
-        summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
+    width, verbosity = (
+        terminal.config.get_terminal_writer().fullwidth,
+        terminal.config.get_verbosity(VERBOSITY),
     )
+    terminal.write_sep("=", TITLE)
+    whole = _write(terminal, summary(report, ledger.review_waivers(), width=width, verbosity=verbosity))
     _write(terminal, map(Line, ["", *closing] if closing else ()))
     return whole
 
@@ -398,7 +398,7 @@ class SuiteSession(Reporting):
 
     def describe_targets(self) -> Iterator[str]:
         """Yield the lines about the targets."""
-        yield from header(self.run, every=self.config.get_verbosity() > 0)
+        yield from header(self.run, every=self.config.get_verbosity(VERBOSITY) > 0)
         if self.run.settings.live is not None:
             yield from (f"  {text}" for text in without_scheme(Values(self.config)))
 
@@ -426,7 +426,10 @@ class SuiteSession(Reporting):
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
         """Yield the verdict."""
         if self._report is not None:
-            width, quiet = self.config.get_terminal_writer().fullwidth, terminal.verbosity < 0
+            width, quiet = (
+                self.config.get_terminal_writer().fullwidth,
+                terminal.config.get_verbosity(VERBOSITY) < -1,
+            )
             yield from verdict(self._report, self.problems, status, width=width, quiet=quiet)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -335,6 +335,16 @@ def test_with_many_listeners_only_those_with_faults_are_shown() -> None:
     ]
 
 
+def test_listeners_of_one_kind_share_a_row_and_one_with_a_fault_is_apart() -> None:
+    found = result(Outcome.VIOLATES, listener="client-m1", target="first")
+    assert lines(replace(report(found), seen=(members("first", 4),)))[:4] == [
+        "first (live)",
+        "  3 client ports (client-m0, client-m2, client-m3)",
+        "  client-m1 https://127.0.0.1:2379",
+        "  4 peer ports (peer-m0, peer-m1, peer-m2, peer-m3)",
+    ]
+
+
 def test_with_many_targets_the_others_are_counted() -> None:
     text = lines(replace(report(), seen=tuple(members(f"t{number}", 1) for number in range(20))))
     assert "and 12 more targets" in text
