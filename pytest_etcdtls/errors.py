@@ -7,7 +7,6 @@ somebody else, so the escapes of untrusted text are here too, below :mod:`pytest
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 
 _ACTS = re.compile(
@@ -55,28 +54,6 @@ def open_files_advice(error: OSError) -> str:
         return ""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return f"; this process may open {limit} files: raise that with ulimit -n, or stop clusters earlier"
-
-
-_COARSE = 5
-"""CLOCK_REALTIME_COARSE of Linux, which has no name in Python, so that tools for tests do not move it."""
-_CLOCK_TOLERANCE = 60.0
-
-
-def clock_lead() -> float:
-    """Return the seconds by which this process is ahead of the system: time-machine and freezegun do that."""
-    lead = time.time() - time.clock_gettime(_COARSE)
-    return lead if abs(lead) > _CLOCK_TOLERANCE else 0.0
-
-
-def moved_clock() -> str:
-    """Return what a failed start has to do with a moved clock, for the end of a message, or nothing."""
-    if not clock_lead():
-        return ""
-    now = time.strftime("%Y-%m-%d %H:%M", time.gmtime(time.time()))
-    return (
-        f"; the time of this process is {now} UTC, and certificates are issued in it, but etcd has the time "
-        "of the system: start the cluster before a test stops or moves the clock"
-    )
 
 
 def _escape(character: str) -> str:

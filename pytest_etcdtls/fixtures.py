@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_etcdtls.errors import moved_clock
+from pytest_etcdtls.clocks import moved_clock
 from pytest_etcdtls.options import is_dry
 from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, follow
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pytest_etcdtls.clocks import moved_clock
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
@@ -15,7 +16,6 @@ from pytest_etcdtls.errors import (
     NoEtcdError,
     RunEndedError,
     UsageError,
-    moved_clock,
 )
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.experiments import is_of_experiment

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_etcdtls.clocks import system_clock
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
 from pytest_etcdtls.untrusted import printable, read_json
 
@@ -219,7 +220,7 @@ def _change_members(
     done: str,
 ) -> None:
     """Request a change until the member list shows it: ``change`` returns ``None`` if it does."""
-    deadline = time.clock_gettime(time.CLOCK_MONOTONIC) + seconds  # goes on in a test that stops time
+    deadline = system_clock() + seconds
     while True:
         try:
             status, answer = gateway.post("/v3/cluster/member/list", {})
@@ -235,7 +236,7 @@ def _change_members(
             later = status == HTTPStatus.OK or answer.get("code") == _UNAVAILABLE or _NOT_YET in problem
         except (OSError, http.client.HTTPException) as error:
             problem, later = f"{type(error).__name__}: {error}", True
-        if not later or time.clock_gettime(time.CLOCK_MONOTONIC) > deadline:
+        if not later or system_clock() > deadline:
             raise ClusterStartError(
                 f"the member with peer URL {', '.join(peer_urls)} cannot be {done}: "
                 f"etcd at {gateway.url} says: {problem}"

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
+from pytest_etcdtls.clocks import clock_lead, moved_clock
 from pytest_etcdtls.cluster.admin import (
     Gateway,
     add_learner,
@@ -42,8 +43,6 @@ from pytest_etcdtls.errors import (
     ClusterStartError,
     UnreadableJSONError,
     UsageError,
-    clock_lead,
-    moved_clock,
 )
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity

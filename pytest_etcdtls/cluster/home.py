@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from pytest_etcdtls.clocks import moved_clock, system_clock
 from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
 from pytest_etcdtls.cluster.launch import (
     Attachment,
@@ -28,7 +29,7 @@ from pytest_etcdtls.cluster.launch import (
 )
 from pytest_etcdtls.cluster.leftovers import remove_what_is_here
 from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
-from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend, system_clock
+from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import (
@@ -36,7 +37,6 @@ from pytest_etcdtls.errors import (
     EtcdFailedError,
     UsageError,
     blocked_sockets,
-    moved_clock,
     open_files_advice,
 )
 from pytest_etcdtls.pki.bundle import write_files

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pytest_etcdtls.children import child_environment
+from pytest_etcdtls.clocks import system_clock
 from pytest_etcdtls.cluster.launch import Launch, MemberAddresses, MemberPaths, ReadinessLog
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog
 from pytest_etcdtls.pki.profile import MemberNames
@@ -148,11 +149,6 @@ class EtcdProcess:
             # Popen warns when it is garbage-collected before its process has ended, unless a return code is
             # set.
             self._process.returncode = 0
-
-
-def system_clock() -> float:
-    """Return seconds of a clock that goes on where a test has stopped that of Python (freezegun)."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
