@@ -534,8 +534,7 @@ def etcd_and_kubernetes_have_separate_cas(
         )
         return
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
-    names = dict.fromkeys(name for _, of_version in announced.names for name in of_version)
-    alike = [name_text(name) for name in names if name.public_bytes() in subjects]
+    alike = [name_text(name) for name in dict.fromkeys(announced.most) if name.public_bytes() in subjects]
     if alike and not trusted:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,

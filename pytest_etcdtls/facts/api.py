@@ -248,7 +248,11 @@ def other_port(
     port trusts the CA of its own certificate, as peers must, and is not what the given files are for.
     """
     if served.client is None:
-        trusts_itself = chain is not None and announced is not None and _trusts_its_ca(chain, announced)
+        trusts_itself = (
+            chain is not None
+            and announced is not None
+            and any(certificate.issuer in announced.most for certificate in chain.certificates)
+        )
         is_foreign = good.candidates or (path_to_trust is not None and path_to_trust.error)
         if here.role not in (Role.CLIENT, Role.CLIENT_HTTP) or not trusts_itself or not is_foreign:
             return OtherPort()
@@ -269,12 +273,6 @@ def other_port(
 _MEMBERS, _HEALTH = "/members", "/health"
 _PEERS_END = (4.5, 7.0)
 """Seconds within which a peer port ends a silent connection: 5.0 from etcd 3.4 to 3.7."""
-
-
-def _trusts_its_ca(chain: ServedChain, announced: AnnouncedCAs) -> bool:
-    """Return whether an issuer of the served certificates is announced as a CA of clients."""
-    names = {name for _, trusted in announced.names for name in trusted}
-    return any(certificate.issuer in names for certificate in chain.certificates)
 
 
 def _suspected(role: Role, client: Candidate) -> tuple[Role, str] | None:

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from pytest_etcdtls.cluster.etcd_flags import FlagSet
 from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.declared.effective import SIDES
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
@@ -212,7 +213,6 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
     return Arrangement(tuple(map(tuple, arguments)), options, tuple(asked), good, pairs, roots, replaced)
 
 
-SIDES = ("client", "peer")
 _SERVED = ("names", "times", "usage", "chain", "kind")
 
 
