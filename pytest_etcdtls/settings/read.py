@@ -410,7 +410,13 @@ def _owned(source: Source) -> Owned:
 
 
 def _binary(source: Source, text: str) -> str:
-    """Return an absolute path, or a plain name unchanged, since that is looked up on ``PATH``."""
+    """Return an absolute path, or a plain name unchanged, since that is looked up on ``PATH``.
+
+    Raises:
+        UsageError: if it is empty.
+    """
+    if not text:
+        raise UsageError("--etcd-binary is empty: pass the path of an etcd, or etcd for that on PATH")
     path = source.resolve("etcd_binary", text)
     return str(path) if os.sep in text or is_there(path) else text
 
