@@ -648,12 +648,17 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
     options = Counter(option for one in unverified if one not in gated for option in options_in(one.reason))
     missing = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
     advice = [f"pass {missing}"] if missing else []
-    if gated:
-        labels = list(dict.fromkeys(result.listener for result in gated))
-        advice.insert(0, f"{len(gated)} need an etcd that answers on {some(labels, _NAMED)}")
+    for gate, needed in reversed(_NEEDED.items()):
+        if waiting := [result.listener for result in gated if result.reason.startswith(gate)]:
+            labels = some(list(dict.fromkeys(waiting)), _NAMED)
+            advice.insert(0, f"{len(waiting)} need {needed.format(labels)}")
     text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
     yield from wrapped(text, width, rest="  ")
 
 
+_NEEDED = dict(
+    zip(GATES, ("an etcd that answers on {}", "{} to be the port of etcd that it is named as"), strict=True)
+)
+"""What results need whose listener did not pass a gate."""
 _AFTER_GATES = tuple(f"{gate} {outcome}" for gate in GATES for outcome in sorted(FAILED))
 """How the reason of a result begins whose listener did not pass a gate."""

@@ -199,6 +199,15 @@ def test_no_verdict_says_why_once() -> None:
     assert "--etcd-timeout" not in "\n".join(text)
 
 
+def test_results_about_another_port_need_the_right_one() -> None:
+    gate = result(Outcome.VIOLATES, check="listener.is-etcd")
+    after = result(Outcome.NOT_VERIFIED, check="a.b", reason="listener.is-etcd violates")
+    needed = "1 need client-m0 to be the port of etcd that it is named as"
+    assert f"1 result not verified: {needed}; -v says why" in " ".join(
+        map(str.strip, lines(report(gate, after)))
+    )
+
+
 def test_a_member_that_does_not_answer_is_named_once() -> None:
     silent = [
         result(
