@@ -109,7 +109,7 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
         UsageError: if a word that may contain any flags is not in the file, or there are too many words.
     """
     if len(words) > _MOST_WORDS:
-        raise UsageError(f"{words[0].place}: a command line of {len(words)} words is not one of etcd")
+        raise UsageError(f"{words[0].place}: no command line of etcd has {len(words)} words")
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []

@@ -383,7 +383,7 @@ def etcd_of_fixtures(config: pytest.Config, *, starts: bool, judges: bool) -> It
 
 
 def send_etcd(config: pytest.Config, lines: Sequence[str]) -> None:
-    """Send the controller of pytest-xdist which etcd the fixtures of this worker use."""
+    """Send the lines about the etcd of this worker's fixtures to the controller of pytest-xdist."""
     getattr(config, "workeroutput", {})[_ETCD] = [*lines]
 
 
