@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -87,56 +88,44 @@ def _suites_of_other_keys(cluster: Cluster) -> None:
 
 _TO_1_2 = {"tls_max_version": "TLS1.2"}
 """The suites of TLS 1.3 cannot be selected."""
+_disconnected = functools.partial(Misconfigured, config=_THREE, checks=("cluster",), violated=_NOT_CONNECTED)
 _WITH_VERSIONS = ("3.5.33", "3.6", "3.7")
 
 ZOO = [
-    Misconfigured(
+    _disconnected(
         name="peer-certificate-for-servers-of-one",
         what="the peer certificate of one of three members does not allow clientAuth",
         faults=("cert.client-usage",),
-        config=_THREE,
         after_start=_for_servers_only,
         checks=("cluster", "cert.client-usage"),
         violated={**_NOT_CONNECTED, "peer": ["cert.client-usage"]},
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-revoked-by-another",
         what="the revocation list for peers of one of three members names the certificate of another one",
-        config=_THREE,
         after_start=revoke_one,
         checks=("cluster.members-connected",),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-dials-with-a-foreign-certificate",
         what="one of three members dials the others with a certificate of another CA",
-        config=_THREE,
         after_start=_dial_with_a_foreign_certificate,
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="one-peer-dials-from-another-address",
         what="one of three members dials with a certificate that names another address than its own",
-        config=_THREE,
         after_start=_dial_from_another_address,
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
     ),
-    Misconfigured(
+    _disconnected(
         name="peers-without-a-common-version",
         what="two of three members have no common TLS version, and the third has all",
-        config=_THREE,
         after_start=_apart({"tls_min_version": "TLS1.3"}, _TO_1_2),
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
         warned={"cluster": ["cluster.same-policy"]},
         lines=_WITH_VERSIONS,
     ),
-    Misconfigured(
+    _disconnected(
         name="peers-without-a-common-suite",
         what="two of three members have TLS 1.2 and no common cipher suite, and the third has all",
-        config=_THREE,
         after_start=_apart(
             # Go serves HTTP/2 with one of two suites alone, and etcd does not start without it.
             {
@@ -148,18 +137,14 @@ ZOO = [
             },
             {**_TO_1_2, "cipher_suites": ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)},
         ),
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
         warned={"cluster": ["cluster.same-policy"]},
         lines=_WITH_VERSIONS,
     ),
-    Misconfigured(
+    _disconnected(
         name="peers-with-suites-for-other-keys",
         what="two of three members have ECDSA keys, and one of them cipher suites for RSA keys alone",
         config=replace(_THREE, pki=PKIPlan(key_type=KeyType.RSA_2048)),
         after_start=_suites_of_other_keys,
-        checks=("cluster",),
-        violated=_NOT_CONNECTED,
         warned={"cluster": ["cluster.same-policy"]},
         lines=_WITH_VERSIONS,
     ),
