@@ -454,7 +454,7 @@ def _said(result: CheckResult) -> str:
 REASONS: Mapping[str, str] = {
     r"revoked": r"revocation list|revokes",
     r"unknown authority": r"\bCA\b|path|signed with",
-    r"has expired or is not yet valid": r"expired|not valid before|clock",
+    r"has expired or is not yet valid": r"expired|not valid (before|yet)|clock",
     r"incompatible key usage": r"[Uu]sage",
     r"malformed|no such file|asn1|x509: invalid": r"revocation list|does not parse|is PEM|\.crl",
     r"does not match any of DNSNames|certificate is (valid for|not valid for)": r"SAN rule",
