@@ -157,7 +157,7 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
     for old in ("data", "files"):
         shutil.rmtree(place.directory / old, ignore_errors=True)
     files = place.directory / "files"
-    good = {side: leaf(side, scenario[side], scenario) for side in SIDES}
+    good: dict[str, Identity] = {side: leaf(side, scenario[side], scenario) for side in SIDES}
     arguments: list[list[str]] = []
     asked: list[Asked] = []
     pairs: dict[tuple[int, str], Identity] = {}
@@ -198,7 +198,7 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
         good.pop("client")
     if scenario["told-peer"] == "not-asked":
         good.pop("peer")
-    roots = {side: _roots(side, scenario) for side in SIDES}
+    roots: dict[str, tuple[x509.Certificate, ...]] = {side: _roots(side, scenario) for side in SIDES}
     options = _options(scenario, files, asked, good, roots)
     if scenario["told-log"] == "yes":
         options["etcd_log"] = _of_each(scenario, files, "etcd.log")
