@@ -17,7 +17,7 @@ from pytest_etcdtls.command import ANNOUNCED, STATUS, Command, curl, s_client
 from pytest_etcdtls.declared.cures import restarted
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, prefix
-from pytest_etcdtls.facts.access import Access
+from pytest_etcdtls.facts.access import Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.calls import GatewayAnswer
@@ -32,7 +32,8 @@ from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.judgement import commands_for, judge, observed_in, ruling_of
-from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.pki.certificate import name_list, name_text
+from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -280,17 +281,18 @@ def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[st
 
 def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
     rules = tuple(replace(rule, matrix=as_if_accepted(rule.matrix)["matrix"]) for rule in names.rules)
-    return {"names": DeclaredNames(rules)}
+    return {"names": replace(names, rules=rules)}
 
 
 @check("config.allowed-names-in-force", on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}, counterexample=_broken)
 def declared_rules_about_names_are_in_force(
     declaration: ListenerDeclaration, names: DeclaredNames
 ) -> Iterator[Statement]:
-    """A certificate that a declared name rule excludes is refused.
+    """A certificate is refused for its names if, and only if, a declared rule excludes them.
 
     Where the CA also issues certificates for others, only such a rule refuses them. Generated certificates
-    (--auto-tls) disable the rule, and a configuration file without it hides the flag.
+    (--auto-tls) disable the rule, and a configuration file without it hides the flag. With the key of the CA,
+    a certificate with a declared name is issued: etcd refuses it if it was started with other names.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
@@ -305,11 +307,34 @@ def declared_rules_about_names_are_in_force(
     if declaration.listener is None:
         yield _undeclared(declaration)
         return
+    kept = [rule for rule in names.rules if not rule.matrix.cases.accepted]
+    if names.refused is not None and len(kept) == len(names.rules):
+        yield _not_allowed(declaration, names, names.refused)
+        return
     for rule in names.rules:
-        if rule.matrix.cases.accepted:
-            yield _not_kept(declaration, rule)
-        else:
+        if rule in kept:
             yield from judge(rule.matrix, "a client whose names are not allowed")
+        else:
+            yield _not_kept(declaration, rule)
+
+
+def _not_allowed(declaration: ListenerDeclaration, names: DeclaredNames, refused: Candidate) -> Finding:
+    leaf = refused.chain[0]
+    has = ", ".join((name_text(leaf.subject), *subject_alt_names(leaf)))
+    return not_in_force(
+        declaration,
+        names.rules[0].setting if names.rules else None,
+        message="" if names.rules else "clients are refused for their names, and nothing in {} excludes any",
+        expected=f"a certificate of the accepted client's CA is accepted with allowed names ({has})",
+        observed=observed_in(refused.cases),
+        remediation="" if names.rules else _DECLARE_NAMES,
+        reproduce=commands_for(refused.cases),
+    )
+
+
+_DECLARE_NAMES = (
+    "restart etcd, or declare the names: --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn"
+)
 
 
 def _not_kept(declaration: ListenerDeclaration, rule: NameRule) -> Finding:

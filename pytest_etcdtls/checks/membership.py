@@ -23,6 +23,7 @@ from pytest_etcdtls.command import (
 from pytest_etcdtls.declared.cures import advertised, https_of
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
+from pytest_etcdtls.facts.access import Candidate
 from pytest_etcdtls.facts.configuration import Declarations, MemberDeclaration, listeners_of_side
 from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
 from pytest_etcdtls.facts.member_list import MemberListing, MemberListings, MemberRecord
@@ -31,14 +32,17 @@ from pytest_etcdtls.facts.members import (
     AdvertisedURLs,
     ClusterClaim,
     ClusterClaims,
+    IssuedClients,
     ListenerProfile,
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases
+from pytest_etcdtls.judgement import commands_for, observed_in
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, Side
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
 from pytest_etcdtls.untrusted import listed
 from pytest_etcdtls.versions import Release
@@ -82,21 +86,22 @@ def _names(seen: ListenerProfile) -> str:
     return name_list(seen.announced) or "none announced"
 
 
-def _one_version_less(side_by_side: SideBySide, declared: Declarations | None) -> Mapping[str, Any]:
+def _one_version_less(side_by_side: SideBySide, **_: object) -> Mapping[str, Any]:
     first = side_by_side.rows[0][0]
     return _first_differs(side_by_side, versions=first.versions[:1])
 
 
 @check("cluster.same-policy", on=frozenset(), counterexample=_one_version_less)
 def every_member_has_the_same_policy(
-    side_by_side: SideBySide, declared: Declarations | None
+    side_by_side: SideBySide, declared: Declarations | None, issued: IssuedClients | None
 ) -> Iterator[Statement]:
     """Every member offers the same TLS versions and accepts the same clients.
 
     A cluster is as open as its weakest member: clients and attackers reach the same keys through each. Where
     several members are declared, their revocation lists with the serial numbers that etcd reads there, their
     allowed names and their verification of addresses in certificates are compared too, with the effect that
-    they have in each member's version. tls.version-floor judges on each member which versions are too old.
+    they have in each member's version. With the key of a CA, a client is issued and tried on each member.
+    tls.version-floor judges on each member which versions are too old.
 
     Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
     Spec: etcd --client-crl-file, --peer-crl-file, --client-cert-allowed-hostname, --peer-cert-allowed-cn
@@ -115,8 +120,30 @@ def every_member_has_the_same_policy(
     )
     versions = _differences(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
     yield from (dataclasses.replace(finding, level=Level.SHOULD) for finding in versions)
+    yield from _differences_in_clients(alike, issued.clients if issued else ())
     for side in SIDES:
         yield from _declared_differences(declared.members if declared else (), side)
+
+
+def _differences_in_clients(
+    rows: tuple[tuple[ListenerProfile, ...], ...], issued: Iterable[tuple[Listener, Candidate]]
+) -> Iterator[Finding]:
+    """Yield where one member accepts the issued client and another, which announces its CA, refuses it."""
+    decided = {
+        listener: client for listener, client in issued if client.served or client.endings == {Ending.REFUSED}
+    }
+
+    def tried(seen: ListenerProfile) -> bool:
+        client = decided.get(seen.listener)
+        return client is not None and client.chain[0].issuer in seen.announced
+
+    yield from _differences(
+        tuple(tuple(filter(tried, row)) for row in rows),
+        lambda seen: bool(decided[seen.listener].served),
+        lambda seen: observed_in(decided[seen.listener].cases),
+        "accepts other certificates of the same CA",
+        lambda seen: commands_for(decided[seen.listener].cases)[0],
+    )
 
 
 class _Rule(Struct, frozen=True):
@@ -204,6 +231,7 @@ def _differences(
     fact: Callable[[ListenerProfile], Hashable],
     show: Callable[[ListenerProfile], str],
     message: str,
+    command: Callable[[ListenerProfile], Command] = lambda seen: s_client(seen.listener.url, look=ANNOUNCED),
 ) -> Iterator[Finding]:
     for row in rows:
         different = _minority(row, fact)
@@ -213,7 +241,7 @@ def _differences(
                 message=f"{', '.join(seen.listener.url for seen in different)} {message} than other members",
                 expected=f"{usual.listener.url}: {show(usual)}",
                 observed="; ".join(f"{seen.listener.url}: {show(seen)}" for seen in different),
-                reproduce=tuple(s_client(seen.listener.url, look=ANNOUNCED) for seen in (usual, *different)),
+                reproduce=tuple(command(seen) for seen in (usual, *different)),
             )
 
 

@@ -21,6 +21,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 from msgspec import Struct
 
 from pytest_etcdtls.facts.access import Candidate
+from pytest_etcdtls.facts.listener import BAD_CERTIFICATE
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import (
     RSA_MOST_BITS,
@@ -50,8 +51,8 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, alert_text
 
-BAD_CERTIFICATE, EXPIRED, UNKNOWN_CA, DECODE_ERROR, _CERTIFICATE_REQUIRED = 42, 45, 48, 50, 116
-"""Alerts (RFC 8446 section 6.2)."""
+EXPIRED, UNKNOWN_CA, DECODE_ERROR, _CERTIFICATE_REQUIRED = 45, 48, 50, 116
+"""Further alerts (RFC 8446 section 6.2)."""
 
 _CURVES_OF_TLS13 = ("secp256r1", "secp384r1", "secp521r1")
 """The curves of ECDSA keys for which TLS 1.3 has a signature scheme (RFC 8446 section 4.2.3)."""

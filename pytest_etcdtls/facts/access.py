@@ -345,7 +345,7 @@ def accepted_connections(
         candidate = replace(
             _candidate(here, target, identity, cases),
             named=is_same(credentials.named, identity),
-            excluded=not meets_name_rules(identity, credentials),
+            excluded=not meets_name_rules(identity.chain, credentials),
             borrowed=here.role is Role.PEER and _is_of_clients(identity, target),
         )
         candidates.append(candidate)

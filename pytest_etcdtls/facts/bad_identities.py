@@ -92,14 +92,28 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     if credentials.allowed_hostname:
         # On peer and metrics listeners etcd compares the SANs, if there are any, with our address.
         hosts = {local_host(attempt) for attempt in contact.get().tls if attempt.local_address}
-        names = (credentials.allowed_hostname[0], *sorted(hosts))
+        names = (_untried(credentials.allowed_hostname, credentials), *sorted(hosts))
     issued = identities.issue_identities(
         CertificateAuthority.from_key(signing.certificate, signing.key),
-        common_name=credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME,
+        common_name=_untried(credentials.allowed_cn or (identities.COMMON_NAME,), credentials, cn=True),
         subject_alt_names=names,
         ca_files=signing.files,
     )
     return IssuedIdentities({name: _made_with(signing, identity) for name, identity in issued.items()})
+
+
+def _untried(names: tuple[str, ...], credentials: PortCredentials, *, cn: bool = False) -> str:
+    """Return the first allowed name that none of our identities has, else the first of all."""
+    rules = {
+        name: PortCredentials(allowed_cn=(name,)) if cn else PortCredentials(allowed_hostname=(name,))
+        for name in names
+    }
+    untried = (
+        name
+        for name, rule in rules.items()
+        if not any(meets_name_rules(identity.chain, rule) for identity in credentials.identities)
+    )
+    return next(untried, names[0])
 
 
 def _made_with(signing: SigningKey, identity: Identity) -> Identity:
@@ -235,8 +249,8 @@ def _breaks_only(name: str, identity: Identity, credentials: PortCredentials, ah
         "expired": min(now, theirs) > leaf.not_valid_after_utc,
         "not-yet-valid": max(now, theirs) < leaf.not_valid_before_utc,
         "server-auth-only": not is_for(leaf, "clientAuth"),
-        "wrong-cn": not meets_name_rules(identity, replace(credentials, allowed_hostname=())),
-        "wrong-hostname": not meets_name_rules(identity, replace(credentials, allowed_cn=())),
+        "wrong-cn": not meets_name_rules(identity.chain, replace(credentials, allowed_hostname=())),
+        "wrong-hostname": not meets_name_rules(identity.chain, replace(credentials, allowed_cn=())),
     }
     return [rule for rule, breaks in broken.items() if breaks] == [name]
 

@@ -12,7 +12,7 @@ only at start (``ServerConfig`` in client/pkg/transport/listener.go).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -37,20 +37,20 @@ from pytest_etcdtls.declared.files import why_absent
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnreadableFileError
-from pytest_etcdtls.facts.access import AcceptedClient, Access
+from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import (
     UNTRUSTED_IDENTITIES,
     AccessMatrix,
     served_instead,
 )
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, fact
-from pytest_etcdtls.facts.good_identities import GoodIdentities, describe, meets_name_rules
-from pytest_etcdtls.facts.listener import TLSContact
+from pytest_etcdtls.facts.good_identities import ISSUED, GoodIdentities, describe, meets_name_rules
+from pytest_etcdtls.facts.listener import BAD_CERTIFICATE, TLSContact
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
-from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path
+from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, ca_faults, find_path, verified_path
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
 from pytest_etcdtls.untrusted import read_regular
 
 
@@ -216,9 +216,16 @@ class NameRule(Struct, frozen=True, kw_only=True):
 
 
 class DeclaredNames(Struct, frozen=True):
-    """The rules about names that are declared for a listener; never empty."""
+    """The rules about names that are declared for a listener, and who shows that others are in force.
+
+    Attributes:
+        rules: empty if none is declared, and one is in force.
+        refused: the client issued with the CA's key, if the rules allow its names and etcd refuses it for
+            them; else ``None``.
+    """
 
     rules: tuple[NameRule, ...]
+    refused: Candidate | None = None
 
 
 _NOTHING = "the declaration of {} is not known: pass its manifest or configuration with --etcd-config"
@@ -370,41 +377,68 @@ def declared_names(
     client: Lazy[AcceptedClient],
     good: Lazy[GoodIdentities],
     matrices: Lazy[Annotated[AccessMatrix, _excluded_or_untrusted]],
+    issued: Lazy[Annotated[Candidate, ISSUED]],
 ) -> DeclaredNames:
-    """Return for each rule the attempts of an identity that it excludes: issued for that, served, or good."""
+    """Return for each rule the attempts of an identity that it excludes: good, issued for that, or served."""
     rules: list[NameRule] = []
     credentials = target.credentials(here.role)
-    for kind, issued in (("hostname", credentials.allowed_hostname), ("cn", credentials.allowed_cn)):
+    for kind, known in (("hostname", credentials.allowed_hostname), ("cn", credentials.allowed_cn)):
         setting = declaration.member.as_read(f"{declaration.side}-cert-allowed-{kind}")
         if setting is None or not setting.value:
             continue
         name = f"wrong-{kind}"
-        if issued:
-            matrix: AccessMatrix | None = matrices.get(name)
-        else:
+        matrix = _good_that_breaks(setting, client.get(), good)
+        if matrix is None and known:
+            matrix = matrices.get(name)
+        elif matrix is None:
             # No identity was issued that breaks the rule: members differ in it, or etcd ignores it.
-            instead = served_instead(here, target, name, matrices.known)
-            matrix = instead or _good_that_breaks(setting, kind, client.get(), good)
+            matrix = served_instead(here, target, name, matrices.known)
         if matrix is None:
             raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
         rules.append(NameRule(setting=setting, matrix=matrix))
-    if not rules:
+    # A listener for HTTP has the flags of the client port, where the issued client is tried.
+    refused = None if here.role is Role.CLIENT_HTTP else issued.known()
+    if not (
+        refused is not None
+        and _is_refused_for_names(refused, client.get().accepted, credentials.signing_key)
+        and _is_allowed(refused, rules, declaration.tls)
+    ):
+        refused = None
+    if not rules and refused is None:
         raise NotApplicableError("no rule about the names of certificates is declared here")
-    return DeclaredNames(tuple(rules))
+    return DeclaredNames(tuple(rules), refused)
+
+
+def _as_rule(setting: Setting) -> PortCredentials:
+    """Return the rule about names that a reader expects of a setting."""
+    names, is_cn = tuple(setting.value.split(",")), setting.name.endswith("-cn")
+    return PortCredentials(allowed_cn=names if is_cn else (), allowed_hostname=() if is_cn else names)
+
+
+def _is_allowed(client: Candidate, rules: Sequence[NameRule], tls: TLSSide) -> bool:
+    """Return whether the rules allow the client's names, as they are read and as they are in effect."""
+    in_effect = PortCredentials(allowed_cn=tls.allowed_cn, allowed_hostname=tls.allowed_hostname)
+    every = (in_effect, *(_as_rule(rule.setting) for rule in rules))
+    return all(meets_name_rules(client.chain, rule) for rule in every)
+
+
+def _is_refused_for_names(issued: Candidate, accepted: Candidate | None, signing: SigningKey | None) -> bool:
+    """Return whether etcd refuses the issued client and accepts another of its CA, which it announces."""
+    if accepted is None or signing is None or {one.alert for one in issued.attempts} != {BAD_CERTIFICATE}:
+        return False
+    name, now = signing.certificate.subject.public_bytes(), datetime.now(UTC)
+    return all(name in attempt.announced_ca for attempt in issued.attempts) and all(
+        verified_path(one.chain[0], one.chain[1:], (signing.certificate,), now, CLIENT_AUTH)
+        for one in (issued, accepted)
+    )
 
 
 def _good_that_breaks(
-    setting: Setting, kind: str, client: AcceptedClient, good: Lazy[GoodIdentities]
+    setting: Setting, client: AcceptedClient, good: Lazy[GoodIdentities]
 ) -> AccessMatrix | None:
     accepted = client.accepted
-    if accepted is None:
+    if accepted is None or meets_name_rules(accepted.chain, _as_rule(setting)):
         return None
-    names = tuple(setting.value.split(","))
-    rule = PortCredentials(
-        allowed_cn=names if kind == "cn" else (), allowed_hostname=names if kind == "hostname" else ()
-    )
     identity = good.get().named(accepted.identity)
-    if meets_name_rules(identity, rule):
-        return None
     cases = Access(replace(case, good=False) for case in accepted.cases.accepted)
     return AccessMatrix(identity=identity.name, certificate=describe(identity), cases=cases)

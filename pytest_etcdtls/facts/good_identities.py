@@ -18,7 +18,7 @@ from pytest_etcdtls.declared.declaration import CRLFile
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.pki.certificate import name_text, serial_number
-from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.go_verify import Path, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Listener, PortCredentials, Target
 from pytest_etcdtls.tls.attempt import Attempt
@@ -65,11 +65,11 @@ def local_host(attempt: Attempt) -> str:
     return attempt.local_address.rpartition(":")[0].strip("[]").partition("%")[0]
 
 
-def meets_name_rules(identity: Identity, credentials: PortCredentials) -> bool:
-    """Return whether the declared rules about names, if any, accept the identity."""
-    if not identity.chain:
+def meets_name_rules(chain: Path, credentials: PortCredentials) -> bool:
+    """Return whether the declared rules about names, if any, accept a client with this chain."""
+    if not chain:
         return True
-    leaf, hostnames = identity.chain[0], credentials.allowed_hostname
+    leaf, hostnames = chain[0], credentials.allowed_hostname
     common_names = {str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
     return (not credentials.allowed_cn or not common_names.isdisjoint(credentials.allowed_cn)) and (
         not hostnames or any(names_host(leaf, hostname) for hostname in hostnames)
@@ -85,7 +85,7 @@ def good_identities(here: Listener, target: Target, issued: IssuedIdentities | N
     good = tuple(
         identity
         for identity in credentials.identities
-        if is_same(credentials.named, identity) or meets_name_rules(identity, credentials)
+        if is_same(credentials.named, identity) or meets_name_rules(identity.chain, credentials)
     )
     good = good or credentials.identities
     return GoodIdentities((*good, issued.issued[ISSUED]) if issued is not None else good)

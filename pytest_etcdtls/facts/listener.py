@@ -22,8 +22,8 @@ from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
 
-PROTOCOL_VERSION = 70
-"""The alert ``protocol_version``."""
+BAD_CERTIFICATE, PROTOCOL_VERSION = 42, 70
+"""The alerts ``bad_certificate`` and ``protocol_version``."""
 
 NOTHING_IN_COMMON = frozenset({HANDSHAKE_FAILURE, 71})
 """Alerts for an offer with nothing acceptable: handshake_failure, insufficient_security."""

@@ -7,16 +7,18 @@ Each fact here is about the whole target, and reads facts of several listeners.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
 from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, fact
+from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact, refuses_connections
 from pytest_etcdtls.facts.member_list import (
     MemberListing,
@@ -53,6 +55,12 @@ class SideBySide(Struct, frozen=True, kw_only=True):
     """The TLS listeners of at least two members, grouped by role."""
 
     rows: tuple[tuple[ListenerProfile, ...], ...]
+
+
+class IssuedClients(Struct, frozen=True):
+    """The client that was issued with a CA's key, as tried on the client and peer listeners."""
+
+    clients: tuple[tuple[Listener, Candidate], ...]
 
 
 class ClusterClaim(Struct, frozen=True, kw_only=True):
@@ -116,6 +124,14 @@ def side_by_side(
     if not rows:
         raise _one_member_only(target, listings.known())
     return SideBySide(rows=tuple(rows))
+
+
+@fact(reported=False)
+def issued_clients(target: Target, issued: Each[Annotated[Candidate, ISSUED]]) -> IssuedClients:
+    """Return the issued client of each client and peer listener, where the CA's key is known."""
+    listeners = [one for one in target.listeners if one.role in (Role.CLIENT, Role.PEER)]
+    known = ((listener, issued.known(listener)) for listener in listeners)
+    return IssuedClients(tuple((listener, client) for listener, client in known if client is not None))
 
 
 def _profile(

@@ -487,6 +487,7 @@ def declared_defaults(
             client_trust=_shared_bundle(client),
             identities=_client_identities(here_first, client, files),
             served=_served(members, "client", files),
+            allowed_cn=_shared(_side(each.declared, "client").allowed_cn for each in members),
             allowed_hostname=_shared(_side(each.declared, "client").allowed_hostname for each in members),
         ),
         PortDefaults(

@@ -9,15 +9,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from kubeadm.judging import target as described
 from starting import start_process
-from zoo.client_access import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
+from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSWERED
+from zoo.clusters import restart_one_with
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.judge import Judge, run_checks
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, Identity, PKIPlan
+from pytest_etcdtls.pki.bundle import encode_key
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PKIPlan
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -138,6 +142,80 @@ def test_a_client_that_the_rule_excludes_is_correctly_refused(newest_etcd: Path)
         results = _judge(target, Role.PEER, "mtls.trusted-client", *NAMES)
     assert set(_outcomes(results).values()) == {"not-verified"}
     assert "a declared rule about names excludes" in results["mtls.trusted-client"].reason
+
+
+NAMED = replace(
+    GOOD,
+    pki=PKIPlan(client=replace(CLIENT, subject_alt_names=("a.example", "b.example"))),
+    client_cert_allowed_hostname="b.example",
+    expects_health=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("a.example", "--client-cert-allowed-hostname=a.example (the command line) is not in force"),
+        ("", "clients are refused for their names, and nothing in the command line excludes any"),
+        ("b.example", ""),
+        (
+            "c.example,b.example",
+            "--client-cert-allowed-hostname=c.example,b.example (the command line) is not",
+        ),
+    ],
+)
+def test_with_the_key_of_the_ca_a_declared_name_is_tried(newest_etcd: Path, declared: str, said: str) -> None:
+    names = tuple(filter(None, declared.split(",")))
+    flag = "--client-cert-allowed-hostname="
+    with start_process(NAMED, newest_etcd) as cluster:
+        argv = [word for word in cluster.members[0].argv if not word.startswith(flag)]
+        argv += [f"{flag}{declared}"] if declared else []
+        client = replace(cluster.target().client, allowed_hostname=names)
+        target = replace(
+            _live(cluster), client=client, declared={"m0": declared_member(from_command_line(argv))}
+        )
+        result = _judge(target, Role.CLIENT, NAMES[1])[NAMES[1]]
+    assert result.outcome is (Outcome.VIOLATES if said else Outcome.CONFORMS)
+    assert [finding.message[: len(said)] for finding in result.findings] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(("restarted", "outcome"), [(True, Outcome.CONFORMS), (False, Outcome.VIOLATES)])
+def test_a_common_name_of_clients_from_a_configuration_file(
+    newest_etcd: Path, tmp_path: Path, restarted: bool, outcome: Outcome
+) -> None:
+    """There is a key for it from etcd 3.5.15 on, and no flag."""
+    with start_process(replace(BROKEN, config_file=True), newest_etcd) as cluster:
+        (file,) = (Path(word.partition("=")[2]) for word in cluster.members[0].argv if "config-file=" in word)
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document["client-transport-security"]["allowed-cn"] = ["client"]
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        if restarted:
+            cluster.restart()
+        (tmp_path / "ca.key").write_bytes(encode_key(cluster.pki.client_ca.key))
+        (tmp_path / "ca.key").chmod(0o600)
+        pair = {name: cluster.members[0].file(f"client.{name}") for name in ("crt", "key")}
+        given = {"etcd_config": file, "etcd_ca_key": tmp_path / "ca.key"}
+        target = described(**given, etcd_cert=pair["crt"], etcd_key=pair["key"])
+        result = _judge(target, Role.CLIENT, NAMES[1])[NAMES[1]]
+    assert result.outcome is outcome, result
+
+
+@pytest.mark.parametrize(("odd", "level"), [(None, "violates"), ("b.example", "conforms")])
+def test_with_the_key_of_the_ca_a_member_without_the_rule_is_found(
+    etcd_binary: Path, odd: str | None, level: str
+) -> None:
+    with start_process(replace(NAMED, size=3), etcd_binary) as cluster:
+        restart_one_with(cluster, 2, client_cert_allowed_hostname=odd)
+        target = cluster.target()
+        client = replace(target.client, allowed_hostname=())
+        target = replace(target, origin="live", declared={}, client=client)
+        result = Judge(Observer(target)).result(catalogue()["cluster.same-policy"], None)
+    assert str(result.outcome) == level, result
+    if odd is None:
+        (finding,) = result.findings
+        (url,) = (one.url for one in target.listeners if (one.member, one.role) == ("m2", Role.CLIENT))
+        assert finding.message == f"{url} accepts other certificates of the same CA than other members"
+        assert "--cert issued.crt" in finding.commands[0]
 
 
 SHARED = replace(GOOD, pki=PKIPlan(layout=CALayout.SHARED))

@@ -12,8 +12,9 @@ from cryptography import x509
 from oracle.chains import Case, cases
 from oracle.clients import GoAnswer, GoClient, why_no_go
 
-from pytest_etcdtls.checks.refused_clients import BAD_CERTIFICATE, UNKNOWN_CA, why_refused
+from pytest_etcdtls.checks.refused_clients import UNKNOWN_CA, why_refused
 from pytest_etcdtls.facts.access import Access, Candidate
+from pytest_etcdtls.facts.listener import BAD_CERTIFICATE
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import load

@@ -52,7 +52,7 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         (["--etcd-explain=cert.trustd"], "did you mean 'cert.trusted'?"),
         ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
         ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
-        (["--etcd-binary="], "--etcd-binary is empty: pass the path of an etcd"),
+        (["--etcd-conformance", "--etcd-binary="], "--etcd-binary is empty: pass the path of an etcd"),
         ([URL, "--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "and --etcd-endpoint names a live one"),
         (["--etcd-config=missing.yaml", "--etcd-binary=etcd"], "missing.yaml"),
         (

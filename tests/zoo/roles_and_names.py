@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from unruly.programs import changed_flags, rewritten_arguments
 from zoo.client_access import BROKEN, GOOD
 from zoo.model import Misconfigured
 
@@ -11,6 +12,10 @@ from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, PKIPlan
 
 _ONE_CA = PKIPlan(layout=CALayout.SHARED)
 _NAMED_CLIENT = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "127.0.0.1")))
+_TWO_NAMES = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "elsewhere.example")))
+
+_NO_COUNTERPART = ["mtls.expired", "mtls.not-yet-valid", "mtls.server-auth-only", "mtls.intermediate-missing"]
+"""What is not judged where the client issued for comparison is refused for its names."""
 
 _HIDDEN = "config.config-file-hides-flags"
 _GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file"]}}}
@@ -88,6 +93,34 @@ ZOO = [
         ),
         violated={"peer": ["mtls.wrong-cn", "config.allowed-names-in-force"], "cluster": [_HIDDEN]},
         by_version=_GATEWAY_OFF,
+    ),
+    Misconfigured(
+        name="client-hostname-not-the-declared-one",
+        what="etcd was started with another allowed hostname of clients than is declared",
+        config=replace(BROKEN, pki=_TWO_NAMES, client_cert_allowed_hostname="localhost"),
+        etcd=rewritten_arguments("(--client-cert-allowed-hostname=).*", r"\1elsewhere.example"),
+        violated={"client": ["config.allowed-names-in-force"]},
+        warned={"client": ["api.gateway-works"]},
+        # The served certificate has no such name.
+        not_warned={"client": ["mtls.server-certificate-as-client"]},
+        not_verified={"client": ["mtls.wrong-hostname", *_NO_COUNTERPART]},
+    ),
+    Misconfigured(
+        name="client-hostname-not-declared",
+        what="etcd was started with an allowed hostname of clients, and none is declared",
+        config=replace(BROKEN, pki=_TWO_NAMES),
+        etcd=changed_flags(client_cert_allowed_hostname="localhost"),
+        violated={"client": ["config.allowed-names-in-force"]},
+        warned={"client": ["api.gateway-works"]},
+        not_verified={"client": _NO_COUNTERPART},
+    ),
+    Misconfigured(
+        name="peer-cn-not-the-declared-one",
+        what="etcd was started with another allowed common name of peers than is declared",
+        config=replace(BROKEN, peer_cert_allowed_cn="somebody"),
+        etcd=rewritten_arguments("(--peer-cert-allowed-cn=).*", rf"\1{PEER.common_name}"),
+        violated={"peer": ["config.allowed-names-in-force"]},
+        not_verified={"peer": ["mtls.wrong-cn", "mtls.wrong-san", *_NO_COUNTERPART]},
     ),
     Misconfigured(
         name="peer-san-unchecked",
