@@ -141,7 +141,7 @@ def _differences_in_clients(
         tuple(tuple(filter(tried, row)) for row in rows),
         lambda seen: bool(decided[seen.listener].served),
         lambda seen: observed_in(decided[seen.listener].cases),
-        "accepts other certificates of the same CA",
+        "judges certificates of the same CA differently",
         lambda seen: commands_for(decided[seen.listener].cases)[0],
     )
 

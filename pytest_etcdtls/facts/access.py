@@ -34,6 +34,7 @@ from pytest_etcdtls.facts.good_identities import (
     GoodIdentities,
     IssuedIdentities,
     Revocation,
+    credentials_at,
     is_same,
     local_host,
     meets_name_rules,
@@ -332,7 +333,7 @@ def accepted_connections(
 ) -> AcceptedConnections:
     """Try the good identities in their order until etcd answers one."""
     versions, protocols = versions_of(contact), PROTOCOLS[here.role]
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
     candidates: list[Candidate] = []
     accepted: Candidate | None = None
     sessions: Mapping[Combination, SessionSlot] = {}

@@ -30,6 +30,7 @@ from pytest_etcdtls.facts.good_identities import (
     GoodIdentities,
     IssuedIdentities,
     Revocation,
+    credentials_at,
     describe,
     revocation_of,
 )
@@ -104,7 +105,7 @@ def _matrix_cost(planned: Planned) -> int:
     listener = planned.listener
     if listener is None or listener.scheme == "http":
         return 0
-    credentials = planned.target.credentials(listener.role)
+    credentials = credentials_at(listener, planned.target)
     known = {
         "wrong-cn": bool(credentials.allowed_cn),
         "wrong-hostname": bool(credentials.allowed_hostname),

@@ -20,6 +20,7 @@ from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import (
     AcceptedIdentity,
     IssuedIdentities,
+    credentials_at,
     declared_crl,
     is_listed,
     is_same,
@@ -81,7 +82,7 @@ def issued_identities(here: Listener, target: Target, contact: Lazy[FirstContact
     Raises:
         NotVerifiedError: if the key is not known.
     """
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
     signing = credentials.signing_key
     if signing is None:
         raise NotVerifiedError(
@@ -160,7 +161,7 @@ def client_identity(
         NotVerifiedError: if it needs a key that is not known.
         UnobservedError: if what it is made from is not known.
     """
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
 
     def held() -> Iterator[Identity]:
         """Yield identities that a rule may exclude: the accepted one, then those of the same CA."""

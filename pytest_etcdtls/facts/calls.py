@@ -26,6 +26,7 @@ from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVeri
 from pytest_etcdtls.facts.access import PresentedClient, ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
+from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import Tried
 from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.pki.go_verify import names_host
@@ -333,7 +334,7 @@ def gateway_dial(
         trusted=trust.certificates if trust else None,
         trust_source=trust.source if trust else "",
         announced=announced.most if announced else (),
-        allowed_hostname=target.credentials(here.role).allowed_hostname,
+        allowed_hostname=credentials_at(here, target).allowed_hostname,
     )
 
 

@@ -44,7 +44,13 @@ from pytest_etcdtls.facts.access_matrix import (
     served_instead,
 )
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, fact
-from pytest_etcdtls.facts.good_identities import ISSUED, GoodIdentities, describe, meets_name_rules
+from pytest_etcdtls.facts.good_identities import (
+    ISSUED,
+    GoodIdentities,
+    credentials_at,
+    describe,
+    meets_name_rules,
+)
 from pytest_etcdtls.facts.listener import BAD_CERTIFICATE, TLSContact
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import MAXIMUM_SIZE, read_pool
@@ -381,7 +387,7 @@ def declared_names(
 ) -> DeclaredNames:
     """Return for each rule the attempts of an identity that it excludes: good, issued for that, or served."""
     rules: list[NameRule] = []
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
     for kind, known in (("hostname", credentials.allowed_hostname), ("cn", credentials.allowed_cn)):
         setting = declaration.member.as_read(f"{declaration.side}-cert-allowed-{kind}")
         if setting is None or not setting.value:

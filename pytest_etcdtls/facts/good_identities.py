@@ -8,6 +8,7 @@ revocation list may name it: etcd compares the serial number of every certificat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import CRLFile
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.pki.certificate import name_text, serial_number
@@ -65,6 +67,17 @@ def local_host(attempt: Attempt) -> str:
     return attempt.local_address.rpartition(":")[0].strip("[]").partition("%")[0]
 
 
+def credentials_at(here: Listener, target: Target) -> PortCredentials:
+    """Return the credentials for a listener, with the rules about names that its member alone declares."""
+    credentials, declared = target.credentials(here.role), target.declared.get(here.member)
+    if declared is None:
+        return credentials
+    tls = effective_of(declared, target.etcd_version).sides[here.role.side]
+    if not tls.allowed_cn and not tls.allowed_hostname:
+        return credentials
+    return replace(credentials, allowed_cn=tls.allowed_cn, allowed_hostname=tls.allowed_hostname)
+
+
 def meets_name_rules(chain: Path, credentials: PortCredentials) -> bool:
     """Return whether the declared rules about names, if any, accept a client with this chain."""
     if not chain:
@@ -79,7 +92,7 @@ def meets_name_rules(chain: Path, credentials: PortCredentials) -> bool:
 @fact(reported=False)
 def good_identities(here: Listener, target: Target, issued: IssuedIdentities | None) -> GoodIdentities:
     """Return the identities that the user gave for the port, and one issued with the CA's key."""
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
     # A refusal of an identity that the declared rules exclude is correct, so it is no control. The one that
     # the user named is judged all the same.
     good = tuple(

@@ -13,7 +13,7 @@ from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
@@ -58,7 +58,7 @@ class SideBySide(Struct, frozen=True, kw_only=True):
 
 
 class IssuedClients(Struct, frozen=True):
-    """The client that was issued with a CA's key, as tried on the client and peer listeners."""
+    """The client issued with a CA's key, on the client and peer listeners that accept some client."""
 
     clients: tuple[tuple[Listener, Candidate], ...]
 
@@ -127,11 +127,18 @@ def side_by_side(
 
 
 @fact(reported=False)
-def issued_clients(target: Target, issued: Each[Annotated[Candidate, ISSUED]]) -> IssuedClients:
-    """Return the issued client of each client and peer listener, where the CA's key is known."""
-    listeners = [one for one in target.listeners if one.role in (Role.CLIENT, Role.PEER)]
-    known = ((listener, issued.known(listener)) for listener in listeners)
-    return IssuedClients(tuple((listener, client) for listener, client in known if client is not None))
+def issued_clients(
+    target: Target, good: Each[AcceptedClient], issued: Each[Annotated[Candidate, ISSUED]]
+) -> IssuedClients:
+    """Return the attempts of the issued client, where the CA's key is known."""
+    return IssuedClients(
+        tuple(
+            (listener, client)
+            for listener, tried in good
+            if listener.role in (Role.CLIENT, Role.PEER) and tried.accepted is not None
+            if (client := issued.known(listener)) is not None
+        )
+    )
 
 
 def _profile(

@@ -20,6 +20,7 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ClientTrust, given_authorities
 from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Lazy, fact
+from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import load_trusted_file, serial_number
@@ -95,7 +96,7 @@ def refusal_grounds(
     """Return what is known of the bundle, the rules and the Go release; nothing if every client is served."""
     if all(candidate.served for candidate in client.candidates):
         return RefusalGrounds()
-    credentials = target.credentials(here.role)
+    credentials = credentials_at(here, target)
     bundle = _declared_bundle(declaration) if declaration else None
     if bundle is None and trust is not None:
         bundle = trust.certificates, trust.source

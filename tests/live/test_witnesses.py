@@ -214,7 +214,7 @@ def test_with_the_key_of_the_ca_a_member_without_the_rule_is_found(
     if odd is None:
         (finding,) = result.findings
         (url,) = (one.url for one in target.listeners if (one.member, one.role) == ("m2", Role.CLIENT))
-        assert finding.message == f"{url} accepts other certificates of the same CA than other members"
+        assert finding.message == f"{url} judges certificates of the same CA differently than other members"
         assert "--cert issued.crt" in finding.commands[0]
 
 
