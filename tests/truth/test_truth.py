@@ -66,6 +66,8 @@ def test_other_clients_confirm_the_go_client(etcd_binary: Path, comparer: Compar
         Scenario(0, {"members": "one-host", "m1:peer-ca": "server-usage"}),
         Scenario(0, {"members": "one-host", "told-client": "none"}),
         Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}),
+        Scenario(0, {"members": "one-host", "m1:client-hostname": "right", "told-declaration": "manifest"}),
+        Scenario(0, {"peer-ca": "not-yet-valid"}),
     ],
     ids=str,
 )
