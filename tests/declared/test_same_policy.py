@@ -62,7 +62,7 @@ def test_rules_in_which_members_differ(
 ) -> None:
     members = Declarations(_members("3.6.16", *declared))
     judge = every_member_has_the_same_policy
-    found = list(judge(side_by_side=SideBySide(rows=()), declared=members))
+    found = list(judge(side_by_side=SideBySide(rows=()), declared=members, issued=None))
     assert all(isinstance(one, Finding) for one in found)
     assert [one.level or Level.MUST for one in found if isinstance(one, Finding)] == [level] * bool(level)
     assert all(f"of {named} are" in one.message for one in found if isinstance(one, Finding))
@@ -72,7 +72,9 @@ def test_each_version_has_its_own_effect() -> None:
     """Up to 3.5 the second list in a file counts for nothing."""
     both = _members("3.5.33", (CRL, "PEM"), (CRL, "PEM, two lists"))
     assert not list(
-        every_member_has_the_same_policy(side_by_side=SideBySide(rows=()), declared=Declarations(both))
+        every_member_has_the_same_policy(
+            side_by_side=SideBySide(rows=()), declared=Declarations(both), issued=None
+        )
     )
 
 
@@ -82,4 +84,6 @@ def test_a_member_that_requests_no_certificate_is_left_out() -> None:
     declaration = flags(*(flag for flag in GOOD if "trusted-ca" not in flag and "cert-auth" not in flag))
     member = DeclaredMember(declaration=declaration, paths=DeclaredPaths(), crls={})
     declared = Declarations((closed, MemberDeclaration.of("m1", member, "3.6.16")))
-    assert not list(every_member_has_the_same_policy(side_by_side=SideBySide(rows=()), declared=declared))
+    assert not list(
+        every_member_has_the_same_policy(side_by_side=SideBySide(rows=()), declared=declared, issued=None)
+    )
