@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conforming import add_to_recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
@@ -158,6 +159,7 @@ def _commands(said: Iterable[Statement]) -> set[str]:
 
 def _said(check: Check, change: Callable[[str], str]) -> Iterator[Statement]:
     """Yield what a check says of its own counterexample, in which the texts are changed."""
+    add_to_recording()
     observations = conforming(check)
     observations |= dict(check.counterexample(**observations))
     return check.function(**{name: _changed(fact, change) for name, fact in observations.items()})
