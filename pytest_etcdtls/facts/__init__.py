@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.facts.members import (
         AdvertisedURLs,
         ClusterClaims,
+        IssuedClients,
         SideBySide,
     )
     from pytest_etcdtls.facts.peer_connections import PeerConnections
@@ -171,6 +172,7 @@ __all__ = [
     "HeldCertificates",
     "HelloVariants",
     "IdentityAttempts",
+    "IssuedClients",
     "Issuers",
     "KubernetesCA",
     "ListenerDeclaration",

@@ -70,11 +70,9 @@ def local_host(attempt: Attempt) -> str:
 def credentials_at(here: Listener, target: Target) -> PortCredentials:
     """Return the credentials for a listener, with the rules about names that its member alone declares."""
     credentials, declared = target.credentials(here.role), target.declared.get(here.member)
-    if declared is None:
+    if declared is None or credentials.allowed_cn or credentials.allowed_hostname:
         return credentials
     tls = effective_of(declared, target.etcd_version).sides[here.role.side]
-    if not tls.allowed_cn and not tls.allowed_hostname:
-        return credentials
     return replace(credentials, allowed_cn=tls.allowed_cn, allowed_hostname=tls.allowed_hostname)
 
 

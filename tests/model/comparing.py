@@ -195,6 +195,11 @@ class Etcd:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended for a reason of its own, which may be after it has logged that it serves."""
+        return self.ended and bool(_ENDS.search(self.text))
+
     def serves(self, *, must_end: bool, within: float = DEADLINE) -> bool:
         """Read until it serves clients or ends; with ``must_end``, until it ends."""
         assert self._process.stdout is not None

@@ -196,7 +196,8 @@ def test_a_profile_without_new_thresholds_changes_no_verdict(etcd_binary: Path, 
         'title = "t"\n[[section]]\nsection = "1"\ntitle = "t"\nchecks = ["*"]\n', encoding="utf-8"
     )
     profiles = read_profiles([str(path)], Path)
-    checks = select(("!lifecycle",))
+    # etcd drops similar lines of its log from the 101st within a second, and two runs may be in one.
+    checks = select(("!lifecycle", "!mtls.log-tells-the-same"))
     with start_process(PRESETS["kubeadm"].config, etcd_binary) as cluster:
         before = run_checks(Observer(cluster.target()), checks)
         after = run_checks(Observer(cluster.target()), checks, profiles=profiles)

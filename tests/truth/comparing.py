@@ -103,6 +103,10 @@ class Comparer:
             seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
             apart = self._apart(arrangement, seen)
             asked = time.monotonic()
+            if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
+                return Compared(
+                    scenario, flags.version, arguments=arrangement.arguments, log=etcds.text[-3000:]
+                )
             found = [*_unconfirmed(arrangement, seen, binary.with_name("etcdctl"))] if confirm else []
             if etcds.ended:
                 found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
@@ -233,6 +237,10 @@ class Etcds:
     @property
     def ended(self) -> bool:
         return any(one.ended for one in self._every.values())
+
+    @property
+    def failed(self) -> bool:
+        return any(one.failed for one in self._every.values())
 
     @property
     def text(self) -> str:
