@@ -142,7 +142,7 @@ def _endpoint(text: str) -> str:
 
 
 def _of_pytest(given: argparse.Namespace) -> Iterator[str]:
-    """Yield what makes pytest run the suite alone, and leave it to the suite to say something."""
+    """Yield the options with which pytest runs the suite alone and prints nothing of its own."""
     from pytest_etcdtls.options import VERBOSITY
 
     yield from ("-p", "etcdtls", "-p", "no:cacheprovider", "--noconftest", "-c", os.devnull, "--rootdir=.")

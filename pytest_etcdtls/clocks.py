@@ -27,5 +27,5 @@ def moved_clock() -> str:
 
 
 def system_clock() -> float:
-    """Return seconds of a clock that goes on then."""
+    """Return the seconds of the system's monotonic clock, which no test stops or moves."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)

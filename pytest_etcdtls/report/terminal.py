@@ -9,6 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -48,6 +49,7 @@ from pytest_etcdtls.report.text import (
     wrapped,
 )
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome, Severity
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
@@ -428,26 +430,36 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
     left, every = _ROWS, sum(map(len, kinds)) <= _ROWS
     for seen, alike in zip(report.seen, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
-        shown = [one for one in alike if every or any((label, here.label) in wrong for here in one)][:left]
+        shown = [kind for kind in alike if every or kind.is_wrong][:left]
         left -= 0 if every else len(shown)
         version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
         yield bold(f"{label} ({seen.target.origin}{version}){counts}")
-        roles = Counter(kind[0].role for kind in alike)
+        roles = Counter(kind.role for kind in alike)
         for kind in shown:
-            yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
+            yield from _row(report, seen, kind, width, named=roles[kind.role] > 1)
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
 
 
-def _kinds(report: Report, seen: Recording, wrong: Collection[tuple[str, str]]) -> list[list[Listener]]:
-    kinds: dict[tuple[object, ...], list[Listener]] = {}
+class _Kind(NamedTuple):
+    """Listeners of one role of which the same is said, and whether they have faults."""
+
+    role: Role
+    is_wrong: bool
+    access: tuple[str, ...]
+    listeners: tuple[Listener, ...] = ()
+
+
+def _kinds(report: Report, seen: Recording, wrong: Collection[tuple[str, str]]) -> list[_Kind]:
+    kinds: dict[_Kind, list[Listener]] = {}
     for listener in seen.target.listeners:
         is_wrong = (seen.target.label, listener.label) in wrong
-        kind = (listener.role, is_wrong, *access_in_words(report, seen, listener))
+        kind = _Kind(listener.role, is_wrong, (*access_in_words(report, seen, listener),))
         kinds.setdefault(kind, []).append(listener)
     roles = [listener.role for listener in seen.target.listeners]
-    return sorted(kinds.values(), key=lambda kind: roles.index(kind[0].role))
+    found = (kind._replace(listeners=tuple(listeners)) for kind, listeners in kinds.items())
+    return sorted(found, key=lambda kind: roles.index(kind.role))
 
 
 def _faults_of(report: Report, target: str) -> str:
@@ -460,32 +472,32 @@ def _faults_of(report: Report, target: str) -> str:
     return ", ".join(parts) or "no fault"
 
 
-def _row(
-    report: Report, seen: Recording, kind: Sequence[Listener], width: int, *, named: bool
-) -> Iterator[Line]:
+def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: bool) -> Iterator[Line]:
     """Yield what is known of listeners of one kind; only their names if they did not answer.
 
     Args:
         report: of the run.
         seen: their target and its observations.
-        kind: the listeners.
+        kind: the kind of listener.
         width: characters per line.
         named: other listeners of the role differ, so that several are named.
     """
-    first, texts = kind[0], [*access_in_words(report, seen, kind[0])]
-    if kind[1:]:
-        names = f" ({some([one.label for one in kind], _NAMED)})" if named or not texts else ""
-        heading = ": ".join([f"{len(kind)} {first.role} ports{names}", *texts[:1]])
+    first, texts = kind.listeners[0], kind.access
+    if len(kind.listeners) > 1:
+        labels = [listener.label for listener in kind.listeners]
+        names = f" ({some(labels, _NAMED)})" if named or not texts else ""
+        heading = ": ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]])
         texts = texts[1:]
     else:
         heading = f"{first.label} {first.url}"
     yield from wrapped(heading, width, "  ", "    ")
     for text in texts:
         yield from wrapped(text, width, "    ")
-    served = [(one, chain.leaf) for one in kind if (chain := served_chain(seen, one.label)) is not None]
-    said = dict.fromkeys(_serves(report, seen, listener, leaf) for listener, leaf in served)
+    chains = [(listener, served_chain(seen, listener.label)) for listener in kind.listeners]
+    served = [(listener, chain.leaf) for listener, chain in chains if chain is not None]
     if not served:
         return
+    said = dict.fromkeys(_serves(report, seen, listener, leaf) for listener, leaf in served)
     leaf = min((leaf for _, leaf in served), key=lambda leaf: leaf.not_valid_after_utc)
     until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({days_left(leaf, report.started_at)})"
     if len(said) == 1:

@@ -92,10 +92,13 @@ class Comparer:
         arrangement = arrange(scenario, flags, self._place)
         began = time.monotonic()
         with Etcds.started(binary, arrangement.arguments, self._place.directory) as etcds:
+
+            def not_started() -> Compared:
+                log = etcds.text[-3000:]
+                return Compared(scenario, flags.version, arguments=arrangement.arguments, log=log)
+
             if not etcds.serve:
-                return Compared(
-                    scenario, flags.version, arguments=arrangement.arguments, log=etcds.text[-3000:]
-                )
+                return not_started()
             served = time.monotonic()
             arrangement.replace()
             verdict = judge(arrangement.options, checks)
@@ -104,9 +107,7 @@ class Comparer:
             apart = self._apart(arrangement, seen)
             asked = time.monotonic()
             if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
-                return Compared(
-                    scenario, flags.version, arguments=arrangement.arguments, log=etcds.text[-3000:]
-                )
+                return not_started()
             found = [*_unconfirmed(arrangement, seen, binary.with_name("etcdctl"))] if confirm else []
             if etcds.ended:
                 found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
