@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from timing import Timed, alternate
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 _AS_ETCD = ("--heartbeat-interval=100", "--election-timeout=1000", "--unsafe-no-fsync=false")
 """etcd's defaults; of two equal flags the last one counts."""

@@ -35,9 +35,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from zoo.members import ZOO  # noqa: E402
 from zoo.model import Misconfigured  # noqa: E402
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster  # noqa: E402
-from pytest_etcdtls.cluster.config import ClusterConfig  # noqa: E402
-from pytest_etcdtls.cluster.sources import EtcdSource  # noqa: E402
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster  # noqa: E402
+from pytest_etcdtls.etcd.config import ClusterConfig  # noqa: E402
+from pytest_etcdtls.etcd.sources import EtcdSource  # noqa: E402
 
 BROKEN = (
     "client-no-auth",

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from run import _about, _etcd, _load
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 
 class Measured(NamedTuple):

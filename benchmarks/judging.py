@@ -11,12 +11,12 @@ from pathlib import Path
 
 from timing import Timed, alternate, command
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 ROOT = Path(__file__).parents[1]
 

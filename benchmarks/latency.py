@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from judging import judging_command
 from timing import Timed, alternate, command
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

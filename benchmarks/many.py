@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from judging import judging_command
 from timing import Timed, alternate
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 _MEMORY = """
 import resource, subprocess, sys

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from timing import Timed, alternate, command
 
-from pytest_etcdtls.cluster.engine import engine_problem, image_present
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.engine import engine_problem, image_present
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 
 def measure(source: EtcdSource, repeat: int, checks: str | None = None) -> list[list[Timed]]:

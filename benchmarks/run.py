@@ -26,7 +26,7 @@ import owned
 import startup
 from timing import Timed
 
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("startup", "judging", "latency", "owned", "many", "clusters")

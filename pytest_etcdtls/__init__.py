@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-    from pytest_etcdtls.cluster.config import ClusterConfig, ClusterOptions
-    from pytest_etcdtls.cluster.member import Member
-    from pytest_etcdtls.cluster.presets import PRESETS, Preset
-    from pytest_etcdtls.cluster.request import ClusterChoices
-    from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
-    from pytest_etcdtls.conforming import prove_check
-    from pytest_etcdtls.credentials import Credential, Credentials, WriteRefusedError
+    from pytest_etcdtls.checks.registry import EVERY_LISTENER, Check, check, select
     from pytest_etcdtls.errors import (
         ClusterStartError,
         EtcdTLSError,
@@ -30,13 +23,16 @@ if TYPE_CHECKING:
         UnobservedError,
         UsageError,
     )
+    from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+    from pytest_etcdtls.etcd.config import ClusterConfig, ClusterOptions
+    from pytest_etcdtls.etcd.member import Member
+    from pytest_etcdtls.etcd.presets import PRESETS, Preset
+    from pytest_etcdtls.etcd.request import ClusterChoices
+    from pytest_etcdtls.etcd.testcontainer import EtcdTLSContainer
     from pytest_etcdtls.facts.fact import Wire, fact
-    from pytest_etcdtls.judge import run_checks
-    from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, Identity, KeyType, PKIPlan, Profile
-    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check, select
     from pytest_etcdtls.results import (
         CannotJudge,
         CheckResult,
@@ -48,6 +44,10 @@ if TYPE_CHECKING:
         Statement,
     )
     from pytest_etcdtls.role import Role
+    from pytest_etcdtls.run.conforming import prove_check
+    from pytest_etcdtls.run.credentials import Credential, Credentials, WriteRefusedError
+    from pytest_etcdtls.run.judge import run_checks
+    from pytest_etcdtls.run.observer import Observer
     from pytest_etcdtls.settings.cluster_list import live_target
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory, assert_conforms
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
@@ -57,18 +57,18 @@ _MODULES = {
     "pki.authority": ("CertificateAuthority",),
     "pki.profile": ("CLIENT", "CALayout", "Identity", "PEER", "PKIPlan", "SERVER", "KeyType", "Profile"),
     "pki.bundle": ("ClusterPKI",),
-    "cluster.cluster": ("Cluster", "start_cluster"),
-    "cluster.config": ("ClusterConfig", "ClusterOptions"),
-    "cluster.request": ("ClusterChoices",),
-    "cluster.member": ("Member",),
-    "cluster.presets": ("PRESETS", "Preset"),
-    "cluster.testcontainer": ("EtcdTLSContainer",),
+    "etcd.cluster": ("Cluster", "start_cluster"),
+    "etcd.config": ("ClusterConfig", "ClusterOptions"),
+    "etcd.request": ("ClusterChoices",),
+    "etcd.member": ("Member",),
+    "etcd.presets": ("PRESETS", "Preset"),
+    "etcd.testcontainer": ("EtcdTLSContainer",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
-    "observer": ("Observer",),
+    "run.observer": ("Observer",),
     "facts.fact": ("Wire", "fact"),
     "tls.attempt": ("Request",),
-    "registry": ("EVERY_LISTENER", "Check", "check", "select"),
-    "judge": ("run_checks",),
+    "checks.registry": ("EVERY_LISTENER", "Check", "check", "select"),
+    "run.judge": ("run_checks",),
     "suite.embedding": ("BoundCheck", "ClusterFactory", "assert_conforms"),
     "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge", "Statement"),
     "errors": (
@@ -82,8 +82,8 @@ _MODULES = {
         "UsageError",
     ),
     "settings.cluster_list": ("live_target",),
-    "conforming": ("prove_check",),
-    "credentials": ("Credential", "Credentials", "WriteRefusedError"),
+    "run.conforming": ("prove_check",),
+    "run.credentials": ("Credential", "Credentials", "WriteRefusedError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -165,7 +165,7 @@ def observe(target: Target, bounds: Bounds | None = None) -> Observer:
         target: the target to observe.
         bounds: timeout, concurrency and maximum number of connections (default: those of the options).
     """
-    from pytest_etcdtls.observer import Observer
+    from pytest_etcdtls.run.observer import Observer
 
     return Observer(target, bounds)
 

@@ -172,7 +172,7 @@ def _of_suite(given: argparse.Namespace) -> Iterator[str]:
 
 def clean() -> int:
     """Remove what dead owners have left, print it, and return the exit code."""
-    from pytest_etcdtls.cluster.leftovers import remove_containers, remove_what_is_here
+    from pytest_etcdtls.etcd.leftovers import remove_containers, remove_what_is_here
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # in an ASCII locale

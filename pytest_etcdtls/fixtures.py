@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_etcdtls.clocks import moved_clock
+from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.options import is_dry
 from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, follow
 
 if TYPE_CHECKING:
     import httpx
 
-    from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.credentials import Credentials
-    from pytest_etcdtls.observer import Observer
+    from pytest_etcdtls.etcd.cluster import Cluster
     from pytest_etcdtls.pki.bundle import ClusterPKI
-    from pytest_etcdtls.runner import TargetRun
+    from pytest_etcdtls.run.credentials import Credentials
+    from pytest_etcdtls.run.observer import Observer
+    from pytest_etcdtls.run.runner import TargetRun
     from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Listener, Target
 
@@ -378,7 +378,7 @@ def etcd_credentials(_etcd_judged: TargetRun) -> Credentials:
     Each is made at its first use. On a live cluster, those that a CA must sign need
     ``--etcd-ca-key``, and no key is written to disk.
     """
-    from pytest_etcdtls.credentials import Credentials
+    from pytest_etcdtls.run.credentials import Credentials
 
     allow_writes = _etcd_judged.settings.allow_writes
     return Credentials(_etcd_judged.observer, allow_writes=allow_writes)

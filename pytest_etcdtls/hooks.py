@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.sources import EtcdSource
+    from pytest_etcdtls.etcd.config import ClusterConfig
+    from pytest_etcdtls.etcd.sources import EtcdSource
     from pytest_etcdtls.results import CheckResult
     from pytest_etcdtls.target import Target
 

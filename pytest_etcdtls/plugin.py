@@ -64,8 +64,8 @@ def _load_checks(config: pytest.Config) -> None:
     values = Values(config)
     if not (files := values.texts("etcd_checks_file")):
         return
+    from pytest_etcdtls.checks.registry import load_checks
     from pytest_etcdtls.errors import EtcdTLSError
-    from pytest_etcdtls.registry import load_checks
 
     for file in files:
         try:

@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 from pytest_etcdtls.untrusted import printable, printable_lines
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.command import Command
+    from pytest_etcdtls.tls.command import Command
 
 _LONGEST: Final = 16 * 1024
 """Characters of one text."""

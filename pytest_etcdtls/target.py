@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import DeclaredMember, authority, exists
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
+from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.role import Role as Role
-from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.untrusted import shell_word
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_etcdtls.facts.fact import Context, Planned
-from pytest_etcdtls.observer import Observer, find_fact
-from pytest_etcdtls.plan import ADVERTISED, DISCOVERED, FURTHER_HOST
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.observer import Observer, find_fact
+from pytest_etcdtls.run.plan import ADVERTISED, DISCOVERED, FURTHER_HOST
 from pytest_etcdtls.target import Listener, Target
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.checks.registry import Check
 from pytest_etcdtls.report.html import SUBJECTS, address
 from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role

@@ -8,13 +8,13 @@ from typing import Any
 from msgspec.structs import replace
 from unrecorded import add_unrecorded
 
-from pytest_etcdtls.conforming import NotRecordedError, observers
+from pytest_etcdtls.checks.registry import Check
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import NotRecordedError, observers
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
 

@@ -79,8 +79,8 @@ def find_binaries() -> dict[str, Path]:
 
 
 def _by_version(binaries: list[Path]) -> dict[str, Path]:
-    from pytest_etcdtls.cluster.sources import binary_version
     from pytest_etcdtls.errors import UsageError
+    from pytest_etcdtls.etcd.sources import binary_version
 
     found: dict[str, Path] = {}
     for binary in binaries:
@@ -100,8 +100,8 @@ def _by_version(binaries: list[Path]) -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.engine import engine
     from pytest_etcdtls.errors import UsageError
+    from pytest_etcdtls.etcd.engine import engine
 
     try:
         with engine() as client:

@@ -31,7 +31,7 @@ writes this page.
 def facts_page() -> str:
     """Return the page."""
     # The modules with facts, besides those that are imported with the first of them.
-    for name in ("observer", "lifecycle.changes"):
+    for name in ("run.observer", "lifecycle.changes"):
         importlib.import_module(f"pytest_etcdtls.{name}")
     for module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__, "pytest_etcdtls.facts."):
         importlib.import_module(module.name)

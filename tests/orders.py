@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from shares import ALL
 from zoo.model import explain
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.checks.registry import Check
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target
 
 SEED = 20

@@ -14,8 +14,8 @@ from options_page import options_page
 from presets.page import presets_table
 from profiles_page import profiles_page
 
-from pytest_etcdtls.document import SCHEMA_VERSION, schema
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from checks_page import as_text, cell
 
-from pytest_etcdtls.profiles import TAKEN_BY, Guideline, Section, builtin, read_profiles, threshold_text
+from pytest_etcdtls.profiles.profiles import (
+    TAKEN_BY,
+    Guideline,
+    Section,
+    builtin,
+    read_profiles,
+    threshold_text,
+)
 
 _HEAD = """\
 # Profiles

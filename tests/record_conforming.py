@@ -1,4 +1,4 @@
-"""Makes ``pytest_etcdtls/conforming.json`` anew, from etcds that it starts: ``python -m record_conforming``.
+"""Makes ``pytest_etcdtls/run/conforming.json`` from etcds that it starts: ``python -m record_conforming``.
 
 It asks for every fact of every check, for each role, so the file has exactly the requests that proving a
 check may make, and some more that a check of a user's own may ask for.
@@ -22,7 +22,10 @@ from msgspec.structs import asdict, fields
 from starting import start_process
 from unrecorded import add_unrecorded
 
-from pytest_etcdtls.conforming import (
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import (
     BOUNDS,
     CLUSTERS,
     FILE,
@@ -32,10 +35,7 @@ from pytest_etcdtls.conforming import (
     request_key,
     views,
 )
-from pytest_etcdtls.facts.api import ClientExchange
-from pytest_etcdtls.observer import Network, Observer
-from pytest_etcdtls.registry import catalogue
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Network, Observer
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 
 
 def start_process(config: ClusterConfig, binary: Path) -> Cluster:

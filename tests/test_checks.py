@@ -14,10 +14,10 @@ from conforming import add_to_recording, roles_of
 from msgspec.structs import replace
 
 import pytest_etcdtls.checks
-from pytest_etcdtls.conforming import conforming, prove_check
-from pytest_etcdtls.observer import find_fact
-from pytest_etcdtls.registry import Check, catalogue
+from pytest_etcdtls.checks.registry import Check, catalogue
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import conforming, prove_check
+from pytest_etcdtls.run.observer import find_fact
 
 EVERY = [
     pytest.param(check, role, id=f"{check.id}-{role}" if role else check.id)

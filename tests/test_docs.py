@@ -12,7 +12,7 @@ from pages import generated
 from shown_commands import DOCUMENTS as PAGES
 from shown_commands import commands
 
-from pytest_etcdtls.registry import REMOVED, catalogue
+from pytest_etcdtls.checks.registry import REMOVED, catalogue
 
 ROOT = Path(__file__).parents[1]
 GENERATED = generated()

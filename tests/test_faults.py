@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.registry import ancestors, catalogue, causes_of, faults
+from pytest_etcdtls.checks.registry import ancestors, catalogue, causes_of, faults
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener

@@ -12,8 +12,12 @@ from conforming import roles_of
 from msgspec.structs import replace
 from record_conforming import VERSION, record
 
-import pytest_etcdtls.conforming
-from pytest_etcdtls.conforming import (
+import pytest_etcdtls.run.conforming
+from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.fact import Need
+from pytest_etcdtls.results import Finding, Outcome, Statement
+from pytest_etcdtls.run.conforming import (
     BOUNDS,
     CLUSTERS,
     FILE,
@@ -24,12 +28,8 @@ from pytest_etcdtls.conforming import (
     prove_check,
     recorded,
 )
-from pytest_etcdtls.facts.api import ClientExchange
-from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue, select
-from pytest_etcdtls.results import Finding, Outcome, Statement
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 
 DOCUMENT = json.loads(FILE.read_text(encoding="utf-8"))
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_recording_is_named_with_the_command(
 ) -> None:
     path = tmp_path / "conforming.json"
     path.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", path)
+    monkeypatch.setattr(pytest_etcdtls.run.conforming, "FILE", path)
     with pytest.raises(
         NotRecordedError,
         match=r"conforming\.json has no readable .* with 'PYTHONPATH=tests python -m record_conforming'",
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_recording_is_named_with_the_command(
 
 
 def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytest_etcdtls.conforming, "FILE", tmp_path / "conforming.json")
+    monkeypatch.setattr(pytest_etcdtls.run.conforming, "FILE", tmp_path / "conforming.json")
     with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .*No such file"):
         recorded.__wrapped__("three-members")
 

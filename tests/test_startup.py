@@ -47,7 +47,7 @@ def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path, arguments: list[
     heavy, ours = imported(tmp_path, *arguments)
     assert heavy == "[]"
     assert "'pytest_etcdtls.plugin'" in ours
-    for part in ("settings", "run", "observer", "conformance", "report", "pki", "cluster", "checks"):
+    for part in ("settings", "run", "report", "pki", "etcd.cluster", "checks"):
         assert f"'pytest_etcdtls.{part}" not in ours
 
 
@@ -86,7 +86,8 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
     rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
     own = (
         "_version",
-        "clocks",
+        "etcd",
+        "etcd.clocks",
         "errors",
         "fixtures",
         "hooks",
@@ -98,7 +99,7 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
         "untrusted",
     )
     assert rewritten <= {f"pytest_etcdtls.{name}" for name in own}
-    assert "SourceFileLoader pytest_etcdtls.runner" in ran.stdout
+    assert "SourceFileLoader pytest_etcdtls.run.runner" in ran.stdout
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["host-froze-nothing", "host-froze-something"])

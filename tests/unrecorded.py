@@ -32,8 +32,8 @@ from pytest_etcdtls.facts.experiments import (
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.lifecycle.changes import UNLISTED
 from pytest_etcdtls.lifecycle.settings import LISTED
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello

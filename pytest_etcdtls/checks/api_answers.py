@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
-from pytest_etcdtls.command import GOOD_CLIENT, STATUS, Command, curl
+from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -21,13 +22,12 @@ from pytest_etcdtls.facts.clock import CLOCK_TOLERANCE, MemberClock
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.member_list import MemberListing, MemberRecord
 from pytest_etcdtls.facts.release import EtcdRelease
-from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.pki.certificate import shown, span
-from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
+from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, curl
 from pytest_etcdtls.untrusted import printable, read_json
 from pytest_etcdtls.versions import Release, has_since
 

@@ -8,16 +8,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import show
-from pytest_etcdtls.command import GOOD_CLIENT, STATUS, curl, etcdctl
+from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
 from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, RangeAnswer
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, find_path, is_current
-from pytest_etcdtls.registry import CLIENT_PORTS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Response
+from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, etcdctl
 
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""

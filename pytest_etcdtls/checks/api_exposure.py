@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
+from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.command import STATUS, Command, curl
+from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.declared.cures import client_certificates, https_metrics, no_profiles, without
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.judgement import SERVED
-from pytest_etcdtls.refusal import ControlState, rule
-from pytest_etcdtls.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, check
+from pytest_etcdtls.facts.refusal import ControlState, rule
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
+from pytest_etcdtls.tls.command import STATUS, Command, curl
 
 
 def _there(exchange: ClientExchange) -> Mapping[str, Any]:

@@ -12,20 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
-from pytest_etcdtls.command import (
-    ANNOUNCED,
-    DIFFERENT,
-    FINGERPRINT,
-    HASHED_KEY,
-    Command,
-    compare,
-    compare_leaf,
-    s_client,
-    show_chain,
-    show_file,
-    show_files_certificates,
-    show_leaf,
-)
+from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
 from pytest_etcdtls.facts.certificates import (
@@ -66,10 +53,23 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
-from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.command import (
+    ANNOUNCED,
+    DIFFERENT,
+    FINGERPRINT,
+    HASHED_KEY,
+    Command,
+    compare,
+    compare_leaf,
+    s_client,
+    show_chain,
+    show_file,
+    show_files_certificates,
+    show_leaf,
+)
 from pytest_etcdtls.untrusted import listed
 
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import renewed
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
 from pytest_etcdtls.facts.clock import MemberClock
@@ -45,10 +45,10 @@ from pytest_etcdtls.pki.go_verify import (
     usable_key,
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.pki.thresholds import LIFETIME_OF_THE_CHECKS
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.thresholds import LIFETIME_OF_THE_CHECKS
+from pytest_etcdtls.tls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
 
 
 def when(moment: datetime) -> str:

@@ -9,7 +9,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
-from pytest_etcdtls.command import NAMES, show_leaf
+from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import reissued
 from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -18,10 +18,10 @@ from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, is_loopback
+from pytest_etcdtls.tls.command import NAMES, show_leaf
 from pytest_etcdtls.untrusted import listed
 
 

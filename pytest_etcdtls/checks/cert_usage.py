@@ -9,22 +9,11 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import (
-    HASHED_KEY,
-    IS_CA,
-    ISSUER,
-    STATUS,
-    USAGES,
-    Command,
-    compare,
-    curl,
-    show_chain,
-    show_leaf,
-)
+from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
-from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
@@ -41,11 +30,22 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader
 from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
-from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Response
+from pytest_etcdtls.tls.command import (
+    HASHED_KEY,
+    IS_CA,
+    ISSUER,
+    STATUS,
+    USAGES,
+    Command,
+    compare,
+    curl,
+    show_chain,
+    show_leaf,
+)
 
 _UNAVAILABLE = 503
 _EXPIRED = b"expired certificate"

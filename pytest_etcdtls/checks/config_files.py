@@ -12,15 +12,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_chain import self_signed_chain, shown_in_full
 from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_certificates import an_hour_left, expiring
-from pytest_etcdtls.command import (
-    DIFFERENT,
-    FINGERPRINT,
-    Command,
-    compare,
-    local,
-    show_file,
-    show_leaf,
-)
+from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -43,10 +35,18 @@ from pytest_etcdtls.pki.go_verify import (
     is_self_signed,
     issuers_among,
 )
-from pytest_etcdtls.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.command import (
+    DIFFERENT,
+    FINGERPRINT,
+    Command,
+    compare,
+    local,
+    show_file,
+    show_leaf,
+)
 from pytest_etcdtls.untrusted import file_word, printable
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import Command, curl, in_plaintext, s_client
+from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.declared.declaration import FLAGS, DeclaredListener
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.configuration import (
@@ -21,10 +21,10 @@ from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, refuses_connections
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
-from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.command import Command, curl, in_plaintext, s_client
 
 
 class _SeenListener(Struct, frozen=True, kw_only=True):

@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via
 from pytest_etcdtls.declared.running import Difference
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.untrusted import printable
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.traps import TRAPS
@@ -21,8 +23,6 @@ from pytest_etcdtls.facts.configuration import (
     listeners_of_side,
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
-from pytest_etcdtls.judgement import with_attempts
-from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.tls.attempt import Ending

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import Command
+from pytest_etcdtls.checks.judgement import SERVED
+from pytest_etcdtls.checks.registry import Counterexample, check
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
-from pytest_etcdtls.judgement import SERVED
 from pytest_etcdtls.lifecycle.settings import runs
-from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.command import Command
 
 if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.settings import Procedure

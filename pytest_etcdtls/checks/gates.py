@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import answered_throughout
-from pytest_etcdtls.command import ANNOUNCED, GOOD_CLIENT, curl, s_client
+from pytest_etcdtls.checks.judgement import key_in_words
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import handshakes
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts
-from pytest_etcdtls.judgement import key_in_words
-from pytest_etcdtls.refusal import is_of_etcd
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
+from pytest_etcdtls.tls.command import ANNOUNCED, GOOD_CLIENT, curl, s_client
 
 _INTERNAL_ERROR = 80
 """The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""

@@ -19,7 +19,7 @@ from pytest_etcdtls.checks.expectations import (
     finding,
     judge_steps,
 )
-from pytest_etcdtls.command import STATUS, Command, curl, etcdctl, s_client
+from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
@@ -31,10 +31,10 @@ from pytest_etcdtls.facts.experiments import (
 from pytest_etcdtls.lifecycle.settings import ADMITTED, runs
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
 from pytest_etcdtls.pki.profile import PEER
-from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
+from pytest_etcdtls.tls.command import STATUS, Command, curl, etcdctl, s_client
 from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
 
 if TYPE_CHECKING:

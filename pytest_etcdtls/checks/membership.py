@@ -10,16 +10,8 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import (
-    ANNOUNCED,
-    GOOD_CLIENT,
-    Command,
-    curl,
-    etcdctl,
-    s_client,
-    show_leaf,
-    show_version,
-)
+from pytest_etcdtls.checks.judgement import commands_for, observed_in
+from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.declared.cures import advertised, https_of
 from pytest_etcdtls.declared.declaration import advertised as declared_to_advertise
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
@@ -37,13 +29,21 @@ from pytest_etcdtls.facts.members import (
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases
-from pytest_etcdtls.judgement import commands_for, observed_in
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
+from pytest_etcdtls.tls.command import (
+    ANNOUNCED,
+    GOOD_CLIENT,
+    Command,
+    curl,
+    etcdctl,
+    s_client,
+    show_leaf,
+    show_version,
+)
 from pytest_etcdtls.untrusted import listed
 from pytest_etcdtls.versions import Release
 

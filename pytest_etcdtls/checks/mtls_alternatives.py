@@ -5,17 +5,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import ANNOUNCED, GET_VERSION, Command, s_client
+from pytest_etcdtls.checks.judgement import SERVED
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
 from pytest_etcdtls.facts.certificates import parsable_names
-from pytest_etcdtls.judgement import SERVED
+from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.refusal import is_of_etcd
-from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
+from pytest_etcdtls.tls.command import ANNOUNCED, GET_VERSION, Command, s_client
 
 _VERSION = Response(status=200, body=b'{"etcdserver":"3.6.16"}')
 _ACCEPTED = 'an HTTP status line: a client without a certificate is accepted; "alert": it is refused'

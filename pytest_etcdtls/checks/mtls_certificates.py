@@ -13,24 +13,16 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, ends_soon, state_of, when
+from pytest_etcdtls.checks.judgement import SERVED, judge
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.refused_clients import DECODE_ERROR
-from pytest_etcdtls.command import (
-    GET_VERSION,
-    GOOD_CLIENT,
-    KEY,
-    SIGNATURE,
-    Command,
-    compare,
-    s_client,
-    show_file,
-)
+from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, check
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.declared_files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.refusal import SANRule, by_etcd
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.facts.sessions import ForeignSession, Resumed, Resumption
-from pytest_etcdtls.judgement import SERVED, judge
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
@@ -45,13 +37,21 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import is_self_signed, signature_problem
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, NO_CERTIFICATE
-from pytest_etcdtls.refusal import SANRule, by_etcd
-from pytest_etcdtls.registry import CLIENT_AND_PEER, check
+from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.command import (
+    GET_VERSION,
+    GOOD_CLIENT,
+    KEY,
+    SIGNATURE,
+    Command,
+    compare,
+    s_client,
+    show_file,
+)
 
 _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cryptography import x509
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.judgement import SERVED, commands_for, observed_in, with_attempts
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
     Reason,
@@ -15,23 +16,22 @@ from pytest_etcdtls.checks.refused_clients import (
     revoked,
     why_refused,
 )
-from pytest_etcdtls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_plaintext, s_client
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import client_certificates, https, trusted_ca
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, subjects
 from pytest_etcdtls.facts.good_identities import Revocation, local_host
 from pytest_etcdtls.facts.listener import Plaintext
+from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
-from pytest_etcdtls.judgement import SERVED, commands_for, observed_in, with_attempts
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.refusal import SANRule, is_of_etcd
-from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.command import ANNOUNCED, IN_PLAINTEXT, curl, etcdctl, in_plaintext, s_client
 from pytest_etcdtls.untrusted import some
 
 _TLS_ALERT = b"\x15\x03"

@@ -5,17 +5,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import GROUP, s_client
+from pytest_etcdtls.checks.judgement import key_in_words
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import suites
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
-from pytest_etcdtls.judgement import key_in_words
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.thresholds import Thresholds
+from pytest_etcdtls.tls.command import GROUP, s_client
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, CipherSuite, GroupKind, Weakness
 
 

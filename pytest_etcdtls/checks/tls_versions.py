@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import without
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact
 from pytest_etcdtls.facts.protocol import (
@@ -18,12 +18,12 @@ from pytest_etcdtls.facts.protocol import (
     UnusualClientHello,
 )
 from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
-from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.pki.thresholds import Thresholds
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.tls.attempt import Ending, Phase, Ticket, alert_text
+from pytest_etcdtls.tls.command import GET_VERSION, GOOD_CLIENT, Command, s_client, send_nothing
 from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
 
 _INAPPROPRIATE_FALLBACK = 86  # RFC 7507 section 4

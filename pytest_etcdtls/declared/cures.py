@@ -4,7 +4,7 @@ The remedy of a check is a sentence. Taken literally it may be half of a change:
 nothing else do not start, and with a certificate alone accept everybody. A *cure* is the whole of it: the
 settings to write and to remove, on the side of a member where the fault is. A check names its cure
 (``@check(..., cure=...)``), as a trap does, and several faults with one cause have the same.
-:mod:`pytest_etcdtls.remedies` confirms it and prints its lines.
+:mod:`pytest_etcdtls.run.remedies` confirms it and prints its lines.
 
 A certificate or CA that is not declared has the name that kubeadm gives it, elsewhere a path below
 :data:`PLACEHOLDER`, where no file is. etcd does not start with it, and a remark says what belongs there. A

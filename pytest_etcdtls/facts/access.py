@@ -41,8 +41,8 @@ from pytest_etcdtls.facts.good_identities import (
     revocation_of,
 )
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path, versions_of
+from pytest_etcdtls.facts.refusal import SANRule, by_etcd, is_of_etcd, san_rule
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
-from pytest_etcdtls.refusal import SANRule, by_etcd, is_of_etcd, san_rule
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, SessionSlot

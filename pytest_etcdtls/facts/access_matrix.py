@@ -35,9 +35,9 @@ from pytest_etcdtls.facts.good_identities import (
     revocation_of,
 )
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
+from pytest_etcdtls.facts.refusal import CLOSED_BY_ETCD, SANRule
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
-from pytest_etcdtls.refusal import CLOSED_BY_ETCD, SANRule
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending

@@ -22,7 +22,6 @@ from dataclasses import replace
 from cryptography import x509
 from msgspec import Struct, structs
 
-from pytest_etcdtls.command import S_CLIENT_VERSIONS
 from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsable_names
@@ -32,6 +31,7 @@ from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
+from pytest_etcdtls.tls.command import S_CLIENT_VERSIONS
 from pytest_etcdtls.tls.connection import addresses_of, in_order, sni, why_not_contacted
 
 UNKNOWN_NAME = "unknown.invalid"

@@ -30,7 +30,7 @@ from pytest_etcdtls.facts.access import (
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, PathToTrust, ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Wire, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, Tried, version_path
-from pytest_etcdtls.refusal import by_etcd
+from pytest_etcdtls.facts.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request

@@ -42,7 +42,7 @@ from pytest_etcdtls.facts.member_list import (
     parse,
     reported_member,
 )
-from pytest_etcdtls.refusal import is_of_etcd
+from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import (
     ConnectTo,

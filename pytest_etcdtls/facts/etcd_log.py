@@ -50,8 +50,8 @@ from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.fact import fact
 from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import is_generated
-from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.role import Protocol, Side
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVa
 from msgspec import Struct
 
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 

@@ -13,11 +13,11 @@ from msgspec.structs import asdict
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import Each, Wire, fact
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.pki.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request, StreamEnd
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES

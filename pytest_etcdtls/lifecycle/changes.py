@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.cluster.admin import Gateway, call
 from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnobservedError, UnreadableJSONError
+from pytest_etcdtls.etcd.admin import Gateway, call
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
     Counts,

@@ -15,17 +15,17 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
-from pytest_etcdtls.cluster.etcd_flags import UnknownFlagError
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import (
     ClusterStartError,
     InconclusiveError,
     NotApplicableError,
     UsageError,
 )
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
+from pytest_etcdtls.etcd.etcd_flags import UnknownFlagError
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.pki.profile import CLIENT, NO_CERTIFICATE, PEER_CLIENT, Identity
@@ -233,7 +233,7 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
     """
     if target.origin == "live" or target.source is None or target.etcd_version is None:
         raise NotApplicableError("only on a cluster of our own: it restarts etcd and changes its files")
-    from pytest_etcdtls.cluster.cluster import start_cluster  # a live run starts no cluster
+    from pytest_etcdtls.etcd.cluster import start_cluster  # a live run starts no cluster
 
     source = EtcdSource(
         kind=target.origin, location=target.source, version=target.etcd_version, why="as the one judged"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.experiments import Step
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
 from pytest_etcdtls.tls.suites import suite_name

@@ -47,7 +47,7 @@ from pytest_etcdtls.pki.go_parser import (
 )
 from pytest_etcdtls.pki.go_pem import decode
 from pytest_etcdtls.pki.profile import KEY_USAGES, Identity, PrivateKey
-from pytest_etcdtls.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
+from pytest_etcdtls.pki.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
 from pytest_etcdtls.untrusted import file_word, listed, pasted, printable, read_regular
 
 RSA_MOST_BITS: Final = 8192

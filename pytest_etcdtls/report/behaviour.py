@@ -17,9 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.baseline import BUILD, CheckOutcome, Snapshot
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import FLAGS, Setting
-from pytest_etcdtls.document import SEPARATOR, Behaviour
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -43,11 +42,12 @@ from pytest_etcdtls.facts.protocol import (
     TLS13Suites,
     UnusualClientHello,
 )
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report.baseline import BUILD, CheckOutcome, Snapshot
+from pytest_etcdtls.report.document import SEPARATOR, Behaviour
 from pytest_etcdtls.report.model import version_of
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER, Role

@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via
-from pytest_etcdtls.document import BenchmarkEntry
-from pytest_etcdtls.profiles import CIS_KUBERNETES, WORST_OF_SECTION
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.profiles.profiles import CIS_KUBERNETES, WORST_OF_SECTION
+from pytest_etcdtls.report.document import BenchmarkEntry
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, Side

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.markdown import code, prose
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.openmetrics import Sample, lines, samples
@@ -32,7 +33,6 @@ from pytest_etcdtls.report.overview import (
 from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import Severity
 from pytest_etcdtls.untrusted import printable, some
-from pytest_etcdtls.waivers import Review
 
 _SHOWN_FAULTS: Final = 6
 _NAMED: Final = 3

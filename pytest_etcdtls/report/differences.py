@@ -20,10 +20,10 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.baseline import BUILD, Baseline, Snapshot, paired_labels, pairs
-from pytest_etcdtls.document import SEPARATOR
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts import etcd_log
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report.baseline import BUILD, Baseline, Snapshot, paired_labels, pairs
+from pytest_etcdtls.report.document import SEPARATOR
 from pytest_etcdtls.results import Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted import some

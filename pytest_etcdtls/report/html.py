@@ -18,10 +18,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct, structs
 
-from pytest_etcdtls.document import BenchmarkEntry
-from pytest_etcdtls.profiles import outcome_of, summary_of
-from pytest_etcdtls.registry import Check, catalogue, why
+from pytest_etcdtls.checks.registry import Check, catalogue, why
+from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items
+from pytest_etcdtls.report.document import BenchmarkEntry
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     CLEAN,

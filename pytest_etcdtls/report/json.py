@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from msgspec import to_builtins
 
-from pytest_etcdtls.document import (
+from pytest_etcdtls.checks.registry import Fault
+from pytest_etcdtls.errors import escaped
+from pytest_etcdtls.facts.configuration import MemberDeclaration
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
+from pytest_etcdtls.report.behaviour import ListenerRow, members
+from pytest_etcdtls.report.benchmark import compare
+from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
+from pytest_etcdtls.report.document import (
     SCHEMA_VERSION,
     ConnectionEntry,
     DeclarationEntry,
@@ -26,15 +35,6 @@ from pytest_etcdtls.document import (
     TrapEntry,
     UnreachedListener,
 )
-from pytest_etcdtls.errors import escaped
-from pytest_etcdtls.facts.configuration import MemberDeclaration
-from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.profiles import Guideline, outcome_of
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import Fault
-from pytest_etcdtls.report.behaviour import ListenerRow, members
-from pytest_etcdtls.report.benchmark import compare
-from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
 from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.report.text import utc

@@ -19,15 +19,15 @@ from cryptography.hazmat.backends.openssl.backend import backend
 from msgspec import Struct, structs
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.baseline import Snapshot
-from pytest_etcdtls.document import Tool
+from pytest_etcdtls.checks.registry import Fault, catalogue, faults
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load, name_text
-from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import Fault, catalogue, faults
+from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.report.baseline import Snapshot
+from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from pytest_etcdtls.document import Document
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report.document import Document
 from pytest_etcdtls.report.json import document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN, KINDS, access, certificates, conclusion

@@ -13,6 +13,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, select
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -20,11 +21,10 @@ from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.profiles import KUBEADM
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import GATES, Fault, catalogue, select
+from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, served_chain, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name

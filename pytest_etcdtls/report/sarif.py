@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 from msgspec import to_builtins
 
-from pytest_etcdtls.document import ResultEntry
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue, why
+from pytest_etcdtls.checks.registry import catalogue, why
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.differences import Direction
+from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, declared_place, exit_reason, undecided

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_etcdtls.baseline import written
+from pytest_etcdtls.report.baseline import written
 from pytest_etcdtls.report.model import Report
 
 

@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from cryptography import x509
 
+from pytest_etcdtls.checks.registry import GATES
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import shown
-from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import GATES
+from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
+from pytest_etcdtls.profiles.waivers import Review, Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
@@ -53,7 +54,6 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
-from pytest_etcdtls.waivers import Review, Waiver
 
 _COUNTED = {
     Outcome.VIOLATES: "violate",

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from pytest_etcdtls.checks.registry import requirement, why
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
     extension,
@@ -24,7 +25,6 @@ from pytest_etcdtls.pki.certificate import (
     span,
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.registry import requirement, why
 from pytest_etcdtls.results import Ancestor, CheckResult
 from pytest_etcdtls.untrusted import error_text, listed
 

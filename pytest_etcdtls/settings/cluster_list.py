@@ -26,12 +26,12 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
+from pytest_etcdtls.profiles.toml_files import parse_toml
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.settings.secrets import ReadInput
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
-from pytest_etcdtls.toml_files import parse_toml
 from pytest_etcdtls.untrusted import printable, read_regular
 
 STDIN: Final = "-"

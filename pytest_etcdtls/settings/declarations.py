@@ -72,8 +72,8 @@ from pytest_etcdtls.target import Carrier, ExpectedLeaf, Listener, TrustBundle, 
 from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.replay import ReplayPlan
     from pytest_etcdtls.declared.running import RunningMember
+    from pytest_etcdtls.etcd.replay import ReplayPlan
 
 _PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
@@ -691,7 +691,7 @@ def read_replay(
     Raises:
         UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
     """
-    from pytest_etcdtls.cluster.replay import ReplayPlan
+    from pytest_etcdtls.etcd.replay import ReplayPlan
 
     members = processes or read_members(source)
     if len(members) != 1:

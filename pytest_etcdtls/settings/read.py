@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 from msgspec.structs import replace as replace_fields
 
-from pytest_etcdtls.baseline import Baseline, read_baseline
-from pytest_etcdtls.cluster.config import START_SECONDS, ClusterConfig
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import START_SECONDS, ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.certificate import Passphrases
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
+from pytest_etcdtls.profiles.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
+from pytest_etcdtls.profiles.waivers import Waiver, read_waivers
+from pytest_etcdtls.report.baseline import Baseline, read_baseline
 from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import KnownTarget, LabelledDeclaration, read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
@@ -45,11 +46,10 @@ from pytest_etcdtls.settings.secrets import NAME as SECRET
 from pytest_etcdtls.settings.secrets import ReadInput, SecretCredentials, read_secret_credentials
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
 from pytest_etcdtls.untrusted import is_there, printable
-from pytest_etcdtls.waivers import Waiver, read_waivers
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.replay import ReplayPlan
-    from pytest_etcdtls.cluster.sources import Announce, EtcdSource
+    from pytest_etcdtls.etcd.replay import ReplayPlan
+    from pytest_etcdtls.etcd.sources import Announce, EtcdSource
 
 
 class Owned(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
     Raises:
         UsageError: if there is no etcd to start a cluster from.
     """
-    from pytest_etcdtls.cluster.sources import find_etcd
+    from pytest_etcdtls.etcd.sources import find_etcd
 
     if not owned.images and not owned.binaries:
         return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
@@ -144,7 +144,7 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
 
 def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     """Return a target with the members and the roles of their listeners. The ports are not known yet."""
-    from pytest_etcdtls.cluster.member import outline_listeners
+    from pytest_etcdtls.etcd.member import outline_listeners
 
     return Target(
         label=label,

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
+from pytest_etcdtls.checks.registry import Check, catalogue, select, was_removed
 from pytest_etcdtls.errors import EtcdTLSError, did_you_mean
 from pytest_etcdtls.options import Values, invocation_of
-from pytest_etcdtls.plan import plan_lines
-from pytest_etcdtls.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
-from pytest_etcdtls.registry import Check, catalogue, select, was_removed
+from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
 from pytest_etcdtls.report.text import wrapped
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.plan import plan_lines
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.state import clusters_of, run_of
 
 

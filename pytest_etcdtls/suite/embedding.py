@@ -14,24 +14,24 @@ import httpx
 import pytest
 from msgspec import Struct
 
-from pytest_etcdtls.cluster.admin import call
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import outline_listeners
-from pytest_etcdtls.cluster.request import ClusterChoices, ClusterRequest
-from pytest_etcdtls.cluster.sources import named_binary
-from pytest_etcdtls.credentials import client_of, present, trusting_context
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue, faults, select
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, NoEtcdError, UsageError
-from pytest_etcdtls.judge import find_listener, run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.etcd.admin import call
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.member import outline_listeners
+from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
+from pytest_etcdtls.etcd.sources import named_binary
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.profiles import FAILED
-from pytest_etcdtls.registry import GATES, Check, catalogue, faults, select
+from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.run.credentials import client_of, present, trusting_context
+from pytest_etcdtls.run.judge import find_listener, run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
 from pytest_etcdtls.suite.state import cluster_failure, default_source, of_label, run_of
 from pytest_etcdtls.target import Bounds, Listener, Target

@@ -17,28 +17,28 @@ from typing import Final
 import pytest
 from msgspec import Struct
 
-from pytest_etcdtls.baseline import Baseline, Snapshot
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.judge import STARTS, left_out_of
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import ROOT, Invocation
-from pytest_etcdtls.profiles import FAILED
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import GATES, Check, catalogue, select
+from pytest_etcdtls.profiles.profiles import FAILED
+from pytest_etcdtls.profiles.waivers import Review, review
+from pytest_etcdtls.report.baseline import Baseline, Snapshot
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.run.judge import STARTS, left_out_of
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text
-from pytest_etcdtls.waivers import Review, review
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""

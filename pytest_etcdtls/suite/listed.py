@@ -17,10 +17,11 @@ from typing import Any, Final
 import pytest
 from msgspec import convert, to_builtins
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import ROOT, VERBOSITY, Invocation
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.profiles.waivers import Review, review
 from pytest_etcdtls.report import write_document, write_file
 from pytest_etcdtls.report.clusters import (
     CALLED,
@@ -35,7 +36,7 @@ from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import CLEAN, plural
 from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.report.text import WIDTH, Line
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
 from pytest_etcdtls.suite.items import NotCleanError, Suite, SuiteItem, SuiteRepr
@@ -45,7 +46,6 @@ from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, r
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.untrusted import printable
-from pytest_etcdtls.waivers import Review, review
 
 _ROW: Final = "etcdtls_row"
 """Attribute of a test report with the row of its cluster."""

@@ -20,14 +20,15 @@ import pytest
 from msgspec import to_builtins
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.document import ResultEntry
 from pytest_etcdtls.options import VERBOSITY, Invocation, Values, is_dry
+from pytest_etcdtls.profiles.waivers import write_proposal
 from pytest_etcdtls.report import write_document
+from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.settings.endpoints import without_scheme
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
@@ -54,7 +55,6 @@ from pytest_etcdtls.suite.state import (
 from pytest_etcdtls.suite.waiting import Waiting
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import error_text
-from pytest_etcdtls.waivers import write_proposal
 
 _NAMED = 12
 """Maximum number of listeners of a target that the header names, without ``-v``."""

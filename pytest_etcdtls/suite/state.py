@@ -23,8 +23,8 @@ import pytest
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
     Invocation,
@@ -34,7 +34,7 @@ from pytest_etcdtls.options import (
     is_dry,
 )
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.settings import option
 from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
 from pytest_etcdtls.settings.read import owned_outline, owned_sources, read_settings
@@ -46,9 +46,9 @@ from pytest_etcdtls.untrusted import error_text, printable, some
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
-    from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.request import ClusterRequest
-    from pytest_etcdtls.cluster.sources import EtcdSource
+    from pytest_etcdtls.etcd.cluster import Cluster
+    from pytest_etcdtls.etcd.request import ClusterRequest
+    from pytest_etcdtls.etcd.sources import EtcdSource
 
 _NAMED = 3
 """Maximum number of listeners that a line about the fixtures names."""
@@ -207,7 +207,7 @@ def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdS
     Raises:
         UsageError: if it returns another type, or other listeners than the run was planned for.
     """
-    from pytest_etcdtls.cluster.member import outline_listeners
+    from pytest_etcdtls.etcd.member import outline_listeners
 
     hook = config.hook.pytest_etcdtls_cluster_config
     changed = hook(config=config, cluster_config=wanted, source=source)
@@ -243,7 +243,7 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     run.discover()
     if len(run.targets) == 1 and run.targets[0].outline.discover:
         send_listeners(workerinput, run.targets[0].outline.listeners)
-    from pytest_etcdtls.plan import planned  # only here, since it imports much
+    from pytest_etcdtls.run.plan import planned  # only here, since it imports much
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
     planned_for = [most for target in run.targets for most in planned(target.outline, run.checks).values()]
@@ -450,7 +450,7 @@ def replace_damaged(item: pytest.Item) -> None:
 def _is_cluster(value: object) -> TypeGuard[Cluster]:
     if value is None:
         return False
-    from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.etcd.cluster import Cluster
 
     return isinstance(value, Cluster)
 
@@ -483,7 +483,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
         label: label of the target that all fixtures of the test refer to.
         parameter: the cluster that the test names; ``None`` for that of the options.
     """
-    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.etcd.request import ClusterRequest
 
     try:
         run = run_of(config)
@@ -502,7 +502,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
 @contextmanager
 def private(config: pytest.Config, label: str | None, parameter: object = None) -> Iterator[Cluster]:
     """Start a cluster for the context, and stop it at its end. The arguments are those of :func:`owned`."""
-    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.etcd.request import ClusterRequest
 
     try:
         run = run_of(config)

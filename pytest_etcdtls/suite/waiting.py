@@ -23,7 +23,7 @@ import pytest
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.report.overview import plural
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.suite.interruptions import LossyOutput
 
 _QUIET: Final = 1.4

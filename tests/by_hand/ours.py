@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import convert
 
-from pytest_etcdtls.document import ResultEntry
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import read_live_target
 
 IDENTITIES = {

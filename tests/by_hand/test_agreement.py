@@ -13,7 +13,7 @@ from by_hand.once import once
 from by_hand.shell import Shell
 from by_hand.walk import TOOLS, await_words, environment, require_etcdctl
 from by_hand.wrong import KUBEADM, Found, find
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.results import Outcome
 
 pytestmark = pytest.mark.program(*TOOLS)

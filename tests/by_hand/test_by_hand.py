@@ -12,7 +12,7 @@ from by_hand.document import PAGE, Block, Step, read_steps
 from by_hand.once import once
 from by_hand.ours import IDENTITIES
 from by_hand.walk import TOOLS, Walk, require_etcdctl, walk_through
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.16", "3.7.3")
 """Those that the page is about."""

@@ -15,9 +15,9 @@ from by_hand.document import Step
 from by_hand.ours import judged
 from by_hand.shell import Shell
 from by_hand.walk import Walk, environment, run_steps
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.pki.bundle import KUBEADM_NODE
 from pytest_etcdtls.results import CheckResult, Outcome
 

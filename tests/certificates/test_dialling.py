@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Level, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 _FOR_SERVERS = ("serverAuth",)

@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from servers import Handler, Server
 
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.facts.certificates import PathToTrust
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, Identity, KeyType, Profile, generate_key
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, PortCredentials, Target, TrustBundle
 
 Serve = Callable[[Handler], Server]

@@ -10,10 +10,10 @@ from conforming import sample_listener
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.certificates import CertificateMessage
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Identity, OtherExtension, Profile
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Finding
 from pytest_etcdtls.role import Role
 

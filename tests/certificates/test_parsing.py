@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.go_parser import BIT_STRING, OCTET_STRING, SEQUENCE, UTC_TIME, children, encode
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity, OtherExtension
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import TrustBundle
 
 NO_MASK = OtherExtension("2.5.29.30", bytes.fromhex("300aa008300687047f000001"))

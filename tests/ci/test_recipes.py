@@ -17,7 +17,7 @@ import pytest
 import yaml
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"

@@ -7,7 +7,7 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.etcd.member import Member
 
 _SECONDS = 60.0
 """After which an answer is missing, also on a machine that has other work."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.process import EtcdProcess
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 
 
 def process_of(member: Member) -> EtcdProcess:

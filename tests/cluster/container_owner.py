@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import EtcdSource
 
 
 def main(image: str, size: int, directory: Path) -> None:

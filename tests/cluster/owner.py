@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import keep_message, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import EtcdProcess
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
+from pytest_etcdtls.etcd.cluster import keep_message, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 
 
 def main(binary: Path, size: int, directory: Path, manner: str) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import sources as binary
-from pytest_etcdtls.cluster.sources import binary_flags, binary_version
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd import sources as binary
+from pytest_etcdtls.etcd.sources import binary_flags, binary_version
 
 
 def _script(path: Path, *lines: str) -> Path:

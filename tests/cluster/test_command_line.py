@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
-from pytest_etcdtls.cluster.config import (
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import (
     SECURITY_FIELDS,
     ClusterConfig,
     FileNames,
@@ -19,9 +20,8 @@ from pytest_etcdtls.cluster.config import (
     ports_needed,
     render,
 )
-from pytest_etcdtls.cluster.etcd_flags import FlagSet
-from pytest_etcdtls.cluster.launch import MemberPaths
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.etcd_flags import FlagSet
+from pytest_etcdtls.etcd.launch import MemberPaths
 
 GOOD = ClusterConfig()
 PLACE = MemberPaths(

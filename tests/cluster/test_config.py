@@ -4,8 +4,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 
 def test_the_default_is_mutual_tls_on_both_ports() -> None:

@@ -29,14 +29,14 @@ from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
-from pytest_etcdtls.cluster import home
-from pytest_etcdtls.cluster.cluster import Cluster, keep_message, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.engine import engine
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.etcd import home
+from pytest_etcdtls.etcd.cluster import Cluster, keep_message, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.engine import engine
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 from pytest_etcdtls.role import Role

@@ -15,8 +15,9 @@ import docker
 import pytest
 
 from cluster.registry import registry
-from pytest_etcdtls.cluster import engine as engine_module
-from pytest_etcdtls.cluster.engine import (
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd import engine as engine_module
+from pytest_etcdtls.etcd.engine import (
     engine,
     engine_problem,
     image_flags,
@@ -24,7 +25,6 @@ from pytest_etcdtls.cluster.engine import (
     image_version,
     pull,
 )
-from pytest_etcdtls.errors import UsageError
 
 Forget = Callable[[str], str]
 
@@ -79,7 +79,7 @@ def test_the_version_is_printed_by_the_etcd_in_the_image(
     etcd_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine_module._run_once.cache_clear()
-    monkeypatch.setattr("pytest_etcdtls.cluster.engine.secrets.token_hex", lambda _: f"{os.getpid()}")
+    monkeypatch.setattr("pytest_etcdtls.etcd.engine.secrets.token_hex", lambda _: f"{os.getpid()}")
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     assert _containers(f"question-{os.getpid()}") == []
 
@@ -87,7 +87,7 @@ def test_the_version_is_printed_by_the_etcd_in_the_image(
 ASKS = """
 import sys
 from docker.models.containers import Container
-from pytest_etcdtls.cluster.engine import image_version
+from pytest_etcdtls.etcd.engine import image_version
 
 def wait(container, **_):
     print(container.labels["pytest-etcdtls"], flush=True)

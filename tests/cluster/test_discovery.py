@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import sources as discovery
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import binary_version, embedded_binary, find_etcd
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd import sources as discovery
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import binary_version, embedded_binary, find_etcd
 
 
 @pytest.fixture

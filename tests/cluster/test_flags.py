@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig
-from pytest_etcdtls.cluster.etcd_flags import FlagSet
-from pytest_etcdtls.cluster.sources import binary_flags, binary_version
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
+from pytest_etcdtls.etcd.etcd_flags import FlagSet
+from pytest_etcdtls.etcd.sources import binary_flags, binary_version
 from pytest_etcdtls.versions import version_key
 
 VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}

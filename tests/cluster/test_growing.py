@@ -17,7 +17,7 @@ from pytest_etcdtls import (
     UsageError,
     run_checks,
 )
-from pytest_etcdtls.cluster.admin import Gateway, add_learner
+from pytest_etcdtls.etcd.admin import Gateway, add_learner
 
 KEY = {"key": "Zm9v"}
 

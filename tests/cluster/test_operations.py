@@ -22,8 +22,8 @@ from pytest_etcdtls import (
     run_checks,
     start_cluster,
 )
-from pytest_etcdtls.cluster.request import ClusterRequest
-from pytest_etcdtls.cluster.sources import find_etcd, find_version
+from pytest_etcdtls.etcd.request import ClusterRequest
+from pytest_etcdtls.etcd.sources import find_etcd, find_version
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pytest_etcdtls import ClusterConfig, EtcdTLSContainer, start_cluster
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 
 pytestmark = [
     pytest.mark.whole,

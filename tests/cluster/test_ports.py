@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import ports
-from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.etcd import ports
+from pytest_etcdtls.etcd.ports import claim_ports
 
 CLAIM = """
 import json, sys
-from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.etcd import ports
 ports.os.getpid = lambda: 7  # all begin at the same block
 claim = ports.claim_ports(25, "127.0.0.1")
 print(json.dumps(claim.ports), flush=True)
@@ -116,7 +116,7 @@ def test_the_default_ephemeral_range_is_used_if_it_cannot_be_read(
     file = tmp_path / "ip_local_port_range"
     if setting is not None:
         file.write_text(setting, encoding="utf-8")
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
+    monkeypatch.setattr("pytest_etcdtls.etcd.ports._EPHEMERAL", file)
     claim = claim_ports(32, "127.0.0.1")
     claim.release()
     assert max(claim.ports) < 32768

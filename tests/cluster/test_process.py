@@ -18,13 +18,13 @@ import pytest
 
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start, process_of
-from pytest_etcdtls.cluster import ports
-from pytest_etcdtls.cluster.admin import Gateway
-from pytest_etcdtls.cluster.cluster import keep_message
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.etcd import ports
+from pytest_etcdtls.etcd.admin import Gateway
+from pytest_etcdtls.etcd.cluster import keep_message
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.ports import claim_ports
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 from pytest_etcdtls.versions import version_key
 
@@ -225,7 +225,7 @@ def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: 
 def test_the_start_fails_after_five_attempts_with_taken_ports(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.etcd.ports._is_free", lambda host, port: True)
     with ExitStack() as stack:
         for attempt in range(5):
             other = stack.enter_context(socket.socket())

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster.conftest import Start
-from pytest_etcdtls.cluster.admin import Gateway, enable_authentication
-from pytest_etcdtls.cluster.cluster import Cluster, keep_message
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.etcd.admin import Gateway, enable_authentication
+from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
 
 RANGE = {"key": "AA==", "range_end": "AA=="}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.cluster.launch import ReadinessLog, Served, parse_served
+from pytest_etcdtls.etcd.launch import ReadinessLog, Served, parse_served
 
 JSON = (
     '{{"level":"info","ts":"2026-11-25T13:03:20.470Z","caller":"embed/serve.go:{line}",'

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cluster.conftest import Start
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.certificate import load_identity, load_trust
 from pytest_etcdtls.pki.profile import CALayout, Identity, PKIPlan
 from pytest_etcdtls.role import Role

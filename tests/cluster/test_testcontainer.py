@@ -15,7 +15,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import Reaper
 
 from pytest_etcdtls import ClusterConfig, EtcdTLSContainer, Observer, Outcome, UsageError, run_checks
-from pytest_etcdtls.cluster.engine import engine
+from pytest_etcdtls.etcd.engine import engine
 
 pytestmark = pytest.mark.container
 

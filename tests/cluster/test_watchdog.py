@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from pytest_etcdtls import ClusterChoices
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.engine import remove_all
-from pytest_etcdtls.cluster.sources import EtcdSource
-from pytest_etcdtls.cluster.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.engine import remove_all
+from pytest_etcdtls.etcd.sources import EtcdSource
+from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 
 DEADLINE = 60.0
 """Seconds after which something counts as hanging; it is not an expected duration."""
@@ -193,7 +193,7 @@ def test_a_killed_watchdog_does_not_fail_the_owner(tmp_path: Path) -> None:
 MAKES_A_DIRECTORY = """
 import os, signal, sys
 from pathlib import Path
-from pytest_etcdtls.cluster import watchdog
+from pytest_etcdtls.etcd import watchdog
 
 make = Path.mkdir
 
@@ -239,7 +239,7 @@ def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp
 def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
     other = _sleeper({MARK: "other"})
     script = (
-        "import os, subprocess, sys; from pytest_etcdtls.cluster.watchdog import Watchdog;"
+        "import os, subprocess, sys; from pytest_etcdtls.etcd.watchdog import Watchdog;"
         f"from pathlib import Path; dog = Watchdog(); dog.guard_directory(Path({str(tmp_path)!r}));"
         "marked = subprocess.Popen(['sleep', '3600'], env=dog.mark, stdout=subprocess.DEVNULL);"
         "print(dog.pid, marked.pid, flush=True); os._exit(1)"
@@ -348,9 +348,9 @@ SUITE = """
 import sys
 from pathlib import Path
 import pytest
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.cluster import start_cluster
+from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import start_cluster
 
 BINARY, HOME, MODE = Path({binary!r}), Path({home!r}), {mode!r}
 

@@ -15,9 +15,9 @@ import pytest
 from starting import start_container
 
 from cluster.conftest import Start
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import SERVER
 

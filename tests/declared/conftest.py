@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 

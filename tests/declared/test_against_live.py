@@ -10,23 +10,23 @@ import pytest
 from starting import start_process
 
 from declared.declaring import GOOD, flags
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import Check, catalogue
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.configuration import (
     Declarations,
     ListenerDeclaration,
     MemberDeclaration,
     listener_declaration,
 )
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener, Target, Unreached
 
 

@@ -16,19 +16,19 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from starting import start_process
 from zoo.declarations import renewed
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, subjects
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import read_pool
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.versions import version_key
 
 IN_FORCE, SINGLE = "config.trusted-ca-in-force", "mtls.announced-ca-single"

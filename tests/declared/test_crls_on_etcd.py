@@ -9,18 +9,18 @@ from oracle.crls import files, pem, signed
 from starting import start_process
 
 from declared.declaring import flags
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.declaration import DeclaredPaths
 from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.files import crl_file, read_crl
 from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt

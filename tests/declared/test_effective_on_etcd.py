@@ -11,8 +11,6 @@ from etcd_log.startup import LoggedTLS, last_startup
 from starting import start_process
 
 from declared.etcd_itself import trusted_client_ends
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredPaths
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
@@ -24,6 +22,8 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import read_entries
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity

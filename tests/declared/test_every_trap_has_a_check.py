@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.traps import TRAPS
 from pytest_etcdtls.declared.traps.trap import Trap
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Level
 
 _SHOULD = {

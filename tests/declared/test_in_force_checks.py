@@ -11,8 +11,9 @@ from conforming import sample, sample_listener, served
 from msgspec.structs import replace
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
+from pytest_etcdtls.checks.judgement import with_attempts
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
-from pytest_etcdtls.conforming import conforming
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import declared_listeners
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps.trap import FoundTrap
@@ -31,11 +32,10 @@ from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each, Need
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import SuiteSupport
-from pytest_etcdtls.judgement import with_attempts
-from pytest_etcdtls.refusal import SANRule
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.facts.refusal import SANRule
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
 TWELVE, THIRTEEN = TLSVersion

@@ -15,10 +15,10 @@ from etcd_log.startup import LoggedTLS, last_startup
 from declared.conftest import Workplace
 from declared.declaring import read_declaration
 from declared.etcd_itself import run
-from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import TLSSide, effective
 from pytest_etcdtls.declared.traps import find_traps
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.etcd_log.parse import read_entries
 
 SHAPES = Path(__file__).parent / "shapes"

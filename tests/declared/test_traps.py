@@ -21,13 +21,13 @@ from declared.declaring import (
     without,
     written,
 )
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
 from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)

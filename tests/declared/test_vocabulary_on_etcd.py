@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.flags import (
     EVERY_FLAG,
     IGNORED,
@@ -20,6 +19,7 @@ from pytest_etcdtls.declared.flags import (
     section_key_known,
     top_level_known,
 )
+from pytest_etcdtls.etcd.sources import binary_version
 
 
 def _accepted(binary: Path, flag: str) -> bool:

@@ -12,8 +12,8 @@ from plugin.unvisited import listening
 from servers import Handler, Server, pki, serve
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import Role

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.facts.discovery import Discovery
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.endpoints import parse_endpoint
 from pytest_etcdtls.target import Bounds, Listener, Target
 

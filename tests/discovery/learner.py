@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster import admin
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.etcd import admin
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.ports import claim_ports
 
 _SECONDS = 60.0
 _READY = "serving client traffic securely"

@@ -9,7 +9,7 @@ import pytest
 from plugin.runs import Ran, Runner
 from plugin.unvisited import nobody_came, url_of
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 
 SOME = "--etcd-check=listener,mtls.no-certificate,mtls.trusted-client,cluster"
 NOTHING_ELSE = "--etcd-check=!listener.undeclared"

@@ -11,14 +11,14 @@ from discovery.learner import add_learner, start_learner
 from starting import start_process
 from zoo.model import explain
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.plan import planned
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Bounds, ConnectTo, PortCredentials
 
 GOOD = ClusterConfig()

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from discovery.discovering import named
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.discovery import Discovered
 from pytest_etcdtls.facts.fact import fact
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Settings
 from pytest_etcdtls.suite.state import received_listeners, send_listeners
 from pytest_etcdtls.target import Listener, Target

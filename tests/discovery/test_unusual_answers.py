@@ -10,12 +10,12 @@ from discovery.discovering import found, judged, observer_of
 from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import FakeCluster
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
-from pytest_etcdtls.judge import Judge, subjects
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge, subjects
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds
 from pytest_etcdtls.tls.http import encode
 

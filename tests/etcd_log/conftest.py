@@ -11,9 +11,9 @@ from plugin.live_etcd import Live
 from plugin.runs import run
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import EtcdProcess
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.process import EtcdProcess
 
 __all__ = ["run"]
 

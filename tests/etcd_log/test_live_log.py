@@ -12,13 +12,13 @@ from starting import start_process
 from etcd_log import shipping
 from etcd_log.conftest import Logged
 from etcd_log.shipping import Wrap, shipped
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 
 CHECK = catalogue()["mtls.log-tells-the-same"]
 SHAPES = (

@@ -13,8 +13,8 @@ from plugin.runs import Ran, Runner
 from starting import start_process
 
 from etcd_log.conftest import Logged, logged
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint
 from pytest_etcdtls.settings.read import read_logs

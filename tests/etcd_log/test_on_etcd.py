@@ -8,8 +8,8 @@ from pathlib import Path
 from starting import start_process
 
 from etcd_log.startup import last_startup
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, match_connections
 from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log, read_entries
 from pytest_etcdtls.pki import identities

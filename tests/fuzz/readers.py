@@ -13,7 +13,6 @@ from pathlib import Path
 import httpcore
 import httpx
 
-from pytest_etcdtls.baseline import read_baseline
 from pytest_etcdtls.declared.reading import declared_member, read_declarations
 from pytest_etcdtls.declared.yaml_files import looks_like_configuration
 from pytest_etcdtls.errors import UsageError
@@ -21,14 +20,15 @@ from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
 from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks, read_pool
-from pytest_etcdtls.profiles import read_profiles
+from pytest_etcdtls.profiles.profiles import read_profiles
+from pytest_etcdtls.profiles.waivers import read_waivers
+from pytest_etcdtls.report.baseline import read_baseline
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.settings.secrets import credentials_of, secrets_in
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls import http
 from pytest_etcdtls.tls.attempt import Request
 from pytest_etcdtls.tls.hello import read_answer
-from pytest_etcdtls.waivers import read_waivers
 
 CORPUS = Path(__file__).parent / "corpus"
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"

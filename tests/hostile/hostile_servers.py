@@ -25,9 +25,9 @@ from hostile.child_run import NOTING_ITS_PEAK, mebibytes
 from impostors.impostor import Answer, answers, impostor
 from servers import Handler, ThreadedServer
 
-from pytest_etcdtls.document import schema
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan, Profile
+from pytest_etcdtls.report.document import schema
 
 FORGED = "149 passed, 0 failed"
 """A line that a hostile server wants to stand in the terminal."""

@@ -21,12 +21,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select as select_checks
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.registry import select as select_checks
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle
 
 TIMEOUT = 1.0

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.engine import LABEL
+from pytest_etcdtls.etcd.engine import LABEL
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 LEFT_SECONDS = 3.0

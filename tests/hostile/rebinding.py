@@ -22,7 +22,7 @@ from pathlib import Path
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import SERVER, MemberNames, PKIPlan
 

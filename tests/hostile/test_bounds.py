@@ -19,16 +19,16 @@ from plugin.runs import Runner, run
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster, keep_message
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.timeouts import TimeoutBudget
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.timeouts import TimeoutBudget
 
 FAULTS = {
     "test_silent_endpoints_are_given_up": (

@@ -16,9 +16,9 @@ from unit.test_settings import Given
 
 import pytest_etcdtls
 from pytest_etcdtls.children import child_environment
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import EtcdProcess
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.settings.endpoints import read_via
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.tls.via import CarriedSocket

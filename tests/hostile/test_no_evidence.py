@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import refusers
 from servers import Handler, ThreadedServer
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, PortCredentials, SigningKey, Target, TrustBundle
 
 FAULTS = {

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cluster.test_watchdog import DEADLINE, KILLED, gone
 
-from pytest_etcdtls.cluster.watchdog import MARK, PREFIX, RECORD, this_process
+from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, this_process
 
 OTHER = 54321
 """User ID of the second user."""
@@ -129,7 +129,7 @@ def test_unreadable_mark_stops_no_cleaning(
     guarded = tmp_path / "guarded"
     guarded.mkdir()
     program = (
-        "import os; from pytest_etcdtls.cluster.watchdog import Watchdog; from pathlib import Path;"
+        "import os; from pytest_etcdtls.etcd.watchdog import Watchdog; from pathlib import Path;"
         f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
         "print(dog.pid, flush=True); os._exit(1)"
     )
@@ -205,7 +205,7 @@ def test_program_that_another_user_started_as_root_is_not_killed(spawn: Spawn, t
 
 CLEANS = """
 import os, sys
-from pytest_etcdtls.cluster.leftovers import remove_what_is_here
+from pytest_etcdtls.etcd.leftovers import remove_what_is_here
 os.setresuid(*[int(sys.argv[1])] * 3)
 print(remove_what_is_here())
 """

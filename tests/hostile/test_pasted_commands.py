@@ -18,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
-from pytest_etcdtls.command import (
+from pytest_etcdtls.checks.registry import Check, catalogue
+from pytest_etcdtls.facts.fact import Each
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.results import Finding, Note, Statement
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.run.conforming import conforming
+from pytest_etcdtls.target import PortCredentials, Target
+from pytest_etcdtls.tls.command import (
     GOOD_CLIENT,
     Command,
     Shell,
@@ -30,13 +37,6 @@ from pytest_etcdtls.command import (
     show_file,
     show_leaf,
 )
-from pytest_etcdtls.conforming import conforming
-from pytest_etcdtls.facts.fact import Each
-from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.registry import Check, catalogue
-from pytest_etcdtls.results import Finding, Note, Statement
-from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import file_word, shell_word
 
 second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")

@@ -18,8 +18,8 @@ from hostile.requests_sent import ALLOWED
 from plugin.runs import Ran, Runner, run
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
 

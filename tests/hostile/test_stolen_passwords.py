@@ -11,8 +11,8 @@ import pytest
 from hostile.child_run import ChildRun
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 SECRET = "s.hunter2-of-the-victim"
 CHECKS = "--etcd-check=api.grpc-range,mtls.trusted-client"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Target
 

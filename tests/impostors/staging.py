@@ -11,12 +11,12 @@ from pathlib import Path
 from impostors.impostor import Answer, Answers, answers, impostor
 from servers import Handler, Server, ThreadedServer
 
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
 

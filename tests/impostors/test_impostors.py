@@ -14,7 +14,7 @@ from impostors.hello import offers_tls13
 from impostors.impostor import PREFACE, Answer, answers
 from impostors.staging import FakeCluster
 
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.role import Role
 

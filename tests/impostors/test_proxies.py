@@ -13,13 +13,13 @@ from impostors.proxies import haproxy, nginx
 from starting import start_process
 from zoo.model import explain
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import catalogue, select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
 pytestmark = pytest.mark.program("nginx", "haproxy")

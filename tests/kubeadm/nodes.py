@@ -14,13 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from pytest_etcdtls.cluster.home import Start, stop_all
-from pytest_etcdtls.cluster.launch import Launch, Served
-from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.cluster.process import EtcdProcess
-from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.declared.flags import flag_known
+from pytest_etcdtls.etcd.home import Start, stop_all
+from pytest_etcdtls.etcd.launch import Launch, Served
+from pytest_etcdtls.etcd.ports import claim_ports
+from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.sources import binary_version
+from pytest_etcdtls.etcd.watchdog import Watchdog
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan

@@ -12,10 +12,10 @@ from plugin.runs import Runner
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Given, found
 from kubeadm.nodes import SHAPES, Cluster
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import Settings, is_kubeadm, read_settings
 
 DECLARED = Path(__file__).parents[1] / "declared" / "shapes"

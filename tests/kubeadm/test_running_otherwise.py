@@ -9,14 +9,14 @@ import pytest
 
 from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.facts.discovery import LoopbackElsewhere
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Bounds
 from pytest_etcdtls.tls.attempt import Attempt
 

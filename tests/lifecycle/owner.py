@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from lifecycle.targets import of_binary
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 if __name__ == "__main__":
     while True:

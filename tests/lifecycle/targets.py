@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lifecycle.targets import of_binary, of_etcd
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 NO_VERSION_RANGE = {"lifecycle.version-floor", "lifecycle.version-ceiling"}

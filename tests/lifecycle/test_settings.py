@@ -15,12 +15,12 @@ import pytest
 from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
-from pytest_etcdtls.judge import Judge, run_checks
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.lifecycle.changes import settings_for
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 DEADLINE = 60.0

@@ -10,14 +10,14 @@ import pytest
 from unruly.programs import recorded
 
 from lifecycle.targets import of_binary
-from pytest_etcdtls.collector import AT_ONCE, Experiments
-from pytest_etcdtls.judge import run_checks
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.lifecycle.changes import settings_for
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run.collector import AT_ONCE, Experiments
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.workers import SharedLock
 from pytest_etcdtls.target import Target
-from pytest_etcdtls.workers import SharedLock
 
 DEADLINE = 60.0
 

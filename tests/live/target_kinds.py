@@ -13,14 +13,14 @@ from discovery.discovering import live as discovering
 from discovery.discovering import named
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.etcd_flags import UnknownFlagError
-from pytest_etcdtls.cluster.presets import PRESETS
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import Check, select
+from pytest_etcdtls.checks.registry import Check, select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.etcd_flags import UnknownFlagError
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import ConnectTo, Listener, Target
 
 CHECKS = select(["!lifecycle"])

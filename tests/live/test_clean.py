@@ -10,12 +10,12 @@ from starting import start_container, start_process
 from zoo.baseline import warned
 from zoo.model import explain, found
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 
 def _nothing_but(warnings: dict[str, set[str]]) -> dict[str, dict[str, set[str]]]:

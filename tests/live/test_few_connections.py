@@ -11,19 +11,19 @@ import pytest
 from accounting import AccountingObserver
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending
 from pytest_etcdtls.tls.hello import HelloExchange

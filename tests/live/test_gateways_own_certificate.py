@@ -11,15 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 OWN = ClusterConfig(client_cert_file="gateway.crt", client_key_file="gateway.key", expects_health=False)

@@ -14,14 +14,14 @@ import pytest
 from live.target_kinds import at_hosts
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target
 
 GOOD = ClusterConfig()

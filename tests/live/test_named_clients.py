@@ -10,16 +10,16 @@ import pytest
 from oracle.crls import signed
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, Identity, OtherExtension, Profile
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 _LISTED = 4711

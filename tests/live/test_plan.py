@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from live.target_kinds import CHECKS, EACH_KIND, Kind, beyond, live, start
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.checks.registry import Check
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 
 @pytest.fixture(scope="module")

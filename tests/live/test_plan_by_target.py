@@ -10,14 +10,14 @@ from accounting import AccountingObserver, beyond_the_plan
 from connections import counted_connections
 from live.target_kinds import CHECKS, EACH_KIND, Kind, beyond, live, start
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.presets import PRESETS, Preset
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.plan import ADVERTISED, plan_of, planned
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.plan import ADVERTISED, plan_of, planned
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import Owned, Settings
 
 

@@ -13,17 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.profile import CLIENT, CALayout, Identity, PKIPlan
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 
 GOOD = ClusterConfig()

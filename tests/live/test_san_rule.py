@@ -13,17 +13,17 @@ from hostile.delaying_proxy import DelayingProxy
 from oracle.crls import pem, signed, version_1
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.facts.refusal import SANRule, san_rule
 from pytest_etcdtls.pki.authority import CertificateAuthority, specimen
 from pytest_etcdtls.pki.profile import CLIENT, Identity, OtherExtension, Profile
-from pytest_etcdtls.refusal import SANRule, san_rule
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending
 

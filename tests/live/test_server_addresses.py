@@ -19,8 +19,8 @@ from live.passing_proxy import passing
 from servers import Handler, ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.role import Role
 
 pytestmark = pytest.mark.program("mount", "unshare")

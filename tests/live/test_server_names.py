@@ -17,17 +17,17 @@ from starting import start_process
 from tls.hello_server import ClientHello
 from zoo.model import explain
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import faults, select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.alternatives import UNKNOWN_NAME, ServerNames
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import faults, select
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Target
 
 _CHECK = "mtls.same-for-every-name"

@@ -14,14 +14,14 @@ import httpx
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.presets import PRESETS
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import CLOSED_ON_LOOPBACK, Network, Observer
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import CLOSED_ON_LOOPBACK, Network, Observer
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 

@@ -10,8 +10,8 @@ import pytest
 from plugin.runs import Runner, run
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 
 __all__ = ["run"]

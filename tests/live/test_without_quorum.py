@@ -17,13 +17,13 @@ from orders import assert_order_does_not_matter
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster, keep_message
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.attempt import Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt

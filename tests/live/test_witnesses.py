@@ -15,16 +15,16 @@ from starting import start_process
 from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSWERED
 from zoo.clusters import restart_one_with
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PKIPlan
-from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)

@@ -10,15 +10,15 @@ import pytest
 from starting import start_process
 from zoo.model import explain
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import catalogue, select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, CALayout, PKIPlan
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
 
 GOOD = ClusterConfig()

@@ -22,8 +22,6 @@ from declared.etcd_itself import trusted_client_ends
 
 from model.drawing import PORTS, Draw
 from pytest_etcdtls.children import child_environment
-from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Via
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
@@ -35,6 +33,8 @@ from pytest_etcdtls.declared.flags import ignored_settings
 from pytest_etcdtls.declared.reading import NO_FLAGS, declared_member, from_command_line
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.ports import claim_ports
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity, MemberNames, PKIPlan

@@ -28,8 +28,8 @@ GROUPS = {
     "checks": (107, ["checks/*.py"]),
     "facts": (45, ["facts/*.py"]),
     "declared": (11, ["declared/**/*.py"]),
-    "judge": (27, ["judge.py", "judgement.py", "registry.py", "runner.py"]),
-    "refusal": (10, ["refusal.py"]),
+    "judge": (27, ["run/judge.py", "checks/judgement.py", "checks/registry.py", "run/runner.py"]),
+    "refusal": (10, ["facts/refusal.py"]),
 }
 """How many mutants each part of the package has, and its files."""
 

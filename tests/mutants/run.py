@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from zoo.members import ZOO
 
 from mutants.drawing import PACKAGE, ROOT, Mutant, draw
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 
 LIST = Path(__file__).with_name("mutants.json")
 STEP = 20

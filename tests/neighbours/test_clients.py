@@ -18,7 +18,7 @@ from shown_commands import section
 from starting import start_process
 
 from pytest_etcdtls import Cluster, ClusterConfig, Credentials, Observer
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 
 PAGE = section("tests/neighbours/README.md", "Client libraries")
 PROGRAM = Path(__file__).with_name("client_program.py")

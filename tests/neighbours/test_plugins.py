@@ -21,7 +21,7 @@ from shown_commands import section
 from starting import start_process
 
 from pytest_etcdtls import ClusterConfig
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
 
 PAGE = section("tests/neighbours/README.md", "Plugins of pytest")
 CHECKS = "--etcd-check=listener,cert.trusted,mtls.no-certificate"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from conforming import refused
 from oracle.chains import Case
 
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.judge import Judge
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
-from pytest_etcdtls.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.run.judge import Judge
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle
 
 NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage", "cert.covers-advertised-url"})

@@ -18,12 +18,12 @@ from oracle.judging import Verdicts, judge, verdicts
 from shares import ALL
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import PortCredentials, TrustBundle
 
 COUNT = 2000 if ALL else 100

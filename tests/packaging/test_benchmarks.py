@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from shown_commands import section
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import find_etcd
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import find_etcd
 
 ROOT = Path(__file__).parents[2]
 COMPARED = {

@@ -6,7 +6,7 @@ import os
 import select
 from collections.abc import Iterator
 
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import find_etcd
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import find_etcd
 
 
 @dataclass(frozen=True)

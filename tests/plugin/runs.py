@@ -16,9 +16,9 @@ import jsonschema
 import pytest
 
 import pytest_etcdtls
-from pytest_etcdtls import registry
-from pytest_etcdtls.document import schema
-from pytest_etcdtls.registry import import_checks, registered
+from pytest_etcdtls.checks import registry
+from pytest_etcdtls.checks.registry import import_checks, registered
+from pytest_etcdtls.report.document import schema
 
 HOUSE = Path(__file__).parent / "house.py"
 """Checks of a user, one for every outcome, that need no observation."""

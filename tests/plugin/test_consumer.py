@@ -13,7 +13,7 @@ from plugin.runs import Runner
 from shown_commands import fenced
 
 from pytest_etcdtls import facts
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 
 CONSUMER = Path(__file__).parents[2] / "examples" / "consumer"
 FILE = "--etcd-checks-file=etcd_checks.py"

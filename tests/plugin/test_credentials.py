@@ -131,7 +131,7 @@ def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: P
             test_names="""
             import httpx, pytest
             from pytest_etcdtls import NotApplicableError
-            from pytest_etcdtls.credentials import NAMES
+            from pytest_etcdtls.run.credentials import NAMES
 
             SERVED = {"client": {"client", "server", "issued", "intermediate-sent", "wrong-san"},
                       "peer": {"peer", "server", "issued", "intermediate-sent"}}

@@ -11,7 +11,7 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -300,7 +300,7 @@ def test_assert_conforms_shows_the_fault_first_and_none_of_its_own_lines(run: Ru
     )
     ran = run(binary, report=False)
     ran.result.assert_outcomes(failed=1)
-    assert "judge.py" not in ran.out
+    assert "run/judge.py" not in ran.out
     ran.result.stdout.fnmatch_lines(
         [
             '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
@@ -446,7 +446,7 @@ def test_the_etcd_of_the_run_is_among_those_at_hand(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
     monkeypatch.setenv("PATH", str(run.directory))
-    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     run.write(test_user="def test_it(etcd_cluster_factory): etcd_cluster_factory(version='3.9')")
     ran = run(f"--etcd-binary={newest_etcd}", report=False)
@@ -628,7 +628,7 @@ def test_without_an_etcd_only_the_tests_that_need_one_fail(run: Runner) -> None:
 
 
 def test_the_lack_of_an_etcd_is_explained_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
     monkeypatch.setenv("PATH", str(run.directory))
     run.write(
@@ -686,7 +686,7 @@ def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd
     run.write(
         other_reporter=OTHER_REPORTER,
         conftest="""
-        from pytest_etcdtls.cluster import sources
+        from pytest_etcdtls.etcd import sources
 
         sources.embedded_binary = lambda: None
         """,
@@ -695,7 +695,7 @@ def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd
         def test_two(etcd_client): pass
         """,
     )
-    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
     ran = run("--etcd-backend=process", "-p", "no:randomly", "--junitxml=run.xml", *arguments, report=False)
     assert ran.exit_code == 1
     said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text(encoding="utf-8"))

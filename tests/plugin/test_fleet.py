@@ -20,8 +20,8 @@ from plugin.runs import Runner
 from starting import start_process
 
 from pytest_etcdtls.__main__ import main
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.document import schema
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.report.document import schema
 
 SOME = "--etcd-check=listener,mtls,cert.trusted"
 WORDS = {"prod-eu-1": "CLEAN", "prod-open": "NOT CLEAN", "prod-silent": "NO VERDICT"}

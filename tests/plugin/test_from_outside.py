@@ -10,7 +10,7 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.report.overview import FROM_OUTSIDE
 
 ENDING = "no client certificate was given"

@@ -11,8 +11,8 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 EVERY = len(select())
 WAIVER = '[[waiver]]\ncheck = "mtls.no-certificate"\nreason = "known"\nexpires = 2099-12-31\n'

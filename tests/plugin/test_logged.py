@@ -13,7 +13,7 @@ from plugin.runs import Runner
 from probes.test_grpc_call import LISTENER, OK, REQUEST, Wire
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Request
 from pytest_etcdtls.tls.http import make_request

@@ -9,12 +9,12 @@ import pytest
 from plugin.runs import Runner
 from starting import start_process, write_manifest
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PEER, Profile
-from pytest_etcdtls.registry import select
 
 CHECKS = "--etcd-check=mtls.trusted-client,mtls.no-certificate,mtls.plaintext-refused"
 IN_PART = f"etcd TLS: 3 OF {len(select())} CHECKS CLEAN"

@@ -12,10 +12,10 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
-from pytest_etcdtls.cluster.cluster import start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import find_etcd
-from pytest_etcdtls.registry import GATES, ancestors, catalogue
+from pytest_etcdtls.checks.registry import GATES, ancestors, catalogue
+from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import find_etcd
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 

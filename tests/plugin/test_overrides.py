@@ -11,7 +11,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 
 from pytest_etcdtls import ClusterConfig, start_cluster
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.sources import binary_version
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.presets import PRESETS
 
 IN_BASE64 = base64.b64encode(b"-----BEGIN")[:-2].decode()
 """How every PEM file in a Secret begins."""

@@ -8,7 +8,7 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
 
 SOME = "--etcd-check=listener,cert.trusted,cert.valid-now,mtls.no-certificate"
 

@@ -14,8 +14,8 @@ from plugin.runs import Ran, Runner
 from starting import start_process
 from zoo.peers_apart import revoke_one
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.presets import PRESETS
 
 CARRY = Path(__file__).with_name("carry.py")
 VIA = f"--etcd-via={shlex.join([sys.executable, str(CARRY), '{host}', '{port}'])}"

@@ -12,7 +12,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from zoo import baseline
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CALayout, KeyType
 from pytest_etcdtls.results import Outcome
 

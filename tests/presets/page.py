@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.etcd.presets import PRESETS
 
 
 def presets_table() -> str:

@@ -12,13 +12,13 @@ from presets.known import KNOWN
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.cluster.presets import PRESETS, Preset
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.plan import planned
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.plan import planned
 from pytest_etcdtls.target import Target
 
 SLOW = "rsa-4096"

@@ -15,11 +15,11 @@ import yaml
 from kubeadm.judging import Given
 from kubeadm.nodes import DEADLINE, Cluster, Node, running
 
-from pytest_etcdtls.cluster.home import Start, stop_all
-from pytest_etcdtls.cluster.launch import Launch, Served
-from pytest_etcdtls.cluster.process import EtcdProcess
-from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.declared.running import Process, find_processes
+from pytest_etcdtls.etcd.home import Start, stop_all
+from pytest_etcdtls.etcd.launch import Launch, Served
+from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.watchdog import Watchdog
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.read import read_live_target
 from pytest_etcdtls.target import Target

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.listener import Policy
-from pytest_etcdtls.profiles import (
+from pytest_etcdtls.pki.thresholds import Thresholds
+from pytest_etcdtls.profiles.profiles import (
     NO_PROFILES,
     NOT_JUDGED,
     TAKEN_BY,
@@ -21,10 +23,8 @@ from pytest_etcdtls.profiles import (
     read_profiles,
     summary_of,
 )
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.thresholds import Thresholds
 
 SECTION = '[[section]]\nsection = "1"\ntitle = "t"\n'
 

@@ -9,7 +9,7 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-from pytest_etcdtls.profiles import builtin
+from pytest_etcdtls.profiles.profiles import builtin
 
 PAGE = Path(__file__).parents[2] / "docs" / "profiles.md"
 SOME = "--etcd-check=tls,cert.key-strength,cert.lifetime"

@@ -15,8 +15,8 @@ from typing import Any
 
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,

@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 from starting import write_manifest
 
-from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.member import Member
 
 FORMS = ("manifest", "process", "environment", "yaml")
 

@@ -21,22 +21,22 @@ from zoo import baseline
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.checks.registry import faults, select
 from pytest_etcdtls.declared.cures import PLACEHOLDER, Cure, FaultyMember
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps.unread import hidden_into_file
 from pytest_etcdtls.errors import UnobservedError, UsageError
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.member import Member
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import encode_key
-from pytest_etcdtls.registry import faults, select
-from pytest_etcdtls.remedies import remedy
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.remedies import remedy
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.versions import version_key
 

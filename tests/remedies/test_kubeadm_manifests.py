@@ -20,8 +20,8 @@ from pytest_etcdtls.declared.cures import (
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
-from pytest_etcdtls.remedies import Remedy, remedy
 from pytest_etcdtls.role import Side
+from pytest_etcdtls.run.remedies import Remedy, remedy
 
 MANIFEST = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm" / "v1.34.yaml"
 ETCD = "/etc/kubernetes/pki/etcd"

@@ -14,15 +14,15 @@ from starting import start_process
 from zoo.members import ZOO
 from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 pytestmark = pytest.mark.program("bash", "curl", "diff", "etcdctl", "grep", "openssl")
 

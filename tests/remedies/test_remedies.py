@@ -12,9 +12,9 @@ from zoo.judging import judge_member
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
+from pytest_etcdtls.checks.registry import faults
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.registry import faults
 from pytest_etcdtls.results import CheckResult, Outcome
 
 NOT_OF_THE_CLUSTER = {

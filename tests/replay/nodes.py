@@ -11,15 +11,15 @@ from typing import Literal
 from kubeadm.judging import Given
 from kubeadm.nodes import changed
 
-from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
-from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
+from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.profile import CLIENT, CALayout, KeyType, MemberNames, PKIPlan
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.declarations import read_replay
 from pytest_etcdtls.target import Target
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from declared.declaring import GOOD, flags, read_declaration, written
 
-from pytest_etcdtls.cluster.launch import Launch, MemberPaths
-from pytest_etcdtls.cluster.relocation import Place, moved_urls, relocate, replacements
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.reading import from_command_line
+from pytest_etcdtls.etcd.launch import Launch, MemberPaths
+from pytest_etcdtls.etcd.relocation import Place, moved_urls, relocate, replacements
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
 CLUSTER = "a=https://10.0.0.11:2380,b=https://10.0.0.12:2380"

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
-from pytest_etcdtls.cluster.replay_files import ReplayFiles
+from pytest_etcdtls.etcd.replay_files import ReplayFiles
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.certificate import describe_key, load_certificates, public_key, purposes

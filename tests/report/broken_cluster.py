@@ -13,17 +13,17 @@ from pathlib import Path
 
 from report import browsing
 
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import cached_binaries, find_etcd
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.sources import cached_binaries, find_etcd
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 
 def judged(cluster: Cluster) -> Report:

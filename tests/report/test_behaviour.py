@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 import pytest
 from conforming import refused, sample, served
 
-from pytest_etcdtls.document import Behaviour
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.access import Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.protocol import SilentConnection
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import behaviour, snapshot, texts
+from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, StreamEnd

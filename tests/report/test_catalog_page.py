@@ -9,7 +9,7 @@ import pytest
 from checks_page import as_text, cell, checks_page, linked
 from msgspec.structs import replace
 
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.role import Role
 
 CHECKS = catalogue()

@@ -11,9 +11,8 @@ import jsonschema
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.baseline import Baseline, CheckOutcome, Snapshot
-from pytest_etcdtls.document import Behaviour, schema
 from pytest_etcdtls.report import FORMATS, render
+from pytest_etcdtls.report.baseline import Baseline, CheckOutcome, Snapshot
 from pytest_etcdtls.report.differences import (
     MEANINGS,
     TOPICS,
@@ -23,6 +22,7 @@ from pytest_etcdtls.report.differences import (
     comparisons,
     direction,
 )
+from pytest_etcdtls.report.document import Behaviour, schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import verdict

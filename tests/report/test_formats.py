@@ -13,7 +13,7 @@ from report import valid
 from starting import start_process
 from zoo.client_access import ZOO
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.settings.read import REPORT_SUFFIXES
 

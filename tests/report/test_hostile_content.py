@@ -14,8 +14,8 @@ from hostile.hostile_servers import Hostile, Judging, hostile, judge
 from impostors.impostor import Answer
 from report import valid
 
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
-from pytest_etcdtls.recording import Recording
 from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
 from pytest_etcdtls.report.model import Report

@@ -20,8 +20,8 @@ from plugin.runs import Runner
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.report.openmetrics import HELP, lines
 from pytest_etcdtls.report.overview import KINDS

@@ -14,12 +14,11 @@ import pytest
 from msgspec import structs
 from starting import start_process
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.reading import from_command_line
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.profiles import (
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.profiles.profiles import (
     CIS_KUBERNETES,
     NO_PROFILES,
     Guideline,
@@ -28,14 +27,15 @@ from pytest_etcdtls.profiles import (
     Strength,
     read_profiles,
 )
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report import html, json, markdown
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.benchmark import compare, is_decided, read_flags
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.waivers import Review
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 GOOD = ("--cert-file=s.crt", "--key-file=s.key", "--client-cert-auth", "--trusted-ca-file=ca.crt")
 

@@ -14,12 +14,12 @@ import pytest
 from conforming import sample
 from msgspec.structs import replace
 
-from pytest_etcdtls.document import SCHEMA_VERSION, schema
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.stopping import SecondLook
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report import render, write_document, write_file
+from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity

@@ -13,11 +13,11 @@ from conforming import sample
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.facts.certificates import CertificateMessage
 from pytest_etcdtls.facts.stopping import SecondLook
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.model import LONGEST, fields, jsonable, kind
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase

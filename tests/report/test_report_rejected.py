@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.terminal import rejected_lines
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Target

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.waivers import Review
 
 NOTHING = Review(used=(), stale=(), unused=())
 LISTENERS = tuple(

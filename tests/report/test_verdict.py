@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.recording import Recording
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pytest_etcdtls.document import schema
+from pytest_etcdtls.report.document import schema
 
 _SARIF = json.loads(
     (Path(__file__).parent / "sarif_schema" / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8")

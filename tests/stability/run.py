@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_etcdtls._version import __version__
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.registry import select
 from stability.record import Judgement, Record
 from stability.subjects import Subject, subjects
 

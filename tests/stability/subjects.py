@@ -10,12 +10,12 @@ from starting import start_process
 from zoo.judging import judge_member
 from zoo.members import ZOO
 
-from pytest_etcdtls.cluster.presets import PRESETS
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.etcd.presets import PRESETS
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 _MEMBERS = {member.name: member for member in ZOO}
 

@@ -3,7 +3,7 @@
 import pytest
 from servers import pki, serve, tls_context
 
-from pytest_etcdtls.judge import Judge
+from pytest_etcdtls.run.judge import Judge
 
 __all__ = ["pki", "serve", "tls_context"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from OpenSSL import SSL
 from servers import Handler, Server
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target
 
 _VERSION = b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from servers import Handler, Server, reset
 from tls.hello_server import Policy, alert, parse_client_hello
 
-from pytest_etcdtls.document import schema
 from pytest_etcdtls.errors import InconclusiveError
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report.document import schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.connection import Trace, WireStream, server_address
 from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, exchange_hello

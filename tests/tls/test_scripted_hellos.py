@@ -25,10 +25,10 @@ from tls.hello_server import (
     server_hello,
 )
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target
 
 pytestmark = pytest.mark.usefixtures("hellos_alone")

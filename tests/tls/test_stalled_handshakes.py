@@ -12,12 +12,12 @@ from servers import Handler, Server
 from starting import start_process
 from tls.hello_server import Policy
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts import protocol as versions
-from pytest_etcdtls.judge import Judge, run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run.judge import Judge, run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target
 
 Serve = Callable[[Handler], Server]

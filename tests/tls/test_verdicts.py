@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.conforming import conforming
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Reply
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.facts.sessions import Resumption, SessionTickets
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
-from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener
 
 OLD = ("3.4.23", "3.5.1")

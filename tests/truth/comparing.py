@@ -16,8 +16,8 @@ from pathlib import Path
 
 from model.comparing import DEADLINE, Etcd, running
 
-from pytest_etcdtls.cluster.etcd_flags import FlagSet
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.etcd.etcd_flags import FlagSet
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from truth.asking import GoClient, Question, by_curl, by_etcdctl

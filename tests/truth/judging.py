@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from kubeadm.judging import Given
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.profiles import FAILED
+from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.overview import conclusion
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.runner import Run
+from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings
 from pytest_etcdtls.suite.ledger import Ledger, shortcomings
 from pytest_etcdtls.tls.attempt import Attempt

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import yaml
 from cryptography import x509
 
-from pytest_etcdtls.cluster.etcd_flags import FlagSet
-from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.declared.effective import SIDES
+from pytest_etcdtls.etcd.etcd_flags import FlagSet
+from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role

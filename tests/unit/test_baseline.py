@@ -12,10 +12,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls import baseline
-from pytest_etcdtls.baseline import CheckOutcome, Snapshot, paired_labels, pairs, read_baseline, written
-from pytest_etcdtls.document import Behaviour
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.report import baseline
+from pytest_etcdtls.report.baseline import (
+    CheckOutcome,
+    Snapshot,
+    paired_labels,
+    pairs,
+    read_baseline,
+    written,
+)
+from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.results import Outcome
 
 REPORT: dict[str, Any] = {

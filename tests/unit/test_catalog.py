@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.registry import catalogue, select
 
 
 def _ids(*patterns: str) -> list[str]:

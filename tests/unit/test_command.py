@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pytest_etcdtls.command import (
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import ConnectTo, Listener, PortCredentials, Target
+from pytest_etcdtls.tls.command import (
     ANY_SHELL,
     GOOD_CLIENT,
     HASHED_KEY,
@@ -26,9 +29,6 @@ from pytest_etcdtls.command import (
     show_file,
     show_leaf,
 )
-from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import ConnectTo, Listener, PortCredentials, Target
 
 
 def _listener(host: str, port: int, role: Role = Role.CLIENT, **more: Any) -> Listener:

@@ -21,8 +21,8 @@ from pytest_etcdtls.facts.fact import (
     same_key,
 )
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
-from pytest_etcdtls.observer import find_fact
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import find_fact
 from pytest_etcdtls.target import Listener, Target
 
 LISTENER = Listener(

@@ -10,10 +10,10 @@ import pytest
 from conforming import sample
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.files import BundleFact, FileFact, MemberFiles
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.fact import Need
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Side
 

@@ -6,7 +6,7 @@ import gc
 from itertools import count
 from typing import Any
 
-from pytest_etcdtls.recording import Recording
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.target import Target
 
 FACTS = 5000

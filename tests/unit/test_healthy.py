@@ -6,10 +6,10 @@ import pytest
 from conforming import sample_listener
 
 from pytest_etcdtls.checks.api_answers import answered_with
-from pytest_etcdtls.conforming import conforming
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.tls.attempt import Response
 
 

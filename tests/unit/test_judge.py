@@ -13,7 +13,7 @@ from conforming import sample, sample_listener
 from msgspec.structs import replace
 from starting import start_process
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -21,13 +21,12 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UsageError,
 )
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
-from pytest_etcdtls.judge import Judge, Subject, run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.profiles import NO_PROFILES
-from pytest_etcdtls.registry import GATES, Check, catalogue
+from pytest_etcdtls.profiles.profiles import NO_PROFILES
+from pytest_etcdtls.profiles.waivers import Waiver
 from pytest_etcdtls.results import (
     Ancestor,
     CannotJudge,
@@ -40,9 +39,10 @@ from pytest_etcdtls.results import (
     Statement,
 )
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import Judge, Subject, run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.workers import SharedLock
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.waivers import Waiver
-from pytest_etcdtls.workers import SharedLock
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
 CONTACT = sample(Need(FirstContact), "peer")
@@ -107,7 +107,7 @@ def _check(
 def gates(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """Gates that let everything through, to be replaced one by one."""
     checks = {gate: _check(lambda: iter(()), id_=gate) for gate in GATES}
-    monkeypatch.setattr("pytest_etcdtls.judge.catalogue", lambda: checks)
+    monkeypatch.setattr("pytest_etcdtls.run.judge.catalogue", lambda: checks)
     return checks
 
 

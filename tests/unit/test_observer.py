@@ -23,11 +23,11 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.fact import _FACTS as FACTS
 from pytest_etcdtls.facts.fact import Wire, fact
-from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.workers import Worker
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Request
-from pytest_etcdtls.workers import Worker
 
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"

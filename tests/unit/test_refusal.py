@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.refusal import TABLE, ControlState, by_etcd, is_of_etcd, rule
+from pytest_etcdtls.facts.refusal import TABLE, ControlState, by_etcd, is_of_etcd, rule
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response

@@ -8,15 +8,15 @@ from typing import Annotated
 import pytest
 from conforming import sample_listener
 
-from pytest_etcdtls import registry
-from pytest_etcdtls.conforming import observers, prove_check
+from pytest_etcdtls.checks import registry
+from pytest_etcdtls.checks.registry import Check, catalogue, check, registered
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Need
-from pytest_etcdtls.registry import Check, catalogue, check, registered
 from pytest_etcdtls.results import Finding, Level, Severity, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.conforming import observers, prove_check
 from pytest_etcdtls.target import Listener, Target
 
 GOOD = """Something holds.

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.profiles.waivers import Waiver, read_waivers, review, waive
 from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
-from pytest_etcdtls.waivers import Waiver, read_waivers, review, waive
 
 TODAY = dt.date(2030, 6, 15)
 KNOWN = {"cert.trusted", "tls.floor"}

@@ -16,7 +16,7 @@ from truth.drawing import draw
 from truth.setting_up import Place, arrange, possible
 
 from pytest_etcdtls import Cluster, PortCredentials, Role, TrustBundle, start_cluster
-from pytest_etcdtls.cluster.etcd_flags import FlagSet
+from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.pki.certificate import load
 from verdicts.clusters import words_of
 from verdicts.files import Values

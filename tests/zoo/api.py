@@ -7,7 +7,7 @@ from dataclasses import replace
 from zoo.client_access import GOOD
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Request
 from pytest_etcdtls.tls.connection import make_attempt

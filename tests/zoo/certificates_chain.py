@@ -8,7 +8,7 @@ from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, PEER, CALayout, OtherExtension, PKIPlan
 

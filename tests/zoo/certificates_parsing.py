@@ -7,7 +7,7 @@ from dataclasses import replace
 from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, PKIPlan

@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import catalogue
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 GOOD = ClusterConfig()

@@ -12,7 +12,7 @@ from unruly.programs import rewritten_arguments
 from zoo.client_access import BROKEN, other_ca
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile

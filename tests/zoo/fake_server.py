@@ -15,9 +15,9 @@ from typing import Any
 
 from tls.etcd_alike import Files, judge
 
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
-from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener

@@ -7,12 +7,12 @@ from pathlib import Path
 from starting import start_process
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 
 def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from zoo import baseline
 
-from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.checks.registry import faults
+from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CALayout, KeyType
-from pytest_etcdtls.registry import faults
 from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]

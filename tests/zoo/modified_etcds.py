@@ -5,7 +5,7 @@ from __future__ import annotations
 from unruly.programs import changed_flags, first_files, open_gateway, restarted_on_change
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 _GOOD = ClusterConfig()
 _RULES = [

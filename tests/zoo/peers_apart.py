@@ -11,7 +11,7 @@ from zoo.client_access import BROKEN
 from zoo.clusters import restart_one_with, write_pair
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import PEER, KeyType, PKIPlan, Profile
 

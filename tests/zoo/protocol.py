@@ -8,7 +8,7 @@ from dataclasses import replace
 from zoo.client_access import BROKEN, behind_the_first_gate
 from zoo.model import Expectation, Misconfigured
 
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.role import Role
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from zoo.client_access import BROKEN, NO_ACCEPTED_CLIENT, in_tls12_only
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER_CLIENT, PKIPlan
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from zoo.client_access import BROKEN, behind_the_first_gate
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, PKIPlan, Profile
 from pytest_etcdtls.role import Role
 

@@ -11,9 +11,9 @@ from starting import start_process
 from zoo.client_access import GOOD
 from zoo.model import Misconfigured, explain, found
 
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 _CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")
 _KNOWN = [

@@ -10,9 +10,9 @@ from starting import start_process
 from zoo.members import ZOO
 from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
 
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.registry import select
+from pytest_etcdtls.etcd.sources import binary_version
 
 _OF_MAKE_TEST = {
     "client-no-auth",

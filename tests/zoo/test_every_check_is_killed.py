@@ -9,7 +9,7 @@ from zoo.fake_server import FakeEtcd
 from zoo.members import FAKES, ZOO
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 
 _ALL: list[Misconfigured | FakeEtcd] = [*ZOO, *FAKES]
 _HOW = "add a member to a module of tests/zoo: a Misconfigured to its ZOO, or a FakeEtcd to its FAKES"

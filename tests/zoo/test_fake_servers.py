@@ -9,7 +9,7 @@ import pytest
 from zoo.fake_server import FakeEtcd
 from zoo.members import FAKES, FILES
 
-from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 
 

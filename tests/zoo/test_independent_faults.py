@@ -14,12 +14,12 @@ from starting import start_process
 from zoo.client_access import BROKEN
 from zoo.model import explain
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.judge import run_checks
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.checks.registry import Fault, faults, select
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
-from pytest_etcdtls.registry import Fault, faults, select
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
 
 _EXPIRED = {"valid_from": timedelta(days=-30), "valid_for": timedelta(days=20)}
 

@@ -1,0 +1,116 @@
+"""What checks share: judgements on identities that must be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from pytest_etcdtls.facts.access import Candidate, Case
+from pytest_etcdtls.facts.access_matrix import AccessMatrix
+from pytest_etcdtls.facts.certificates import ServedKey
+from pytest_etcdtls.facts.refusal import ControlState, Ruling, rule
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.tls.attempt import Ending, Phase, Response
+from pytest_etcdtls.tls.command import Command, curl
+
+
+def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: ANN401 - fields of Attempt
+    """Return the candidate with fields of its attempts changed; for counterexamples."""
+    return replace(candidate, cases=candidate.cases.with_attempts(**changes))
+
+
+SERVED: Mapping[str, Any] = {
+    "ending": Ending.SERVED,
+    "phase": Phase.READ,
+    "alert": None,
+    "response": Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'),
+}
+"""The fields that change in an attempt that is accepted, for counterexamples."""
+
+
+def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:
+    """Judge an identity that must be refused, ``who`` in words, by the refusal table, case by case."""
+    served: list[Case] = []
+    if by_another := matrix.cases.where(lambda case: case.is_by_another):
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE,
+            "a server in front of etcd answers, so name the listener of etcd itself: "
+            + observed_in(by_another),
+        )
+    for case in matrix.cases.where(lambda case: not case.is_by_another):
+        ruling = ruling_of(case)
+        place = f"{case.version} {case.protocol}"
+        match ruling.outcome:
+            case Outcome.VIOLATES:
+                served.append(case)
+            case Outcome.CONFORMS:
+                if ruling.note:
+                    yield Note(ruling.note)
+            case _:
+                reason = f"{place}: {case.attempt.describe()}"
+                if case.control is not None:
+                    reason += f"; control {case.control.identity}: {case.control.attempt.describe()}"
+                yield CannotJudge(
+                    ruling.outcome, ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else reason
+                )
+    if served:
+        yield _wrongly_accepted(matrix, served, who)
+
+
+def ruling_of(case: Case) -> Ruling:
+    """Return what the refusal table says about one case of a bad identity."""
+    state = ControlState(case.control.attempt.ending) if case.control else ControlState.NONE_KNOWN
+    return rule(case.attempt.ending, state, etcd_closes=case.closes)
+
+
+def observed_in(cases: Iterable[Case]) -> str:
+    """Return in words how the attempts of an identity ended, by TLS version and protocol."""
+    return "; ".join(f"{case.version} {case.protocol}: {case.attempt.describe()}" for case in cases)
+
+
+def commands_for(cases: Iterable[Case]) -> tuple[Command, ...]:
+    """Return commands that present the identity of each case in its TLS version and protocol."""
+    commands = (
+        curl(case.attempt.url, client=case.identity, version=case.version, protocol=case.protocol)
+        for case in cases
+    )
+    return tuple(dict.fromkeys(commands))
+
+
+_NO_REQUEST = (
+    "this port requests no certificate and accepts every client, see mtls.no-certificate: set "
+    "--{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give --{peer}cert-file "
+    "explicitly (auto-tls drops both)"
+)
+
+
+_UNTRUSTED_IDENTITIES = {
+    "none": "a client without a certificate",
+    "self-signed": "a self-signed certificate",
+    "foreign-ca": "a certificate of a foreign CA",
+}
+
+
+def _wrongly_accepted(matrix: AccessMatrix, served: list[Case], who: str) -> Finding:
+    if matrix.instead_of:
+        untrusted = _UNTRUSTED_IDENTITIES.get(matrix.identity, matrix.identity)
+        message = f"{who} is not refused: {untrusted} is accepted"
+    else:
+        message = f"{who} is accepted"
+    requested = any(case.attempt.certificate_requested for case in served)
+    return Finding(
+        message=message,
+        expected="a certificate alert in every TLS version and protocol",
+        observed=observed_in(served),
+        evidence={"identity": matrix.identity}
+        | ({"certificate": matrix.certificate} if matrix.certificate else {}),
+        reproduce=commands_for(served),
+        remediation="" if requested or matrix.identity == "none" else _NO_REQUEST,
+    )
+
+
+def key_in_words(key: ServedKey) -> str:
+    """Return the key of a listener's certificate, for a sentence about cipher suites."""
+    return f"the key of this port, {key.text}" if key.text else "the type of the key of this port"

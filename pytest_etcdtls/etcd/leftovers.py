@@ -1,0 +1,107 @@
+"""What dead owners have left: etcds, directories with keys, containers and networks.
+
+A watchdog removes what its owner leaves. If both are killed, a later run does it, on the same host and as the
+same user. A directory has a record, which only this user can read: the process that owns it, and a secret. A
+process names its record and has the secret; a container and a network name the process that owns them. They
+are removed only if that process has ended for certain (:func:`~pytest_etcdtls.etcd.watchdog.is_dead`).
+What ``--etcd-keep`` leaves names no owner.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.engine import LABEL, engine, remove_all
+from pytest_etcdtls.etcd.watchdog import OWNER, PREFIX, RECORD, is_dead, kill
+
+_LONGEST = 4096
+
+
+@functools.cache
+def remove_what_is_here() -> tuple[str, ...]:
+    """Kill the etcds of dead owners and remove their directories, once for each process.
+
+    Returns:
+        What was done, in words: what is removed, and what is left because its record is not ours.
+    """
+    said: list[str] = []
+
+    def is_of_dead_owner(mark: str) -> bool:
+        secret, _, path = mark.partition(" ")
+        if not path:
+            return False  # that of a cluster which is kept
+        record = _record(Path(path))
+        if record is None or record[1] != secret:
+            said.append(f"left: a process whose mark names {path}, but not the secret in that file")
+            return False
+        return is_dead(record[0])
+
+    said += [f"removed: process {process}" for process in kill(is_of_dead_owner)]
+    for path in _directories():
+        if not os.path.lexists(path / RECORD):
+            continue
+        if (record := _record(path / RECORD)) is None:
+            said.append(
+                f"left: directory {path}: its file {RECORD} is no record that only this user can write"
+            )
+        elif is_dead(record[0]):
+            shutil.rmtree(path, ignore_errors=True)
+            said += [] if path.exists() else [f"removed: directory {path}"]
+    return tuple(said)
+
+
+def _record(path: Path) -> tuple[str, str] | None:
+    """Return owner and secret of a record; ``None`` if it is not one that only this user can write."""
+    with suppress(OSError, ValueError), open(path, opener=_no_link, encoding="utf-8") as file:
+        status = os.fstat(file.fileno())
+        owner, secret = file.read(_LONGEST).split("\n")
+        if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o600 and secret:
+            return owner, secret
+    return None
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+@functools.cache
+def remove_containers() -> tuple[str, ...]:
+    """Remove the containers and networks of dead owners, once for each process, if an engine answers.
+
+    Returns:
+        What was removed, in words.
+    """
+    said: list[str] = []
+    with suppress(UsageError):
+        with engine() as client:
+            filters: dict[str, str | list[str] | bool] = {"label": [LABEL, OWNER]}
+            made = [
+                *client.containers.list(all=True, filters=filters, ignore_removed=True),
+                *client.networks.list(filters=filters),
+            ]
+        tokens = {
+            labels[LABEL]
+            for one in made
+            if is_dead((labels := one.attrs.get("Labels") or one.attrs["Config"]["Labels"])[OWNER])
+        }
+        said += [
+            f"removed: containers and networks of {token}" for token in sorted(tokens) if remove_all(token)
+        ]
+    return tuple(said)
+
+
+def _directories() -> list[Path]:
+    """Return the guarded directories of this user in the system's temporary directory."""
+    found: list[Path] = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if path.lstat().st_uid == os.geteuid() and path.is_dir() and not path.is_symlink():
+                found.append(path)
+    return found

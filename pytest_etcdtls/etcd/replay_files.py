@@ -1,0 +1,379 @@
+"""The files of a replayed declaration: the declared ones, or generated ones of the same shape.
+
+If one of the declared files is not here, or no client certificate that etcd accepts, all are generated: CAs,
+certificates, keys and revocation lists with the names, key types and purposes of the declared ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+from msgspec import Struct
+
+from pytest_etcdtls.declared.declaration import (
+    FILES,
+    CRLFile,
+    DeclaredMember,
+    Setting,
+    advertised,
+    declared_listeners,
+)
+from pytest_etcdtls.declared.effective import SIDES, allowed_names, prefix
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.etcd.relocation import below_root
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.certificate import (
+    MAXIMUM_SIZE,
+    extension,
+    load_certificates,
+    load_trusted_file,
+    public_key,
+    purposes,
+    read_pool,
+)
+from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
+from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
+from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
+from pytest_etcdtls.untrusted import read_regular
+
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_PAIRS: Final = {"cert-file": "key-file", "client-cert-file": "client-key-file"}
+CLIENTS: Final = PurePosixPath("clients")
+"""The directory of the generated client certificates, which etcd does not read."""
+_LONGEST_NAME: Final = 64
+"""Characters of a common name and of an organization (RFC 5280, upper bounds)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayFiles:
+    """The files that a replayed etcd gets.
+
+    Attributes:
+        contents: by their path below the PKI directory; keys among them are never shown.
+        client: the matching credentials for client ports.
+        peer: the matching credentials for peer ports.
+        generated: why they are generated; empty if they are the declared ones.
+    """
+
+    contents: Mapping[PurePosixPath, bytes] = field(repr=False)
+    client: PortCredentials
+    peer: PortCredentials
+    generated: str = ""
+
+
+def replay_files(
+    declared: DeclaredMember,
+    client: PortCredentials,
+    peer: PortCredentials,
+    *,
+    key_type: KeyType | None = None,
+) -> ReplayFiles:
+    """Return the declared files if all of them are here, else generated ones of the same shape.
+
+    Args:
+        declared: the declared member.
+        client: the credentials for client ports, as far as they are known.
+        peer: those for peer ports.
+        key_type: type of generated keys where no certificate shows it.
+
+    Raises:
+        UsageError: if a certificate of that shape cannot be issued.
+    """
+    contents: dict[PurePosixPath, bytes] = {}
+    settings = [setting for name in FILES if (setting := _given(declared, name)) is not None]
+    for setting in settings:
+        read = _read(declared, setting)
+        if isinstance(read, str):
+            return _generate(declared, why=read, key_type=key_type)
+        contents[below_root(setting.value)] = read
+    if settings and not client.identities:
+        why = "no client certificate that etcd accepts is here"
+        return _generate(declared, why=why, key_type=key_type)
+    return ReplayFiles(contents=contents, client=client, peer=peer)
+
+
+def _given(declared: DeclaredMember, name: str) -> Setting | None:
+    """Return the setting of a file; one that a configuration file hides counts too."""
+    declaration = declared.declaration
+    setting = declaration.settings.get(name) or next(
+        (setting for setting in declaration.hidden if setting.name == name), None
+    )
+    return setting if setting is not None and setting.value else None
+
+
+def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
+    """Return the content of a declared file, or why it cannot be read."""
+    path = None if setting.name in declared.others else declared.paths.find(setting.value)
+    if path is None:
+        return f"the file of {setting} is not here"
+    try:
+        return read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError as error:
+        return f"the file of {setting} {error.happened}"
+
+
+def _unusable_bundle(declared: DeclaredMember, setting: Setting) -> bytes | None:
+    """Return the content of a file of trusted CAs that keeps etcd from starting or has no CA for it."""
+    content = _read(declared, setting)
+    if isinstance(content, str):
+        return None
+    pool = read_pool(content)
+    return content if pool.refused or pool.nothing else None
+
+
+class _Leaf(Struct, frozen=True):
+    """A certificate to issue.
+
+    Attributes:
+        path: its declared path.
+        key: the declared path of its key; ``None`` if it is not declared.
+        declared: the certificates of the declared file, leaf first; empty if they are not here.
+        dials: whether etcd presents it as a client only.
+    """
+
+    side: Side
+    path: str
+    key: str | None
+    declared: tuple[x509.Certificate, ...]
+    dials: bool
+
+
+class _DeclaredPKI:
+    """What is known of the declared PKI.
+
+    Args:
+        declared: the declared member.
+        key_type: type of keys where no certificate shows it.
+    """
+
+    def __init__(self, declared: DeclaredMember, key_type: KeyType | None) -> None:
+        self._declared = declared
+        self._key_type = key_type or KeyType.ECDSA_P256
+        self._authorities: dict[object, CertificateAuthority] = {}
+        self.bundles = {
+            side: self.certificates(f"{prefix(side)}trusted-ca-file", trust=True) for side in SIDES
+        }
+
+    def certificates(self, name: str, *, trust: bool = False) -> tuple[x509.Certificate, ...]:
+        """Return the certificates of a declared file; empty if it is not here, or contains none."""
+        setting = _given(self._declared, name)
+        path = None if setting is None else self._declared.paths.find(setting.value)
+        if path is None or name in self._declared.others:
+            return ()
+        try:
+            return load_trusted_file(path, option=name)[0] if trust else load_certificates(path)
+        except UsageError:
+            return ()
+
+    def trusted(self, side: Side) -> CertificateAuthority:
+        """Return the CA in the bundle of a side. Equal bundles, or equal paths, have the same."""
+        setting = _given(self._declared, f"{prefix(side)}trusted-ca-file")
+        known = frozenset(certificate.subject.public_bytes() for certificate in self.bundles[side])
+        return self._authority(
+            known or (setting.value if setting else side), f"{side}-ca", self.bundles[side]
+        )
+
+    def issuer(self, leaf: _Leaf) -> CertificateAuthority:
+        """Return the CA that issues a certificate: that of the bundle that verifies it, or one of its own."""
+        order: tuple[Side, ...] = (leaf.side, *(side for side in SIDES if side != leaf.side))
+        if not leaf.declared or not any(self.bundles.values()):
+            known = _given(self._declared, f"{prefix(leaf.side)}trusted-ca-file") is not None
+            return self.trusted(leaf.side) if known else self._authority(leaf.path, "server-ca", ())
+        first, *sent = leaf.declared
+        for side in order:
+            if self.bundles[side] and find_path(first, sent, self.bundles[side], first.not_valid_before_utc):
+                authority = self.trusted(side)
+                has_intermediate = any(not is_self_signed(certificate) for certificate in sent)
+                return authority.intermediate("intermediate-ca") if has_intermediate else authority
+        return self._authority(first.issuer.public_bytes(), "server-ca", ())
+
+    def _authority(
+        self, key: object, name: str, declared: tuple[x509.Certificate, ...]
+    ) -> CertificateAuthority:
+        """Return the CA with this key; a new one has name and key type of the declared certificate."""
+        if key not in self._authorities:
+            common_name = _attribute(declared[0].subject, NameOID.COMMON_NAME) if declared else None
+            key_type = _key_type(declared[0]) if declared else None
+            self._authorities[key] = CertificateAuthority.create(
+                common_name or name, key_type or self._key_type
+            )
+        return self._authorities[key]
+
+    def leaves(self) -> Iterator[_Leaf]:
+        """Yield each certificate file once."""
+        seen: set[str] = set()
+        for side in SIDES:
+            for name, key_name in _PAIRS.items():
+                full = f"{prefix(side)}{name}"
+                setting = _given(self._declared, full)
+                key = _given(self._declared, f"{prefix(side)}{key_name}")
+                if setting is not None and setting.value not in seen:
+                    seen.add(setting.value)
+                    yield _Leaf(
+                        side,
+                        setting.value,
+                        key.value if key else None,
+                        self.certificates(full),
+                        dials=name != "cert-file",
+                    )
+
+    def profile(self, leaf: _Leaf) -> Profile:
+        """Return the profile of a certificate: like the declared one, with this machine's loopback."""
+        name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
+        if not leaf.declared:
+            if leaf.dials:
+                return replace(CLIENT, common_name=name)
+            return replace(SERVER, common_name=name, subject_alt_names=(*self._hosts(), *_LOOPBACK))
+        declared = leaf.declared[0]
+        names = extension(declared, x509.SubjectAlternativeName)
+        hosts = tuple(
+            dict.fromkeys(
+                str(name.value) for name in names or () if isinstance(name, (x509.DNSName, x509.IPAddress))
+            )
+        )
+        loopback = () if leaf.dials or not hosts else tuple(one for one in _LOOPBACK if one not in hosts)
+        return Profile(
+            common_name=_attribute(declared.subject, NameOID.COMMON_NAME),
+            organization=_attribute(declared.subject, NameOID.ORGANIZATION_NAME),
+            subject_alt_names=(*hosts, *loopback),
+            extended_key_usage=purposes(declared),
+            key_type=_key_type(declared),
+        )
+
+    def _hosts(self) -> tuple[str, ...]:
+        declaration = self._declared.declaration
+        urls = [
+            *(url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)),
+            *(listener.url for listener in declared_listeners(declaration)),
+        ]
+        return tuple(
+            dict.fromkeys(
+                url.host
+                for url in urls
+                if not (url.is_wildcard or url.is_socket or url.is_loopback) and url.host
+            )
+        )
+
+
+def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str | None:
+    attributes = name.get_attributes_for_oid(oid)
+    return str(attributes[0].value)[:_LONGEST_NAME] or None if attributes else None
+
+
+def _key_type(certificate: x509.Certificate) -> KeyType | None:
+    key = public_key(certificate)
+    if isinstance(key, rsa.RSAPublicKey):
+        return KeyType.RSA_2048 if key.key_size < 3072 else KeyType.RSA_4096
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return KeyType.ECDSA_P256 if key.curve.key_size == 256 else KeyType.ECDSA_P384
+    return KeyType.ED25519 if isinstance(key, ed25519.Ed25519PublicKey) else None
+
+
+def _generate(declared: DeclaredMember, *, why: str, key_type: KeyType | None) -> ReplayFiles:
+    try:
+        return _Generation(declared, _DeclaredPKI(declared, key_type)).files(why)
+    except ValueError as error:
+        raise UsageError(
+            f"{declared.declaration.source}: certificates of the declared shape cannot be issued: "
+            f"{error}; name the directory with the declared files by --etcd-pki-dir"
+        ) from error
+
+
+class _Generation:
+    """Issues files like those of the declared PKI."""
+
+    def __init__(self, declared: DeclaredMember, pki: _DeclaredPKI) -> None:
+        self._declared = declared
+        self._pki = pki
+        self._contents: dict[PurePosixPath, bytes] = {}
+        self._served: dict[str, tuple[Identity, CertificateAuthority]] = {}
+
+    def files(self, why: str) -> ReplayFiles:
+        """Return the files with the matching credentials."""
+        for leaf in self._pki.leaves():
+            authority = self._pki.issuer(leaf)
+            name = PurePosixPath(leaf.path).name
+            identity = authority.issue(self._pki.profile(leaf), name=name)
+            self._served[leaf.path] = (identity, authority)
+            self._put(leaf.path, encode_certificates(identity.chain))
+            if leaf.key is not None and identity.key is not None:
+                self._put(leaf.key, encode_key(identity.key))
+        client, peer = self._credentials("client"), self._credentials("peer")
+        return ReplayFiles(contents=self._contents, client=client, peer=peer, generated=why)
+
+    def _put(self, declared_path: str, content: bytes) -> None:
+        path = below_root(declared_path)
+        if path.name:  # a directory such as / has none; etcd refuses it unchanged
+            self._contents[path] = content
+
+    def _credentials(self, side: Side) -> PortCredentials:
+        authority = self._pki.trusted(side)
+        trusted = _given(self._declared, f"{prefix(side)}trusted-ca-file")
+        if trusted is not None:
+            content = _unusable_bundle(self._declared, trusted)
+            if content is None:
+                content = encode_certificates([authority.certificate])
+            self._put(trusted.value, content)
+        declaration = self._declared.declaration
+        # As the newest etcd reads them. Before 3.5.15 a list is one name, which no client has.
+        cn = allowed_names(declaration, f"{side}-cert-allowed-cn", None)
+        hostname = allowed_names(declaration, f"{side}-cert-allowed-hostname", None)
+        profile = replace(
+            CLIENT,
+            common_name=cn[0][:_LONGEST_NAME] if cn else "etcd-peer" if side == "peer" else "client",
+            subject_alt_names=hostname[:1],
+        )
+        served = _given(self._declared, f"{prefix(side)}cert-file")
+        pair = self._served.get(served.value) if served is not None else None
+        return PortCredentials(
+            server_ca=_bundle(pair[1].root) if pair else None,
+            identities=(self._client(authority, profile, "peer-client" if side == "peer" else "client"),),
+            client_trust=_bundle(authority) if trusted is not None else None,
+            signing_key=SigningKey(authority.certificate, authority.key) if trusted is not None else None,
+            revoked=self._revoked(side, authority, profile),
+            served=(replace(pair[0], name=f"{prefix(side)}server"),) if pair else (),
+            allowed_cn=cn,
+            allowed_hostname=hostname,
+        )
+
+    def _client(self, authority: CertificateAuthority, profile: Profile, name: str) -> Identity:
+        identity = authority.issue(profile, name=name)
+        if identity.key is not None:
+            self._contents[CLIENTS / f"{name}.crt"] = encode_certificates(identity.chain)
+            self._contents[CLIENTS / f"{name}.key"] = encode_key(identity.key)
+        return identity
+
+    def _revoked(self, side: Side, authority: CertificateAuthority, profile: Profile) -> Identity | None:
+        setting = _given(self._declared, f"{side}-crl-file")
+        if setting is None:
+            return None
+        known = self._declared.crls.get(setting.value)
+        if known is not None and known.found and known.known and not _is_usual(known):
+            self._put(setting.value, read_regular(Path(known.found), MAXIMUM_SIZE))
+            return None
+        revoked = None
+        if known is None or not known.found or known.serial_numbers:
+            revoked = authority.issue(replace(profile, common_name="revoked"), name="revoked")
+            authority.revoke(revoked.chain[0])
+        encoding: Literal["der", "pem"] = "pem" if PurePosixPath(setting.value).suffix == ".pem" else "der"
+        if known is not None and known.known:
+            encoding = "pem" if known.pem else "der"
+        self._put(setting.value, authority.crl(encoding))
+        return revoked
+
+
+def _is_usual(crl: CRLFile) -> bool:
+    """Return whether every version reads a list of ours in that encoding as it reads the declared one."""
+    return not crl.up_to_3_5.error and bool(crl.since_3_6.error) is crl.pem
+
+
+def _bundle(authority: CertificateAuthority) -> TrustBundle:
+    return TrustBundle((authority.certificate,), "generated for the replay")

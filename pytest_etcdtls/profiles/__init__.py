@@ -1,0 +1,1 @@
+"""Profiles and waivers: what an operator demands of the checks, and accepts."""

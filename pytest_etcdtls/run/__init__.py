@@ -1,0 +1,1 @@
+"""A run: observe the target, judge the observations, keep the results."""

@@ -1,0 +1,600 @@
+"""The result of a check on a listener: :class:`Judge`, and which checks judge which listeners.
+
+A check is judged once on a listener. Its result is the first of these that holds: a gate did not pass
+(:data:`GATES`, or etcd does not start), a fact could not be obtained, the check has findings, it cannot
+judge, nothing proves that the server answered, it conforms. Of several reasons why a check cannot judge,
+those with the worst outcome count.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from msgspec import Struct, structs
+
+from pytest_etcdtls.checks.registry import FOUND, GATES, Check, catalogue, causes_of, select
+from pytest_etcdtls.declared.cures import FaultyMember
+from pytest_etcdtls.declared.effective import SIDES
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    RegistrationError,
+    RunEndedError,
+    UnobservedError,
+    blocked_sockets,
+)
+from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
+from pytest_etcdtls.facts.bad_identities import ClientIdentity
+from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedByMembers, ServerProof
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    DeclaredStart,
+    ListenerDeclaration,
+)
+from pytest_etcdtls.facts.declared_files import DeclaredFiles, TrustedFiles
+from pytest_etcdtls.facts.discovery import Discovery, has_unclear_members
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.experiments import is_of_experiment
+from pytest_etcdtls.facts.fact import Reading
+from pytest_etcdtls.facts.good_identities import GoodIdentities
+from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Policy, UnnamedPorts
+from pytest_etcdtls.facts.members import SideBySide
+from pytest_etcdtls.facts.process_comparison import ProcessComparison
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.profiles.waivers import Waiver, waive, waived_with
+from pytest_etcdtls.results import (
+    Ancestor,
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+)
+from pytest_etcdtls.role import CLUSTER, Role, Side
+from pytest_etcdtls.run.collector import Collector
+from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
+from pytest_etcdtls.run.remedies import Remedy, remedy
+from pytest_etcdtls.run.workers import is_abandoned
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
+from pytest_etcdtls.untrusted import error_text
+
+STARTS = "config.starts"
+"""The check that an etcd which the run starts serves its clients. It counts whatever is selected."""
+
+_WORST_FIRST = (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE)
+_UNOBSERVED: dict[type[UnobservedError], Outcome] = {
+    InconclusiveError: Outcome.INCONCLUSIVE,
+    NotVerifiedError: Outcome.NOT_VERIFIED,
+    NotApplicableError: Outcome.NOT_APPLICABLE,
+}
+
+
+Place = tuple[str, str]
+"""Id of a check, and label of a listener."""
+
+Conclusion = tuple[Outcome, str, tuple[Finding, ...]]
+"""The outcome of a check, its reason, and the findings."""
+
+
+def place_of(check: Check, listener: Listener | None) -> Place:
+    """Return where the result of a check on a listener is kept."""
+    return check.id, listener.label if listener else CLUSTER
+
+
+class Subject(Struct, frozen=True):
+    """A check on one listener (``None``: on the whole target). Every result is made here."""
+
+    check: Check
+    target: Target
+    label: str
+    listener: Listener | None
+    profiles: Profiles
+
+    @property
+    def role(self) -> Role | None:
+        """The role of the listener."""
+        return self.listener.role if self.listener else None
+
+    @property
+    def moved(self) -> Strength | None:
+        """The level that the profiles give the check there; ``None`` if they leave it as it is."""
+        return self.profiles.level(self.check, self.role)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the profiles that name the check there."""
+        return self.profiles.references(self.check.id, self.role or CLUSTER)
+
+    def level(self, findings: Sequence[Finding]) -> Level:
+        """Return the level that a profile gives the check, else the strictest level of the findings."""
+        level, moved = self.check.level_on(self.role), self.moved
+        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+        if lowered and level is Level.MUST and not self.check.lowers:
+            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
+            raise RegistrationError(text)
+        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
+        return own if moved in (None, Strength.NOTE) else Level(moved)
+
+    def with_outcome(
+        self,
+        outcome: Outcome,
+        reason: str = "",
+        findings: tuple[Finding, ...] = (),
+        cured: Remedy = Remedy(),  # noqa: B008 - frozen
+        seconds: float = 0.0,
+    ) -> CheckResult:
+        """Return the result of the check there."""
+        # Who is locked out comes before what does it.
+        own = (self.check.remedy(self.role, finding.remediation) for finding in findings)
+        *before, last = [*dict.fromkeys([*cured.warnings, *own, *cured.remarks])] or [""]
+        shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
+        return CheckResult(
+            check=self.check.id,
+            level=self.level(findings),
+            severity=self.check.severity,
+            target=self.target.label,
+            listener=self.label,
+            role=self.role or CLUSTER,
+            url=shown.url,
+            outcome=outcome,
+            reason=reason,
+            findings=findings,
+            remediation="; ".join([*(text.removesuffix(".") for text in before), last]),
+            settings=cured.settings,
+            references=(*self.check.sources(self.role), *self.sections),
+            seconds=seconds,
+        )
+
+
+class Judge:
+    """Judges one target; results are kept, so a repeated request opens no connection.
+
+    Args:
+        observer: makes the observations.
+        strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
+        profiles: move levels of checks (``--etcd-profile``); their thresholds are the target's.
+        waivers: the accepted findings (``--etcd-waivers``).
+        today: the day on which they must be valid.
+        selected: the checks that judge the target: a violation follows only from one of these.
+        results: where the results are kept (default: in a new one).
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        strict: bool = False,
+        profiles: Profiles = NO_PROFILES,
+        waivers: Sequence[Waiver] = (),
+        today: dt.date = dt.date.max,
+        selected: Mapping[Place, Check] = MappingProxyType({}),
+        results: dict[Place, CheckResult] | None = None,
+    ) -> None:
+        self.observer = observer
+        self.strict = strict
+        self.profiles = profiles
+        self._waivers = waivers
+        self._today = today
+        self._selected = selected
+        self._results: dict[Place, CheckResult] = {} if results is None else results
+        """The results by themselves, without waiver and cause."""
+        self._outcome_at_end: dict[Place, Outcome] = {}
+        """The outcome of the check during which the observer gave up a listener."""
+        self._reported = observer.given_up
+        self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self.collector: Collector | None = None
+        """Makes the observations of the wanted checks in threads."""
+
+    def result(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result of the check on the listener (``None``: on the whole target).
+
+        A waiver accepts a fault, and with it what follows from that fault alone. A cause is looked for among
+        the selected checks, which are judged for it if they were not yet.
+
+        Raises:
+            RunEndedError: after the end of the observer, if a fact is not recorded.
+        """
+        return self._accepted(self._judged(check, listener))
+
+    def _accepted(self, judged: CheckResult, above: tuple[Place, ...] = ()) -> CheckResult:
+        """Return the result with its waiver and its cause.
+
+        ``above`` has the results for which it is looked at: checks may name each other as causes.
+        """
+        result = waive(judged, self._waivers, self._today)
+        place = (result.check, result.listener)
+        if result.outcome not in FOUND or place in above:
+            return result
+        waived: CheckResult | None = None
+        for cause in causes_of(result, self.observer.target.listeners, self._judged_at):
+            accepted = self._accepted(cause, (*above, place)) if self._waivers else cause
+            if accepted.outcome in FOUND:
+                return structs.replace(result, cause=Ancestor(cause.check, cause.listener))
+            waived = waived or accepted
+        return waived_with(result, waived) if waived else result
+
+    def _judged_at(self, id_: str, label: str) -> CheckResult | None:
+        """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
+        if (check := self._selected.get((id_, label))) is not None:
+            with suppress(RunEndedError):
+                return self._judged(check, find_listener(self.observer.target, label))
+        return None
+
+    def _judged(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result by itself; what concerns all connections is judged after them."""
+        if kept := self._results.get(place_of(check, listener)):
+            return kept
+        if self.observer.ended and comes_last(check):
+            raise RunEndedError("not all connections were made")
+        of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
+        if self.collector is not None and (of_all or comes_last(check)):
+            self.collector.wait()
+        # A check that waits for an experiment makes no connection meanwhile.
+        waits = self.observer.ended or any(is_of_experiment(need.type) for need in check.needs.values())
+        with nullcontext() if waits else self.observer.work_lock.shared():
+            return self._kept(check, listener)
+
+    def _kept(self, check: Check, listener: Listener | None) -> CheckResult:
+        """Return the result by itself, made once."""
+        key = place_of(check, listener)
+        if key in self._results:
+            return self._results[key]
+        # Threads that make observations ahead judge gates too.
+        with self._alone(key[1]) if check.id in GATES else nullcontext():
+            if key not in self._results:
+                subject = Subject(check, self.observer.target, key[1], listener, self.profiles)
+                result = self._judge(subject)
+                if is_abandoned():  # it lacks connections
+                    return result
+                self._results[key] = result
+            return self._results[key]
+
+    @contextmanager
+    def _alone(self, label: str) -> Iterator[None]:
+        """Judge a gate of the listener in no other thread meanwhile."""
+        gate = self._gates[label]
+        if not gate.acquire(blocking=not self.observer.ended):
+            raise RunEndedError("the run was interrupted")
+        try:
+            yield
+        finally:
+            gate.release()
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        if self.collector is not None:
+            self.collector.abandon()
+
+    def passes(self, listener: Listener) -> bool:
+        """Return whether the listener passes the gates of the other checks."""
+        return self._gated_by(GATES, listener) is None
+
+    def needs_etcd(self, check: Check) -> bool:
+        """Return whether the check cannot be judged because etcd does not start."""
+        target = self.observer.target
+        known = _WITHOUT_ETCD if target.declared else {DeclaredStart}
+        return not target.runs and not {need.type for need in check.needs.values()} <= known
+
+    def collect(self) -> None:
+        """Make the observations of the selected checks in threads, from now on.
+
+        Left to their checks are the observations of gates, of connections that were made before, and of
+        experiments. Nothing is collected of an etcd that does not start.
+        """
+        ahead: defaultdict[str, list[Check]] = defaultdict(list)
+        for (_, label), check in self._selected.items():
+            if self._is_ahead(check):
+                ahead[label].append(check)
+        listeners = self.observer.target.listeners
+        wanted = [(listener, ahead[listener.label]) for listener in listeners if listener.label in ahead]
+        self.collector = Collector(self.observer, self.passes, wanted)
+
+    def _is_ahead(self, check: Check) -> bool:
+        return check.id not in GATES and not comes_last(check) and not self.needs_etcd(check)
+
+    def _judge(self, subject: Subject) -> CheckResult:
+        started = time.monotonic()
+        outcome, reason, findings = self._gated(subject.check, subject.listener) or self._run(subject)
+        if findings:
+            shell = Shell(self.observer.target, self._identity, tuple(os.environ), os.path.exists)
+            findings = tuple(replace(one, reproduce=shell.texts(one.reproduce)) for one in findings)
+        if outcome is Outcome.INCONCLUSIVE and subject.listener:
+            of_all = [why for why in (CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK) if why in reason]
+            reason = of_all[0] if of_all else reason  # one for all checks that lack a connection
+        cured = self._remedy(subject, findings)
+        return subject.with_outcome(outcome, reason, findings, cured, round(time.monotonic() - started, 6))
+
+    def _remedy(self, subject: Subject, findings: Sequence[Finding]) -> Remedy:
+        """Return what to change in the declarations to fix the fault."""
+        cure = subject.check.cure
+        if not findings or cure is None or not self.observer.target.configured_by_user:
+            return Remedy()
+        try:
+            return remedy(cure, cases(self.observer, subject.listener, findings), self.observer.target)
+        except Exception as error:  # a file of the user's, which costs no result
+            return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
+
+    def _identity(self, listener: Listener, name: str) -> Identity | None:
+        """Return the identity of that name that was presented to the listener."""
+        good = self.observer.known(GoodIdentities, listener=listener)
+        if name == GOOD_CLIENT:
+            served = self.observer.known(ServedClient, listener=listener)
+            accepted = self.observer.known(AcceptedClient, listener=listener)
+            client = (accepted.accepted if accepted else None) or (served.client if served else None)
+            name = client.identity if client else name
+        for identity in (NO_CERTIFICATE, *(good.identities if good else ())):
+            if identity.name == name:
+                return identity
+        bad = (client.identity for client in self.observer.known_of(ClientIdentity, listener))
+        return next((identity for identity in bad if identity.name == name), None)
+
+    def _gated(self, check: Check, listener: Listener | None) -> Conclusion | None:
+        """Return not-verified if a gate before this check did not pass, else ``None``."""
+        if self.needs_etcd(check):
+            return Outcome.NOT_VERIFIED, see_start(self.observer.target), ()
+        if listener is None:
+            return None
+        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
+
+    def _gated_by(self, gates: Iterable[str], listener: Listener) -> Conclusion | None:
+        for gate in gates:
+            if listener.role not in catalogue()[gate].roles:
+                continue
+            result = self._kept(catalogue()[gate], listener)
+            # What was observed before the observer gave up the listener is judged. What needs another
+            # connection is not verified.
+            outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
+            if outcome in FAILED:
+                reason = result.findings[0].message if result.findings else result.reason
+                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
+        return None
+
+    def _run(self, subject: Subject) -> Conclusion:
+        outcome, reason, findings = self._concluded(subject)
+        stopped = self.observer.given_up - self._reported
+        if self.collector is not None:
+            # Threads may be at another listener.
+            stopped &= {subject.label} if subject.listener and not findings else frozenset()
+        self._reported |= stopped
+        if subject.check.id not in GATES:
+            stopped = frozenset(filter(self._answered_first, stopped))
+        if not findings and stopped:
+            # This check fails the run: those after it are only not verified.
+            self._outcome_at_end[subject.check.id, subject.label] = outcome
+            whys = [self.observer.why_given_up(label) for label in sorted(stopped)]
+            reasons = [*filter(None, [reason]), *(why for why in whys if why not in reason)]
+            return Outcome.INCONCLUSIVE, "; ".join(reasons), ()
+        return outcome, reason, findings
+
+    def _answered_first(self, label: str) -> bool:
+        """Return whether the listener of that label answered; if it never did, that is its gate's result."""
+        listener = find_listener(self.observer.target, label)
+        return listener is not None and self._kept(catalogue()[GATES[0]], listener).outcome not in FAILED
+
+    def _concluded(self, subject: Subject) -> Conclusion:
+        check, listener = subject.check, subject.listener
+        try:
+            observations = self.observations(check, listener)
+            conclusion = self._fold(subject, list(check.function(**observations)))
+            if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
+                return Outcome.NOT_VERIFIED, why, ()
+            return conclusion
+        except UnobservedError as unobserved:
+            return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
+        except RunEndedError:
+            raise
+        except Exception as error:
+            if blocked := blocked_sockets(error):
+                return Outcome.INCONCLUSIVE, blocked, ()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
+            reason = f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}"
+            return Outcome.BROKEN, reason, ()
+
+    def _no_evidence(self, listener: Listener) -> str:
+        """Return why nothing can conform on a listener, empty if there is evidence of its server.
+
+        Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
+        it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
+        server must also have a certificate that is trusted.
+        """
+        if listener.discovered:
+            try:
+                self.observer.get(ServerProof, None, listener)
+            except UnobservedError as unverified:
+                return unverified.reason
+        contact = self.observer.get(FirstContact, None, listener)
+        if listener.scheme == "http":
+            plaintext = contact.plaintext
+            answered = plaintext is not None and plaintext.answers_plaintext
+            return "" if answered else f"{listener.url} did not answer plain HTTP: there is no evidence"
+        if any(attempt.key_proved for attempt in contact.tls):
+            return ""
+        with suppress(UnobservedError):
+            accepted = self.observer.get(AcceptedClient, None, listener)
+            if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
+                return ""
+        attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
+        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
+
+    def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
+        """Return the arguments of a check.
+
+        Raises:
+            UnobservedError: if a fact cannot be made.
+        """
+        return check.arguments(
+            self.observer.target, listener, lambda need: self.observer.read(need, listener)
+        )
+
+    def _fold(self, subject: Subject, statements: Iterable[Statement]) -> Conclusion:
+        findings: list[Finding] = []
+        undecided: list[CannotJudge] = []
+        notes: list[str] = []
+        for statement in statements:
+            match statement:
+                case Finding():
+                    findings.append(statement)
+                case CannotJudge():
+                    undecided.append(statement)
+                case Note():
+                    notes.append(statement.text)
+        if findings and subject.moved is Strength.NOTE:
+            messages = "; ".join(finding.message for finding in findings)
+            notes.insert(0, f"{messages}: a note by {', '.join(subject.sections)}")
+            findings = []
+        if findings:
+            failed = subject.level(findings) is Level.MUST or self.strict
+            return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
+        for outcome in _WORST_FIRST:
+            if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
+                return outcome, "; ".join(reasons), ()
+        return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
+
+
+def run_checks(
+    observer: Observer,
+    checks: Sequence[Check | str] | None = None,
+    *,
+    strict: bool = False,
+    profiles: Profiles = NO_PROFILES,
+) -> list[CheckResult]:
+    """Judge a target with the given checks (default: the whole catalogue) and return every result.
+
+    Args:
+        observer: made for the target, which has the thresholds of the profiles.
+        checks: checks, or patterns as for ``--etcd-check``: ids, globs, families, sources, ``!pattern``.
+        strict: as ``--etcd-strict``.
+        profiles: from :func:`pytest_etcdtls.profiles.profiles.read_profiles`.
+
+    Raises:
+        UsageError: if a pattern matches nothing.
+    """
+    observer.name_members()
+    patterns = [check for check in checks or () if isinstance(check, str)]
+    chosen = [check for check in checks or () if isinstance(check, Check)]
+    if patterns or checks is None:
+        chosen += [check for check in select(patterns) if check not in chosen]
+    places = [(check, listener) for check in chosen for listener in subjects(check, observer.target)]
+    selected = {place_of(check, listener): check for check, listener in places}
+    judge = Judge(observer, strict=strict, profiles=profiles, selected=selected)
+    judge.collect()
+    try:
+        return [judge.result(check, listener) for check, listener in places]
+    finally:
+        judge.abandon()
+
+
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison})
+"""Observations of the connections that were made before."""
+
+
+def comes_last(check: Check) -> bool:
+    """Return whether a check needs an experiment, or an observation of the connections made before."""
+    return any(need.type in _LAST or is_of_experiment(need.type) for need in check.needs.values())
+
+
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, TrustedFiles})
+"""Observations of a declaration with which etcd does not start. Without one, only the start is known."""
+
+_DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})
+_SEARCHED = frozenset({Discovery, UnnamedPorts})
+_COMPARED = frozenset({ServedByMembers, SideBySide})
+
+
+def subjects(check: Check, target: Target) -> list[Listener | None]:
+    """Return the listeners of the target that the check judges; ``[None]`` if it judges the whole target.
+
+    The list is empty for a check that the options leave out, see :func:`left_out`.
+    """
+    return [] if left_out(check, target) else _of_its_roles(check, target)
+
+
+def left_out(check: Check, target: Target) -> str:
+    """Return why the options leave the check out on the target, empty if they do not.
+
+    A check of a declaration needs one, an experiment a cluster of our own, a comparison two members, and a
+    search for members or ports the option for it. What is known only from a connection leaves no check out.
+    """
+    needs = {need.type for need in check.needs.values() if need.reading is Reading.NEEDED}
+    if target.live and not target.declared and needs & _DECLARED:
+        return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
+    if (target.running is None or target.running.written is None) and ProcessComparison in needs:
+        return "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
+    if target.live and check.family == "lifecycle":
+        return "needs an etcd that the run starts"
+    if target.live and not target.discover and needs & _SEARCHED:
+        return "no search was asked for: pass --etcd-discover"
+    if target.live and DeclaredStart in needs:
+        return "the run starts no etcd: pass --etcd-binary or --etcd-image"
+    one_member = len({one.member for one in target.listeners}) < 2 and not has_unclear_members(target)
+    if not target.discover and needs & _COMPARED and one_member:
+        return "there is one member to judge"
+    return ""
+
+
+def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
+    """Return for each reason how many results the options leave out."""
+    return Counter(
+        reason
+        for check in checks
+        if (reason := left_out(check, target))
+        for _ in _of_its_roles(check, target)
+    )
+
+
+def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
+    return [listener for listener in (*target.listeners, None) if is_of_its_roles(check, listener)]
+
+
+def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
+    """Return whether the check judges the listener, or the whole target if it is ``None``."""
+    return listener.role in check.roles if listener else not check.roles
+
+
+def see_start(target: Target) -> str:
+    """Return the reason of every check that needs an etcd that does not start."""
+    return f"etcd {target.etcd_version} does not start: see {STARTS}"
+
+
+def cases(
+    observer: Observer, listener: Listener | None, findings: Sequence[Finding]
+) -> Iterator[FaultyMember]:
+    """Yield the declared members that findings concern, with the sides."""
+    target, declarations = observer.target, observer.known(Declarations)
+    versions = {member.label: member.version for member in declarations.members} if declarations else {}
+    for label, declared in target.declared.items():
+        if listener is not None and listener.member != label:
+            continue
+        sides = (listener.role.side,) if listener else _sides(label, findings)
+        if sides:
+            yield FaultyMember(member=declared, version=versions.get(label, target.etcd_version), sides=sides)
+
+
+def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
+    """Return the sides of a member that findings about the whole target concern."""
+    names = [name for finding in findings for name in finding.concerns]
+    if not all(finding.concerns for finding in findings):
+        return SIDES
+    concerned = {role.side for role in Role for name in names if name in (role, f"{role}-{label}")}
+    return tuple(side for side in SIDES if side in concerned)
+
+
+def find_listener(target: Target, label: str) -> Listener | None:
+    """Return the listener of that label, ``None`` for the whole target."""
+    return next((listener for listener in target.listeners if listener.label == label), None)

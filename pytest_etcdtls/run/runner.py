@@ -1,0 +1,566 @@
+"""A run: its targets, the etcds that it starts for them, and the results with their waivers and causes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_etcdtls.checks.registry import FOUND, Check, select
+from pytest_etcdtls.errors import (
+    ClusterStartError,
+    EtcdFailedError,
+    EtcdTLSError,
+    NoEtcdError,
+    RunEndedError,
+    UsageError,
+)
+from pytest_etcdtls.etcd.clocks import moved_clock
+from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.experiments import is_of_experiment
+from pytest_etcdtls.results import (
+    Ancestor,
+    CheckResult,
+    Outcome,
+)
+from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.run.judge import (
+    STARTS,
+    Judge,
+    Place,
+    Subject,
+    find_listener,
+    is_of_its_roles,
+    left_out,
+    see_start,
+)
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
+from pytest_etcdtls.target import StartFailure, Target, safe, unique
+from pytest_etcdtls.tls.hello import Connection
+from pytest_etcdtls.untrusted import some
+
+if TYPE_CHECKING:
+    # A run on a live cluster starts none.
+    from pytest_etcdtls.etcd.cluster import Cluster
+    from pytest_etcdtls.etcd.config import ClusterConfig
+    from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
+    from pytest_etcdtls.etcd.sources import Announce, EtcdSource
+    from pytest_etcdtls.run.collector import Experiments
+
+    Start = Callable[[ClusterConfig, EtcdSource], Cluster]
+    StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
+
+_AWAITED = 3
+"""Maximum number of listeners that are named as awaited."""
+
+
+class TargetRun:
+    """One target of a run: a live cluster, or an owned cluster that is started when it is first needed.
+
+    Args:
+        outline: the target as known before it is observed: labels and roles of its listeners.
+        settings: of the run.
+        start: starts a cluster.
+        source: the etcd to start; ``None`` for a live target, and for the cluster of a user's fixture.
+        discovers: the members of a live cluster may be requested, if discovery is.
+        replay: starts an etcd with the user's declaration; ``None`` for every other target.
+        cluster: the owned cluster, if a user's fixture starts and stops it.
+
+    Attributes:
+        handed_out: a user's test has used the owned cluster since it was last compared.
+        outline: for a live target after discovery, with the listeners that were named and discovered.
+        selected: the checks that judge it; empty if that is not known.
+    """
+
+    def __init__(
+        self,
+        outline: Target,
+        settings: Settings,
+        start: Start,
+        source: EtcdSource | None = None,
+        *,
+        discovers: bool = True,
+        replay: StartReplay | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.outline = outline
+        self.source = source
+        self.discovers = discovers and outline.discover
+        self.settings = settings
+        self._start = start
+        self._replay = replay
+        self._given = outline
+        self._failure: EtcdTLSError | None = None
+        self._results: dict[Place, CheckResult] = {}
+        self._experiments: Experiments | None = None
+        self._experimenting = False
+        self._has_told = False
+        self._starting = False
+        self._ended = False
+        self._replayed_etcd: ReplayedEtcd | None = None
+        self.selected: dict[Place, Check] = {}
+        self._cluster = cluster
+        self._connections: list[Connection] = []
+        self._observers: list[Observer] = []
+        self.handed_out = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a live cluster."""
+        return self.outline.live
+
+    @property
+    def cluster(self) -> Cluster:
+        """The owned cluster; started if it is not running yet.
+
+        Raises:
+            ClusterStartError: if it does not start; the start is not repeated.
+            UsageError: if this etcd does not support the requested configuration.
+            TypeError: for a live target.
+        """
+        if self._cluster is not None:
+            return self._cluster
+        if self.source is None:
+            raise TypeError(f"target {self.outline.label} is not ours")
+        with self._start_once():
+            self._cluster = self._start(self.settings.owned.config, self.source)
+        return self._cluster
+
+    def _started(self) -> Target:
+        """Start the etcd and return its target, also if it ended or does not serve its clients.
+
+        Raises:
+            ClusterStartError, UsageError: if it cannot be tried.
+        """
+        label = self.outline.label
+        try:
+            return self._replayed() or self.cluster.target(label)
+        except EtcdFailedError as error:
+            failure = StartFailure(member=error.member, reason=error.reason, log=error.log)
+            return replace(self.outline, failure=failure)
+
+    @contextmanager
+    def _start_once(self) -> Iterator[None]:
+        """Keep the error of a start, and raise it instead of starting again.
+
+        One of a test that has moved the clock of this process says nothing about the next test.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)  # else its traceback grows with each item
+        self._starting = True
+        try:
+            yield
+        except (ClusterStartError, UsageError) as error:
+            self._failure = None if moved_clock() else error
+            raise
+        finally:
+            self._starting = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether there is an owned cluster, running or to be started."""
+        return self.source is not None or self._cluster is not None
+
+    def judges(self, target: Target) -> bool:
+        """Return whether it is this target, as it was given or with the members that were found."""
+        return target is self._given or (self.seen is not None and self.seen.target is target)
+
+    def has(self, cluster: Cluster) -> bool:
+        """Return whether this is the target's cluster."""
+        return cluster is self._cluster
+
+    def replace_damaged(self) -> str:
+        """Stop the owned cluster if it differs from what was started; the next request starts another.
+
+        Its results are dropped, since it may have been damaged before they were made. Its connections stay.
+
+        Returns:
+            How it differed, empty if it did not.
+        """
+        self.handed_out = False
+        if self._cluster is None or self.source is None or not (why := self._cluster.difference()):
+            return ""
+        self.end_experiments()
+        self._cluster.stop()
+        self._cluster = None
+        self._results.clear()
+        for name in ("observer", "judge"):
+            self.__dict__.pop(name, None)
+        return why
+
+    def end_experiments(self) -> None:
+        """Stop experimenting, and wait until every cluster for it is removed."""
+        if self._experiments is not None:
+            self._experiments.end()
+            self._experiments, self._experimenting = None, False
+
+    @cached_property
+    def observer(self) -> Observer:
+        """The observer of this target; an owned cluster is started, the members of a live one are discovered.
+
+        Raises:
+            ClusterStartError, UsageError: if the owned cluster cannot be started, which is not about etcd.
+        """
+        target = self.outline
+        if self.source is not None:
+            target = replace(
+                self._started(),
+                expiry_days=self.settings.expiry_days,
+                thresholds=self.settings.profiles.thresholds,
+            )
+        observer = Observer(target, self.settings.bounds)
+        observer.recording.connections = self._connections
+        self._observers.append(observer)
+        if self.live:
+            with suppress(Exception):  # the check about the members discovers again and reports the error
+                if self.discovers:
+                    observer.discover()
+                else:
+                    observer.name_members()
+            self.outline = observer.target
+        return observer
+
+    def _replayed(self) -> Target | None:
+        """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""
+        plan = self.settings.replay
+        if self._replay is None or plan is None or self.source is None:
+            return None
+        with self._start_once():
+            self._replayed_etcd = self._replay(plan, self.source)
+        return self._replayed_etcd.target(self.outline)
+
+    def ended(self) -> str:
+        """Return why this etcd does not run any more; empty if it runs, or if tests may have ended it."""
+        etcd = self._replayed_etcd or self._cluster
+        return "" if etcd is None or self.handed_out else etcd.ended()
+
+    def discover(self) -> None:
+        """Discover the members of a live cluster once, if that is requested."""
+        if self.discovers:
+            _ = self.observer
+
+    @property
+    def discovery(self) -> Discovery | None:
+        """The result of discovery; ``None`` if it was not requested, or failed."""
+        return self.seen.known(Discovery) if self.seen else None
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge of this target."""
+        settings = self.settings
+        return Judge(
+            self.observer,
+            strict=settings.strict,
+            profiles=settings.profiles,
+            waivers=settings.waivers,
+            today=settings.started_at.date(),
+            selected=self.selected,
+            results=self._results,
+        )
+
+    @property
+    def seen(self) -> Observer | None:
+        """The observer if it was used, else ``None``, so that a report does not start a cluster."""
+        return self.__dict__.get("observer")
+
+    @property
+    def awaited(self) -> str:
+        """What its checks wait for now, in words; empty if nothing is known."""
+        if self._starting:
+            return f"waiting for {self.outline.label} to start"
+        observer = self._observers[-1] if self._observers else None
+        if observer is None:
+            return ""
+        urls = {listener.label: listener.url for listener in observer.target.listeners}
+        waiting = [urls.get(label, label) for label, number in observer.open.copy().items() if number]
+        if waiting:
+            return f"waiting for {some(waiting, _AWAITED)}"
+        return "waiting for experiments of the family lifecycle" if self._experiments else ""
+
+    @property
+    def connected(self) -> int:
+        """The number of connections made."""
+        return sum(observer.used.total() for observer in self._observers)
+
+    @property
+    def reported(self) -> Observer | None:
+        """The observer that a report shows: after a replacement, the one with most observations."""
+        return max(self._observers, key=lambda observer: len(observer.facts), default=None)
+
+    def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
+        """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
+        judging = [check for check in checks if not left_out(check, self.outline)]
+        for listener in (*self.outline.listeners, None):
+            label = listener.label if listener else CLUSTER
+            yield label, [check for check in judging if is_of_its_roles(check, listener)]
+
+    def result(self, check: Check, label: str) -> CheckResult:
+        """Return the result of the check on the listener of that label, or on the whole target.
+
+        It is made once and kept. If the cluster does not start, no check can be verified, and the first one
+        is inconclusive, unless :data:`STARTS` is selected and fails the run.
+        """
+        kept = self._results.get((check.id, label))
+        if kept and kept.outcome not in FOUND:
+            return kept
+        if self._ended:
+            # What is recorded is judged without a connection.
+            if self.seen is not None:
+                with suppress(RunEndedError):
+                    return self.judge.result(check, find_listener(self.seen.target, label))
+            return self.not_run(check, label)
+        try:
+            judge = self.judge
+        except (ClusterStartError, UsageError) as error:
+            return self._without_etcd(check, label, str(error))
+        target = judge.observer.target
+        if target.failure and judge.needs_etcd(check) and (STARTS, CLUSTER) not in self.selected:
+            return self._without_etcd(check, label, _not_started(target, target.failure))
+        if judge.collector is None and self.selected:
+            judge.collect()
+        self._experiment(judge)
+        return judge.result(check, find_listener(target, label))
+
+    def fault_of(self, result: CheckResult) -> Ancestor:
+        """Return the fault from which a violation follows in the end; itself if it is a fault."""
+        above = [Ancestor(result.check, result.listener)]
+        while (cause := result.cause) is not None and cause not in above:
+            above.append(cause)
+            result = self.result(self.selected[cause.check, cause.listener], cause.listener)
+        return above[-1]
+
+    def _without_etcd(self, check: Check, label: str, why: str) -> CheckResult:
+        """Keep and return the result of a check without an etcd. The first one fails the run."""
+        if self._has_told:
+            result = self.unjudged(check, label, Outcome.NOT_VERIFIED, see_start(self.outline))
+        else:
+            result = self.unjudged(check, label, Outcome.INCONCLUSIVE, why)
+        self._has_told = True
+        self.keep(result)
+        return result
+
+    def _experiment(self, judge: Judge) -> None:
+        """Start the threads of the selected experiments with the first check."""
+        if self._experimenting or self.live or not self.selected or self.settings.bounds.concurrency == 1:
+            return
+        self._experimenting = True
+        needs = [
+            (need.type, need.key)
+            for check in self.selected.values()
+            for need in check.needs.values()
+            if is_of_experiment(need.type)
+        ]
+        if needs and judge.observer.target.runs:
+            # Imported here: most runs make no experiments.
+            from pytest_etcdtls.lifecycle.changes import settings_for
+            from pytest_etcdtls.run.collector import Experiments
+
+            self._experiments = Experiments(judge.observer, settings_for(judge.observer.target, needs))
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        if self._experiments is not None:
+            self._experiments.abandon()
+        if self.seen is not None:
+            self.judge.abandon()
+
+    def end(self) -> None:
+        """Make no further connection. From now on a check is judged only by recorded facts."""
+        self._ended = True
+        if self.seen is not None:
+            self.seen.end()
+
+    def keep(self, result: CheckResult) -> None:
+        """Keep a result that was made without running its check, unless there is one already."""
+        self._results.setdefault((result.check, result.listener), result)
+
+    def not_run(self, check: Check, label: str) -> CheckResult:
+        """Return the result of a check before which the run ended."""
+        return self.unjudged(check, label, Outcome.NOT_RUN, "the run ended before it")
+
+    def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
+        """Return a result without running the check."""
+        observer = self.seen
+        target = observer.target if observer else self.outline
+        subject = Subject(check, target, label, find_listener(target, label), self.settings.profiles)
+        return subject.with_outcome(outcome, reason)
+
+
+class Run:
+    """All targets of a run, and the checks that are selected.
+
+    Args:
+        settings: the user's options.
+        announce: called with a message before a download that takes long.
+        discovers: the members of a live cluster may be requested.
+        pulls: a missing image may be pulled.
+        prepare: returns the configuration that a cluster is started with.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        announce: Announce | None = None,
+        *,
+        discovers: bool = True,
+        pulls: bool = True,
+        prepare: Callable[[ClusterConfig, EtcdSource], ClusterConfig] = lambda config, _: config,
+    ) -> None:
+        self.settings = settings
+        self._pulls = pulls
+        self._prepare = prepare
+        self._no_etcd: NoEtcdError | None = None
+        self._discovers = discovers
+        self._announce = announce
+        self._clusters: list[Cluster | ReplayedEtcd] = []
+
+    @cached_property
+    def targets(self) -> tuple[TargetRun, ...]:
+        """The live target if there is one, else the replayed or owned targets, not started.
+
+        Raises:
+            UsageError: if there is no etcd to start an owned cluster from.
+        """
+        if self.settings.live is not None:
+            settings = self.settings
+            return tuple(
+                TargetRun(live, settings, self.start, discovers=self._discovers)
+                for live in (self.settings.live, *self.settings.beside)
+            )
+        if self.settings.replay is None:
+            return self.owned
+        return tuple(
+            TargetRun(
+                self.settings.replay.outline(target.outline.label, target.source),
+                self.settings,
+                self.start,
+                target.source,
+                replay=self.start_replay,
+            )
+            for target in self.owned
+            if target.source is not None
+        )
+
+    def named_etcds(self) -> list[EtcdSource]:
+        """Return the etcds that ``--etcd-binary`` and ``--etcd-image`` name.
+
+        Raises:
+            UsageError: if one of them cannot be started.
+        """
+        if not self.settings.owned.binaries and not self.settings.owned.images:
+            return []
+        return [target.source for target in self.owned if target.source is not None]
+
+    @cached_property
+    def owned(self) -> tuple[TargetRun, ...]:
+        """The owned targets, not started, also if a live target is judged.
+
+        Raises:
+            UsageError: if there is no etcd to start a cluster from.
+        """
+        if self._no_etcd is not None:
+            raise self._no_etcd
+        try:
+            sources = owned_sources(self.settings.owned, self._announce, pulls=self._pulls)
+        except NoEtcdError as error:
+            self._no_etcd = error  # searched for once
+            raise
+        runs: list[TargetRun] = []
+        for source in sources:
+            label = unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
+            outline = owned_outline(label, source, self.settings)
+            runs.append(TargetRun(outline, self.settings, self.start, source))
+        return tuple(runs)
+
+    @property
+    def known_targets(self) -> tuple[TargetRun, ...]:
+        """The live and the owned targets that were used. It does not search for an etcd."""
+        known = (*self.__dict__.get("targets", ()), *self.__dict__.get("owned", ()))
+        return tuple(dict.fromkeys(known))
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The selected checks, in order of id.
+
+        Raises:
+            UsageError: if a pattern matches nothing.
+        """
+        return select(self.settings.patterns)
+
+    def discover(self) -> None:
+        """Discover the members of a live cluster once, if that is requested."""
+        for target in self.targets if self.settings.live is not None else ():
+            target.discover()
+
+    def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
+        """Start a cluster that is stopped at the end of the run at the latest.
+
+        Raises:
+            UsageError: if that etcd does not support the configuration.
+            ClusterStartError: if it does not start.
+        """
+        from pytest_etcdtls.etcd.cluster import start_cluster
+
+        owned = self.settings.owned
+        prepared = self._prepare(config, source)
+        cluster = start_cluster(prepared, source, keep=owned.keep, seconds=owned.start_seconds)
+        self._clusters.append(cluster)
+        return cluster
+
+    def start_replay(self, plan: ReplayPlan, source: EtcdSource) -> ReplayedEtcd:
+        """Start an etcd with the user's declaration. It is stopped at the end of the run at the latest.
+
+        Raises:
+            ClusterStartError: if it cannot be tried.
+        """
+        from pytest_etcdtls.etcd.replay import ReplayedEtcd
+
+        owned = self.settings.owned
+        etcd = ReplayedEtcd(plan, source, keep=owned.keep, seconds=owned.start_seconds)
+        self._clusters.append(etcd)
+        return etcd
+
+    def keep_messages(self) -> list[str]:
+        """Return for each cluster that is kept the message how to connect to it."""
+        from pytest_etcdtls.etcd.cluster import Cluster, keep_message
+
+        kept = [cluster for cluster in self._clusters if cluster.is_kept]
+        return [keep_message(one) if isinstance(one, Cluster) else one.keep_message() for one in kept]
+
+    @property
+    def awaited(self) -> str:
+        """What the checks of its targets wait for now, in words; empty if nothing is known."""
+        return next(filter(None, (target.awaited for target in self.known_targets)), "")
+
+    @property
+    def connected(self) -> int:
+        """The number of connections made so far."""
+        return sum(target.connected for target in self.known_targets)
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        for target in self.known_targets:
+            target.abandon()
+
+    def end(self) -> None:
+        """Make no further connection. From now on a check is judged only by recorded facts."""
+        self.abandon()
+        for target in self.known_targets:
+            target.end()
+
+    def stop(self) -> None:
+        """Stop every owned cluster, the last one first."""
+        for target in self.known_targets:
+            target.end_experiments()
+        for cluster in reversed(self._clusters):
+            cluster.stop()
+
+
+def _not_started(target: Target, failure: StartFailure) -> str:
+    """Return why etcd does not start, with the end of its log in the order in which it was written."""
+    log = "\n".join(["; its log ends:", *reversed(failure.log)]) if failure.log else ""
+    etcd = f"etcd {target.etcd_version} ({target.source})"
+    return f"{failure.member} does not start: {failure.reason}; with {etcd}{log}"
