@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,7 +11,7 @@ from itertools import groupby
 from checks_page import cell
 
 import pytest_etcdtls.facts
-from pytest_etcdtls.facts.fact import Fact, facts
+from pytest_etcdtls.facts.fact import Fact, facts, import_facts
 
 _ABOVE = """\
 # Facts
@@ -30,11 +29,8 @@ writes this page.
 
 def facts_page() -> str:
     """Return the page."""
-    # The modules with facts, besides those that are imported with the first of them.
-    for name in ("run.observer", "lifecycle.changes"):
-        importlib.import_module(f"pytest_etcdtls.{name}")
-    for module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__, "pytest_etcdtls.facts."):
-        importlib.import_module(module.name)
+    import_facts()
+    importlib.import_module("pytest_etcdtls.lifecycle.changes")
     named = [fact for fact in facts().values() if fact.type.__name__ in pytest_etcdtls.facts.__all__]
     ours = sorted(named, key=lambda fact: (fact.module, fact.type.__name__))
     return "\n".join([_ABOVE, *_tables(ours)])

@@ -7,7 +7,6 @@ may be asked by several threads: one of them makes an observation, and the other
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import Any, Final, TypeVar, cast
 
 from msgspec.structs import replace as with_values
 
-import pytest_etcdtls.facts
 from pytest_etcdtls.checks.registry import import_checks
 from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.errors import InconclusiveError, RunEndedError, UnobservedError
@@ -35,6 +33,7 @@ from pytest_etcdtls.facts.fact import (
     Planned,
     Reading,
     fact_of,
+    import_facts,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
 from pytest_etcdtls.facts.member_list import MemberListing
@@ -57,8 +56,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 C = TypeVar("C", Attempt, HelloExchange)
 
-for _module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__):
-    importlib.import_module(f"{pytest_etcdtls.facts.__name__}.{_module.name}")
+import_facts()
 
 
 def find_fact(type_: type[Any]) -> Fact:
