@@ -1,8 +1,8 @@
 """Fixtures for the user's tests.
 
-pytest imports this module at every start, so each fixture imports what it needs. ``etcd_cluster``,
-``etcd_pki`` and ``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster
-if one is given, else the etcd that replays the user's declaration, else ``etcd_cluster`` or its override.
+pytest imports this module at every start, so each fixture imports what it needs. ``etcd_cluster``
+and the factories always use owned clusters. The other fixtures use the live cluster if one is given, else
+the etcd that replays the user's declaration, else ``etcd_cluster`` or its override.
 With several owned targets (``--etcd-binary`` given twice) a test that uses any of them runs once for each
 target, and all its fixtures refer to that one.
 """
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_etcdtls import GONE
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.options import is_dry
-from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, follow
+from pytest_etcdtls.suite.following import CLUSTER, MARKER, TARGET, definitions, follow
 
 if TYPE_CHECKING:
     import httpx
 
     from pytest_etcdtls.etcd.cluster import Cluster
-    from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.run.credentials import Credentials
     from pytest_etcdtls.run.observer import Observer
     from pytest_etcdtls.run.runner import TargetRun
@@ -130,7 +130,10 @@ def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: p
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Replace a shared cluster that an earlier test has damaged."""
+    """Replace a shared cluster that an earlier test has damaged, and refuse fixtures that were removed."""
+    for name in GONE.keys() & set(getattr(item, "fixturenames", ())):
+        if not definitions(item, name):
+            pytest.fail(f"the fixture {name} was removed: use {GONE[name]}", pytrace=False)
     if not _OURS.isdisjoint(getattr(item, "fixturenames", ())):
         from pytest_etcdtls.suite.state import replace_damaged
 
@@ -216,15 +219,6 @@ def scoped_cluster(
 
     with private(pytestconfig, _etcd_label, getattr(request, "param", None)) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="session")
-def etcd_pki(etcd_cluster: Cluster) -> ClusterPKI:
-    """The CAs, certificates and keys of ``etcd_cluster``.
-
-    For certificates without an etcd, use :class:`pytest_etcdtls.CertificateAuthority`.
-    """
-    return etcd_cluster.pki
 
 
 @pytest.fixture
@@ -336,15 +330,6 @@ def etcd_check(
     return bound_check(pytestconfig, _etcd_judged, request.param)
 
 
-@pytest.fixture(scope="session")
-def etcd_session_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
-    """As ``etcd_client``, for fixtures of a wider scope: one client in the scope of ``etcd_cluster``."""
-    from pytest_etcdtls.suite.embedding import connect
-
-    with connect(_etcd_judged) as client:
-        yield client
-
-
 @pytest.fixture
 def etcd_prefix(_etcd_judged: TargetRun) -> Iterator[str]:
     """A prefix for the keys of one test: ``/pytest-etcdtls/5f0c.../``. They are deleted after the test.
@@ -357,13 +342,14 @@ def etcd_prefix(_etcd_judged: TargetRun) -> Iterator[str]:
         yield prefix
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def etcd_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
     """An :class:`httpx.Client` that authenticates with the valid client certificate.
 
-    Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses all requests
-    but reads with :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given. Keys
-    are read from the files that the user named or from those of the owned cluster; none is written.
+    All tests in the scope of ``etcd_cluster`` share it, and fixtures of that scope may use it. Its base URL
+    is the first client listener of ``etcd_target``. On a live cluster it refuses all requests but reads with
+    :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given. Keys are read from the
+    files that the user named or from those of the owned cluster; none is written.
     """
     from pytest_etcdtls.suite.embedding import connect
 

@@ -144,6 +144,13 @@ def test_the_package_resolves_its_names_when_they_are_used(tmp_path: Path) -> No
         "    assert 'Nothing' in str(error)\n"
         "else:\n"
         "    raise AssertionError\n"
+        "try:\n"
+        "    from pytest_etcdtls import observe\n"
+        "except ImportError as error:\n"
+        "    assert str(error) == 'pytest_etcdtls.observe was removed: use Observer(target)'\n"
+        "else:\n"
+        "    raise AssertionError\n"
+        "assert not set(pytest_etcdtls.GONE) & set(pytest_etcdtls.__all__)\n"
     )
     _python(code, tmp_path)
 

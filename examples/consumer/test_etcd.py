@@ -8,10 +8,8 @@ from etcd_checks import etcd_is_reached_without_a_proxy
 
 from pytest_etcdtls import (
     BoundCheck,
-    Check,
     Cluster,
     ClusterFactory,
-    ClusterPKI,
     Credentials,
     KeyType,
     Listener,
@@ -21,7 +19,6 @@ from pytest_etcdtls import (
     Target,
     assert_conforms,
     prove_check,
-    select,
 )
 
 
@@ -43,7 +40,6 @@ def test_our_check(etcd_check: BoundCheck) -> None:
 
 def test_what_fixtures_give(
     etcd_cluster: Cluster,
-    etcd_pki: ClusterPKI,
     etcd_client: httpx.Client,
     etcd_target: Target,
     etcd_observer: Observer,
@@ -56,8 +52,6 @@ def test_what_fixtures_give(
     assert etcd_cluster.config.pki.key_type is KeyType.ECDSA_P384
     assert str(etcd_client.base_url) == member.client_url
     assert etcd_endpoint in etcd_target.listeners
-    assert etcd_credentials["client"].identity.chain[0] == etcd_pki.client.chain[0]
+    assert etcd_credentials["client"].identity.chain[0] == etcd_cluster.pki.client.chain[0]
     assert callable(etcd_cluster_factory)
-    ours: list[Check] = select(["company.*"])
-    assert [one.id for one in ours] == ["company.no-proxy"]
     assert_conforms(etcd_observer, "company.no-proxy", "mtls.no-certificate")

@@ -52,6 +52,7 @@ from pytest_etcdtls.untrusted import pasted, printable, read_json
 if TYPE_CHECKING:
     import httpx
 
+    from pytest_etcdtls.run.credentials import Credentials
 
 _PASSWORD = "root-password"  # noqa: S105 - name of the file that has it
 
@@ -115,6 +116,7 @@ class Cluster:
         self._home = home
         self._seconds = seconds
         self._is_given_up = is_given_up
+        self._credentials: tuple[ClusterPKI, Credentials] | None = None
         self._alone = config.size == 1
         self._named = config.size
         self._paused: set[str] = set()
@@ -433,7 +435,37 @@ class Cluster:
         """Do the same for the peer ports."""
         self._rotate("peer")
 
-    def _rotate(self, kind: Literal["server", "peer"]) -> None:
+    def rotate_client_certificate(self) -> None:
+        """Replace certificate and key of the client. etcd accepts the old one too until it expires."""
+        self._rotate("client")
+
+    def rotate_ca(self, kind: Literal["client", "server", "peer"]) -> None:
+        """Replace a CA and restart all members, since etcd reads its trusted CAs at its start only.
+
+        The CA of ``kind`` is new wherever the plan of the PKI uses it, and so are all certificates. A client
+        with the old files is refused.
+
+        Raises:
+            ClusterStartError: if a member does not serve clients in time.
+        """
+        self.pki = self.pki.with_new_ca(kind)
+        write_pki(self.pki, self.config, self.pki_directory, with_ca_keys=self._home.keep)
+        for member in self.members:
+            member.server.copy_files()
+        self.restart()
+
+    @property
+    def credentials(self) -> Credentials:
+        """Valid and invalid identities of clients by name, as the fixture ``etcd_credentials`` has them."""
+        # Upwards, since only users ask for them: pyproject.toml lists the two exceptions.
+        from pytest_etcdtls.run.credentials import Credentials
+        from pytest_etcdtls.run.observer import Observer
+
+        if self._credentials is None or self._credentials[0] is not self.pki:
+            self._credentials = self.pki, Credentials(Observer(self.target()))
+        return self._credentials[1]
+
+    def _rotate(self, kind: Literal["server", "peer", "client"]) -> None:
         self.pki = self.pki.renewed(kind)
         for member in self.members:
             member.replace_files(self.pki.contents(member.name, f"{kind}.crt", f"{kind}.key"))

@@ -40,14 +40,13 @@ _PEER_FIELDS = (
 SECURITY_FIELDS = (
     *_CLIENT_FIELDS,
     *_PEER_FIELDS,
-    *("cipher_suites", "tls_min_version", "tls_max_version", "self_signed_cert_validity"),
-    *("enable_pprof", "log_level"),
+    *("cipher_suites", "tls_min_version", "tls_max_version"),
 )
 """The fields of :class:`ClusterConfig` that are named as flags of etcd."""
 
 _CLIENT_SECTION, _PEER_SECTION = "client-transport-security", "peer-transport-security"
 _LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
-_NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
+_NUMBERS = {"heartbeat-interval", "election-timeout", "bcrypt-cost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,6 @@ class ClusterConfig:
     Attributes:
         size: number of members: 1, 3 or 5.
         pki: the plan of the cluster's PKI.
-        self_signed_cert_validity: validity in years, for ``auto_tls`` and ``peer_auto_tls``.
         client_scheme: scheme of ``--listen-client-urls``.
         peer_scheme: scheme of ``--listen-peer-urls``.
         plain_client_listener: add an ``http`` client listener on a separate port.
@@ -122,9 +120,6 @@ class ClusterConfig:
     cipher_suites: tuple[str, ...] = ()
     tls_min_version: str | None = None
     tls_max_version: str | None = None
-    self_signed_cert_validity: int | None = None
-    enable_pprof: bool = False
-    log_level: str | None = None
 
     client_scheme: Scheme = "https"
     peer_scheme: Scheme = "https"
@@ -150,13 +145,11 @@ class ClusterConfig:
         """Refuse a configuration that no backend can start.
 
         Raises:
-            UsageError: for an unsupported size, host or log level, an unknown field name, or a file name
-                with a directory in it.
+            UsageError: for an unsupported size or host, an unknown field name, or a file name with a
+                directory in it.
         """
         if self.size not in SIZES:
             raise UsageError(f"a cluster of {self.size} members cannot be started: use 1, 3 or 5")
-        if self.log_level not in {None, "info", "debug"}:
-            raise UsageError(f"log_level={self.log_level!r} hides that etcd is ready: use info or debug")
         if self.host not in {"127.0.0.1", "::1"}:
             raise UsageError(f"an owned cluster listens on 127.0.0.1 or ::1, not on {self.host}")
         unknown = sorted(set(self.config_file_omits) - set(type(self).__dataclass_fields__))
@@ -204,9 +197,6 @@ class ClusterOptions(TypedDict, total=False):
     cipher_suites: tuple[str, ...]
     tls_min_version: str | None
     tls_max_version: str | None
-    self_signed_cert_validity: int | None
-    enable_pprof: bool
-    log_level: str | None
     client_scheme: Scheme
     peer_scheme: Scheme
     plain_client_listener: bool

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.declared.declaration import DeclaredMember
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.etcd.admin import Gateway
 from pytest_etcdtls.etcd.config import (
     ClusterConfig,
@@ -103,7 +103,7 @@ class Member:
     @property
     def pki_directory(self) -> Path:
         """Directory of its key pairs on this host (0700). Files may be replaced while etcd runs."""
-        return self.file("server.crt").parent
+        return self.path("server.crt").parent
 
     @property
     def declared(self) -> DeclaredMember | None:
@@ -123,7 +123,21 @@ class Member:
         return declared_member(declaration, None if self.sees_pki_root else self.pki_root)
 
     def file(self, name: str) -> Path:
-        """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``)."""
+        """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``).
+
+        Raises:
+            UsageError: if the cluster has no such file. The message lists those that it has.
+        """
+        if (path := self.path(name)).exists():
+            return path
+        extra = {found.name for found in self.pki_root.glob("*") if found.is_file()}
+        has = sorted({known for known in self.files.known if self.path(known).exists()} | extra)
+        raise UsageError(
+            f"{self.name} has no file {name!r}: it has {', '.join(has)}{did_you_mean(name, has)}"
+        )
+
+    def path(self, name: str) -> Path:
+        """Return the path on this host of a file by logical name, which need not exist."""
         return self.pki_root / self.files.path(name)
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -299,11 +313,11 @@ def _client_credentials(cluster: OwnedMembers) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
-        identities=(with_files(pki.client, member.file),),
+        identities=(with_files(pki.client, member.path),),
         client_trust=_bundle(pki.client_ca, member, "client-ca"),
         signing_key=_signing_key(pki.client_ca, member, "client-ca"),
         # etcd refuses every certificate while the CRL is missing, this one too.
-        revoked=with_files(pki.revoked, member.file)
+        revoked=with_files(pki.revoked, member.path)
         if config.client_crl_file not in {None, "empty-crl.der", *config.extra_files}
         else None,
         served=_served_identities(cluster, config.cert_file),
@@ -317,7 +331,7 @@ def _peer_credentials(cluster: OwnedMembers) -> PortCredentials:
     return PortCredentials(
         server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
         # The first one has no SAN, so that etcd's SAN check accepts it also from a bridge's gateway address.
-        identities=(with_files(pki.peer_client, member.file), with_files(peer, member.file)),
+        identities=(with_files(pki.peer_client, member.path), with_files(peer, member.path)),
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
         served=_served_identities(cluster, config.peer_cert_file),
@@ -329,7 +343,7 @@ def _peer_credentials(cluster: OwnedMembers) -> PortCredentials:
 def _served_identities(cluster: OwnedMembers, file: str | None) -> tuple[Identity, ...]:
     """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
     pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
-    return tuple(with_files(pairs[member.name], member.file) for member in cluster.members if pairs)
+    return tuple(with_files(pairs[member.name], member.path) for member in cluster.members if pairs)
 
 
 def allowed_names(value: str | None) -> tuple[str, ...]:
@@ -347,22 +361,22 @@ def _expected(cluster: OwnedMembers, member: Member) -> Iterator[ExpectedLeaf]:
         yield ExpectedLeaf(
             role=listener.role,
             certificate=identity.chain[0],
-            source=str(member.file("peer.crt" if peer else "server.crt")),
+            source=str(member.path("peer.crt" if peer else "server.crt")),
             host=listener.host,
             port=listener.port,
         )
 
 
 def _bundle(authority: CertificateAuthority, member: Member, name: str) -> TrustBundle:
-    return TrustBundle((authority.certificate,), str(member.file(f"{name}.crt")))
+    return TrustBundle((authority.certificate,), str(member.path(f"{name}.crt")))
 
 
 def _signing_key(authority: CertificateAuthority, member: Member, name: str) -> SigningKey:
-    key_file = member.file(f"{name}.key")
+    key_file = member.path(f"{name}.key")
     return SigningKey(
         authority.certificate,
         authority.key,
-        certificate_file=str(member.file(f"{name}.crt")),
+        certificate_file=str(member.path(f"{name}.crt")),
         key_file=str(key_file) if key_file.exists() else None,
     )
 

@@ -90,9 +90,10 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
         fields = {found.name for found in dataclasses.fields(ClusterConfig)}
         if unknown := sorted(set(map(str, arguments)) - fields - set(_CHOICES)):
             meant = did_you_mean(unknown[0], (*fields, *_CHOICES))
+            flag = unknown[0].replace("_", "-")
             raise UsageError(
                 f"ClusterConfig has no field {unknown[0]!r}; besides its fields there are "
-                f"{', '.join(_CHOICES)}{meant}"
+                f"{', '.join(_CHOICES)}, and extra_flags=('--{flag}=...',) for other flags of etcd{meant}"
             )
         chosen = {name: value for name, value in arguments.items() if name in _CHOICES}
         return cls(base=base, changes={n: v for n, v in arguments.items() if n in fields}, **chosen)

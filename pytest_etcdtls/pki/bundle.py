@@ -298,8 +298,10 @@ class ClusterPKI(Struct, frozen=True, kw_only=True):
     empty_crl: bytes
 
     @classmethod
-    def generate(cls, plan: PKIPlan, members: Sequence[MemberNames]) -> Self:
-        """Generate all keys and certificates of a plan.
+    def generate(
+        cls, plan: PKIPlan, members: Sequence[MemberNames], authorities: AuthorityTree | None = None
+    ) -> Self:
+        """Generate all keys and certificates of a plan, with new CAs unless ``authorities`` are given.
 
         Raises:
             ValueError: if there is no member, if two members have the same name, or if a profile cannot be
@@ -308,7 +310,7 @@ class ClusterPKI(Struct, frozen=True, kw_only=True):
         names = [member.name for member in members]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a PKI needs members with distinct names, got {names}")
-        tree = _authority_tree(plan)
+        tree = authorities or _authority_tree(plan)
         leaves = _issue_leaves(plan, tree, members)
         empty_crl = tree.client_issuer.crl()
         revoked = tree.client_issuer.issue(plan.client, name="revoked")
@@ -322,14 +324,22 @@ class ClusterPKI(Struct, frozen=True, kw_only=True):
             empty_crl=empty_crl,
         )
 
-    def renewed(self, kind: Literal["server", "peer"]) -> Self:
-        """Return the PKI with new keys and certificates for client ports or peer ports, of the same CAs."""
+    def renewed(self, kind: Literal["server", "peer", "client"]) -> Self:
+        """Return the PKI with new keys and certificates of one kind, of the same CAs."""
         fresh = _issue_leaves(self.plan, self.authorities, self.members)
         leaves = {
             name: structs.replace(old, **{kind: getattr(fresh[name], kind)})
             for name, old in self.leaves.items()
         }
         return structs.replace(self, leaves=leaves)
+
+    def with_new_ca(self, kind: Literal["server", "peer", "client"]) -> Self:
+        """Return the PKI with another CA of that kind, wherever the plan uses it, and with new leaves."""
+        old, fresh = self.authorities, _authority_tree(self.plan)
+        replaced, new = getattr(old, f"{kind}_issuer"), getattr(fresh, f"{kind}_issuer")
+        issuers = (old.client_issuer, old.server_issuer, old.peer_issuer)
+        tree = AuthorityTree(*(new if issuer is replaced else issuer for issuer in issuers))
+        return self.generate(self.plan, self.members, tree)
 
     def with_member(self, member: MemberNames) -> Self:
         """Return the PKI with a further member, whose leaves are signed by the same CAs."""

@@ -81,7 +81,7 @@ class Credentials(Mapping[str, "Credential"]):
         return self._known[name]
 
     def of(self, identity: Identity) -> Credential:
-        """Return an identity of the caller's, as :class:`~pytest_etcdtls.CertificateAuthority` issues it."""
+        """Return an identity of the caller's, as ``cluster.pki.client_ca.issue(...)`` returns it."""
         return Credential(self, identity)
 
     def __iter__(self) -> Iterator[str]:

@@ -25,9 +25,9 @@ from pytest_etcdtls.options import Scope, cluster_scope, scope_named
 CLUSTER, TARGET = "etcd_cluster", "etcd_target"
 """The fixtures that may be overridden and that others follow."""
 
-_OF_A_TARGET = ("_etcd_judged", "etcd_observer", "etcd_credentials", "etcd_session_client")
+_OF_A_TARGET = ("_etcd_judged", "etcd_observer", "etcd_credentials", "etcd_client")
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {
-    CLUSTER: ("_etcd_shared", "etcd_pki", "etcd_target", *_OF_A_TARGET),
+    CLUSTER: ("_etcd_shared", "etcd_target", *_OF_A_TARGET),
     TARGET: _OF_A_TARGET,
 }
 """The fixtures of session scope that follow. Those of function scope see what the test sees."""

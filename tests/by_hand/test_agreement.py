@@ -76,7 +76,7 @@ def test_a_manifest_is_no_evidence(check: str, found: Found) -> None:
 def test_etcd_3_5_complains_of_http2_at_the_debug_level(etcd_binary: Path, tmp_path: Path) -> None:
     """As step 11 says; that it does not at the usual level is in a block there, and tested with it."""
     require_etcdctl(etcd_binary)
-    with start_process(replace(KUBEADM, log_level="debug"), etcd_binary) as cluster:
+    with start_process(replace(KUBEADM, extra_flags=("--log-level=debug",)), etcd_binary) as cluster:
         [member] = cluster.members
         with Shell(tmp_path, environment(etcd_binary, tmp_path)) as shell:
             shell.run(

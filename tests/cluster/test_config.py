@@ -38,11 +38,6 @@ def test_a_misspelt_omission_is_refused() -> None:
         ClusterConfig(config_file_omits=("client_auth",))
 
 
-def test_a_log_level_above_info_is_refused() -> None:
-    with pytest.raises(UsageError, match="use info or debug"):
-        ClusterConfig(log_level="warn")
-
-
 @pytest.mark.parametrize("name", ["../server.crt", "m0/server.crt", "..", ""])
 def test_extra_files_are_plain_names(name: str) -> None:
     with pytest.raises(UsageError, match="plain file name"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,13 @@ from pytest_etcdtls import (
     PRESETS,
     Cluster,
     ClusterConfig,
-    ClusterOptions,
     Observer,
+    Outcome,
     UsageError,
     run_checks,
     start_cluster,
 )
+from pytest_etcdtls.etcd.config import ClusterOptions
 from pytest_etcdtls.etcd.request import ClusterRequest
 from pytest_etcdtls.etcd.sources import find_etcd, find_version
 
@@ -67,6 +69,68 @@ def test_an_owned_cluster_is_rotated_paused_and_revoked(cluster: Cluster) -> Non
     cluster.revoke()
     with cluster.client() as client, pytest.raises(httpx.TransportError):
         client.get("/version")
+
+
+_ALL = ("cert.*", "mtls.*", "cluster.*", "!mtls.server-certificate-as-client")
+"""All but one that warns of the default layout."""
+
+
+def _version(context: ssl.SSLContext, cluster: Cluster) -> str:
+    with httpx.Client(verify=context, trust_env=False) as client:
+        return str(client.get(f"{cluster.endpoints[0]}/version").json()["etcdserver"])
+
+
+def test_a_client_and_the_cas_are_rotated(newest_etcd: Path) -> None:
+    with start_cluster(binary=newest_etcd, size=3) as cluster:
+        old, old_context = cluster.credentials["client"], cluster.members[0].ssl_context()
+        cluster.rotate_client_certificate()
+        assert cluster.credentials["client"].certificate_pem != old.certificate_pem
+        for context in (cluster.members[0].ssl_context(), old_context):
+            assert _version(context, cluster) == cluster.version
+        for kind in ("client", "peer"):
+            before, old_context = cluster.pki, cluster.members[0].ssl_context()
+            cluster.rotate_ca(kind)
+            new = cluster.pki.client_ca is not before.client_ca, cluster.pki.peer_ca is not before.peer_ca
+            assert new == (kind == "client", kind == "peer")
+            if kind == "client":
+                with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                    _version(old_context, cluster)  # of the same CA in this layout
+                refused = cluster.credentials.of(before.client).client()
+                with refused, pytest.raises(httpx.TransportError):
+                    refused.get("/version")
+            results = run_checks(Observer(cluster.target()), _ALL)
+            assert {one.outcome for one in results} <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
+
+
+def test_the_ca_of_every_layout_is_rotated(newest_etcd: Path) -> None:
+    for preset in ("one-ca", "ca-per-role", "intermediate-ca", "kubeadm"):
+        with start_cluster(binary=newest_etcd, preset=preset, key_type="ecdsa-p256") as cluster:
+            for kind in ("client", "server", "peer"):
+                cluster.rotate_ca(kind)
+                assert _version(cluster.members[0].ssl_context(), cluster) == cluster.version
+
+
+def test_a_cluster_has_credentials_and_names_its_files(newest_etcd: Path) -> None:
+    with start_cluster(binary=newest_etcd) as cluster:
+        certificate, key = cluster.credentials["expired"].files()
+        assert [certificate.is_file(), key.is_file()] == [True, True]
+        assert cluster.credentials["expired"] is cluster.credentials["expired"]
+        for name, refused in (("client", False), ("expired", True), ("foreign-ca", True)):
+            with cluster.credentials[name].client() as client:
+                if refused:
+                    with pytest.raises(httpx.TransportError):
+                        client.get("/version")
+                else:
+                    assert client.get("/version").status_code == 200
+        with pytest.raises(UsageError) as error:
+            cluster.members[0].file("clinet.crt")
+        assert str(error.value) == (
+            "m0 has no file 'clinet.crt': it has client-ca.crt, client.crt, client.key, crl.der, crl.pem, "
+            "empty-crl.der, peer-ca.crt, peer-client.crt, peer-client.key, peer.crt, peer.key, revoked.crt, "
+            "revoked.key, server-ca.crt, server.crt, server.key; did you mean 'client.crt'?"
+        )
+        with pytest.raises(UsageError, match=r"m0 has no file 'ca\.crt'"):
+            cluster.archive("ca.crt")
 
 
 def test_a_paused_cluster_is_stopped(newest_etcd: Path) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from pytest_etcdtls import ClusterChoices
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import remove_all
+from pytest_etcdtls.etcd.request import ClusterChoices
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 

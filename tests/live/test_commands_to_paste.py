@@ -25,8 +25,10 @@ OPEN = ClusterConfig(
     pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",))),
     client_cert_auth=False,
     trusted_ca_file=None,
-    enable_pprof=True,
-    extra_flags=("--advertise-client-urls=http://127.0.0.1:1031",),
+    extra_flags=(
+        "--enable-pprof",
+        "--advertise-client-urls=http://127.0.0.1:1031",
+    ),
 )
 """One in which findings print nearly every kind of command."""
 
@@ -142,7 +144,7 @@ def test_every_command_names_existing_files(newest_etcd: Path) -> None:
 
 @pytest.mark.program("openssl", "curl")
 def test_an_issued_client_is_made_before_it_is_presented(newest_etcd: Path, tmp_path: Path) -> None:
-    with start_process(ClusterConfig(enable_pprof=True), newest_etcd) as cluster:
+    with start_process(ClusterConfig(extra_flags=("--enable-pprof",)), newest_etcd) as cluster:
         target, authority = cluster.target(), cluster.pki.client_ca
         (tmp_path / "ca.key").write_bytes(encode_key(authority.key))
         signing = SigningKey(

@@ -48,7 +48,8 @@ def test_every_name_on_an_owned_cluster(run: Runner, newest_etcd: Path) -> None:
         test_forms="""
         import ssl, stat, subprocess
         import pytest
-        from pytest_etcdtls import Credential, UsageError
+        from pytest_etcdtls import UsageError
+        from pytest_etcdtls.run.credentials import Credential
 
         def test_forms(etcd_credentials, etcd_cluster, etcd_target):
             expired = etcd_credentials["expired"]

@@ -320,9 +320,6 @@ def test_a_user_test_gets_an_owned_cluster(run: Runner, binary: str) -> None:
     run.write(
         test_writes=WRITES,
         test_user="""
-        def test_pki(etcd_pki, etcd_cluster):
-            assert etcd_pki is etcd_cluster.pki
-
         def test_target(etcd_target, etcd_cluster):
             assert etcd_target.origin == "process"
             assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
@@ -337,7 +334,29 @@ def test_a_user_test_gets_an_owned_cluster(run: Runner, binary: str) -> None:
         """,
     )
     ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=4)
+    ran.result.assert_outcomes(passed=3)
+
+
+def test_a_fixture_that_was_removed_says_what_to_use(run: Runner, binary: str) -> None:
+    run.write(
+        test_user="""
+        import pytest
+
+        def test_gone(etcd_pki):
+            pass
+
+        class TestOwn:
+            @pytest.fixture
+            def etcd_session_client(self):
+                return "of this class"
+
+            def test_own(self, etcd_session_client):
+                assert etcd_session_client == "of this class"
+        """
+    )
+    ran = run(binary, "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(passed=1, errors=1)
+    assert "the fixture etcd_pki was removed: use etcd_cluster.pki" in ran.out
 
 
 def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None:
@@ -574,9 +593,8 @@ def test_with_several_etcds_all_fixtures_of_a_test_refer_to_one(
         def version(client):
             return client.get("/version").json()["etcdserver"]
 
-        def test_cluster(etcd_client, etcd_target, etcd_cluster, etcd_pki, request):
+        def test_cluster(etcd_client, etcd_target, etcd_cluster, request):
             assert version(etcd_client) == etcd_cluster.version == etcd_target.etcd_version
-            assert etcd_pki is etcd_cluster.pki
             assert f"[etcd-{etcd_cluster.version}]" in request.node.name
 
         def test_endpoint(etcd_endpoint, etcd_client, etcd_observer, request):
@@ -759,21 +777,21 @@ def test_a_fixture_of_the_session_may_use_credentials_and_a_client(run: Runner, 
         import pytest
 
         @pytest.fixture(scope="session")
-        def service(etcd_credentials, etcd_session_client, etcd_cluster):
-            assert etcd_session_client.get("/version").status_code == 200
+        def service(etcd_credentials, etcd_client, etcd_cluster):
+            assert etcd_client.get("/version").status_code == 200
             issued = etcd_cluster.pki.authorities.client_issuer.issue(CLIENT, name="of the test")
             with etcd_credentials.of(issued).client() as client:
                 assert client.get("/version").status_code == 200
-            return etcd_cluster, etcd_session_client, etcd_credentials["client"].files()
+            return etcd_cluster, etcd_client, etcd_credentials["client"].files()
 
         from pytest_etcdtls import CLIENT
 
-        def test_shared(service, etcd_cluster, etcd_session_client):
-            assert service[:2] == (etcd_cluster, etcd_session_client)
+        def test_shared(service, etcd_cluster, etcd_client):
+            assert service[:2] == (etcd_cluster, etcd_client)
 
         @pytest.mark.etcd_cluster_scope("function")
-        def test_apart(etcd_cluster, etcd_session_client, etcd_credentials):
-            assert str(etcd_session_client.base_url) == etcd_cluster.endpoints[0]
+        def test_apart(etcd_cluster, etcd_client, etcd_credentials):
+            assert str(etcd_client.base_url) == etcd_cluster.endpoints[0]
             assert etcd_credentials.listener.url == etcd_cluster.endpoints[0]
         """
     )

@@ -26,15 +26,15 @@ OVERRIDE = """
 """A cluster with keys of another type, by which it is recognised."""
 
 FOLLOWS = """
-    def follows(cluster, key_type, client, target, observer, pki):
+    def follows(cluster, key_type, client, target, observer):
         urls = {listener.url for listener in target.listeners}
         assert str(cluster.config.pki.key_type) == key_type
         assert cluster.members[0].client_url in urls and str(client.base_url) in urls
-        assert observer.target is target and pki is cluster.pki
+        assert observer.target is target
         assert client.get("/version").status_code == 200
         return True
 """
-ASKS = "etcd_client, etcd_target, etcd_observer, etcd_pki"
+ASKS = "etcd_client, etcd_target, etcd_observer"
 
 
 @pytest.fixture
@@ -74,12 +74,11 @@ def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str
                 with etcd_session_cluster_factory(key_type="ecdsa-p256") as cluster:
                     yield cluster
 
-            def test_follows(self, etcd_client, etcd_target, etcd_observer, etcd_pki, etcd_cluster):
-                pki = etcd_pki
-                assert follows(etcd_cluster, "ecdsa-p256", etcd_client, etcd_target, etcd_observer, pki)
+            def test_follows(self, etcd_client, etcd_target, etcd_observer, etcd_cluster):
+                assert follows(etcd_cluster, "ecdsa-p256", etcd_client, etcd_target, etcd_observer)
 
-        def test_outside(etcd_client, etcd_target, etcd_observer, etcd_pki, etcd_cluster):
-            assert follows(etcd_cluster, "ecdsa-p384", etcd_client, etcd_target, etcd_observer, etcd_pki)
+        def test_outside(etcd_client, etcd_target, etcd_observer, etcd_cluster):
+            assert follows(etcd_cluster, "ecdsa-p384", etcd_client, etcd_target, etcd_observer)
         """,
         test_g_dynamically="""
         def test_follows(request, etcd_cluster):
@@ -391,17 +390,17 @@ SEEN = """
     import json, pytest
     SEEN = {}
 
-    def _see(where, etcd_cluster, etcd_client, etcd_target, etcd_pki):
+    def _see(where, etcd_cluster, etcd_client, etcd_target):
         assert str(etcd_client.base_url) == etcd_cluster.members[0].client_url
         assert etcd_cluster.members[0].client_url in {one.url for one in etcd_target.listeners}
-        assert etcd_pki is etcd_cluster.pki and etcd_cluster.difference() == ""
+        assert etcd_cluster.difference() == ""
         SEEN.setdefault(etcd_cluster.directory, []).append(where)
 """
 
 
 def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, binary: str) -> None:
-    asks = "(etcd_client, etcd_target, etcd_pki, etcd_cluster):"
-    sees = "see(WHERE, etcd_cluster, etcd_client, etcd_target, etcd_pki)"
+    asks = "(etcd_client, etcd_target, etcd_cluster):"
+    sees = "see(WHERE, etcd_cluster, etcd_client, etcd_target)"
     body = f"""
     import pytest
     from seen import _see as see
@@ -444,7 +443,7 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
         import pytest
 
         @pytest.fixture(scope="session")
-        def service(etcd_pki, etcd_target):
+        def service(etcd_credentials, etcd_target):
             return etcd_target
         """,
         test_it="""
@@ -464,12 +463,14 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
 
         @pytest.mark.etcd_cluster_scope("function")
         @pytest.mark.parametrize("etcd_cluster", [OWN], indirect=True)
-        def test_both(etcd_pki, etcd_cluster):
-            assert etcd_pki is etcd_cluster.pki and str(etcd_cluster.config.pki.key_type) == "ed25519"
+        def test_both(etcd_target, etcd_cluster):
+            assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
+            assert str(etcd_cluster.config.pki.key_type) == "ed25519"
 
         @pytest.mark.parametrize("etcd_cluster, other", [(OWN, 1), (OWN, 2)], indirect=["etcd_cluster"])
-        def test_parameter(etcd_pki, etcd_cluster, other):
-            assert etcd_pki is etcd_cluster.pki and etcd_cluster.directory not in SHARED
+        def test_parameter(etcd_client, etcd_cluster, other):
+            assert etcd_client.base_url == etcd_cluster.members[0].client_url
+            assert etcd_cluster.directory not in SHARED
 
         def test_by_name(request, service):
             assert request.getfixturevalue("etcd_cluster").directory in SHARED
@@ -481,12 +482,12 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
                 with etcd_session_cluster_factory(**OWN) as cluster:
                     yield cluster
 
-            def test_override(self, etcd_pki, etcd_client, etcd_cluster):
-                assert etcd_pki is etcd_cluster.pki
+            def test_override(self, etcd_client, etcd_cluster):
                 assert etcd_client.base_url == etcd_cluster.members[0].client_url
 
-        def test_last(etcd_cluster, etcd_pki):
-            assert etcd_cluster.directory in SHARED and etcd_pki is etcd_cluster.pki
+        def test_last(etcd_cluster, etcd_client):
+            assert etcd_cluster.directory in SHARED
+            assert etcd_client.base_url == etcd_cluster.members[0].client_url
         """,
     )
     ran = run("-p", "no:randomly", binary, report=False)

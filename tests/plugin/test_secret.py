@@ -45,7 +45,9 @@ USER = """
 
 @pytest.fixture(scope="module")
 def cluster(newest_etcd: Path) -> Iterator[Cluster]:
-    with start_process(replace(PRESETS["kubeadm"].config, enable_pprof=True), newest_etcd) as running:
+    with start_process(
+        replace(PRESETS["kubeadm"].config, extra_flags=("--enable-pprof",)), newest_etcd
+    ) as running:
         yield running
 
 

@@ -15,9 +15,10 @@ from truth.comparing import Etcds
 from truth.drawing import draw
 from truth.setting_up import Place, arrange, possible
 
-from pytest_etcdtls import Cluster, PortCredentials, Role, TrustBundle, start_cluster
+from pytest_etcdtls import Cluster, Role, start_cluster
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.pki.certificate import load
+from pytest_etcdtls.target import PortCredentials, TrustBundle
 from verdicts.clusters import words_of
 from verdicts.files import Values
 from verdicts.judging import Etcd, through_api, through_pytest

@@ -19,7 +19,8 @@ from impostors.test_proxies import BEHIND
 from servers import Handler, ThreadedServer
 from zoo import members
 
-from pytest_etcdtls import Bounds, ClusterPKI, PKIPlan, Role, start_cluster
+from pytest_etcdtls import Bounds, PKIPlan, Role, start_cluster
+from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
 from verdicts.files import Values
 from verdicts.judging import Etcd, through_api

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from connections import counted_connections
 
-from pytest_etcdtls import Bounds, CheckResult, Target, observe, run_checks, select
+from pytest_etcdtls import Bounds, CheckResult, Observer, Target, run_checks
 from verdicts.files import Values
 from verdicts.volatile import Volatile
 
@@ -42,7 +42,7 @@ def through_api(target: Target, checks: Sequence[str], bounds: Bounds | None = N
     labels = {listener.address: listener.label for listener in target.listeners}
     volatile = Volatile({port: label for (_, port), label in labels.items()})
     with counted_connections() as made:
-        results = run_checks(observe(target, bounds), select(checks))
+        results = run_checks(Observer(target, bounds), checks or None)
     connections: Counter[str] = Counter()
     for address, number in made.items():
         connections[labels.get(address, "elsewhere")] += number

@@ -54,13 +54,13 @@ ZOO = [
     Misconfigured(
         name="pprof-enabled",
         what="etcd serves pprof profiles",
-        config=replace(GOOD, enable_pprof=True),
+        config=replace(GOOD, extra_flags=("--enable-pprof",)),
         warned={"client": ["api.pprof-hidden"]},
     ),
     Misconfigured(
         name="log-level-debug",
         what="the log level is debug, with which etcd serves pprof profiles too",
-        config=replace(GOOD, log_level="debug"),
+        config=replace(GOOD, extra_flags=("--log-level=debug",)),
         warned={"client": ["api.pprof-hidden"]},
         lines=("3.5", "3.6", "3.7"),
     ),

@@ -579,7 +579,7 @@ ZOO = [
     Misconfigured(
         name="profiles-not-as-declared",
         what="pprof is declared, but not served",
-        config=replace(BROKEN, enable_pprof=True),
+        config=replace(BROKEN, extra_flags=("--enable-pprof",)),
         etcd=changed_flags("enable-pprof"),
         checks=_DECLARED,
         violated={"client": ["config.pprof-as-declared"]},
