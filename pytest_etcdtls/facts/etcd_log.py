@@ -75,7 +75,7 @@ class LogComparison(Struct, frozen=True, kw_only=True):
         compared: attempts that have a log line.
         unlogged: attempts that were refused and have no log line.
         latest: time of the log's last entry, ``None`` if the entry has no complete time.
-        thinned_out: so many connections were rejected in one second that etcd omitted lines.
+        thinned_out: the port rejected so many connections in one second that etcd omitted lines.
         not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
             all.
     """
@@ -250,7 +250,7 @@ def log_comparison(
     def find(text: str) -> MatchedLog:
         return match_log(target, recording, source, parse_log(text, source.name))
 
-    matched = _wait_for_lines(source, find, () if not_logged else attempts)
+    matched = _wait_for_lines(here, source, find, () if not_logged else attempts)
     ids = {id(attempt) for attempt in attempts}
     ours = [match for match in matched.matches.ours if id(match.connection) in ids]
     unlogged = {id(attempt) for attempt in matched.matches.unmentioned}
@@ -268,13 +268,18 @@ def log_comparison(
             if id(attempt) in unlogged
         ),
         latest=matched.log.latest,
-        thinned_out=is_thinned_out(matched.log.rejections),
+        thinned_out=_is_thinned_out(matched, here),
         not_logged=not_logged,
     )
 
 
+def _is_thinned_out(matched: MatchedLog, here: Listener) -> bool:
+    """Return whether etcd omitted lines of the listener: it counts those of client and peer ports apart."""
+    return is_thinned_out(line for line in matched.log.rejections if line.endpoint in (None, here.role.side))
+
+
 def _wait_for_lines(
-    source: LogSource, find: Callable[[str], MatchedLog], attempts: Iterable[Attempt]
+    here: Listener, source: LogSource, find: Callable[[str], MatchedLog], attempts: Iterable[Attempt]
 ) -> MatchedLog:
     """Read the log until each refused attempt has a line, or until the time for a line has passed."""
     expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
@@ -286,7 +291,7 @@ def _wait_for_lines(
             known = text
             matched = find(text)
             logged = expected & {id(match.connection) for match in matched.matches.ours}
-            thinned_out = is_thinned_out(matched.log.rejections)
+            thinned_out = _is_thinned_out(matched, here)
         none_yet = not (source.file or logged or matched.log.rejections)
         enough = logged == expected or (logged and thinned_out)
         if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
