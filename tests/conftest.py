@@ -213,6 +213,11 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
     metafunc.parametrize(argument, list(values.values()), ids=list(values), scope="session")
 
 
+def _uses_etcd(item: pytest.Item) -> bool:
+    named = {"etcd_binary", "etcd_binaries"} & {*getattr(item, "fixturenames", ())}
+    return bool(named) or item.get_closest_marker("container") is not None
+
+
 def _on_etcd(item: pytest.Item) -> OnEtcd | None:
     """Return it for an item that is for every etcd; not for one that says which versions it needs."""
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
@@ -228,7 +233,7 @@ def _on_etcd(item: pytest.Item) -> OnEtcd | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if left := left_out(items, _on_etcd):
+    if left := left_out(items, _on_etcd, _uses_etcd):
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
     for item in items:
@@ -260,11 +265,10 @@ def _missing(item: pytest.Item) -> str | None:
     if problem is not None:
         return f"a container engine and images: {problem}"
     at_hand = list(images if container else find_binaries())
-    uses_etcd = "etcd_binary" in getattr(item, "fixturenames", ()) or container
     if item.get_closest_marker("etcd_version") is not None and not _wanted(item, at_hand):
         lines = " or ".join(item.get_closest_marker("etcd_version").args)  # type: ignore[union-attr]
         return f"etcd {lines}: only {', '.join(at_hand) or 'none'} at hand; run make etcd images"
-    if uses_etcd and not at_hand:
+    if _uses_etcd(item) and not at_hand:
         return "an etcd: run make etcd"
     return None
 

@@ -7,12 +7,13 @@ Two variables decide; the Makefile and ``.ci/run`` set them:
   etcd. The same commit has the same part.
 
 A test for every etcd runs on one of them, and with ``all`` on each. Of the files in ``SHARES`` one test in so
-many runs. The other tests are deselected.
+many runs; of the tests of another file that need an etcd, one in three runs in ``make test``. The other tests are deselected.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
@@ -37,143 +38,155 @@ class Share(NamedTuple):
 
 SHARES: Final = {
     "by_hand/test_agreement.py": Share(0, 2),
-    "by_hand/test_by_hand.py": Share(10, 5),
-    "certificates/test_dialling.py": Share(4, 2),
-    "certificates/test_issuers.py": Share(3),
-    "certificates/test_parsing.py": Share(3),
-    "ci/test_recipes.py": Share(12, 4),
-    "cluster/test_container.py": Share(12, 3),
-    "cluster/test_container_engine.py": Share(6, 3),
-    "cluster/test_discovery.py": Share(2),
-    "cluster/test_growing.py": Share(4, 2),
-    "cluster/test_operations.py": Share(2),
-    "cluster/test_process.py": Share(5, 2),
-    "cluster/test_target_building.py": Share(2),
-    "cluster/test_testcontainer.py": Share(6, 3),
-    "cluster/test_upgrade.py": Share(3, 2),
-    "cluster/test_watchdog.py": Share(12, 3),
-    "declared/test_bundles_on_etcd.py": Share(4),
-    "declared/test_configuration_file_on_etcd.py": Share(6, 3),
-    "declared/test_distributions_on_etcd.py": Share(4, 2),
-    "declared/test_effective_on_etcd.py": Share(6),
+    "by_hand/test_by_hand.py": Share(20, 5),
+    "certificates/test_dialling.py": Share(8, 2),
+    "certificates/test_issuers.py": Share(6),
+    "certificates/test_parsing.py": Share(6),
+    "ci/test_recipes.py": Share(24, 4),
+    "cluster/test_container.py": Share(24, 3),
+    "cluster/test_container_engine.py": Share(12, 3),
+    "cluster/test_discovery.py": Share(4),
+    "cluster/test_growing.py": Share(8, 2),
+    "cluster/test_operations.py": Share(4),
+    "cluster/test_ports.py": Share(2),
+    "cluster/test_process.py": Share(10, 2),
+    "cluster/test_target_building.py": Share(4),
+    "cluster/test_testcontainer.py": Share(12, 3),
+    "cluster/test_upgrade.py": Share(6, 2),
+    "cluster/test_watchdog.py": Share(24, 3),
+    "declared/test_bundles_on_etcd.py": Share(8),
+    "declared/test_configuration_file_on_etcd.py": Share(12, 3),
+    "declared/test_distributions_on_etcd.py": Share(8, 2),
+    "declared/test_effective_on_etcd.py": Share(12),
     "declared/test_one_fault_live.py": Share(0, 2),
-    "declared/test_shapes_on_etcd.py": Share(5, 2),
-    "declared/test_starting.py": Share(4, 2),
-    "declared/test_vocabulary_on_etcd.py": Share(5, 2),
-    "discovery/test_discovery_in_pytest.py": Share(12, 2),
-    "discovery/test_on_etcd.py": Share(6, 2),
-    "discovery/test_unnamed_ports.py": Share(2),
-    "etcd_log/test_live_log.py": Share(2),
-    "etcd_log/test_log_check.py": Share(8, 2),
-    "etcd_log/test_log_option.py": Share(8, 2),
-    "fuzz/test_readers.py": Share(12, 6),
-    "fuzz/test_secrets.py": Share(6, 3),
-    "hostile/test_bodies.py": Share(18, 6),
-    "hostile/test_bounds.py": Share(24, 8),
-    "hostile/test_children.py": Share(6, 3),
-    "hostile/test_ci_logs.py": Share(16, 4),
-    "hostile/test_files.py": Share(30, 12),
-    "hostile/test_hostile_discovery.py": Share(12, 4),
-    "hostile/test_kills.py": Share(4, 2),
-    "hostile/test_no_evidence.py": Share(30, 12),
-    "hostile/test_other_users.py": Share(8, 2),
-    "hostile/test_passphrases.py": Share(24, 8),
-    "hostile/test_read_only.py": Share(10, 3),
-    "hostile/test_report_writing.py": Share(18, 6),
-    "hostile/test_servers.py": Share(30, 12),
-    "hostile/test_signals.py": Share(18, 6),
-    "hostile/test_text.py": Share(3, 2),
-    "impostors/test_impostors.py": Share(4, 2),
-    "impostors/test_proxies.py": Share(4, 2),
-    "kubeadm/test_conforms.py": Share(16, 4),
-    "kubeadm/test_drift.py": Share(16, 4),
-    "kubeadm/test_from_elsewhere.py": Share(3),
-    "kubeadm/test_kubeadm_profile.py": Share(4),
-    "kubeadm/test_running_otherwise.py": Share(5),
-    "lifecycle/test_clean.py": Share(6, 3),
-    "lifecycle/test_settings.py": Share(4, 2),
-    "lifecycle/test_versions.py": Share(8, 3),
-    "live/test_clean.py": Share(6, 3),
-    "live/test_collecting.py": Share(5, 2),
-    "live/test_commands_to_paste.py": Share(4, 2),
-    "live/test_gateways_own_certificate.py": Share(4, 2),
-    "live/test_left_in_etcd.py": Share(6),
-    "live/test_named_clients.py": Share(4, 2),
-    "live/test_names_of_identities.py": Share(4, 2),
-    "live/test_plan.py": Share(20, 10),
-    "live/test_plan_by_target.py": Share(12, 3),
-    "live/test_refused_good_clients.py": Share(4, 2),
-    "live/test_rules_in_force.py": Share(5, 2),
-    "live/test_san_rule.py": Share(4, 2),
-    "live/test_separation_by_revocation.py": Share(4, 2),
-    "live/test_server_addresses.py": Share(12, 3),
-    "live/test_server_names.py": Share(4, 2),
-    "live/test_stopping.py": Share(4, 2),
-    "live/test_without_quorum.py": Share(6, 3),
-    "live/test_witnesses.py": Share(4, 2),
-    "live/test_wrong_clock.py": Share(6, 3),
-    "live/test_wrong_endpoints.py": Share(2),
-    "model/test_model.py": Share(7, 2),
+    "declared/test_pod.py": Share(3),
+    "declared/test_shapes_on_etcd.py": Share(10, 2),
+    "declared/test_starting.py": Share(8, 2),
+    "declared/test_vocabulary_on_etcd.py": Share(10, 2),
+    "discovery/test_discovery_in_pytest.py": Share(24, 2),
+    "discovery/test_on_etcd.py": Share(12, 2),
+    "discovery/test_unnamed_ports.py": Share(4),
+    "etcd_log/test_live_log.py": Share(4),
+    "etcd_log/test_log_check.py": Share(16, 2),
+    "etcd_log/test_log_option.py": Share(16, 2),
+    "fuzz/test_readers.py": Share(24, 6),
+    "fuzz/test_secrets.py": Share(12, 3),
+    "hostile/test_bodies.py": Share(36, 6),
+    "hostile/test_bounds.py": Share(48, 8),
+    "hostile/test_children.py": Share(12, 3),
+    "hostile/test_ci_logs.py": Share(32, 4),
+    "hostile/test_files.py": Share(60, 12),
+    "hostile/test_hostile_discovery.py": Share(24, 4),
+    "hostile/test_kills.py": Share(8, 2),
+    "hostile/test_no_evidence.py": Share(60, 12),
+    "hostile/test_other_users.py": Share(16, 2),
+    "hostile/test_passphrases.py": Share(48, 8),
+    "hostile/test_pasted_commands.py": Share(4),
+    "hostile/test_read_only.py": Share(20, 3),
+    "hostile/test_report_writing.py": Share(36, 6),
+    "hostile/test_servers.py": Share(60, 12),
+    "hostile/test_signals.py": Share(36, 6),
+    "hostile/test_text.py": Share(6, 2),
+    "impostors/test_impostors.py": Share(8, 2),
+    "impostors/test_proxies.py": Share(8, 2),
+    "kubeadm/test_conforms.py": Share(32, 4),
+    "kubeadm/test_drift.py": Share(32, 4),
+    "kubeadm/test_from_elsewhere.py": Share(6),
+    "kubeadm/test_kubeadm_profile.py": Share(8),
+    "kubeadm/test_running_otherwise.py": Share(10),
+    "lifecycle/test_clean.py": Share(12, 3),
+    "lifecycle/test_settings.py": Share(8, 2),
+    "lifecycle/test_versions.py": Share(16, 3),
+    "live/test_clean.py": Share(12, 3),
+    "live/test_collecting.py": Share(10, 2),
+    "live/test_commands_to_paste.py": Share(8, 2),
+    "live/test_gateways_own_certificate.py": Share(8, 2),
+    "live/test_left_in_etcd.py": Share(12),
+    "live/test_named_clients.py": Share(8, 2),
+    "live/test_names_of_identities.py": Share(8, 2),
+    "live/test_plan.py": Share(40, 10),
+    "live/test_plan_by_target.py": Share(24, 3),
+    "live/test_refused_good_clients.py": Share(8, 2),
+    "live/test_rules_in_force.py": Share(10, 2),
+    "live/test_san_rule.py": Share(8, 2),
+    "live/test_separation_by_revocation.py": Share(8, 2),
+    "live/test_server_addresses.py": Share(24, 3),
+    "live/test_server_names.py": Share(8, 2),
+    "live/test_stopping.py": Share(8, 2),
+    "live/test_without_quorum.py": Share(12, 3),
+    "live/test_witnesses.py": Share(8, 2),
+    "live/test_wrong_clock.py": Share(12, 3),
+    "live/test_wrong_endpoints.py": Share(4),
+    "model/test_model.py": Share(14, 2),
+    "oracle/test_clients.py": Share(3),
     "oracle/test_oracle.py": Share(0),
     "oracle/test_served_by_etcd.py": Share(0),
-    "packaging/test_benchmarks.py": Share(6, 4),
-    "packaging/test_examples.py": Share(10, 2),
-    "pki/test_etcd_accepts.py": Share(4, 2),
-    "plugin/test_command_line.py": Share(6, 2),
-    "plugin/test_compared_runs.py": Share(5, 2),
-    "plugin/test_credentials.py": Share(8, 2),
-    "plugin/test_distributed.py": Share(24, 4),
-    "plugin/test_fixtures.py": Share(10, 2),
-    "plugin/test_fleet.py": Share(16, 2),
-    "plugin/test_from_outside.py": Share(4, 2),
-    "plugin/test_in_part.py": Share(5, 2),
-    "plugin/test_in_pytest.py": Share(12, 2),
-    "plugin/test_neighbouring_secrets.py": Share(4, 2),
-    "plugin/test_no_good_client.py": Share(4, 2),
-    "plugin/test_not_started.py": Share(12, 3),
-    "plugin/test_options_without_effect.py": Share(12, 3),
-    "plugin/test_order.py": Share(16, 4),
-    "plugin/test_outcomes.py": Share(8, 2),
-    "plugin/test_overrides.py": Share(8, 2),
-    "plugin/test_owned.py": Share(16, 4),
-    "plugin/test_secret.py": Share(6, 2),
-    "plugin/test_terminal.py": Share(6, 3),
-    "plugin/test_via.py": Share(6, 3),
-    "plugin/test_waiting.py": Share(5, 2),
-    "plugin/test_waived_faults.py": Share(5, 2),
-    "presets/test_presets.py": Share(20, 2),
-    "process/test_finding.py": Share(3, 2),
-    "process/test_hostile_root.py": Share(4, 2),
-    "process/test_process.py": Share(3, 2),
-    "profiles/test_guidelines_on_etcd.py": Share(36, 12),
-    "profiles/test_profiles_in_pytest.py": Share(2),
-    "remedies/test_cured_settings.py": Share(5, 2),
-    "remedies/test_every_remedy.py": Share(50, 16),
-    "remedies/test_printed_commands.py": Share(6, 4),
-    "remedies/test_remedies.py": Share(16, 4),
-    "replay/test_replay.py": Share(8, 3),
-    "replay/test_replay_in_pytest.py": Share(6, 2),
+    "packaging/test_benchmarks.py": Share(12, 4),
+    "packaging/test_examples.py": Share(20, 2),
+    "pki/test_bundle.py": Share(3),
+    "pki/test_etcd_accepts.py": Share(8, 2),
+    "pki/test_loading.py": Share(3),
+    "pki/test_recipes.py": Share(4),
+    "pki/test_resign.py": Share(4),
+    "plugin/test_command_line.py": Share(12, 2),
+    "plugin/test_compared_runs.py": Share(10, 2),
+    "plugin/test_consumer.py": Share(3),
+    "plugin/test_credentials.py": Share(16, 2),
+    "plugin/test_distributed.py": Share(48, 4),
+    "plugin/test_fixtures.py": Share(20, 2),
+    "plugin/test_fleet.py": Share(32, 2),
+    "plugin/test_from_outside.py": Share(8, 2),
+    "plugin/test_in_part.py": Share(10, 2),
+    "plugin/test_in_pytest.py": Share(24, 2),
+    "plugin/test_neighbouring_secrets.py": Share(8, 2),
+    "plugin/test_no_good_client.py": Share(8, 2),
+    "plugin/test_not_started.py": Share(24, 3),
+    "plugin/test_options_without_effect.py": Share(24, 3),
+    "plugin/test_order.py": Share(32, 4),
+    "plugin/test_outcomes.py": Share(16, 2),
+    "plugin/test_overrides.py": Share(16, 2),
+    "plugin/test_owned.py": Share(32, 4),
+    "plugin/test_program.py": Share(3),
+    "plugin/test_secret.py": Share(12, 2),
+    "plugin/test_terminal.py": Share(12, 3),
+    "plugin/test_via.py": Share(12, 3),
+    "plugin/test_waiting.py": Share(10, 2),
+    "plugin/test_waived_faults.py": Share(10, 2),
+    "presets/test_presets.py": Share(40, 2),
+    "process/test_finding.py": Share(6, 2),
+    "process/test_hostile_root.py": Share(8, 2),
+    "process/test_process.py": Share(6, 2),
+    "profiles/test_guidelines_on_etcd.py": Share(72, 12),
+    "profiles/test_profiles_in_pytest.py": Share(4),
+    "remedies/test_cured_settings.py": Share(10, 2),
+    "remedies/test_every_remedy.py": Share(100, 16),
+    "remedies/test_printed_commands.py": Share(12, 4),
+    "remedies/test_remedies.py": Share(32, 4),
+    "replay/test_replay.py": Share(16, 3),
+    "replay/test_replay_in_pytest.py": Share(12, 2),
     "report/test_browser.py": Share(0),
-    "report/test_formats.py": Share(8, 2),
-    "report/test_hostile_content.py": Share(4),
-    "report/test_metadata.py": Share(4, 2),
-    "report/test_openmetrics.py": Share(6, 2),
-    "report/test_report_benchmark.py": Share(3, 2),
-    "report/test_report_document.py": Share(5),
-    "stability/test_stability.py": Share(8, 2),
-    "tests/test_commands.py": Share(30, 6),
-    "tests/test_recording.py": Share(8, 2),
-    "tests/test_startup.py": Share(6, 2),
-    "tls/test_what_etcd_accepts.py": Share(4, 2),
-    "truth/test_truth.py": Share(8, 3),
-    "zoo/test_any_order.py": Share(4, 2),
-    "zoo/test_independent_faults.py": Share(30, 10),
-    "zoo/test_zoo.py": Share(4, 2),
+    "report/test_formats.py": Share(16, 2),
+    "report/test_hostile_content.py": Share(8),
+    "report/test_metadata.py": Share(8, 2),
+    "report/test_openmetrics.py": Share(12, 2),
+    "report/test_report_benchmark.py": Share(6, 2),
+    "report/test_report_document.py": Share(10),
+    "stability/test_stability.py": Share(16, 2),
+    "tests/test_commands.py": Share(60, 6),
+    "tests/test_recording.py": Share(16, 2),
+    "tests/test_startup.py": Share(12, 2),
+    "tls/test_what_etcd_accepts.py": Share(8, 2),
+    "truth/test_truth.py": Share(16, 3),
+    "zoo/test_any_order.py": Share(8, 2),
+    "zoo/test_independent_faults.py": Share(60, 10),
+    "zoo/test_zoo.py": Share(8, 2),
 }
 """The files whose tests are alike and take long."""
 
 WHOLE: Final = Share(0, 4)
 """Of the tests marked ``whole``, in each file."""
+ON_ETCD: Final = Share(3)
+"""Of the tests that need an etcd, in each file that the table does not have."""
 
 
 class OnEtcd(NamedTuple):
@@ -184,25 +197,33 @@ class OnEtcd(NamedTuple):
 
 
 def left_out(
-    items: Iterable[pytest.Item], on_etcd: Callable[[pytest.Item], OnEtcd | None]
+    items: Iterable[pytest.Item],
+    on_etcd: Callable[[pytest.Item], OnEtcd | None],
+    uses_etcd: Callable[[pytest.Item], bool],
 ) -> set[pytest.Item]:
     """Return the items that another turn has, or ``make test TESTS=all`` alone.
 
     Args:
         on_etcd: says which etcd an item is for; ``None`` if it is not for every etcd.
+        uses_etcd: says whether an item needs an etcd.
     """
     if ALL:
         return set()
-    files: dict[tuple[str, bool], dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    parts: dict[tuple[str, Share], dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
-        place, whole = on_etcd(item), item.get_closest_marker("whole") is not None
-        files["/".join(item.path.parts[-2:]), whole][place.test if place else item.nodeid].append(item)
+        place, name = on_etcd(item), "/".join(item.path.parts[-2:])
+        if item.get_closest_marker("whole") is not None:
+            share = WHOLE
+        else:
+            share = SHARES.get(name, ON_ETCD if uses_etcd(item) else Share(1))
+        parts[name, share][place.test if place else item.nodeid].append(item)
     left: set[pytest.Item] = set()
-    for (name, whole), tests in files.items():
-        share = WHOLE.now if whole else SHARES.get(name, Share(1)).now
-        for number, test in enumerate(sorted(tests)):
+    for (name, share), tests in parts.items():
+        # Files with a single test are not all in the same turn.
+        first = TURN + zlib.crc32(name.encode())
+        for number, test in enumerate(sorted(tests), first):
             left.update(tests[test])
-            if share and (number + TURN) % share == 0:
+            if share.now and number % share.now == 0:
                 of_test = tests[test]
-                left.remove(of_test[(number + TURN // share) % len(of_test)])
+                left.remove(of_test[number // share.now % len(of_test)])
     return left
