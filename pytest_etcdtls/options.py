@@ -128,6 +128,15 @@ PID = Option(
     Kind.LIST,
 )
 
+REHEARSE = Option(
+    "--etcd-rehearse",
+    "with --etcd-pid: rehearse the next restart. The program of the running etcd is started once more, with "
+    "its settings, its user and the files of now, where nothing is written and nothing gets out. What "
+    "differs from the running etcd is a fault of the family restart. With --etcd-config, what the file "
+    "declares is rehearsed after that. Needs root (CAP_SYS_ADMIN) and 512 MiB of memory.",
+    kind=Kind.FLAG,
+)
+
 LIVE = (*ENDPOINTS, CONFIG, PID)
 """The options that select the live cluster."""
 
@@ -213,6 +222,7 @@ _LIVE = (
     ),
     Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
     PID,
+    REHEARSE,
     CONFIG,
     Option(
         "--etcd-pki-dir",
@@ -473,6 +483,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
     "--etcd-label": frozenset({Part.LIVE, Part.LIVE_TESTS}),
+    "--etcd-rehearse": frozenset({Part.LIVE}),
     **dict.fromkeys(("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file"), _FILES),
     **dict.fromkeys(("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key"), _FILES),
     **dict.fromkeys(("--etcd-trusted-ca", "--etcd-peer-trusted-ca"), _FILES),

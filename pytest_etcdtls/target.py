@@ -318,6 +318,7 @@ class Target:
         declared: declarations by the label of the member (``--etcd-config``, or the command lines of an owned
             cluster); empty if none is known.
         running: the process of the one member, which declares it (``--etcd-pid``); ``None`` without one.
+        rehearses: the next restart of the process is rehearsed (``--etcd-rehearse``).
         unreached: declared listeners that are not judged, since they cannot be reached from here.
         remarks: files that were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
@@ -348,6 +349,7 @@ class Target:
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
     running: RunningMember | None = None
+    rehearses: bool = False
     unreached: tuple[Unreached, ...] = ()
     remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()

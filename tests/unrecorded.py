@@ -5,7 +5,7 @@
 - **etcd's log**, and its comparison with the wire, is about all connections of a run, in their order. A
   replay makes those of one check.
 - **Several addresses of a host name** depend on the resolver of the machine.
-- **A process** is compared with a file where it runs.
+- **A process** is compared with a file where it runs, and its restart is rehearsed there.
 - **A second look at a member** is taken only where some of its listeners refuse connections.
 """
 
@@ -30,10 +30,12 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffers,
 )
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.lifecycle.changes import UNLISTED
 from pytest_etcdtls.lifecycle.settings import LISTED
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.rehearsal import COMPARED
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
@@ -272,5 +274,6 @@ _OF_TARGET: Mapping[type[Any], Any] = {
     RenewalUnderLoad: _renewals,
     ForeignMember: _foreign_member,
     EtcdLogs: lambda: EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),
+    Rehearsal: lambda: Rehearsal(source="process 1", compared=tuple(COMPARED)),
     ProcessComparison: lambda: ProcessComparison(pid=1, source="etcd.yaml"),
 }

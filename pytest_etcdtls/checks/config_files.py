@@ -154,6 +154,7 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Spec: etcd checkCRL in client/pkg/transport/listener_tls.go
     Spec: RFC 7468 section 2
+    Follows: restart.starts, restart.clients
     Severity: critical
     Level: MUST
     Remediation: keep in the file CA certificates alone, each in PEM, with its BEGIN line and its END line on
@@ -243,6 +244,7 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
+    Follows: restart.clients
     Follows: cert.ports-not-swapped, cert.matches-expected-file, config.trusted-ca-usable, cert.issuer-is-ca,
         cert.ca-constraints, cert.ca-valid-now
     Severity: high

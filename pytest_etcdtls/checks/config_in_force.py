@@ -183,6 +183,7 @@ def the_declared_bundle_is_trusted(
     Spec: etcd --trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
+    Follows: restart.starts, restart.clients, restart.announced-ca
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
         config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared,
@@ -211,6 +212,7 @@ def the_declared_bundle_of_peers_is_trusted(
     Spec: etcd --peer-trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
+    Follows: restart.starts, restart.clients, restart.announced-ca
     Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
         config.variable-beside-flag, config.unknown-variable, config.unknown-key,
         config.auto-tls-drops-client-auth, config.peer-auth-in-force, config.trusted-ca-usable,

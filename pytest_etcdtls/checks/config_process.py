@@ -36,6 +36,7 @@ def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iter
     who is let in by it.
 
     Spec: etcd --config-file
+    Follows: restart.starts, restart.listeners, restart.clients, restart.certificate
     Severity: high
     Level: MUST
     Remediation: restart etcd with what is declared, or declare what it was started with. A kubelet restarts

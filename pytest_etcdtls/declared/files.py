@@ -437,7 +437,7 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
     """
     run_as = declared.declaration.run_as
     try:
-        user, groups = _ids(run_as) if run_as and _HAS_OWNERS else (0, set())
+        user, group, groups = ids_of(run_as) if run_as and _HAS_OWNERS else (0, None, set())
         here = resolved(path)
         mounts = [resolved(Path(mount.outside)) for mount in declared.paths.mounts]
         above = max(
@@ -450,7 +450,7 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
             if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
                 return ""
             status = status_of(place)
-            shift = 6 if status.st_uid == user else 3 if status.st_gid in groups else 0
+            shift = 6 if status.st_uid == user else 3 if status.st_gid in {group, *groups} else 0
             if run_as and user and not status.st_mode >> shift & bit:
                 mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
                 who = f"user {printable(run_as.user)} ({run_as.place}: {run_as.setting})"
@@ -460,8 +460,10 @@ def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
     return ""
 
 
-def _ids(run_as: RunAs) -> tuple[int, set[int]]:
-    """Return the user ID and the group IDs. An ID need not have an entry on this machine.
+def ids_of(run_as: RunAs) -> tuple[int, int | None, set[int]]:
+    """Return the IDs of the user, of its group if that is known, and of further groups.
+
+    An ID need not have an entry on this machine.
 
     Raises:
         KeyError: if this machine does not have a user or a group of that name.
@@ -470,14 +472,17 @@ def _ids(run_as: RunAs) -> tuple[int, set[int]]:
     import pwd
 
     user = int(run_as.user) if run_as.user.isdecimal() else pwd.getpwnam(run_as.user).pw_uid
-    named = (text for text in (run_as.group, *run_as.others) if text)
-    groups = {int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid for text in named}
+    group, *others = (
+        None if not text else int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+        for text in (run_as.group, *filter(None, run_as.others))
+    )
+    groups = {other for other in others if other is not None}
     with suppress(KeyError):
         if run_as.of_unit:
             entry = pwd.getpwuid(user)
-            of_user = {*os.getgrouplist(entry.pw_name, entry.pw_gid)}
-            groups |= of_user - {entry.pw_gid} if run_as.group else of_user
-    return user, groups
+            groups |= {*os.getgrouplist(entry.pw_name, entry.pw_gid)} - {entry.pw_gid}
+            group = entry.pw_gid if group is None else group
+    return user, group, groups
 
 
 def why_absent(declared: DeclaredMember, setting: Setting) -> str:

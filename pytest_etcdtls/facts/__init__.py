@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         UnusualClientHello,
     )
     from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
+    from pytest_etcdtls.facts.rehearsal import Rehearsal, RestartChange
     from pytest_etcdtls.facts.release import (
         EtcdRelease,
         EtcdReleases,
@@ -125,6 +126,7 @@ _MODULES = (
     "facts.process_comparison",
     "facts.protocol",
     "facts.refusal_grounds",
+    "facts.rehearsal",
     "facts.release",
     "facts.sessions",
     "facts.stopping",
@@ -193,9 +195,11 @@ __all__ = [
     "ProcessComparison",
     "RangeAnswer",
     "RefusalGrounds",
+    "Rehearsal",
     "Renegotiation",
     "RenewalUnderLoad",
     "Response",
+    "RestartChange",
     "Resumption",
     "SecondLook",
     "ServedByMembers",

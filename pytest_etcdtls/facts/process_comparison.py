@@ -6,6 +6,7 @@ its start is known as long as the file is not written again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +65,7 @@ def process_comparison(target: Target) -> ProcessComparison:
         pid=running.process.pid,
         source=written.source,
         differences=tuple(differences(written, running.declared.declaration)),
-        changed=_changed_since(running, written.files),
+        changed=_since(running, written.files),
         unknown=_unknown(running),
         not_compared=tuple(sorted(written.started_with.left_out)),
     )
@@ -75,19 +76,25 @@ def _unknown(running: RunningMember) -> str:
     if config is None or running.process.embedded:  # which writes the file when it starts
         return ""
     here = str(running.declared.paths.of_process(config))
-    if not (changed := _changed_since(running, (here,))):
+    if not (changed := _since(running, (here,))):
         return ""
     return f"what {running.process.name} read in its configuration file is not known: {changed}"
 
 
-def _changed_since(running: RunningMember, files: tuple[str, ...]) -> str:
+def _since(running: RunningMember, files: tuple[str, ...]) -> str:
     started = running.process.started_at
+    for file, changed in changed_since(running, files):
+        return (
+            f"it was started at {started:%Y-%m-%d %H:%M:%S} UTC, and {file} was changed at "
+            f"{changed:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    return ""
+
+
+def changed_since(running: RunningMember, files: Iterable[str]) -> Iterator[tuple[str, datetime]]:
+    """Yield each file that was changed after the process was started, and when."""
     for file in files:
         with suppress(OSError, ValueError):
             changed = datetime.fromtimestamp(status_of(Path(file)).st_ctime, UTC)
-            if changed > started + _CLOCK:
-                return (
-                    f"it was started at {started:%Y-%m-%d %H:%M:%S} UTC, and {file} was changed at "
-                    f"{changed:%Y-%m-%d %H:%M:%S} UTC"
-                )
-    return ""
+            if changed > running.process.started_at + _CLOCK:
+                yield file, changed

@@ -35,8 +35,9 @@ CheckId = Annotated[Name, Meta(description="Permanent id.", pattern=r"^[a-z][a-z
 VerdictLine = Annotated[
     str,
     Meta(
-        description="One line: CLEAN; or one that begins with CLEAN BUT FOR, 1 OF 196 CHECKS CLEAN, NO FAULT "
-        "FOUND FROM OUTSIDE, NOT CLEAN, NOT AS BEFORE or NO VERDICT."
+        description="One line: CLEAN; or one that begins with CLEAN, ALSO AFTER A RESTART, CLEAN BUT FOR, "
+        "1 OF 196 CHECKS CLEAN, NO FAULT FOUND FROM OUTSIDE, NOT CLEAN, CLEAN NOW, NOT AFTER A RESTART, NOT "
+        "AS BEFORE or NO VERDICT."
     ),
 ]
 Observation = Annotated[

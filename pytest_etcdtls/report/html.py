@@ -52,6 +52,7 @@ SUBJECTS: Mapping[str, str] = {
     "cert": "the served chain: trust, names, validity, usage, keys and signatures",
     "cluster": "every member alike, and reachable at the URLs that it advertises",
     "config": "what is declared, compared with what is in force",
+    "restart": "what the next restart of etcd changes, by rehearsal",
     "lifecycle": "what happens when files and flags change; on clusters of our own only",
     "listener": "the two gates before all other checks of a listener",
     "log": "what etcd's own log says",

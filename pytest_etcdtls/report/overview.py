@@ -54,6 +54,8 @@ SOME_CHECKS = "SOME CHECKS CLEAN"
 FROM_OUTSIDE = "NO FAULT FOUND FROM OUTSIDE"
 """The verdict where nothing fails and no client certificate was given: no refusal has a control then."""
 NOT_CLEAN = "NOT CLEAN"
+NOT_AFTER_RESTART = "CLEAN NOW, NOT AFTER A RESTART"
+"""How the verdict begins where every fault is one of the next restart; its kind is :data:`NOT_CLEAN`."""
 NOT_AS_BEFORE = "NOT AS BEFORE"
 NO_VERDICT = "NO VERDICT"
 PASSING = (CLEAN, BUT_WAIVED, SOME_CHECKS, FROM_OUTSIDE)
@@ -101,7 +103,8 @@ def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
     early = _ended_early(report)
     if faults:
         checks = sum(fault.size for fault in faults)
-        found = f"{NOT_CLEAN}: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
+        begin = NOT_AFTER_RESTART if _is_clean_now(report, problems) else NOT_CLEAN
+        found = f"{begin}: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
         return Verdict(NOT_CLEAN, f"{found}, {early}" if early else found)
     others = [problem for problem in problems if problem not in report.not_as_before]
     if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
@@ -116,12 +119,39 @@ def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
     if not any(_is_outside(seen.target) for seen in report.seen):
         if of:
             return Verdict(SOME_CHECKS, f"{of[0]} CHECKS CLEAN ({of[1]}){but}")
-        return Verdict(BUT_WAIVED if but else CLEAN, f"{CLEAN}{but}")
+        later = (
+            ", ALSO AFTER A RESTART" if all(_changes_nothing(report, seen) for seen in report.seen) else ""
+        )
+        return Verdict(BUT_WAIVED if but else CLEAN, f"{CLEAN}{but}{later}")
     said = [f"{FROM_OUTSIDE}{but}: no client certificate was given"]
     said += [f"{of[0].lower()} checks ({of[1]})"] if of else []
     unverified = counts[Outcome.NOT_VERIFIED]
     said += [f"{plural(unverified, 'result')} not verified"] if unverified else []
     return Verdict(FROM_OUTSIDE, ", ".join(said))
+
+
+def _is_clean_now(report: Report, problems: Sequence[str]) -> bool:
+    """Return whether all faults are of the next restart, and the run would be clean without them."""
+    return (
+        all(fault.first.check.startswith("restart.") for fault in report.faults)
+        and not (problems or _ended_early(report) or _without_evidence(report) or _selected(report))
+        and not any(_is_outside(seen.target) for seen in report.seen)
+    )
+
+
+def rehearsed(report: Report, seen: Recording) -> list[CheckResult]:
+    """Return the results of a target about its restart; empty if none is rehearsed."""
+    label = seen.target.label
+    return [
+        result
+        for (target, _, check), result in report.by_place.items()
+        if target == label and check.startswith("restart.")
+    ]
+
+
+def _changes_nothing(report: Report, seen: Recording) -> bool:
+    results = rehearsed(report, seen)
+    return bool(results) and all(result.outcome is Outcome.CONFORMS for result in results)
 
 
 def _but_waived(report: Report) -> str:

@@ -18,6 +18,7 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.profiles.waivers import Review, Waiver
@@ -34,6 +35,7 @@ from pytest_etcdtls.report.overview import (
     options_in,
     places,
     plural,
+    rehearsed,
     undecided,
     without_evidence,
 )
@@ -411,6 +413,7 @@ def verdict(
     yield from _warnings_in_verdict(report, width)
     yield from _profiles(report, width)
     yield from _not_verified(report, width)
+    yield from _rehearsed(report, width)
     yield from _differences(report.comparisons, width)
     for problem in problems:
         yield from wrapped(problem, width, "  ", colour="red")
@@ -666,6 +669,19 @@ def _not_verified(report: Report, width: int) -> Iterator[Line]:
             advice.insert(0, f"{len(waiting)} need {needed.format(labels)}")
     text = f"{plural(len(unverified), 'result')} not verified: {'; '.join([*advice, '-v says why'])}"
     yield from wrapped(text, width, rest="  ")
+
+
+def _rehearsed(report: Report, width: int) -> Iterator[Line]:
+    """Yield what the rehearsal of a restart came to where it is no fault."""
+    for seen in report.seen:
+        of = f"{seen.target.label}: " if len(report.seen) > 1 else ""
+        results, rehearsal = rehearsed(report, seen), seen.known(Rehearsal)
+        unverified = {one.reason: None for one in results if one.outcome is Outcome.NOT_VERIFIED}
+        if unverified and (rehearsal is None or rehearsal.failure is None):
+            yield from wrapped(f"{of}{next(iter(unverified))}", width, rest="  ", colour="yellow")
+        elif results and rehearsal and not (rehearsal.failure or rehearsal.changes):
+            text = f"{of}rehearsed: a restart changes nothing, and none is needed for what is on disk"
+            yield from wrapped(text, width, rest="  ")
 
 
 _NEEDED = dict(

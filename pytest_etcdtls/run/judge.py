@@ -51,6 +51,7 @@ from pytest_etcdtls.facts.good_identities import GoodIdentities
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.profiles.waivers import Waiver, waive, waived_with
@@ -244,10 +245,24 @@ class Judge:
         of_all = listener is None and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD
         if self.collector is not None and (of_all or comes_last(check)):
             self.collector.wait()
+        if any(need.type is Rehearsal for need in check.needs.values()):
+            self._rehearse()
         # A check that waits for an experiment makes no connection meanwhile.
         waits = self.observer.ended or any(is_of_experiment(need.type) for need in check.needs.values())
         with nullcontext() if waits else self.observer.work_lock.shared():
             return self._kept(check, listener)
+
+    def _rehearse(self) -> None:
+        """Record what a rehearsal of the next restart finds, after all that it is compared with."""
+        place, recording = (None, Rehearsal, None), self.observer.recording
+        if not self.observer.target.rehearses or place in recording:
+            return
+        from pytest_etcdtls.run.rehearsal import rehearse  # most runs rehearse nothing
+
+        try:
+            recording.add(place, rehearse(self.observer), reported=True)
+        except NotVerifiedError as unverified:
+            recording.add(place, unverified, reported=True)
 
     def _kept(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result by itself, made once."""
@@ -500,7 +515,7 @@ def run_checks(
         judge.abandon()
 
 
-_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison})
+_LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison, Rehearsal})
 """Observations of the connections that were made before."""
 
 
@@ -536,6 +551,8 @@ def left_out(check: Check, target: Target) -> str:
         return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
     if (target.running is None or target.running.written is None) and ProcessComparison in needs:
         return "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
+    if not target.rehearses and Rehearsal in needs:
+        return "no restart is rehearsed: pass --etcd-rehearse with --etcd-pid"
     if target.live and check.family == "lifecycle":
         return "needs an etcd that the run starts"
     if target.live and not target.discover and needs & _SEARCHED:

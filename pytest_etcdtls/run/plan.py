@@ -105,6 +105,13 @@ def plan_lines(run: Run) -> Iterator[str]:
             if number > cap:
                 more = f"--etcd-max-connections={number}"
                 yield f"  {number} at worst, with {more}; a check that the cap of {cap} stops is inconclusive"
+        if target.outline.rehearses:
+            yield (
+                f"{name}, its next restart, rehearsed: its program is started once more, with every mount "
+                "read-only; it has at most 320 MiB of memory, and 192 MiB more take what it writes; its "
+                "network has a loopback interface alone; at most as many connections again, to that etcd, "
+                "which ends with the run"
+            )
         if target.outline.discover:
             yield from _discovered_lines(name, plan, cap)
         needs = ((need.type, need.key) for check in run.checks for need in check.needs.values())

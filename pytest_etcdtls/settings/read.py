@@ -197,6 +197,11 @@ def read_settings(
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
     passphrases = KeyPassphrases(source, environment, ask)
     processes = read_processes(source) if live or replays else ()
+    if live and source.flag("etcd_rehearse") and not processes:
+        raise UsageError(
+            "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
+            "--etcd-pid=auto on the machine of etcd"
+        )
     targets = [
         read_live_target(source, environment, passphrases, read_input, running)
         for running in processes or (None,)
@@ -301,6 +306,7 @@ def read_live_target(
         dials_with_another=known.dials_with_another,
         declared=known.declared,
         running=running.running if running else None,
+        rehearses=running is not None and source.flag("etcd_rehearse"),
         unreached=known.unreached,
         remarks=known.remarks,
         connect_to=read_connect_to(source),

@@ -115,6 +115,8 @@ def _live(target: Target, *, every: bool) -> Iterator[str]:
         yield f"  {target.label}: not used: {remark}"
     for host, log in sorted(target.logs.items()):
         yield f"  {target.label}: log of {host or 'every member'}: {log.name}"
+    if target.rehearses:
+        yield f"  {target.label}: its next restart is rehearsed"
     if target.discover:
         yield f"  {target.label}: --etcd-discover adds every member that the cluster lists"
     yield from _credentials("client", target.client)

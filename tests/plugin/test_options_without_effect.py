@@ -22,6 +22,7 @@ OF_LIVE_ALONE = {
     *("--etcd-connect-to", "--etcd-via", "--etcd-via-env"),
     *("--etcd-expect-cert", "--etcd-expect-peer-cert"),
     *("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file", "--etcd-label"),
+    "--etcd-rehearse",
 }
 OF_FILES = {
     *("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file", "--etcd-pki-dir"),
@@ -59,7 +60,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "fixtures on a live cluster": (
         ("--no-etcd-conformance", ENDPOINT),
-        OF_THE_SUITE | OF_LISTS,
+        OF_THE_SUITE | OF_LISTS | {"--etcd-rehearse"},
     ),
     "owned": (("--etcd-conformance",), OF_LIVE_ALONE | OF_FILES | OF_A_LIST),
     "owned alone": (SUITE_ALONE, OF_LIVE_ALONE | OF_FILES | OF_TESTS | OF_A_LIST),
@@ -72,11 +73,12 @@ REFUSED: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "clusters": (
         ("--etcd-clusters=clusters.toml",),
-        {*LIVE, "--etcd-config", "--etcd-pid", "--etcd-image", "--etcd-binary"} | ONE_CLUSTER,
+        {*LIVE, "--etcd-config", "--etcd-pid", "--etcd-rehearse", "--etcd-image", "--etcd-binary"}
+        | ONE_CLUSTER,
     ),
     "clusters alone": (
         (*SUITE_ALONE, "--etcd-clusters=clusters.toml"),
-        {*LIVE, "--etcd-config", "--etcd-pid"} | OF_STARTED | ONE_CLUSTER | OF_TESTS,
+        {*LIVE, "--etcd-config", "--etcd-pid", "--etcd-rehearse"} | OF_STARTED | ONE_CLUSTER | OF_TESTS,
     ),
 }
 """For each kind of run the options that have no effect in it, or contradict it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,19 +31,22 @@ OF_ITS_OWN = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', 
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A node, and the words before etcd with which it is started."""
+    """A node, the words before etcd, flags that are added to those of the manifest, and its user."""
 
     cluster: Cluster
     node: Node
     watchdog: Watchdog
     prefix: tuple[str, ...] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
+    user: int = 0
     processes: list[EtcdProcess] = field(default_factory=list)
 
     @property
     def settings(self) -> dict[str, str]:
         """What the manifest declares, by the names of flags."""
         command = yaml.safe_load(self.node.text)["spec"]["containers"][0]["command"]
-        return {word[2:].partition("=")[0]: word.partition("=")[2] for word in command[1:]}
+        declared = {word[2:].partition("=")[0]: word.partition("=")[2] for word in command[1:]}
+        return {**declared, **self.added}
 
     @property
     def variables(self) -> dict[str, str]:
@@ -68,7 +71,8 @@ class Container:
         if by_file:
             (self.node.root / "etcd.yml").write_text(self.configuration)
             flags = ["--config-file=/etcd.yml"]
-        argv = [*self.prefix, "chroot", str(self.node.root), "/etcd", *([] if by_variables else flags)]
+        chroot = ("chroot", f"--userspec={self.user}:{self.user}", str(self.node.root))
+        argv = [*self.prefix, *chroot, "/etcd", *([] if by_variables else flags)]
         launch = Launch(
             name=self.node.name,
             label=self.node.name,

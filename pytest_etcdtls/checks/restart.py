@@ -1,0 +1,179 @@
+"""What the next restart of etcd changes, by rehearsal (``--etcd-rehearse``)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from pytest_etcdtls.checks.registry import check
+from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.target import StartFailure
+
+
+def _does_not_start(rehearsal: Rehearsal) -> Mapping[str, Any]:
+    failure = StartFailure(member="process 1", reason="it ends with status 1: no such file: ca.crt")
+    return {"rehearsal": replace(rehearsal, failure=failure)}
+
+
+@check("restart.starts", on=set(), counterexample=_does_not_start)
+def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """With its settings and the files of now, etcd starts again.
+
+    A running etcd has read its settings and its CA bundles when it started. A file that was removed, emptied
+    or made unreadable since, or a setting that it refuses, shows at the next restart: the member is lost when
+    the machine is rebooted. With --etcd-rehearse its program is started once more, where nothing is written
+    and nothing gets out.
+
+    Spec: etcd embed.StartEtcd
+    Follows: config.key-matches-certificate
+    Severity: high
+    Level: MUST
+    Remediation: mend what etcd's message names before etcd is restarted; until then it runs with what it read
+        when it started.
+    """
+    if rehearsal.failure is not None:
+        yield Finding(
+            message=f"after a restart etcd does not start: {rehearsal.failure.reason}{_because(rehearsal)}",
+            expected="etcd starts with what is on disk",
+            observed=rehearsal.failure.reason,
+            evidence=_evidence(rehearsal) | {"log": "\n".join(rehearsal.failure.log)},
+        )
+
+
+def _changed(topic: str, about: str, before: str, after: str) -> Any:  # noqa: ANN401 - a counterexample
+    def changed(rehearsal: Rehearsal) -> Mapping[str, Any]:
+        listeners = ("client-10.0.0.11-2379",)
+        one = RestartChange(topic=topic, about=about, listeners=listeners, before=before, after=after)
+        return {"rehearsal": replace(rehearsal, changes=(one,), causes=("ca.crt was changed",))}
+
+    return changed
+
+
+@check(
+    "restart.listeners",
+    on=set(),
+    counterexample=_changed(LISTENER, "https://10.0.0.11:2379", "open", "not open"),
+)
+def the_same_listeners(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """A restart opens the listeners that are open now.
+
+    Clients and the other members know the member by its URLs. An edited list of them is in force after the
+    next restart only.
+
+    Spec: etcd --listen-client-urls
+    Severity: high
+    Level: MUST
+    Remediation: change the URLs back, or restart etcd when its clients and the other members know them.
+    """
+    yield from _changes(rehearsal, LISTENER)
+
+
+@check(
+    "restart.clients",
+    on=set(),
+    counterexample=_changed("access", "client (TLS 1.2, TLS 1.3)", "accepted", "refused"),
+)
+def the_same_clients(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """A restart accepts the clients and peers that are accepted now, and no other.
+
+    etcd reads its CA bundles when it starts. A bundle that was renewed since refuses, after the restart, who
+    has a certificate of the old CA, or accepts who was refused. Every identity of the run is presented to the
+    rehearsed etcd as it was to the running one.
+
+    Spec: etcd --trusted-ca-file
+    Severity: critical
+    Level: MUST
+    Remediation: before etcd is restarted, issue those clients certificates that are accepted then, have the
+        bundle hold both CAs until they have them, or undo the change.
+    """
+    yield from _changes(rehearsal, "access")
+
+
+@check(
+    "restart.announced-ca",
+    on=set(),
+    counterexample=_changed("announced", "announced CAs (TLS 1.3)", "CN=old", "CN=new"),
+)
+def the_same_announced_cas(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """A restart requests client certificates of the CAs that are announced now.
+
+    What etcd announces in its request for a certificate are the subjects in the bundle that it read when it
+    started. Another list after the restart is another bundle: a CA that is trusted then, or is not any more.
+
+    Spec: RFC 8446 section 4.2.4
+    Follows: restart.clients
+    Severity: high
+    Level: MUST
+    Remediation: restart etcd if the bundle is as it should be, while somebody watches; otherwise undo the
+        change.
+    """
+    yield from _changes(rehearsal, "announced")
+
+
+@check(
+    "restart.certificate",
+    on=set(),
+    counterexample=_changed("certificate", "certificate", "CN=a (SHA-256 01)", "CN=b (SHA-256 02)"),
+)
+def the_same_certificate(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """A restart serves the certificate that is served now.
+
+    etcd reads the files of its certificate and key for each connection, so a renewed file is served without a
+    restart. Another certificate after the restart is that of another file: an edited setting.
+
+    Spec: etcd --cert-file
+    Severity: high
+    Level: MUST
+    Remediation: change the setting back, or restart etcd when its clients trust what is served then.
+    """
+    yield from _changes(rehearsal, "certificate")
+
+
+@check(
+    "restart.protocol",
+    on=set(),
+    counterexample=_changed("versions", "TLS versions", "TLS 1.2; TLS 1.3", "TLS 1.3"),
+)
+def the_same_protocol(rehearsal: Rehearsal) -> Iterator[Statement]:
+    """A restart negotiates the TLS versions, cipher suites, groups and ALPN names of now.
+
+    They are those of the settings, and of the Go release that the program was built with. An edited setting
+    or a program that was replaced shows at the next restart.
+
+    Spec: etcd --tls-min-version
+    Follows: restart.clients
+    Severity: medium
+    Level: SHOULD
+    Remediation: see that every client can negotiate what is offered then, or undo the change.
+    """
+    yield from _changes(rehearsal, "versions", "suites", "groups", "alpn")
+
+
+def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
+    """Yield the changes of these topics."""
+    if rehearsal.failure is not None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, "after a restart etcd does not start: see restart.starts")
+        return
+    if not {LISTENER, *rehearsal.compared}.intersection(topics):
+        why = "nothing of that was observed of the running etcd: select the families mtls, cert and tls, too"
+        yield CannotJudge(Outcome.NOT_VERIFIED, why)
+        return
+    for change in rehearsal.changes:
+        if change.topic in topics:
+            yield Finding(
+                message=f"after a restart, {change.text}{_because(rehearsal)}",
+                expected=change.before,
+                observed=change.after,
+                evidence=_evidence(rehearsal),
+                concerns=change.listeners,
+            )
+
+
+def _because(rehearsal: Rehearsal) -> str:
+    return f"; {rehearsal.causes[0]}" if rehearsal.causes else ""
+
+
+def _evidence(rehearsal: Rehearsal) -> dict[str, str]:
+    changed = {"changed since the start": "\n".join(rehearsal.causes)} if rehearsal.causes else {}
+    return {"started with": rehearsal.source, **changed}

@@ -1,0 +1,70 @@
+"""What the next restart of etcd changes, from a rehearsal: ``--etcd-rehearse``.
+
+The program of the running etcd is started once more, with its settings, its user and the files of now
+(:mod:`pytest_etcdtls.run.rehearsal`), and observed as the running one was. What differs is a change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.facts.fact import fact
+from pytest_etcdtls.target import StartFailure, Target
+
+LISTENER: Final = "listener"
+"""The topic of a listener that is opened or closed."""
+
+
+class RestartChange(Struct, frozen=True, kw_only=True):
+    """Something that a client observes now, and otherwise after the restart.
+
+    Attributes:
+        topic: the kind of behaviour, as in of the reports, or :data:`LISTENER`.
+        about: what differs: identities with TLS versions, a property of a certificate, a URL.
+        listeners: the labels of the listeners.
+        before: the value now.
+        after: the value then.
+        change: both, or what is removed and added.
+    """
+
+    topic: str
+    about: str
+    listeners: tuple[str, ...]
+    before: str
+    after: str
+    change: str = ""
+
+    @property
+    def text(self) -> str:
+        """What differs, and where."""
+        where = f" ({', '.join(self.listeners)})" if self.listeners else ""
+        return f"{self.about}: {self.change or f'{self.before} -> {self.after}'}{where}"
+
+
+class Rehearsal(Struct, frozen=True, kw_only=True):
+    """A start of etcd that was rehearsed.
+
+    Attributes:
+        source: what it was started with: the process, or a declaration.
+        failure: why it does not start; ``None`` if it does.
+        changes: what differs from the running etcd.
+        causes: what was changed since that was started, as far as it is known: files and settings.
+        compared: the topics that were observed of the running etcd, and so could differ.
+        seconds: time from the start until it served.
+    """
+
+    source: str
+    failure: StartFailure | None = None
+    changes: tuple[RestartChange, ...] = ()
+    causes: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@fact
+def rehearsal(_: Target) -> Rehearsal:
+    """Say that there is none. A judge that rehearses records it, after all other facts (``judge.py``)."""
+    raise NotVerifiedError("no restart was rehearsed: run pytest with --etcd-pid and --etcd-rehearse")

@@ -1,0 +1,409 @@
+"""The next restart of etcd, rehearsed: ``--etcd-rehearse``.
+
+etcd reads its settings, its CA bundles and its program when it starts. What was changed since waits for the
+next restart, which nobody plans. So the program of the running etcd is started once more, as it would be
+started now (``planning.py``), where nothing is written and nothing gets out (``stage.py``). Every fact that
+was observed of the running etcd and that a client could notice is observed again, with the same identities at
+the same addresses, and the texts of both (``report/behaviour.py``) are compared as those of two targets.
+
+A rehearsal must not blame etcd for what it does itself. "Does not start" is said only if etcd itself ended,
+with a status of its own, and its log has no error of a file system that is read-only or full. With another
+declaration (``--etcd-config``), the process's own settings must start first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pytest_etcdtls.children import child_environment
+from pytest_etcdtls.declared.declaration import (
+    FILES,
+    NOT_SHOWN,
+    Declaration,
+    DeclaredURL,
+    declared_listeners,
+    masked,
+)
+from pytest_etcdtls.declared.flags import FLAG_OF
+from pytest_etcdtls.declared.running import RunningMember, differences
+from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
+from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.process_comparison import changed_since
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.report.baseline import Snapshot
+from pytest_etcdtls.report.behaviour import behaviour, texts
+from pytest_etcdtls.report.differences import compare
+from pytest_etcdtls.report.document import Behaviour
+from pytest_etcdtls.report.text import fingerprint
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.rehearsal import stage
+from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
+from pytest_etcdtls.run.rehearsal.stage import Plan
+from pytest_etcdtls.run.workers import in_threads
+from pytest_etcdtls.target import Listener, StartFailure
+
+COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
+"""The topics that are compared. What depends on data, such as answers of the API, is not."""
+SECONDS: Final = 30.0
+"""Time that etcd may take to listen."""
+
+_NOT_OURS: Final = (
+    *("read-only file system", "no space left on device", "out of memory", "cannot allocate memory"),
+    *("pthread_create failed", "failed to create new os thread"),
+)
+"""Errors that a rehearsal may have caused itself."""
+_AT_EACH_HANDSHAKE: Final = ("cert-file", "key-file", "crl-file")
+"""What etcd reads again for each connection: a change is in force now."""
+_PAUSE: Final = 0.02
+_SETTLES: Final = 0.3
+"""Seconds in which etcd may end after its log says that it serves: its gateway reads the bundle last."""
+_QUIET: Final = 3.0
+"""Seconds in which an etcd listens whose log does not say that it serves."""
+_LOG_SIZE: Final = 1024 * 1024
+_LIMITS: Final = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Where control groups of version 2 and 1 say how much memory their processes may take, and have taken."""
+
+
+def rehearse(observer: Observer) -> Rehearsal:
+    """Start the etcd of a target once more, and return what differs from what was observed.
+
+    Raises:
+        NotVerifiedError: if it cannot be rehearsed.
+    """
+    running = observer.target.running
+    if running is None:
+        raise NotVerifiedError("a restart is rehearsed of a process: pass --etcd-pid")
+    own, written = running.declared.declaration, running.written
+    if written is not None:
+        written = replace(written, settings={**unknown_of(written, own), **written.settings})
+    try:
+        plan = plan_of(running, own)
+        declared = plan if written is None else plan_of(running, written)
+        if written is None or _start_of(declared) == _start_of(plan):
+            return _rehearsed(observer, running, own, plan)
+        control = _rehearsed(observer, running, own, plan, compares=False)
+        return control if control.failure else _rehearsed(observer, running, written, declared)
+    except (NotVerifiedError, UnreadableFileError, OSError) as error:
+        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        advice = " (run as root with CAP_SYS_ADMIN)" if re.search("not permitted|Permission", why) else ""
+        raise NotVerifiedError(f"{running.process.name} is not rehearsed: {why}{advice}") from error
+
+
+def _start_of(plan: Plan) -> Plan:
+    """Return a plan in which the order of the arguments does not count."""
+    return replace(plan, argv=tuple(sorted(plan.argv)))
+
+
+def _rehearsed(
+    observer: Observer,
+    running: RunningMember,
+    declaration: Declaration,
+    plan: Plan,
+    *,
+    compares: bool = True,
+) -> Rehearsal:
+    began = time.monotonic()
+    changes: tuple[RestartChange, ...] = ()
+    with started(plan, running.process.name) as etcd:
+        failure = etcd.await_served(declaration)
+        seconds = round(time.monotonic() - began, 3)
+        if compares and failure is None:
+            changes = tuple(_changes(observer, etcd.pid, running, declaration))
+            failure = etcd.ended()
+    causes = tuple(_causes(running, declaration, failed=failure is not None)) if failure or changes else ()
+    return Rehearsal(
+        source=declaration.source,
+        failure=failure,
+        changes=changes,
+        causes=causes,
+        compared=tuple(sorted(_compared(observer))),
+        seconds=seconds,
+    )
+
+
+def _compared(observer: Observer) -> frozenset[str]:
+    """Return the topics that were observed of the running etcd; all of them if it has no TLS."""
+    listeners = observer.target.listeners
+    seen = _snapshot(observer.recording, frozenset(one.label for one in listeners)).behaviour
+    has_tls = any(one.scheme == "https" for one in listeners)
+    return frozenset(one.topic for one in seen) if has_tls else COMPARED
+
+
+class RehearsedEtcd:
+    """An etcd on the stage.
+
+    Args:
+        plan: what it was started with.
+        member: the running etcd in messages.
+        stage: the connection to ``stage.py``.
+        output: its log.
+
+    Attributes:
+        pid: process 1 of its namespaces.
+    """
+
+    def __init__(self, plan: Plan, member: str, stage: socket.socket, output: int) -> None:
+        self._plan = plan
+        self._member = member
+        self._stage = stage
+        self._output = output
+        self._unread = b""
+        self.pid = int(self._told("pid"))
+        self._told("started")
+
+    def _told(self, name: str) -> str:
+        told = self._next(SECONDS)
+        if name not in told:
+            raise NotVerifiedError(f"it is not started within {SECONDS:g} s")
+        return str(told[name])
+
+    def _next(self, seconds: float) -> Mapping[str, object]:
+        """Return the next message of the stage; an empty one if there is none in time."""
+        self._stage.settimeout(seconds)
+        while b"\n" not in self._unread:
+            try:
+                more = self._stage.recv(65536)
+            except (BlockingIOError, TimeoutError):
+                return {}
+            if not more:
+                raise NotVerifiedError("the process that starts it ended")
+            self._unread += more
+        line, _, self._unread = self._unread.partition(b"\n")
+        told: Mapping[str, object] = json.loads(line)
+        if "failed" in told:
+            raise NotVerifiedError(str(told["failed"]))
+        return told
+
+    def _ports(self) -> set[int]:
+        """Return the ports on which it listens."""
+        lines: list[str] = []
+        for name in ("tcp", "tcp6"):
+            with suppress(OSError):
+                lines += Path(f"/proc/{self.pid}/net/{name}").read_text(encoding="ascii").splitlines()[1:]
+        listening = (line.split()[1] for line in lines if line.split()[3] == "0A")
+        return {int(address.rpartition(":")[2], 16) for address in listening}
+
+    def ended(self, seconds: float = 0.0) -> StartFailure | None:
+        """Return why it does not start if it has ended, or does within so many seconds.
+
+        Raises:
+            NotVerifiedError: if the rehearsal itself may be the reason.
+        """
+        status = self._next(seconds).get("ended")
+        if status is None:
+            return None
+        log = self.log()
+        if (number := int(str(status))) < 0:
+            raise NotVerifiedError(f"it was ended by signal {-number}")
+        if doubt := next((text for text in _NOT_OURS if text in log.lower()), ""):
+            raise NotVerifiedError(doubt)
+        if self._plan.label and "permission denied" in log.lower():
+            raise NotVerifiedError(f"it is denied something, with the label {self._plan.label}")
+        reason, lines = why_not_started(f"it ends with status {number}", log)
+        return StartFailure(member=self._member, reason=reason, log=lines)
+
+    def await_served(self, declaration: Declaration) -> StartFailure | None:
+        """Wait until it serves what a declaration lists, and return why it does not start if it has ended.
+
+        Its log says when, since it fails with some files after it has opened its ports. Of a log without
+        that, a while counts in which it listens.
+
+        Raises:
+            NotVerifiedError: if it does not listen in time, or the rehearsal itself may be the reason.
+        """
+        urls = [one for one in declared_listeners(declaration) if not one.url.is_socket]
+        clients = (str(one.url) for one in urls if one.role in (Role.CLIENT, Role.CLIENT_HTTP))
+        served = frozenset(Served.from_urls(clients))
+        deadline, listens = time.monotonic() + SECONDS, 0.0
+        while (failure := self.ended(_PAUSE)) is None:
+            closed = {one.url.port for one in urls} - self._ports()
+            if not closed:
+                listens = listens or time.monotonic()
+                log = ReadinessLog(served)
+                log.feed(self.log().splitlines())
+                if log.ready or time.monotonic() > listens + _QUIET:
+                    return self.ended(_SETTLES)
+            elif time.monotonic() > deadline:
+                ports = ", ".join(map(str, sorted(closed)))
+                raise NotVerifiedError(f"it does not listen on port {ports} within {SECONDS:g} s")
+        return failure
+
+    def log(self) -> str:
+        """Return its log, without secrets."""
+        parts = [os.pread(self._output, _LOG_SIZE, 0)]
+        for log in self._plan.logs:
+            inside = f"/proc/{self.pid}/root{'' if log.startswith('/') else self._plan.working}/{log}"
+            with suppress(OSError), open(inside, "rb") as file:
+                parts.append(file.read(_LOG_SIZE))
+        text = b"\n".join(parts).decode("utf-8", "replace")
+        for name, value in self._plan.environment.items():
+            if len(value) > 3 and masked(FLAG_OF.get(name, name), value) == NOT_SHOWN:
+                text = text.replace(value, NOT_SHOWN)
+        return text
+
+
+@contextmanager
+def started(plan: Plan, member: str) -> Iterator[RehearsedEtcd]:
+    """Start an etcd; it ends with the context, and with this process.
+
+    Raises:
+        NotVerifiedError, OSError: if it cannot be started.
+    """
+    needed = plan.size + plan.memory
+    if (available := available_memory()) < needed:
+        raise NotVerifiedError(
+            f"{max(available, 0) >> 20} MiB of memory are available, and it takes up to {needed >> 20}"
+        )
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.memfd_create("rehearsal"), "rb") as output:
+        given = replace(plan, output=output.fileno())
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(stage.__file__))],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            pass_fds=(given.output,),
+        ):
+            theirs.close()
+            try:
+                ours.sendall(json.dumps(asdict(given)).encode() + b"\n")
+                yield RehearsedEtcd(plan, member, ours, given.output)
+            finally:
+                ours.close()  # with which it ends
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Return how many octets a process of ours may still take: of the machine, and of its control groups."""
+    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in _LIMITS:
+            below, limit, used = _LIMITS[controllers]
+            groups = PurePosixPath(path.strip("/"))
+            for group in (groups, *groups.parents):
+                here = root / below / group
+                with suppress(OSError, ValueError):  # no limit there
+                    values = dict(line.split() for line in (here / "memory.stat").read_text().splitlines())
+                    cached = sum(int(values[name]) for name in ("inactive_file", "active_file"))
+                    taken = int((here / used).read_text()) - cached
+                    available.append(int((here / limit).read_text()) - taken)
+    return min(available)
+
+
+def _changes(
+    observer: Observer, process: int, running: RunningMember, declaration: Declaration
+) -> Iterator[RestartChange]:
+    """Yield what differs from the running etcd."""
+    listeners, moved = observer.target.listeners, set()
+    now, then = (_by_port(one) for one in (running.declared.declaration, declaration))
+    for port in sorted(now.keys() | then.keys()):
+        before, after = (sorted(map(str, urls.get(port, ()))) for urls in (now, then))
+        if before != after:
+            moved.add(port)
+            yield RestartChange(
+                topic=LISTENER,
+                about=f"port {port}",
+                listeners=tuple(one.label for one in listeners if one.port == port),
+                before=", ".join(before) or "not open",
+                after=", ".join(after) or "not open",
+            )
+    same = tuple(
+        replace(one, process=process, in_its_network=True)
+        for one in listeners
+        if one.scheme in {url.scheme for url in then.get(one.port, ())}
+    )
+    again = _observe_again(observer, same, moved)
+    labels = frozenset(one.label for one in same)
+    for one in compare(_snapshot(observer.recording, labels), _snapshot(again, labels)).differences:
+        yield RestartChange(
+            topic=one.topic,
+            about=one.about,
+            listeners=one.listeners,
+            before=one.before,
+            after=one.after,
+            change=one.change,
+        )
+
+
+def _by_port(declaration: Declaration) -> dict[int, set[DeclaredURL]]:
+    urls: dict[int, set[DeclaredURL]] = {}
+    for one in declared_listeners(declaration):
+        if not one.url.is_socket:
+            urls.setdefault(one.url.port, set()).add(one.url)
+    return urls
+
+
+def _observe_again(observer: Observer, listeners: tuple[Listener, ...], moved: Collection[int]) -> Recording:
+    """Observe of other listeners what was observed of those of the same label."""
+    target = replace(observer.target, listeners=listeners, logs={}, discover=False)
+    again = Observer(target, replace(observer.bounds, pause=0.0))
+    by_label = {one.label: one for one in listeners}
+    wanted = [
+        (by_label[label], type(fact), key)
+        for label, key, fact in observer.recording.facts
+        if label in by_label and any(one.topic in COMPARED for one in texts(fact, label, key))
+    ]
+
+    def observe(place: tuple[Listener, type[object], str | None]) -> None:
+        listener, type_, key = place
+        try:
+            again.get(type_, key, listener)
+        except UnobservedError as unobserved:
+            # Of other clients nothing is known where no good one is accepted; of the good ones it must be.
+            if type_ is AcceptedClient and listener.port not in moved:
+                raise NotVerifiedError(f"the rehearsed {listener.url}: {unobserved.reason}") from unobserved
+
+    in_threads(observe, wanted, observer.bounds.concurrency)
+    return again.recording
+
+
+def _snapshot(seen: Recording, labels: frozenset[str]) -> Snapshot:
+    observed = [one for one in behaviour(seen) if one.listener in labels and one.topic in COMPARED]
+    for label in labels:
+        if (chain := seen.known(ServedChain, label=label)) is not None:
+            leaf = chain.leaf
+            value = f"{shown(leaf)} (SHA-256 {fingerprint(leaf)[:16]})"
+            observed.append(Behaviour(label, "certificate", "certificate", "", value))
+    return Snapshot(
+        label="etcd",
+        listeners=tuple((one.label, str(one.role)) for one in seen.target.listeners if one.label in labels),
+        outcomes={},
+        behaviour=tuple(observed),
+    )
+
+
+def _causes(running: RunningMember, declaration: Declaration, *, failed: bool) -> Iterator[str]:
+    """Yield what was changed since the running etcd was started, that it reads when it starts."""
+    own = running.declared.declaration
+    for one in differences(declaration, own) if declaration is not own else ():
+        removed = one.running.written if one.running else one.name
+        yield str(one.declared) if one.declared else f"{removed} is not in {declaration.source}"
+    names = [name for name in FILES if failed or not name.endswith(_AT_EACH_HANDSHAKE)]
+    paths = [declaration.text(name) or "" for name in names] + [own.config_file or ""]
+    paths.append(running.process.argv[0] if running.process.argv[0].startswith("/") else "")
+    files = tuple(str(running.declared.paths.of_process(path)) for path in dict.fromkeys(paths) if path)
+    root = str(running.process.root)
+    for file, changed in changed_since(running, files):
+        path = file.removeprefix(root).replace("//", "/")
+        yield f"{path} was changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after etcd was started"

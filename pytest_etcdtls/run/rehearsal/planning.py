@@ -1,0 +1,233 @@
+"""What is started for a rehearsal: the program of the running etcd, with its settings and the files of now.
+
+Three settings cannot stay as they are, since the etcd of a rehearsal has no data and no other members: those
+about the cluster that it joins (``initial-cluster*``, ``discovery*``), ``wal-dir``, and a data directory that
+does not exist. Each is changed in the form that has it, since etcd ends if a flag shadows a variable. A value
+that etcd refuses stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import yaml
+
+from pytest_etcdtls.declared.declaration import (
+    Declaration,
+    Form,
+    Setting,
+    Via,
+    advertised,
+    declared_listeners,
+    is_address,
+)
+from pytest_etcdtls.declared.files import ids_of
+from pytest_etcdtls.declared.flags import FLAG_OF
+from pytest_etcdtls.declared.running import PROC, Process, RunningMember
+from pytest_etcdtls.declared.yaml_files import values_in
+from pytest_etcdtls.errors import NotVerifiedError, UsageError
+from pytest_etcdtls.process_root import status_of
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.run.rehearsal.stage import Plan
+from pytest_etcdtls.tls.namespace import network_of
+from pytest_etcdtls.untrusted import read_regular
+
+_LARGEST: Final = 4 * 1024 * 1024
+_OF_THE_START: Final = frozenset(
+    ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+) | {"JOURNAL_STREAM", "INVOCATION_ID"}
+"""Variables by which systemd and a program that it started find each other (sd_notify(3))."""
+_JOURNAL: Final = "/run/systemd/journal"
+_STREAMS: Final = frozenset({"stderr", "stdout", "default", "systemd/journal", "/dev/stderr", "/dev/stdout"})
+_IDs = tuple[int, int, tuple[int, ...]]
+"""The IDs of a user, of its group, and of further groups."""
+_DISCOVERY: Final = ("discovery", "discovery-srv", "discovery-endpoints")
+
+
+def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
+    """Return the plan of a start of the running etcd with a declaration.
+
+    Args:
+        running: the running etcd.
+        declaration: that of the process itself, or the one that ``--etcd-config`` names for it.
+
+    Raises:
+        NotVerifiedError, UnreadableFileError, OSError: if it cannot be rehearsed.
+    """
+    process, own = running.process, running.declared.declaration
+    if process.embedded:
+        raise NotVerifiedError("it runs etcd within another program, which is not started again")
+    here = PROC / str(process.pid)
+    if os.readlink(here / "ns/user") != os.readlink(PROC / "self/ns/user"):
+        raise NotVerifiedError("it has a user namespace of its own")
+    status = dict(line.split(":\t", 1) for line in _text(here / "status").splitlines() if ":\t" in line)
+    root, argv = status_of(process.root), _words(here / "cmdline")
+    variables = (word.partition("=")[::2] for word in reversed(_words(here / "environ")) if "=" in word)
+    environment = {name: value for name, value in dict(variables).items() if name not in _OF_THE_START}
+    user, group = (int(status[name].split()[1]) for name in ("Uid", "Gid"))
+    ids = user, group, tuple(map(int, status["Groups"].split()))
+    if declaration is not own:
+        argv, environment = _declared(declaration, running, argv[0], environment)
+        ids = _declared_ids(declaration, process, ids)
+    configuration, changes = declaration.started_with.configuration, dict(_changes(declaration, running))
+    if configuration is not None:
+        configuration = _with_keys(configuration, changes)
+    else:
+        for name, value in changes.items():
+            given = declaration.settings.get(name)
+            if given is not None and given.via is Via.VARIABLE:
+                environment[given.spelled] = value
+            else:
+                argv.append(f"--{name}={value}")
+    outputs = (*declaration.words("log-outputs"), *declaration.words("log-output"))
+    logs = [output for output in outputs if output not in _STREAMS]
+    sockets = [one.url.host for one in declared_listeners(declaration) if one.url.is_socket]
+    return Plan(
+        pid=process.pid,
+        root=(root.st_dev, root.st_ino),
+        program=argv[0] if argv[0].startswith("/") else "",
+        argv=tuple(argv),
+        environment={**environment, "GOMAXPROCS": "2"},  # threads and their memory are for two processors
+        user=ids[0],
+        group=ids[1],
+        groups=ids[2],
+        bounding=int(status["CapBnd"], 16),
+        ambient=int(status["CapAmb"], 16),
+        no_new_privileges=status["NoNewPrivs"] == "1",
+        umask=int(status["Umask"], 8),
+        label=_label(here),
+        working=running.declared.paths.working,
+        data=changes.get("data-dir") or _data(declaration),
+        written=tuple(str(PurePosixPath(path).parent) for path in (*logs, *sockets)),
+        logs=tuple(logs),
+        config_file=(own if declaration.form is Form.YAML else declaration).config_file or "",
+        configuration=configuration,
+        hosts="".join(_hosts(declaration, process.pid)),
+        hidden=(_JOURNAL,),
+    )
+
+
+def _text(path: Path) -> str:
+    return read_regular(path, _LARGEST).decode("utf-8", "surrogateescape")
+
+
+def _words(path: Path) -> list[str]:
+    return _text(path).removesuffix("\0").split("\0")
+
+
+def _label(process: Path) -> str:
+    """Return what is written to keep the label of a security module; empty if it has none."""
+    try:
+        label = (process / "attr/current").read_bytes().decode("utf-8", "replace").strip("\0\n")
+    except OSError:
+        return ""
+    if label in ("", "unconfined", "kernel"):
+        return ""
+    profile, mode, _ = label.partition(" (")
+    return f"exec {profile}" if mode else label
+
+
+def _data(declaration: Declaration) -> str:
+    return declaration.text("data-dir") or f"{declaration.text('name') or 'default'}.etcd"
+
+
+def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple[str, str]]:
+    """Yield the settings with which etcd starts as the only member of a new cluster."""
+    given = [name for name in (*_DISCOVERY, "initial-cluster") if declaration.text(name)]
+    if len(given) < 2:  # etcd refuses two
+        urls = declaration.text("initial-advertise-peer-urls") or "http://localhost:2380"
+        name = declaration.text("name") or "default"
+        yield "initial-cluster", ",".join(f"{name}={url}" for url in urls.split(","))
+        yield from ((name, "") for name in given if name in _DISCOVERY)
+        if given == ["discovery-endpoints"] and declaration.text("discovery-token"):
+            yield "discovery-token", ""
+    if declaration.text("initial-cluster-state") == "existing":
+        yield "initial-cluster-state", "new"
+    data = _data(declaration)
+    if not _is_directory(running.declared.paths.of_process(data)):
+        data = _data(running.declared.declaration)
+        yield "data-dir", data
+    if declaration.text("wal-dir"):
+        yield "wal-dir", f"{data}/wal"
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(status_of(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _with_keys(text: str, changes: Mapping[str, str]) -> str:
+    """Return a configuration file with other values; unchanged if etcd cannot read it."""
+    try:
+        document = values_in(text, "")
+    except UsageError:
+        return text
+    if not isinstance(document, dict):
+        return text
+    kept = {key: value for key, value in document.items() if str(key).lower() not in changes}
+    return yaml.safe_dump({**kept, **changes}, sort_keys=False)
+
+
+def _declared(
+    declaration: Declaration, running: RunningMember, program: str, environment: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment that a declaration gives etcd."""
+    started, own = declaration.started_with, running.declared.declaration
+    unknown = unknown_of(declaration, own)
+    arguments = [one if isinstance(one, str) else f"{one.spelled}={one.value}" for one in started.arguments]
+    if declaration.form is Form.YAML:
+        arguments = [f"--config-file={own.config_file}"] if own.config_file else []
+        if not arguments:
+            raise NotVerifiedError(f"{declaration.source} is a configuration file, and it has none")
+    arguments += [f"--{name}={one.value}" for name, one in unknown.items() if one.via is Via.FLAG]
+    variables = {
+        name: value
+        for name, value in environment.items()
+        if name not in FLAG_OF and name not in own.go_environment
+    }
+    variables |= dict(declaration.go_environment)
+    variables |= {
+        one.spelled: one.value for one in (*unknown.values(), *started.variables) if one.via is Via.VARIABLE
+    }
+    return [program, *arguments], variables
+
+
+def unknown_of(declaration: Declaration, own: Declaration) -> dict[str, Setting]:
+    """Return the settings whose value the process alone has, such as the address of a pod."""
+    return {name: own.settings[name] for name in declaration.started_with.left_out & own.settings.keys()}
+
+
+def _declared_ids(declaration: Declaration, process: Process, ids: _IDs) -> _IDs:
+    """Return the declared IDs of user, group and further groups; those of the process if not known."""
+    declared = declaration.run_as
+    if declared is None or declared.user in (str(ids[0]), ""):
+        return ids
+    named = not all(text.isdecimal() for text in (declared.user, declared.group, *declared.others) if text)
+    if named and os.readlink(PROC / str(process.pid) / "root") != "/":
+        return ids  # this machine does not know the users of a container
+    try:
+        user, group, groups = ids_of(declared)
+    except KeyError:
+        return ids
+    return user, group or 0, tuple(sorted(groups))
+
+
+def _hosts(declaration: Declaration, process: int) -> Iterator[str]:
+    """Yield lines of hosts(5) for the names in URLs. They are resolved where etcd resolves them."""
+    urls = [one.url for one in declared_listeners(declaration)]
+    urls += [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    for host in dict.fromkeys(url.host for url in urls if not url.is_socket):
+        if is_address(host) or host == "localhost" or not re.fullmatch(r"[A-Za-z0-9._-]+", host):
+            continue
+        with suppress(OSError, UnicodeError), network_of(process):
+            address = socket.getaddrinfo(host, None)[0][4][0]
+            yield f"\n{address} {host}\n"

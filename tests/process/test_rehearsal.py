@@ -1,0 +1,260 @@
+"""``--etcd-rehearse``: what the next restart changes, on real etcds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from kubeadm.judging import found, judged
+from kubeadm.nodes import Node, changed, running
+from plugin.runs import Runner, run
+
+from process.containers import OF_ITS_OWN, Container, as_root, container, target
+from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
+from pytest_etcdtls.declared.running import Process
+from pytest_etcdtls.errors import EtcdFailedError, UsageError
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.results import Outcome
+
+__all__ = ["run"]
+
+pytestmark = as_root
+
+ADDRESS = "127.0.0.46"
+OTHER_CA = encode_certificates([CertificateAuthority.create("other").certificate])
+
+
+@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
+def node(
+    request: pytest.FixtureRequest, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """A node of kubeadm in a root directory of its own, and perhaps a network."""
+    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS, request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def process(node: Container) -> Process:
+    """Its etcd."""
+    return node.start()
+
+
+@contextmanager
+def file_changed(path: Path, content: bytes | None) -> Iterator[None]:
+    """Give a file another content, or remove it, and restore it."""
+    before = path.read_bytes()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def test_nothing_changes(node: Container, process: Process) -> None:
+    assert_nothing_changes(target(process))
+
+
+def test_what_was_not_observed_is_not_compared(process: Process) -> None:
+    """Without the checks that observe it, nothing is known of a client: that is no clean restart."""
+    results = rehearsed(target(process), "restart")
+    verified = {check for check, one in results.items() if one.outcome is Outcome.CONFORMS}
+    assert verified == {"restart.starts", "restart.listeners"}
+    assert results["restart.clients"].outcome is Outcome.NOT_VERIFIED
+
+
+def _ca(node: Container) -> Path:
+    return node.node.pki / "etcd" / "ca.crt"
+
+
+@pytest.mark.kills("restart.clients", "restart.announced-ca")
+def test_a_renewed_bundle_waits_for_the_restart(node: Container, process: Process) -> None:
+    """Who is accepted now is refused then, and the file that does it is named."""
+    live = target(process)
+    with file_changed(_ca(node), OTHER_CA):
+        found = wrong(rehearsed(live))
+    assert sorted(found) == ["restart.announced-ca", "restart.clients"]
+    assert any(
+        "healthcheck-client" in text and "accepted -> refused" in text for text in found["restart.clients"]
+    )
+    assert all("/etc/kubernetes/pki/etcd/ca.crt was changed at" in text for text in found["restart.clients"])
+
+
+def test_a_further_ca(node: Container, process: Process) -> None:
+    """Nobody of this run is refused or accepted otherwise, and the announced names tell."""
+    live = target(process)
+    with file_changed(_ca(node), _ca(node).read_bytes() + OTHER_CA):
+        found = wrong(rehearsed(live))
+    assert sorted(found) == ["restart.announced-ca"]
+    assert "new CN=other" in found["restart.announced-ca"][0]
+
+
+@pytest.mark.kills("restart.starts")
+def test_a_bundle_that_is_gone(node: Container, process: Process) -> None:
+    live = target(process)
+    with file_changed(_ca(node), None):
+        found = wrong(rehearsed(live))
+    assert sorted(found) == ["restart.starts"]
+    assert "after a restart etcd does not start: it ends with status 1: " in found["restart.starts"][0]
+
+
+def test_the_program_is_gone(node: Container, process: Process) -> None:
+    live = target(process)
+    program = node.node.root / "etcd"
+    program.rename(program.with_name("etcd.old"))
+    try:
+        found = wrong(rehearsed(live))
+    finally:
+        program.with_name("etcd.old").rename(program)
+    assert found["restart.starts"][0].startswith(
+        "after a restart etcd does not start: it ends with status 127: /etcd cannot be executed: No such file"
+    )
+
+
+@pytest.mark.kills("restart.listeners", "restart.certificate", "restart.protocol")
+@pytest.mark.parametrize(
+    ("changes", "check", "text"),
+    [
+        ({"listen-metrics-urls": "http://127.0.0.1:29999"}, "restart.listeners", "http://127.0.0.1:29999"),
+        (
+            {
+                "cert-file": "/etc/kubernetes/pki/etcd/peer.crt",
+                "key-file": "/etc/kubernetes/pki/etcd/peer.key",
+            },
+            *("restart.certificate", "client-"),
+        ),
+        ({"listen-client-urls": "http://127.0.0.1:{client}"}, "restart.listeners", " -> http://"),
+        ({"tls-min-version": "TLS1.3"}, "restart.protocol", "TLS 1.2"),
+        ({"client-cert-auth": "false", "trusted-ca-file": None}, "restart.clients", "none"),
+        ({"trusted-ca-file": "/etc/kubernetes/pki/absent.crt"}, "restart.starts", "absent.crt"),
+        ({"no-such-flag": "1"}, "restart.starts", "not defined"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_an_edited_manifest(
+    changes: dict[str, str | None],
+    check: str,
+    text: str,
+    node: Container,
+    process: Process,
+    tmp_path: Path,
+) -> None:
+    """The declared settings are rehearsed after those of the process, and named as the cause."""
+    manifest = tmp_path / "etcd.yaml"
+    filled = {name: value and value.format(client=node.node.client) for name, value in changes.items()}
+    manifest.write_text(changed(node.node.text, filled), encoding="utf-8")
+    results = rehearsed(target(process, etcd_config=manifest))
+    found = wrong(results)
+    assert check in found
+    assert text in "\n".join(found[check])
+    if "no-such-flag" not in changes:
+        assert f"{manifest}:" in found[check][0]
+
+
+def test_a_value_that_is_not_in_the_manifest(node: Container, process: Process, tmp_path: Path) -> None:
+    """The process has it, so its start is declared as a whole."""
+    document = yaml.safe_load(changed(node.node.text, {"name": "$(POD_IP)"}))
+    field = {"fieldRef": {"fieldPath": "status.podIP"}}
+    document["spec"]["containers"][0]["env"] = [{"name": "POD_IP", "valueFrom": field}]
+    manifest = tmp_path / "etcd.yaml"
+    manifest.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert_nothing_changes(target(process, etcd_config=manifest))
+
+
+CHANGES: dict[str, Callable[[Node], tuple[Path, bytes | None]]] = {
+    "another-ca": lambda node: (node.pki / "etcd/ca.crt", OTHER_CA),
+    "no-ca": lambda node: (node.pki / "etcd/ca.crt", None),
+    "empty-bundle": lambda node: (node.pki / "etcd/ca.crt", b""),
+    "another-key": lambda node: (node.pki / "etcd/server.key", (node.pki / "etcd/peer.key").read_bytes()),
+    "a-line": lambda node: (node.pki / "etcd/ca.crt", (node.pki / "etcd/ca.crt").read_bytes() + b"\n"),
+}
+
+
+def _foretold(process: Process, change: tuple[Path, bytes | None], restart: Callable[[], Process]) -> None:
+    """Rehearse a change, and compare with what a restart really does to the healthcheck client."""
+    live = target(process)
+    assert not found(judged(live, "mtls.trusted-client"))  # so it has read all of its files
+    with file_changed(*change):
+        results = rehearsed(live, "listener", "mtls.trusted-client", "restart")
+        really = set()
+        try:
+            restarted = judged(target(restart()), "mtls.trusted-client")
+        except (EtcdFailedError, UsageError):  # it ends before or after it says that it serves
+            really = {"restart.starts"}
+        else:
+            if any(one.outcome is Outcome.VIOLATES for one in restarted):
+                really = {"restart.clients"}
+    reasons = {one.reason for one in results.values()}
+    assert set(wrong(results)) & {"restart.starts", "restart.clients"} == really, reasons
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_rehearsed_is_what_a_restart_does(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    with running(tmp_path, etcd_binary, ["127.0.0.47"]) as cluster:
+        [node] = cluster.nodes
+
+        def process() -> Process:
+            return process_of(cluster._processes[node.name])
+
+        def restart() -> Process:
+            cluster.stop()
+            cluster.start()
+            return process()
+
+        _foretold(process(), CHANGES[name](node), restart)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("form", ["by_variables", "by_file"])
+def test_however_the_settings_are_given(name: str, form: str, newest_etcd: Path, tmp_path: Path) -> None:
+    with container(tmp_path, newest_etcd, "127.0.0.47") as node:
+
+        def restart() -> Process:
+            node.stop()
+            return node.start(**{form: True})
+
+        _foretold(restart(), CHANGES[name](node.node), restart)
+
+
+def test_the_last_line(node: Container, process: Process, run: Runner) -> None:
+    """A clean run says so of the restart, and one with faults of the restart alone says when."""
+    words = ("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse")
+    ran = run(*words)
+    assert ran.exit_code == 0, ran.out
+    assert ran.verdict.startswith("etcd TLS: CLEAN, ALSO AFTER A RESTART (cp1: ")
+    assert "rehearsed: a restart changes nothing, and none is needed for what is on disk" in " ".join(
+        ran.out.split()
+    )
+    with file_changed(_ca(node), _ca(node).read_bytes() + OTHER_CA):
+        ran = run(*words)
+    assert ran.exit_code == 1
+    assert ran.verdict.startswith("etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault (4 checks) (cp1: "), (
+        ran.out
+    )
+    [observed] = [one for one in ran.report["observations"] if one["kind"] == "rehearsal"]
+    assert json.dumps(observed["changes"]).count("announced CAs") == 1
+
+
+def test_it_needs_a_process(run: Runner) -> None:
+    ran = run(
+        "--pyargs", "pytest_etcdtls", "--etcd-endpoint=https://127.0.0.1:1", "--etcd-rehearse", report=False
+    )
+    assert ran.exit_code == 4
+    assert "--etcd-rehearse starts the program of a running etcd once more" in ran.out + ran.err
+
+
+def test_the_plan_says_what_it_does(node: Container, process: Process, run: Runner) -> None:
+    ran = run(
+        *("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse", "--etcd-plan"),
+        report=False,
+    )
+    assert (
+        "its next restart, rehearsed: its program is started once more, with every mount read-only" in ran.out
+    )

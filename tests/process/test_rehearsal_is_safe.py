@@ -1,0 +1,403 @@
+"""A rehearsal writes nothing, reaches nobody, leaves nothing behind, and says nothing wrong of etcd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from discovery.learner import start_learner
+from kubeadm.nodes import running
+from starting import start_process
+
+import pytest_etcdtls.run.rehearsal
+from process.containers import Container, as_root, container, target
+from process.rehearsing import assert_nothing_changes, process_of, rehearsed, tree, unverified, wrong
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.running import Process, RunningMember, find_processes, read_running
+from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.run.rehearsal import available_memory, started
+from pytest_etcdtls.run.rehearsal.planning import plan_of
+from pytest_etcdtls.run.rehearsal.stage import Plan
+
+pytestmark = as_root
+
+ADDRESS = "127.0.0.49"
+SECRET = "a-secret-of-the-environment"
+
+
+@pytest.fixture(scope="module")
+def node(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """A node of kubeadm in a root directory of its own."""
+    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def process(node: Container) -> Process:
+    """Its etcd."""
+    return node.start()
+
+
+def plan(process: Process) -> Plan:
+    """Return the plan of its restart."""
+    running = read_running(process)
+    return plan_of(running, running.declared.declaration)
+
+
+def test_nothing_is_written(etcd_binary: Path, tmp_path: Path) -> None:
+    """Every file of the node, with its times and attributes, is what it was."""
+    with running(tmp_path, etcd_binary, ["127.0.0.50"]) as cluster:
+        [node] = cluster.nodes
+        process = process_of(cluster._processes[node.name])
+        os.setxattr(node.root / "var/lib/etcd", "user.note", b"kept")
+        live = target(process)
+        os.kill(process.pid, signal.SIGSTOP)  # the running etcd writes, too
+        try:
+            before = tree(node.root)
+            made = pytest_etcdtls.run.rehearsal.rehearse(Observer(live))
+            after = tree(node.root)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+    assert (made.failure, made.changes) == (None, ())
+    assert after == before
+
+
+@pytest.mark.parametrize("form", ["log", "fifo", "link", "huge"])
+def test_hostile_log_files(form: str, newest_etcd: Path, tmp_path: Path) -> None:
+    """The log that etcd is told to write is not written, whatever is at its path."""
+    with container(tmp_path, newest_etcd, "127.0.0.51") as node:
+        outside = tmp_path / "outside"
+        outside.write_text("of the machine")
+        log = node.node.root / "var/log/etcd.log"
+        log.parent.mkdir(exist_ok=True)
+        process = replace(node, added={"log-outputs": "/var/log/etcd.log,stderr"}).start()
+        log.unlink()
+        if form == "fifo":
+            os.mkfifo(log)
+        elif form == "link":
+            log.symlink_to("/../../../../../../../.." + str(outside))
+        elif form == "huge":
+            with log.open("wb") as file:
+                file.truncate(1 << 40)
+        else:
+            log.write_text("before")
+        status = log.lstat()
+        if form == "link":
+            assert "is not rehearsed: No such file or directory" in unverified(rehearsed(target(process)))
+        else:
+            assert_nothing_changes(target(process))
+        assert outside.read_text() == "of the machine"
+        assert (log.lstat().st_size, log.lstat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("form", ["fifo", "link", "huge"])
+def test_hostile_hosts_file(form: str, newest_etcd: Path, tmp_path: Path) -> None:
+    """The one file that the stage reads itself, for the names in URLs, is read if it is an ordinary one."""
+    with container(tmp_path, newest_etcd, "127.0.0.51") as node:
+        hosts = node.node.root / "etc/hosts"
+        peers = node.settings["listen-peer-urls"].replace("127.0.0.51", "localhost")
+        added = {"initial-advertise-peer-urls": peers, "initial-cluster": f"cp1={peers}"}
+        process = replace(node, added=added).start()
+        if form == "fifo":
+            os.mkfifo(hosts)
+        elif form == "link":
+            hosts.symlink_to("/proc/1/mem")
+        else:
+            with hosts.open("wb") as file:
+                file.truncate(1 << 40)
+        with started(replace(plan(process), hosts="127.0.0.1 etcd.example\n"), process.name) as etcd:
+            assert etcd.await_served(read_running(process).declared.declaration) is None
+
+
+def test_no_connection_leaves(newest_etcd: Path) -> None:
+    """The other members of a cluster see nothing of it, and nothing changes by it."""
+    with start_process(ClusterConfig(size=3, authentication=True), newest_etcd) as cluster:
+        first, *others = cluster.members
+        before = [member.log() for member in others]
+        assert_nothing_changes(target(process_of(first.server)))
+        after = [member.log() for member in others]
+    for old, new in zip(before, after, strict=True):
+        assert first.name not in new.removeprefix(old)
+        assert not re.search(r"reject|peer|dial", new.removeprefix(old))
+
+
+def test_a_learner(newest_etcd: Path, tmp_path: Path) -> None:
+    """It joins no cluster: the one that it is a learner of does not hear of its rehearsal."""
+    with start_process(ClusterConfig(), newest_etcd) as cluster, start_learner(cluster, tmp_path) as learner:
+        [process] = [one for one in find_processes() if learner.client_url in " ".join(one.argv)]
+        before = cluster.members[0].log()
+        assert_nothing_changes(target(process))
+        assert "learner" not in cluster.members[0].log().removeprefix(before)
+
+
+_READ_ONLY = """
+import ctypes, os, sys
+root, volume, *words = [word.encode() for word in sys.argv[1:]]
+libc = ctypes.CDLL(None, use_errno=True)
+private, bind, read_only = 0x4000 | 0x40000, 0x1000, 0x1000 | 0x20 | 0x1
+results = [
+    libc.unshare(0x20000),
+    libc.mount(None, b"/", None, private, None),
+    libc.mount(root, root, None, bind, None),
+    libc.mount(volume, volume, None, bind, None),
+    libc.mount(None, root, None, read_only, None),
+]
+if any(results):
+    sys.exit(f"mount: {results}")
+os.execvp(words[0], words)
+"""
+
+
+def test_a_read_only_root_with_a_volume(newest_etcd: Path, tmp_path: Path) -> None:
+    """As of a pod with readOnlyRootFilesystem, whose data directory is a mount of its own."""
+    with container(tmp_path, newest_etcd, "127.0.0.56") as node:
+        root, volume = node.node.root, node.node.root / "var/lib/etcd"
+        volume.mkdir(mode=0o700)
+        prefix = (sys.executable, "-c", _READ_ONLY, str(root), str(volume))
+        process = replace(node, prefix=prefix).start()
+        with pytest.raises(OSError, match="Read-only file system"):
+            (process.root / "written").touch()
+        assert_nothing_changes(target(process))
+
+
+def test_nobody_is_reached_at_the_address_of_a_peer(newest_etcd: Path, tmp_path: Path) -> None:
+    """A process on the stage cannot connect to what listens on the machine, at any of its addresses."""
+    accepted: list[object] = []
+    with (
+        container(tmp_path, newest_etcd, "127.0.0.52") as node,
+        socket.create_server(("127.0.0.53", 0)) as peer,
+    ):
+        address = f"https://127.0.0.53:{peer.getsockname()[1]}"
+        thread = threading.Thread(target=lambda: accepted.append(peer.accept()), daemon=True)
+        thread.start()
+        process = node.start()
+        made = plan(process)
+        words = (*made.argv, f"--initial-cluster=cp1=https://127.0.0.52:{node.node.peer},cp2={address}")
+        with started(replace(made, argv=words), process.name) as etcd:
+            deadline = time.monotonic() + 20
+            while "cp2" not in etcd.log() and "127.0.0.53" not in etcd.log():
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.05)
+    assert accepted == []
+
+
+def _descendants(pid: int) -> set[int]:
+    """Return the processes below a process."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | _descendants(child)
+    return found
+
+
+_PHASES = """
+import sys
+from pytest_etcdtls.run import rehearsal
+from pytest_etcdtls.declared.running import find_process, read_running
+from pytest_etcdtls.run.rehearsal.planning import plan_of
+
+def stop(phase):
+    if phase == sys.argv[2]:
+        print(phase, flush=True)
+        sys.stdin.read()
+
+told = rehearsal.RehearsedEtcd._told
+def watched(self, name):
+    stop("before " + name)
+    return told(self, name)
+rehearsal.RehearsedEtcd._told = watched
+running = read_running(find_process(int(sys.argv[1])))
+with rehearsal.started(plan_of(running, running.declared.declaration), "etcd") as etcd:
+    stop("started")
+    etcd.await_served(running.declared.declaration)
+    stop("serves")
+"""
+
+
+@pytest.mark.parametrize("phase", ["before pid", "before started", "started", "serves"])
+@pytest.mark.parametrize("who", ["the run", "the stage"])
+def test_nothing_is_left_behind(phase: str, who: str, process: Process, node: Container) -> None:
+    """With SIGKILL at any moment, of the run or of the stage, every process and every mount ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _PHASES, str(process.pid), phase],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().decode().strip() == phase
+        below = _descendants(child.pid)
+        assert below
+        os.kill(child.pid if who == "the run" else min(below), signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while any(_runs(pid) for pid in below):
+            assert time.monotonic() < deadline, below
+            threading.Event().wait(0.02)
+        child.kill()
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    assert " rehearsal " not in mounts
+    assert str(node.node.root) not in mounts
+    assert process.runs
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size": 1 << 20}, "no space left on device"),
+        ({"memory": 64 << 20}, "out of memory|cannot allocate memory|pthread_create failed"),
+        ({"memory": 1 << 60}, "MiB of memory are available, and it takes up to"),
+    ],
+    ids=["file-system", "memory", "available"],
+)
+def test_a_limit_of_the_rehearsal_is_no_fault_of_etcd(
+    changes: dict[str, int], reason: str, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlimited = plan_of
+
+    def limited(running: RunningMember, declaration: Declaration) -> Plan:
+        return replace(unlimited(running, declaration), **changes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pytest_etcdtls.run.rehearsal, "plan_of", limited)
+    with container(tmp_path, newest_etcd, "127.0.0.57") as node:
+        process = node.start()
+        assert re.search(reason, unverified(rehearsed(target(process))))
+
+
+@pytest.mark.parametrize(
+    ("group", "limit", "used"),
+    [
+        ("0::/pod/etcd", "sys/fs/cgroup/pod/memory.max", "memory.current"),
+        ("4:memory:/pod", "sys/fs/cgroup/memory/pod/memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+def test_memory_of_control_groups(group: str, limit: str, used: str, tmp_path: Path) -> None:
+    """What a limit leaves, without the cache of files, which the kernel takes back."""
+    files = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  8000 kB\n", "proc/self/cgroup": f"{group}\n"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_memory(tmp_path) == 8000 * 1024
+    here = tmp_path / limit
+    here.parent.mkdir(parents=True)
+    here.write_text("5000000\n")
+    (here.parent / used).write_text("4000000\n")
+    (here.parent / "memory.stat").write_text("anon 1\ninactive_file 300000\nactive_file 200000\n")
+    assert available_memory(tmp_path) == 1500000
+    here.write_text("max\n")
+    assert available_memory(tmp_path) == 8000 * 1024
+
+
+def test_an_etcd_that_is_killed_is_no_fault_of_etcd(process: Process) -> None:
+    """As by the kernel, when memory runs out: the rehearsal is killed first."""
+    running = read_running(process)
+    with started(plan(process), process.name) as etcd:
+        [child] = _descendants(etcd.pid)
+        assert Path(f"/proc/{child}/oom_score_adj").read_text(encoding="utf-8") == "1000\n"
+        os.kill(child, signal.SIGKILL)
+        with pytest.raises(NotVerifiedError, match="it was ended by signal 9"):
+            etcd.await_served(running.declared.declaration)
+
+
+def test_user_capabilities_and_mask_are_those_of_the_process(process: Process) -> None:
+    with started(plan(process), process.name) as etcd:
+        [child] = _descendants(etcd.pid)
+        ours, theirs = (_status(pid) for pid in (child, process.pid))
+    for name in ("Uid", "Gid", "Groups", "CapBnd", "CapEff", "CapAmb", "NoNewPrivs", "Umask"):
+        assert ours[name] == theirs[name], name
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def test_an_unprivileged_etcd(newest_etcd: Path, tmp_path: Path) -> None:
+    """A key that became root's is no longer readable for the user of etcd: it does not start."""
+    with container(tmp_path, newest_etcd, "127.0.0.54") as node:
+        for path in (node.node.root, *node.node.root.rglob("*")):
+            os.chown(path, 65533, 65533, follow_symlinks=False)
+        unprivileged = replace(node, user=65533)
+        for parent in (tmp_path, *tmp_path.parents):
+            with contextlib.suppress(PermissionError):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        process = unprivileged.start()
+        assert _status(process.pid)["Uid"].split()[0] == "65533"
+        assert_nothing_changes(target(process))
+        os.chown(node.node.pki / "etcd" / "server.key", 0, 0)
+        [message] = wrong(rehearsed(target(process)))["restart.starts"]
+        unprivileged.stop()
+    assert "server.key: permission denied; /etc/kubernetes/pki/etcd/server.key was changed at" in message
+
+
+def test_without_privileges_the_line_is_that_of_today(process: Process, tmp_path: Path) -> None:
+    """No CLEAN for the restart, no fault, exit code 0, and one line of why."""
+    drop = (
+        "import ctypes, os, sys\n"
+        "ctypes.CDLL(None).prctl(24, 21, 0, 0, 0)  # CAP_SYS_ADMIN\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    report = tmp_path / "report.json"
+    made = subprocess.run(
+        [
+            *(sys.executable, "-c", drop, sys.executable, "-m", "pytest_etcdtls"),
+            *(f"--pid={process.pid}", "--rehearse", f"--report={report}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+        cwd=tmp_path,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.stdout.splitlines()[-1].startswith("etcd TLS: CLEAN (cp1: ")
+    [why] = [line for line in made.stdout.splitlines() if "is not rehearsed" in line]
+    assert why.startswith(
+        f"process {process.pid} is not rehearsed: setns: Operation not permitted (run as root"
+    )
+
+
+def test_a_secret_of_the_environment_is_not_shown(newest_etcd: Path, tmp_path: Path) -> None:
+    """etcd's log shows a variable that it does not know; a finding does not."""
+    with container(tmp_path, newest_etcd, "127.0.0.55") as node:
+        process = node.start()
+        running = read_running(process)
+        made = plan(process)
+        environment = {**made.environment, "ETCD_PASSWORD": SECRET}
+        words = (*made.argv, f"--no-such-flag-{SECRET}")
+        with started(replace(made, environment=environment, argv=words), process.name) as etcd:
+            failure = etcd.await_served(running.declared.declaration)
+    assert failure is not None
+    assert "(not shown)" in failure.reason
+    assert SECRET not in repr(failure)
+
+
+def test_nothing_of_the_machine_is_imported_in_a_container(process: Process, node: Container) -> None:
+    """The root directory of a container cannot bring code into the stage."""
+    for name in ("encodings", "json", "select"):
+        module = node.node.root / Path(sys.prefix).relative_to("/") / "lib" / name
+        module.mkdir(parents=True, exist_ok=True)
+        (module / "__init__.py").write_text("raise SystemExit('imported')")
+    try:
+        assert_nothing_changes(target(process))
+    finally:
+        shutil.rmtree(node.node.root / Path(sys.prefix).relative_to("/").parts[0], ignore_errors=True)
