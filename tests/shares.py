@@ -7,7 +7,8 @@ Two variables decide; the Makefile and ``.ci/run`` set them:
   etcd. The same commit has the same part.
 
 A test for every etcd runs on one of them, and with ``all`` on each. Of the files in ``SHARES`` one test in so
-many runs; of the tests of another file that need an etcd, one in three runs in ``make test``. The other tests are deselected.
+many runs; of the tests of another file that need an etcd, one in three runs in ``make test``. The other tests
+are deselected.
 """
 
 from __future__ import annotations
