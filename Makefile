@@ -67,8 +67,9 @@ lint: $(VENV)/.lint ## check formatting, types and import layers
 docs: $(VENV)/.test ## write the pages, tables and files that come from the code
 	$(BIN)/python tests/pages.py
 
-site: $(VENV)/.site ## build the documentation into build/site, with every link and anchor checked
+site: $(VENV)/.site $(VENV)/.test ## build the documentation into build/site, with every link and anchor checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@PYTHONPATH=tests $(BIN)/python -m data_files build/site/data
 	@! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="https?://' build/site --include='*.html' || \
 		{ echo "these pages load something from elsewhere"; exit 1; }
 	@echo "build/site/index.html"

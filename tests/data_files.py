@@ -1,11 +1,17 @@
-"""The tables beside the pages that programs read: the kill matrix and the faults, as CSV and JSON."""
+"""The tables beside the pages that programs read: the kill matrix and the faults, as CSV and JSON.
+
+``python -m data_files [DIRECTORY]`` writes the kill matrix, by default to ``docs/data``. ``make site`` writes
+it into the site and a release into ``docs``, so that no change of a check has to.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from hostile.fault_table import faults
 from zoo.members import ZOO
@@ -15,13 +21,12 @@ VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
 
 
 def data_files() -> dict[str, str]:
-    """Return each file by its path below the root."""
-    tables = {"kill-matrix": [*_kills()], "faults": [*_faults()]}
-    return {
-        f"docs/data/{name}.{suffix}": text
-        for name, rows in tables.items()
-        for suffix, text in (("csv", _csv(rows)), ("json", json.dumps(rows, indent=1) + "\n"))
-    }
+    """Return the files of the faults by path below the root."""
+    return _files("docs/data/faults", [*_faults()])
+
+
+def _files(path: str, rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {f"{path}.csv": _csv(rows), f"{path}.json": json.dumps(rows, indent=1) + "\n"}
 
 
 def _kills() -> Iterator[Mapping[str, str]]:
@@ -53,3 +58,11 @@ def _csv(rows: Sequence[Mapping[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Writes the kill matrix as CSV and JSON.")
+    parser.add_argument("directory", nargs="?", type=Path, default=Path("docs/data"))
+    directory = parser.parse_args().directory
+    for name, text in _files(str(directory / "kill-matrix"), [*_kills()]).items():
+        Path(name).write_text(text, encoding="utf-8")

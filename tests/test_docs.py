@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from checks_page import anchor
 from pages import generated
 from shown_commands import DOCUMENTS as PAGES
 from shown_commands import commands
+from zoo.members import ZOO
 
 from pytest_etcdtls.checks.registry import REMOVED, catalogue
 
 ROOT = Path(__file__).parents[1]
-GENERATED = generated()
+MATRIX = "run PYTHONPATH=tests python -m data_files"
+GENERATED = generated(new_checks=False)
 FAMILIES = {check.family for check in catalogue().values()}
 
 
@@ -35,6 +38,12 @@ def test_check_ids_exist(page: Path) -> None:
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == GENERATED[name], "run make docs"
+
+
+def test_the_kill_matrix_has_no_name_that_is_gone() -> None:
+    rows = json.loads((ROOT / "docs/data/kill-matrix.json").read_text(encoding="utf-8"))
+    assert {row["misconfiguration"] for row in rows} - {member.name for member in ZOO} == set(), MATRIX
+    assert {row["check"] for row in rows} - {*catalogue()} == set(), MATRIX
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
