@@ -62,7 +62,10 @@ FILE: Final = Path(__file__).with_suffix(".json")
 ANEW: Final = "'PYTHONPATH=tests python -m record_conforming'"
 """The command that makes the file, in a work tree with an etcd."""
 _RECORD = f"make the recording anew with {ANEW}, or return with @check(..., conforming=...) what etcd answers"
-_ASK = "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture etcd_observer"
+_ASK = (
+    "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture etcd_observer, or "
+    "return with @check(..., conforming=...) what etcd answers"
+)
 
 _SUITES = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
