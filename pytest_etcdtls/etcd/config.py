@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Literal, Self, TypedDict
 
-import yaml
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UsageError
@@ -387,6 +386,8 @@ def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> 
         section, key = _section_and_key(flag)
         (sections[section] if section else document)[key] = _value(key, flag.value)
     document |= {name: section for name, section in sections.items() if section}
+    import yaml  # here, since few clusters have a configuration file
+
     return yaml.safe_dump(document, sort_keys=False) + place.fill_in(config.config_file_adds)
 
 

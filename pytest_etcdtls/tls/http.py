@@ -1,9 +1,7 @@
 """One HTTP request or gRPC call on a connected stream, and the few protobuf messages in them.
 
 The libraries for one connection are used, h11 for HTTP/1.1 and h2 for HTTP/2, since httpcore, and so httpx,
-drops the trailers of HTTP/2, which have the status of a gRPC call.
-
-httpx builds the requests: it checks headers and encodes the path.
+drops the trailers of HTTP/2, which have the status of a gRPC call. httpx is slow to import, and not needed.
 
 A response is a server's, of any kind: heads and bodies are cut, content encodings are not removed, and what
 does not parse is an exception that the caller turns into the end of an attempt. Of protobuf only varints and
@@ -22,10 +20,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 import h11
 import httpcore
-import httpx
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -48,7 +46,7 @@ from pytest_etcdtls.untrusted import printable
 
 Value = int | bytes
 
-_LIBRARIES = ("hpack", "h2", "h11", "httpcore", "httpx")
+_LIBRARIES = ("hpack", "h2", "h11", "httpcore")
 """The libraries whose logs would have our requests."""
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
@@ -70,7 +68,6 @@ _SWITCHING_PROTOCOLS = 101
 GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
 GATEWAY_STATUS_PATH = "/v3/maintenance/status"
 """etcd serves both without authorization, also with authentication enabled."""
-_NO_HOST = "etcd.invalid"
 
 
 def encode(message: Mapping[int, Value]) -> bytes:
@@ -256,11 +253,11 @@ def _built(
         fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": _USER_AGENT}
         headers = [*pseudo, *fixed.items(), *_secret(request.headers.items())]
         return headers, b"\0" + len(message).to_bytes(4, "big") + message
-    built = _build(listener, request)
-    pseudo += [(":method", built.method), (":path", built.url.raw_path.decode("ascii"))]
-    left_out = (b"host", b"transfer-encoding")
-    others = [(name.lower(), value) for name, value in built.headers.raw if name.lower() not in left_out]
-    return [*pseudo, *_secret(others)], built.read()
+    method, path, lines, body = _build(listener, request)
+    pseudo += [(":method", method), (":path", path)]
+    left_out = ("host", "transfer-encoding")
+    others = [(name.lower(), value) for name, value in lines if name.lower() not in left_out]
+    return [*pseudo, *_secret(others)], body
 
 
 def _secret(headers: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
@@ -323,11 +320,10 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _over_http1(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
-    built = _build(listener, request)
+    method, path, lines, content = _build(listener, request)
     http = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
-    headers = [*built.headers.raw, (b"Connection", b"close")]
-    sent = http.send(h11.Request(method=built.method, target=built.url.raw_path, headers=headers))
-    sent = (sent or b"") + (http.send(h11.Data(data=built.read())) or b"")
+    sent = http.send(h11.Request(method=method, target=path, headers=[*lines, ("Connection", "close")]))
+    sent = (sent or b"") + (http.send(h11.Data(data=content)) or b"")
     # A server may answer before it has read the request, and close.
     with contextlib.suppress(httpcore.WriteError):
         stream.write(sent + (http.send(h11.EndOfMessage()) or b""))
@@ -344,8 +340,10 @@ def _over_http1(stream: httpcore.NetworkStream, listener: Listener, request: Req
             head = event
     if head is None:
         raise httpcore.RemoteProtocolError("the response has no head")
-    bounded = _bounded(httpx.Headers(head.headers.raw_items()).items())
-    return Response(status=head.status_code, headers=bounded, body=bytes(body))
+    joined: dict[str, str] = {}
+    for name, value in ((_text(name), _text(value)) for name, value in head.headers):
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return Response(status=head.status_code, headers=_bounded(joined.items()), body=bytes(body))
 
 
 def _next_event(http: h11.Connection, stream: httpcore.NetworkStream) -> Any:  # noqa: ANN401 - of h11's many
@@ -357,22 +355,24 @@ def _next_event(http: h11.Connection, stream: httpcore.NetworkStream) -> Any:  #
     return event
 
 
-def _build(listener: Listener, request: Request) -> httpx.Request:
-    # NOTE: httpx refuses names that are not valid IDNA (xn--n3h.com), so the URL has no name: the connection
-    # exists already, and the server sees the host in this header only. Go omits the zone of an address.
-    host = re.sub(r"%[^\]]*\]", "]", listener.authority)
+def _build(listener: Listener, request: Request) -> tuple[str, str, list[tuple[str, str]], bytes]:
+    """Return method, path, headers and body."""
     headers = {
-        "host": host,
+        # Go omits the zone of an address.
+        "host": re.sub(r"%[^\]]*\]", "]", listener.authority),
         "user-agent": _USER_AGENT,
         "accept": "*/*",
         "accept-encoding": "identity",
         **request.headers,
     }
-    url = f"{listener.scheme}://{_NO_HOST}{request.path}"
-    match request.protocol:
-        case Protocol.GATEWAY:
-            content = b"{}" if request.body is None else request.body
-            headers["content-type"] = "application/json"
-            return httpx.Request(request.method or "POST", url, headers=headers, content=content)
-    method = request.method or ("GET" if request.body is None else "POST")
-    return httpx.Request(method, url, headers=headers, content=request.body)
+    content, method = request.body, request.method
+    if request.protocol is Protocol.GATEWAY:
+        content, method = b"{}" if content is None else content, method or "POST"
+        headers["content-type"] = "application/json"
+    method = method or ("GET" if content is None else "POST")
+    if content:
+        headers["Content-Length"] = str(len(content))
+    elif method in ("POST", "PUT", "PATCH"):
+        headers = {"Content-Length": "0", **headers}
+    path = quote(request.path.partition("#")[0], safe="%/:?[]@!$&'()*+,;=~^|")
+    return method, path, [*headers.items()], content or b""
