@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import Fault, was_removed
+from pytest_etcdtls.checks.registry import FOUND, Fault, was_removed
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.untrusted import printable
@@ -25,7 +25,7 @@ from pytest_etcdtls.untrusted import printable
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file of waivers, in octets."""
 
-_FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
+_FOUND = frozenset({*FOUND, Outcome.WAIVED})
 
 
 class _WaiverTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +138,7 @@ def write_proposal(path: Path, faults: Sequence[Fault], today: dt.date) -> None:
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:
     """Return the result as waived if it has findings and an unexpired waiver names it."""
-    if result.outcome not in (Outcome.VIOLATES, Outcome.WARNS):
+    if result.outcome not in FOUND:
         return result
     for waiver in waivers:
         if today <= waiver.expires and waiver.names(result):
@@ -147,13 +147,40 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
     return result
 
 
-def waived_with(result: CheckResult, fault: CheckResult) -> CheckResult:
-    """Return a violation as waived with the waived fault from which it follows."""
-    cause = fault.cause or Ancestor(fault.check, fault.listener)
-    reason = (
-        fault.reason if fault.cause else f"follows from {fault.check} on {fault.listener}: {fault.reason}"
-    )
-    return replace(result, outcome=Outcome.WAIVED, reason=reason, cause=cause)
+def accepted(
+    judged: CheckResult,
+    causes: Callable[[CheckResult], Iterable[CheckResult]],
+    waivers: Sequence[Waiver],
+    today: dt.date,
+    above: tuple[Ancestor, ...] = (),
+) -> CheckResult:
+    """Return a result with its waiver and its cause.
+
+    A waiver accepts a fault, and with it what follows from that fault alone.
+
+    Args:
+        judged: the result by itself.
+        causes: returns the violations from which a violation may follow directly.
+        waivers: the accepted findings.
+        today: the day on which they must be valid.
+        above: the results for which it is looked at: checks may name each other as causes.
+    """
+    result, place = waive(judged, waivers, today), Ancestor(judged.check, judged.listener)
+    if result.outcome not in FOUND or place in above:
+        return result
+    waived: CheckResult | None = None
+    for cause in causes(result):
+        fault = accepted(cause, causes, waivers, today, (*above, place)) if waivers else cause
+        if fault.outcome in FOUND:
+            return replace(result, cause=Ancestor(fault.check, fault.listener))
+        waived = waived or fault
+    if waived is None:
+        return result
+    reason = waived.reason
+    if waived.cause is None:
+        reason = f"follows from {waived.check} on {waived.listener}: {reason}"
+    follows = waived.cause or Ancestor(waived.check, waived.listener)
+    return replace(result, outcome=Outcome.WAIVED, reason=reason, cause=follows)
 
 
 def review(

@@ -18,13 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from pytest_etcdtls.checks.registry import FOUND, GATES, Check, catalogue, causes_of, select
-from pytest_etcdtls.declared.cures import FaultyMember
-from pytest_etcdtls.declared.effective import SIDES
+from pytest_etcdtls.checks.registry import GATES, Check, catalogue, causes_of, select
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
@@ -54,9 +52,8 @@ from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.profiles.profiles import FAILED, NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.profiles.waivers import Waiver, waive, waived_with
+from pytest_etcdtls.profiles.waivers import Waiver, accepted
 from pytest_etcdtls.results import (
-    Ancestor,
     CannotJudge,
     CheckResult,
     Finding,
@@ -65,10 +62,10 @@ from pytest_etcdtls.results import (
     Outcome,
     Statement,
 )
-from pytest_etcdtls.role import CLUSTER, Role, Side
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.collector import Collector
 from pytest_etcdtls.run.observer import CLOSED_DURING_RUN, CLOSED_ON_LOOPBACK, Observer
-from pytest_etcdtls.run.remedies import Remedy, remedy
+from pytest_etcdtls.run.remedies import Remedy, faulty_members, remedy
 from pytest_etcdtls.run.workers import is_abandoned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Shell
@@ -98,38 +95,42 @@ def place_of(check: Check, listener: Listener | None) -> Place:
 
 
 class Subject(Struct, frozen=True):
-    """A check on one listener (``None``: on the whole target). Every result is made here."""
+    """A check on one listener (``None``: on the whole target). Every result is made here.
+
+    Attributes:
+        level: of the check there, without its findings.
+        moved: the level that the profiles give it; ``None`` if they leave it as it is.
+        sections: the sections of the profiles that name it.
+    """
 
     check: Check
     target: Target
     label: str
     listener: Listener | None
-    profiles: Profiles
+    role: Role | None
+    level: Level
+    moved: Strength | None
+    sections: tuple[str, ...]
 
-    @property
-    def role(self) -> Role | None:
-        """The role of the listener."""
-        return self.listener.role if self.listener else None
+    @classmethod
+    def of(
+        cls, check: Check, target: Target, label: str, listener: Listener | None, profiles: Profiles
+    ) -> Self:
+        """Return the check with what the profiles make of it there."""
+        role = listener.role if listener else None
+        return cls(
+            *(check, target, label, listener, role, check.level_on(role), profiles.level(check, role)),
+            profiles.references(check.id, role or CLUSTER),
+        )
 
-    @property
-    def moved(self) -> Strength | None:
-        """The level that the profiles give the check there; ``None`` if they leave it as it is."""
-        return self.profiles.level(self.check, self.role)
-
-    @property
-    def sections(self) -> tuple[str, ...]:
-        """The sections of the profiles that name the check there."""
-        return self.profiles.references(self.check.id, self.role or CLUSTER)
-
-    def level(self, findings: Sequence[Finding]) -> Level:
+    def level_of(self, findings: Sequence[Finding]) -> Level:
         """Return the level that a profile gives the check, else the strictest level of the findings."""
-        level, moved = self.check.level_on(self.role), self.moved
         lowered = [finding for finding in findings if finding.level is Level.SHOULD]
-        if lowered and level is Level.MUST and not self.check.lowers:
+        if lowered and self.level is Level.MUST and not self.check.lowers:
             text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
             raise RegistrationError(text)
-        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
-        return own if moved in (None, Strength.NOTE) else Level(moved)
+        own = Level.SHOULD if lowered and len(lowered) == len(findings) else self.level
+        return own if self.moved in (None, Strength.NOTE) else Level(self.moved)
 
     def with_outcome(
         self,
@@ -146,7 +147,7 @@ class Subject(Struct, frozen=True):
         shown = self.listener or self.target.first_of(Role.CLIENT) or self.target.listeners[0]
         return CheckResult(
             check=self.check.id,
-            level=self.level(findings),
+            level=self.level_of(findings),
             severity=self.check.severity,
             target=self.target.label,
             listener=self.label,
@@ -204,30 +205,15 @@ class Judge:
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result of the check on the listener (``None``: on the whole target).
 
-        A waiver accepts a fault, and with it what follows from that fault alone. A cause is looked for among
-        the selected checks, which are judged for it if they were not yet.
+        A cause is looked for among the selected checks, which are judged for it if they were not yet.
 
         Raises:
             RunEndedError: after the end of the observer, if a fact is not recorded.
         """
-        return self._accepted(self._judged(check, listener))
+        return accepted(self._judged(check, listener), self._causes, self._waivers, self._today)
 
-    def _accepted(self, judged: CheckResult, above: tuple[Place, ...] = ()) -> CheckResult:
-        """Return the result with its waiver and its cause.
-
-        ``above`` has the results for which it is looked at: checks may name each other as causes.
-        """
-        result = waive(judged, self._waivers, self._today)
-        place = (result.check, result.listener)
-        if result.outcome not in FOUND or place in above:
-            return result
-        waived: CheckResult | None = None
-        for cause in causes_of(result, self.observer.target.listeners, self._judged_at):
-            accepted = self._accepted(cause, (*above, place)) if self._waivers else cause
-            if accepted.outcome in FOUND:
-                return structs.replace(result, cause=Ancestor(cause.check, cause.listener))
-            waived = waived or accepted
-        return waived_with(result, waived) if waived else result
+    def _causes(self, result: CheckResult) -> Iterator[CheckResult]:
+        return causes_of(result, self.observer.target.listeners, self._judged_at)
 
     def _judged_at(self, id_: str, label: str) -> CheckResult | None:
         """Return the result of a selected check by itself; ``None`` if it is not selected, or not run."""
@@ -272,7 +258,7 @@ class Judge:
         # Threads that make observations ahead judge gates too.
         with self._alone(key[1]) if check.id in GATES else nullcontext():
             if key not in self._results:
-                subject = Subject(check, self.observer.target, key[1], listener, self.profiles)
+                subject = Subject.of(check, self.observer.target, key[1], listener, self.profiles)
                 result = self._judge(subject)
                 if is_abandoned():  # it lacks connections
                     return result
@@ -340,7 +326,8 @@ class Judge:
         if not findings or cure is None or not self.observer.target.configured_by_user:
             return Remedy()
         try:
-            return remedy(cure, cases(self.observer, subject.listener, findings), self.observer.target)
+            members = faulty_members(self.observer.recording, subject.listener, findings)
+            return remedy(cure, members, self.observer.target)
         except Exception as error:  # a file of the user's, which costs no result
             return Remedy(remarks=(f"no setting could be proposed: {error_text(error)}",))
 
@@ -474,7 +461,7 @@ class Judge:
             notes.insert(0, f"{messages}: a note by {', '.join(subject.sections)}")
             findings = []
         if findings:
-            failed = subject.level(findings) is Level.MUST or self.strict
+            failed = subject.level_of(findings) is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
             if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
@@ -587,29 +574,6 @@ def is_of_its_roles(check: Check, listener: Listener | None) -> bool:
 def see_start(target: Target) -> str:
     """Return the reason of every check that needs an etcd that does not start."""
     return f"etcd {target.etcd_version} does not start: see {STARTS}"
-
-
-def cases(
-    observer: Observer, listener: Listener | None, findings: Sequence[Finding]
-) -> Iterator[FaultyMember]:
-    """Yield the declared members that findings concern, with the sides."""
-    target, declarations = observer.target, observer.known(Declarations)
-    versions = {member.label: member.version for member in declarations.members} if declarations else {}
-    for label, declared in target.declared.items():
-        if listener is not None and listener.member != label:
-            continue
-        sides = (listener.role.side,) if listener else _sides(label, findings)
-        if sides:
-            yield FaultyMember(member=declared, version=versions.get(label, target.etcd_version), sides=sides)
-
-
-def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
-    """Return the sides of a member that findings about the whole target concern."""
-    names = [name for finding in findings for name in finding.concerns]
-    if not all(finding.concerns for finding in findings):
-        return SIDES
-    concerned = {role.side for role in Role for name in names if name in (role, f"{role}-{label}")}
-    return tuple(side for side in SIDES if side in concerned)
 
 
 def find_listener(target: Target, label: str) -> Listener | None:

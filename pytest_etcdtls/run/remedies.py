@@ -47,10 +47,13 @@ from pytest_etcdtls.declared.files import client_files
 from pytest_etcdtls.declared.flags import LISTS, SECTIONS, variable_of
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, escaped
+from pytest_etcdtls.facts.configuration import Declarations
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load_certificates, read_pool
 from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, verified_path
+from pytest_etcdtls.results import Finding
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.untrusted import read_regular, shell_word
 
 _SIZE: Final = 256 * 1024
@@ -148,6 +151,29 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         warnings=tuple(dict.fromkeys(remark.text for remark in said if remark.warns)),
         remarks=tuple(dict.fromkeys(remark.text for remark in said if not remark.warns)),
     )
+
+
+def faulty_members(
+    recording: Recording, listener: Listener | None, findings: Sequence[Finding]
+) -> Iterator[FaultyMember]:
+    """Yield the declared members that findings concern, with the sides."""
+    target, declarations = recording.target, recording.known(Declarations)
+    versions = {member.label: member.version for member in declarations.members} if declarations else {}
+    for label, declared in target.declared.items():
+        if listener is not None and listener.member != label:
+            continue
+        sides = (listener.role.side,) if listener else _sides(label, findings)
+        if sides:
+            yield FaultyMember(member=declared, version=versions.get(label, target.etcd_version), sides=sides)
+
+
+def _sides(label: str, findings: Sequence[Finding]) -> tuple[Side, ...]:
+    """Return the sides of a member that findings about the whole target concern."""
+    names = [name for finding in findings for name in finding.concerns]
+    if not all(finding.concerns for finding in findings):
+        return SIDES
+    concerned = {role.side for role in Role for name in names if name in (role, f"{role}-{label}")}
+    return tuple(side for side in SIDES if side in concerned)
 
 
 def _trusted(side: TLSSide) -> tuple[str | None, ClientAuthentication]:

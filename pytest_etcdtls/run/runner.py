@@ -385,7 +385,7 @@ class TargetRun:
         """Return a result without running the check."""
         observer = self.seen
         target = observer.target if observer else self.outline
-        subject = Subject(check, target, label, find_listener(target, label), self.settings.profiles)
+        subject = Subject.of(check, target, label, find_listener(target, label), self.settings.profiles)
         return subject.with_outcome(outcome, reason)
 
 

@@ -122,7 +122,7 @@ def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = Fa
 def test_the_result_of_a_check_that_is_not_run_has_the_references_of_its_port() -> None:
     check = replace(_check(lambda: iter(())), references=("etcd --{peer}cert-file",))
     target = Target(label="t", origin="live", listeners=(LISTENER,))
-    result = Subject(check, target, LISTENER.label, LISTENER, NO_PROFILES).with_outcome(Outcome.NOT_RUN)
+    result = Subject.of(check, target, LISTENER.label, LISTENER, NO_PROFILES).with_outcome(Outcome.NOT_RUN)
     assert result.references == ("etcd --peer-cert-file",)
 
 
