@@ -247,8 +247,9 @@ class ReplayedEtcd:
         self._server = self._home.server(launch)
         Start(self._what, self._seconds).run([self._server])
 
-    def target(self, outline: Target) -> Target:
-        """Return the target that it is, from :meth:`ReplayPlan.outline`."""
+    def target(self, label: str) -> Target:
+        """Return it as a target of that label."""
+        outline = self._plan.outline(label, self._home.etcd)
         # The loopback address of the engine's host would be unreachable.
         host = (self._home.etcd.kind == "container" and published_host()) or LOOPBACK
         listeners = tuple(

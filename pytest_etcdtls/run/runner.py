@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pytest_etcdtls.checks.registry import FOUND, Check, select
@@ -50,28 +50,26 @@ if TYPE_CHECKING:
     from pytest_etcdtls.etcd.sources import Announce, EtcdSource
     from pytest_etcdtls.run.collector import Experiments
 
-    Start = Callable[[ClusterConfig, EtcdSource], Cluster]
-    StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
+    Etcd = Cluster | ReplayedEtcd
 
 _AWAITED = 3
 """Maximum number of listeners that are named as awaited."""
 
 
 class TargetRun:
-    """One target of a run: a live cluster, or an owned cluster that is started when it is first needed.
+    """One target of a run. An etcd that the run starts for it is started when it is first needed.
 
     Args:
         outline: the target as known before it is observed: labels and roles of its listeners.
         settings: of the run.
-        start: starts a cluster.
         source: the etcd to start; ``None`` for a live target, and for the cluster of a user's fixture.
+        start: starts it.
         discovers: the members of a live cluster may be requested, if discovery is.
-        replay: starts an etcd with the user's declaration; ``None`` for every other target.
         cluster: the owned cluster, if a user's fixture starts and stops it.
 
     Attributes:
         handed_out: a user's test has used the owned cluster since it was last compared.
-        outline: for a live target after discovery, with the listeners that were named and discovered.
+        outline: the target that is observed, once it is.
         selected: the checks that judge it; empty if that is not known.
     """
 
@@ -79,11 +77,10 @@ class TargetRun:
         self,
         outline: Target,
         settings: Settings,
-        start: Start,
         source: EtcdSource | None = None,
+        start: Callable[[EtcdSource], Etcd] | None = None,
         *,
         discovers: bool = True,
-        replay: StartReplay | None = None,
         cluster: Cluster | None = None,
     ) -> None:
         self.outline = outline
@@ -91,7 +88,6 @@ class TargetRun:
         self.discovers = discovers and outline.discover
         self.settings = settings
         self._start = start
-        self._replay = replay
         self._given = outline
         self._failure: EtcdTLSError | None = None
         self._results: dict[Place, CheckResult] = {}
@@ -100,9 +96,8 @@ class TargetRun:
         self._has_told = False
         self._starting = False
         self._ended = False
-        self._replayed_etcd: ReplayedEtcd | None = None
         self.selected: dict[Place, Check] = {}
-        self._cluster = cluster
+        self._etcd: Etcd | None = cluster
         self._connections: list[Connection] = []
         self._observers: list[Observer] = []
         self.handed_out = False
@@ -113,31 +108,41 @@ class TargetRun:
         return self.outline.live
 
     @property
-    def cluster(self) -> Cluster:
-        """The owned cluster; started if it is not running yet.
+    def etcd(self) -> Etcd | None:
+        """The etcd of this target; started if it is not running yet, ``None`` if it is not ours.
 
         Raises:
             ClusterStartError: if it does not start; the start is not repeated.
             UsageError: if this etcd does not support the requested configuration.
-            TypeError: for a live target.
         """
-        if self._cluster is not None:
-            return self._cluster
-        if self.source is None:
-            raise TypeError(f"target {self.outline.label} is not ours")
-        with self._start_once():
-            self._cluster = self._start(self.settings.owned.config, self.source)
-        return self._cluster
+        if self._etcd is None and self.source is not None and self._start is not None:
+            with self._start_once():
+                self._etcd = self._start(self.source)
+        return self._etcd
 
-    def _started(self) -> Target:
-        """Start the etcd and return its target, also if it ended or does not serve its clients.
+    @property
+    def cluster(self) -> Cluster:
+        """The owned cluster; started if it is not running yet.
+
+        Raises:
+            ClusterStartError, UsageError: as :attr:`etcd`.
+            TypeError: for a target that is no owned cluster.
+        """
+        from pytest_etcdtls.etcd.cluster import Cluster
+
+        if isinstance(etcd := self.etcd, Cluster):
+            return etcd
+        raise TypeError(f"target {self.outline.label} is not ours")
+
+    def _target(self) -> Target:
+        """Return the target to observe, also if its etcd ended or does not serve its clients.
 
         Raises:
             ClusterStartError, UsageError: if it cannot be tried.
         """
-        label = self.outline.label
         try:
-            return self._replayed() or self.cluster.target(label)
+            etcd = self.etcd if self.source is not None else None
+            return self.outline if etcd is None else self.settings.on(etcd.target(self.outline.label))
         except EtcdFailedError as error:
             failure = StartFailure(member=error.member, reason=error.reason, log=error.log)
             return replace(self.outline, failure=failure)
@@ -162,7 +167,7 @@ class TargetRun:
     @property
     def is_ours(self) -> bool:
         """Whether there is an owned cluster, running or to be started."""
-        return self.source is not None or self._cluster is not None
+        return self.source is not None or self._etcd is not None
 
     def judges(self, target: Target) -> bool:
         """Return whether it is this target, as it was given or with the members that were found."""
@@ -170,7 +175,7 @@ class TargetRun:
 
     def has(self, cluster: Cluster) -> bool:
         """Return whether this is the target's cluster."""
-        return cluster is self._cluster
+        return cluster is self._etcd
 
     def replace_damaged(self) -> str:
         """Stop the owned cluster if it differs from what was started; the next request starts another.
@@ -181,11 +186,11 @@ class TargetRun:
             How it differed, empty if it did not.
         """
         self.handed_out = False
-        if self._cluster is None or self.source is None or not (why := self._cluster.difference()):
+        if self._etcd is None or self.source is None or not (why := self.cluster.difference()):
             return ""
         self.end_experiments()
-        self._cluster.stop()
-        self._cluster = None
+        self._etcd.stop()
+        self._etcd = None
         self._results.clear()
         for name in ("observer", "judge"):
             self.__dict__.pop(name, None)
@@ -204,38 +209,20 @@ class TargetRun:
         Raises:
             ClusterStartError, UsageError: if the owned cluster cannot be started, which is not about etcd.
         """
-        target = self.outline
-        if self.source is not None:
-            target = replace(
-                self._started(),
-                expiry_days=self.settings.expiry_days,
-                thresholds=self.settings.profiles.thresholds,
-            )
-        observer = Observer(target, self.settings.bounds)
+        observer = Observer(self._target(), self.settings.bounds)
         observer.recording.connections = self._connections
         self._observers.append(observer)
-        if self.live:
-            with suppress(Exception):  # the check about the members discovers again and reports the error
-                if self.discovers:
-                    observer.discover()
-                else:
-                    observer.name_members()
-            self.outline = observer.target
+        with suppress(Exception):  # the check about the members discovers again and reports the error
+            if self.discovers:
+                observer.discover()
+            else:
+                observer.name_members()
+        self.outline = observer.target
         return observer
-
-    def _replayed(self) -> Target | None:
-        """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""
-        plan = self.settings.replay
-        if self._replay is None or plan is None or self.source is None:
-            return None
-        with self._start_once():
-            self._replayed_etcd = self._replay(plan, self.source)
-        return self._replayed_etcd.target(self.outline)
 
     def ended(self) -> str:
         """Return why this etcd does not run any more; empty if it runs, or if tests may have ended it."""
-        etcd = self._replayed_etcd or self._cluster
-        return "" if etcd is None or self.handed_out else etcd.ended()
+        return "" if self._etcd is None or self.handed_out else self._etcd.ended()
 
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
@@ -344,7 +331,7 @@ class TargetRun:
 
     def _experiment(self, judge: Judge) -> None:
         """Start the threads of the selected experiments with the first check."""
-        if self._experimenting or self.live or not self.selected or self.settings.bounds.concurrency == 1:
+        if self._experimenting or not self.selected or self.settings.bounds.concurrency == 1:
             return
         self._experimenting = True
         needs = [
@@ -415,51 +402,34 @@ class Run:
         self._no_etcd: NoEtcdError | None = None
         self._discovers = discovers
         self._announce = announce
-        self._clusters: list[Cluster | ReplayedEtcd] = []
+        self._clusters: list[Etcd] = []
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
-        """The live target if there is one, else the replayed or owned targets, not started.
+        """What is judged: the live targets if there are some, else the replayed or owned ones, not started.
+
+        Only here it matters where a target is from.
 
         Raises:
             UsageError: if there is no etcd to start an owned cluster from.
         """
-        if self.settings.live is not None:
-            settings = self.settings
-            return tuple(
-                TargetRun(live, settings, self.start, discovers=self._discovers)
-                for live in (self.settings.live, *self.settings.beside)
-            )
-        if self.settings.replay is None:
+        settings, plan = self.settings, self.settings.replay
+        if settings.live:
+            return tuple(TargetRun(live, settings, discovers=self._discovers) for live in settings.live)
+        if plan is None:
             return self.owned
+        start = partial(self.start_replay, plan)
         return tuple(
-            TargetRun(
-                self.settings.replay.outline(target.outline.label, target.source),
-                self.settings,
-                self.start,
-                target.source,
-                replay=self.start_replay,
-            )
-            for target in self.owned
-            if target.source is not None
+            TargetRun(settings.on(plan.outline(label, source)), settings, source, start)
+            for label, source in self.sources.items()
         )
 
-    def named_etcds(self) -> list[EtcdSource]:
-        """Return the etcds that ``--etcd-binary`` and ``--etcd-image`` name.
-
-        Raises:
-            UsageError: if one of them cannot be started.
-        """
-        if not self.settings.owned.binaries and not self.settings.owned.images:
-            return []
-        return [target.source for target in self.owned if target.source is not None]
-
     @cached_property
-    def owned(self) -> tuple[TargetRun, ...]:
-        """The owned targets, not started, also if a live target is judged.
+    def sources(self) -> Mapping[str, EtcdSource]:
+        """The etcds to start, each with the label of its target.
 
         Raises:
-            UsageError: if there is no etcd to start a cluster from.
+            UsageError: if there is no etcd to start an owned cluster from.
         """
         if self._no_etcd is not None:
             raise self._no_etcd
@@ -468,12 +438,35 @@ class Run:
         except NoEtcdError as error:
             self._no_etcd = error  # searched for once
             raise
-        runs: list[TargetRun] = []
+        labelled: dict[str, EtcdSource] = {}
         for source in sources:
-            label = unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
-            outline = owned_outline(label, source, self.settings)
-            runs.append(TargetRun(outline, self.settings, self.start, source))
-        return tuple(runs)
+            labelled[unique(f"etcd-{safe(source.version)}", labelled)] = source
+        return labelled
+
+    def named_etcds(self) -> list[EtcdSource]:
+        """Return the etcds that ``--etcd-binary`` and ``--etcd-image`` name.
+
+        Raises:
+            UsageError: if one of them cannot be started.
+        """
+        owned = self.settings.owned
+        return [*self.sources.values()] if owned.binaries or owned.images else []
+
+    @cached_property
+    def owned(self) -> tuple[TargetRun, ...]:
+        """The owned targets, not started, also if a live target is judged.
+
+        Raises:
+            UsageError: if there is no etcd to start a cluster from.
+        """
+        return tuple(
+            self.owned_target(label, source, self.settings) for label, source in self.sources.items()
+        )
+
+    def owned_target(self, label: str, source: EtcdSource, settings: Settings) -> TargetRun:
+        """Return a target whose cluster is started from an etcd when it is first needed."""
+        start = partial(self.start, settings.owned.config)
+        return TargetRun(owned_outline(label, source, settings), settings, source, start)
 
     @property
     def known_targets(self) -> tuple[TargetRun, ...]:
@@ -492,7 +485,7 @@ class Run:
 
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
-        for target in self.targets if self.settings.live is not None else ():
+        for target in self.targets:
             target.discover()
 
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:

@@ -5,11 +5,20 @@ This module has the protocol of the source, and the conversion of single values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from pytest_etcdtls.errors import UsageError, did_you_mean
+
+STDIN: Final = "-"
+"""The value that stands for standard input."""
+MAXIMUM_SIZE: Final = 4 * 1024 * 1024
+"""The largest file or input that an option names, in octets: a list of twenty thousand clusters, or four
+Secrets (``MaxSecretSize`` of Kubernetes is one mebibyte)."""
+
+ReadInput = Callable[[str, int], bytes]
+"""Returns standard input for an option, and one octet more than so many at most."""
 
 
 class Source(Protocol):

@@ -27,17 +27,11 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
-from pytest_etcdtls.settings import Source, option
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, ReadInput, Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
-from pytest_etcdtls.settings.secrets import ReadInput
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
 from pytest_etcdtls.untrusted import printable, read_regular
-
-STDIN: Final = "-"
-"""The name of the file that stands for standard input."""
-MAXIMUM_SIZE: Final = 4 * 1024 * 1024
-"""The largest accepted list, in octets. A list of ten thousand clusters is half as large."""
 
 Value = str | bool | tuple[str, ...]
 
@@ -256,11 +250,11 @@ class ClusterList:
                 waive=self._waive,
                 read_input=self._read_input,
             )
-            if settings.live is None or not settings.live.listeners:
-                raise UsageError("it names no listener: give it endpoints, or config with a declaration")
+            [target] = settings.live
+            _refuse_without_listener(target)
         except UsageError as error:
             raise UsageError(f"{self.where}, cluster {cluster.label!r}: {error}") from error
-        return replace(settings, live=dataclasses.replace(settings.live, label=cluster.label), reports=())
+        return replace(settings, live=(dataclasses.replace(target, label=cluster.label),), reports=())
 
     def _refuse_other_files(self, source: ClusterSource) -> None:
         """Refuse a password file outside the directory of the list: its first line is sent to a server."""
@@ -307,11 +301,15 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
     source = ClusterSource(cluster, where, Path.cwd())
     try:
         target = read_live_target(source, {})
-        if not target.listeners:
-            raise UsageError("it names no listener: give it endpoints, or config with a declaration")
+        _refuse_without_listener(target)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     return dataclasses.replace(target, label=label)
+
+
+def _refuse_without_listener(target: Target) -> None:
+    if not target.listeners:
+        raise UsageError("it names no listener: give it endpoints, or config with a declaration")
 
 
 def _written(value: str | Path | bool | Sequence[str | Path]) -> object:

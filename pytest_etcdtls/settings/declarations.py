@@ -40,7 +40,6 @@ from pytest_etcdtls.declared.files import (
 )
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import (
-    Passphrases,
     extension,
     is_for,
     load_certificates,
@@ -48,7 +47,7 @@ from pytest_etcdtls.pki.certificate import (
     load_trusted_file,
 )
 from pytest_etcdtls.pki.go_verify import names_host
-from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import (
@@ -60,20 +59,16 @@ from pytest_etcdtls.settings.endpoints import (
     runs_here,
 )
 from pytest_etcdtls.settings.port_credentials import (
-    KeyPassphrases,
-    KubeadmDirectory,
-    PortDefaults,
+    CredentialSource,
+    SideCredentials,
     chains_to,
-    read_bundle,
-    read_credentials,
+    read_directory,
 )
-from pytest_etcdtls.settings.secrets import ReadInput, read_secret_credentials
-from pytest_etcdtls.target import Carrier, ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
+from pytest_etcdtls.target import Carrier, Listener, TrustBundle, Unreached, safe, unique
 from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
     from pytest_etcdtls.declared.running import RunningMember
-    from pytest_etcdtls.etcd.replay import ReplayPlan
 
 _PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
@@ -475,14 +470,14 @@ _ROLES: Final[dict[Side, tuple[Role, ...]]] = {
 }
 
 
-def declared_defaults(
-    members: Sequence[LabelledDeclaration], files: FoundFiles
-) -> tuple[PortDefaults, PortDefaults]:
-    """Return the defaults from the declarations, for client ports and for peer ports."""
+def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSource:
+    """Return the credentials that declarations name, as far as the files are here."""
+    files = FoundFiles()
     client, peer = (_trusted(members, side, files) for side in ("client", "peer"))
     here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
-    return (
-        PortDefaults(
+    return CredentialSource(
+        origin=", ".join(member.declared.declaration.source for member in members),
+        client=SideCredentials(
             server_ca=_server_ca(members, "client", files) or _etcdctls_ca(members, files),
             client_trust=_shared_bundle(client),
             identities=_client_identities(here_first, client, files),
@@ -490,7 +485,7 @@ def declared_defaults(
             allowed_cn=_shared(_side(each.declared, "client").allowed_cn for each in members),
             allowed_hostname=_shared(_side(each.declared, "client").allowed_hostname for each in members),
         ),
-        PortDefaults(
+        peer=SideCredentials(
             server_ca=_server_ca(members, "peer", files),
             client_trust=_shared_bundle(peer),
             identities=_peer_identities(here_first, peer, files),
@@ -498,6 +493,8 @@ def declared_defaults(
             allowed_cn=_shared(_side(each.declared, "peer").allowed_cn for each in members),
             allowed_hostname=_shared(_side(each.declared, "peer").allowed_hostname for each in members),
         ),
+        kubernetes_ca=_kubernetes_ca(members, files),
+        remarks=files.problems,
     )
 
 
@@ -512,7 +509,7 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
     )
 
 
-def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
+def _kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     """Return the CA of the Kubernetes cluster in the parent of etcd's directory.
 
     kubeadm's is ``ca.crt``; the one for clients of k3s and RKE2 is ``client-ca.crt``.
@@ -619,19 +616,16 @@ class KnownTarget(Struct, frozen=True, kw_only=True):
 
     Attributes:
         listeners: all listeners, including those that an option named.
-        defaults: the default credentials for client ports and for peer ports.
+        found: the credentials of the declarations or of the directory.
         via: what carries connections (``--etcd-via``).
     """
 
     listeners: tuple[Listener, ...]
+    found: CredentialSource
     via: Carrier | None = None
-    defaults: tuple[PortDefaults, PortDefaults] | None = None
-    expected: tuple[ExpectedLeaf, ...] = ()
-    kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = {}
     unreached: tuple[Unreached, ...] = ()
-    remarks: tuple[str, ...] = ()
 
 
 def read_known(
@@ -651,81 +645,20 @@ def read_known(
     named = read_named(source, environment)
     members = (running,) if running is not None else read_members(source, via)
     if not members:
-        return structs.replace(_undeclared(source, complete(source, named, via)), via=via)
+        listeners, directory = complete(source, named, via), pki_directory(source)
+        found = CredentialSource()
+        if directory is not None:
+            found = read_directory(directory, source.origin(PKI_DIR), listeners)
+        return KnownTarget(listeners=listeners, found=found, via=via)
     usable, unreached = add_declared(named, members)
     listeners = complete(source, usable, via)
-    files = FoundFiles()
-    defaults = declared_defaults(members, files)
     labels = {member.label for member in members}
     every = all(listener.member in labels for listener in listeners)
     return KnownTarget(
         listeners=listeners,
-        defaults=defaults,
-        kubernetes_ca=kubernetes_ca(members, files),
+        found=declared_credentials(members),
         dials_with_another=roles_that_dial_with_another(members) if every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
         unreached=unreached,
-        remarks=files.problems,
         via=via,
-    )
-
-
-def read_replay(
-    source: Source,
-    environment: Mapping[str, str],
-    passphrases: Passphrases | None = None,
-    read_input: ReadInput | None = None,
-    key_type: KeyType | None = None,
-    processes: tuple[LabelledDeclaration, ...] = (),
-) -> ReplayPlan:
-    """Return the declaration to replay on the etcds that are started.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        passphrases: of encrypted keys.
-        read_input: returns standard input.
-        key_type: of the keys that are made instead of missing ones.
-        processes: the members of ``--etcd-pid``, instead of ``--etcd-config``.
-
-    Raises:
-        UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
-    """
-    from pytest_etcdtls.etcd.replay import ReplayPlan
-
-    members = processes or read_members(source)
-    if len(members) != 1:
-        raise UsageError(
-            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd that "
-            "is started replays the declaration of one: pass one of them, and run once for each"
-        )
-    files = FoundFiles()
-    passphrases = passphrases or KeyPassphrases(source, environment)
-    secret = read_secret_credentials(source, read_input, passphrases)
-    defaults = declared_defaults(members, files)
-    client, peer = read_credentials(source, environment, defaults, passphrases, secret)
-    return ReplayPlan(
-        label=members[0].label,
-        declared=members[0].declared,
-        client=client,
-        peer=peer,
-        dials_with_another=roles_that_dial_with_another(members),
-        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
-        or secret.kubernetes_ca
-        or kubernetes_ca(members, files),
-        key_type=key_type,
-        remarks=files.problems,
-    )
-
-
-def _undeclared(source: Source, listeners: tuple[Listener, ...]) -> KnownTarget:
-    directory = pki_directory(source)
-    if directory is None:
-        return KnownTarget(listeners=listeners)
-    kubeadm = KubeadmDirectory.read(directory)
-    return KnownTarget(
-        listeners=listeners,
-        defaults=kubeadm.defaults(),
-        expected=tuple(kubeadm.expected(listeners)),
-        kubernetes_ca=kubeadm.kubernetes_ca,
     )

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
@@ -36,20 +36,19 @@ from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.settings.secrets import NAME as SECRET
-from pytest_etcdtls.settings.secrets import SecretCredentials
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import is_there, printable, read_regular
 
 
-class PortDefaults(Struct, frozen=True, kw_only=True):
-    """Default credentials for client ports or for peer ports, for those that no option names.
+class SideCredentials(Struct, frozen=True, kw_only=True):
+    """What a source of credentials has for client ports or for peer ports.
 
     Attributes:
         server_ca: the trust anchors for the served certificates.
         client_trust: the CA bundle that etcd trusts on these ports.
         identities: the good identities, in the order in which they are tried.
         served: the identities that members serve on these ports.
+        signing_key: the key of a CA of their clients.
         allowed_cn: the only common names that etcd accepts on these ports; empty for all.
         allowed_hostname: hostnames, one of which a client certificate must cover; empty for all.
     """
@@ -58,9 +57,44 @@ class PortDefaults(Struct, frozen=True, kw_only=True):
     client_trust: TrustBundle | None = None
     identities: tuple[Identity, ...] = ()
     served: tuple[Identity, ...] = ()
+    signing_key: SigningKey | None = None
     allowed_cn: tuple[str, ...] = ()
     allowed_hostname: tuple[str, ...] = ()
 
+
+class CredentialSource(Struct, frozen=True, kw_only=True):
+    """The credentials of one source: a Secret, the declarations, or a directory.
+
+    Attributes:
+        origin: the file that names it, empty for the run's own settings; ``None`` if there is no such source.
+        expected: the certificates that must be served.
+        kubernetes_ca: the CA of the Kubernetes cluster.
+        remarks: files that were found and cannot be used, one sentence each.
+    """
+
+    origin: str | None = None
+    client: SideCredentials = SideCredentials()
+    peer: SideCredentials = SideCredentials()
+    expected: tuple[ExpectedLeaf, ...] = ()
+    kubernetes_ca: TrustBundle | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class HeldCredentials(Struct, frozen=True, kw_only=True):
+    """The credentials of a target, of all sources.
+
+    Attributes:
+        ca_origin: the origin of the CA that verifies the servers of client ports; ``None`` if none does.
+    """
+
+    client: PortCredentials
+    peer: PortCredentials
+    kubernetes_ca: TrustBundle | None
+    ca_origin: str | None
+
+
+SECRET: Final = "etcd_secret"  # noqa: S105 - the name of an option
+"""The option that names a Secret of Kubernetes."""
 
 ENVIRONMENT = {
     "etcd_cacert": "ETCDCTL_CACERT",
@@ -74,50 +108,53 @@ ENVIRONMENT = {
 def read_credentials(
     source: Source,
     environment: Mapping[str, str],
-    defaults: tuple[PortDefaults, PortDefaults] | None = None,
-    passphrases: Passphrases | None = None,
-    secret: SecretCredentials | None = None,
-) -> tuple[PortCredentials, PortCredentials]:
-    """Return the credentials for client ports and for peer ports.
+    passphrases: Passphrases,
+    secret: CredentialSource,
+    found: CredentialSource,
+) -> HeldCredentials:
+    """Return the credentials of a target.
 
-    Those that options name come first, then those of a Secret.
+    Those that options name come first, then those of a Secret, of etcdctl's variables, and those found.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
             other.
     """
-    passphrases = passphrases or KeyPassphrases(source, environment)
-    secret = secret or SecretCredentials()
-    of_etcdctl = {} if secret.client else environment
-    client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases) or secret.client
-    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases) or secret.peer
-    of_etcdctl = {} if secret.cacert else environment
-    cacert = read_bundle(source, "etcd_cacert", of_etcdctl) or secret.cacert
-    peer_cacert = read_bundle(source, "etcd_peer_cacert") or secret.peer_cacert
-    of_client, of_peer = defaults or (PortDefaults(), PortDefaults())
-    client_good = _good(client, of_client.identities)
-    peer_good = _good(peer, of_peer.identities, client)
+    of_etcdctl = {} if secret.client.identities else environment
+    client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases)
+    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
+    client, peer = client or _first(secret.client), peer or _first(secret.peer)
+    of_etcdctl = {} if secret.client.server_ca else environment
+    named_ca = read_bundle(source, "etcd_cacert", of_etcdctl)
+    cacert = named_ca or secret.client.server_ca
+    peer_cacert = read_bundle(source, "etcd_peer_cacert") or secret.peer.server_ca
     # The client port's CA does not show which CA peers trust. It is used as their bundle only if an option
     # for peers is given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
-    client_ca = cacert or of_client.server_ca
-    peer_ca = peer_cacert or of_peer.server_ca or cacert
-    client_names, peer_names = (
-        ("etcd_trusted_ca", "etcd_ca_key"),
-        ("etcd_peer_trusted_ca", "etcd_peer_ca_key"),
-    )
-    of_client = structs.replace(of_client, served=(*of_client.served, *secret.served))
-    signing, of_peers_signing = secret.signing_key, secret.signing_key if secret.signs_peers else None
-    return (
-        replace(
-            _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases, signing),
+    return HeldCredentials(
+        client=_port(
+            *(source, "", passphrases, secret.client, found.client),
             named=client,
+            server_ca=cacert or found.client.server_ca,
+            candidate=cacert,
+            good=_good(client, found.client.identities),
         ),
-        replace(
-            _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases, of_peers_signing),
+        peer=_port(
+            *(source, "peer_", passphrases, secret.peer, found.peer),
             named=peer,
+            server_ca=peer_cacert or found.peer.server_ca or cacert,
+            candidate=of_peers,
+            good=_good(peer, found.peer.identities, client),
         ),
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
+        or secret.kubernetes_ca
+        or found.kubernetes_ca,
+        ca_origin=source.origin("etcd_cacert") if named_ca else secret.origin if cacert else found.origin,
     )
+
+
+def _first(side: SideCredentials) -> Identity | None:
+    return next(iter(side.identities), None)
 
 
 def _good(
@@ -291,16 +328,18 @@ def _read_trusted(source: Source, name: str) -> TrustBundle | None:
 
 def _port(
     source: Source,
-    names: tuple[str, str],
+    prefix: str,
+    passphrases: Passphrases,
+    secret: SideCredentials,
+    found: SideCredentials,
+    *,
+    named: Identity | None,
     server_ca: TrustBundle | None,
     candidate: TrustBundle | None,
     good: tuple[Identity, ...],
-    defaults: PortDefaults,
-    passphrases: Passphrases,
-    signing: SigningKey | None,
 ) -> PortCredentials:
-    trusted_name, key_name = names
-    trusted = _read_trusted(source, trusted_name) or defaults.client_trust
+    signing = secret.signing_key
+    trusted = _read_trusted(source, f"etcd_{prefix}trusted_ca") or found.client_trust
     if trusted is None and signing is not None:
         trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
     if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
@@ -308,36 +347,33 @@ def _port(
     return PortCredentials(
         server_ca=server_ca,
         identities=good,
+        named=named,
         client_trust=trusted,
-        signing_key=_signing_key(source, key_name, trusted_name, trusted, passphrases)
-        or _checked(signing, trusted),
-        served=defaults.served,
-        allowed_cn=defaults.allowed_cn,
-        allowed_hostname=defaults.allowed_hostname,
+        signing_key=_signing_key(source, prefix, trusted, passphrases) or _checked(signing, trusted),
+        served=(*found.served, *secret.served),
+        allowed_cn=found.allowed_cn,
+        allowed_hostname=found.allowed_hostname,
     )
 
 
 def _signing_key(
-    source: Source,
-    key_name: str,
-    trusted_name: str,
-    trusted: TrustBundle | None,
-    passphrases: Passphrases,
+    source: Source, prefix: str, trusted: TrustBundle | None, passphrases: Passphrases
 ) -> SigningKey | None:
-    path, _ = _path(source, key_name, {})
+    name, trusted_name = f"etcd_{prefix}ca_key", f"etcd_{prefix}trusted_ca"
+    path, _ = _path(source, name, {})
     if path is None:
         return None
     if trusted is None:
         raise UsageError(
-            f"{option(key_name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the "
+            f"{option(name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the "
             "certificate of that CA in it"
         )
-    key = load_key(path, option=option(key_name), passphrases=passphrases)
+    key = load_key(path, option=option(name), passphrases=passphrases)
     for certificate in trusted.certificates:
         if public_key(certificate) == key.public_key():
             return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
     raise UsageError(
-        f"{option(key_name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "
+        f"{option(name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "
         f"{trusted.source}"
     )
 
@@ -453,89 +489,74 @@ def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
 _OPTION = "--etcd-pki-dir"
 
 
-class KubeadmDirectory(Struct, frozen=True, kw_only=True):
-    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
+def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) -> CredentialSource:
+    """Return kubeadm's files for etcd in ``/etc/kubernetes/pki/etcd``, its parent, or a copy of one of them.
 
-    Attributes:
-        ca: the CA of servers, clients and peers.
-        server: ``server.crt`` and its key, served on client ports.
-        peer: ``peer.crt`` and its key, served on peer ports and presented by members that dial.
-        healthcheck: the health check client without subjectAltName, which peer ports accept from any address.
-        apiserver: the API server's client, in the parent of etcd's directory.
-        secret: ``tls.crt`` and ``tls.key``, as in a Secret of the type kubernetes.io/tls; for clients.
-        kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
+    One CA is that of servers, clients and peers. The health check client comes first: it has no
+    subjectAltName, and peer ports accept it from any address. Members dial with what they serve to peers.
+
+    Args:
+        directory: the directory.
+        origin: the file that names it; empty for the run's own settings.
+        listeners: those that may serve its certificates.
+
+    Raises:
+        UsageError: if there is no ``ca.crt``, a certificate has no key, a file's content does not fit its
+            name, or ``tls.crt`` is for servers alone.
     """
+    # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
+    etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
+    above = etcd.parent / "ca.crt"
+    if not exists(etcd / "ca.crt"):
+        raise UsageError(
+            f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
+            "names of files are looked for, as in /etc/kubernetes/pki/etcd, and ca.crt, tls.crt and "
+            "tls.key; --etcd-secret reads a mounted Secret with other names"
+        )
+    ca, server, peer = _bundle(etcd / "ca.crt"), _pair(etcd, "server"), _pair(etcd, "peer", "peer-pair")
+    healthcheck = _pair(etcd, HEALTHCHECK)
+    apiserver = _pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER)
+    secret = _client_of_secret(etcd)
+    return CredentialSource(
+        origin=origin,
+        client=_side_of_node(ca, server, healthcheck, apiserver, secret),
+        peer=_side_of_node(ca, peer, healthcheck, peer, secret),
+        expected=tuple(_expected_of_node(listeners, server, peer)),
+        kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
+    )
 
-    ca: TrustBundle
-    server: Identity | None
-    peer: Identity | None
-    healthcheck: Identity | None
-    apiserver: Identity | None
-    secret: Identity | None
-    kubernetes_ca: TrustBundle | None
 
-    @classmethod
-    def read(cls, directory: Path) -> KubeadmDirectory:
-        """Read ``/etc/kubernetes/pki/etcd``, its parent, or a copy of one of them.
+def _side_of_node(ca: TrustBundle, served: Identity | None, *good: Identity | None) -> SideCredentials:
+    return SideCredentials(
+        server_ca=ca,
+        client_trust=ca,
+        identities=tuple(identity for identity in good if identity is not None),
+        served=(served,) if served else (),
+    )
 
-        Raises:
-            UsageError: if there is no ``ca.crt``, a certificate has no key, a file's content does not fit its
-                name, or ``tls.crt`` is for servers alone.
-        """
-        # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
-        etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
-        above = etcd.parent / "ca.crt"
-        if not exists(etcd / "ca.crt"):
-            raise UsageError(
-                f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
-                "names of files are looked for, as in /etc/kubernetes/pki/etcd, and ca.crt, tls.crt and "
-                "tls.key; --etcd-secret reads a mounted Secret with other names"
+
+def _expected_of_node(
+    listeners: Sequence[Listener], server: Identity | None, peer: Identity | None
+) -> Iterator[ExpectedLeaf]:
+    """Yield the certificates that https listeners must serve.
+
+    The directory belongs to one node. With listeners on several hosts, only those that the certificate
+    covers are included.
+    """
+    hosts = {listener.host for listener in listeners}
+    for listener in listeners:
+        pair = peer if listener.role is Role.PEER else server
+        if listener.scheme == "http" or pair is None:
+            continue
+        leaf = pair.chain[0]
+        if len(hosts) == 1 or names_host(leaf, listener.host):
+            yield ExpectedLeaf(
+                role=listener.role,
+                certificate=leaf,
+                source=pair.origin,
+                host=listener.host,
+                port=listener.port,
             )
-        return cls(
-            ca=_bundle(etcd / "ca.crt"),
-            server=_pair(etcd, "server"),
-            peer=_pair(etcd, "peer", "peer-pair"),
-            healthcheck=_pair(etcd, HEALTHCHECK),
-            apiserver=_pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER),
-            secret=_client_of_secret(etcd),
-            kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
-        )
-
-    def defaults(self) -> tuple[PortDefaults, PortDefaults]:
-        """Return the default credentials for client ports and for peer ports."""
-        return (
-            self._defaults((self.healthcheck, self.apiserver, self.secret), self.server),
-            self._defaults((self.healthcheck, self.peer, self.secret), self.peer),
-        )
-
-    def _defaults(self, good: Sequence[Identity | None], served: Identity | None) -> PortDefaults:
-        return PortDefaults(
-            server_ca=self.ca,
-            client_trust=self.ca,
-            identities=tuple(identity for identity in good if identity is not None),
-            served=(served,) if served else (),
-        )
-
-    def expected(self, listeners: Sequence[Listener]) -> Iterator[ExpectedLeaf]:
-        """Yield the certificates that https listeners must serve.
-
-        The directory belongs to one node. With listeners on several hosts, only those that the certificate
-        covers are included.
-        """
-        hosts = {listener.host for listener in listeners}
-        for listener in listeners:
-            pair = self.peer if listener.role is Role.PEER else self.server
-            if listener.scheme == "http" or pair is None:
-                continue
-            leaf = pair.chain[0]
-            if len(hosts) == 1 or names_host(leaf, listener.host):
-                yield ExpectedLeaf(
-                    role=listener.role,
-                    certificate=leaf,
-                    source=pair.origin,
-                    host=listener.host,
-                    port=listener.port,
-                )
 
 
 def _client_of_secret(directory: Path) -> Identity | None:

@@ -28,22 +28,28 @@ from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers
 from pytest_etcdtls.report.baseline import Baseline, read_baseline
-from pytest_etcdtls.settings import Source, choice, integer, option, seconds
-from pytest_etcdtls.settings.declarations import KnownTarget, LabelledDeclaration, read_known, read_replay
+from pytest_etcdtls.settings import ReadInput, Source, choice, integer, option, seconds
+from pytest_etcdtls.settings.declarations import (
+    CONFIG,
+    LabelledDeclaration,
+    declared_credentials,
+    read_known,
+    read_members,
+    roles_that_dial_with_another,
+)
 from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
-    ENVIRONMENT,
+    SECRET,
     Ask,
+    CredentialSource,
+    HeldCredentials,
     KeyPassphrases,
-    read_bundle,
     read_credentials,
     read_expected,
     read_user,
     split_host,
 )
-from pytest_etcdtls.settings.secrets import NAME as SECRET
-from pytest_etcdtls.settings.secrets import ReadInput, SecretCredentials, read_secret_credentials
 from pytest_etcdtls.target import LABEL, LIVE, Bounds, Listener, Target, is_label
 from pytest_etcdtls.untrusted import is_there, printable
 
@@ -81,8 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one run.
 
     Attributes:
-        live: the live cluster; ``None`` if owned clusters are judged.
-        beside: the other ones, if ``--etcd-pid`` names several processes.
+        live: the live cluster, or one for each process of ``--etcd-pid``; empty if owned ones are judged.
         replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
             ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
@@ -104,8 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         started_at: when they were read. A waiver must be valid then.
     """
 
-    live: Target | None = None
-    beside: tuple[Target, ...] = ()
+    live: tuple[Target, ...] = ()
     replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
@@ -124,6 +128,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def on(self, target: Target) -> Target:
+        """Return a target with what decides how it is judged."""
+        return replace(target, expiry_days=self.expiry_days, thresholds=self.profiles.thresholds)
 
 
 def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
@@ -146,14 +154,14 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     """Return a target with the members and the roles of their listeners. The ports are not known yet."""
     from pytest_etcdtls.etcd.member import outline_listeners
 
-    return Target(
+    outline = Target(
         label=label,
         origin=source.kind,
         listeners=outline_listeners(settings.owned.config),
         etcd_version=source.version,
         source=source.location,
-        thresholds=settings.profiles.thresholds,
     )
+    return settings.on(outline)
 
 
 REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom", ".baseline")
@@ -231,8 +239,7 @@ def read_settings(
         )
         for target in targets
     ]
-    known = targets[0] if targets else None
-    compares = baseline is not None or (known is None and len(owned.images) + len(owned.binaries) > 1)
+    compares = baseline is not None or (not targets and owned.names_several)
     if source.flag("etcd_fail_on_difference") and not compares:
         raise UsageError(
             "--etcd-fail-on-difference has nothing to compare: pass --etcd-baseline=report.json, or several "
@@ -240,8 +247,7 @@ def read_settings(
         )
     reports, directories = _reports(source, fleet=fleet)
     return Settings(
-        live=known,
-        beside=tuple(targets[1:]),
+        live=tuple(targets),
         replay=replay,
         profiles=profiles,
         expiry_days=days,
@@ -256,7 +262,7 @@ def read_settings(
         reports=tuple(reports),
         directories=tuple(directories),
         metadata=_metadata(source),
-        not_read=ENDPOINTS_VARIABLE if known is None and environment.get(ENDPOINTS_VARIABLE) else "",
+        not_read=ENDPOINTS_VARIABLE if not targets and environment.get(ENDPOINTS_VARIABLE) else "",
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -282,37 +288,94 @@ def read_live_target(
         UsageError: if an endpoint or a file cannot be used.
     """
     known = read_known(source, environment, running)
-    passphrases = passphrases or KeyPassphrases(source, environment)
-    secret = read_secret_credentials(source, read_input, passphrases)
-    client, peer = read_credentials(source, environment, known.defaults, passphrases, secret)
+    held = _held(source, environment, passphrases, read_input, known.found)
     listeners = known.listeners
     return Target(
         label=_label(source, running),
         origin="live",
         listeners=listeners,
-        client=client,
-        peer=peer,
-        expected=(*read_expected(source, listeners), *known.expected),
+        client=held.client,
+        peer=held.peer,
+        expected=(*read_expected(source, listeners), *known.found.expected),
         logs={
             **_logs_of(running),
             **read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
         },
         user=read_user(source, environment),
-        password_withheld=_why_withheld(source, environment, known, secret),
+        password_withheld=_why_withheld(source, held.ca_origin),
         expiry_days=_expiry_days(source),
-        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
-        or secret.kubernetes_ca
-        or known.kubernetes_ca,
+        kubernetes_ca=held.kubernetes_ca,
         dials_with_another=known.dials_with_another,
         declared=known.declared,
         running=running.running if running else None,
         rehearses=running is not None and source.flag("etcd_rehearse"),
         unreached=known.unreached,
-        remarks=known.remarks,
+        remarks=known.found.remarks,
         connect_to=read_connect_to(source),
         via=known.via,
         discover=source.flag("etcd_discover"),
     )
+
+
+def read_replay(
+    source: Source,
+    environment: Mapping[str, str],
+    passphrases: Passphrases | None = None,
+    read_input: ReadInput | None = None,
+    key_type: KeyType | None = None,
+    processes: tuple[LabelledDeclaration, ...] = (),
+) -> ReplayPlan:
+    """Return the declaration to replay on the etcds that are started.
+
+    Args:
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        passphrases: of encrypted keys.
+        read_input: returns standard input.
+        key_type: of the keys that are made instead of missing ones.
+        processes: the members of ``--etcd-pid``, instead of ``--etcd-config``.
+
+    Raises:
+        UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
+    """
+    from pytest_etcdtls.etcd.replay import ReplayPlan
+
+    members = processes or read_members(source)
+    if len(members) != 1:
+        raise UsageError(
+            f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd that "
+            "is started replays the declaration of one: pass one of them, and run once for each"
+        )
+    found = declared_credentials(members)
+    held = _held(source, environment, passphrases, read_input, found)
+    return ReplayPlan(
+        label=members[0].label,
+        declared=members[0].declared,
+        client=held.client,
+        peer=held.peer,
+        dials_with_another=roles_that_dial_with_another(members),
+        kubernetes_ca=held.kubernetes_ca,
+        key_type=key_type,
+        remarks=found.remarks,
+    )
+
+
+def _held(
+    source: Source,
+    environment: Mapping[str, str],
+    passphrases: Passphrases | None,
+    read_input: ReadInput | None,
+    found: CredentialSource,
+) -> HeldCredentials:
+    """Return the credentials of a target."""
+    passphrases = passphrases or KeyPassphrases(source, environment)
+    secret = CredentialSource()
+    if source.text(SECRET) is not None:
+        # The reader, and YAML, are imported where there is something to read.
+        from pytest_etcdtls.settings.secrets import read_secret_credentials
+
+        secret = read_secret_credentials(source, read_input, passphrases)
+    return read_credentials(source, environment, passphrases, secret, found)
 
 
 def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:
@@ -337,30 +400,16 @@ def _label(source: Source, running: LabelledDeclaration | None) -> str:
     return label
 
 
-def _why_withheld(
-    source: Source, environment: Mapping[str, str], known: KnownTarget, secret: SecretCredentials
-) -> str:
+def _why_withheld(source: Source, ca_origin: str | None) -> str:
     """Return why the password is sent to no server; empty if it may be.
 
     A file that names a server and its CA must not get a password that it does not name itself: it may be from
     somebody else. Command line, ini file and environment are one source, each file is one.
     """
     password = source.origin("etcd_password_file")
-    if source.text("etcd_cacert"):
-        ca = source.origin("etcd_cacert")
-    elif secret.cacert is not None:
-        ca = source.origin(SECRET)
-    elif environment.get(ENVIRONMENT["etcd_cacert"]):
-        ca = source.origin("etcd_cacert")
-    elif known.declared:
-        ca = ", ".join(member.declaration.source for member in known.declared.values())
-    elif source.text("etcd_pki_dir"):
-        ca = source.origin("etcd_pki_dir")
-    else:
-        return ""  # no server is verified
-    if password == ca:
+    if ca_origin is None or password == ca_origin:
         return ""
-    of_password, of_ca = (name or "the command line or the environment" for name in (password, ca))
+    of_password, of_ca = (name or "the command line or the environment" for name in (password, ca_origin))
     return (
         f"it is from {of_password}, and the CA that verifies the server is from {of_ca}; give --etcd-cacert "
         "where --etcd-user and --etcd-password-file are given, for a cluster of a list all three in the list"

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from msgspec import Struct
+from msgspec.structs import replace as replace_fields
 from yaml.nodes import MappingNode, Node
 
 from pytest_etcdtls.declared.files import is_directory
@@ -41,18 +41,10 @@ from pytest_etcdtls.pki.certificate import (
     load_trust,
 )
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.settings import Source, option
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, ReadInput, Source, option
+from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, SideCredentials
 from pytest_etcdtls.target import SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import listed, printable, read_regular, shell_word
-
-NAME: Final = "etcd_secret"
-STDIN: Final = "-"
-"""The value that stands for standard input."""
-MAXIMUM_SIZE: Final = 4 * 1024 * 1024
-"""Octets that are read. A Secret has at most one mebibyte (``MaxSecretSize`` of Kubernetes)."""
-
-ReadInput = Callable[[str, int], bytes]
-"""Returns standard input for an option, and one octet more than so many at most."""
 
 _PAIRS: Final = (
     # kubeadm
@@ -119,7 +111,7 @@ class Secret:
     @property
     def named_by(self) -> str:
         """What comes before the name of a file in a message."""
-        return self.where if self.directory is None else option(NAME)
+        return self.where if self.directory is None else option(SECRET)
 
     def file(self, name: str) -> AnyFile:
         """Return a value as a file in memory, or its file."""
@@ -150,47 +142,21 @@ class Secret:
         return "ca.key" in self.values or self.kind == _CLUSTER_API
 
 
-class SecretCredentials(Struct, frozen=True, kw_only=True):
-    """The credentials of ``--etcd-secret``, which stand for those that options name.
-
-    Attributes:
-        client: the client.
-        peer: the client of peer ports.
-        served: what members serve on client ports.
-        cacert: the CA of the certificates that are served on client ports.
-        peer_cacert: the same for peer ports.
-        signing_key: the key of a CA of clients.
-        signs_peers: it is known to be the CA of peers too.
-        kubernetes_ca: the CA of the Kubernetes cluster.
-    """
-
-    client: Identity | None = None
-    peer: Identity | None = None
-    served: tuple[Identity, ...] = ()
-    cacert: TrustBundle | None = None
-    peer_cacert: TrustBundle | None = None
-    signing_key: SigningKey | None = None
-    signs_peers: bool = False
-    kubernetes_ca: TrustBundle | None = None
-
-
 def read_secret_credentials(
     source: Source, read_input: ReadInput | None, passphrases: Passphrases
-) -> SecretCredentials:
-    """Return the credentials of ``--etcd-secret``; none without it.
+) -> CredentialSource:
+    """Return the credentials of ``--etcd-secret``.
 
     Raises:
         UsageError: if it is no Secret, or what it has is no credential or not only one.
     """
-    text = source.text(NAME)
-    if text is None:
-        return SecretCredentials()
-    where = f"{option(NAME)} {text}"
-    if text != STDIN and is_directory(path := source.resolve(NAME, text)):
+    text = source.text(SECRET) or ""
+    where = f"{option(SECRET)} {text}"
+    if text != STDIN and is_directory(path := source.resolve(SECRET, text)):
         secrets = [_mounted(path, where)]
     else:
         secrets = secrets_in(_content(source, text, where, read_input), where)
-    return credentials_of(where, secrets, passphrases)
+    return replace_fields(credentials_of(where, secrets, passphrases), origin=source.origin(SECRET))
 
 
 def _mounted(directory: Path, where: str) -> Secret:
@@ -209,9 +175,9 @@ def _mounted(directory: Path, where: str) -> Secret:
 def _content(source: Source, text: str, where: str, read_input: ReadInput | None) -> str:
     try:
         if text == STDIN:
-            if source.origin(NAME) or read_input is None:
+            if source.origin(SECRET) or read_input is None:
                 raise UsageError(f"{where}: standard input is for the command line: name a file")
-            data = read_input(option(NAME), MAXIMUM_SIZE)
+            data = read_input(option(SECRET), MAXIMUM_SIZE)
             if not data.strip():
                 raise UsageError(
                     f"{where}: nothing is on standard input: see what the command in front of the pipe says"
@@ -219,7 +185,7 @@ def _content(source: Source, text: str, where: str, read_input: ReadInput | None
             if len(data) > MAXIMUM_SIZE:
                 raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", _ONE)
         else:
-            data = read_regular(source.resolve(NAME, text), MAXIMUM_SIZE)
+            data = read_regular(source.resolve(SECRET, text), MAXIMUM_SIZE)
         return data.decode("utf-8-sig")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
@@ -289,13 +255,13 @@ def _decoded(value: str, key: str, at: str) -> bytes:
         ) from None
 
 
-def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphrases) -> SecretCredentials:
+def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphrases) -> CredentialSource:
     """Return the credentials that Secrets have.
 
     Raises:
         UsageError: if they have none, one that cannot be used, or more than one.
     """
-    pairs: dict[str, Identity] = {}
+    pairs: dict[str, tuple[Identity, ...]] = {}
     bundles: dict[str, TrustBundle] = {}
     signing: SigningKey | None = None
     signs_peers = False
@@ -311,19 +277,23 @@ def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphras
                 raise UsageError(f"{where}: {signing.origin} and {key.origin} are keys of two CAs: {_ONE}")
             signing, signs_peers = key, signs_peers or secret.signs_peers
         for side, identity in _pairs_of(secret, passphrases):
-            pair = pairs.setdefault(side, identity)
+            [pair] = pairs.setdefault(side, (identity,))
             if pair.chain[0] != identity.chain[0]:
                 raise UsageError(f"{where}: {pair.origin} and {identity.origin} are two {side}s: {_ONE}")
     if not pairs and not bundles:
         raise UsageError(_nothing(where, secrets))
-    return SecretCredentials(
-        client=pairs.get("client"),
-        peer=pairs.get("peer"),
-        served=(pairs["server"],) if "server" in pairs else (),
-        cacert=bundles.get("client"),
-        peer_cacert=bundles.get("peer"),
-        signing_key=signing,
-        signs_peers=signs_peers,
+    return CredentialSource(
+        client=SideCredentials(
+            server_ca=bundles.get("client"),
+            identities=pairs.get("client", ()),
+            served=pairs.get("server", ()),
+            signing_key=signing,
+        ),
+        peer=SideCredentials(
+            server_ca=bundles.get("peer"),
+            identities=pairs.get("peer", ()),
+            signing_key=signing if signs_peers else None,
+        ),
         kubernetes_ca=bundles.get("kubernetes"),
     )
 

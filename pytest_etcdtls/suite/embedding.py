@@ -424,7 +424,7 @@ class _Subjects(Struct, frozen=True):
         Raises:
             UsageError: if a parameter names no cluster, or one of several etcds is not at hand.
         """
-        live = run.settings.live is not None or run.settings.replay is not None
+        live = bool(run.settings.live) or run.settings.replay is not None
         overrides = {name for name in (CLUSTER, TARGET) if overridden(metafunc.definition, name)}
         guessed = TARGET in overrides or (CLUSTER in overrides and not live)
         default = run.settings.owned.config
@@ -447,7 +447,7 @@ class _Subjects(Struct, frozen=True):
         if run.settings.owned.names_several and not (requests and all(one.names_etcd for one in requests)):
             with suppress(UsageError) if guessed else nullcontext():  # the override may start another etcd
                 labels = [target.outline.label for target in run.owned]
-        target = TargetRun(outline, run.settings, run.start)
+        target = TargetRun(outline, run.settings)
         return cls(dict.fromkeys(labels if len(labels) > 1 else [""], target), guessed)
 
     def places(self, checks: Sequence[Check] | None, *, labelled: bool) -> Iterator[CheckSubject]:
@@ -503,7 +503,7 @@ def _parametrize_given(
     """
     values, ids = [], []
     for target in given:
-        known = TargetRun(target, run.settings, run.start)
+        known = TargetRun(target, run.settings)
         for place in _Subjects({target.label: known}, guessed=False).places(checks, labelled=True):
             values.append((target, *(place for _ in names)))
             ids.append(place.id)

@@ -112,7 +112,7 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
         pytest.UsageError: for the first unknown id; also if there are no items because there is no etcd.
     """
     try:
-        known = node_ids(run)
+        known = subjects_of(run)
     except EtcdTLSError as error:
         raise pytest.UsageError(str(error)) from error
     if any(target.discovers and target.seen is None for target in run.targets):
@@ -129,15 +129,15 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
             )
 
 
-def node_ids(run: Run) -> list[str]:
-    """Return the node ids of all items whose listener is known at this point."""
+def subjects_of(run: Run) -> dict[str, tuple[TargetRun, Check, str]]:
+    """Return what all items judge whose listener is known at this point, by node id."""
     selected = run.checks  # a broken module of checks is reported before an image is pulled
-    return [
-        f"{ROOT}::{target.outline.label}::{label}::{check.id}"
+    return {
+        f"{ROOT}::{target.outline.label}::{label}::{check.id}": (target, check, label)
         for target in run.targets
         for label, checks in target.subjects(selected)
         for check in checks
-    ]
+    }
 
 
 def _left_out(run: Run, name: str) -> str:

@@ -86,6 +86,12 @@ class Ledger:
                 if (target, check.id, label) in selected
             }
 
+    def judge(self, subjects: Mapping[str, Subject]) -> None:
+        """Judge without items of pytest."""
+        self.select(subjects)
+        for nodeid, (target, check, label) in subjects.items():
+            self.record(nodeid, target.result(check, label))
+
     def record(self, nodeid: str, result: CheckResult) -> None:
         """Record the result of an item. The first result is kept."""
         self._results.setdefault(nodeid, result)

@@ -39,7 +39,7 @@ from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.cluster_list import ClusterList, ListedCluster
 from pytest_etcdtls.suite.interruptions import Interruption, not_written
-from pytest_etcdtls.suite.items import NotCleanError, Suite, SuiteItem, SuiteRepr
+from pytest_etcdtls.suite.items import NotCleanError, Suite, SuiteItem, SuiteRepr, subjects_of
 from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.session import Items, Reporting, call_users_hooks
 from pytest_etcdtls.suite.state import clusters_of, is_distributed, is_worker, run_of, send_standard_input
@@ -100,16 +100,8 @@ class ClusterJudge:
         run = Run(self._clusters.settings(cluster))
         run.discover()
         ledger = Ledger(run)
-        subjects = {
-            f"{target.outline.label}::{label}::{check.id}": (target, check, label)
-            for target in run.targets
-            for label, checks in target.subjects(run.checks)
-            for check in checks
-        }
-        ledger.select(subjects)
         try:
-            for nodeid, (target, check, label) in subjects.items():
-                ledger.record(nodeid, target.result(check, label))
+            ledger.judge(subjects_of(run))
         finally:
             run.abandon()
         problems, reviewed = shortcomings(ledger), ledger.review_waivers()

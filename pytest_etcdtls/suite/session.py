@@ -401,7 +401,7 @@ class SuiteSession(Reporting):
     def describe_targets(self) -> Iterator[str]:
         """Yield the lines about the targets."""
         yield from header(self.run, every=self.config.get_verbosity(VERBOSITY) > 0)
-        if self.run.settings.live is not None:
+        if self.run.settings.live:
             yield from (f"  {text}" for text in without_scheme(Values(self.config)))
 
     def pytest_report_collectionfinish(self) -> list[str]:

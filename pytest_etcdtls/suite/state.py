@@ -14,13 +14,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakSet
 
 import pytest
-from msgspec import Struct, field
+from msgspec import Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
@@ -33,13 +32,10 @@ from pytest_etcdtls.options import (
     invocation_of,
     is_dry,
 )
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.runner import Run, TargetRun
-from pytest_etcdtls.settings import option
-from pytest_etcdtls.settings.cluster_list import MAXIMUM_SIZE, STDIN, ClusterList, read_list, read_shard
-from pytest_etcdtls.settings.read import owned_outline, owned_sources, read_settings
-from pytest_etcdtls.settings.secrets import MAXIMUM_SIZE as SECRET_SIZE
-from pytest_etcdtls.settings.secrets import NAME as SECRET
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, option
+from pytest_etcdtls.settings.port_credentials import SECRET
+from pytest_etcdtls.settings.read import owned_sources, read_settings
 from pytest_etcdtls.suite.following import CLUSTER, Definition, definitions
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.untrusted import error_text, printable, some
@@ -49,6 +45,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.etcd.cluster import Cluster
     from pytest_etcdtls.etcd.request import ClusterRequest
     from pytest_etcdtls.etcd.sources import EtcdSource
+    from pytest_etcdtls.settings.cluster_list import ClusterList
 
 _NAMED = 3
 """Maximum number of listeners that a line about the fixtures names."""
@@ -63,18 +60,13 @@ def is_worker(config: pytest.Config) -> bool:
 
 def send_listeners(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
     """Write the listeners to the input of a worker."""
-    workerinput[_LISTENERS] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
+    workerinput[_LISTENERS] = to_builtins(listeners)
 
 
 def received_listeners(config: pytest.Config) -> tuple[Listener, ...]:
     """Return the listeners that the controller sent; none if it sent none or this is not a worker."""
     workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return tuple(_listener(**values) for values in workerinput.get(_LISTENERS, ()))
-
-
-def _listener(role: str, connect_to: Sequence[Any] | None, **values: Any) -> Listener:  # noqa: ANN401
-    # xdist sends lists, not tuples.
-    return Listener(role=Role(role), connect_to=tuple(connect_to) if connect_to else None, **values)
+    return convert(workerinput.get(_LISTENERS, ()), tuple[Listener, ...])
 
 
 _RUN = pytest.StashKey[Run]()
@@ -101,8 +93,8 @@ def run_of(config: pytest.Config) -> Run:
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
-        if settings.live is not None and (listeners := received_listeners(config)):
-            settings = replace(settings, live=dataclasses.replace(settings.live, listeners=listeners))
+        if settings.live and (listeners := received_listeners(config)):
+            settings = replace(settings, live=(dataclasses.replace(settings.live[0], listeners=listeners),))
         if (share := getattr(config, "workerinput", {}).get(_SHARE)) is not None:
             settings = replace(settings, bounds=dataclasses.replace(settings.bounds, **share))
         dry = is_dry(config)
@@ -131,6 +123,9 @@ def clusters_of(
     Raises:
         pytest.UsageError: if it cannot be used.
     """
+    # Imported here, with YAML: a run on one target reads no list.
+    from pytest_etcdtls.settings.cluster_list import ClusterList, read_list, read_shard
+
     name, values = invocation.fleet or STDIN, Values(config)
     try:
         if not is_worker(config):
@@ -198,7 +193,7 @@ def send_standard_input(config: pytest.Config, workerinput: dict[str, Any]) -> N
     """
     if Values(config).text(SECRET) == STDIN:
         name = option(SECRET)
-        workerinput[_SENT_INPUT] = {name: _standard_input(config, name, SECRET_SIZE)}
+        workerinput[_SENT_INPUT] = {name: _standard_input(config, name, MAXIMUM_SIZE)}
 
 
 def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
@@ -374,10 +369,10 @@ def etcd_of_fixtures(config: pytest.Config, *, starts: bool, judges: bool) -> It
     invocation = invocation_of(config)
     with suppress(UsageError, pytest.UsageError):
         run = run_of(config)
-        if (live := run.settings.live) is not None and judges and not invocation.suite:
-            urls = some([listener.url for listener in live.listeners], _NAMED)
+        if (live := run.settings.live) and judges and not invocation.suite:
+            urls = some([listener.url for listener in live[0].listeners], _NAMED)
             yield f"etcd TLS: fixtures use the live cluster {urls}, which the {invocation.live} names"
-        if starts and not (invocation.suite and live is None):
+        if starts and not (invocation.suite and not live):
             for one in owned_sources(run.settings.owned, None, pulls=False):
                 yield f"etcd TLS: fixtures start etcd {one.version}: {one.kind} of {one.location}, {one.why}"
 
@@ -522,17 +517,13 @@ def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterR
     key = f"{source.location} {wanted!r} {sorted(wanted.extra_files.items())!r}"
     if key not in named:
         settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
-        outline = owned_outline(f"etcd-{safe(source.version)}", source, settings)
-        named[key] = TargetRun(outline, settings, run.start, source)
+        named[key] = run.owned_target(f"etcd-{safe(source.version)}", source, settings)
     return named[key]
 
 
 def default_source(run: Run, label: str | None) -> EtcdSource:
-    """Return the etcd that the owned target of that label is started from."""
-    source = of_label(run.owned, label).source
-    if source is None:
-        raise TypeError("an owned target has a source")
-    return source
+    """Return the etcd that the owned target of that label is started from, else the first one."""
+    return run.sources.get(label or "") or next(iter(run.sources.values()))
 
 
 def shared(config: pytest.Config, cluster: object) -> TargetRun:
@@ -558,10 +549,7 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
             )
         return known
     settings = run_of(config).settings
-    outline = dataclasses.replace(
-        cluster.target(), expiry_days=settings.expiry_days, thresholds=settings.profiles.thresholds
-    )
-    return _adopt(config, TargetRun(outline, settings, _refuse_start, cluster=cluster))
+    return _adopt(config, TargetRun(settings.on(cluster.target()), settings, cluster=cluster))
 
 
 def judged(config: pytest.Config, target: object) -> TargetRun:
@@ -574,7 +562,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
         )
     if (run := next((one for one in _known(config) if one.judges(target)), None)) is not None:
         return run
-    adopted = _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
+    adopted = _adopt(config, TargetRun(target, run_of(config).settings, discovers=False))
     if adopted.live:
         sharing_of(config).live.append(adopted)
     return adopted
@@ -583,7 +571,3 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
 def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
     sharing_of(config).adopted.add(target)
     return target
-
-
-def _refuse_start(config: ClusterConfig, source: EtcdSource) -> Cluster:
-    raise TypeError("this cluster was started by a fixture of the user's")

@@ -113,7 +113,7 @@ def _judge(name: str, etcd: Path, directory: Path, *, weaker: bool = False) -> l
     etcd_itself = ReplayedEtcd(plan, source, directory=directory, seconds=60.0)
     try:
         # The port of the replay by that of the declaration, whatever host it is reached at.
-        ports = {one.port: one.to_port for one in etcd_itself.target(plan.outline("etcd", source)).connect_to}
+        ports = {one.port: one.to_port for one in etcd_itself.target("etcd").connect_to}
         connect = [
             f"{listener.host}:{listener.port}:127.0.0.1:{ports[listener.port]}"
             for listener in target(etcd_config=declaration, etcd_pki_dir=pki).listeners

@@ -16,7 +16,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan, Profile
-from pytest_etcdtls.settings.port_credentials import KubeadmDirectory
+from pytest_etcdtls.settings.port_credentials import read_directory
 
 SHAPES = Path(__file__).parent / "shapes"
 SERVER = "/etc/kubernetes/pki/etcd/server.crt"
@@ -139,17 +139,18 @@ def kubeadm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("below", ["etcd", "."])
 def test_kubeadms_directory_is_read_without_a_declaration(below: str, kubeadm: Path) -> None:
-    found = KubeadmDirectory.read(kubeadm / below)
+    found = read_directory(kubeadm / below, "", ())
     etcd = kubeadm / "etcd"
-    assert found.ca.source == str(etcd / "ca.crt")
-    for identity, path in (
-        (found.server, etcd / "server"),
-        (found.peer, etcd / "peer"),
-        (found.healthcheck, etcd / "healthcheck-client"),
-        (found.apiserver, kubeadm / "apiserver-etcd-client"),
+    server, peer = etcd / "server", etcd / "peer"
+    healthcheck, apiserver = etcd / "healthcheck-client", kubeadm / "apiserver-etcd-client"
+    for side, served, good in (
+        (found.client, server, [healthcheck, apiserver]),
+        (found.peer, peer, [healthcheck, peer]),
     ):
-        assert identity is not None
-        assert (identity.certificate_file, identity.key_file) == (f"{path}.crt", f"{path}.key")
+        assert side.server_ca is not None
+        assert side.server_ca.source == str(etcd / "ca.crt")
+        files = [(one.certificate_file, one.key_file) for one in (*side.served, *side.identities)]
+        assert files == [(f"{path}.crt", f"{path}.key") for path in (served, *good)]
 
 
 def test_a_declaration_of_kubeadm_finds_its_files_there(kubeadm: Path) -> None:
@@ -165,13 +166,13 @@ def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path:
     with pytest.raises(UsageError, match="does not exist"):
         require_directory(tmp_path / "gone", "--etcd-pki-dir")
     with pytest.raises(UsageError, match=r"holds no ca.crt: without a declaration \(--etcd-config\)"):
-        KubeadmDirectory.read(tmp_path)
+        read_directory(tmp_path, "", ())
     _touch(tmp_path / "file", tmp_path / "server.crt")
     with pytest.raises(UsageError, match="is a file, not a directory"):
         require_directory(tmp_path / "file", "--etcd-pki-dir")
     shutil.copy(kubeadm / "etcd" / "ca.crt", tmp_path)
     with pytest.raises(UsageError, match=r"server.crt has no server.key beside it"):
-        KubeadmDirectory.read(tmp_path)
+        read_directory(tmp_path, "", ())
 
 
 def test_the_files_of_a_secret_are_a_client(kubeadm: Path, tmp_path: Path) -> None:
@@ -179,7 +180,8 @@ def test_the_files_of_a_secret_are_a_client(kubeadm: Path, tmp_path: Path) -> No
     shutil.copy(etcd / "ca.crt", tmp_path)
     for suffix in ("crt", "key"):
         shutil.copy(etcd / f"healthcheck-client.{suffix}", tmp_path / f"tls.{suffix}")
-    for side in KubeadmDirectory.read(tmp_path).defaults():
+    found = read_directory(tmp_path, "", ())
+    for side in (found.client, found.peer):
         [client] = side.identities
         assert (client.name, client.certificate_file) == ("client", str(tmp_path / "tls.crt"))
 
@@ -192,7 +194,7 @@ def test_a_secret_of_a_server_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").write_bytes(encode_certificates(issued.chain))
     (tmp_path / "tls.key").write_bytes(encode_key(issued.key))
     with pytest.raises(UsageError, match=r"tls.crt is no certificate for clients \(extendedKeyUsage\)"):
-        KubeadmDirectory.read(tmp_path)
+        read_directory(tmp_path, "", ())
 
 
 def test_crl_files(pki_files: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ FOUND = Listener(
 
 def run(*, asks: bool = True, discover: bool = True) -> Run:
     target = Target(label="live", origin="live", listeners=NAMED, discover=discover)
-    return Run(Settings(live=target), discovers=asks)
+    return Run(Settings(live=(target,)), discovers=asks)
 
 
 @pytest.mark.parametrize(("asks", "discover"), [(False, True), (True, False)])

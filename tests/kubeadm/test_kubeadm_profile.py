@@ -37,8 +37,8 @@ def test_a_kubeadm_manifest_selects_the_profile(control_plane: Cluster) -> None:
     node = control_plane.nodes[0]
     read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root)
     assert names(read) == ["kubeadm"]
-    assert read.live is not None
-    results = run_checks(Observer(read.live), select(sorted(CHECKS)), profiles=read.profiles)
+    [live] = read.live
+    results = run_checks(Observer(live), select(sorted(CHECKS)), profiles=read.profiles)
     assert not found(results).get("warns")
     assert any("a note by profile kubeadm, etcd-ca" in one.reason for one in results)
 

@@ -69,7 +69,7 @@ def _live(cluster: Cluster) -> Target:
 
 def _selected(target: Target, bounds: Bounds) -> Run:
     """Return a run in which every check is selected."""
-    run = Run(Settings(live=target, bounds=bounds))
+    run = Run(Settings(live=(target,), bounds=bounds))
     [judged] = run.targets
     checks = {check.id: check for check in run.checks}
     judged.selected |= {(id_, label): checks[id_] for label, id_ in _places(run)}

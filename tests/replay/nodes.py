@@ -20,7 +20,7 @@ from pytest_etcdtls.pki.profile import CLIENT, CALayout, KeyType, MemberNames, P
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.declarations import read_replay
+from pytest_etcdtls.settings.read import read_replay
 from pytest_etcdtls.target import Target
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
@@ -108,7 +108,7 @@ def replayed(
     source = source_of(etcd)
     running = ReplayedEtcd(plan, source, directory=directory, seconds=seconds)
     try:
-        target = running.target(plan.outline(f"etcd-{source.version}", source))
+        target = running.target(f"etcd-{source.version}")
         observer = Observer(target)
         yield Replayed(running, target, observer, run_checks(observer, select(patterns or ("!lifecycle",))))
     finally:

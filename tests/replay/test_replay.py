@@ -269,7 +269,7 @@ def test_an_etcd_that_ended_leaves_no_files(newest_etcd: Path, tmp_path: Path) -
         assert etcd.failure is not None
         assert "advertise-client-urls" in etcd.failure.reason
         assert etcd.failure.log
-        target = etcd.target(plan.outline("x", source))
+        target = etcd.target("x")
         assert (target.runs, target.live, target.configured_by_user) == (False, False, True)
         assert replace(target, failure=None).runs
     finally:

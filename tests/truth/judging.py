@@ -15,6 +15,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings
+from pytest_etcdtls.suite.items import subjects_of
 from pytest_etcdtls.suite.ledger import Ledger, shortcomings
 from pytest_etcdtls.tls.attempt import Attempt
 from truth.setting_up import Options
@@ -99,14 +100,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     run = Run(settings)
     (target,) = run.targets
     ledger = Ledger(run)
-    subjects = {
-        f"{label}::{check.id}": (target, check, label)
-        for label, chosen in target.subjects(run.checks)
-        for check in chosen
-    }
-    ledger.select(subjects)
-    for nodeid, (_, check, label) in subjects.items():
-        ledger.record(nodeid, target.result(check, label))
+    ledger.judge(subjects_of(run))
     problems = shortcomings(ledger)
     report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(

@@ -12,7 +12,8 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import SECTIONS
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.settings.cluster_list import KEYS, MAXIMUM_SIZE, ClusterList, Shard, read_list, read_shard
+from pytest_etcdtls.settings import MAXIMUM_SIZE
+from pytest_etcdtls.settings.cluster_list import KEYS, ClusterList, Shard, read_list, read_shard
 
 
 class Options:
@@ -80,15 +81,14 @@ def listed(
 def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) -> None:
     clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
     first, second = (clusters.settings(one) for one in clusters.clusters)
-    assert first.live is not None
-    assert second.live is not None
-    assert [one.url for one in first.live.listeners] == [
+    [[live], [other]] = first.live, second.live
+    assert [one.url for one in live.listeners] == [
         *("https://10.0.0.1:2379", "https://10.0.0.2:2379", "https://10.0.0.1:2380")
     ]
-    assert (first.live.discover, second.live.discover) == (True, False)
+    assert (live.discover, other.discover) == (True, False)
     assert (first.expiry_days, second.expiry_days) == (60, 10)
     assert first.bounds.timeout == second.bounds.timeout == 2
-    assert not second.live.client.identities, "etcdctl's variables name one cluster"
+    assert not other.client.identities, "etcdctl's variables name one cluster"
 
 
 @pytest.mark.parametrize("values", [{"etcd_endpoint": "https://10.0.0.9:2379"}, {"etcd_pid": "1"}])
@@ -217,6 +217,5 @@ def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path
         lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
         text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
         found = ClusterList("clusters.toml", text, Options(tmp_path, **ours), {}, Shard())
-        live = found.settings(found.clusters[0]).live
-        assert live is not None
+        [live] = found.settings(found.clusters[0]).live
         assert bool(live.password_withheld) is withheld, (ours, theirs)

@@ -69,8 +69,8 @@ def _target(
         directory, etcd_endpoint=ENDPOINT, etcd_peer_endpoint=PEER, **{"etcd_secret": "-", **values}
     )
     settings = read_settings(given, environment or {}, live=True, read_input=lambda _, __: stdin.encode())
-    assert settings.live is not None
-    return settings.live
+    [live] = settings.live
+    return live
 
 
 @pytest.mark.parametrize(
@@ -323,8 +323,7 @@ def test_a_cluster_of_a_list_has_a_secret_of_its_own(
 
     def settings(value: str) -> Target:
         clusters = ClusterList("a.toml", f'{entry}"{value}"\n', of_run, {}, Shard())
-        live = clusters.settings(clusters.clusters[0]).live
-        assert live is not None
+        [live] = clusters.settings(clusters.clusters[0]).live
         return live
 
     live = settings("secret.json")

@@ -62,8 +62,7 @@ def settings(directory: Path, environment: Mapping[str, str] | None = None, **va
 
 
 def target(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Target:
-    live = settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values}).live
-    assert live is not None
+    [live] = settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values}).live
     return live
 
 
@@ -161,8 +160,8 @@ def test_an_endpoint_without_a_scheme_is_https_with_tls_credentials(
     read = settings(
         files, environment, etcd_endpoint="10.0.0.11:2379", etcd_peer_endpoint="[fd00::11]:2380", **values
     )
-    assert read.live is not None
-    assert [one.url for one in read.live.listeners] == ["https://10.0.0.11:2379", "https://[fd00::11]:2380"]
+    [live] = read.live
+    assert [one.url for one in live.listeners] == ["https://10.0.0.11:2379", "https://[fd00::11]:2380"]
     source = Given(files, etcd_endpoint=[ENDPOINT, "10.0.0.12:2379"])
     assert [text.partition(",")[0] for text in without_scheme(source)] == [
         "10.0.0.12:2379 is read as https://10.0.0.12:2379"
@@ -389,7 +388,7 @@ def test_a_user_of_the_environment_needs_a_password(files: Path) -> None:
 
 
 def test_environment_is_not_read_without_a_live_cluster(tmp_path: Path) -> None:
-    assert settings(tmp_path, {"ETCDCTL_USER": "root", "ETCDCTL_CERT": "missing"}).live is None
+    assert settings(tmp_path, {"ETCDCTL_USER": "root", "ETCDCTL_CERT": "missing"}).live == ()
 
 
 # expected certificates
