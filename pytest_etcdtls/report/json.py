@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
-from pytest_etcdtls.report.behaviour import ListenerRow, members
+from pytest_etcdtls.report.behaviour import ListenerRow, behaviour, members
 from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.document import (
@@ -221,12 +221,7 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
             for one in target.unreached
         ),
         benchmark=compare(report, seen),
-        behaviour=tuple(
-            observed
-            for snapshot in report.snapshots
-            if snapshot.label == target.label
-            for observed in snapshot.behaviour
-        ),
+        behaviour=behaviour(seen),
     )
 
 

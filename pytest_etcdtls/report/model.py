@@ -26,7 +26,6 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load, name_text
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.report.baseline import Snapshot
 from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Level, Outcome
@@ -180,7 +179,6 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
         strict: warnings fail the run (``--etcd-strict``).
         problems: what fails the run besides results, one sentence each.
         status: the exit code.
-        snapshots: what is compared of each target.
         comparisons: the differences between targets, and with the baseline.
         not_as_before: the problems that are differences.
         metadata: of the run, from the user, by key.
@@ -198,7 +196,6 @@ class Report(Struct, frozen=True, kw_only=True, dict=True):
     strict: bool = False
     problems: tuple[str, ...] = ()
     status: int = 0
-    snapshots: tuple[Snapshot, ...] = ()
     comparisons: tuple[ComparedTargets, ...] = ()
     not_as_before: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}

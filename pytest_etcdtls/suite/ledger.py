@@ -27,7 +27,6 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import ROOT, Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
-from pytest_etcdtls.report.baseline import Baseline, Snapshot
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report
@@ -174,8 +173,7 @@ class Ledger:
         """Return the report; what could not be added to it at the end is appended to the problems."""
         run = self.run
         seen = tuple(_seen(target, problems) for target in run.targets)
-        snapshots = tuple(_snapshots(seen, self, problems))
-        compared = _compared(snapshots, run.settings.baseline, problems)
+        compared = _compared(seen, self, problems)
         not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
         problems += not_as_before
         return Report(
@@ -190,7 +188,6 @@ class Ledger:
             strict=run.settings.strict,
             problems=tuple(problems),
             status=self.exit_status(status, problems),
-            snapshots=snapshots,
             comparisons=compared,
             not_as_before=tuple(not_as_before),
             metadata=run.settings.metadata,
@@ -292,19 +289,13 @@ def shortcomings(ledger: Ledger) -> list[str]:
     return [*_undiscovered(ledger), *_unverified(ledger)]
 
 
-def _snapshots(seen: Iterable[Recording], ledger: Ledger, problems: list[str]) -> Iterator[Snapshot]:
-    for recording in seen:
-        try:
-            yield snapshot(recording, ledger.results)
-        except Exception as error:  # costs the comparison of this target
-            problems.append(f"{recording.target.label} could not be compared: {error_text(error)}.")
-
-
-def _compared(
-    snapshots: Sequence[Snapshot], baseline: Baseline | None, problems: list[str]
-) -> tuple[ComparedTargets, ...]:
+def _compared(seen: Sequence[Recording], ledger: Ledger, problems: list[str]) -> tuple[ComparedTargets, ...]:
+    baseline = ledger.run.settings.baseline
+    if baseline is None and len(seen) < 2:
+        return ()
     try:
-        return comparisons(snapshots, baseline)
+        results = ledger.results
+        return comparisons([snapshot(recording, results) for recording in seen], baseline)
     except Exception as error:  # costs the comparison, and no report
         problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()
