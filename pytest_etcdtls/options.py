@@ -206,7 +206,7 @@ _LIVE = (
         "--etcd-secret",
         "Secret of Kubernetes with a client certificate, its key and the CA, as kubectl get secret NAME -o "
         "yaml writes it (- for standard input), or the directory where it is mounted: of the type "
-        "kubernetes.io/tls, or with the names of kubeadm, Calico, Cilium or Bitnami. It stands for "
+        "kubernetes.io/tls, or with the names of kubeadm, Calico, Cilium or Bitnami. It replaces "
         "--etcd-cacert, --etcd-cert and --etcd-key. With the key of a CA, as in the NAME-etcd of Cluster "
         "API, the run issues its clients itself, as with --etcd-ca-key. Values are in memory only.",
         "FILE|DIR",
@@ -366,8 +366,8 @@ _JUDGING = (
     ),
     Option(
         "--etcd-allow-unverified",
-        "do not fail for a TLS listener on which no check about mutual TLS came to a verdict, or that "
-        "accepts none of the client certificates at hand.",
+        "do not fail for a TLS listener on which no check about mutual TLS has a verdict, or that "
+        "accepts none of the available client certificates.",
         kind=Kind.FLAG,
     ),
     Option(

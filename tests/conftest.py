@@ -1,4 +1,4 @@
-"""What the project's own tests need: the etcds and the container engine at hand, and loud skips without them.
+"""What the project's own tests need: the available etcds and container engine, and loud skips without them.
 
 On PATH a test has Python, a shell, coreutils and the programs that it declares, no others (``programs.py``):
 ``@pytest.mark.program("curl", "openssl")``. If one is missing, the test is skipped, and the end of the run
@@ -53,7 +53,7 @@ _GIVEN: list[Path] = []
 
 @functools.cache
 def find_binaries() -> dict[str, Path]:
-    """Return every etcd at hand by version, oldest first: from the cache, ``PATH``, the embedded extra.
+    """Return every available etcd by version, oldest first: from the cache, ``PATH``, the embedded extra.
 
     With ``--etcd-binary`` these are the given ones and no other.
 
@@ -194,7 +194,7 @@ def _wanted(item: pytest.Item, at_hand: list[str]) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for ``etcd_binary`` or ``etcd_image`` once for every version at hand."""
+    """Run a test that asks for ``etcd_binary`` or ``etcd_image`` once for every version available."""
     if "etcd_binary" in metafunc.fixturenames:
         binaries = find_binaries()
         _parametrize(
@@ -208,7 +208,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Path] | dict[str, str]) -> None:
-    # With nothing at hand one item remains, for the skip of pytest_collection_modifyitems to be seen on.
+    # With nothing available one item remains, for the skip of pytest_collection_modifyitems to be seen on.
     values = values or {"none": ""}
     metafunc.parametrize(argument, list(values.values()), ids=list(values), scope="session")
 
@@ -267,7 +267,7 @@ def _missing(item: pytest.Item) -> str | None:
     at_hand = list(images if container else find_binaries())
     if item.get_closest_marker("etcd_version") is not None and not _wanted(item, at_hand):
         lines = " or ".join(item.get_closest_marker("etcd_version").args)  # type: ignore[union-attr]
-        return f"etcd {lines}: only {', '.join(at_hand) or 'none'} at hand; run make etcd images"
+        return f"etcd {lines}: only {', '.join(at_hand) or 'none'} available; run make etcd images"
     if _uses_etcd(item) and not at_hand:
         return "an etcd: run make etcd"
     return None
@@ -308,7 +308,7 @@ def program() -> Callable[..., str | None]:
 
 @pytest.fixture(scope="session")
 def etcd_binaries() -> dict[str, Path]:
-    """Every etcd at hand by its version, oldest first. A test that needs one runs or is skipped loudly."""
+    """Every etcd available by its version, oldest first. A test that needs one runs or is skipped loudly."""
     if not find_binaries():
         pytest.skip(_NEEDS + "an etcd: run make etcd")
     return dict(find_binaries())
@@ -325,5 +325,5 @@ def etcd_images() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def newest_etcd(etcd_binaries: dict[str, Path]) -> Path:
-    """The newest etcd at hand, where the version does not matter."""
+    """The newest available etcd, where the version does not matter."""
     return list(etcd_binaries.values())[-1]

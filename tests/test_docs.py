@@ -101,7 +101,7 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def test_each_promise_of_security_names_a_test() -> None:
+def test_each_security_promise_names_a_test() -> None:
     text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_]+/test_[a-z_]+\.py)`", text)
     assert len(set(named)) > 15

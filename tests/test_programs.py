@@ -55,7 +55,7 @@ def test_python_is_the_interpreter_that_runs_the_tests() -> None:
     assert told.stdout == f"{sys.version}\n"
 
 
-def test_what_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
+def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
     (tmp_path / "curl").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "curl").chmod(0o755)
     before = os.environ["PATH"]

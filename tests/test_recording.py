@@ -96,7 +96,7 @@ def test_what_is_not_recorded_can_be_given() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"clusters": {}}', '{"etcd": "3.6.16", "clusters": {"three-members": 1}}']
 )
-def test_a_file_that_is_no_recording_is_named_with_the_command(
+def test_an_invalid_recording_is_named_with_the_command(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "conforming.json"

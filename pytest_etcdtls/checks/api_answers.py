@@ -472,7 +472,7 @@ def both_ports_list_the_same_members(
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
     Level: SHOULD
-    Remediation: pass listeners of one cluster; compare with etcdctl member list.
+    Remediation: pass listeners of one cluster; compare with `etcdctl member list`.
     """
     client = target.first_of(Role.CLIENT)
     if client is None:

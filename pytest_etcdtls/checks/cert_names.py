@@ -65,7 +65,7 @@ def the_certificate_covers_the_endpoint(
         needed = {*_endpoints(here, target), *(_hosts(own) if own else ())}
         missing = sorted(host for host in needed if not names_host(chain.leaf, host))
         yield Finding(
-            message=f"the certificate does not cover {here.host}",
+            message=f"the certificate does not cover {here.host}, but {named(chain.leaf)}",
             expected=f"{here.host} in the subjectAltName",
             observed=named(chain.leaf),
             remediation=f"issue the certificate of --{{peer}}cert-file with {', '.join(missing)} in its "

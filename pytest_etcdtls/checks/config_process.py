@@ -40,8 +40,8 @@ def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iter
     Severity: high
     Level: MUST
     Remediation: restart etcd with what is declared, or declare what it was started with. A kubelet restarts
-        the pod of a changed manifest by itself: see why it does not (systemctl status kubelet). Of a unit,
-        systemctl daemon-reload comes before systemctl restart etcd.
+        the pod of a changed manifest by itself: see why it does not (`systemctl status kubelet`). Of a unit,
+        `systemctl daemon-reload` comes before `systemctl restart etcd`.
     """
     if comparison.unknown:
         yield CannotJudge(

@@ -440,8 +440,8 @@ def an_unreadable_list_refuses_every_client(
     Spec: RFC 5280 section 5
     Severity: high
     Level: MUST
-    Remediation: convert the file of --client-crl-file to DER (openssl crl -outform DER) before an upgrade to
-        3.6; if a client is accepted with a list that cannot be read, do not rely on revocation with this
+    Remediation: convert the file of --client-crl-file to DER (`openssl crl -outform DER`) before an upgrade
+        to 3.6; if a client is accepted with a list that cannot be read, do not rely on revocation with this
         etcd.
     """
     reproduce = (

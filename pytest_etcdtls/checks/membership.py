@@ -390,9 +390,9 @@ def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Severity: critical
     Level: MUST
-    Remediation: change it with etcdctl member update ID --peer-urls=https://..., and --listen-peer-urls with
-        it, --initial-advertise-peer-urls and --initial-cluster; give --peer-cert-file, --peer-key-file and
-        --peer-trusted-ca-file, and set --peer-client-cert-auth=true, all before the restart.
+    Remediation: change it with `etcdctl member update ID --peer-urls=https://...`, and --listen-peer-urls
+        with it, --initial-advertise-peer-urls and --initial-cluster; give --peer-cert-file, --peer-key-file
+        and --peer-trusted-ca-file, and set --peer-client-cert-auth=true, all before the restart.
     """
     urls = ((url, member) for member in listings.members for url in member.peer_urls)
     yield from _without_tls(listings, urls, "have peer URLs without TLS", (str(Role.PEER),))
@@ -479,7 +479,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
     Level: SHOULD
-    Remediation: compare with etcdctl member list --endpoints=..., and see the log of the one that differs.
+    Remediation: compare with `etcdctl member list --endpoints=...`, and see the log of the one that differs.
     """
     # The two ports of one member are compared by api.peer-members.
     by_cluster: dict[str | None, dict[str, tuple[str, MemberListing]]] = defaultdict(dict)

@@ -149,7 +149,7 @@ def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses
     if rest:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
-            f"{host} has other addresses, of which no more is judged than the first contact: "
+            f"{host} has other addresses, judged by their first contact only: "
             f"{', '.join(rest)} ({judged}). Judge each in a run of its own: pass "
             f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}",
         )

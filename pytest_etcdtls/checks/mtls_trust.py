@@ -144,13 +144,22 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
         reason = "the list of announced CAs is empty, see mtls.announced-ca-present"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
     elif number - known:
+        found = name_list(others or announced.most)
+        meant = f"if etcd is meant to trust it, pass the bundle of --{{peer}}trusted-ca-file with {option}"
+        if number & known:
+            message = f"etcd trusts {found}, which {trust.source} does not have"
+            advice = f"{meant}; otherwise remove it from that file and restart etcd"
+        else:
+            message = f"etcd trusts {found}, and no CA in {trust.source}, against which your client verifies"
+            advice = (
+                "put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file "
+                f"and restart etcd, which reads it at start only; {meant}"
+            )
         yield Finding(
-            message=f"a CA is announced that {trust.source} does not have, against which the good client's "
-            "certificate verifies",
+            message=message,
             expected=f"no CA that {trust.source} does not have",
-            observed=name_list(others or announced.most),
-            remediation=f"if etcd is meant to trust it, pass the bundle of --{{peer}}trusted-ca-file with "
-            f"{option}; otherwise remove it from that file and restart etcd",
+            observed=found,
+            remediation=advice,
             reproduce=(s_client(here.url, look=ANNOUNCED),),
         )
     elif trust.sole_signer:

@@ -60,8 +60,7 @@ def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterat
     Spec: etcd --cipher-suites
     Severity: high
     Level: MUST
-    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, or leave it
-        unset.
+    Remediation: name only suites with ECDHE and AES-GCM in --cipher-suites, or leave it unset.
     """
     yield from _weak_suites(here, support, Weakness.BROKEN, "that protect nothing")
 
@@ -83,7 +82,7 @@ def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) 
     Spec: etcd --cipher-suites
     Severity: medium
     Level: SHOULD
-    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
+    Remediation: name only suites with ECDHE and AES-GCM in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
     yield from _weak_suites(here, support, Weakness.TRIPLE_DES, "with triple DES")
@@ -133,7 +132,7 @@ def no_suite_in_cbc_mode_is_accepted(here: Listener, support: SuiteSupport) -> I
     Spec: etcd --cipher-suites
     Severity: low
     Level: SHOULD
-    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
+    Remediation: name only suites with ECDHE and AES-GCM in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, or set --tls-min-version=TLS1.3.
     """
     yield from _weak_suites(here, support, Weakness.CBC, "in CBC mode")
@@ -229,7 +228,7 @@ def only_listed_suites_of_tls13_are_accepted(
     Severity: low
     Level: SHOULD
     Remediation: run an etcd that was built with Go 1.24 or newer with the variable GODEBUG=fips140=on, which
-        leaves AES-GCM, or set --tls-max-version=TLS1.2; --cipher-suites does not apply to TLS 1.3.
+        leaves AES-GCM; --cipher-suites does not apply to TLS 1.3.
     """
     thresholds = policy.of("tls.allowed-tls13-suites")
     listed = thresholds.tls13_cipher_suites

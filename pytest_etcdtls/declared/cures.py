@@ -136,7 +136,7 @@ def _trusted_ca(case: FaultyMember, side: Side) -> Iterator[Step]:
     yield Change(name, path)
     if not kubeadm:
         whom = "the members' certificates" if side == "peer" else "the certificates of etcd's clients"
-        yield Remark(f"{path} stands for the file of the CA that issues {whom}: write its path here")
+        yield Remark(f"replace {path} with the file of the CA that issues {whom}")
 
 
 def trusted_ca(case: FaultyMember) -> Iterator[Step]:
@@ -162,7 +162,7 @@ def https(case: FaultyMember) -> Iterator[Step]:
         if changes and side == "peer":
             yield Remark(
                 "etcd keeps the peer URLs of its members: in a cluster that exists, change them first with "
-                "etcdctl member update ID --peer-urls=https://..."
+                "`etcdctl member update ID --peer-urls=https://...`"
             )
 
 

@@ -335,18 +335,20 @@ def _problem(entry: Entry, name: str) -> str | None:
     """Return why etcd does not decode the value of a key; ``None`` if it does. Not every key is checked."""
     kind, key = kind_of(entry.value), entry.key.lower()
     if key in LISTS:
-        return None if kind == "list" else f"is a {kind}, and etcd wants a list: [a, b]"
+        return None if kind == "list" else f"is a {kind}, and etcd expects a list: [a, b]"
     if key in SWITCH_KEYS or name in SWITCHES:
-        return None if kind == "boolean" else f"is a {kind}, and etcd wants true or false without quotes"
+        return None if kind == "boolean" else f"is a {kind}, and etcd expects true or false without quotes"
     if (name in _TEXTS or name.endswith("-file")) and kind != "string":
-        return f"is a {kind}, and etcd wants a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
+        return (
+            f"is a {kind}, and etcd expects a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
+        )
     if name in URL_LISTS:
         problems = parse_urls(text_of(entry.value) or "").problems
         return f"has {problems[0]}" if problems else None
     return None
 
 
-_LIST_OF_URLS = "is a list, and etcd wants one string with commas in it"
+_LIST_OF_URLS = "is a list, and etcd expects one string with commas in it"
 
 
 def looks_like_configuration(text: str, file: str) -> bool:

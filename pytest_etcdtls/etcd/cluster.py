@@ -277,12 +277,12 @@ class Cluster:
 
         Args:
             index: of the member.
-            version: ``3.7`` or ``3.7.3``, one that is at hand.
+            version: ``3.7`` or ``3.7.3``, one that is available.
             binary: path of an etcd, or a name on ``PATH``, for a cluster of processes.
             image: name of an image, for a cluster of containers.
 
         Raises:
-            UsageError: if not exactly one etcd is named, it is not at hand, one etcd is a process and the
+            UsageError: if not exactly one etcd is named, it is not available, one etcd is a process and the
                 other a container, or that version does not support the configuration.
             ClusterStartError: if the member does not serve clients in time.
         """

@@ -23,7 +23,7 @@ class ClusterChoices(ClusterOptions, total=False):
     """The keyword arguments that start a cluster: those of the configuration, and which etcd and preset.
 
     Attributes:
-        version: ``3.6`` or ``3.6.16``, one that is at hand.
+        version: ``3.6`` or ``3.6.16``, one that is available.
         binary: path of an etcd, or a name on ``PATH``.
         image: name of a container image.
         preset: name of one of :data:`~pytest_etcdtls.PRESETS`.
@@ -41,7 +41,7 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
     """A cluster that a test requests.
 
     Attributes:
-        version: ``3.6`` or ``3.6.16``, one that is at hand.
+        version: ``3.6`` or ``3.6.16``, one that is available.
         binary: path of an etcd, or a name on ``PATH``.
         image: name of a container image.
         preset: name of a preset, for ``base``.
@@ -113,7 +113,7 @@ class ClusterRequest(Struct, frozen=True, kw_only=True):
             given: returns the etcds that options name; a version is looked for among these first.
 
         Raises:
-            UsageError: if the etcd is not at hand, or two are named.
+            UsageError: if the etcd is not available, or two are named.
         """
         if [self.version, self.binary, self.image].count(None) < 2:
             raise UsageError("version, binary and image each name an etcd: give one of them")

@@ -177,7 +177,7 @@ def find_etcd(
 
     Args:
         backend: ``auto``, ``container`` or ``process``. ``container`` never falls back to a process.
-            ``auto`` pulls an image only if no other etcd is at hand.
+            ``auto`` pulls an image only if no other etcd is available.
         image: use this image only.
         binary: use this binary only: a path, or a name that is looked up on ``PATH``.
         announce: is called with a message before an image is pulled, which takes a while.
@@ -216,14 +216,14 @@ def find_etcd(
 
 
 def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
-    """Return the etcd at hand of that version: given, on ``PATH``, in the cache, embedded, official image.
+    """Return the available etcd of that version: given, on ``PATH``, in the cache, embedded, official image.
 
     Args:
-        version: ``3.6.16``, or ``3.6`` for the newest patch of it at hand.
+        version: ``3.6.16``, or ``3.6`` for its newest available patch.
         given: the etcds that options name. One of these comes first.
 
     Raises:
-        UsageError: if there is none. The message lists those at hand. Nothing is pulled.
+        UsageError: if there is none. The message lists the available ones. Nothing is pulled.
     """
     if fitting := [source for source in given if _is_of_line(source.version, version)]:
         return max(fitting, key=lambda one: version_key(one.version))
@@ -243,7 +243,7 @@ def find_version(version: str, given: Sequence[EtcdSource] = ()) -> EtcdSource:
         known.add(DEFAULT_IMAGE.rpartition(":v")[2])
     at_hand = sorted(known, key=version_key)
     raise UsageError(
-        f"there is no etcd {version} to start: those at hand are {', '.join(at_hand) or 'none'}; name one "
+        f"there is no etcd {version} to start: those available are {', '.join(at_hand) or 'none'}; name one "
         "with binary= or image="
     )
 

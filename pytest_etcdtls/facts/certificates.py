@@ -599,4 +599,4 @@ def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: dat
     issuer = name_text(top.issuer)
     if any(top.issuer == anchor.subject for anchor in bundle.certificates):
         return f"the given CA has the name {issuer} of the issuer, but another key made the signature", ""
-    return f"the chain ends at the issuer {issuer}, of which no certificate is served or given", issuer
+    return f"the chain ends at the issuer {issuer}, whose certificate is neither served nor given", issuer

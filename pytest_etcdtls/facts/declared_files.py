@@ -274,9 +274,7 @@ def held_certificates(
         if candidate.certificate not in judged:
             held.setdefault(candidate.certificate, candidate)
     if not held:
-        raise NotApplicableError(
-            f"no certificate {_OF_WHOM[key]}is available besides those that other checks judge"
-        )
+        raise NotApplicableError(f"no certificate {_OF_WHOM[key]}is available that no other check judges")
     now = datetime.now(UTC)
     members_time = dict.fromkeys(time for _, clock in clocks for time in clock.times(now)[1:])
     return HeldCertificates(

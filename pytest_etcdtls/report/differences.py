@@ -424,7 +424,7 @@ MEANINGS: Final = (
         *("lifecycle", "crl-encoding, pem", "accepted", "refused"),
         "A revocation list in PEM, which was read before, now refuses every client: convert it to DER.",
         _CRL,
-        "Convert the list before the update: openssl crl -in crl.pem -outform DER -out crl.der.",
+        "Convert the list before the update: `openssl crl -in crl.pem -outform DER -out crl.der`.",
     ),
     Meaning(
         *("lifecycle", "crl-encoding, pem", "refused", "accepted"),

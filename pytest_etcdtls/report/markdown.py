@@ -54,6 +54,8 @@ _MARKS = {
 }
 _PLAIN = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*|[0-9]{1,6}")
 """A word that is no markup, mention, link or reference in any Markdown."""
+_QUOTED = re.compile(r"`([^`]+)`")
+_WORDS = re.compile(r"\(?`[^`]+`[.,;:)?]*(?=\s|$)|\S+")
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,}")
 """GitHub makes a link of what may be the hash of a commit."""
 
@@ -79,9 +81,9 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("head", _head(report)),
         ("differences", _differences(report)),
         ("", iter([_FOLDED] if report.comparisons else [])),
-        *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
         ("faults", _faults("Faults", report.faults)),
         ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
+        *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings)),
         ("profiles", _profiles(report)),
@@ -339,13 +341,17 @@ def _some(names: Sequence[str], most: int = 12) -> str:
 
 
 def prose(text: str) -> str:
-    """Return a text as Markdown in one line, with every word that could be anything else in a code span."""
-    words = printable(" ".join(text.split()), _SHORT * 2).split(" ")
-    return " ".join(map(_word, filter(None, words)))
+    """Return a text as Markdown in one line, with every word that could be anything else in a code span.
+
+    What is in backticks, such as a command, is one code span.
+    """
+    return " ".join(map(_word, _WORDS.findall(printable(" ".join(text.split()), _SHORT * 2))))
 
 
 def _word(word: str) -> str:
     core = word.removeprefix("(").rstrip(".,;:)?")  # these characters are no markup beside a code span
+    if quoted := _QUOTED.fullmatch(core):
+        return word.replace(core, code(quoted[1]), 1)
     plain = not core or (_PLAIN.fullmatch(core) and not _HEXADECIMAL.fullmatch(core))
     return word if plain else word.replace(core, code(core), 1)
 

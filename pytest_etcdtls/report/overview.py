@@ -268,6 +268,24 @@ def places(fault: Fault, seen: Sequence[Recording]) -> str:
     return ", ".join(parts)
 
 
+_BY_START = ("mtls", "tls", "api", "config")
+"""The families whose faults are in flags and bundles, which etcd reads at its start."""
+
+
+def since(report: Report, fault: Fault) -> str:
+    """Return since when a fault exists, by the served certificate or etcd's start; empty if not known."""
+    seen = next(seen for seen in report.seen if seen.target.label == fault.first.target)
+    family = fault.first.check.partition(".")[0]
+    if family == "cert" and (chain := served_chain(seen, fault.first.listener)):
+        ended, issued = chain.leaf.not_valid_after_utc, chain.leaf.not_valid_before_utc
+        if ended < report.started_at:
+            return f"{ended:%Y-%m-%d %H:%M} UTC, notAfter of the certificate"
+        return f"{issued:%Y-%m-%d %H:%M} UTC, notBefore of the certificate"
+    if family in _BY_START and seen.target.running is not None:
+        return f"{seen.target.running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
+    return ""
+
+
 def _is_outside(target: Target) -> bool:
     """Return whether a TLS listener is judged without a client certificate, given or issued for it."""
     held = [target.credentials(listener.role) for listener in target.listeners if listener.scheme == "https"]
@@ -461,11 +479,18 @@ _OF_OTHER_ROLES = {
 """The keys of the good identities that are tried on a listener of another role."""
 
 
-def access_in_words(report: Report, seen: Recording, listener: Listener) -> Iterator[str]:
-    """Yield who is accepted and refused by a listener, in a few sentences without a full stop."""
+def access_in_words(report: Report, seen: Recording, listener: Listener, s: str = "s") -> Iterator[str]:
+    """Yield who is accepted and refused by a listener, in a few sentences without a full stop.
+
+    Args:
+        report: of the run.
+        seen: its target and the observations.
+        listener: the listener, or the first of several of which the same is said.
+        s: the ending of verbs; empty for several listeners.
+    """
     contact = seen.known(FirstContact, label=listener.label)
     if contact is not None and contact.plaintext is not None and contact.plaintext.answers_plaintext:
-        yield "answers plain HTTP: accepts every client"
+        yield f"answer{s} plain HTTP: accept{s} every client"
         return
     accepted = seen.known(AcceptedClient, label=listener.label)
     if accepted is None:
@@ -476,10 +501,10 @@ def access_in_words(report: Report, seen: Recording, listener: Listener) -> Iter
     bad = {key: fact for key, fact in tried.items() if key not in _OF_OTHER_ROLES}
     numbers = ", ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
     versions = f"TLS {numbers}" if numbers else ""
-    yield "; ".join(filter(None, [_good_in_words(accepted), *_bad_in_words(bad.values()), versions]))
+    yield "; ".join(filter(None, [_good_in_words(accepted, s), *_bad_in_words(bad.values(), s), versions]))
     if not any(key == NO_CERTIFICATE.name and fact.cases.accepted for key, fact in bad.items()):
         others = {key: fact for key, fact in tried.items() if key in _OF_OTHER_ROLES}
-        yield from _others_in_words(report, listener, others)
+        yield from _others_in_words(report, listener, others, s)
 
 
 def _rank(key: str) -> tuple[int, str]:
@@ -490,51 +515,52 @@ def _is_tried(matrix: AccessMatrix) -> bool:
     return bool(matrix.cases) and not matrix.instead_of
 
 
-def _good_in_words(accepted: AcceptedClient) -> str:
+def _good_in_words(accepted: AcceptedClient, s: str) -> str:
     if accepted.accepted is not None:
         name = accepted.accepted.identity
-        return f"accepts {_CALLED.get(name, name)}"
+        return f"accept{s} {_CALLED.get(name, name)}"
     if not accepted.candidates:
         return "no client certificate was given"
     given = [candidate.identity for candidate in accepted.candidates if not candidate.issued]
     issued = [_CALLED[ISSUED]] if len(given) < len(accepted.candidates) else []
     names = " and ".join([f"the given {some(given, _NAMED)}"] * bool(given) + issued)
     is_refused = any(candidate.endings <= _REFUSED for candidate in accepted.candidates)
-    return f"refuses {names}" if is_refused else f"unclear whether it accepts {names}"
+    return f"refuse{s} {names}" if is_refused else f"unclear on {names}"
 
 
-def _bad_in_words(matrices: Collection[AccessMatrix]) -> Iterator[str]:
-    by_ending: dict[str, list[str]] = {"refuses": [], "accepts": [], "unclear": []}
+def _bad_in_words(matrices: Collection[AccessMatrix], s: str) -> Iterator[str]:
+    refuse, accept, unclear = f"refuse{s}", f"accept{s}", "unclear"
+    by_ending: dict[str, list[str]] = {refuse: [], accept: [], unclear: []}
     for matrix in matrices:
         endings = matrix.cases.endings
-        text = "accepts" if Ending.SERVED in endings else "refuses" if endings <= _REFUSED else "unclear"
+        text = accept if Ending.SERVED in endings else refuse if endings <= _REFUSED else unclear
         by_ending[text].append(_CALLED.get(matrix.identity, matrix.identity))
-    number = len(by_ending["refuses"])
+    number = len(by_ending[refuse])
     if matrices:
         if number == len(matrices):
-            yield f"refuses all {number} bad identities" if number > 1 else "refuses 1 bad identity"
+            yield f"{refuse} all {number} bad identities" if number > 1 else f"{refuse} 1 bad identity"
         else:
-            yield f"refuses {number or 'none'} of {len(matrices)} bad identities"
-    for text in ("accepts", "unclear"):
+            yield f"{refuse} {number or 'none'} of {len(matrices)} bad identities"
+    for text in (accept, unclear):
         if by_ending[text]:
             yield f"{text} {some(by_ending[text], _NAMED)}"
 
 
 def _others_in_words(
-    report: Report, listener: Listener, matrices: Mapping[str, AccessMatrix]
+    report: Report, listener: Listener, matrices: Mapping[str, AccessMatrix], s: str
 ) -> Iterator[str]:
     """Yield whether the good clients of another role are accepted, and what that means."""
     named = {key: f"{_OF_OTHER_ROLES[key]} ({matrix.identity})" for key, matrix in matrices.items()}
     accepted = [text for key, text in named.items() if matrices[key].cases.accepted]
     refused = [text for key, text in named.items() if matrices[key].cases.endings <= _REFUSED]
     if refused:
-        yield f"refuses {' and '.join(refused)}"
+        yield f"refuse{s} {' and '.join(refused)}"
     if accepted:
         is_peer = listener.role is Role.PEER
         meaning = ": clients of its CA are accepted as peers" if is_peer else ""
         if any(profile.name == KUBEADM for profile in report.profiles.profiles):
             meaning += f"{', ' if is_peer else ': '}one CA for both ports, as kubeadm makes it"
-        yield f"accepts {' and '.join(accepted)} too{meaning}"
+        yield f"accept{s} {' and '.join(accepted)} too{meaning}"
 
 
 _REFUSED = {Ending.REFUSED, Ending.CLOSED}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.registry import GATES
+from pytest_etcdtls.checks.registry import GATES, Fault
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
@@ -36,6 +36,7 @@ from pytest_etcdtls.report.overview import (
     places,
     plural,
     rehearsed,
+    since,
     undecided,
     without_evidence,
 )
@@ -46,6 +47,7 @@ from pytest_etcdtls.report.text import (
     coloured,
     days_left,
     fingerprint,
+    full_result,
     headed,
     section,
     shown_name,
@@ -74,20 +76,26 @@ _SEVERITIES = list(Severity)
 _NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."
 
 
-def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:
+def summary(
+    report: Report, review: Review, *, width: int, verbosity: int, faults: bool = False
+) -> Iterator[Line]:
     """Yield the summary.
 
     Args:
         report: the report of the run.
         review: the state of the waivers.
         width: characters per line. Commands to paste may be longer.
-        verbosity: pytest's verbosity. Below zero, targets and warnings are omitted; above zero, certificates
-            are shown in full, and what was not verified, did not apply or was not collected.
+        faults: show each fault in full, since pytest does not.
+        verbosity: pytest's verbosity. Below zero, only stale waivers are shown; above zero, certificates are
+            shown in full, and what was not verified, did not apply or was not collected.
     """
     if verbosity >= 0:
         for seen in report.seen:
             yield from _target(seen, report.started_at, width, verbosity)
-    yield from wrapped(_counts(report), width)
+        yield from wrapped(_counts(report), width)
+    for fault in report.faults if faults else ():
+        where = _together(fault.listeners, report)
+        yield from headed(bold(f"{fault.first.check} on {where}"), full_result(fault.first, width))
     yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
@@ -133,11 +141,12 @@ def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Itera
     rows = (row for _, rows in members(seen) for row in rows) if _shows_declared(seen, verbosity) else ()
     declared = {row.listener.label: row for row in rows}
     said: dict[tuple[str, str], str] = {}
+    shown: dict[tuple[str, ...], str] = {}
     for listener in seen.target.listeners:
         if verbosity > 0 or listener.label in declared:
             yield Line(f"  {listener.label} {listener.url}")
         if verbosity > 0:
-            yield from _certificates(served_chain(seen, listener.label), now, width)
+            yield from _certificates(served_chain(seen, listener.label), listener.label, shown, now, width)
         if listener.label in declared:
             yield from _declared_lines(declared[listener.label], said, width)
     named = {listener.member for listener in seen.target.listeners}
@@ -147,20 +156,26 @@ def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Itera
         yield from wrapped(f"{other.role} {other.url}: not judged: {other.reason}", width, "  ", "    ")
 
 
-def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iterator[Line]:
+def _certificates(
+    served: ServedChain | None, label: str, shown: dict[tuple[str, ...], str], now: datetime, width: int
+) -> Iterator[Line]:
+    """Yield each served certificate; one that differs from another only in its serial number, shortly."""
     if served is None:
         yield Line("    no certificate was seen")
         return
     for number, certificate in enumerate(served.certificates):
         card = dict(certificate_card(certificate, now))
         first = "    serves:    " if number == 0 else f"    above, {number}: "
-        for text in (
+        texts = (
             f"{card['subject']}, issued by {card['issuer']}",
-            f"serial {card['serial']}",
             f"{card['from']} to {card['until']}",
             f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}",
             card["names"],
-        ):
+        )
+        before = shown.setdefault(texts, label)
+        if before != label:
+            texts = (f"the same as on {before}, but",)
+        for text in (*texts, f"serial {card['serial']}"):
             yield from wrapped(text, width, first)
             first = " " * len(first)
         yield from wrapped(card["SHA-256"], width, "    SHA-256 ")
@@ -223,12 +238,15 @@ def _together(labels: Iterable[str], report: Report) -> str:
 def _consequences(report: Report, width: int) -> Iterator[Line]:
     for fault in (*report.faults, *report.warnings):
         if fault.consequences:
-            yield from (Line(), bold(f"follow from {fault.first.check} on {', '.join(fault.listeners)}"))
+            where = _together(fault.listeners, report)
             names: dict[str, list[str]] = {}
             for result in fault.consequences:
                 names.setdefault(result.listener, []).append(result.check)
+            alike: dict[tuple[str, ...], list[str]] = {}
             for listener, checks in names.items():
-                yield from wrapped(f"{', '.join(checks)} on {listener}", width, "  ", "    ")
+                alike.setdefault(tuple(checks), []).append(listener)
+            texts = (f"{', '.join(names)} on {_together(on, report)}" for names, on in alike.items())
+            yield from headed(bold(f"follow from {fault.first.check} on {where}"), _entries(texts, width))
 
 
 @section
@@ -366,8 +384,12 @@ _TARGETS = 8
 """Maximum number of targets that are shown each."""
 _FAULTS = 6
 """Maximum number of faults of which the remedy is shown."""
+_IN_FULL = 3
+"""Maximum number of faults that are shown with their begin and a command."""
+_SETTINGS = 6
+"""Maximum number of lines of the declaration that are shown of a fault."""
 _LINES = 2
-"""Usual number of lines of a fault, and of its remedy."""
+"""Usual number of lines of a fault."""
 _FAULT_LINES = 5
 """Maximum number of lines of what is wrong: a message may quote a file or a server."""
 _UNDECIDED = 4
@@ -488,8 +510,9 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
     first, texts = kind.listeners[0], kind.access
     if len(kind.listeners) > 1:
         labels = [listener.label for listener in kind.listeners]
+        texts = (*access_in_words(report, seen, first, s=""),)
         names = f" ({some(labels, _NAMED)})" if named or not texts else ""
-        heading = ": ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]])
+        heading = " ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]])
         texts = texts[1:]
     else:
         heading = f"{first.label} {first.url}"
@@ -502,7 +525,8 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
         return
     said = dict.fromkeys(_serves(report, seen, listener, leaf) for listener, leaf in served)
     leaf = min((leaf for _, leaf in served), key=lambda leaf: leaf.not_valid_after_utc)
-    until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({days_left(leaf, report.started_at)})"
+    left = days_left(leaf, report.started_at).removesuffix(" left")
+    until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({left})"
     if len(said) == 1:
         yield from wrapped(f"serves {next(iter(said))}, {until}", width, "    ")
         return
@@ -534,7 +558,7 @@ def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
 
 
 def _faults(report: Report, width: int) -> Iterator[Line]:
-    """Yield each fault in a line with its remedy below; only the line if there are many."""
+    """Yield each fault with what an operator needs next; of many faults, only what is wrong."""
     for number, fault in enumerate(report.faults, 1):
         first = fault.first
         following = len(fault.consequences)
@@ -543,17 +567,36 @@ def _faults(report: Report, width: int) -> Iterator[Line]:
         begin = f"{number}. "
         lines: list[Line] = []
         for where in (some(fault.listeners, _NAMED), places(fault, report.seen)):
-            what = f"{first.check} ({first.severity}) on {where}: "
-            # What is wrong is said in full, before its first colon: the listeners are cut, and the remedy.
-            clause = len([*wrapped(f"{what}{first.message.partition(': ')[0]}: ...", width, begin)])
-            text = f"{what}{first.message}{others}"
-            lines = [*_at_most(text, width, begin, min(max(_LINES + 1, clause), _FAULT_LINES), "red")]
+            text = f"{first.check} ({first.severity}) on {where}: {first.message}{others}"
+            lines = [*_at_most(text, width, begin, _FAULT_LINES, "red")]
             if len(lines) <= _LINES:
                 break
         yield from lines
-        if number <= _FAULTS and first.remediation:
-            left = _LINES if len(lines) <= _LINES + 1 else 1
-            yield from _at_most(first.remediation, width, f"{' ' * len(begin)}remedy: ", left)
+        if number <= _FAULTS:
+            yield from _next_steps(report, fault, width, " " * len(begin), in_full=number <= _IN_FULL)
+
+
+def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full: bool) -> Iterator[Line]:
+    """Yield since when a fault is there, its remedy, which is never cut, and one command that shows it."""
+    if in_full and (text := since(report, fault)):
+        yield from wrapped(text, width, f"{begin}since: ")
+    if fault.first.remediation:
+        yield from wrapped(fault.first.remediation, width, f"{begin}remedy: ")
+    if len(fault.settings) <= _SETTINGS:
+        yield from (Line(f"{begin}  {line}") for line in fault.settings)  # to paste, so they are not wrapped
+    if in_full and (command := _one_line(fault)):
+        yield Line(f"{begin}reproduce: {command}")
+
+
+def _one_line(fault: Fault) -> str:
+    """Return the first command of a fault that is one line, without what to look for in its output."""
+    for result in fault.results:
+        for finding in result.findings:
+            for text in finding.commands:
+                lines = [line for line in text.split("\n") if not line.startswith("#")]
+                if len(lines) == 1:
+                    return lines[0]
+    return ""
 
 
 def _without_evidence(report: Report, width: int) -> Iterator[Line]:

@@ -6,7 +6,7 @@ model of etcd, and that the settings bring about no new trap. Otherwise it propo
 the check remains.
 
 Nothing edits a file: the settings are printed as lines in the form of the declaration (:func:`lines`).
-Remarks say which clients at hand will be refused after the restart that every change needs.
+Remarks say which available clients will be refused after the restart that every change needs.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SIZE: Final = 256 * 1024
 def _clients_after_restart(
     target: Target, member: DeclaredMember, version: str | None, side: Side
 ) -> Iterator[Remark]:
-    """Yield which clients at hand the declared bundle accepts, and which it locks out."""
+    """Yield which available clients the declared bundle accepts, and which it locks out."""
     tls = effective_of(member, version).sides[side]
     file = member.file(f"{prefix(side)}trusted-ca-file")
     if tls.trusted_ca is None or file is None:
@@ -135,7 +135,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         changes = [step for step in steps if isinstance(step, Change)]
         after = replace(case.member, declaration=changed(case.declaration, changes))
         if why := _against(case, after):
-            said.append(Remark(f"no setting of {escaped(case.declaration.source)} is proposed: {why}"))
+            said.append(Remark(f"change {escaped(case.declaration.source)} by hand: {why}"))
             continue
         said += [step for step in steps if isinstance(step, Remark)]
         sides = [step.side for step in steps if isinstance(step, Restart)]
@@ -185,15 +185,15 @@ def _against(case: FaultyMember, after: DeclaredMember) -> str:
     known = {trap.id for trap in traps_of(case.member, case.version)}
     for trap in traps_of(after, case.version):
         if trap.id not in known and not trap.harmless and trap.certain:
-            return f"with it {trap.summary}"
+            return f"with the usual settings {trap.summary}"
     before, now = (effective_of(member, case.version) for member in (case.member, after))
     for side in SIDES:
         name = f"{prefix(side)}trusted-ca-file"
         declared = case.declaration.text(name)
         if declared and after.declaration.text(name) != declared:
-            return f"it would replace the bundle of --{name}"
+            return f"the usual settings would replace the bundle of --{name}"
         if _admits_more(before, now, side):
-            return f"with it the {side} port would accept clients that it refuses"
+            return f"with the usual settings the {side} port would accept clients that it refuses"
     return ""
 
 

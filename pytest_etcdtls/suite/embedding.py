@@ -142,7 +142,7 @@ class ClusterFactory:
 
         Raises:
             UsageError: for an unknown argument, a field that this version of etcd does not support, or an
-                etcd that is not at hand.
+                etcd that is not available.
             ClusterStartError: if the cluster does not start.
         """
         run = run_of(self._config)
@@ -242,7 +242,7 @@ def assert_conforms(
 
     Raises:
         AssertionError: on a violation, on a check without evidence or that could not be verified, and if no
-            check comes to a verdict.
+            check has a verdict.
         UsageError: if a pattern matches nothing.
     """
     __tracebackhide__ = True  # pytest shows the line of the test
@@ -257,7 +257,7 @@ def assert_conforms(
         raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *_texts(failed)]))
     if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
         reasons = "; ".join(dict.fromkeys(result.reason for result in results))
-        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
+        raise AssertionError(f"no check has a verdict: {reasons or 'none judges this target'}")
     return results
 
 
@@ -422,7 +422,7 @@ class _Subjects(Struct, frozen=True):
         their versions read, since they are in the ids of the tests.
 
         Raises:
-            UsageError: if a parameter names no cluster, or one of several etcds is not at hand.
+            UsageError: if a parameter names no cluster, or one of several etcds is not available.
         """
         live = bool(run.settings.live) or run.settings.replay is not None
         overrides = {name for name in (CLUSTER, TARGET) if overridden(metafunc.definition, name)}

@@ -1,7 +1,7 @@
 """The ledger of a run: the selected checks, their results, and the exit code that follows from them.
 
 pytest's exit code says what happened to items. It is corrected by what no item shows: a TLS listener on which
-no check about mutual TLS came to a verdict, a stale waiver, a report that was not written, a suite that was
+no check about mutual TLS has a verdict, a stale waiver, a report that was not written, a suite that was
 requested and of which nothing ran. A run that verified nothing must not look like one that found nothing.
 """
 
@@ -224,7 +224,7 @@ class Ledger:
                 continue  # its start is a violation, with the reason
             judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
             if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
-                unverified.append(Unverified(label, "the whole cluster", "no check came to a verdict"))
+                unverified.append(Unverified(label, "the whole cluster", "no check has a verdict"))
             for listener in actual.listeners:
                 results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
@@ -238,7 +238,7 @@ class Ledger:
                     missing = "no check about mutual TLS" if wanted is about_tls else "no check"
                     why = undecided(result for result in wanted if result.outcome is Outcome.NOT_VERIFIED)
                     because = f": {why[0].reason}" if why else ""
-                    missing = f"{missing} came to a verdict{because}"
+                    missing = f"{missing} has a verdict{because}"
                     unverified.append(Unverified(label, listener.url, missing))
                 elif missing := self._who_is_refused(target, listener, results):
                     unverified.append(Unverified(label, listener.url, missing))

@@ -159,8 +159,11 @@ def show(
         terminal.config.get_terminal_writer().fullwidth,
         terminal.config.get_verbosity(VERBOSITY),
     )
-    terminal.write_sep("=", TITLE)
-    whole = _write(terminal, summary(report, ledger.review_waivers(), width=width, verbosity=verbosity))
+    if verbosity >= 0:
+        terminal.write_sep("=", TITLE)
+    faults = verbosity > 0 and terminal.config.getoption("tbstyle") == "no"
+    lines = summary(report, ledger.review_waivers(), width=width, verbosity=verbosity, faults=faults)
+    whole = _write(terminal, lines)
     _write(terminal, map(Line, ["", *closing] if closing else ()))
     return whole
 

@@ -55,7 +55,7 @@ def walk(
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_release_is_at_hand(release: str, etcd_binaries: dict[str, Path]) -> None:
+def test_the_release_is_available(release: str, etcd_binaries: dict[str, Path]) -> None:
     if release not in etcd_binaries:
         pytest.skip(f"needs etcd {release}: run make etcd")
     assert binary_version(etcd_binaries[release]) == release

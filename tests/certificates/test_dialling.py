@@ -53,7 +53,7 @@ def test_the_gateway_shows_how_a_live_cluster_dials(etcd_binary: Path, size: int
 
 
 def test_a_client_without_a_certificate_reaches_the_gateway_too(etcd_binary: Path) -> None:
-    """Where no certificate is needed, the gateway is judged without a client certificate at hand."""
+    """Where no certificate is needed, the gateway is judged without an available client certificate."""
     config = ClusterConfig(
         client_cert_auth=False,
         trusted_ca_file=None,

@@ -80,7 +80,7 @@ def test_a_certificate_that_our_library_cannot_parse(newest_etcd: Path) -> None:
     assert {"cert.trusted", "cert.valid-now"} <= seen["not-verified"]["client"]
 
 
-def test_a_certificate_with_what_is_not_judged_is_never_clean(newest_etcd: Path) -> None:
+def test_a_certificate_with_unjudged_parts_is_never_clean(newest_etcd: Path) -> None:
     results = judge(with_policy_constraints, newest_etcd)
     seen = found(results)
     assert {"cert.well-formed", "cert.ca-constraints"} <= seen["inconclusive"]["client"], explain(results)

@@ -46,5 +46,5 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def newest_image(etcd_images: dict[str, str]) -> str:
-    """The newest image at hand, where the version does not matter."""
+    """The newest available image, where the version does not matter."""
     return list(etcd_images.values())[-1]

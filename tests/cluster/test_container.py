@@ -1,4 +1,4 @@
-"""Real clusters of containers, on every image at hand."""
+"""Real clusters of containers, on every available image."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def test_the_default_image_comes_first(
 
 
 @pytest.mark.container
-def test_an_image_is_pulled_only_if_no_other_etcd_is_at_hand(
+def test_an_image_is_pulled_only_if_no_other_etcd_is_available(
     bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST")

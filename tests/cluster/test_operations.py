@@ -173,7 +173,7 @@ def test_a_member_goes_on_with_another_etcd(newest_etcd: Path) -> None:
     with start_cluster(binary=newest_etcd) as cluster:
         with pytest.raises(UsageError, match="needs the etcd to go on with: version=, binary= or image="):
             cluster.upgrade_member(0)
-        with pytest.raises(UsageError, match=r"there is no etcd 9\.9 to start: those at hand are"):
+        with pytest.raises(UsageError, match=r"there is no etcd 9\.9 to start: those available are"):
             cluster.upgrade_member(0, version="9.9")
         assert cluster.difference() == ""
         cluster.upgrade_member(0, version=cluster.version)
@@ -186,7 +186,7 @@ def test_an_etcd_is_found_by_its_version(etcd_binaries: dict[str, Path], newest_
     found = find_version(version)
     assert found.version == version
     assert find_version(version.rpartition(".")[0]).version.startswith(version.rpartition(".")[0])
-    with pytest.raises(UsageError, match=r"no etcd 2\.3 to start: those at hand are .*3\."):
+    with pytest.raises(UsageError, match=r"no etcd 2\.3 to start: those available are .*3\."):
         find_version("2.3")
 
 

@@ -1,4 +1,4 @@
-"""Real clusters of processes, on every etcd at hand."""
+"""Real clusters of processes, on every available etcd."""
 
 from __future__ import annotations
 

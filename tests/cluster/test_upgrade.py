@@ -130,7 +130,7 @@ def _judged(cluster: Cluster) -> Mapping[str, set[str]]:
 @pytest.mark.two_etcds
 @pytest.mark.whole
 def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
-    """From 3.5 by 3.6 to 3.7 as far as they are at hand, with each mixed cluster judged once."""
+    """From 3.5 by 3.6 to 3.7 as far as they are available, with each mixed cluster judged once."""
     newest = {version.rpartition(".")[0]: binary for version, binary in etcd_binaries.items()}
     path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest]
     if len(path) < 2 or binary_version(path[0]) == "3.5.1":

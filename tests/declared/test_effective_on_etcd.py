@@ -1,4 +1,4 @@
-"""The effective configuration is that of every etcd at hand, by its behaviour and by its log."""
+"""The effective configuration is that of every available etcd, by its behaviour and by its log."""
 
 from __future__ import annotations
 

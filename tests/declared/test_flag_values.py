@@ -39,7 +39,7 @@ def test_values(flag: str, version: str) -> None:
     assert bool(_stops(*GOOD, flag, version=version)) is (version in STOPS[flag])
 
 
-def test_an_empty_variable_is_none() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     assert _stops(*GOOD, version="3.7.3", environment={"ETCD_CIPHER_SUITES": ""}) == []
 
 

@@ -67,7 +67,7 @@ def _undeclared() -> ListenerDeclaration:
         ((), "http://localhost:2380, which is etcd's default: no answer"),
     ],
 )
-def test_a_listener_on_loopback_that_answers_elsewhere(arguments: tuple[str, ...], said: str) -> None:
+def test_a_loopback_listener_that_answers_at_another_address(arguments: tuple[str, ...], said: str) -> None:
     *_, declared = declared_listeners(flags(*arguments))
     elsewhere = LoopbackAttempt(declared=declared, address=("10.0.0.11", 2380), attempt=served())
     [found] = _judge("config.listeners-as-declared", elsewhere=LoopbackElsewhere(attempts=(elsewhere,)))

@@ -1,4 +1,4 @@
-"""Every etcd at hand starts with a declaration unless a trap says that it does not."""
+"""Every etcd available starts with a declaration unless a trap says that it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of a version are those that every etcd at hand of that version knows."""
+"""The flags of a version are those that every available etcd of that version knows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_flags(etcd_binary: Path) -> None:
     assert {name for name in others if _accepted(etcd_binary, name)} == set()
 
 
-def test_what_people_mean_is_a_flag_and_what_they_write_is_none(etcd_binary: Path) -> None:
+def test_etcd_knows_the_suggested_flags_and_refuses_the_misspelt_ones(etcd_binary: Path) -> None:
     version = binary_version(etcd_binary)
     flags = {flag for flags in MEANT.values() for flag in flags if flag_known(flag, version)}
     assert len(flags) >= 6

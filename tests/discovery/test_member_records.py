@@ -96,7 +96,7 @@ def test_the_gateway_omits_an_empty_list() -> None:
     ],
     ids=lambda body: body[:30].decode(),
 )
-def test_a_response_that_is_no_list_is_one_error(body: bytes) -> None:
+def test_an_invalid_response_is_one_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
         from_peer(body)
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
@@ -104,7 +104,7 @@ def test_a_response_that_is_no_list_is_one_error(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0\0\x09", b"\1\0\0\0\0", b"\0\0\0\0\2\x12\x09"])
-def test_a_grpc_response_that_is_no_list_is_one_error(body: bytes) -> None:
+def test_an_invalid_grpc_response_is_one_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
         from_grpc(body)
 

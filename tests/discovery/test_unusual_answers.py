@@ -99,7 +99,7 @@ def test_a_thousand_members_are_bounded_and_reported(fake: FakeCluster) -> None:
     assert {one.url for one in observer.connections} == {listener.url}
 
 
-def test_a_list_longer_than_the_bound_is_no_list(fake: FakeCluster) -> None:
+def test_a_list_longer_than_the_bound_is_refused(fake: FakeCluster) -> None:
     fake.put_up(Role.PEER, overrides=by_peer(5000))
     result = judged(ask(fake))
     assert result.outcome is Outcome.INCONCLUSIVE
@@ -143,7 +143,7 @@ def test_every_check_of_the_whole_target_survives_unusual_urls(fake: FakeCluster
     ],
     ids=["unavailable", "not a message", "empty", "denied", "nested"],
 )
-def test_the_next_api_is_asked_if_one_returns_no_list(
+def test_the_next_api_is_requested_if_one_returns_no_list(
     fake: FakeCluster, overrides: dict[str, Answer], api: QueriedBy
 ) -> None:
     listed = [

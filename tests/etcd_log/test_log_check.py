@@ -240,7 +240,7 @@ def test_a_log_of_another_time_zone(cluster: Cluster) -> None:
         assert "if its times are more than two seconds from ours" in result.reason
 
 
-def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:
+def test_a_missing_line_is_a_remark(cluster: Cluster) -> None:
     def log_text() -> str:
         lines = cluster.members[0].log().splitlines(keepends=True)
         return "".join(line for line in lines if "certificate signed by unknown authority" not in line)

@@ -110,7 +110,7 @@ PATH_OF_ATTACKER = (
     "-rf/q'\n--- /dev/null\n+++ b/etc/cron.d/x\n::error::x\x1b[2J\u202e';touch executed;"
     "$(touch${IFS}executed)"
 )
-"""What is before each path, of a declaration, a file at hand or a log."""
+"""What is before each path, of a declaration, an available file or a log."""
 
 
 @pytest.mark.fault(

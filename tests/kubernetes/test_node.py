@@ -21,7 +21,7 @@ def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
     }
 
 
-def test_with_the_options_that_it_names_all_is_verified(cluster: KubeadmCluster) -> None:
+def test_with_the_named_options_everything_is_verified(cluster: KubeadmCluster) -> None:
     judged = judge(
         cluster.nodes[0],
         *ON_THE_NODE,

@@ -148,7 +148,7 @@ def test_the_san_rule_excuses_a_close_where_nothing_else_explains_it(
     assert (result.outcome, "SAN rule" in result.reason) == (outcome, True)
 
 
-def test_a_peer_that_the_san_rule_may_close_is_the_reason_and_not_the_client_beside_it(
+def test_the_reason_is_the_peer_that_the_san_rule_may_close(
     cluster: Cluster,
 ) -> None:
     """The peers' CA did not issue the client's certificate, which is tried last on the peer port."""

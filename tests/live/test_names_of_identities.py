@@ -56,7 +56,7 @@ def _with_refused(target: Target, refused: Identity) -> Target:
     return replace(target, client=replace(target.client, identities=(refused, *target.client.identities)))
 
 
-def test_of_two_clients_of_one_name_each_is_judged(newest_etcd: Path) -> None:
+def test_each_of_two_clients_with_one_name_is_judged(newest_etcd: Path) -> None:
     """The first has expired, and the second is the control of everything else."""
     expired = replace(CLIENT, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
     with start_process(ClusterConfig(), newest_etcd) as cluster:

@@ -92,7 +92,7 @@ def test_a_member_that_was_just_restarted(three: Cluster) -> None:
         assert judge(target).outcome is Outcome.CONFORMS
 
 
-def test_members_of_which_nothing_is_known(three: Cluster) -> None:
+def test_members_whose_connections_are_unknown(three: Cluster) -> None:
     target = at_hosts(three.target(), *HOSTS)
     first = target.listeners[0]
     alone = judge(only(target, lambda one: one == first))

@@ -66,7 +66,7 @@ def test_a_listed_serial_number_makes_a_close_a_refusal(etcd_binary: Path) -> No
     assert not seen["inconclusive"], explain(results)
 
 
-def test_what_is_not_known_to_be_listed_is_no_refusal(etcd_binary: Path) -> None:
+def test_without_a_declared_list_a_close_is_no_refusal(etcd_binary: Path) -> None:
     outcomes = _outcomes(_judged(SEPARATED, etcd_binary, declared=False))
     assert (outcomes[ON_PEER_PORT], outcomes[ON_CLIENT_PORT]) == (Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE)
 

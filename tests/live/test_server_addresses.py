@@ -133,7 +133,7 @@ def test_another_etcd_in_the_other_family_accepts_everybody(
     assert "::1" in _result(report)["findings"][0]["message"]
 
 
-def test_of_several_records_each_is_contacted(resolving: Path, newest_etcd: Path) -> None:
+def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, {"etcd.example": ("127.0.0.3", "127.0.0.1", "127.0.0.2")})
     with (
         start_process(STRICT, newest_etcd) as strict,
@@ -149,7 +149,7 @@ def test_of_several_records_each_is_contacted(resolving: Path, newest_etcd: Path
 
 
 @pytest.mark.ipv6
-def test_where_the_judged_one_is_open_that_is_the_fault(resolving: Path, newest_etcd: Path) -> None:
+def test_an_open_etcd_at_the_judged_address_is_the_fault(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, _BOTH)
     with (
         start_process(STRICT, newest_etcd) as strict,

@@ -131,7 +131,7 @@ def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
     assert "accepted with no SNI" in finding.message
 
 
-def test_where_the_urls_name_leads_to_the_open_etcd_that_is_the_fault(newest_etcd: Path) -> None:
+def test_an_open_etcd_at_the_name_in_the_url_is_the_fault(newest_etcd: Path) -> None:
     with _strict_and(newest_etcd) as (strict, other):
         proxy = ThreadedServer(passing(lambda found: _port(strict if found else other)))
         results = _judge(_through(strict.target(), proxy.port))

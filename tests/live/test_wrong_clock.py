@@ -130,7 +130,7 @@ def test_without_a_client_certificate_the_issued_one_is_accepted(
 
 
 @pytest.mark.parametrize("skew", ["+100d", "-100d"])
-def test_a_held_certificate_that_is_bad_by_the_local_clock_alone_is_no_bad_identity(
+def test_a_certificate_expired_by_the_local_clock_alone_is_no_bad_identity(
     skew: str, newest_etcd: Path, tmp_path: Path
 ) -> None:
     with _with_ca_keys(newest_etcd) as cluster:

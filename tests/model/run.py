@@ -1,4 +1,4 @@
-"""Draws configurations and compares the model with each etcd at hand: ``python -m model.run``.
+"""Draws configurations and compares the model with each available etcd: ``python -m model.run``.
 
 ``tests`` must be on the path. Exit code 1 if something differs.
 """
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     chosen = {version: path for version, path in binaries.items() if version in (options.etcd or binaries)}
     if not chosen:
-        sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
+        sys.exit(f"no such etcd is available: there are {', '.join(binaries) or 'none'}; run make etcd")
     numbers = options.number or range(options.first, options.first + options.draws)
     say(f"seed {options.seed}: {len(numbers)} draws on etcd {', '.join(chosen)}")
     drawn, started, attempts, explained = Counter[str](), Counter[str](), Counter[str](), Counter[str]()

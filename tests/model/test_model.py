@@ -1,4 +1,4 @@
-"""A few of the draws of ``python -m model.run``, on every etcd at hand."""
+"""A few of the draws of ``python -m model.run``, on every available etcd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each client behaves as ``tests/neighbours/README.md`` says, on every etcd at hand."""
+"""Each client behaves as ``tests/neighbours/README.md`` says, on every available etcd."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_key_is_of_its_kind(key_type: KeyType) -> None:
     assert getattr(key, "key_size", None) == size
 
 
-def test_weak_rsa_key_can_be_had() -> None:
+def test_weak_rsa_key_can_be_generated() -> None:
     key = generate_key(KeyType.ECDSA_P256, rsa_bits=1024)
     assert isinstance(key, rsa.RSAPrivateKey)
     assert key.key_size == 1024

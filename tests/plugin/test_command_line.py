@@ -274,7 +274,7 @@ def test_a_plan_beyond_the_cap_names_it(run: Runner, live: Live) -> None:
     assert "is inconclusive" in ran.out
 
 
-def test_a_check_that_the_cap_stops_is_inconclusive(run: Runner, live: Live) -> None:
+def test_a_check_stopped_by_the_cap_is_inconclusive(run: Runner, live: Live) -> None:
     ran = run(f"--etcd-endpoint={live.client}", *live.credentials, "--etcd-max-connections=4")
     assert ran.exit_code == 1
     assert ran.connections == 4

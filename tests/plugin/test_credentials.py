@@ -90,7 +90,7 @@ def test_every_name_on_an_owned_cluster(run: Runner, newest_etcd: Path) -> None:
     ran.result.assert_outcomes(passed=22)
 
 
-def test_without_a_ca_key_a_live_cluster_has_those_that_need_none(run: Runner, live: Live) -> None:
+def test_without_a_ca_key_a_live_cluster_has_identities_that_need_no_key(run: Runner, live: Live) -> None:
     run.write(
         test_user="""
         import pytest

@@ -244,7 +244,7 @@ def test_assert_conforms_judges_in_one_line(run: Runner, binary: str) -> None:
                     assert_conforms(cluster.target(), "mtls.no-certificate")
 
         def test_nothing(etcd_cluster_factory):
-            with pytest.raises(AssertionError, match="no check came to a verdict"):
+            with pytest.raises(AssertionError, match="no check has a verdict"):
                 with etcd_cluster_factory() as cluster:
                     assert_conforms(cluster.target(), "cluster.members-agree")
         """
@@ -460,7 +460,7 @@ def test_a_line_says_which_etcd_the_fixtures_use(
         assert USES not in run(*arguments, report=False).out, arguments
 
 
-def test_the_etcd_of_the_run_is_among_those_at_hand(
+def test_the_etcd_of_the_run_is_available_to_fixtures(
     run: Runner, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
@@ -469,7 +469,7 @@ def test_the_etcd_of_the_run_is_among_those_at_hand(
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     run.write(test_user="def test_it(etcd_cluster_factory): etcd_cluster_factory(version='3.9')")
     ran = run(f"--etcd-binary={newest_etcd}", report=False)
-    said = f"there is no etcd 3.9 to start: those at hand are {binary_version(newest_etcd)}; name one with"
+    said = f"there is no etcd 3.9 to start: those available are {binary_version(newest_etcd)}; name one with"
     assert said in " ".join(ran.out.replace("\nE ", " ").split())
 
 

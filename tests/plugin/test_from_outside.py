@@ -84,12 +84,12 @@ def test_a_fault_or_no_verdict_comes_first(run: Runner, live: Live) -> None:
     assert (ran.exit_code, said(ran.out)[:10]) == (1, "NO VERDICT")
 
 
-def test_a_cluster_of_which_nothing_was_judged_fails(run: Runner, live: Live) -> None:
+def test_a_cluster_without_a_judged_check_fails(run: Runner, live: Live) -> None:
     """Checks of the whole cluster alone, none with a verdict."""
     ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=advisory.go-runtime")
     assert set(ran.counts) <= {"not-verified"}
     assert ran.exit_code == 1
-    assert "the whole cluster of live: no check came to a verdict" in " ".join(ran.out.split())
+    assert "the whole cluster of live: no check has a verdict" in " ".join(ran.out.split())
 
 
 def test_lists_of_clusters_say_the_same(run: Runner, live: Live, tmp_path: Path) -> None:

@@ -159,9 +159,7 @@ def test_an_id_or_a_prefix_of_one_is_an_argument(run: Runner, live: Live, depth:
     assert (len(ran.outcomes) == 1) is (depth == 4)
 
 
-def test_an_id_as_it_is_shown_below_the_root_is_an_argument(
-    run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_displayed_id_is_an_argument(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     run.ini("")
     below = run.directory / "a" / "b"
     below.mkdir(parents=True)

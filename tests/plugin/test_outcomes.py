@@ -188,7 +188,7 @@ def test_a_listener_without_a_verdict_about_mutual_tls_ends_with_1(run: Runner, 
     ran = run(*options)
     assert ran.counts == {"conforms": 1, "not-verified": 1}
     assert ran.exit_code == 1
-    assert f"{live.client} of live: no check about mutual TLS came to a verdict" in ran.out.replace("\n", " ")
+    assert f"{live.client} of live: no check about mutual TLS has a verdict" in ran.out.replace("\n", " ")
     assert run(*options, "--etcd-allow-unverified").exit_code == 0
 
 
@@ -202,7 +202,7 @@ def test_an_endpoint_that_does_not_answer_is_inconclusive_once(run: Runner, clos
     assert len({result["reason"] for result in of_it if result["outcome"] == "not-verified"}) == 1
 
 
-def test_a_listener_for_which_no_selected_check_applies_fails_the_run(run: Runner, closed_port: int) -> None:
+def test_a_listener_without_an_applicable_check_fails_the_run(run: Runner, closed_port: int) -> None:
     ran = run(f"--etcd-endpoint=https://127.0.0.1:{closed_port}", "--etcd-check=cert")
     assert set(ran.counts) <= {"not-verified", "not-applicable"}
     assert ran.exit_code == 1

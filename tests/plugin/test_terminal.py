@@ -42,11 +42,10 @@ def test_verbose_shows_certificates_in_full(run: Runner, live: Live) -> None:
     assert re.search(r"SHA-256 [0-9a-f]{64}\n", text)
 
 
-def test_quiet_shows_counts_and_failures(run: Runner, live: Live) -> None:
-    assert "SHA-256" in summary(run(*live.wrong_anchor, SOME, "-q"))
+def test_quiet_shows_failures(run: Runner, live: Live) -> None:
+    assert "SHA-256" in run(*live.wrong_anchor, SOME, "-q").out
     ran = run(*live.wrong_anchor, SOME, "-qq")
-    text = summary(ran)
-    assert "1 violates" in text
+    text = ran.out
     assert "1. cert.trusted (high) on client-" in text
     assert "SHA-256" not in text
     assert "not verified\n" not in text

@@ -73,7 +73,7 @@ def test_a_version_seen_before_is_not_requested_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["version", "get /version", "GET version", "/version\nOrigin", "", "GET\n/version"]
 )
-def test_a_key_that_is_no_request_is_refused(key: str) -> None:
+def test_an_invalid_request_key_is_refused(key: str) -> None:
     with pytest.raises(RegistrationError, match="write 'METHOD /path'"):
         request_of(key)
 

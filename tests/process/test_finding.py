@@ -120,7 +120,7 @@ def test_an_environment_file_is_compared(two: tuple[Container, Container], tmp_p
     assert finding.commands == (f"tr '\\0' '\\n' < /proc/{node.process().pid}/environ",)
 
 
-def test_another_user_is_told_whom_to_be(two: tuple[Container, Container]) -> None:
+def test_another_user_is_told_which_user_to_be(two: tuple[Container, Container]) -> None:
     process = two[0].process()
     os.seteuid(65534)
     try:

@@ -123,7 +123,7 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_no_certificate(root: Path, tmp_path: Path, name: str) -> None:
+def test_files_that_are_not_certificates(root: Path, tmp_path: Path, name: str) -> None:
     make, why = OTHERS[name]
     make(tmp_path / "root" / "ca.crt")
     started = time.monotonic()

@@ -309,7 +309,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"name (?:only )?suites with ECDHE [^.;]*--cipher-suites", _suites),
     (r"use (?:only https )?URLs in (?P<flag>--advertise-client-urls)", _urls),
     (r"name https URLs only in --listen-client-urls", _https),
-    (r"member update ID --peer-urls=https://\.\.\., and --listen-peer-urls with it", _https_peers),
+    (r"member update ID --peer-urls=https://\.\.\.`, and --listen-peer-urls with it", _https_peers),
     (rf"exchange the values of --cert-file and --peer-cert-file, and of {_KEY} and {_KEY}", _exchange),
     # certificates
     (rf"(?:issue|renew) (?:a new certificate for|the certificate of|the pair of) --{_CERTIFICATE}", _issue),

@@ -1,4 +1,4 @@
-"""What a cure writes into kubeadm's manifest, and says beside it, with copies of the node's files at hand."""
+"""What a cure writes into kubeadm's manifest, and what it says, with copies of the node's files."""
 
 from __future__ import annotations
 
@@ -84,10 +84,12 @@ def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("/pki/etcd/", "/tls/etcd/")
     done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)", text=text)
     assert f"trusted-ca-file={PLACEHOLDER}/ca.crt" in added(done)
-    assert any(one.startswith(f"{PLACEHOLDER}/ca.crt stands for the file of the CA") for one in done.remarks)
+    assert any(
+        one.startswith(f"replace {PLACEHOLDER}/ca.crt with the file of the CA") for one in done.remarks
+    )
 
 
-def test_who_is_locked_out_by_a_restart_is_said_before_it(pki: Path) -> None:
+def test_clients_locked_out_by_a_restart_are_named_before_it(pki: Path) -> None:
     other = CertificateAuthority.create("the next CA", KeyType.ECDSA_P256)
     (pki / "etcd" / "ca.crt").write_bytes(encode_certificates([other.certificate]))
     done = cured(restarted, pki)

@@ -113,7 +113,7 @@ def test_a_removed_fault_is_better() -> None:
     assert compared.worse == ()
 
 
-def test_a_check_that_is_no_longer_verified_is_changed() -> None:
+def test_a_check_that_becomes_unverified_is_changed() -> None:
     (one,) = outcome(GOOD, CheckOutcome(Outcome.NOT_VERIFIED)).differences
     assert one.direction is Direction.CHANGED
     assert one.meaning.startswith("No longer verified: ")
@@ -139,7 +139,7 @@ def test_a_consequence_is_not_counted() -> None:
     assert "1 worse" in compared.headline
 
 
-def test_what_comes_of_a_refused_good_client_follows() -> None:
+def test_consequences_of_a_refused_good_client_follow_from_it() -> None:
     """Also what says so in other words: who is accepted, what is declared and its traps."""
 
     def served(value: str, effect: str, trap: str, good: CheckOutcome, rest: Outcome) -> Snapshot:

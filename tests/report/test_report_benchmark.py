@@ -149,7 +149,7 @@ def _wire(report: Report) -> dict[str, tuple[str | None, tuple[str, ...]]]:
     return {one.item: (one.wire_says, one.checks) for one in compare(report, report.seen[0])}
 
 
-def test_an_item_of_which_a_check_is_not_verified_is_not_verified(of_good_etcd: Report) -> None:
+def test_unverified_check_makes_item_unverified(of_good_etcd: Report) -> None:
     """Without the CA of Kubernetes nobody knows whether etcd trusts it."""
     assert _wire(of_good_etcd)["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
     nothing = Review(used=(), stale=(), unused=())
@@ -161,7 +161,7 @@ def test_an_item_of_which_a_check_is_not_verified_is_not_verified(of_good_etcd: 
     )
 
 
-def test_an_item_of_which_a_check_is_not_selected_is_not_verified(of_good_etcd: Report) -> None:
+def test_deselected_check_makes_item_unverified(of_good_etcd: Report) -> None:
     def without(*checks: str) -> Report:
         results = tuple(one for one in of_good_etcd.results if one.check not in checks)
         return structs.replace(of_good_etcd, results=results)

@@ -84,7 +84,7 @@ def test_the_same_reason_is_shown_once() -> None:
 def test_verbose_shows_why_a_check_is_not_verified(verbosity: int, shown: bool) -> None:
     text = lines(result(Outcome.NOT_VERIFIED), verbosity=verbosity)
     assert ("  a reason for not-verified: cert.trusted on client-m0" in text) is shown
-    assert "1 not verified; 0 connections" in text
+    assert ("1 not verified; 0 connections" in text) is (verbosity >= 0)
 
 
 def test_results_that_the_options_exclude_are_counted_and_explained_with_v() -> None:
@@ -108,7 +108,7 @@ def test_a_report_without_results_is_named() -> None:
 def test_verbose_lists_not_applicable_results(verbosity: int, shown: bool) -> None:
     text = lines(result(Outcome.NOT_APPLICABLE), verbosity=verbosity)
     assert ("  a reason for not-applicable: cert.trusted on client-m0" in text) is shown
-    assert "1 not applicable; 0 connections" in text
+    assert ("1 not applicable; 0 connections" in text) is (verbosity >= 0)
 
 
 def test_a_listener_without_an_observed_certificate_is_named() -> None:

@@ -230,8 +230,8 @@ def test_a_member_that_does_not_answer_is_named_once() -> None:
     assert ", 1 inconclusive (" in f"{lines(report(*silent, another))[-1]} ("
 
 
-def test_what_is_wrong_is_never_cut() -> None:
-    """The listeners are named by their roles and members, and the remedy is cut."""
+def test_neither_the_fault_nor_its_remedy_is_cut() -> None:
+    """The listeners are named by their roles and members; reasons behind a colon are cut."""
     wrong = "--client-cert-auth=true of /etc/kubernetes/manifests/etcd.yaml is not in force here:"
     addresses = ["10.0.0.11", "10.0.0.12"]
     listeners = tuple(
@@ -244,7 +244,7 @@ def test_what_is_wrong_is_never_cut() -> None:
             check="config.client-auth-in-force",
             listener=listener.label,
             findings=(Finding(message=f"{wrong} {'reasons ' * 100}", expected="", observed=""),),
-            remediation="remedy " * 100,
+            remediation=f"{'remedy ' * 99}ends",
         )
         for listener in listeners
     ]
@@ -254,11 +254,12 @@ def test_what_is_wrong_is_never_cut() -> None:
     at = text.index("1. config.client-auth-in-force (critical) on 2 client ports of m0 and m1:")
     assert " ".join(line.strip() for line in text[at + 1 : at + 3]).startswith(wrong)
     assert text[at + 2].endswith("reasons ...")
-    assert text[at + 3].startswith("   remedy: ")
-    assert text[at + 4].endswith(" ...")
+    assert text[at + 3].startswith("   remedy: remedy remedy")
+    remedy = " ".join(line.strip() for line in text[at + 3 :])
+    assert remedy.startswith(f"remedy: {'remedy ' * 99}ends")
 
 
-def test_urls_of_which_the_same_is_known_share_a_row() -> None:
+def test_listeners_without_observations_have_a_row_each() -> None:
     text = lines(report())
     at = text.index("  client-m0 https://127.0.0.1:2379")
     assert text[at + 1] == "  peer-m0 https://127.0.0.1:2380"
@@ -304,18 +305,31 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert text[-1].startswith("etcd TLS: ")
 
 
-def test_at_most_24_lines_for_one_member_with_three_faults() -> None:
+def test_at_most_24_lines_for_one_member_with_two_faults() -> None:
     wordy = "word " * 200
     many = [
         result(
             Outcome.VIOLATES,
             check=f"mtls.check{number}",
-            remediation=wordy,
-            findings=(Finding(message=wordy, expected="right", observed="wrong"),),
+            remediation="word " * 40,
+            findings=(Finding(message=wordy, expected="right", observed="wrong", reproduce=("curl",)),),
         )
-        for number in range(3)
+        for number in range(2)
     ]
     assert len(lines(report(*many, result(Outcome.NOT_VERIFIED, reason=wordy)))) <= 24
+
+
+def test_a_fault_has_one_command_and_the_settings_to_write() -> None:
+    recipe = "openssl req -new\ncurl --cert=made.crt\n# look for an answer"
+    curl = "curl -k https://127.0.0.1:2379/version\n# look for an answer"
+    finding = Finding("it is wrong", "right", "wrong", reproduce=(recipe, curl))
+    setting = "+ --client-cert-auth=true  # etcd.yaml:17"
+    text = lines(report(result(Outcome.VIOLATES, findings=(finding,), settings=(setting,))))
+    at = text.index("   remedy: mend it")
+    assert text[at + 1 : at + 3] == [
+        f"     {setting}",
+        "   reproduce: curl -k https://127.0.0.1:2379/version",
+    ]
 
 
 def members(label: str, number: int) -> Recording:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     binaries = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     missing = [version for version in options.etcd if version not in binaries]
     if missing:
-        sys.exit(f"etcd {missing[0]} is not at hand: there are {', '.join(binaries)}")
+        sys.exit(f"etcd {missing[0]} is not available: there are {', '.join(binaries)}")
     chosen = {version: path for version, path in binaries.items() if version in (options.etcd or binaries)}
     presets = options.preset or ([] if options.zoo else ["default"])
     try:
@@ -62,7 +62,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(option, metavar=metavar, action="append", default=[], help=f"{help_}; repeatable")
 
     parser.add_argument("--runs", type=int, default=20, help="how many in a row (default 20)")
-    several("--etcd", "VERSION", "only on this one of those at hand")
+    several("--etcd", "VERSION", "only on this one of those available")
     several("--preset", "NAME", "a preset, or all (default: the default one, without --zoo)")
     several("--zoo", "NAME", "a member of the zoo, or all")
     several("--check", "PATTERN", "judge presets by these checks, as --etcd-check")

@@ -88,7 +88,7 @@ def test_an_unknown_name_is_refused() -> None:
         subjects({"3.6.16": Path("etcd")}, zoo=["nowhere"])
 
 
-def test_clusters_are_judged_twice_on_an_etcd_at_hand(
+def test_clusters_are_judged_twice_on_an_available_etcd(
     etcd_binaries: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "stability.json"

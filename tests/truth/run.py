@@ -1,4 +1,4 @@
-"""Draws clusters and compares our verdict with the truth on each etcd at hand: ``python -m truth.run``.
+"""Draws clusters and compares our verdict with the truth on each available etcd: ``python -m truth.run``.
 
 ``tests`` must be on the path. Exit code 1 if something differs.
 """
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     chosen = {version: path for version, path in binaries.items() if version in (options.etcd or binaries)}
     if not chosen:
-        sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
+        sys.exit(f"no such etcd is available: there are {', '.join(binaries) or 'none'}; run make etcd")
     versions = sorted(chosen, key=version_key)
     with (
         tempfile.TemporaryDirectory(prefix="etcdtls-truth-") as directory,

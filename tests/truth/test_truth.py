@@ -1,4 +1,4 @@
-"""A few of the draws of ``python -m truth.run``, on every etcd at hand, and that a wrong verdict is found."""
+"""Some draws of ``python -m truth.run`` on every available etcd, and that a wrong verdict is found."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_closing_kills_its_children(tmp_path: Path) -> None:
         assert written.read() == ""
 
 
-def test_its_group_is_killed_while_nobody_else_can_have_its_id() -> None:
+def test_its_group_is_killed_before_the_id_can_be_reused() -> None:
     carried = _carried("echo $$; sleep 1000 >&- & exit 1")
     process = int(_all_of(carried))
     assert carried.why_ended().endswith("ended with status 1")
@@ -108,7 +108,7 @@ def _state(process: int) -> str:
     return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
 
 
-def test_no_group_is_killed_whose_id_may_be_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_group_whose_id_may_be_reused_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     carried = _carried("echo $$")
     os.waitpid(int(_all_of(carried)), 0)
     killed: list[int] = []

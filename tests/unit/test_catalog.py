@@ -50,7 +50,7 @@ OPT_IN = "tls.stalled-handshake"
 
 
 @pytest.mark.parametrize("patterns", [(), ("*",), ("tls",), ("tls.*",), ("!mtls",), ("rfc8446",)])
-def test_a_check_that_must_be_asked_for_is_left_out(patterns: tuple[str, ...]) -> None:
+def test_an_opt_in_check_is_deselected_by_default(patterns: tuple[str, ...]) -> None:
     assert _ids(*patterns)
     assert OPT_IN not in _ids(*patterns)
 
@@ -58,15 +58,15 @@ def test_a_check_that_must_be_asked_for_is_left_out(patterns: tuple[str, ...]) -
 @pytest.mark.parametrize(
     "patterns", [(OPT_IN,), ("tls.stalled-*",), ("*", OPT_IN), (OPT_IN, "!mtls"), ("mtls", "tls.stalled*")]
 )
-def test_a_check_that_must_be_asked_for_is_there_when_it_is(patterns: tuple[str, ...]) -> None:
+def test_an_opt_in_check_runs_if_it_is_named(patterns: tuple[str, ...]) -> None:
     assert OPT_IN in _ids(*patterns)
 
 
-def test_a_check_that_must_be_asked_for_can_be_left_out_again() -> None:
+def test_an_opt_in_check_can_be_deselected() -> None:
     assert _ids(OPT_IN, "tls.version-floor", f"!{OPT_IN}") == ["tls.version-floor"]
 
 
-def test_the_list_of_all_checks_has_those_that_must_be_asked_for() -> None:
+def test_the_list_of_all_checks_has_the_opt_in_checks() -> None:
     assert OPT_IN in [check.id for check in select(opt_in=True)]
     assert OPT_IN not in [check.id for check in select(["mtls"], opt_in=True)]
 

@@ -92,7 +92,9 @@ def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("values", [{"etcd_endpoint": "https://10.0.0.9:2379"}, {"etcd_pid": "1"}])
-def test_what_names_the_cluster_of_the_run_is_no_default(tmp_path: Path, values: dict[str, Any]) -> None:
+def test_options_that_name_the_cluster_of_the_run_are_no_defaults(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
     clusters = listed('[[cluster]]\nlabel = "a"\n', tmp_path, **values)
     with pytest.raises(UsageError, match="cluster 'a': it names no listener"):
         clusters.settings(clusters.clusters[0])

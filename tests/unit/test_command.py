@@ -187,7 +187,7 @@ def test_an_identity_without_files_is_made_first() -> None:
 
 
 @pytest.mark.parametrize("path", [None, "/dev/fd/63", "/proc/self/fd/63"])
-def test_a_comment_says_which_files_to_write_of_an_identity_that_has_none(path: str | None) -> None:
+def test_a_comment_names_the_files_to_write_for_an_identity_without_files(path: str | None) -> None:
     client = Identity(name="client", certificate_file="client.pem", key_file=path)
     shell = Shell(_target(_listener("h", 2379)), lambda _, __: client)
     [text] = shell.texts([curl("https://h:2379", client="client")])

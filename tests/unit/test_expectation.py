@@ -61,13 +61,13 @@ def test_every_way_against_every_expectation(
 
 
 @pytest.mark.parametrize("good", ["refused", "closed", "no handshake", "unclear"])
-def test_without_its_control_only_who_is_let_in_wrongly_is_found(good: str) -> None:
+def test_without_a_control_only_a_wrong_acceptance_is_found(good: str) -> None:
     assert _outcomes(_made(good, "accepted"), REFUSED) == ["inconclusive", "finding"]
     assert _outcomes(_made(good, "refused"), ACCEPTED) == ["inconclusive", "inconclusive"]
     assert _outcomes(_made(good, "refused"), REFUSED) == ["inconclusive"]
 
 
-def test_a_finding_says_all_that_there_is() -> None:
+def test_a_finding_has_message_expectation_evidence_and_command() -> None:
     made = _made("accepted", "accepted")
     (finding,) = judge_steps(made, [Expected("start", "subject", REFUSED)], ("curl",))
     assert isinstance(finding, Finding)

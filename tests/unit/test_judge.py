@@ -49,7 +49,7 @@ CONTACT = sample(Need(FirstContact), "peer")
 FINDING = Finding(message="wrong", expected="right", observed="left")
 
 
-def test_a_server_that_is_no_etcd_is_found_also_if_it_was_given_up_before_the_last_request() -> None:
+def test_another_server_is_found_even_if_it_was_abandoned_early() -> None:
     gate, here = catalogue()["listener.is-etcd"], sample_listener(Role.CLIENT)
     served = sample(Need(ServedClient), "client")
     [finding] = gate.function(here=here, other=None, **gate.counterexample(served=served))
@@ -282,7 +282,7 @@ def test_a_listener_that_stops_answering_in_a_gate_is_judged_by_earlier_observat
     assert judge.result(_check(_says()), LISTENER).outcome is outcome
 
 
-def test_the_reason_why_a_listener_is_given_up_stands_once(gates: dict[str, Check]) -> None:
+def test_the_reason_for_an_abandoned_listener_is_shown_once(gates: dict[str, Check]) -> None:
     known = CannotJudge(Outcome.NOT_VERIFIED, f"no facts: {LISTENER.label} was given up")
     gates[GATES[0]] = replace(
         gates[GATES[0]], needs={"facts": Need(FirstContact)}, function=lambda facts: iter(())

@@ -212,7 +212,7 @@ def test_a_secret_that_cannot_be_used(
         ("-----BEGIN CERTIFICATE-----\n", "is PEM, and no Secret: name it with --etcd-cacert, --etcd-cert"),
     ],
 )
-def test_what_is_no_secret(tmp_path: Path, text: str, message: str) -> None:
+def test_files_that_are_not_secrets(tmp_path: Path, text: str, message: str) -> None:
     _refused(tmp_path, text, message, {})
 
 
@@ -269,7 +269,7 @@ def test_a_mounted_secret_that_cannot_be_used(
     assert message.format(directory) in str(refused.value)
 
 
-def test_a_ca_that_is_empty_is_none(tmp_path: Path, secret: Make, mounted: Callable[..., Path]) -> None:
+def test_an_empty_ca_counts_as_missing(tmp_path: Path, secret: Make, mounted: Callable[..., Path]) -> None:
     """cert-manager leaves ``ca.crt`` empty if the issuer gives no CA."""
     text = secret(TLS, {"tls.crt": CLIENT, "tls.key": KEY})
     text["data"]["ca.crt"] = ""

@@ -49,7 +49,7 @@ def test_the_table_is_complete() -> None:
     assert set(TABLE) == {(ending, control) for ending in Ending for control in ControlState}
 
 
-def test_a_control_state_is_an_ending_or_none_known() -> None:
+def test_control_states_are_the_endings_and_unknown() -> None:
     assert {state.value for state in ControlState} == {ending.value for ending in Ending} | {"none known"}
 
 

@@ -135,7 +135,7 @@ def test_a_removed_id_is_not_used_again() -> None:
         _register("config.next-version")
 
 
-def test_a_function_that_is_no_generator_is_refused() -> None:
+def test_a_function_must_be_a_generator() -> None:
     def returns_nothing(chain: ServedChain) -> Iterator[Statement]:
         return iter(())
 
@@ -175,7 +175,7 @@ def test_a_level_may_depend_on_the_finding() -> None:
 @pytest.mark.parametrize(
     "level", ["MUST on peer, else SHOULD", "MUST on client, else SHOULD", "MUST sometimes", "SHOULD, MUST if"]
 )
-def test_a_level_that_is_none_is_refused(level: str) -> None:
+def test_an_unknown_level_is_refused(level: str) -> None:
     """The sample judges the client port alone, so that there is nothing else."""
     with pytest.raises(RegistrationError, match="Level: "):
         _register(docstring=GOOD.replace("Level: MUST", f"Level: {level}"))

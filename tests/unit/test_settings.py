@@ -493,7 +493,7 @@ def test_gentle_runs_search_only_for_suites_that_decide_a_verdict_unless_they_ar
     assert not target(tmp_path, etcd_gentle=True, etcd_profile=["mozilla-modern"]).sparing
 
 
-def test_a_binary_is_a_path_or_a_name_to_be_looked_up(tmp_path: Path) -> None:
+def test_a_binary_is_a_path_or_a_name_on_path(tmp_path: Path) -> None:
     (tmp_path / "here").touch()
     owned = settings(tmp_path, etcd_binary=["etcd", "bin/etcd", "here"]).owned
     assert owned.binaries == ("etcd", str(tmp_path / "bin/etcd"), str(tmp_path / "here"))

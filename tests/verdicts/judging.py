@@ -26,10 +26,10 @@ from verdicts.volatile import Volatile
 
 @dataclass(frozen=True)
 class Etcd:
-    """An etcd at hand.
+    """An etcd available.
 
     Attributes:
-        newest: of all at hand. What is alike on all of them is judged on this one.
+        newest: of all available. What is alike on all of them is judged on this one.
     """
 
     version: str

@@ -101,7 +101,7 @@ def _subjects(
     ]()
     versions = sorted((version for version in binaries if _is_wanted(version, wanted)), key=version_key)
     if not versions:
-        sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
+        sys.exit(f"no such etcd is available: there are {', '.join(binaries) or 'none'}; run make etcd")
     # Not of the chosen ones, so that a file of some etcds has what one of all has.
     newest = max(binaries, key=version_key)
     return [

@@ -164,7 +164,7 @@ def test_what_differs_between_two_runs_is_tolerated_and_counted(
         ),
     ],
 )
-def test_nothing_more_is_tolerated(tmp_path: Path, old: object, new: object) -> None:
+def test_only_the_listed_differences_are_tolerated(tmp_path: Path, old: object, new: object) -> None:
     assert compared(tmp_path, {"zoo/a/3.7": {"api": old}}, {"zoo/a/3.7": {"api": new}}) == 1
 
 

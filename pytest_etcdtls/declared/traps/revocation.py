@@ -83,8 +83,8 @@ def the_revocation_list_can_be_read(context: TrapContext, side: TLSSide) -> Iter
     Spec: RFC 5280 section 5.1
     Severity: critical
     Level: MUST
-    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; a list of version 1 has to
-        be issued again, with extensions (openssl ca -gencrl -crlexts SECTION). etcd reads it at every
+    Remediation: convert it with `openssl crl -in crl.pem -outform DER -out crl.der`; a list of version 1 has
+        to be issued again, with extensions (`openssl ca -gencrl -crlexts SECTION`). etcd reads it at every
         connection and needs no restart.
     """
     for crl in _in_use(context, side):
@@ -118,7 +118,7 @@ def the_revocation_list_is_the_only_one(context: TrapContext, side: TLSSide) -> 
         unread = crl.serial_numbers - reading.serial_numbers
         if crl.known and not reading.error and unread:
             yield FoundTrap(
-                summary=f"{side.crl_file} has {crl.lists} lists, of which etcd reads the first alone: "
+                summary=f"{side.crl_file} has {crl.lists} lists, and etcd reads only the first: "
                 f"{len(unread)} revoked {'certificate is' if len(unread) == 1 else 'certificates are'} "
                 "accepted",
                 remedy=_ONE_LIST,
@@ -179,7 +179,7 @@ def _crl_problem(crl: CRLFile, flag: str, version: str | None) -> tuple[str, str
         )
     kind = "PEM" if crl.pem else "a list of version 1" if crl.up_to_3_5.error == "" else f"no list ({error})"
     reissue = (
-        "have the CA issue it in version 2, with extensions: openssl ca -gencrl -crlexts SECTION; in DER"
+        "have the CA issue it in version 2, with extensions: `openssl ca -gencrl -crlexts SECTION`; in DER"
     )
     return (
         f"{crl.declared} is {kind}, which etcd reads up to 3.5 only: from 3.6 on {refused}",
