@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import runpy
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -30,15 +31,29 @@ _SHIM = "https://unpkg.com/iframe-worker/shim"
 
 _SHIM_HERE = "assets/iframe-worker.js"
 
+_STYLE = "assets/site.css"
+_WHOLE = re.compile(r"<code>([^<\s]{1,36})</code>")
+"""Code that fits the narrowest window, and is not to be broken at a hyphen."""
+
 _INSIDE = {name: path for path, name in OUTSIDE.items()}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the style, and the version, which leads to what has changed."""
+    version = runpy.run_path(str(ROOT / "pytest_etcdtls" / "_version.py"))["__version__"]
+    config.extra_css.append(_STYLE)
+    config.copyright = f'pytest-etcdtls {version}: <a href="changelog.html">what has changed</a>. Apache-2.0'
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages outside of ``docs``, and the copy of a script."""
     shim = (ROOT / ".ci" / "iframe-worker.js").read_text(encoding="utf-8")
     files.append(File.generated(config, _SHIM_HERE, content=shim))
+    style = (ROOT / ".ci" / "site.css").read_text(encoding="utf-8")
+    files.append(File.generated(config, _STYLE, content=style))
     for path, name in OUTSIDE.items():
         files.append(File.generated(config, name, content=(ROOT / path).read_text(encoding="utf-8")))
     return files
@@ -61,6 +76,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = _FENCE.split(markdown)
     return "".join(part if part.startswith("```") else _LINK.sub(link, part) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Mark code that is not to be broken."""
+    return _WHOLE.sub(r'<code class="whole">\1</code>', html)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

@@ -326,8 +326,8 @@ class _Refusal:
         """Return the reason where the known bundle accepts the client, and etcd knows no such CA."""
         if self._grounds.is_file:
             return Reason(
-                f"{self._grounds.source} has its CA {called}, and etcd has read another certificate of that "
-                "name when it started",
+                f"etcd was started with another CA named {called} than the one that signed it, which is in "
+                f"{self._grounds.source}",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
             )
         return Reason(
@@ -376,8 +376,8 @@ class _Refusal:
         """Return the reason where the known bundle has a CA whose name etcd does not announce."""
         if self._grounds.is_file:
             return Reason(
-                f"{self._grounds.source} has its CA, {name}, and etcd does not announce it: it has read "
-                f"an older file (trusted: {self._trusted()})",
+                f"etcd was started before its CA, {name}, was in {self._grounds.source} (trusted: "
+                f"{self._trusted()})",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
             )
         return self._not_trusted(self._leaf, name)

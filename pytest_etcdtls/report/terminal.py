@@ -390,7 +390,7 @@ _SETTINGS = 6
 """Maximum number of lines of the declaration that are shown of a fault."""
 _LINES = 2
 """Usual number of lines of a fault."""
-_FAULT_LINES = 5
+_FAULT_LINES = 6
 """Maximum number of lines of what is wrong: a message may quote a file or a server."""
 _UNDECIDED = 4
 """Maximum number of reasons that are shown why checks have no evidence."""

@@ -18,7 +18,7 @@ Problem = tuple[str, str, tuple[Setting, ...]]
 
 @trap("does-not-start", cure=suites)
 def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap]:
-    """The declaration is one with which etcd starts.
+    """The declaration lets etcd start.
 
     Settings of TLS, their files and the ports are judged. Other values are judged by an etcd that is started
     with them, see config.starts. If etcd runs nevertheless, it was started with other settings: the

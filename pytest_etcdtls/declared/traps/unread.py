@@ -316,7 +316,7 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
     Spec: Go flag package
     Severity: medium
     Level: SHOULD
-    Remediation: give it once, with the value that is meant.
+    Remediation: give it once, with the intended value.
     """
     declaration, started = context.declaration, context.declaration.started_with
     given = (
