@@ -406,10 +406,11 @@ def _without_tls(
 ) -> Iterator[Statement]:
     plain = {url: member.name for url, member in urls if url.startswith(_NO_TLS)}
     if plain:
+        observed = "; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items()))
         yield Finding(
-            message=f"members {message}",
+            message=f"members {message}: {observed}",
             expected="https URLs",
-            observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
+            observed=observed,
             reproduce=(etcdctl(listings.listings[0][0].url, GOOD_CLIENT, "member list", _LISTED),),
             concerns=concerns,
         )
@@ -456,6 +457,9 @@ def _unanswered(contact: AdvertisedURL) -> Statement:
         StreamEnd.FAILED,
         StreamEnd.CONNECTION_REFUSED,
     ):
+        if contact.url.startswith(_NO_TLS):
+            reason = f"{contact.url} does not answer plain HTTP, see cluster.advertised-https"
+            return CannotJudge(Outcome.NOT_VERIFIED, reason)
         return CannotJudge(Outcome.INCONCLUSIVE, f"{contact.url}: {last.describe()}")
     return Finding(
         message=f"{contact.url}, which {contact.member or 'a member'} advertises, is not reachable",

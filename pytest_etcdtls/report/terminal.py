@@ -392,6 +392,8 @@ _LINES = 2
 """Usual number of lines of a fault."""
 _FAULT_LINES = 6
 """Maximum number of lines of what is wrong: a message may quote a file or a server."""
+_WARNINGS = 4
+"""Maximum number of warnings that are shown each."""
 _UNDECIDED = 4
 """Maximum number of reasons that are shown why checks have no evidence."""
 _NAMED = 5
@@ -589,8 +591,11 @@ def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full
 
 
 def _one_line(fault: Fault) -> str:
-    """Return the first command of a fault that is one line, without what to look for in its output."""
-    for result in fault.results:
+    """Return the first command of a fault that is one line, without what to look for in its output.
+
+    What follows from a declared setting shows it.
+    """
+    for result in (*fault.results, *fault.consequences):
         for finding in result.findings:
             for text in finding.commands:
                 lines = [line for line in text.split("\n") if not line.startswith("#")]
@@ -627,9 +632,15 @@ def _at_most(text: str, width: int, begin: str, lines: int, colour: str = "") ->
 
 
 def _warnings_in_verdict(report: Report, width: int) -> Iterator[Line]:
-    names = list(dict.fromkeys(fault.first.check for fault in report.warnings))
-    if names:
-        text = f"{plural(len(names), 'warning')}: {some(names, _NAMED)}"
+    """Yield each warning, those of a check together; of many, the last by their names."""
+    alike: dict[str, list[CheckResult]] = {}
+    for fault in report.warnings:
+        alike.setdefault(fault.first.check, []).extend(fault.results)
+    for check, results in [*alike.items()][:_WARNINGS]:
+        where = _together([result.listener for result in results], report)
+        yield from _at_most(f"{check} on {where}: {results[0].message}", width, "! ", _LINES, "yellow")
+    if names := [*alike][_WARNINGS:]:
+        text = f"! and {plural(len(names), 'more warning')}: {some(names, _NAMED)}"
         yield from wrapped(text, width, rest="  ", colour="yellow")
 
 

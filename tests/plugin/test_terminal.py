@@ -158,7 +158,7 @@ def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
         "there is smoke (observed: some)",
         "1. house.violates (critical) on client-",
         "remedy: put it out with --water-file.",
-        "1 warning: house.warns",
+        "! house.warns on client-",
         "exit code 1: 1 fault, 2 checks without evidence",
         "etcd TLS: NOT CLEAN: 1 fault (1 check)",
     )
