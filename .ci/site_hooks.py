@@ -84,10 +84,20 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Load that script from the site itself."""
-    return output.replace(_SHIM, get_relative_url(_SHIM_HERE, page.url))
+    """Load that script from the site itself, and name what the theme leaves without a name."""
+    return _named(output).replace(_SHIM, get_relative_url(_SHIM_HERE, page.url))
 
 
 def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
     """Do so on the page for what is not found."""
-    return output.replace(_SHIM, "/" + _SHIM_HERE)
+    return _named(output).replace(_SHIM, "/" + _SHIM_HERE)
+
+
+def _named(output: str) -> str:
+    for place, name in (
+        (' role="dialog"', "Search"),
+        (' id="__search"', "Search"),
+        (' id="__drawer"', "Menu"),
+    ):
+        output = output.replace(place, f'{place} aria-label="{name}"')
+    return output

@@ -150,7 +150,7 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
             message = f"etcd trusts {found}, which {trust.source} does not have"
             advice = f"{meant}; otherwise remove it from that file and restart etcd"
         else:
-            message = f"etcd trusts {found}, and no CA in {trust.source}, against which your client verifies"
+            message = f"etcd trusts {found}, and no CA in {trust.source} against which your client verifies"
             advice = (
                 "put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file "
                 f"and restart etcd, which reads it at start only; {meant}"

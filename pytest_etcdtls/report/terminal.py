@@ -530,7 +530,8 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
     left = days_left(leaf, report.started_at).removesuffix(" left")
     until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({left})"
     if len(said) == 1:
-        yield from wrapped(f"serves {next(iter(said))}, {until}", width, "    ")
+        serve = "serves" if len(kind.listeners) == 1 else "serve"
+        yield from wrapped(f"{serve} {next(iter(said))}, {until}", width, "    ")
         return
     issuers = dict.fromkeys(shown_name(leaf.issuer) for _, leaf in served)
     text = f"serve {len(said)} certificates by {some([*issuers], _NAMED)}, {until}"
