@@ -550,7 +550,12 @@ def _others_in_words(
     report: Report, listener: Listener, matrices: Mapping[str, AccessMatrix], s: str
 ) -> Iterator[str]:
     """Yield whether the good clients of another role are accepted, and what that means."""
-    named = {key: f"{_OF_OTHER_ROLES[key]} ({matrix.identity})" for key, matrix in matrices.items()}
+    # The name of the served one has that of the member: with it, no two members would say the same.
+    named = {
+        key: text if key == "server-certificate" else f"{text} ({matrices[key].identity})"
+        for key, text in _OF_OTHER_ROLES.items()
+        if key in matrices
+    }
     accepted = [text for key, text in named.items() if matrices[key].cases.accepted]
     refused = [text for key, text in named.items() if matrices[key].cases.endings <= _REFUSED]
     if refused:
