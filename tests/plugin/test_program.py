@@ -57,7 +57,8 @@ def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
     }
     done = run(tmp_path, client.partition("=")[2], *others, environment=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    first, *_, last = text = done.stdout.strip().splitlines()
+    text = done.stdout.strip().splitlines()
+    first, *_, last = text
     assert first.startswith("live (live, etcd ")
     assert last.startswith("etcd TLS: CLEAN")
     assert len(text) <= 14
