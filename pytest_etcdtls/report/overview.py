@@ -274,7 +274,9 @@ _BY_START = ("mtls", "tls", "api", "config")
 
 def since(report: Report, fault: Fault) -> str:
     """Return since when a fault exists, by the served certificate or etcd's start; empty if not known."""
-    seen = next(seen for seen in report.seen if seen.target.label == fault.first.target)
+    seen = next((seen for seen in report.seen if seen.target.label == fault.first.target), None)
+    if seen is None:
+        return ""
     family = fault.first.check.partition(".")[0]
     if family == "cert" and (chain := served_chain(seen, fault.first.listener)):
         ended, issued = chain.leaf.not_valid_after_utc, chain.leaf.not_valid_before_utc

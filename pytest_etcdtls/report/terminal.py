@@ -585,7 +585,9 @@ def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full
         yield from wrapped(text, width, f"{begin}since: ")
     if fault.first.remediation:
         yield from wrapped(fault.first.remediation, width, f"{begin}remedy: ")
-    if len(fault.settings) <= _SETTINGS:
+    if in_full and len(fault.settings) > _SETTINGS:
+        yield Line(f"{begin}{len(fault.settings)} settings to write: see the report (--etcd-report)")
+    elif in_full:
         yield from (Line(f"{begin}  {line}") for line in fault.settings)  # to paste, so they are not wrapped
     if in_full and (command := _one_line(fault)):
         yield Line(f"{begin}reproduce: {command}")
