@@ -279,10 +279,10 @@ def since(report: Report, fault: Fault) -> str:
         return ""
     family = fault.first.check.partition(".")[0]
     if family == "cert" and (chain := served_chain(seen, fault.first.listener)):
-        ended, issued = chain.leaf.not_valid_after_utc, chain.leaf.not_valid_before_utc
-        if ended < report.started_at:
-            return f"{ended:%Y-%m-%d %H:%M} UTC, notAfter of the certificate"
-        return f"{issued:%Y-%m-%d %H:%M} UTC, notBefore of the certificate"
+        is_ended = fault.first.check == "cert.valid-now"
+        time = chain.leaf.not_valid_after_utc if is_ended else chain.leaf.not_valid_before_utc
+        name = "notAfter" if is_ended else "notBefore"
+        return f"{time:%Y-%m-%d %H:%M} UTC, {name} of the certificate" if time < report.started_at else ""
     if family in _BY_START and seen.target.running is not None:
         return f"{seen.target.running.process.started_at:%Y-%m-%d %H:%M} UTC, the start of etcd"
     return ""
