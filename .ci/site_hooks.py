@@ -32,8 +32,10 @@ _SHIM = "https://unpkg.com/iframe-worker/shim"
 _SHIM_HERE = "assets/iframe-worker.js"
 
 _STYLE = "assets/site.css"
-_WHOLE = re.compile(r"<code>([^<\s]{1,36})</code>")
-"""Code that fits the narrowest window, and is not to be broken at a hyphen."""
+_CODE = re.compile(r"<code>([^<\n]+)</code>")
+_WORD = re.compile(r"\S*-\S*")
+_NARROWEST = 36
+"""Characters of code that fit the narrowest window, and are not to be broken at a hyphen."""
 
 _INSIDE = {name: path for path, name in OUTSIDE.items()}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -79,8 +81,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Mark code that is not to be broken."""
-    return _WHOLE.sub(r'<code class="whole">\1</code>', html)
+    """Mark the words of code that are not to be broken."""
+
+    def word(found: re.Match[str]) -> str:
+        return found[0] if len(found[0]) > _NARROWEST else f'<span class="whole">{found[0]}</span>'
+
+    return _CODE.sub(lambda code: f"<code>{_WORD.sub(word, code[1])}</code>", html)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

@@ -18,8 +18,8 @@ from zoo.client_access import ZOO
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "verdict.svg"
 COMMAND = """\
-$ pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 \\
-    --etcd-cacert=ca.crt --etcd-cert=client.crt --etcd-key=client.key"""
+$ pytest-etcdtls https://10.0.0.11:2379 \\
+    --cacert=ca.crt --cert=client.crt --key=client.key"""
 COLUMNS = 80
 FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 COLOURS = {"31": "#f47067", "32": "#8ddb8c", "33": "#e0b15e", "36": "#76d9e6"}
@@ -43,7 +43,7 @@ def main() -> None:
         shutil.copy(cluster.members[0].file("server-ca.crt"), Path(name) / "ca.crt")
         words = COMMAND.replace("\\\n", " ").replace("https://10.0.0.11:2379", url).split()[2:]
         ended = subprocess.run(
-            [sys.executable, "-m", "pytest", "--color=yes", "-p", "no:cacheprovider", *words],
+            [sys.executable, "-m", "pytest_etcdtls", *words, "--", "--color=yes"],
             cwd=name,
             env={"PATH": os.environ["PATH"], "COLUMNS": str(COLUMNS), "PYTHONPATH": ":".join(sys.path)},
             stdin=subprocess.DEVNULL,
@@ -56,16 +56,16 @@ def main() -> None:
         f"127.0.0.1:{port}", "10.0.0.11:2379"
     )
     IMAGE.parent.mkdir(exist_ok=True)
-    IMAGE.write_text(
-        "\n".join(picture([*COMMAND.splitlines(), "...", *verdict(shown)])) + "\n", encoding="utf-8"
-    )
+    IMAGE.write_text("\n".join(picture([*COMMAND.splitlines(), *terminal(shown)])) + "\n", encoding="utf-8")
 
 
-def verdict(output: str) -> list[str]:
-    """Return the last lines of a run: those behind pytest's last line."""
-    lines = output.rstrip().splitlines()
-    last = max(number for number, line in enumerate(lines) if re.search(r" in [\d.]+s", _SGR.sub("", line)))
-    return lines[last:]
+def terminal(output: str) -> Iterator[str]:
+    """Yield the lines of a run as a terminal breaks them; only a line without a colour is too long."""
+    for line in output.strip().splitlines():
+        if "\x1b" in line:
+            yield line
+        else:
+            yield from (line[start : start + COLUMNS] for start in range(0, max(len(line), 1), COLUMNS))
 
 
 def picture(lines: list[str]) -> Iterator[str]:
