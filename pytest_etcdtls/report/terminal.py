@@ -166,7 +166,7 @@ def _certificates(
     for number, certificate in enumerate(served.certificates):
         card = dict(certificate_card(certificate, now))
         first = "    serves:    " if number == 0 else f"    above, {number}: "
-        texts = (
+        texts: tuple[str, ...] = (
             f"{card['subject']}, issued by {card['issuer']}",
             f"{card['from']} to {card['until']}",
             f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}",
