@@ -116,7 +116,8 @@ def _start(cluster: KubeadmCluster, *, restricted: bool) -> None:
 def test_an_ordinary_pod(cluster: KubeadmCluster, runner: str, prod: None, restricted: bool) -> None:
     code = block("--target=etcd")
     if restricted:
-        code = code.replace("--profile=baseline --custom=root.json", "--profile=restricted")
+        code = code.replace("--profile=baseline", "--profile=restricted").replace("--custom=root.json ", "")
+        assert "--custom" not in code
         level = "pod-security.kubernetes.io/enforce=restricted"
         cluster.kubectl("label", "namespace", "prod", level)
     _start(cluster, restricted=restricted)
