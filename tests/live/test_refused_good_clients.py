@@ -172,11 +172,10 @@ def test_a_revocation_list_is_compared_with_every_certificate_that_is_sent(
         accepted = _judge(cluster.target())
         authority.revoke(client.chain[sent])
         (member,) = cluster.members
-        member.file("list.crl").write_bytes(authority.crl())
+        path = member.file("list.crl")
+        path.write_bytes(authority.crl())
         result = _judge(cluster.target())
     assert accepted.outcome is Outcome.CONFORMS
     whom = ("its certificate", f"the CA {shown(client.chain[1])}, which it sends")[sent]
-    assert f"accepted by TLS and closed by etcd: {member.file('list.crl')} revokes {whom}" in (
-        result.findings[0].message
-    )
+    assert f"accepted by TLS and closed by etcd: {path} revokes {whom}" in (result.findings[0].message)
     assert "correct the list of --client-crl-file" in result.remediation
