@@ -1,5 +1,6 @@
 """What the next restart of etcd changes, by rehearsal (``--etcd-rehearse``)."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,7 +88,11 @@ def the_same_clients(rehearsal: Rehearsal) -> Iterator[Statement]:
     Remediation: before etcd is restarted, issue those clients certificates that are accepted then, have the
         bundle hold both CAs until they have them, or undo the change.
     """
-    yield from _changes(rehearsal, "access")
+    for statement in _changes(rehearsal, "access"):
+        if isinstance(statement, Finding) and statement.observed == "accepted":
+            undo = "undo the change before etcd is restarted, unless those clients are to be let in"
+            statement = dataclasses.replace(statement, remediation=undo)
+        yield statement
 
 
 @check(

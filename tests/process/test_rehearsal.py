@@ -152,8 +152,11 @@ def test_an_edited_manifest(
     manifest.write_text(changed(node.node.text, filled), encoding="utf-8")
     results = rehearsed(target(process, etcd_config=manifest))
     found = wrong(results)
-    assert check in found
+    assert check in found, [one.reason for one in results.values()]
     assert text in "\n".join(found[check])
+    let_in = [finding for finding in results["restart.clients"].findings if finding.observed == "accepted"]
+    assert bool(let_in) == (text == "none")
+    assert all(finding.remediation.startswith("undo the change") for finding in let_in)
     if "no-such-flag" not in changes:
         assert f"{manifest}:" in found[check][0]
 

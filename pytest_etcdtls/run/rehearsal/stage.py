@@ -133,12 +133,16 @@ def main() -> None:
         if os.fstat(mounts).st_ino != own.st_ino:
             _enter(mounts)
         _call("unshare", _LIBC.unshare(_NEW_NAMESPACES))
+        told, telling = os.pipe()
         child = os.fork()
+        os.close(told if child else telling)
         if child:
             _tell(pid=child)
+            os.close(telling)
             os.waitpid(child, 0)
             return
         _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        os.read(told, 1)  # its process ID is told before whatever it tells
         sys.path.clear()
         sys.meta_path.clear()
         _set_up_network(addresses)
