@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _etcd(version: str | None) -> EtcdSource:
     binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     if not binaries:
-        sys.exit("no etcd is at hand: run make etcd")
+        sys.exit("no etcd is available: run make etcd")
     version = version or list(binaries)[-1]
     if version not in binaries:
         sys.exit(f"etcd {version} is not at hand: there are {', '.join(binaries)}")

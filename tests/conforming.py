@@ -32,7 +32,7 @@ def roles_of(check: Check) -> Sequence[Role | None]:
 
 def sample_listener(role: Role) -> Listener:
     """Return the first recorded listener of that role."""
-    return next(here for one in observers() if (here := one.target.first_of(role)) is not None)
+    return next(here for observer in observers() if (here := observer.target.first_of(role)) is not None)
 
 
 def sample(need: Need, role: str) -> Any:

@@ -26,7 +26,7 @@ def _outcomes(
 ) -> tuple[Outcomes, list[CheckResult]]:
     """Judge the target with these checks, in this order, by observations of their own."""
     results = run_checks(Observer(target, Bounds(timeout=timeout)), checks)
-    return {(one.check, one.listener): one.outcome for one in results}, results
+    return {(result.check, result.listener): result.outcome for result in results}, results
 
 
 def assert_order_does_not_matter(target: Target, checks: Sequence[Check], timeout: float = 5) -> Outcomes:

@@ -73,7 +73,10 @@ def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
 def test_commands_fit_the_narrow_page() -> None:
     """Of the site, on which a longer line scrolls."""
     lines = [
-        (one.place, line) for one in commands() for line in one.code.splitlines() if ":--" not in one.place
+        (command.place, line)
+        for command in commands()
+        for line in command.code.splitlines()
+        if ":--" not in command.place
     ]
     assert [(place, line) for place, line in lines if len(line) > 72] == []
 

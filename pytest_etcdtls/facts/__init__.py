@@ -85,7 +85,7 @@ if TYPE_CHECKING:
         UnusualClientHello,
     )
     from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
-    from pytest_etcdtls.facts.rehearsal import Rehearsal, RestartChange
+    from pytest_etcdtls.facts.rehearsal import Rehearsal
     from pytest_etcdtls.facts.release import (
         EtcdRelease,
         EtcdReleases,
@@ -199,7 +199,6 @@ __all__ = [
     "Renegotiation",
     "RenewalUnderLoad",
     "Response",
-    "RestartChange",
     "Resumption",
     "SecondLook",
     "ServedByMembers",

@@ -485,7 +485,7 @@ class Run:
 
     def discover(self) -> None:
         """Discover the members of a live cluster once, if that is requested."""
-        for target in self.targets:
+        for target in self.targets if self.settings.live else ():
             target.discover()
 
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:

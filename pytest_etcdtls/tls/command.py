@@ -59,10 +59,7 @@ GROUP: Final = (
     '"Server Temp Key", "Peer Temp Key" or "Negotiated TLS1.3 group"; "alert": refused; '
     '"cannot be set": this openssl lacks the group, ML-KEM needs 3.5'
 )
-ACCEPTED_OR_NOT: Final = (
-    "an HTTP status line: this client is accepted; "
-    'an error of curl, as "alert" or "Empty reply": it is refused'
-)
+ACCEPTED_OR_NOT: Final = 'an HTTP status line: this client is accepted; an error, "curl: (": it is refused'
 _NEGOTIATED = '"Cipher is" and the name of a suite: accepted; "(NONE)" and "alert": refused'
 
 GET_VERSION: Final = r"printf 'GET /version HTTP/1.0\r\n\r\n'"

@@ -87,7 +87,7 @@ def test_a_certificate_with_unjudged_parts_is_never_clean(newest_etcd: Path) -> 
     # The file was replaced after the start.
     assert seen["violates"].get("client", set()) == {"cert.matches-expected-file"}, explain(results)
     assert not seen["broken"], explain(results)
-    reason = next(one.reason for one in results if one.check == "cert.well-formed")
+    reason = next(result.reason for result in results if result.check == "cert.well-formed")
     assert "has the extension policyConstraints, which is not judged: connect with etcdctl" in reason
 
 

@@ -26,7 +26,7 @@ def _members(cluster: Cluster) -> set[str]:
     """Return the names that the last member lists."""
     status, answer = cluster.gateway(cluster.members[-1]).post("/v3/cluster/member/list", {})
     assert status == 200, answer
-    return {one["name"] for one in answer["members"]}
+    return {member["name"] for member in answer["members"]}
 
 
 def _value(cluster: Cluster) -> str:
@@ -62,7 +62,7 @@ def test_processes_join_and_leave(etcd_binary: Path) -> None:
             Observer(target), ["mtls.trusted-client", "mtls.no-certificate", "cert.*", "cluster.*"]
         )
         bad = {Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN}
-        assert {one.check for one in results if one.outcome in bad} == set()
+        assert {result.check for result in results if result.outcome in bad} == set()
 
         gone = cluster.members[0]
         cluster.remove_member(0)

@@ -99,7 +99,7 @@ def test_a_client_and_the_cas_are_rotated(newest_etcd: Path) -> None:
                 with refused, pytest.raises(httpx.TransportError):
                     refused.get("/version")
             results = run_checks(Observer(cluster.target()), _ALL)
-            assert {one.outcome for one in results} <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
+            assert {result.outcome for result in results} <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
 
 
 def test_the_ca_of_every_layout_is_rotated(newest_etcd: Path) -> None:
@@ -157,7 +157,7 @@ def test_etcdctl_talks_to_all_members(newest_etcd: Path, *, authentication: bool
         environment = cluster.environment() | {"PATH": os.environ["PATH"]}
         ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert ran.returncode == 0, ran.stderr
-    assert {one["Endpoint"] for one in json.loads(ran.stdout)} == {*cluster.endpoints}
+    assert {load["Endpoint"] for load in json.loads(ran.stdout)} == {*cluster.endpoints}
 
 
 def test_its_clients_use_no_proxy(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:

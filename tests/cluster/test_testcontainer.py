@@ -46,7 +46,7 @@ def test_it_serves_its_own_client_and_no_other(etcd_image: str) -> None:
         assert etcd.file("client.key").stat().st_mode & 0o77 == 0
         assert b'"level":"debug"' in b"".join(etcd.get_logs())
         results = run_checks(Observer(etcd.target()), ["listener.*", "mtls.*", "cert.*"])
-        bad = {one.check for one in results if one.outcome in {Outcome.VIOLATES, Outcome.BROKEN}}
+        bad = {result.check for result in results if result.outcome in {Outcome.VIOLATES, Outcome.BROKEN}}
         assert bad == set()
         assert {listener.label for listener in etcd.target().listeners} == {
             "client-m0",

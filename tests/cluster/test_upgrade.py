@@ -150,7 +150,9 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
                         assert judged[Outcome.WARNS] == MIXED, judged
         assert cluster.version == binary_version(path[-1])
         assert {
-            one.check for one in run_checks(Observer(cluster.target()), select(("cluster",))) if one.findings
+            result.check
+            for result in run_checks(Observer(cluster.target()), select(("cluster",)))
+            if result.findings
         } == set()
     assert clients.served == [], "a bad client was let in"
     assert clients.lost == [], f"of {clients.rounds} rounds, {clients.retried} times with another member"

@@ -97,7 +97,7 @@ def test_a_ca_renewed_with_its_key_is_judged_as_it_is_in_its_file(
     file.write_bytes(encode_certificates([renewed(cluster.pki.client_ca, **changes)]))
     for result in (_judge(cluster, IN_FORCE), _judge(cluster, "config.chain-closes")):
         assert result.outcome is (Outcome.VIOLATES if flaw else Outcome.CONFORMS), result
-        assert [flaw in one.observed for one in result.findings] == ([True] if flaw else [])
+        assert [flaw in finding.observed for finding in result.findings] == ([True] if flaw else [])
     with suppress(ClusterStartError):  # its own gateway is refused as well
         cluster.restart()
     accepted = _judge(cluster, "mtls.trusted-client")

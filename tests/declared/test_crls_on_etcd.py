@@ -67,9 +67,15 @@ def test_a_newline_after_der_is_no_fault_from_3_6_on(etcd_binary: Path) -> None:
         member.replace_files({"crl.der": member.file("crl.der").read_bytes() + b"\n"})
         chosen = select(("config", "mtls.revoked-http", "mtls.revoked-grpc", "mtls.trusted-client"))
         results = run_checks(Observer(cluster.target()), chosen)
-        bad = [one.check for one in results if one.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)]
+        bad = [
+            result.check
+            for result in results
+            if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)
+        ]
         assert bad == []
-        assert {one.outcome for one in results if one.check == "mtls.revoked-http"} >= {Outcome.CONFORMS}
+        assert {result.outcome for result in results if result.check == "mtls.revoked-http"} >= {
+            Outcome.CONFORMS
+        }
 
 
 def test_a_list_that_revokes_an_intermediate_refuses_whoever_sends_it(etcd_binary: Path) -> None:

@@ -143,9 +143,13 @@ def _weaker(text: str) -> str:
 
 
 def _conforms(name: str, results: list[CheckResult]) -> None:
-    bad = [one for one in results if one.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)]
+    bad = [
+        result
+        for result in results
+        if result.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)
+    ]
     assert not bad, explain(results)
-    conforms = {(one.check, one.role) for one in results if one.outcome is Outcome.CONFORMS}
+    conforms = {(result.check, result.role) for result in results if result.outcome is Outcome.CONFORMS}
     assert {
         ("mtls.trusted-client", Role.CLIENT),
         ("mtls.trusted-client", Role.PEER),
@@ -176,8 +180,10 @@ WRITTEN_ANEW = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_fault_in_it_is_found(name: str, etcd_binary: Path, tmp_path: Path) -> None:
     results = _judge(name, etcd_binary, tmp_path, weaker=True)
-    violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
+    violated = {(result.check, result.role) for result in results if result.outcome is Outcome.VIOLATES}
     assert ("mtls.no-certificate", Role.CLIENT) in violated, explain(results)
     assert ("mtls.no-certificate", Role.PEER) not in violated, explain(results)
-    [fault] = [one for one in results if (one.check, one.role) == ("mtls.no-certificate", Role.CLIENT)]
+    [fault] = [
+        result for result in results if (result.check, result.role) == ("mtls.no-certificate", Role.CLIENT)
+    ]
     assert WRITTEN_ANEW[name] in fault.remediation

@@ -44,9 +44,9 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_half_a_pair_of_peers_stops_without_peer_tls() -> None:
-    plain = [one.replace("https", "http") for one in PEER_URLS]
+    plain = [peer_url.replace("https", "http") for peer_url in PEER_URLS]
     others = [one for one in without("peer-cert-file") if one not in PEER_URLS]
-    assert any("without --peer-cert-file" in one for one in _stops(*others, *plain, version="3.7.3"))
+    assert any("without --peer-cert-file" in stop for stop in _stops(*others, *plain, version="3.7.3"))
 
 
 def test_an_empty_flag_is_given_and_an_empty_variable_is_not() -> None:
@@ -60,7 +60,7 @@ def test_an_empty_flag_is_given_and_an_empty_variable_is_not() -> None:
 
 def test_no_validity_for_a_generated_certificate() -> None:
     generated = (*without("cert-file", "key-file"), "--auto-tls", "--self-signed-cert-validity=0")
-    assert any("validity" in one for one in _stops(*generated, version="3.7.3"))
+    assert any("validity" in stop for stop in _stops(*generated, version="3.7.3"))
     assert _stops(*GOOD, "--self-signed-cert-validity=0", version="3.7.3") == []
 
 

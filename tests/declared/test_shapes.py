@@ -21,7 +21,7 @@ def test_kubeadm(name: str, version: str) -> None:
     declaration = read_declaration(SHAPES / "kubeadm" / f"{name}.yaml")
     assert (declaration.form, declaration.version) == (Form.MANIFEST, version)
     assert declaration.text("name") == "cp1"
-    assert [str(one.url) for one in declared_listeners(declaration)] == [
+    assert [str(listener.url) for listener in declared_listeners(declaration)] == [
         "https://127.0.0.1:2379",
         "https://10.0.0.11:2379",
         "http://127.0.0.1:2381",
@@ -47,7 +47,7 @@ def test_kubeadm(name: str, version: str) -> None:
 def test_kubeadms_second_control_plane_with_an_extra_argument() -> None:
     """IPv6, an existing cluster, and ``extraArgs`` for a flag that is given: the later one wins."""
     declaration = read_declaration(SHAPES / "kubeadm" / "v1.34-joined.yaml")
-    assert [str(one.url) for one in declared_listeners(declaration)] == [
+    assert [str(listener.url) for listener in declared_listeners(declaration)] == [
         "https://[::1]:2379",
         "https://[fd00::12]:2379",
         "https://[fd00::12]:2381",
@@ -82,7 +82,9 @@ def test_k3s(version: str) -> None:
     assert declaration.form is Form.YAML
     assert {setting.via for setting in declaration.settings.values()} == {Via.KEY}
     done = effective(declaration, version)
-    assert [(str(one.role), str(one.url), sorted(one.protocols)) for one in done.listeners][:3] == [
+    assert [
+        (str(listener.role), str(listener.url), sorted(listener.protocols)) for listener in done.listeners
+    ][:3] == [
         ("client", "https://127.0.0.1:2379", ["grpc"]),
         ("client", "https://10.0.0.21:2379", ["grpc"]),
         ("client-http", "https://127.0.0.1:2382", ["http"]),
@@ -116,7 +118,7 @@ def test_kubespray(name: str) -> None:
 def test_debians_defaults_declare_nothing() -> None:
     declaration = read_declaration(SHAPES / "debian" / "etcd")
     assert (declaration.form, dict(declaration.settings)) == (Form.ENVIRONMENT_FILE, {})
-    assert [str(one.url) for one in declared_listeners(declaration)] == [
+    assert [str(listener.url) for listener in declared_listeners(declaration)] == [
         "http://localhost:2379",
         "http://localhost:2380",
     ]

@@ -222,7 +222,7 @@ def test_plaintext_on_a_port_of_tls(http: tuple[str, ...], plaintext: set[str], 
     declaration = flags(*without("listen-client-urls"), _BOTH, *split)
     for version in ("3.5.33", "3.6.16", "3.7.3"):
         done = effective(declaration, version)
-        assert {str(one.url) for one in done.listeners if one.plaintext} == plaintext
+        assert {str(listener.url) for listener in done.listeners if listener.plaintext} == plaintext
         found = [one for one in find_traps(declaration, version) if one.id == "http-listener-beside-tls"]
         assert [one.harmless for one in found] == harmless
 

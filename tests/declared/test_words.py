@@ -89,7 +89,7 @@ def test_other_quoting_of_environment_files_is_refused(value: str) -> None:
 
 def test_systemd_ignores_lines_that_are_not_assignments() -> None:
     text = "junk\nexport A=b\nC=d"
-    assert [one.name for one in read_variables(text, "f", of_unit=True)] == ["C"]
+    assert [variable.name for variable in read_variables(text, "f", of_unit=True)] == ["C"]
     with pytest.raises(UsageError, match=r"f:1: the line is not NAME=VALUE"):
         list(read_variables(text, "f"))
 

@@ -68,7 +68,7 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
     ran = run(*options(trio), "-p", "no:randomly")
     assert ran.exit_code == 0
     assert judged(ran) == labels(trio)
-    assert {one["label"] for one in ran.report["targets"][0]["listeners"]} == labels(trio)
+    assert {listener["label"] for listener in ran.report["targets"][0]["listeners"]} == labels(trio)
     assert ran.outcomes["cluster::cluster.discovered"] == "conforms"
     assert ran.outcomes["cluster::cluster.advertised-reachable"] == "conforms"
     assert not bad(ran)
@@ -78,7 +78,7 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
     assert "--etcd-discover adds every member that the cluster lists" in ran.out
 
     most = dict(re.findall(r"each (client|peer) listener that --etcd-discover finds: at most (\d+)", plan))
-    made = [one["url"] for one in ran.report["connections"]]
+    made = [connection["url"] for connection in ran.report["connections"]]
     (sum_,) = re.findall(r"3 members with a client and a peer listener each, .*: at most (\d+)", plan)
     assert len(made) <= int(sum_) <= 3 * sum(map(int, most.values())) + 15
     for member in trio.members:
@@ -86,7 +86,7 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
         assert 0 < made.count(member.peer_url) <= int(most["peer"])
     (named,) = re.findall(r"live client-\S+, https://\S+: at most (\d+) connections", plan)
     assert made.count(trio.members[0].client_url) <= int(named)
-    assert [one["purpose"] for one in ran.report["connections"]].count("gRPC MemberList") == 3
+    assert [connection["purpose"] for connection in ran.report["connections"]].count("gRPC MemberList") == 3
 
 
 def test_three_members_that_are_named_at_one_host_are_three(run: Runner, trio: Cluster) -> None:
@@ -98,7 +98,7 @@ def test_three_members_that_are_named_at_one_host_are_three(run: Runner, trio: C
     for check in ("one-cluster", "same-ca", "same-policy", "same-version", "members-connected"):
         assert ran.outcomes[f"cluster::cluster.{check}"] == "conforms"
     assert f"(3 members of {urls[0]}" in words(ran.out)
-    made = [one["url"] for one in ran.report["connections"]]
+    made = [connection["url"] for connection in ran.report["connections"]]
     planned = dict(re.findall(r"live client-\S+, (https://\S+): at most (\d+) connections", plan))
     assert all(made.count(url) <= int(planned[url]) for url in urls)
 

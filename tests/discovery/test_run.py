@@ -75,7 +75,9 @@ def test_a_worker_gets_the_discovery_of_the_controller() -> None:
     assert received_listeners(config) == ()
     send_listeners(config.workerinput, (*NAMED, FOUND))
     assert received_listeners(config) == (*NAMED, FOUND)
-    assert {type(value) for one in config.workerinput["etcdtls_listeners"] for value in one.values()} <= {
+    assert {
+        type(value) for listener in config.workerinput["etcdtls_listeners"] for value in listener.values()
+    } <= {
         str,
         int,
         bool,

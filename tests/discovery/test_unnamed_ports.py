@@ -69,7 +69,11 @@ def whole(cluster: Cluster) -> Target:
 def elsewhere(observer: Observer) -> list[Attempt]:
     """Return the connections to what is no listener of the target."""
     urls = {listener.url for listener in observer.target.listeners}
-    return [one for one in observer.connections if isinstance(one, Attempt) and one.url not in urls]
+    return [
+        connection
+        for connection in observer.connections
+        if isinstance(connection, Attempt) and connection.url not in urls
+    ]
 
 
 def test_an_unnamed_metrics_listener_is_judged_as_a_named_one(
@@ -216,9 +220,11 @@ def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
         ran = discovered(there, elsewhere, tmp_path)
     assert ran.exit_code == 1, ran.out
     assert ran.result.outcome is Outcome.VIOLATES
-    urls = [one.message.partition(" at ")[2].partition(",")[0] for one in ran.result.findings]
+    urls = [finding.message.partition(" at ")[2].partition(",")[0] for finding in ran.result.findings]
     assert urls == ["http://10.111.0.1:2381", "http://10.111.0.1:4001"]
-    made = [one["url"] for one in ran.report["connections"] if one["url"].startswith("http:")]
+    made = [
+        connection["url"] for connection in ran.report["connections"] if connection["url"].startswith("http:")
+    ]
     assert sorted(made) == [f"http://10.111.0.1:{port}" for port in (2381, 2381, 4001, 7001)]
     assert "Only the named listeners" not in ran.out
 

@@ -96,7 +96,7 @@ def test_a_thousand_members_are_bounded_and_reported(fake: FakeCluster) -> None:
     assert "900 more members are listed and not judged" in result.reason
     assert found(observer).describe().startswith(f"1000 members, by /members of {listener.url}: 1, 10, 100, ")
     assert found(observer).describe().endswith(", and 991 more")
-    assert {one.url for one in observer.connections} == {listener.url}
+    assert {connection.url for connection in observer.connections} == {listener.url}
 
 
 def test_a_list_longer_than_the_bound_is_refused(fake: FakeCluster) -> None:

@@ -65,7 +65,7 @@ def test_causes_of_known_rejections(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_line_is_without_a_cause(version: str) -> None:
-    found = [one for case in cases(version) for one in rejections(read_entries(case.log))]
+    found = [rejection for case in cases(version) for rejection in rejections(read_entries(case.log))]
     assert not [one for one in found if one.cause is Cause.OTHER]
     assert len(found) > 80
 

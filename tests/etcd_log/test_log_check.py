@@ -185,7 +185,9 @@ def test_a_client_rejected_in_the_log_and_served_on_the_wire(cluster: Cluster) -
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
     Judge(observer).result(catalogue()["mtls.trusted-client"], client)
-    [served, *_] = [one for one in observer.connections if "good identity" in one.purpose]
+    [served, *_] = [
+        connection for connection in observer.connections if "good identity" in connection.purpose
+    ]
 
     def log_text() -> str:
         [line, *_] = [line for line in cluster.members[0].log().splitlines() if "t provide a cert" in line]
@@ -226,7 +228,7 @@ def test_without_a_log(cluster: Cluster) -> None:
         result = Judge(observer).result(catalogue()[CHECK], listener)
         assert result.outcome is Outcome.NOT_VERIFIED
         assert result.reason.endswith("pass --etcd-log")
-    assert "bad identity" not in " ".join(one.purpose for one in observer.connections)
+    assert "bad identity" not in " ".join(connection.purpose for connection in observer.connections)
 
 
 def test_a_log_of_another_time_zone(cluster: Cluster) -> None:

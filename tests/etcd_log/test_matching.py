@@ -30,9 +30,9 @@ def test_every_line_finds_its_attempt(version: str) -> None:
     found = match_connections(attempts, lines)
     assert not found.unmatched
     assert not found.unmentioned
-    assert [one.rejection for one in found.ours] == lines
-    assert all(one.connection.local_address == one.rejection.remote_address for one in found.ours)
-    assert len({id(one.connection) for one in found.ours}) == len(lines)
+    assert [our.rejection for our in found.ours] == lines
+    assert all(our.connection.local_address == our.rejection.remote_address for our in found.ours)
+    assert len({id(our.connection) for our in found.ours}) == len(lines)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -49,7 +49,7 @@ def test_a_port_is_used_again() -> None:
     first = attempts[0]
     again = replace(first, started_at=first.started_at + timedelta(hours=1), milliseconds=1.0)
     found = match_connections([again, first], lines[:1])
-    assert [one.connection for one in found.ours] == [first]
+    assert [our.connection for our in found.ours] == [first]
     assert found.unmentioned == (again,)
 
 
@@ -59,7 +59,7 @@ def test_a_port_that_another_client_used_just_before() -> None:
     assert ours.time is not None
     before = replace(ours, time=ours.time - timedelta(seconds=30), cause=Cause.EXPIRED)
     found = match_connections([replace(attempts[0], milliseconds=2.0)], [before, ours])
-    assert [one.rejection for one in found.ours] == [ours]
+    assert [our.rejection for our in found.ours] == [ours]
     assert found.unmatched == (before,)
 
 
@@ -101,7 +101,7 @@ def test_groups_have_host_cause_count_and_times() -> None:
     assert largest.count == sum(
         one.cause is Cause.UNKNOWN_CA and one.endpoint == largest.endpoint for one in lines
     )
-    assert sum(one.count for one in groups) == len(lines)
+    assert sum(group.count for group in groups) == len(lines)
     assert largest.first is not None
     assert largest.last is not None
     assert largest.first < largest.last
@@ -132,7 +132,7 @@ def test_a_port_that_is_used_towards_both_ports_where_the_log_does_not_say_which
         for _, line in (second, first)
     ]
     found = match_connections(at_once, of_both)
-    assert {id(one.connection): one.rejection for one in found.ours} == {
+    assert {id(our.connection): our.rejection for our in found.ours} == {
         id(at_once[0]): of_both[1],
         id(at_once[1]): of_both[0],
     }
@@ -142,19 +142,19 @@ def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     client = next(one for one in lines if one.endpoint == "client")
     peer = next(one for one in lines if one.endpoint == "peer")
-    here = next(one for one in attempts if one.local_address == client.remote_address)
-    there = next(one for one in attempts if one.local_address == peer.remote_address)
+    here = next(attempt for attempt in attempts if attempt.local_address == client.remote_address)
+    there = next(attempt for attempt in attempts if attempt.local_address == peer.remote_address)
     same = replace(peer, remote_address=client.remote_address, time=client.time)
     also = replace(there, local_address=here.local_address, started_at=here.started_at)
     endpoints: dict[str, Side] = {here.url: "client", there.url: "peer"}
     found = match_connections([here, also], [same, client], endpoints=endpoints)
-    assert [(one.connection, one.rejection) for one in found.ours] == [(also, same), (here, client)]
+    assert [(our.connection, our.rejection) for our in found.ours] == [(also, same), (here, client)]
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(minutes=-7)])
 def test_no_line_of_another_clock_is_ours(ahead: timedelta) -> None:
     attempts, lines = _of_mutual_tls("3.4.23")
-    attempts = [replace(one, milliseconds=2.0) for one in attempts]
+    attempts = [replace(attempt, milliseconds=2.0) for attempt in attempts]
     there = [replace(one, time=one.time + ahead) for one in lines if one.time is not None]
     found = match_connections(attempts, there)
     assert not found.ours

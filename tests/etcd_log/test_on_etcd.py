@@ -57,13 +57,13 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     assert not found.unmatched
     assert not found.unmentioned
     # etcd's goroutines write the lines, so two lines of one second may stand the other way round.
-    ours = [one.connection for one in found.ours if isinstance(one.connection, Attempt)]
+    ours = [our.connection for our in found.ours if isinstance(our.connection, Attempt)]
     assert len(ours) == len(found.ours)
     assert sorted(ours, key=lambda attempt: attempt.started_at) == refused
     comparisons = [
-        compare_wire_and_log(one.connection, one.rejection)
-        for one in found.ours
-        if isinstance(one.connection, Attempt)
+        compare_wire_and_log(our.connection, our.rejection)
+        for our in found.ours
+        if isinstance(our.connection, Attempt)
     ]
     assert all(compared.agree for compared in comparisons), comparisons
 

@@ -33,10 +33,10 @@ WITHOUT_YEAR = ("journal-short-3.4",)
 @pytest.mark.parametrize("name", [*DIRECT, *WRAPPED])
 def test_every_format_has_the_same_entries(name: str) -> None:
     log = read_log(SHAPES / f"{name}.log")
-    assert [one.cause for one in log.rejections] == (POKED if name in DIRECT else JOURNAL)
-    assert {one.remote_host for one in log.rejections} == {"127.0.0.1"}
-    assert all(int(one.remote_address.rpartition(":")[2]) > 1024 for one in log.rejections)
-    assert len({one.line for one in log.rejections}) == len(log.rejections)
+    assert [rejection.cause for rejection in log.rejections] == (POKED if name in DIRECT else JOURNAL)
+    assert {rejection.remote_host for rejection in log.rejections} == {"127.0.0.1"}
+    assert all(int(rejection.remote_address.rpartition(":")[2]) > 1024 for rejection in log.rejections)
+    assert len({rejection.line for rejection in log.rejections}) == len(log.rejections)
     for one in log.rejections:
         if name in WITHOUT_YEAR:
             assert one.time is None

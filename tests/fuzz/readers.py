@@ -108,7 +108,7 @@ def _secret(text: str) -> object:
 
 
 def _members(path: Path) -> object:
-    return [declared_member(one) for one in read_declarations(path)]
+    return [declared_member(declaration) for declaration in read_declarations(path)]
 
 
 def _profiles(path: Path) -> object:

@@ -117,7 +117,7 @@ HELLO12 = server_hello(TLS1_2, 0xC02B, bytes.fromhex("ff01000100"))
 
 def certificate_message(*certificates: bytes) -> bytes:
     """Return the record of a Certificate message of TLS 1.2."""
-    chain = b"".join(len(one).to_bytes(3, "big") + one for one in certificates)
+    chain = b"".join(len(certificate).to_bytes(3, "big") + certificate for certificate in certificates)
     return handshake_message(11, len(chain).to_bytes(3, "big") + chain)
 
 

@@ -143,7 +143,9 @@ class Judged:
 
     def result_of(self, check: str, url: str) -> dict[str, Any]:
         """Return the only result of a check on a listener."""
-        (found,) = (one for one in self.report["results"] if (one["check"], one["url"]) == (check, url))
+        (found,) = (
+            result for result in self.report["results"] if (result["check"], result["url"]) == (check, url)
+        )
         return dict(found)
 
 

@@ -132,7 +132,9 @@ class RecordingProxy:
             if tls:
                 self.sent.update(requests(bytes(received)))
             elif received:
-                self.sent.update(Sent("plaintext", one.method, one.path) for one in requests(bytes(received)))
+                self.sent.update(
+                    Sent("plaintext", request.method, request.path) for request in requests(bytes(received))
+                )
 
     def _relay(self, connection: socket.socket, received: bytearray) -> None:
         with (

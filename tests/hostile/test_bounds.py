@@ -93,9 +93,12 @@ def _whole_catalogue(observer: Observer) -> list[CheckResult]:
 def _lost(observer: Observer, *urls: str) -> float:
     """Return the seconds during which a connection to these URLs waited until its time was over."""
     waits = sorted(
-        (one.started_at.timestamp(), one.started_at.timestamp() + one.milliseconds / 1000)
-        for one in observer.connections
-        if one.url in urls and one.milliseconds >= 1000 * observer.bounds.timeout
+        (
+            connection.started_at.timestamp(),
+            connection.started_at.timestamp() + connection.milliseconds / 1000,
+        )
+        for connection in observer.connections
+        if connection.url in urls and connection.milliseconds >= 1000 * observer.bounds.timeout
     )
     lost, until = 0.0, 0.0
     for start, end in waits:
@@ -105,7 +108,7 @@ def _lost(observer: Observer, *urls: str) -> float:
 
 
 def _at(results: list[CheckResult], listener: Listener) -> list[CheckResult]:
-    return [one for one in results if one.listener == listener.label]
+    return [result for result in results if result.listener == listener.label]
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -151,7 +154,7 @@ def test_an_unreachable_address_costs_one_timeout(unreachable: int, scheme: str,
     assert set(outcomes.values()) <= {Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
     assert _lost(observer, listener.url) < 1.5 * TIMEOUT
     assert len(observer.connections) <= (2 if concurrency > 1 and scheme == "https" else 1)
-    [reason] = [one.reason for one in results if one.check == "listener.answers"]
+    [reason] = [result.reason for result in results if result.check == "listener.answers"]
     assert f"{listener.url} {GIVEN_UP} after 1 s without a TCP connection" in reason
 
 
@@ -222,13 +225,15 @@ def test_silence_to_one_offer_does_not_end_the_others(etcd: Cluster) -> None:
     through = replace(client, connect_to=("127.0.0.1", proxy.port))
     observer = Observer(replace(etcd.target(), listeners=(through,)), Bounds(timeout=TIMEOUT))
     checks = select(["listener", "mtls", "tls", "!tls.stalled-handshake"])
-    results = {one.check: one for one in run_checks(observer, checks) if one.listener == through.label}
+    results = {
+        result.check: result for result in run_checks(observer, checks) if result.listener == through.label
+    }
     proxy.close()
     assert results["tls.unknown-extensions-tolerated"].outcome is Outcome.INCONCLUSIVE
     assert observer.given_up == set()
-    others = {one.outcome for one in results.values()} - {Outcome.INCONCLUSIVE}
+    others = {result.outcome for result in results.values()} - {Outcome.INCONCLUSIVE}
     assert others <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.WARNS, Outcome.NOT_VERIFIED}
-    assert [one.check for one in results.values() if one.outcome is Outcome.INCONCLUSIVE] == [
+    assert [result.check for result in results.values() if result.outcome is Outcome.INCONCLUSIVE] == [
         "tls.unknown-extensions-tolerated"
     ]
 
@@ -262,7 +267,7 @@ def test_a_slow_network_changes_no_verdict(etcd: Cluster, patterns: tuple[str, .
         (one.check, one.listener): one.outcome for one in direct
     }
     assert observer.given_up == set()
-    assert min(one.milliseconds for one in observer.connections) >= 600
+    assert min(connection.milliseconds for connection in observer.connections) >= 600
 
 
 @pytest.mark.parametrize("kind", ["never answers", "trickles"])
@@ -284,6 +289,8 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
             outcomes = {one.outcome for one in _at(results, listener)}
             assert outcomes <= {Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED}
     # What answers is judged, wherever it stands in the list.
-    trusted = {one.check: one.outcome for one in results if one.listener == peer.label}
+    trusted = {result.check: result.outcome for result in results if result.listener == peer.label}
     assert trusted["mtls.no-certificate"] is Outcome.CONFORMS
-    assert [one for one in results if one.outcome is Outcome.BROKEN and one.listener != CLUSTER] == []
+    assert [
+        result for result in results if result.outcome is Outcome.BROKEN and result.listener != CLUSTER
+    ] == []

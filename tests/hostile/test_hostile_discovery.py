@@ -290,7 +290,10 @@ def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_co
         Reachability.LOCAL,
     }
     run_checks(observer)
-    assert {one.url for one in observer.connections} == {fake.listeners[0].url, "https://127.0.0.1:1031"}
+    assert {connection.url for connection in observer.connections} == {
+        fake.listeners[0].url,
+        "https://127.0.0.1:1031",
+    }
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_names_that_resolve_to_such_addresses_are_not_contacted(
     results = run_checks(observer, [catalogue()["listener.answers"]])
     assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE]
     assert says in results[0].reason
-    assert all(not one.local_address for one in observer.connections)
+    assert all(not connection.local_address for connection in observer.connections)
 
 
 def test_plain_http_is_not_sent_to_the_usual_ports_of_an_unverified_server(

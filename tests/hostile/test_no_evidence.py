@@ -91,17 +91,21 @@ def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _named(results: list[CheckResult], *outcomes: Outcome) -> dict[str, str]:
-    return {f"{one.check} on {one.listener}": one.reason for one in results if one.outcome in outcomes}
+    return {
+        f"{result.check} on {result.listener}": result.reason
+        for result in results
+        if result.outcome in outcomes
+    }
 
 
 @pytest.mark.parametrize("server", _servers(), indirect=True)
 def test_nothing_conforms_without_a_handshake(server: ThreadedServer) -> None:
     results = _judge(server, "https", Role.CLIENT, Role.PEER, Role.METRICS)
-    conforming = {one.check for one in results if one.outcome is Outcome.CONFORMS}
+    conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
     assert conforming == set(CONFORMS), _named(results, Outcome.CONFORMS)
     assert _named(results, Outcome.BROKEN) == {}
     assert len(results) > 200
-    assert {one.listener for one in results if one.check in CONFORMS} == {CLUSTER}
+    assert {result.listener for result in results if result.check in CONFORMS} == {CLUSTER}
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -110,7 +114,7 @@ def test_plain_http_that_serves_data_is_found_without_a_handshake(
     server: ThreadedServer, scheme: str
 ) -> None:
     results = _judge(server, scheme, Role.CLIENT, Role.PEER)
-    violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
+    violated = {(result.check, result.role) for result in results if result.outcome is Outcome.VIOLATES}
     assert {("mtls.plaintext-refused", "client"), ("mtls.plaintext-refused", "peer")} <= violated
 
 
@@ -167,6 +171,6 @@ def test_old_versions_are_found_without_a_handshake() -> None:
     server = ThreadedServer(_servers()["TLS 1.0 alone"])
     results = _judge(server, "https", Role.CLIENT)
     server.close()
-    outcomes = {one.check: one.outcome for one in results}
+    outcomes = {result.check: result.outcome for result in results}
     assert outcomes["tls.version-floor"] is Outcome.VIOLATES
     assert outcomes["listener.answers"] is Outcome.NOT_VERIFIED

@@ -153,7 +153,7 @@ def _said_by_all(change: Callable[[str], str]) -> list[Statement]:
 def _commands(said: Iterable[Statement]) -> set[str]:
     """Return the commands of findings that have something of the attacker."""
     findings = [one for one in said if isinstance(one, Finding)]
-    lines = {line for one in findings for line in _shell(*FILES).texts(one.reproduce)}
+    lines = {line for finding in findings for line in _shell(*FILES).texts(finding.reproduce)}
     return {line for line in lines if "executed" in line}
 
 
@@ -182,7 +182,7 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
         return structs.replace(value, **its)
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    its = {one.name: _changed(getattr(value, one.name), change) for one in fields(value) if one.init}
+    its = {field.name: _changed(getattr(value, field.name), change) for field in fields(value) if field.init}
     return replace(value, **its)
 
 

@@ -103,7 +103,7 @@ def haproxy(
         ("proxy-client.pem", ("client.crt", "client.key")),
     ):
         (directory / name).write_text(
-            "".join((pki / one).read_text(encoding="utf-8") for one in files), encoding="utf-8"
+            "".join((pki / file).read_text(encoding="utf-8") for file in files), encoding="utf-8"
         )
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         text = _HAPROXY.format(
@@ -148,6 +148,6 @@ def _port(cluster: Cluster) -> int:
 
 def _behind(cluster: Cluster, listening: socket.socket) -> Target:
     target = cluster.target()
-    (client,) = (one for one in target.listeners if one.role is Role.CLIENT)
+    (client,) = (listener for listener in target.listeners if listener.role is Role.CLIENT)
     through = replace(client, connect_to=("127.0.0.1", int(listening.getsockname()[1])))
     return replace(target, listeners=(through,))

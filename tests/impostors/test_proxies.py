@@ -56,7 +56,7 @@ def etcd(newest_etcd: Path) -> Iterator[Cluster]:
 
 def _judged(target: Target) -> dict[str, CheckResult]:
     checks = select(["listener", "mtls", "api", "!*.plaintext-*"])
-    return {one.check: one for one in run_checks(Observer(target), checks)}
+    return {result.check: result for result in run_checks(Observer(target), checks)}
 
 
 def _of(results: dict[str, CheckResult], outcome: Outcome) -> set[str]:

@@ -84,7 +84,7 @@ def explain(results: Iterable[CheckResult]) -> str:
         if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
             lines.append(f"{result.listener} {result.check} {result.outcome}: {result.reason}")
             lines += [
-                f"    {one.message}; expected {one.expected}; observed {one.observed}"
-                for one in result.findings
+                f"    {finding.message}; expected {finding.expected}; observed {finding.observed}"
+                for finding in result.findings
             ]
     return "\n".join(lines)

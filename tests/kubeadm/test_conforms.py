@@ -59,7 +59,7 @@ def test_the_documented_command(
     assert ran.exit_code == 0, ran.out
     assert not set(ran.counts) & {"violates", "inconclusive", "broken", "not-run"}
     assert ran.counts["conforms"] > 200
-    listeners = {(one["role"], one["url"]) for one in ran.report["targets"][0]["listeners"]}
+    listeners = {(listener["role"], listener["url"]) for listener in ran.report["targets"][0]["listeners"]}
     assert listeners == {
         ("client", f"https://127.0.0.1:{node.client}"),
         ("client", f"https://{ADDRESS}:{node.client}"),
@@ -128,7 +128,7 @@ def test_the_same_expected_file_is_judged_once(control_plane: Cluster) -> None:
     another = judged(target(**options, etcd_expect_cert=node.pki / "etcd" / "peer.crt"), *checks)
 
     def of_clients(results: list[CheckResult]) -> dict[str, Outcome]:
-        return {one.check: one.outcome for one in results if one.role == Role.CLIENT}
+        return {result.check: result.outcome for result in results if result.role == Role.CLIENT}
 
     served, matches = "config.served-file", "cert.matches-expected-file"
     assert of_clients(usual) == {served: Outcome.CONFORMS, matches: Outcome.NOT_APPLICABLE}
@@ -172,7 +172,9 @@ def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, *FAMILIES)
     assert found(results) == {}, explain(results)
-    served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
+    served = [
+        result for result in results if result.check == "config.served-file" and result.role == Role.CLIENT
+    ]
     assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6
 
 
@@ -194,7 +196,9 @@ def test_three_nodes_in_the_list_that_kubectl_prints(form: str, three_nodes: Clu
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, "config", "cluster", "mtls.trusted-client")
     assert found(results) == {}, explain(results)
-    served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
+    served = [
+        result for result in results if result.check == "config.served-file" and result.role == Role.CLIENT
+    ]
     assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6
 
 
@@ -210,9 +214,9 @@ def test_three_nodes_and_the_files_of_one(three_nodes: Cluster) -> None:
             "cluster": {"config.key-matches-certificate", "config.chain-closes"},
         }
     }, explain(results)
-    [first_label, *others] = [one for one in results if one.check == "config.peer-served-file"]
+    [first_label, *others] = [result for result in results if result.check == "config.peer-served-file"]
     assert first_label.outcome is Outcome.CONFORMS
-    assert all("another member's" in one.reason for one in others)
+    assert all("another member's" in other.reason for other in others)
 
 
 def test_a_member_that_trusts_another_ca(three_nodes: Cluster) -> None:

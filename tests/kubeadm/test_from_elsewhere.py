@@ -67,12 +67,12 @@ class Ran:
 
     def results(self, outcome: str) -> dict[str, str]:
         """Return the reasons by ``ROLE CHECK``."""
-        found = [one for one in self.report["results"] if one["outcome"] == outcome]
+        found = [result for result in self.report["results"] if result["outcome"] == outcome]
         return {f"{one['role']} {one['check']}": one["reason"] for one in found}
 
     @property
     def urls(self) -> set[str]:
-        return {one["url"] for one in self.report["targets"][0]["listeners"]}
+        return {listener["url"] for listener in self.report["targets"][0]["listeners"]}
 
 
 def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:

@@ -40,7 +40,7 @@ def test_a_kubeadm_manifest_selects_the_profile(control_plane: Cluster) -> None:
     [live] = read.live
     results = run_checks(Observer(live), select(sorted(CHECKS)), profiles=read.profiles)
     assert not found(results).get("warns")
-    assert any("a note by profile kubeadm, etcd-ca" in one.reason for one in results)
+    assert any("a note by profile kubeadm, etcd-ca" in result.reason for result in results)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("none", []), ("cis-kubernetes", ["cis-kubernetes"])])

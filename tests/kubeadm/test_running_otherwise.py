@@ -66,7 +66,7 @@ def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster
     )
     results = judged(live, "config.listeners-as-declared", "config.metrics-as-declared", "listener.answers")
     assert found(results) == {"violates": {"cluster": {"config.listeners-as-declared"}}}, explain(results)
-    [finding] = next(one for one in results if one.findings).findings
+    [finding] = next(result for result in results if result.findings).findings
     assert f"http://{ADDRESS}:{node.metrics}" in finding.message + finding.observed
 
 
@@ -102,7 +102,7 @@ def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(la
     assert "HTTP 200" in finding.observed
     [command] = finding.commands
     assert command.startswith(f"curl -sS -i -k --http1.1 {url}/health\n# look for ")
-    tried = [one for one in observer.connections if one.url == url]
+    tried = [connection for connection in observer.connections if connection.url == url]
     assert [one.identity for one in tried if isinstance(one, Attempt)] == ["none"]
     assert observer.used[CLUSTER] == planned(live, checks)[CLUSTER] == 1
 

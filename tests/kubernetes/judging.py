@@ -32,11 +32,11 @@ class Judged:
     @property
     def outcomes(self) -> dict[str, str]:
         """The outcomes, by URL and check."""
-        return {f"{one['url']} {one['check']}": one["outcome"] for one in self.report["results"]}
+        return {f"{result['url']} {result['check']}": result["outcome"] for result in self.report["results"]}
 
     def reasons(self, outcome: str) -> set[str]:
         """Return the reasons of results with that outcome."""
-        return {one["reason"] for one in self.report["results"] if one["outcome"] == outcome}
+        return {result["reason"] for result in self.report["results"] if result["outcome"] == outcome}
 
 
 def judge(machine: Machine, *options: str) -> Judged:

@@ -39,7 +39,7 @@ def test_the_other_member_is_discovered_on_a_node(joined: KubeadmCluster) -> Non
     first, second = joined.nodes
     judged = judge(first, *ON_THE_NODE, "--etcd-discover")
     assert judged.exit_code == 0, judged.text
-    assert f"https://{second.address}:2380" in {one["url"] for one in judged.report["results"]}
+    assert f"https://{second.address}:2380" in {result["url"] for result in judged.report["results"]}
 
 
 def test_one_manifest_that_the_kubelet_has_not_applied(joined: KubeadmCluster) -> None:

@@ -43,11 +43,11 @@ def live(cluster: Cluster, *roles: Role) -> Target:
 
 def at_hosts(target: Target, *hosts: str) -> Target:
     """Return a target as a live one of which options name the listeners, each member at one of the hosts."""
-    of_member = dict(zip(dict.fromkeys(one.member for one in target.listeners), hosts, strict=True))
+    of_member = dict(zip(dict.fromkeys(listener.member for listener in target.listeners), hosts, strict=True))
     listeners = tuple(
-        replace(one, host=host, member=host, label=f"{one.role}-{host}-{one.port}")
-        for one in target.listeners
-        for host in [of_member[one.member]]
+        replace(listener, host=host, member=host, label=f"{listener.role}-{host}-{listener.port}")
+        for listener in target.listeners
+        for host in [of_member[listener.member]]
     )
     return replace(
         target,

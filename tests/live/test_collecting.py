@@ -51,7 +51,7 @@ def etcd(newest_etcd: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def proxies(etcd: Cluster) -> Iterator[list[SlowNetwork]]:
     """A slow network to each of its listeners."""
-    started = [SlowNetwork(one.port) for one in etcd.target().listeners]
+    started = [SlowNetwork(listener.port) for listener in etcd.target().listeners]
     yield started
     for proxy in started:
         proxy.close()
@@ -88,18 +88,18 @@ def _results(run: Run) -> Results:
 
 
 def _requests(observer: Observer) -> Counter[tuple[str, str]]:
-    return Counter((one.url, one.purpose) for one in observer.connections)
+    return Counter((connection.url, connection.purpose) for connection in observer.connections)
 
 
 def _most_at_once(observer: Observer, url: str) -> int:
     """Return the largest number of connections to a listener that were open at once."""
-    here = [one for one in observer.connections if one.url == url]
+    here = [connection for connection in observer.connections if connection.url == url]
     return max(sum(other.started_at <= one.started_at < ended_at(other) for other in here) for one in here)
 
 
 def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     observer = Observer(_live(etcd))
-    direct = {(one.check, one.listener): one for one in run_checks(observer)}
+    direct = {(result.check, result.listener): result for result in run_checks(observer)}
     run = _selected(_slow(etcd, proxies), Bounds())
     ahead = _results(run)
     [target] = run.targets
@@ -142,7 +142,7 @@ def test_only_a_silent_listener_is_abandoned(etcd: Cluster, proxies: list[SlowNe
     run = _selected(_slow(etcd, proxies), Bounds(timeout=1.0))
     [target] = run.targets
     checks = {check.id: check for check in run.checks}
-    [client] = [one.label for one in target.outline.listeners if one.role is Role.CLIENT]
+    [client] = [listener.label for listener in target.outline.listeners if listener.role is Role.CLIENT]
     assert target.result(checks["listener.is-etcd"], client).outcome is Outcome.CONFORMS
     proxies[0].silent = True
     results = _results(run)

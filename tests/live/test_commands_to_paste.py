@@ -73,7 +73,8 @@ def _paste(command: str, directory: Path, etcd: Path) -> str:
 def _tunnelled(target: Target) -> Target:
     """Return the target under a name that does not resolve, with a way to each listener."""
     listeners = tuple(
-        replace(one, host="etcd.example", connect_to=(one.host, one.port)) for one in target.listeners
+        replace(listener, host="etcd.example", connect_to=(listener.host, listener.port))
+        for listener in target.listeners
     )
     return replace(target, listeners=listeners)
 

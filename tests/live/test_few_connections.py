@@ -43,7 +43,8 @@ def test_fewer_connections_give_the_same_verdicts(live: Target) -> None:
     checks, sparing = select(["tls"]), replace(live, sparing=True)
     observers = [AccountingObserver(live), AccountingObserver(sparing)]
     whole, less = (
-        [(one.check, one.listener, one.outcome) for one in run_checks(o, checks)] for o in observers
+        [(result.check, result.listener, result.outcome) for result in run_checks(o, checks)]
+        for o in observers
     )
     assert less == whole
     for label, number in observers[1].first_tries.items():
@@ -63,13 +64,15 @@ def test_an_unauthenticated_client_that_tls_refuses_is_tried_once(live: Target) 
     observer, [client, *_] = Observer(live), live.listeners
     found = observer.get(UnauthenticatedExchange, "/metrics", client)
     assert (found.attempt.ending, found.attempt.purpose) == (Ending.REFUSED, "first contact, no certificate")
-    assert [one.purpose for one in observer.connections if "/metrics" in one.purpose] == []
+    assert [
+        connection.purpose for connection in observer.connections if "/metrics" in connection.purpose
+    ] == []
 
 
 def test_plain_http_with_an_ended_stream_is_sent_once(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     observer.get(Plaintext, None, client)
-    assert Counter(one.purpose for one in observer.connections)["plain HTTP"] == 1
+    assert Counter(connection.purpose for connection in observer.connections)["plain HTTP"] == 1
 
 
 def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> None:
@@ -80,9 +83,11 @@ def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> 
         assert tries[version, Protocol.GATEWAY] is tries[version, Protocol.HTTP1]
         assert tries[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
     requests = [
-        one for one in observer.connections if isinstance(one, Attempt) and one.identity == "self-signed"
+        connection
+        for connection in observer.connections
+        if isinstance(connection, Attempt) and connection.identity == "self-signed"
     ]
-    assert {one.protocol for one in requests} == {Protocol.HTTP1, Protocol.GRPC}
+    assert {request.protocol for request in requests} == {Protocol.HTTP1, Protocol.GRPC}
     assert len(requests) == len(set(map(id, requests))) == len(tries) - len(tries) // 3
 
 
@@ -92,9 +97,11 @@ def test_a_hello_with_several_unusual_values_is_shared(live: Target) -> None:
     )
     observer, [client, *_] = Observer(live), live.listeners
     observer.recording.target = replace(live, listeners=(client,))
-    assert {one.outcome for one in run_checks(observer, checks)} == {Outcome.CONFORMS}
+    assert {result.outcome for result in run_checks(observer, checks)} == {Outcome.CONFORMS}
     offered = observer.get(FirstContact, None, client).offered
-    counted = Counter(one.purpose for one in observer.connections if isinstance(one, HelloExchange))
+    counted = Counter(
+        connection.purpose for connection in observer.connections if isinstance(connection, HelloExchange)
+    )
     assert {purpose for purpose in counted if "hello" in purpose} == {
         "hello of TLSv1.1 and older",
         *(f"hello of {version} with compression, unknown values or every group" for version in offered),

@@ -57,7 +57,7 @@ def _as_given(cluster: Cluster, *anchors: x509.Certificate) -> Target:
         revoked=None,
         served=(),
     )
-    listeners = tuple(one for one in target.listeners if one.role is Role.CLIENT)
+    listeners = tuple(listener for listener in target.listeners if listener.role is Role.CLIENT)
     return replace(target, listeners=listeners, client=client, origin="live", declared={}, expected=())
 
 
@@ -126,7 +126,9 @@ def test_an_intermediate_of_the_given_ca_is_expected(
     assert results["mtls.trusted-client"].outcome is Outcome.CONFORMS
     found = results[EXPECTED]
     assert found.outcome is outcome, found
-    assert [one.observed for one in found.findings] == ["CN=Public CA 0"] * (outcome is Outcome.VIOLATES)
+    assert [finding.observed for finding in found.findings] == ["CN=Public CA 0"] * (
+        outcome is Outcome.VIOLATES
+    )
 
 
 def test_another_certificate_of_the_name_is_announced(cluster: Cluster) -> None:

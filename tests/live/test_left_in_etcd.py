@@ -84,10 +84,14 @@ def _judge(cluster: Cluster) -> Asked:
     observer = Observer(replace(cluster.target(), origin="live"))
     results = run_checks(observer, select(["!lifecycle"]))
     assert any(result.outcome is Outcome.CONFORMS for result in results)
-    attempts = [one for one in observer.connections if isinstance(one, Attempt)]
-    health = [one for one in attempts if one.purpose.startswith("GET /health") and one.response is not None]
+    attempts = [connection for connection in observer.connections if isinstance(connection, Attempt)]
+    health = [
+        attempt
+        for attempt in attempts
+        if attempt.purpose.startswith("GET /health") and attempt.response is not None
+    ]
     return Asked(
-        token=sum(one.purpose == "gRPC Authenticate" for one in attempts),
+        token=sum(attempt.purpose == "gRPC Authenticate" for attempt in attempts),
         health=sum(one.response is not None and one.response.status == 200 for one in health),
     )
 

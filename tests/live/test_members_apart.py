@@ -54,12 +54,12 @@ def test_two_names_of_one_member(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
         target = at_hosts(cluster.target(), "127.0.0.1")
         by_name = tuple(
-            replace(one, host="localhost", member="localhost", label=f"{one.label}-by-name")
-            for one in target.listeners
+            replace(listener, host="localhost", member="localhost", label=f"{listener.label}-by-name")
+            for listener in target.listeners
         )
         observer = Observer(replace(target, listeners=(*target.listeners, *by_name)))
         [result] = run_checks(observer, ["cluster.same-ca"])
-    assert len({one.member for one in observer.target.listeners}) == 1
+    assert len({listener.member for listener in observer.target.listeners}) == 1
     assert (result.outcome, result.reason) == (Outcome.NOT_APPLICABLE, "the cluster has one member")
 
 
@@ -98,8 +98,8 @@ def test_the_metrics_of_another_cluster(etcd_binary: Path) -> None:
     config = replace(GOOD, metrics="http")
     with start_process(config, etcd_binary) as first, start_process(config, etcd_binary) as second:
         target = first.target()
-        foreign = tuple(one for one in second.target().listeners if one.role is Role.METRICS)
-        own = tuple(one for one in target.listeners if one.role is not Role.METRICS)
+        foreign = tuple(listener for listener in second.target().listeners if listener.role is Role.METRICS)
+        own = tuple(listener for listener in target.listeners if listener.role is not Role.METRICS)
         good = _judge(target, "cluster.one-cluster")
         result = _judge(replace(target, listeners=(*own, *foreign)), "cluster.one-cluster")
     assert (good.outcome, good.findings) == (Outcome.CONFORMS, ())

@@ -47,7 +47,7 @@ def test_a_clean_cluster_is_clean_under_any_names(client: str, peer: str, etcd_b
         results = run_checks(Observer(target), select(["!lifecycle"]))
         expected = run_checks(Observer(cluster.target()), select(["!lifecycle"]))
     assert found(results)["warns"] == warned(cluster.version), explain(results)
-    assert {(one.check, one.listener): one.outcome for one in results} == {
+    assert {(result.check, result.listener): result.outcome for result in results} == {
         (one.check, one.listener): one.outcome for one in expected
     }, explain(results)
 
@@ -93,4 +93,6 @@ def test_a_given_revoked_identity_may_have_any_name(
         listener = next(one for one in observer.target.listeners if one.role is Role.CLIENT)
         assert observer.get(AcceptedClient, listener=listener).accepted is not None
         assert observer.get(AccessMatrix, "revoked", listener).identity == "revoked"
-    assert {one.outcome for one in results if one.role == "client"} == {Outcome.CONFORMS}, explain(results)
+    assert {result.outcome for result in results if result.role == "client"} == {Outcome.CONFORMS}, explain(
+        results
+    )

@@ -44,8 +44,10 @@ def only(target: Target, wanted: Callable[[Listener], bool]) -> Target:
 def forwarded(target: Target) -> Target:
     """Return the target as it is behind a port forward: etcd sees another host than the URLs have."""
     listeners = (
-        replace(one, host="etcd.example", member="etcd.example", connect_to=(one.host, one.port))
-        for one in target.listeners
+        replace(
+            listener, host="etcd.example", member="etcd.example", connect_to=(listener.host, listener.port)
+        )
+        for listener in target.listeners
     )
     return replace(target, listeners=tuple(listeners))
 

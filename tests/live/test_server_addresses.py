@@ -49,7 +49,7 @@ def resolving(tmp_path: Path) -> Path:
 
 
 def _port(cluster: Cluster) -> int:
-    return next(one.port for one in cluster.target().listeners if one.role is Role.CLIENT)
+    return next(listener.port for listener in cluster.target().listeners if listener.role is Role.CLIENT)
 
 
 def _to(cluster: Cluster) -> Handler:
@@ -214,7 +214,9 @@ def test_a_name_with_one_address_costs_no_connection(resolving: Path, newest_etc
     with start_process(STRICT, newest_etcd) as strict:
         report = _judge(strict, resolving, _port(strict), check=_CHECK)
     assert _result(report)["outcome"] == "conforms"
-    assert [one for one in report["connections"] if "no certificate" in one["purpose"]][2:] == []
+    assert [connection for connection in report["connections"] if "no certificate" in connection["purpose"]][
+        2:
+    ] == []
 
 
 @pytest.mark.ipv6

@@ -59,12 +59,12 @@ def _strict_and(
 
 
 def _port(cluster: Cluster) -> int:
-    return next(one.port for one in cluster.target().listeners if one.role is Role.CLIENT)
+    return next(listener.port for listener in cluster.target().listeners if listener.role is Role.CLIENT)
 
 
 def _through(target: Target, port: int) -> Target:
     """Return the target with its client listener behind the proxy, as the user sees it."""
-    client = next(one for one in target.listeners if one.role is Role.CLIENT)
+    client = next(listener for listener in target.listeners if listener.role is Role.CLIENT)
     return replace(
         target, origin="live", listeners=(replace(client, port=port),), declared={}, expected=(), logs={}
     )
@@ -114,7 +114,7 @@ def test_http2_without_tls_leads_to_an_open_etcd(etcd_binary: Path) -> None:
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert _violated(results) == {"mtls.plaintext-refused"}, explain(results)
-    [finding] = next(one.findings for one in results if one.check == "mtls.plaintext-refused")
+    [finding] = next(result.findings for result in results if result.check == "mtls.plaintext-refused")
     assert finding.message == "gRPC is served in plaintext"
 
 
@@ -171,7 +171,13 @@ def test_a_proxy_that_passes_every_name_on_is_no_fault(refused: str | None, etcd
         target = _through(strict.target(), proxy.port)
         observer = Observer(target)
         results = run_checks(observer, select([_CHECK]))
-        made = len([one for one in observer.connections if one.purpose.startswith("another server name")])
+        made = len(
+            [
+                connection
+                for connection in observer.connections
+                if connection.purpose.startswith("another server name")
+            ]
+        )
         proxy.close()
     [result] = results
     assert result.outcome is Outcome.CONFORMS, result

@@ -205,8 +205,8 @@ def test_an_etcd_that_is_killed_during_the_run(cluster: Cluster, number: int) ->
     target = cluster.target()
     observer = Observer(target, Bounds(timeout=1, max_connections=50), _AtAttempt(number, kill))
     results = run_checks(observer, ["mtls", "config", "tls.version-floor"])
-    reasons = {one.reason for one in results if one.outcome is Outcome.INCONCLUSIVE}
-    assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
+    reasons = {result.reason for result in results if result.outcome is Outcome.INCONCLUSIVE}
+    assert [result for result in results if result.outcome is Outcome.VIOLATES] == []
     assert CLOSED_ON_LOOPBACK in reasons
     assert max(observer.used.values()) == 50
     assert not [reason for reason in reasons if "--etcd-max-connections" in reason]
@@ -249,8 +249,10 @@ def test_a_forward_that_ends_at_a_refused_client(cluster: Cluster) -> None:
     with _forward(client.address) as port:
         target = replace(cluster.target(), listeners=(replace(client, connect_to=port),))
         results = run_checks(Observer(target), ["mtls"])
-    assert {one.reason for one in results if one.outcome is Outcome.INCONCLUSIVE} == {CLOSED_ON_LOOPBACK}
-    assert [one for one in results if one.outcome is Outcome.VIOLATES] == []
+    assert {result.reason for result in results if result.outcome is Outcome.INCONCLUSIVE} == {
+        CLOSED_ON_LOOPBACK
+    }
+    assert [result for result in results if result.outcome is Outcome.VIOLATES] == []
 
 
 def test_a_certificate_that_is_renewed_during_the_run(cluster: Cluster) -> None:

@@ -58,7 +58,8 @@ def test_the_key_is_why(run: Runner, cluster: Cluster, tmp_path: Path, kind: str
     )
     result = ran.result_of("mtls.trusted-client")
     in_tls13 = any(
-        one["identity"] == "client" and one["tls"] == "TLSv1.3" for one in ran.report["connections"]
+        connection["identity"] == "client" and connection["tls"] == "TLSv1.3"
+        for connection in ran.report["connections"]
     )
     if not kind or (kind.startswith("ECDSA") and not in_tls13):  # TLS 1.2 signs with any curve
         assert result["outcome"] == "conforms"

@@ -120,12 +120,16 @@ def test_a_listener_that_never_answers_an_accepted_client_costs_a_bounded_time(
             ) as target,
         ):
             observer = Observer(target, Bounds(timeout=TIMEOUT))
-            results = {one.check: one for one in run_checks(observer, select(PATTERNS))}
+            results = {result.check: result for result in run_checks(observer, select(PATTERNS))}
     finally:
         silent.close()
-    hanging = [one for one in observer.connections if getattr(one, "stream_end", None) is StreamEnd.TIMEOUT]
+    hanging = [
+        connection
+        for connection in observer.connections
+        if getattr(connection, "stream_end", None) is StreamEnd.TIMEOUT
+    ]
     assert len(hanging) <= _MOST_HANGING
     assert observer.given_up == frozenset()
     assert results["listener.answers"].outcome is Outcome.CONFORMS
     assert results["mtls.trusted-client"].outcome is Outcome.INCONCLUSIVE
-    assert {one.check for one in results.values() if one.outcome is Outcome.VIOLATES} == set()
+    assert {result.check for result in results.values() if result.outcome is Outcome.VIOLATES} == set()

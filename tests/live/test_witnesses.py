@@ -179,6 +179,7 @@ def test_with_the_key_of_the_ca_a_declared_name_is_tried(newest_etcd: Path, decl
     assert [finding.message[: len(said)] for finding in result.findings] == ([said] if said else [])
 
 
+@pytest.mark.etcd_version("3.6", "3.7")
 @pytest.mark.parametrize(("restarted", "outcome"), [(True, Outcome.CONFORMS), (False, Outcome.VIOLATES)])
 def test_a_common_name_of_clients_from_a_configuration_file(
     newest_etcd: Path, tmp_path: Path, restarted: bool, outcome: Outcome

@@ -113,7 +113,7 @@ def test_the_skew_is_the_only_fault(etcd_binary: Path, tmp_path: Path) -> None:
             assert _of(report, "inconclusive") == _BY_ONE_CLOCK.get(skew, set()), skew
             assert _of(report, "warns") - effect - _of(usual, "warns") <= {"api.clock-agrees"}, skew
             assert _not_verified(report) == _not_verified(usual), skew
-            faults = [one["check"] for one in report["faults"] if one["outcome"] == "violates"]
+            faults = [fault["check"] for fault in report["faults"] if fault["outcome"] == "violates"]
             assert faults == sorted(effect), skew
 
 

@@ -407,7 +407,9 @@ def _ignored(declaration: Declaration, version: str, variables: Mapping[str, str
     if declaration.config_file is not None:
         return []
     said = {one.spelled for one in declaration.unknown if one.via is Via.VARIABLE}
-    said |= {one.spelled for one in ignored_settings(declaration, version) if one.via is Via.VARIABLE}
+    said |= {
+        setting.spelled for setting in ignored_settings(declaration, version) if setting.via is Via.VARIABLE
+    }
     said = {name for name in said if variables[name]}
     seen = set(_UNRECOGNIZED.findall(log))
     seen |= {

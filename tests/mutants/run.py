@@ -117,7 +117,7 @@ def _node(tests: str) -> str:
     name = tests.removeprefix("zoo:")
     [*members] = (member for member in ZOO if member.name == name)
     binaries = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
-    version = next((one for one in reversed(binaries) if members and members[0].is_of(one)), "none")
+    version = next((binary for binary in reversed(binaries) if members and members[0].is_of(binary)), "none")
     return f"tests/zoo/test_zoo.py::test_the_expected_checks_find_the_fault[{version}-{name}]"
 
 
@@ -141,7 +141,7 @@ def candidates(mutant: Mutant) -> Iterator[str]:
     users.add(module.rpartition(".")[2])
     checks = [one for one in catalogue().values() if one.function.__module__.rpartition(".")[2] in users]
     checks.sort(key=lambda check: check.function.__name__ != mutant.function)
-    members = dict.fromkeys(one.name for check in checks for one in ZOO if check.id in one.proves())
+    members = dict.fromkeys(member.name for check in checks for member in ZOO if check.id in member.proves())
     yield from (f"zoo:{name}" for name in [*members][:MEMBERS])
     yield from FAR
 

@@ -244,7 +244,10 @@ def test_the_versions_on_the_page_are_tested() -> None:
     rows = re.findall(r"^\| ([\w-]+) \| (\d[\d.]+) \|", PAGE, re.MULTILINE)
     assert {name for name, _ in rows} == {*LIBRARIES, *WITHOUT_TLS}
     places = [str(PYTHON_ETCD3), *sys.path]
-    installed = {one.name: one.version for one in importlib.metadata.distributions(path=places)}
+    installed = {
+        distribution.name: distribution.version
+        for distribution in importlib.metadata.distributions(path=places)
+    }
     assert dict(rows).items() <= installed.items()
 
 

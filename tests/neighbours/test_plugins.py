@@ -81,7 +81,7 @@ class Ran:
     @property
     def outcomes(self) -> frozenset[tuple[str, str, str]]:
         results = self.report["results"]
-        found = [(one["listener"], one["check"], one["outcome"]) for one in results]
+        found = [(result["listener"], result["check"], result["outcome"]) for result in results]
         assert len(found) == len(set(found)), "a result is there twice"
         return frozenset(found)
 
@@ -142,7 +142,7 @@ def html(ran: Ran, violates: bool) -> None:
 
 def json_report(ran: Ran, violates: bool) -> None:
     tests = json.loads((ran.directory / "tests.json").read_text(encoding="utf-8"))["tests"]
-    failed = [one["nodeid"] for one in tests if one["outcome"] == "failed"]
+    failed = [test["nodeid"] for test in tests if test["outcome"] == "failed"]
     assert len(failed) == violates
     assert all(node_id.endswith(WRONG) for node_id in failed)
 
@@ -152,7 +152,7 @@ def allure(ran: Ran, violates: bool) -> None:
         json.loads(path.read_text(encoding="utf-8"))
         for path in (ran.directory / "allure").glob("*-result.json")
     ]
-    statuses = [one["status"] for one in results]
+    statuses = [result["status"] for result in results]
     assert statuses.count("failed") == violates
     assert "broken" not in statuses
     assert len(results) == len(ran.outcomes) + 1

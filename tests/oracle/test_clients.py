@@ -53,7 +53,7 @@ def _why(case: Case, answer: GoAnswer) -> str:
     roots = tuple(map(load, case.roots))
     alert = UNKNOWN_CA if "unknown authority" in answer.error else BAD_CERTIFICATE
     attempt = refused(
-        alert=alert, started_at=case.now, announced_ca=tuple(one.subject.public_bytes() for one in roots)
+        alert=alert, started_at=case.now, announced_ca=tuple(root.subject.public_bytes() for root in roots)
     )
     chain = tuple(map(load, case.chain))
     return _reason(chain, attempt, roots)
@@ -76,7 +76,7 @@ def test_a_ca_that_was_created_again_under_its_name() -> None:
     chain = former.issue(CLIENT, name="client").chain
     for trusted, said in ((present, True), (other, False)):
         roots = (trusted.certificate,)
-        names = tuple(one.subject.public_bytes() for one in roots)
+        names = tuple(root.subject.public_bytes() for root in roots)
         why = _reason(chain, refused(alert=UNKNOWN_CA, announced_ca=names), roots)
         assert ("created again under its old name" in why) is said, why
 

@@ -72,7 +72,7 @@ def test_the_connections_on_the_page_of_measurements_are_current(
     page = section("docs/measured.md", "Judging one etcd")
     [first, *others] = map(int, re.findall(r"(\d+) (?:connections|times `openssl)", page))
     # The table is of the day when it was measured.
-    assert all(abs(one - first) <= first / 10 for one in others)
+    assert all(abs(other - first) <= first / 10 for other in others)
     assert abs(today - first) <= first / 20, f"{today} today: measure docs/measured.md anew"
 
 

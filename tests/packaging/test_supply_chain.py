@@ -54,7 +54,10 @@ def _licence(distribution: importlib.metadata.Distribution) -> str:
 
 
 def test_no_dependency_has_a_copyleft_licence() -> None:
-    licences = {one.metadata["Name"]: _licence(one) for one in _distributions(REQUIREMENTS + EMBEDDED, set())}
+    licences = {
+        distribution.metadata["Name"]: _licence(distribution)
+        for distribution in _distributions(REQUIREMENTS + EMBEDDED, set())
+    }
     assert len(licences) > 20
     assert {name: found for name, found in licences.items() if COPYLEFT.search(found)} == {}
     assert {name: found for name, found in licences.items() if not ALLOWED.search(found)} == {}

@@ -26,9 +26,9 @@ def judged(run: Runner, live: Live, tmp_path: Path) -> str:
 
 def differences(ran: Ran) -> list[tuple[str, str, str]]:
     return [
-        (one["judgement"], one["subject"], one["after"])
-        for one in ran.report["differences"]
-        if not one["follows"]
+        (difference["judgement"], difference["subject"], difference["after"])
+        for difference in ran.report["differences"]
+        if not difference["follows"]
     ]
 
 
@@ -90,7 +90,9 @@ def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, 
     assert ran.exit_code == 1
     proposed = path.read_text(encoding="utf-8")
     violations = {
-        (one["check"], one["listener"]) for one in ran.report["results"] if one["outcome"] == "violates"
+        (result["check"], result["listener"])
+        for result in ran.report["results"]
+        if result["outcome"] == "violates"
     }
     assert proposed.count("[[waiver]]") == len(violations)
     ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
@@ -120,7 +122,11 @@ def test_a_version_bump_shows_the_differences(run: Runner, etcd_binaries: dict[s
     ran = run("--pyargs", "pytest_etcdtls", *binaries, "--etcd-check=mtls,tls,api,lifecycle.crl-encoding")
     assert ran.exit_code == 0
     first, second = (
-        {one["subject"]: one for one in ran.report["differences"] if one["between"][1] == f"etcd-{version}"}
+        {
+            difference["subject"]: difference
+            for difference in ran.report["differences"]
+            if difference["between"][1] == f"etcd-{version}"
+        }
         for version in versions[1:]
     )
     assert first["alert for none (TLS 1.3)"]["after"] == "116 certificate_required"

@@ -277,7 +277,7 @@ def test_a_member_that_does_not_answer_conforms_to_nothing(run: Runner, binary: 
 
 def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
     run.write(test_user="def test_each(etcd_check): etcd_check.require()")
-    dead = [one for one in live.options if "endpoint" not in one]
+    dead = [option for option in live.options if "endpoint" not in option]
     options = [
         "--etcd-endpoint=https://127.0.0.1:1",
         "--etcd-check=cert.trusted,mtls.no-certificate",
@@ -445,7 +445,7 @@ def test_a_line_says_which_etcd_the_fixtures_use(
         ran = run(*arguments, report=False)
         assert [line for line in ran.out.splitlines() if line.startswith(USES)] == [starts]
     ran = run(*live.options, alone, "test_judges.py", report=False)
-    [url, *_] = [one.partition("=")[2] for one in live.options if one.startswith("--etcd-endpoint=")]
+    [url, *_] = [option.partition("=")[2] for option in live.options if option.startswith("--etcd-endpoint=")]
     assert f"{USES}use the live cluster {url}" in ran.out
     assert "which the command line names" in ran.out
     silent = (

@@ -129,7 +129,9 @@ def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Pat
 
 def _ends(document: dict[str, Any]) -> Iterator[str]:
     """Yield the date on which the first of the served certificates expires, if some were seen."""
-    served = [one for one in document["observations"] if one["kind"] == "served-chain"]
+    served = [
+        observation for observation in document["observations"] if observation["kind"] == "served-chain"
+    ]
     if ends := [certificate["not_after"] for one in served for certificate in one["certificates"]]:
         yield min(ends)[:10]
 

@@ -42,9 +42,9 @@ def assert_not_started(ran: Ran, targets: int = 1) -> None:
     assert fault["check"] == "config.starts"
     assert re.match(r"m0 does not start: it ended with status \d: ", fault["message"])
     [starts] = [
-        one
-        for one in ran.report["results"]
-        if one["check"] == "config.starts" and one["outcome"] == "violates"
+        result
+        for result in ran.report["results"]
+        if result["check"] == "config.starts" and result["outcome"] == "violates"
     ]
     assert starts["findings"][0]["evidence"]["log"]
     assert "nonsense" in " ".join(ran.out.split()), "the terminal has the lines of etcd's log"
@@ -73,7 +73,7 @@ def test_beside_one_that_starts(run: Runner, broken: Path, newest_etcd: Path, go
     ran = run(*OWNED, *options, "--etcd-check=lifecycle.allowed-hostname,cert.trusted")
     assert_not_started(ran, targets=2)
     good = ran.report["targets"][0 if good_first else 1]["label"]
-    outcomes = {one["outcome"] for one in ran.report["results"] if one["target"] == good}
+    outcomes = {result["outcome"] for result in ran.report["results"] if result["target"] == good}
     assert outcomes == {"conforms"}
 
 
@@ -86,7 +86,9 @@ def test_a_declaration_that_is_refused(
     ran = run(*config, f"--etcd-binary={newest_etcd}", *selection)
     assert ran.exit_code == 1
     assert ran.verdict.startswith("etcd TLS: NOT CLEAN: ")
-    assert "config.starts" in {one["check"] for one in ran.report["results"] if one["outcome"] == "violates"}
+    assert "config.starts" in {
+        result["check"] for result in ran.report["results"] if result["outcome"] == "violates"
+    }
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
             *order,
         )
     assert ran.exit_code == 1
-    [violates] = [one["check"] for one in ran.report["results"] if one["outcome"] == "violates"]
+    [violates] = [result["check"] for result in ran.report["results"] if result["outcome"] == "violates"]
     assert violates == "mtls.no-certificate"
     left = ran.counts["not-run"]
     assert left > 1

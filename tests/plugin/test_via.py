@@ -52,7 +52,7 @@ def test_members_that_cannot_dial_each_other(run: Runner, newest_etcd: Path) -> 
         apart = _judged(run, cluster, VIA, "--etcd-check=cluster.members-connected")
     assert [one["outcome"] for one in whole.report["results"]] == ["conforms"]
     [result] = apart.report["results"]
-    assert [one["message"] for one in result["findings"]] == ["m1 has no active connection with m0"]
+    assert [finding["message"] for finding in result["findings"]] == ["m1 has no active connection with m0"]
 
 
 def _left(cluster: Cluster) -> list[list[bytes]]:
@@ -73,9 +73,9 @@ def test_a_process_that_fails_is_the_reason(run: Runner, cluster: Cluster) -> No
     failing = "--etcd-via=sh -c 'echo no pod etcd-$0-$1 >&2; exit 3' {host} {port}"
     ran = _judged(run, cluster, failing, "--etcd-check=listener,mtls.no-certificate")
     assert ran.exit_code == 1
-    results = [one for one in ran.report["results"] if one["check"] == "listener.answers"]
-    assert {one["outcome"] for one in results} == {"inconclusive"}
-    [reason, *_] = [one["reason"] for one in results]
+    results = [result for result in ran.report["results"] if result["check"] == "listener.answers"]
+    assert {result["outcome"] for result in results} == {"inconclusive"}
+    [reason, *_] = [result["reason"] for result in results]
     assert re.search(r"the command of --etcd-via ended with status 3: no pod etcd-127\.0\.0\.1-\d+", reason)
     assert "NO VERDICT" in ran.out
 
@@ -90,7 +90,7 @@ def test_a_process_that_fails_once_hides_no_plain_http(
             run, cluster, f"{VIA} {tmp_path}/failed-{{port}}", "--etcd-check=mtls.plaintext-refused"
         )
     assert len(list(tmp_path.glob("failed-*"))) == 3
-    assert {one["role"]: one["outcome"] for one in ran.report["results"]}["client"] == "violates"
+    assert {result["role"]: result["outcome"] for result in ran.report["results"]}["client"] == "violates"
 
 
 def test_a_process_that_waits_is_killed(run: Runner, cluster: Cluster) -> None:

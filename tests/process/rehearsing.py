@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubeadm.judging import judged
@@ -23,7 +25,7 @@ SELECTED = ("listener", "mtls", "tls", "cert", "restart")
 def rehearsed(live: Target, *patterns: str) -> dict[str, CheckResult]:
     """Judge a target and rehearse its restart, and return the results of the family ``restart``."""
     results = judged(replace(live, rehearses=True), *(patterns or SELECTED))
-    return {one.check: one for one in results if one.check.startswith("restart.")}
+    return {result.check: result for result in results if result.check.startswith("restart.")}
 
 
 def process_of(server: Server) -> Process:
@@ -31,6 +33,12 @@ def process_of(server: Server) -> Process:
     assert isinstance(server, EtcdProcess)
     assert server.pid is not None
     return find_process(server.pid)
+
+
+def await_age(process: Process) -> None:
+    """Wait until a change of now is later than the start, by more than the two clocks differ."""
+    while datetime.now(UTC) < process.started_at + timedelta(seconds=4):
+        threading.Event().wait(0.05)
 
 
 def wrong(results: Mapping[str, CheckResult]) -> dict[str, list[str]]:
@@ -45,13 +53,13 @@ def wrong(results: Mapping[str, CheckResult]) -> dict[str, list[str]]:
 def assert_nothing_changes(live: Target) -> None:
     """Assert that the restart is rehearsed, and changes nothing."""
     results = rehearsed(live)
-    assert {one.outcome for one in results.values()} == {Outcome.CONFORMS}, results
+    assert {result.outcome for result in results.values()} == {Outcome.CONFORMS}, results
 
 
 def unverified(results: Mapping[str, CheckResult]) -> str:
     """Return why nothing was rehearsed, which every check says."""
-    assert {one.outcome for one in results.values()} == {Outcome.NOT_VERIFIED}
-    [reason] = {one.reason for one in results.values()}
+    assert {result.outcome for result in results.values()} == {Outcome.NOT_VERIFIED}
+    [reason] = {result.reason for result in results.values()}
     return reason
 
 

@@ -368,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions = sorted(options.etcd or binaries, key=version_key)
     counts, different = Counter[str](), 0
     for version in versions:
-        later = [one for one in binaries if version_key(one)[:2] > version_key(version)[:2]]
+        later = [binary for binary in binaries if version_key(binary)[:2] > version_key(version)[:2]]
         update = binaries[min(later, key=version_key)] if later else None
         for number in options.number or range(options.draws):
             one = draw(options.seed, number)

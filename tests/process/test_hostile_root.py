@@ -170,5 +170,5 @@ def test_a_process_that_ends_during_the_run(node: Container) -> None:
     live = target(node.process())
     node.stop()
     results = judged(live, "listener.answers")
-    assert {one.outcome for one in results} == {Outcome.INCONCLUSIVE}
-    assert {"ended during the run: run again" in one.reason for one in results} == {True}
+    assert {result.outcome for result in results} == {Outcome.INCONCLUSIVE}
+    assert {"ended during the run: run again" in result.reason for result in results} == {True}

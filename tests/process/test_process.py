@@ -48,7 +48,7 @@ def test_settings_and_files_are_those_of_the_process(node: Container, process: P
     assert declared.declaration.form is Form.PROCESS
     assert declared.declaration.source == f"process {process.pid}"
     assert declared.file("cert-file") == process.root / "etc/kubernetes/pki/etcd/server.crt"
-    assert [one.name for one in live.client.identities][:1] == ["healthcheck-client"]
+    assert [identity.name for identity in live.client.identities][:1] == ["healthcheck-client"]
     assert [str(log.file) for log in live.logs.values()] == [f"/proc/{process.pid}/fd/2"]
     roles = [listener.role for listener in live.listeners]
     assert roles == ["client", "client", "metrics", "peer"]
@@ -84,7 +84,7 @@ def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_
     assert result.outcome is Outcome.VIOLATES
     running = f"process {process.pid}"
     auth, minimum = (line_of(manifest, text) for text in (" --client-cert-auth", "tls-min"))
-    assert [one.message.partition(";")[0] for one in result.findings] == [
+    assert [finding.message.partition(";")[0] for finding in result.findings] == [
         f"--client-cert-auth=false ({manifest}:{auth}) is declared, and {running} was started with "
         "--client-cert-auth=true",
         f"{running} was started with --peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt, which is not in "
@@ -99,7 +99,7 @@ def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_
 def test_a_command_to_paste_enters_the_network(node: Container, process: Process) -> None:
     live = dataclasses.replace(target(process), expiry_days=100_000)
     results = judged(live, "cert.expires-soon")
-    commands = [command for one in results for finding in one.findings for command in finding.commands]
+    commands = [command for result in results for finding in result.findings for command in finding.commands]
     entered = [f"nsenter -t {process.pid} -n " in command for command in commands]
     assert commands
     assert all(entered) if node.prefix else not any(entered)

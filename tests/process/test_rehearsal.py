@@ -14,7 +14,7 @@ from kubeadm.nodes import Node, changed, running
 from plugin.runs import Runner, run
 
 from process.containers import OF_ITS_OWN, Container, as_root, container, target
-from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
+from process.rehearsing import assert_nothing_changes, await_age, process_of, rehearsed, wrong
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -78,6 +78,7 @@ def _ca(node: Container) -> Path:
 def test_a_renewed_bundle_waits_for_the_restart(node: Container, process: Process) -> None:
     """Who is accepted now is refused then, and the file that does it is named."""
     live = target(process)
+    await_age(process)
     with file_changed(_ca(node), OTHER_CA):
         found = wrong(rehearsed(live))
     assert sorted(found) == ["restart.announced-ca", "restart.clients"]
@@ -152,7 +153,7 @@ def test_an_edited_manifest(
     manifest.write_text(changed(node.node.text, filled), encoding="utf-8")
     results = rehearsed(target(process, etcd_config=manifest))
     found = wrong(results)
-    assert check in found, [one.reason for one in results.values()]
+    assert check in found, [result.reason for result in results.values()]
     assert text in "\n".join(found[check])
     let_in = [finding for finding in results["restart.clients"].findings if finding.observed == "accepted"]
     assert bool(let_in) == (text == "none")
@@ -194,7 +195,7 @@ def _foretold(process: Process, change: tuple[Path, bytes | None], restart: Call
         else:
             if any(one.outcome is Outcome.VIOLATES for one in restarted):
                 really = {"restart.clients"}
-    reasons = {one.reason for one in results.values()}
+    reasons = {result.reason for result in results.values()}
     assert set(wrong(results)) & {"restart.starts", "restart.clients"} == really, reasons
 
 
@@ -241,7 +242,9 @@ def test_the_last_line(node: Container, process: Process, run: Runner) -> None:
     assert ran.verdict.startswith("etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault (4 checks) (cp1: "), (
         ran.out
     )
-    [observed] = [one for one in ran.report["observations"] if one["kind"] == "rehearsal"]
+    [observed] = [
+        observation for observation in ran.report["observations"] if observation["kind"] == "rehearsal"
+    ]
     assert json.dumps(observed["changes"]).count("announced CAs") == 1
 
 

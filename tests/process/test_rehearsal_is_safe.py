@@ -23,7 +23,15 @@ from starting import start_process
 
 import pytest_etcdtls.run.rehearsal
 from process.containers import Container, as_root, container, target
-from process.rehearsing import assert_nothing_changes, process_of, rehearsed, tree, unverified, wrong
+from process.rehearsing import (
+    assert_nothing_changes,
+    await_age,
+    process_of,
+    rehearsed,
+    tree,
+    unverified,
+    wrong,
+)
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Process, RunningMember, find_processes, read_running
 from pytest_etcdtls.errors import NotVerifiedError
@@ -343,6 +351,7 @@ def test_an_unprivileged_etcd(newest_etcd: Path, tmp_path: Path) -> None:
         process = unprivileged.start()
         assert _status(process.pid)["Uid"].split()[0] == "65533"
         assert_nothing_changes(target(process))
+        await_age(process)
         os.chown(node.node.pki / "etcd" / "server.key", 0, 0)
         [message] = wrong(rehearsed(target(process)))["restart.starts"]
         unprivileged.stop()

@@ -107,14 +107,14 @@ def judged(target: Target, profiles: Profiles) -> list[CheckResult]:
 
 def sections(profiles: Profiles, results: Sequence[CheckResult], *outcomes: Outcome) -> set[str]:
     (profile,) = profiles.profiles
-    return {one.section for one in profile.sections if outcome_of(one, results) in outcomes}
+    return {section.section for section in profile.sections if outcome_of(section, results) in outcomes}
 
 
 def explained(results: Sequence[CheckResult]) -> str:
     return "\n".join(
-        f"{one.listener} {one.check} {one.outcome}: {one.message}"
-        for one in results
-        if one.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)
+        f"{result.listener} {result.check} {result.outcome}: {result.message}"
+        for result in results
+        if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE)
     )
 
 
@@ -155,7 +155,7 @@ def test_section_27_of_cis_is_judged_with_the_ca_of_kubernetes(newest_etcd: Path
         shared = TrustBundle(target.client.server_ca.certificates, "the CA of Kubernetes")
         results = judged(replace(target, kubernetes_ca=shared), profiles)
     assert sections(profiles, results, Outcome.VIOLATES) == {"2.7"}, explained(results)
-    found = next(one for one in results if one.outcome is Outcome.VIOLATES)
+    found = next(result for result in results if result.outcome is Outcome.VIOLATES)
     assert found.level == "MUST"
     assert "profile cis-kubernetes, 2.7" in found.references
 
@@ -185,8 +185,8 @@ def test_thresholds_of_clients_and_their_cas(newest_etcd: Path, tmp_path: Path) 
     profiles = read_profiles([str(path)], Path)
     with start_process(PRESETS["ca-per-role"].config, newest_etcd) as cluster:
         results = judged(cluster.target(), profiles)
-    assert {one.outcome for one in results} == {Outcome.VIOLATES}, explained(results)
-    assert all("house 1" in finding.expected for one in results for finding in one.findings)
+    assert {result.outcome for result in results} == {Outcome.VIOLATES}, explained(results)
+    assert all("house 1" in finding.expected for result in results for finding in result.findings)
 
 
 def test_a_profile_without_new_thresholds_changes_no_verdict(etcd_binary: Path, tmp_path: Path) -> None:
@@ -204,8 +204,14 @@ def test_a_profile_without_new_thresholds_changes_no_verdict(etcd_binary: Path, 
 
     def rows(results: Sequence[CheckResult]) -> list[tuple[object, ...]]:
         return [
-            (one.check, one.listener, one.outcome, one.level, [finding.message for finding in one.findings])
-            for one in results
+            (
+                result.check,
+                result.listener,
+                result.outcome,
+                result.level,
+                [finding.message for finding in result.findings],
+            )
+            for result in results
         ]
 
     assert rows(before) == rows(after)

@@ -18,7 +18,7 @@ SOME = "--etcd-check=tls,cert.key-strength,cert.lifetime"
 def sections(ran_report: dict[str, object], number: int = 0) -> dict[str, str]:
     profiles = ran_report["profiles"]
     assert isinstance(profiles, list)
-    return {one["section"]: one["outcome"] for one in profiles[number]["sections"]}
+    return {section["section"]: section["outcome"] for section in profiles[number]["sections"]}
 
 
 def test_without_a_profile_the_report_has_none(run: Runner, live: Live) -> None:
@@ -26,10 +26,10 @@ def test_without_a_profile_the_report_has_none(run: Runner, live: Live) -> None:
     assert ran.exit_code == 0, ran.out
     assert ran.report["profiles"] == []
     assert "sections passed" not in ran.out
-    suites = [one for one in ran.report["results"] if one["check"].startswith("tls.allowed-")]
-    outcomes = {one["outcome"] for one in suites}
+    suites = [result for result in ran.report["results"] if result["check"].startswith("tls.allowed-")]
+    outcomes = {suite["outcome"] for suite in suites}
     assert outcomes - {"not-applicable"} == {"conforms"}  # an etcd may have no TLS 1.3
-    assert not any("suites of TLS 1.3" in one["purpose"] for one in ran.report["connections"])
+    assert not any("suites of TLS 1.3" in connection["purpose"] for connection in ran.report["connections"])
 
 
 @pytest.mark.etcd_version("3.7")
@@ -65,7 +65,7 @@ def test_the_summary_and_the_report_have_every_section(run: Runner, live: Live) 
 def test_the_ini_file_may_name_one(run: Runner, live: Live) -> None:
     run.ini("etcd_profile = cis-kubernetes")
     ran = run(*live.options, "--etcd-check=mtls.no-certificate")
-    assert [one["name"] for one in ran.report["profiles"]] == ["cis-kubernetes"]
+    assert [profile["name"] for profile in ran.report["profiles"]] == ["cis-kubernetes"]
     ran = run(*live.options, "--etcd-check=mtls.no-certificate", "--etcd-profile=none")
     assert ran.report["profiles"] == []
 
@@ -78,8 +78,8 @@ def test_a_profile_stays_within_the_plan(run: Runner, live: Live) -> None:
         url: int(number) for url, number in re.findall(r"(https://\S+): at most (\d+) connections", ran.out)
     }
     judged = run(*live.options, "--etcd-profile=nist-800-52r2,bsi-tr-02102-2", "--etcd-check=tls")
-    made = [one["url"] for one in judged.report["connections"]]
-    assert any(one["purpose"] == "suites of TLS 1.3" for one in judged.report["connections"])
+    made = [connection["url"] for connection in judged.report["connections"]]
+    assert any(connection["purpose"] == "suites of TLS 1.3" for connection in judged.report["connections"])
     assert all(made.count(url) <= planned[url] for url in {live.client, live.peer})
 
 

@@ -84,15 +84,15 @@ def _renamed(mending: Mending, match: re.Match[str], _: str) -> Mending:
     """Give a flag by its new name, or with the upgrade to an etcd that has it."""
     new = f"{match['new']}=" if mending.version.startswith(match["since"]) else ""
     flags = [
-        one.replace(f"{match['old']}=", new) if one.startswith(f"{match['old']}=") else one
-        for one in mending.config.extra_flags
+        flag.replace(f"{match['old']}=", new) if flag.startswith(f"{match['old']}=") else flag
+        for flag in mending.config.extra_flags
     ]
-    return mending.with_flags(extra_flags=tuple(one for one in flags if one.startswith("--")))
+    return mending.with_flags(extra_flags=tuple(flag for flag in flags if flag.startswith("--")))
 
 
 def _once(mending: Mending, _: re.Match[str], __: str) -> Mending:
     """Keep the last value of each flag."""
-    flags = {one.partition("=")[0]: one for one in mending.config.extra_flags}
+    flags = {flag.partition("=")[0]: flag for flag in mending.config.extra_flags}
     return mending.with_flags(extra_flags=tuple(flags.values()))
 
 
@@ -160,7 +160,7 @@ def _give(mending: Mending, match: re.Match[str], _: str) -> Mending:
 def _remove(mending: Mending, match: re.Match[str], _: str) -> Mending:
     flags = re.findall(r"--[a-z0-9-]+", match[0])
     fields = {_field(flag) for flag in flags} & {*ClusterConfig.__dataclass_fields__}
-    further = [one for one in mending.config.extra_flags if one.partition("=")[0] not in flags]
+    further = [flag for flag in mending.config.extra_flags if flag.partition("=")[0] not in flags]
     changes = {name: getattr(GOOD, name) for name in fields}
     return mending.with_flags(**changes, extra_flags=tuple(further))
 
@@ -185,7 +185,7 @@ def _issue(mending: Mending, match: re.Match[str], text: str) -> Mending:
     default = PEER if match["peer"] else SERVER
     issued = _profile(default, text)
     if "every host of --advertise-client-urls" in text:
-        urls = [one.partition("=https://")[2] for one in mending.config.extra_flags if "-urls=" in one]
+        urls = [flag.partition("=https://")[2] for flag in mending.config.extra_flags if "-urls=" in flag]
         hosts = [url.rpartition(":")[0] for url in urls]
         issued = replace(issued, subject_alt_names=("localhost", "127.0.0.1", "::1", *hosts))
     return mending.with_pki(**{"peer" if match["peer"] else "server": issued})
@@ -239,7 +239,7 @@ def _suites(mending: Mending, _: re.Match[str], __: str) -> Mending:
 
 
 def _urls(mending: Mending, match: re.Match[str], _: str) -> Mending:
-    flags = tuple(one for one in mending.config.extra_flags if not one.startswith(f"{match['flag']}="))
+    flags = tuple(flag for flag in mending.config.extra_flags if not flag.startswith(f"{match['flag']}="))
     return mending.with_flags(extra_flags=flags)
 
 
@@ -278,7 +278,7 @@ def _der(mending: Mending, match: re.Match[str], _: str) -> Mending:
 def _godebug(mending: Mending, match: re.Match[str], _: str) -> Mending:
     variables = {**mending.config.environment}
     settings = [
-        one for one in variables.pop("GODEBUG", "").split(",") if one not in match["settings"].split(",")
+        word for word in variables.pop("GODEBUG", "").split(",") if word not in match["settings"].split(",")
     ]
     return mending.with_flags(
         environment={**variables, **({"GODEBUG": ",".join(settings)} if any(settings) else {})}

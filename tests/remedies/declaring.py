@@ -41,9 +41,10 @@ def write(member: Member, form: str, path: Path) -> None:
         path.write_text("".join(f"{word}\0" for word in words), encoding="utf-8")
     elif form == "environment":
         path.write_text(
-            "".join(f'{variable_of(one.name)}="{one.value}"\n' for one in settings), encoding="utf-8"
+            "".join(f'{variable_of(setting.name)}="{setting.value}"\n' for setting in settings),
+            encoding="utf-8",
         )
-    elif any("crl" in one.name for one in settings):
+    elif any("crl" in setting.name for setting in settings):
         raise UsageError("a configuration file has no key for a CRL")
     else:
         path.write_text(yaml.safe_dump(_keys(settings), sort_keys=False), encoding="utf-8")
@@ -86,10 +87,13 @@ class Start:
     def of(cls, declaration: Declaration) -> Start:
         """Return how a declaration starts etcd."""
         start = declaration.started_with
-        words = [f"--{one.name}={one.value}" if isinstance(one, Setting) else one for one in start.arguments]
+        words = [
+            f"--{argument.name}={argument.value}" if isinstance(argument, Setting) else argument
+            for argument in start.arguments
+        ]
         return cls(
             arguments=words,
-            variables={one.spelled: one.value for one in start.variables},
+            variables={variable.spelled: variable.value for variable in start.variables},
             configuration=None if start.configuration is None else yaml.safe_load(start.configuration),
             go=dict(declaration.go_environment),
         )
@@ -101,7 +105,7 @@ class Start:
         if text.startswith("--"):
             [word] = shlex.split(text)
             name = word.partition("=")[0]
-            others = [one for one in self.arguments if one.partition("=")[0] != name]
+            others = [argument for argument in self.arguments if argument.partition("=")[0] != name]
             self.arguments = [*others, word] if writes else others
         elif variable := re.fullmatch(r"(ETCD_\w+)=(.*)", text):
             self.variables.pop(variable[1], None)
@@ -118,7 +122,7 @@ class Start:
 
     def write(self, directory: Path) -> Path:
         """Write what it is into files of that directory, and return the copy of a process."""
-        words = [one for one in self.arguments if not one.startswith("--config-file=")]
+        words = [argument for argument in self.arguments if not argument.startswith("--config-file=")]
         if self.configuration is not None:
             file = directory / "etcd.conf.yml"
             file.write_text(yaml.safe_dump(self.configuration, sort_keys=False), encoding="utf-8")

@@ -105,7 +105,7 @@ class Applied:
 
 
 def _found(results: list[CheckResult]) -> set[str]:
-    return {one.check for one in results if one.outcome in (Outcome.VIOLATES, Outcome.WARNS)}
+    return {result.check for result in results if result.outcome in (Outcome.VIOLATES, Outcome.WARNS)}
 
 
 def _settings(results: list[CheckResult]) -> Iterator[str]:

@@ -69,15 +69,17 @@ def test_peers_get_the_whole_of_tls(pki: Path) -> None:
         f"peer-key-file={ETCD}/peer.key",
         f"peer-trusted-ca-file={ETCD}/ca.crt",
     ]
-    assert any("etcdctl member update ID --peer-urls=https://" in one for one in done.remarks)
-    assert any("etcd.local.extraArgs" in one for one in done.remarks)
+    assert any("etcdctl member update ID --peer-urls=https://" in remark for remark in done.remarks)
+    assert any("etcd.local.extraArgs" in remark for remark in done.remarks)
 
 
 def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
     done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key)", text=text)
     assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
-    assert any(one.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for one in done.remarks)
+    assert any(
+        remark.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for remark in done.remarks
+    )
 
 
 def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
@@ -85,7 +87,7 @@ def test_what_only_the_operator_knows_is_a_placeholder(pki: Path) -> None:
     done = cured(client_certificates, pki, without="--(trusted-ca-file|client-cert-auth)", text=text)
     assert f"trusted-ca-file={PLACEHOLDER}/ca.crt" in added(done)
     assert any(
-        one.startswith(f"replace {PLACEHOLDER}/ca.crt with the file of the CA") for one in done.remarks
+        remark.startswith(f"replace {PLACEHOLDER}/ca.crt with the file of the CA") for remark in done.remarks
     )
 
 

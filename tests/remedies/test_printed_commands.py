@@ -54,13 +54,16 @@ def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path)
     with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
         target = cluster.target()
         elsewhere = tuple(
-            dataclasses.replace(one, host="etcd.invalid", connect_to=("127.0.0.1", one.port))
-            for one in target.listeners
+            dataclasses.replace(listener, host="etcd.invalid", connect_to=("127.0.0.1", listener.port))
+            for listener in target.listeners
         )
         observer = Observer(dataclasses.replace(target, listeners=elsewhere))
         checks = select(["mtls.no-certificate", "cert.covers-endpoint"])
         texts = [
-            text for one in run_checks(observer, checks) for found in one.findings for text in found.commands
+            text
+            for result in run_checks(observer, checks)
+            for found in result.findings
+            for text in found.commands
         ]
         assert any("etcdctl" in text for text in texts)
         assert any("s_client" in text for text in texts)

@@ -32,7 +32,7 @@ def remedies(member: Misconfigured, version: str, results: Iterable[CheckResult]
     own, judged = member.found_by(version), list(results)
     for outcome in (Outcome.VIOLATES, Outcome.WARNS):
         for fault in faults(judged, outcome):
-            listeners = {one.listener.rpartition("-m")[0] or one.listener for one in fault.results}
+            listeners = {result.listener.rpartition("-m")[0] or result.listener for result in fault.results}
             if any(fault.first.check in own.get(listener, ()) for listener in listeners):
                 yield fault.first.remediation
 
@@ -87,7 +87,7 @@ def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
         new = {check for where in still.values() for ids in where.values() for check in ids}
         before = {check for ids in member.found_by(version).values() for check in ids}
         member = better
-        printed = [one.remediation for one in results if one.check in new and one.findings]
+        printed = [result.remediation for result in results if result.check in new and result.findings]
         assert number < ROUNDS, f"{printed}\n{explain(results)}"
         brought = new - before - BROUGHT_ABOUT.get(member.name, set())
         assert not brought, f"{printed} brings about {brought}\n{explain(results)}"

@@ -49,7 +49,7 @@ def test_other_versions_are_judged_if_one_does_not_start(
     ran = run(*options(kubernetes, oldest, newest), "--etcd-check=config,mtls,listener")
     assert ran.exit_code == 1
     # The metrics listener, which has no clients, may come last.
-    applicable = [one for one in ran.report["results"] if one["outcome"] != "not-applicable"]
+    applicable = [result for result in ran.report["results"] if result["outcome"] != "not-applicable"]
     results = {(one["target"], one["check"]): one for one in applicable}
     first, last = (target["label"] for target in ran.report["targets"])
     starts = results[first, "config.starts"]

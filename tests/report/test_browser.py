@@ -32,7 +32,7 @@ def pages(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if lacking := browsing.missing():
         pytest.skip(f"needs {lacking}")
     directory = tmp_path_factory.mktemp("pages")
-    broken = next(one.config for one in ZOO if one.name == "client-no-auth")
+    broken = next(member.config for member in ZOO if member.name == "client-no-auth")
     configs = {"broken": broken, "clean": ZOO[0].config, "three": replace(broken, size=3)}
     for name in PAGES:
         if name == "hostile":
@@ -42,8 +42,8 @@ def pages(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 report = judged(cluster)
         if name == "three":
             cured = tuple(
-                structs.replace(one, settings=SETTINGS if one.check == "mtls.no-certificate" else ())
-                for one in report.results
+                structs.replace(result, settings=SETTINGS if result.check == "mtls.no-certificate" else ())
+                for result in report.results
             )
             report = structs.replace(report, results=cured)
         write_document(report, directory / f"{name}.html")

@@ -75,11 +75,11 @@ def test_for_an_etcd_that_did_not_start_only_the_declaration_is_compared() -> No
     stopped = snapshot(outcomes={served: CheckOutcome(Outcome.NOT_VERIFIED), starts: BAD})
     for before, after in ((runs, stopped), (stopped, runs)):
         compared = compare(before, after)
-        assert [one.subjects for one in compared.differences] == [("config.starts",)]
+        assert [difference.subjects for difference in compared.differences] == [("config.starts",)]
         assert compared.not_started == ("etcd-3.5.33: it is wrong",)
         assert compared.remarks == ("only what is declared is compared",)
     unverified = compare(runs, replace(stopped, outcomes={**stopped.outcomes, starts: GOOD}))
-    assert [one.subjects for one in unverified.differences] == [("mtls.no-certificate",)]
+    assert [difference.subjects for difference in unverified.differences] == [("mtls.no-certificate",)]
 
 
 @pytest.mark.parametrize("after", Outcome)
@@ -109,7 +109,7 @@ def test_a_new_fault_has_its_message() -> None:
 
 def test_a_removed_fault_is_better() -> None:
     compared = outcome(BAD, GOOD)
-    assert [one.direction for one in compared.differences] == [Direction.BETTER]
+    assert [difference.direction for difference in compared.differences] == [Direction.BETTER]
     assert compared.worse == ()
 
 
@@ -126,7 +126,7 @@ def test_a_log_that_could_not_be_matched_is_no_difference() -> None:
         for one in (Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.VIOLATES)
     )
     assert compare(good, unknown).differences == ()
-    assert [one.direction for one in compare(good, bad).differences] == [Direction.WORSE]
+    assert [difference.direction for difference in compare(good, bad).differences] == [Direction.WORSE]
 
 
 def test_a_consequence_is_not_counted() -> None:
@@ -134,7 +134,7 @@ def test_a_consequence_is_not_counted() -> None:
     places = [(CLIENT, "mtls.no-certificate"), (CLIENT, "mtls.self-signed")]
     before = snapshot(outcomes=dict.fromkeys(places, GOOD))
     compared = compare(before, snapshot(outcomes=dict(zip(places, (BAD, follows), strict=True))))
-    assert [one.follows for one in compared.differences] == [False, True]
+    assert [difference.follows for difference in compared.differences] == [False, True]
     assert [one.subjects for one in compared.worse] == [("mtls.no-certificate",)]
     assert "1 worse" in compared.headline
 
@@ -260,7 +260,7 @@ def test_differences_are_ordered_by_importance() -> None:
             ("b", BAD, GOOD, GOOD),
         )
     )
-    found = [(one.direction, one.topic) for one in compare(before, after).differences]
+    found = [(difference.direction, difference.topic) for difference in compare(before, after).differences]
     assert found == [
         (Direction.WORSE, "outcome"),
         *((Direction.CHANGED, topic) for topic in TOPICS[1:]),
@@ -289,7 +289,7 @@ def test_each_target_is_compared_with_the_previous_one_and_with_the_baseline() -
 def test_live_clusters_are_not_compared_with_each_other() -> None:
     now = [replace(snapshot(label=label), live=True) for label in ("a", "b")]
     assert comparisons(now, None) == ()
-    assert [one.labels for one in comparisons(now, Baseline("old.json", tuple(now)))] == [
+    assert [comparison.labels for comparison in comparisons(now, Baseline("old.json", tuple(now)))] == [
         ("a", "a"),
         ("b", "b"),
     ]
@@ -329,7 +329,7 @@ def test_hostile_texts_in_differences_break_no_format() -> None:
     )
     made = report(compare(before, after))
     jsonschema.validate(json.loads(encoded(document(made))), schema())
-    assert {one.judgement for one in document(made).differences} == {"worse", "changed"}
+    assert {difference.judgement for difference in document(made).differences} == {"worse", "changed"}
     for suffix in FORMATS:
         lost: list[str] = []
         text = render(made, suffix, lost)

@@ -172,7 +172,9 @@ def test_a_fault_is_located_at_the_declared_setting(run: Runner, newest_etcd: Pa
         _, found = judge(
             run, f"--etcd-config={declared}", "--etcd-check=listener,mtls,config.client-auth-in-force"
         )
-    [fault] = [one for one in found[".sarif"]["results"] if one["ruleId"] == "config.client-auth-in-force"]
+    [fault] = [
+        result for result in found[".sarif"]["results"] if result["ruleId"] == "config.client-auth-in-force"
+    ]
     place = fault["locations"][0]["physicalLocation"]
     assert place == {"artifactLocation": {"uri": "etcd.yaml"}, "region": {"startLine": 5}}
 
@@ -181,7 +183,7 @@ def test_fingerprints_are_the_same_in_another_run(run: Runner, live: Live) -> No
     def prints() -> list[str]:
         code, found = judge(run, *live.wrong_anchor, "--etcd-check=listener,cert.trusted,tls")
         assert code == 1
-        return sorted(json.dumps(one["partialFingerprints"]) for one in found[".sarif"]["results"])
+        return sorted(json.dumps(result["partialFingerprints"]) for result in found[".sarif"]["results"])
 
     first = prints()
     assert len(first) > 1

@@ -70,7 +70,10 @@ def test_metrics_say_what_the_verdict_says(text: str, broken: Cluster) -> None:
     assert set(found) == set(HELP)
     assert found["etcdtls_clean"] == [({"target": "prod"}, 0)]
     verdicts = {labels["verdict"]: value for labels, value in found["etcdtls_verdict"]}
-    assert (sorted(verdicts), [one for one in verdicts if verdicts[one]]) == (sorted(KINDS), ["NOT CLEAN"])
+    assert (sorted(verdicts), [verdict for verdict in verdicts if verdicts[verdict]]) == (
+        sorted(KINDS),
+        ["NOT CLEAN"],
+    )
     label = f"client-{broken.members[0].client_url.removeprefix('https://').replace(':', '-')}"
     faults = {(labels["listener"], labels["check"]) for labels, _ in found["etcdtls_faults"]}
     assert faults == {(label, "mtls.no-certificate")}

@@ -163,7 +163,7 @@ def test_unverified_check_makes_item_unverified(of_good_etcd: Report) -> None:
 
 def test_deselected_check_makes_item_unverified(of_good_etcd: Report) -> None:
     def without(*checks: str) -> Report:
-        results = tuple(one for one in of_good_etcd.results if one.check not in checks)
+        results = tuple(result for result in of_good_etcd.results if result.check not in checks)
         return structs.replace(of_good_etcd, results=results)
 
     assert _wire(without(CA))["2.7"] == (Outcome.NOT_VERIFIED, (CA,))
@@ -183,8 +183,8 @@ def test_each_check_of_an_item_decides_it(of_good_etcd: Report, outcome: Outcome
             changed = structs.replace(
                 of_good_etcd,
                 results=tuple(
-                    structs.replace(one, outcome=outcome) if one.check == check else one
-                    for one in of_good_etcd.results
+                    structs.replace(result, outcome=outcome) if result.check == check else result
+                    for result in of_good_etcd.results
                 ),
             )
             assert _wire(changed)[item] == (outcome, (check,))
@@ -192,10 +192,10 @@ def test_each_check_of_an_item_decides_it(of_good_etcd: Report, outcome: Outcome
 
 def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
     shared = tuple(
-        structs.replace(one, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
-        if one.check == CA
-        else one
-        for one in of_good_etcd.results
+        structs.replace(result, outcome=Outcome.CONFORMS, reason="etcd and Kubernetes share a CA")
+        if result.check == CA
+        else result
+        for result in of_good_etcd.results
     )
     section = Section(section="1", title="CA", level=Strength.NOTE, checks=(CA,))
     profiles = Profiles((Guideline(name=CIS_KUBERNETES, title="house", sections=(section,)),))
@@ -212,14 +212,14 @@ def test_a_page_has_every_item_of_an_etcd_that_a_user_has_configured(
     items = compare(of_good_etcd, of_good_etcd.seen[0])
     assert lost == []
     assert len(items) == 7
-    assert all(f"{one.item} " in text and one.title in text for one in items)
+    assert all(f"{item.item} " in text and item.title in text for item in items)
     contradicts = re.compile(r"contradicts the flags(\*\*|</strong>)")
     assert not contradicts.search(text)
     off = structs.replace(
         of_good_etcd,
         results=tuple(
-            structs.replace(one, outcome=Outcome.VIOLATES) if one.check == "cert.generated" else one
-            for one in of_good_etcd.results
+            structs.replace(result, outcome=Outcome.VIOLATES) if result.check == "cert.generated" else result
+            for result in of_good_etcd.results
         ),
     )
     assert len(contradicts.findall(page.render(off, lost))) == 2

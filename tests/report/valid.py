@@ -223,7 +223,7 @@ def baseline(text: str) -> dict[str, Any]:
     """Return the document, each entry of which is a line."""
     _printable(text)
     found: dict[str, Any] = json.loads(text)
-    entries = sum(len(one["checks"]) + len(one["behaviour"]) for one in found["targets"])
+    entries = sum(len(target["checks"]) + len(target["behaviour"]) for target in found["targets"])
     assert len(text.splitlines()) >= entries
     return found
 

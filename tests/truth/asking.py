@@ -124,7 +124,7 @@ def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, o
         "key": _encoded(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
         if key
         else None,
-        "roots": [_encoded(one.public_bytes(Encoding.DER)) for one in roots],
+        "roots": [_encoded(root.public_bytes(Encoding.DER)) for root in roots],
     }
 
 

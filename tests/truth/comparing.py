@@ -58,14 +58,14 @@ class Compared:
 
     @property
     def kinds(self) -> frozenset[str]:
-        return frozenset(one.kind for one in self.differences)
+        return frozenset(difference.kind for difference in self.differences)
 
     def describe(self) -> str:
         """Return what is needed to understand the differences."""
         lines = [f"{self.scenario} on etcd {self.version}"]
-        lines += [f"DIFFERS {one.kind}: {one.text}" for one in self.differences]
+        lines += [f"DIFFERS {difference.kind}: {difference.text}" for difference in self.differences]
         lines += ["truth:", *(one.describe() for one in self.seen)]
-        lines += [self.verdict.describe(), *(f"etcd {' '.join(one)}" for one in self.arguments)]
+        lines += [self.verdict.describe(), *(f"etcd {' '.join(argument)}" for argument in self.arguments)]
         return "\n".join(lines)
 
 

@@ -106,11 +106,11 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     return Verdict(
         conclusion(report, report.problems).text,
         report.results,
-        tuple((one.label, one.port) for one in target.observer.target.listeners),
+        tuple((listener.label, listener.port) for listener in target.observer.target.listeners),
         tuple(
-            (one.identity, int(one.url.rpartition(":")[2]), one.local_address)
-            for one in target.observer.connections
-            if isinstance(one, Attempt)
+            (connection.identity, int(connection.url.rpartition(":")[2]), connection.local_address)
+            for connection in target.observer.connections
+            if isinstance(connection, Attempt)
         ),
         tuple(problems),
     )

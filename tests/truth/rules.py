@@ -156,7 +156,7 @@ def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
 
 def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
     """Members that cannot dial each other, or announce other CAs, are a fault of the cluster."""
-    says = next((one for one in verdict.results if one.check == "cluster.members-connected"), None)
+    says = next((result for result in verdict.results if result.check == "cluster.members-connected"), None)
     apart = ", ".join(f"m{one} with m{other}" for one, other in sorted(truth.apart))
     if apart and verdict.clean:
         yield Difference("apart", "cluster", f"no active connection: {apart}, and the run is clean")

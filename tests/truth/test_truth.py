@@ -116,7 +116,7 @@ def test_a_clean_run_on_a_broken_cluster_is_found(
 ) -> None:
     def always_clean(options: Options, checks: object) -> Verdict:
         verdict = judge(options)
-        kept = tuple(one for one in verdict.results if one.check.startswith("listener."))
+        kept = tuple(result for result in verdict.results if result.check.startswith("listener."))
         return replace(verdict, line="CLEAN", results=kept)
 
     assert not comparer.compare(scenario, newest_etcd).differences
@@ -153,7 +153,7 @@ def test_every_value_is_drawn() -> None:
     }
     apart = {(f"m0:{name}", value) for name in ("versions", "suites") for value in PROPERTIES[name][1:]}
     assert seen == every | apart
-    assert every == {change for one in singles() for change in one.changed.items()}
+    assert every == {change for single in singles() for change in single.changed.items()}
 
 
 def test_a_draw_without_one_of_its_changes_is_smaller() -> None:

@@ -223,7 +223,9 @@ def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path) -> N
         except UsageError:
             refused += 1
         else:
-            texts = [text for one in read.snapshots for text in (one.label, one.etcd_version or "")]
+            texts = [
+                text for snapshot in read.snapshots for text in (snapshot.label, snapshot.etcd_version or "")
+            ]
             assert all(text.isprintable() for text in texts)
     assert tried > 250
     assert refused > 150

@@ -80,9 +80,9 @@ def listed(
 )
 def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) -> None:
     clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
-    first, second = (clusters.settings(one) for one in clusters.clusters)
+    first, second = (clusters.settings(cluster) for cluster in clusters.clusters)
     [[live], [other]] = first.live, second.live
-    assert [one.url for one in live.listeners] == [
+    assert [listener.url for listener in live.listeners] == [
         *("https://10.0.0.1:2379", "https://10.0.0.2:2379", "https://10.0.0.1:2380")
     ]
     assert (live.discover, other.discover) == (True, False)

@@ -76,11 +76,11 @@ def put(directory: Path, name: str, pair: Identity) -> None:
 
 
 def labels(live: Target) -> list[str]:
-    return [f"{one.member} {one.label}" for one in live.listeners]
+    return [f"{listener.member} {listener.label}" for listener in live.listeners]
 
 
 def names(identities: Sequence[Identity]) -> list[str]:
-    return [one.name for one in identities]
+    return [identity.name for identity in identities]
 
 
 # Listeners
@@ -108,7 +108,12 @@ def test_a_member_that_advertises_the_name_of_this_machine_is_local(
         ),
         etcd_pki_dir=pki,
     )
-    assert [one.role for one in live.listeners] == [Role.CLIENT, Role.CLIENT, Role.METRICS, Role.PEER]
+    assert [listener.role for listener in live.listeners] == [
+        Role.CLIENT,
+        Role.CLIENT,
+        Role.METRICS,
+        Role.PEER,
+    ]
     assert live.unreached == ()
 
 
@@ -137,17 +142,17 @@ def test_a_named_listener_belongs_to_the_member_that_declares_it(
     endpoints: list[str], members: list[str], manifest: Any, pki: Path
 ) -> None:
     live = target(etcd_config=[manifest("cp1"), manifest("cp2")], etcd_pki_dir=pki, etcd_endpoint=endpoints)
-    assert [one.member for one in live.listeners if one.role is Role.CLIENT] == members
+    assert [listener.member for listener in live.listeners if listener.role is Role.CLIENT] == members
 
 
 def test_a_single_declaration_is_that_of_a_single_host(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint="https://tunnel.example:9999")
-    assert [one.member for one in live.listeners if one.role is Role.CLIENT] == ["cp1"]
+    assert [listener.member for listener in live.listeners if listener.role is Role.CLIENT] == ["cp1"]
 
 
 def test_a_tunnel_leads_to_declared_listeners_too(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_connect_to=f"{ADDRESS}::localhost:")
-    assert {one.address for one in live.listeners} == {("localhost", 2379), ("localhost", 2380)}
+    assert {listener.address for listener in live.listeners} == {("localhost", 2379), ("localhost", 2380)}
 
 
 def test_labels_of_members_without_a_unique_name(manifest: Any, pki: Path) -> None:
@@ -297,8 +302,8 @@ def test_unusable_files_are_remarks(manifest: Any, pki: Path) -> None:
     assert names(live.client.identities) == ["healthcheck-client"]
     assert live.client.served == ()
     assert len(live.remarks) == 2
-    assert any("does not belong to the first certificate" in one for one in live.remarks)
-    assert any("apiserver-etcd-client.crt" in one for one in live.remarks)
+    assert any("does not belong to the first certificate" in remark for remark in live.remarks)
+    assert any("apiserver-etcd-client.crt" in remark for remark in live.remarks)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may become somebody else")
@@ -319,7 +324,7 @@ def test_keys_that_this_user_may_not_read_are_remarks(manifest: Any, pki: Path) 
             os.seteuid(0)
     assert live.client.identities == ()
     assert live.client.server_ca is not None
-    assert any("may not be read by this user" in one for one in live.remarks)
+    assert any("may not be read by this user" in remark for remark in live.remarks)
 
 
 def test_the_key_of_the_declared_ca_is_taken_if_it_is_named(manifest: Any, pki: Path) -> None:

@@ -84,8 +84,12 @@ def test_keys_that_are_not_here() -> None:
 
     for check in ("config.key-file-mode", "config.key-matches-certificate"):
         verdicts = said(check, absent)
-        assert {one.outcome for one in verdicts if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
-        assert all("it is not here" in one.reason for one in verdicts if isinstance(one, CannotJudge))
+        assert {verdict.outcome for verdict in verdicts if isinstance(verdict, CannotJudge)} == {
+            Outcome.NOT_VERIFIED
+        }
+        assert all(
+            "it is not here" in verdict.reason for verdict in verdicts if isinstance(verdict, CannotJudge)
+        )
 
 
 @pytest.mark.parametrize("fact", ["key-matches-certificate", "chain-closes", "ca-key-beside", "crl-fresh"])

@@ -95,7 +95,7 @@ def test_a_client(
     assert (client.certificate_file, client.key_file) == (None, None)
     assert live.client.server_ca is not None
     assert live.client.server_ca.source.startswith(NAME)
-    assert [one.chain for one in live.peer.identities] == [client.chain]
+    assert [identity.chain for identity in live.peer.identities] == [client.chain]
     assert live.client.signing_key is None
     escaped = certificate.replace(".", r"\.")
     assert client.recipe[0] == (
@@ -120,7 +120,7 @@ def test_forms(tmp_path: Path, pki: Mapping[str, bytes], secret: Make) -> None:
         _target(tmp_path, yaml.safe_dump(listed)),
         _target(tmp_path, yaml.safe_dump_all([token, tls])),
     ):
-        assert [encode_certificates(one.chain) for one in live.client.identities] == [pki[CLIENT]]
+        assert [encode_certificates(identity.chain) for identity in live.client.identities] == [pki[CLIENT]]
 
 
 def test_the_ca_of_cluster_api_signs_clients_and_peers(
@@ -165,8 +165,8 @@ def test_an_option_comes_first_and_etcdctls_variables_last(
     }
     from_secret = _target(tmp_path, text, variables)
     named = _target(tmp_path, text, etcd_cert=OTHER, etcd_key=OTHER_KEY, etcd_cacert="foreign-ca.crt")
-    assert [one.origin for one in from_secret.client.identities] == [f"{NAME} tls.crt"]
-    assert [one.origin for one in named.client.identities] == [str(tmp_path / OTHER)]
+    assert [identity.origin for identity in from_secret.client.identities] == [f"{NAME} tls.crt"]
+    assert [identity.origin for identity in named.client.identities] == [str(tmp_path / OTHER)]
     sources = [live.client.server_ca and live.client.server_ca.source for live in (from_secret, named)]
     assert sources == [f"{NAME} ca.crt", str(tmp_path / "foreign-ca.crt")]
 
@@ -329,6 +329,6 @@ def test_a_cluster_of_a_list_has_a_secret_of_its_own(
     live = settings("secret.json")
     assert live.client.server_ca is not None
     assert live.client.server_ca.source == f"{NAME} ca.crt"
-    assert [one.origin for one in live.client.identities] == [f"{NAME} tls.crt"]
+    assert [identity.origin for identity in live.client.identities] == [f"{NAME} tls.crt"]
     with pytest.raises(UsageError, match="standard input is for the command line: name a file"):
         settings("-")

@@ -161,7 +161,10 @@ def test_an_endpoint_without_a_scheme_is_https_with_tls_credentials(
         files, environment, etcd_endpoint="10.0.0.11:2379", etcd_peer_endpoint="[fd00::11]:2380", **values
     )
     [live] = read.live
-    assert [one.url for one in live.listeners] == ["https://10.0.0.11:2379", "https://[fd00::11]:2380"]
+    assert [listener.url for listener in live.listeners] == [
+        "https://10.0.0.11:2379",
+        "https://[fd00::11]:2380",
+    ]
     source = Given(files, etcd_endpoint=[ENDPOINT, "10.0.0.12:2379"])
     assert [text.partition(",")[0] for text in without_scheme(source)] == [
         "10.0.0.12:2379 is read as https://10.0.0.12:2379"

@@ -32,8 +32,8 @@ def write_pair(
     """Issue a certificate on loopback, and write it and its key as files of a member, mostly the second."""
     pair = authority.issue(profile, name=name, hosts=("localhost", "127.0.0.1", "::1"))
     assert pair.key is not None
-    cluster.members[member].file(f"{name}.key").write_bytes(encode_key(pair.key))
-    cluster.members[member].file(f"{name}.crt").write_bytes(encode_certificates(pair.chain))
+    cluster.members[member].path(f"{name}.key").write_bytes(encode_key(pair.key))
+    cluster.members[member].path(f"{name}.crt").write_bytes(encode_certificates(pair.chain))
 
 
 def _forget_one(cluster: Cluster) -> None:

@@ -176,8 +176,8 @@ def found_faults(member: Misconfigured, version: str, results: Iterable[CheckRes
             fault.first.check
             for outcome in (Outcome.VIOLATES, Outcome.WARNS)
             for fault in faults(judged, outcome)
-            for one in fault.results
-            if one.check in own.get(one.listener.rpartition("-m")[0] or one.listener, ())
+            for result in fault.results
+            if result.check in own.get(result.listener.rpartition("-m")[0] or result.listener, ())
         }
     )
 

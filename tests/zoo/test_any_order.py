@@ -22,9 +22,9 @@ _OF_MAKE_TEST = {
     "one-certificate-forgotten",
 }
 MEMBERS = [
-    pytest.param(one, id=one.name, marks=[] if one.name in _OF_MAKE_TEST else pytest.mark.whole)
-    for one in ZOO
-    if one.checks == ALL_BUT_LIFECYCLE
+    pytest.param(member, id=member.name, marks=[] if member.name in _OF_MAKE_TEST else pytest.mark.whole)
+    for member in ZOO
+    if member.checks == ALL_BUT_LIFECYCLE
 ]
 
 
