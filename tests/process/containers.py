@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,12 @@ def container(
             yield made
         finally:
             made.stop()
+
+
+def await_age(process: Process) -> None:
+    """Wait until a change of now is later than the start, by more than the two clocks differ."""
+    while datetime.now(UTC) < process.started_at + timedelta(seconds=4):
+        threading.Event().wait(0.05)
 
 
 def targets(**values: str | Path) -> list[Target]:

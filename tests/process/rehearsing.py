@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubeadm.judging import judged
@@ -33,12 +31,6 @@ def process_of(server: Server) -> Process:
     assert isinstance(server, EtcdProcess)
     assert server.pid is not None
     return find_process(server.pid)
-
-
-def await_age(process: Process) -> None:
-    """Wait until a change of now is later than the start, by more than the two clocks differ."""
-    while datetime.now(UTC) < process.started_at + timedelta(seconds=4):
-        threading.Event().wait(0.05)
 
 
 def wrong(results: Mapping[str, CheckResult]) -> dict[str, list[str]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from kubeadm.judging import explain, found, judged
 from kubeadm.test_conforms import usual
 from plugin.runs import Runner, run
 
-from process.containers import OF_ITS_OWN, Container, as_root, container, line_of, target
+from process.containers import Container, as_root, await_age, line_of, target
 from pytest_etcdtls.declared.declaration import Form
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.results import Outcome
@@ -24,21 +22,6 @@ pytestmark = as_root
 
 ADDRESS = "127.0.0.41"
 CHECK = "config.process-as-declared"
-
-
-@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
-def node(
-    request: pytest.FixtureRequest, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Container]:
-    """A node of kubeadm in a root directory of its own, and perhaps a network."""
-    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS, request.param) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def process(node: Container) -> Process:
-    """Its etcd, which runs with what the manifest declares."""
-    return node.start()
 
 
 def test_settings_and_files_are_those_of_the_process(node: Container, process: Process) -> None:
@@ -77,9 +60,8 @@ def test_a_manifest_that_is_not_in_force(node: Container, process: Process, tmp_
     manifest.write_text(
         text.replace("    - etcd\n", "    - etcd\n    - --tls-min-version=TLS1.3\n"), encoding="utf-8"
     )
-    # Later than the start by more than clocks of files and processes may differ.
-    while datetime.now(UTC) < process.started_at + timedelta(seconds=4):
-        manifest.touch()
+    await_age(process)
+    manifest.touch()
     [result] = judged(target(process, etcd_config=manifest), CHECK)
     assert result.outcome is Outcome.VIOLATES
     running = f"process {process.pid}"

@@ -13,8 +13,8 @@ from kubeadm.judging import found, judged
 from kubeadm.nodes import Node, changed, running
 from plugin.runs import Runner, run
 
-from process.containers import OF_ITS_OWN, Container, as_root, container, target
-from process.rehearsing import assert_nothing_changes, await_age, process_of, rehearsed, wrong
+from process.containers import Container, as_root, await_age, container, target
+from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -27,21 +27,6 @@ pytestmark = as_root
 
 ADDRESS = "127.0.0.46"
 OTHER_CA = encode_certificates([CertificateAuthority.create("other").certificate])
-
-
-@pytest.fixture(scope="module", params=[(), OF_ITS_OWN], ids=["root", "root-and-network"])
-def node(
-    request: pytest.FixtureRequest, newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Container]:
-    """A node of kubeadm in a root directory of its own, and perhaps a network."""
-    with container(tmp_path_factory.mktemp("node"), newest_etcd, ADDRESS, request.param) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def process(node: Container) -> Process:
-    """Its etcd."""
-    return node.start()
 
 
 @contextmanager

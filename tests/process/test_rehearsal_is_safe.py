@@ -22,10 +22,9 @@ from kubeadm.nodes import running
 from starting import start_process
 
 import pytest_etcdtls.run.rehearsal
-from process.containers import Container, as_root, container, target
+from process.containers import Container, as_root, await_age, container, target
 from process.rehearsing import (
     assert_nothing_changes,
-    await_age,
     process_of,
     rehearsed,
     tree,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -28,7 +27,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     is_address,
 )
-from pytest_etcdtls.declared.files import ids_of
+from pytest_etcdtls.declared.files import ids_of, is_directory
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.running import PROC, Process, RunningMember
 from pytest_etcdtls.declared.yaml_files import values_in
@@ -151,18 +150,11 @@ def _changes(declaration: Declaration, running: RunningMember) -> Iterator[tuple
     if declaration.text("initial-cluster-state") == "existing":
         yield "initial-cluster-state", "new"
     data = _data(declaration)
-    if not _is_directory(running.declared.paths.of_process(data)):
+    if not is_directory(running.declared.paths.of_process(data)):
         data = _data(running.declared.declaration)
         yield "data-dir", data
     if declaration.text("wal-dir"):
         yield "wal-dir", f"{data}/wal"
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(status_of(path).st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 def _with_keys(text: str, changes: Mapping[str, str]) -> str:
