@@ -45,8 +45,8 @@ def every_member_can_dial_every_other(
     Members are clients of each other, with TLS versions, cipher suites and certificates of their own. If one
     cannot dial another, the cluster stays healthy while a third one connects both, and may lose its quorum
     when that one stops. etcd counts active connections: `etcd_network_active_peers` of /metrics. A member
-    that lacks one is asked again after a second. The reason is looked for in etcd's logs, then in what both
-    members serve.
+    that lacks one is asked again after a second, or five if one has just started. The reason is looked for
+    in etcd's logs, then in what both members serve.
 
     Spec: etcd Documentation, metrics, Network
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary

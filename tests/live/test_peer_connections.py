@@ -119,7 +119,9 @@ def test_a_member_that_is_stopped(three: Cluster) -> None:
 
 
 @pytest.mark.fault(
-    "A member that cannot dial another, in a cluster that is healthy", outcome="violates", bound="1 s more"
+    "A member that cannot dial another, in a cluster that is healthy",
+    outcome="violates",
+    bound="1 s more, 5 s after a start",
 )
 @pytest.mark.parametrize(
     "seen",
