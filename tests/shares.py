@@ -39,11 +39,11 @@ class Share(NamedTuple):
 
 SHARES: Final = {
     "by_hand/test_agreement.py": Share(0, 2),
-    "by_hand/test_by_hand.py": Share(20, 5),
+    "by_hand/test_by_hand.py": Share(40, 5),
     "certificates/test_dialling.py": Share(8, 2),
     "certificates/test_issuers.py": Share(6),
     "certificates/test_parsing.py": Share(6),
-    "ci/test_recipes.py": Share(24, 4),
+    "ci/test_recipes.py": Share(36, 4),
     "cluster/test_container.py": Share(24, 3),
     "cluster/test_container_engine.py": Share(12, 3),
     "cluster/test_discovery.py": Share(4),
@@ -157,6 +157,8 @@ SHARES: Final = {
     "process/test_finding.py": Share(6, 2),
     "process/test_hostile_root.py": Share(8, 2),
     "process/test_process.py": Share(6, 2),
+    "process/test_rehearsal.py": Share(12, 2),
+    "process/test_rehearsal_is_safe.py": Share(12, 2),
     "profiles/test_guidelines_on_etcd.py": Share(72, 12),
     "profiles/test_profiles_in_pytest.py": Share(4),
     "remedies/test_cured_settings.py": Share(10, 2),
