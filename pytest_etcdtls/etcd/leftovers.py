@@ -88,8 +88,8 @@ def remove_containers() -> tuple[str, ...]:
             ]
         tokens = {
             labels[LABEL]
-            for one in made
-            if is_dead((labels := one.attrs.get("Labels") or one.attrs["Config"]["Labels"])[OWNER])
+            for resource in made
+            if is_dead((labels := resource.attrs.get("Labels") or resource.attrs["Config"]["Labels"])[OWNER])
         }
         said += [
             f"removed: containers and networks of {token}" for token in sorted(tokens) if remove_all(token)

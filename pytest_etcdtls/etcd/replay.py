@@ -283,7 +283,7 @@ class ReplayedEtcd:
         for role in (Role.CLIENT, Role.PEER):
             first = next(iter(listed[FLAGS[role]]), None)
             for url in advertised(declaration, role):
-                same = next((one for one in listed[FLAGS[role]] if one.port == url.port), first)
+                same = next((other for other in listed[FLAGS[role]] if other.port == url.port), first)
                 if same is not None and not url.is_socket:
                     yield _to(url, host, self._ports[same.address])
 

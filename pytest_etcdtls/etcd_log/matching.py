@@ -102,7 +102,7 @@ def match_connections(
         if number not in matched and id(connection) not in used:
             matched[number] = connection
             used.add(id(connection))
-    refused = [one for one in connections if isinstance(one, Attempt) and one.local_address]
+    refused = [attempt for attempt in connections if isinstance(attempt, Attempt) and attempt.local_address]
     unmentioned = tuple(attempt for attempt in refused if ended_by_etcd(attempt) and id(attempt) not in used)
     return Matches(
         ours=tuple(Match(matched[number], rejections[number]) for number in sorted(matched)),

@@ -434,8 +434,8 @@ def _is_refused_for_names(issued: Candidate, accepted: Candidate | None, signing
         return False
     name, now = signing.certificate.subject.public_bytes(), datetime.now(UTC)
     return all(name in attempt.announced_ca for attempt in issued.attempts) and all(
-        verified_path(one.chain[0], one.chain[1:], (signing.certificate,), now, CLIENT_AUTH)
-        for one in (issued, accepted)
+        verified_path(presented.chain[0], presented.chain[1:], (signing.certificate,), now, CLIENT_AUTH)
+        for presented in (issued, accepted)
     )
 
 

@@ -464,7 +464,7 @@ class Judge:
             failed = subject.level_of(findings) is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
-            if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
+            if reasons := dict.fromkeys(result.reason for result in undecided if result.outcome is outcome):
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
 

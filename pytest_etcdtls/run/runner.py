@@ -521,7 +521,7 @@ class Run:
         from pytest_etcdtls.etcd.cluster import Cluster, keep_message
 
         kept = [cluster for cluster in self._clusters if cluster.is_kept]
-        return [keep_message(one) if isinstance(one, Cluster) else one.keep_message() for one in kept]
+        return [keep_message(made) if isinstance(made, Cluster) else made.keep_message() for made in kept]
 
     @property
     def awaited(self) -> str:

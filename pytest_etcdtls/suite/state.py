@@ -426,7 +426,7 @@ def replace_damaged(item: pytest.Item) -> None:
     while sharing.failed:
         definition, request = sharing.failed.pop()
         definition.finish(request)  # type: ignore[arg-type]
-    seen = [sharing.set_up[one][0] for one in definitions(item, CLUSTER) if one in sharing.set_up]
+    seen = [sharing.set_up[name][0] for name in definitions(item, CLUSTER) if name in sharing.set_up]
     for cluster in filter(_is_cluster, dict.fromkeys(seen)):
         target = _target_of(item.config, cluster)
         if target is not None:
@@ -560,7 +560,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
             "pytest_etcdtls.Target: etcd_observer, etcd_client and etcd_check need one",
             pytrace=False,
         )
-    if (run := next((one for one in _known(config) if one.judges(target)), None)) is not None:
+    if (run := next((run for run in _known(config) if run.judges(target)), None)) is not None:
         return run
     adopted = _adopt(config, TargetRun(target, run_of(config).settings, discovers=False))
     if adopted.live:

@@ -337,7 +337,7 @@ _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 def without_variables(exported: Iterable[str], others: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the words in front of etcdctl that take its exported variables away, and others; often none."""
     # ETCDCTL_API is no flag: etcdctl up to 3.3 needs it.
-    names = {one for one in exported if one.startswith("ETCDCTL_") and one != "ETCDCTL_API"}
+    names = {name for name in exported if name.startswith("ETCDCTL_") and name != "ETCDCTL_API"}
     taken = sorted(names | {*others})
     return ("env", *(word for name in taken for word in ("-u", name))) if taken else ()
 
