@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.ports import claim_ports
 
 _SECONDS = 60.0
-_READY = "serving client traffic securely"
+_READY = re.compile("serving client (traffic securely|requests on)")  # of 3.4 in text
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _arguments(cluster: Cluster, directory: Path, client: str, peer: str) -> lis
 
 def _await(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _SECONDS
-    while _READY not in log.read_text(errors="replace", encoding="utf-8"):
+    while not _READY.search(log.read_text(errors="replace", encoding="utf-8")):
         assert process.poll() is None, log.read_text(errors="replace", encoding="utf-8")[-2000:]
         assert time.monotonic() < deadline, log.read_text(errors="replace", encoding="utf-8")[-2000:]
         threading.Event().wait(0.01)
