@@ -23,6 +23,7 @@ from pytest_etcdtls.facts.configuration import (
     listeners_of_side,
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.tls.attempt import Ending
@@ -43,11 +44,11 @@ def trap_check(
 def _judge_of(id_: str) -> CheckFunction:
     """Return the check of a trap on the whole target: a finding for each, if it is certain."""
 
-    def judge(declarations: Declarations) -> Iterator[Statement]:
+    def judge(declarations: Declarations, rehearsal: Rehearsal | None) -> Iterator[Statement]:
         for member in declarations.members:
             for trap in member.traps:
                 if trap.id == id_:
-                    yield _statement(member, trap)
+                    yield _statement(member, trap, rehearsal)
 
     return judge
 
@@ -70,7 +71,10 @@ def _why_uncertain(member: MemberDeclaration) -> str:
     return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
-def _statement(member: MemberDeclaration, trap: FoundTrap) -> Statement:
+def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal | None) -> Statement:
+    source = member.declared.declaration.source
+    if not trap.starts and rehearsal and rehearsal.failure is None and rehearsal.source == source:
+        return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
     if not trap.certain:
         return CannotJudge(
             Outcome.NOT_VERIFIED,
@@ -89,7 +93,7 @@ def _statement(member: MemberDeclaration, trap: FoundTrap) -> Statement:
         message=message,
         expected=trap.remedy,
         concerns=concerned(member, trap.listeners, trap.settings),
-        observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
+        observed="; ".join(map(str, trap.settings)) or source,
         evidence=evidence,
         level=Level.SHOULD if trap.harmless else None,
         remediation=trap.remediation.replace("{", "{{").replace("}", "}}"),  # a remediation is a format

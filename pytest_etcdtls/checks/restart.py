@@ -45,7 +45,7 @@ def etcd_starts_again(rehearsal: Rehearsal) -> Iterator[Statement]:
 def _changed(topic: str, about: str, before: str, after: str) -> Any:  # noqa: ANN401 - a counterexample
     def changed(rehearsal: Rehearsal) -> Mapping[str, Any]:
         listeners = ("client-10.0.0.11-2379",)
-        one = RestartChange(topic=topic, about=about, listeners=listeners, before=before, after=after)
+        one = RestartChange(topic, about, listeners, before, after)
         return {"rehearsal": replace(rehearsal, changes=(one,), causes=("ca.crt was changed",))}
 
     return changed
@@ -173,6 +173,9 @@ def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
                 evidence=_evidence(rehearsal),
                 concerns=change.listeners,
             )
+    for unknown in rehearsal.unknown:
+        if unknown.topic in topics:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"after a restart, {unknown.text}")
 
 
 def _because(rehearsal: Rehearsal) -> str:

@@ -18,7 +18,7 @@ LISTENER: Final = "listener"
 """The topic of a listener that is opened or closed."""
 
 
-class RestartChange(Struct, frozen=True, kw_only=True):
+class RestartChange(Struct, frozen=True):
     """Something that a client observes now, and otherwise after the restart.
 
     Attributes:
@@ -51,6 +51,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         source: what it was started with: the process, or a declaration.
         failure: why it does not start; ``None`` if it does.
         changes: what differs from the running etcd.
+        unknown: what was observed of the running etcd, and could not be of this one; each says why.
         causes: what was changed since that was started, as far as it is known: files and settings.
         compared: the topics that were observed of the running etcd, and so could differ.
         seconds: time from the start until it served.
@@ -59,6 +60,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     source: str
     failure: StartFailure | None = None
     changes: tuple[RestartChange, ...] = ()
+    unknown: tuple[RestartChange, ...] = ()
     causes: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     seconds: float = 0.0

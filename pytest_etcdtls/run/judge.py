@@ -241,8 +241,10 @@ class Judge:
     def _rehearse(self) -> None:
         """Record what a rehearsal of the next restart finds, after all that it is compared with."""
         place, recording = (None, Rehearsal, None), self.observer.recording
-        if not self.observer.target.rehearses or place in recording:
+        if not self.observer.target.rehearses or place in recording or self.observer.ended:
             return
+        if self.collector is not None:
+            self.collector.wait()
         from pytest_etcdtls.run.rehearsal import rehearse  # most runs rehearse nothing
 
         try:
@@ -508,10 +510,13 @@ _LAST: Final = frozenset({BrokenConnections, EtcdLogs, LogComparison, Rehearsal}
 
 def comes_last(check: Check) -> bool:
     """Return whether a check needs an experiment, or an observation of the connections made before."""
-    return any(need.type in _LAST or is_of_experiment(need.type) for need in check.needs.values())
+    needs = [
+        one for one in check.needs.values() if one.type is not Rehearsal or one.reading is Reading.NEEDED
+    ]
+    return any(need.type in _LAST or is_of_experiment(need.type) for need in needs)
 
 
-_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, TrustedFiles})
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy, Rehearsal, TrustedFiles})
 """Observations of a declaration with which etcd does not start. Without one, only the start is known."""
 
 _DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, TrustedFiles})

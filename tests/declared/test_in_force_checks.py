@@ -33,9 +33,11 @@ from pytest_etcdtls.facts.fact import Each, Need
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.facts.refusal import SANRule
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
+from pytest_etcdtls.target import StartFailure
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
 TWELVE, THIRTEEN = TLSVersion
@@ -373,6 +375,20 @@ def test_a_running_etcd_was_not_started_with_what_does_not_start() -> None:
     )
     unknown = Declarations((replace(running.members[0], version=None),))
     assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_a_rehearsal_with_it_counts_more(certain: bool) -> None:
+    """A start that was rehearsed is an observation; what the declaration means is a model."""
+    predicted = _with_trap(starts=False, certain=certain)
+    source = predicted.members[0].declared.declaration.source
+    started = Rehearsal(source=source)
+    failed = Rehearsal(source=source, failure=StartFailure(member="m0", reason="it ends", log=()))
+    judged = _judge("config.does-not-start", declarations=predicted, rehearsal=started)
+    assert judged == [Note(f"m0: it does not; but a rehearsal with {source} has started")]
+    for other in (None, failed, Rehearsal(source="another file")):
+        [said] = _judge("config.does-not-start", declarations=predicted, rehearsal=other)
+        assert isinstance(said, Finding if certain else CannotJudge)
 
 
 def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str = "client") -> AcceptedClient:

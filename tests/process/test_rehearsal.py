@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -17,15 +22,20 @@ from process.containers import Container, as_root, await_age, container, target
 from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run import rehearsal
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.target import Bounds, Listener, Target
 
 __all__ = ["run"]
 
 pytestmark = as_root
 
 ADDRESS = "127.0.0.46"
+T = TypeVar("T")
 OTHER_CA = encode_certificates([CertificateAuthority.create("other").certificate])
 
 
@@ -53,6 +63,34 @@ def test_what_was_not_observed_is_not_compared(process: Process) -> None:
     verified = {check for check, one in results.items() if one.outcome is Outcome.CONFORMS}
     assert verified == {"restart.starts", "restart.listeners"}
     assert results["restart.clients"].outcome is Outcome.NOT_VERIFIED
+
+
+class StoppedInTheMiddle(Observer):
+    """Stops the rehearsed etcd as soon as it has accepted the good client, and waits for it a second."""
+
+    def __init__(self, target: Target, bounds: Bounds) -> None:
+        super().__init__(target, replace(bounds, timeout=1.0))
+
+    def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
+        made = super().get(type_, key, listener)
+        if type_ is AcceptedClient and listener is not None:
+            process = f"/proc/{listener.process}/task/{listener.process}/children"
+            os.kill(int(Path(process).read_text(encoding="ascii")), signal.SIGSTOP)
+        return made
+
+
+def test_what_is_not_observed_again_is_not_verified(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing differs of what was observed, and that is no clean restart."""
+    monkeypatch.setattr(rehearsal, "Observer", StoppedInTheMiddle)
+    results = rehearsed(target(process))
+    assert not wrong(results)
+    verified = {check for check, one in results.items() if one.outcome is Outcome.CONFORMS}
+    assert {"restart.starts", "restart.listeners"} <= verified
+    unverified = [one.reason for one in results.values() if one.outcome is Outcome.NOT_VERIFIED]
+    assert unverified
+    assert all(re.match("after a restart, .*: observed -> not observed, ", reason) for reason in unverified)
 
 
 def _ca(node: Container) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from discovery.learner import start_learner
 from kubeadm.nodes import running
+from plugin.runs import Runner, run
 from starting import start_process
 
 import pytest_etcdtls.run.rehearsal
@@ -33,17 +34,22 @@ from process.rehearsing import (
 )
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.running import Process, RunningMember, find_processes, read_running
-from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.presets import PRESETS, Preset
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import available_memory, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 
+__all__ = ["run"]
+
 pytestmark = as_root
 
 ADDRESS = "127.0.0.49"
 SECRET = "a-secret-of-the-environment"
+OTHERS = [preset for preset in PRESETS.values() if preset.name != "rsa-4096"]
+"""Without the preset that differs from another one in the key size alone."""
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +136,19 @@ def test_hostile_hosts_file(form: str, newest_etcd: Path, tmp_path: Path) -> Non
             assert etcd.await_served(read_running(process).declared.declaration) is None
 
 
-def test_no_connection_leaves(newest_etcd: Path) -> None:
+@pytest.mark.parametrize("preset", OTHERS, ids=lambda preset: preset.name)
+def test_no_preset_changes(preset: Preset, etcd_binary: Path) -> None:
+    try:
+        cluster = start_process(preset.config, etcd_binary)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    with cluster:
+        assert_nothing_changes(target(process_of(cluster.members[0].server)))
+
+
+def test_no_connection_leaves(etcd_binary: Path) -> None:
     """The other members of a cluster see nothing of it, and nothing changes by it."""
-    with start_process(ClusterConfig(size=3, authentication=True), newest_etcd) as cluster:
+    with start_process(ClusterConfig(size=3, authentication=True), etcd_binary) as cluster:
         first, *others = cluster.members
         before = [member.log() for member in others]
         assert_nothing_changes(target(process_of(first.server)))
@@ -142,9 +158,20 @@ def test_no_connection_leaves(newest_etcd: Path) -> None:
         assert not re.search(r"reject|peer|dial", new.removeprefix(old))
 
 
-def test_a_learner(newest_etcd: Path, tmp_path: Path) -> None:
+def test_other_members_are_not_rehearsed(newest_etcd: Path, run: Runner) -> None:
+    """One that is discovered is judged and not rehearsed, so nothing is said of its restart."""
+    with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
+        pid = process_of(cluster.members[0].server).pid
+        ran = run(
+            *("--pyargs", "pytest_etcdtls", f"--etcd-pid={pid}", "--etcd-discover", "--etcd-rehearse"),
+        )
+    assert ran.verdict.startswith("etcd TLS: CLEAN ("), ran.out
+    assert "not observed, since this process has no such listener then" in " ".join(ran.out.split())
+
+
+def test_a_learner(etcd_binary: Path, tmp_path: Path) -> None:
     """It joins no cluster: the one that it is a learner of does not hear of its rehearsal."""
-    with start_process(ClusterConfig(), newest_etcd) as cluster, start_learner(cluster, tmp_path) as learner:
+    with start_process(ClusterConfig(), etcd_binary) as cluster, start_learner(cluster, tmp_path) as learner:
         [process] = [one for one in find_processes() if learner.client_url in " ".join(one.argv)]
         before = cluster.members[0].log()
         assert_nothing_changes(target(process))

@@ -240,6 +240,7 @@ def every_flag_is_known(context: TrapContext) -> Iterator[FoundTrap]:
     settings: the declaration is not in force, and the next restart fails.
 
     Spec: etcd CHANGELOG, flags added and removed
+    Follows: restart.starts
     Severity: high
     Level: MUST
     Remediation: use the flags of this version (etcd --help), and restart etcd with them.
@@ -286,6 +287,7 @@ def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
     From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
 
     Spec: etcd Documentation, configuration options
+    Follows: restart.starts
     Severity: medium
     Level: MUST
     Remediation: remove one of the two, and restart etcd.

@@ -26,6 +26,8 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from msgspec import structs
+
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import (
     FILES,
@@ -39,7 +41,6 @@ from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.running import RunningMember, differences
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
-from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
@@ -57,6 +58,7 @@ from pytest_etcdtls.run.rehearsal.planning import plan_of, unknown_of
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
+from pytest_etcdtls.untrusted import some
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
 """The topics that are compared. What depends on data, such as answers of the API, is not."""
@@ -75,6 +77,8 @@ _SETTLES: Final = 0.3
 """Seconds in which etcd may end after its log says that it serves: its gateway reads the bundle last."""
 _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
+_NAMED: Final = 4
+"""Maximum number of observations that are named of a topic."""
 _LOG_SIZE: Final = 1024 * 1024
 _LIMITS: Final = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current"),
@@ -99,7 +103,7 @@ def rehearse(observer: Observer) -> Rehearsal:
         plan = plan_of(running, own)
         declared = plan if written is None else plan_of(running, written)
         if written is None or _start_of(declared) == _start_of(plan):
-            return _rehearsed(observer, running, own, plan)
+            return _rehearsed(observer, running, written or own, plan)
         control = _rehearsed(observer, running, own, plan, compares=False)
         return control if control.failure else _rehearsed(observer, running, written, declared)
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
@@ -122,30 +126,16 @@ def _rehearsed(
     compares: bool = True,
 ) -> Rehearsal:
     began = time.monotonic()
-    changes: tuple[RestartChange, ...] = ()
     with started(plan, running.process.name) as etcd:
         failure = etcd.await_served(declaration)
-        seconds = round(time.monotonic() - began, 3)
+        served = time.monotonic()
+        made = Rehearsal(source=declaration.source, seconds=round(served - began, 3))
         if compares and failure is None:
-            changes = tuple(_changes(observer, etcd.pid, running, declaration))
-            failure = etcd.ended()
-    causes = tuple(_causes(running, declaration, failed=failure is not None)) if failure or changes else ()
-    return Rehearsal(
-        source=declaration.source,
-        failure=failure,
-        changes=changes,
-        causes=causes,
-        compared=tuple(sorted(_compared(observer))),
-        seconds=seconds,
-    )
-
-
-def _compared(observer: Observer) -> frozenset[str]:
-    """Return the topics that were observed of the running etcd; all of them if it has no TLS."""
-    listeners = observer.target.listeners
-    seen = _snapshot(observer.recording, frozenset(one.label for one in listeners)).behaviour
-    has_tls = any(one.scheme == "https" for one in listeners)
-    return frozenset(one.topic for one in seen) if has_tls else COMPARED
+            made = _compared(made, observer, etcd.pid, running, declaration)
+        failure = failure or etcd.ended(max(0.0, served + _SETTLES - time.monotonic()))
+    differs = failure is not None or made.changes
+    causes = tuple(_causes(running, declaration, failed=failure is not None)) if differs else ()
+    return structs.replace(made, failure=failure, causes=causes)
 
 
 class RehearsedEtcd:
@@ -241,7 +231,7 @@ class RehearsedEtcd:
                 log = ReadinessLog(served)
                 log.feed(self.log().splitlines())
                 if log.ready or time.monotonic() > listens + _QUIET:
-                    return self.ended(_SETTLES)
+                    return self.ended()
             elif time.monotonic() > deadline:
                 ports = ", ".join(map(str, sorted(closed)))
                 raise NotVerifiedError(f"it does not listen on port {ports} within {SECONDS:g} s")
@@ -311,39 +301,44 @@ def available_memory(root: Path = Path("/")) -> int:
     return min(available)
 
 
-def _changes(
-    observer: Observer, process: int, running: RunningMember, declaration: Declaration
-) -> Iterator[RestartChange]:
-    """Yield what differs from the running etcd."""
-    listeners, moved = observer.target.listeners, set()
+def _compared(
+    made: Rehearsal, observer: Observer, process: int, running: RunningMember, declaration: Declaration
+) -> Rehearsal:
+    """Return a rehearsal with what differs from the running etcd, and what of that was not observed again."""
+    listeners = observer.target.listeners
+    changes: list[RestartChange] = []
     now, then = (_by_port(one) for one in (running.declared.declaration, declaration))
     for port in sorted(now.keys() | then.keys()):
-        before, after = (sorted(map(str, urls.get(port, ()))) for urls in (now, then))
-        if before != after:
-            moved.add(port)
-            yield RestartChange(
-                topic=LISTENER,
-                about=f"port {port}",
-                listeners=tuple(one.label for one in listeners if one.port == port),
-                before=", ".join(before) or "not open",
-                after=", ".join(after) or "not open",
-            )
+        urls = [", ".join(sorted(map(str, one.get(port, ())))) or "not open" for one in (now, then)]
+        labels = tuple(one.label for one in listeners if one.port == port)
+        if urls[0] != urls[1]:
+            changes.append(RestartChange(LISTENER, f"port {port}", labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
-        if one.scheme in {url.scheme for url in then.get(one.port, ())}
+        if not one.discovered and one.scheme in {url.scheme for url in then.get(one.port, ())}
     )
-    again = _observe_again(observer, same, moved)
-    labels = frozenset(one.label for one in same)
-    for one in compare(_snapshot(observer.recording, labels), _snapshot(again, labels)).differences:
-        yield RestartChange(
-            topic=one.topic,
-            about=one.about,
-            listeners=one.listeners,
-            before=one.before,
-            after=one.after,
-            change=one.change,
-        )
+    again, reasons = _observe_again(observer, same)
+    old, new = (_snapshot(seen, listeners) for seen in (observer.recording, again))
+    names = RestartChange.__struct_fields__
+    differing = ({name: getattr(one, name) for name in names} for one in compare(old, new).differences)
+    changes += [RestartChange(**values) for values in differing]
+    has_tls = any(one.scheme == "https" for one in listeners)
+    topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
+    unknown = tuple(_unknown(old, new, reasons))
+    return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
+
+
+def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str]) -> Iterator[RestartChange]:
+    """Yield what was observed of the running etcd alone, by listener and topic."""
+    seen = {(one.listener, one.topic, one.subject, one.detail) for one in new.behaviour}
+    missing: dict[tuple[str, str], list[str]] = {}
+    for one in old.behaviour:
+        if (one.listener, one.topic, one.subject, one.detail) not in seen:
+            missing.setdefault((one.listener, one.topic), []).append(f"{one.subject} {one.detail}".strip())
+    for (label, topic), subjects in missing.items():
+        after = f"not observed, {reasons.get((label, topic), 'since no answer is clear')}"
+        yield RestartChange(topic, some(subjects, _NAMED), (label,), "observed", after)
 
 
 def _by_port(declaration: Declaration) -> dict[int, set[DeclaredURL]]:
@@ -354,43 +349,47 @@ def _by_port(declaration: Declaration) -> dict[int, set[DeclaredURL]]:
     return urls
 
 
-def _observe_again(observer: Observer, listeners: tuple[Listener, ...], moved: Collection[int]) -> Recording:
-    """Observe of other listeners what was observed of those of the same label."""
+def _observe_again(
+    observer: Observer, listeners: tuple[Listener, ...]
+) -> tuple[Recording, dict[tuple[str, str], str]]:
+    """Observe what was observed of listeners with these labels, or return why not, by label and topic."""
     target = replace(observer.target, listeners=listeners, logs={}, discover=False)
     again = Observer(target, replace(observer.bounds, pause=0.0))
     by_label = {one.label: one for one in listeners}
     wanted = [
-        (by_label[label], type(fact), key)
+        (label or "", type(fact), key, topics)
         for label, key, fact in observer.recording.facts
-        if label in by_label and any(one.topic in COMPARED for one in texts(fact, label, key))
+        if (topics := COMPARED.intersection(one.topic for one in texts(fact, label or "", key)))
     ]
 
-    def observe(place: tuple[Listener, type[object], str | None]) -> None:
-        listener, type_, key = place
+    def observe(place: tuple[str, type[object], str | None, frozenset[str]]) -> str:
+        label, type_, key, _ = place
+        if label not in by_label:
+            return "since this process has no such listener then"
         try:
-            again.get(type_, key, listener)
+            again.get(type_, key, by_label[label])
         except UnobservedError as unobserved:
-            # Of other clients nothing is known where no good one is accepted; of the good ones it must be.
-            if type_ is AcceptedClient and listener.port not in moved:
-                raise NotVerifiedError(f"the rehearsed {listener.url}: {unobserved.reason}") from unobserved
+            return unobserved.reason
+        return ""
 
-    in_threads(observe, wanted, observer.bounds.concurrency)
-    return again.recording
+    reasons: dict[tuple[str, str], str] = {}
+    whys = in_threads(observe, wanted, observer.bounds.concurrency)
+    for (label, _, _, topics), why in zip(wanted, whys, strict=True):
+        for topic in topics if why else ():
+            reasons.setdefault((label, topic), why)
+    return again.recording, reasons
 
 
-def _snapshot(seen: Recording, labels: frozenset[str]) -> Snapshot:
+def _snapshot(seen: Recording, listeners: Collection[Listener]) -> Snapshot:
+    labels = [one.label for one in listeners]
     observed = [one for one in behaviour(seen) if one.listener in labels and one.topic in COMPARED]
     for label in labels:
         if (chain := seen.known(ServedChain, label=label)) is not None:
             leaf = chain.leaf
             value = f"{shown(leaf)} (SHA-256 {fingerprint(leaf)[:16]})"
             observed.append(Behaviour(label, "certificate", "certificate", "", value))
-    return Snapshot(
-        label="etcd",
-        listeners=tuple((one.label, str(one.role)) for one in seen.target.listeners if one.label in labels),
-        outcomes={},
-        behaviour=tuple(observed),
-    )
+    listed = tuple((one.label, str(one.role)) for one in listeners)
+    return Snapshot(label="etcd", listeners=listed, outcomes={}, behaviour=tuple(observed))
 
 
 def _causes(running: RunningMember, declaration: Declaration, *, failed: bool) -> Iterator[str]:

@@ -43,7 +43,6 @@ _OF_THE_START: Final = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 ) | {"JOURNAL_STREAM", "INVOCATION_ID"}
 """Variables by which systemd and a program that it started find each other (sd_notify(3))."""
-_JOURNAL: Final = "/run/systemd/journal"
 _STREAMS: Final = frozenset({"stderr", "stdout", "default", "systemd/journal", "/dev/stderr", "/dev/stdout"})
 _IDs = tuple[int, int, tuple[int, ...]]
 """The IDs of a user, of its group, and of further groups."""
@@ -109,7 +108,6 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         config_file=(own if declaration.form is Form.YAML else declaration).config_file or "",
         configuration=configuration,
         hosts="".join(_hosts(declaration, process.pid)),
-        hidden=(_JOURNAL,),
     )
 
 

@@ -43,6 +43,7 @@ _HERE, _EMPTY_PATH, _AT_RECURSIVE, _CLONE = -100, 0x1000, 0x8000, 1
 _SET_DEATH_SIGNAL, _DROP_BOUNDING, _KEEP_CAPABILITIES, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 24, 8, 38, 47
 _CAPABILITIES = 64
 _TMPFS = "rehearsal"
+_JOURNAL = "/run/systemd/journal"
 _LARGEST = 1024 * 1024
 
 
@@ -63,7 +64,6 @@ class Plan:
         logs: the files of its log.
         configuration: the text that it gets instead of its file; ``None`` for that on disk.
         hosts: lines to add to ``/etc/hosts``.
-        hidden: directories that it gets empty.
         output: the descriptor of the file that gets its standard output and error.
         size: octets of the file system to which it writes. It allocates two segments of its log, 64 MiB each.
         memory: octets of its own that it may have (``RLIMIT_DATA``). What it maps of the database is a file.
@@ -89,7 +89,6 @@ class Plan:
     config_file: str = ""
     configuration: str | None = None
     hosts: str = ""
-    hidden: tuple[str, ...] = ()
     output: int = -1
     size: int = 192 * 1024 * 1024
     memory: int = 320 * 1024 * 1024
@@ -251,9 +250,8 @@ def _cover(plan: Plan) -> None:
         _replace(config, os.fsencode(plan.configuration))
     if plan.hosts and (hosts := _content("/etc/hosts")) is not None:
         _replace("/etc/hosts", hosts + plan.hosts.encode())
-    for directory in plan.hidden:
-        if os.path.isdir(directory):
-            _mount(_TMPFS, directory, "tmpfs", _NOSUID_NODEV, "size=1m")
+    if os.path.isdir(_JOURNAL):
+        _mount(_TMPFS, _JOURNAL, "tmpfs", _NOSUID_NODEV, "size=1m")
     if os.stat(data).st_dev == like.st_dev or not os.path.isdir(upper):
         raise OSError("the data directory is not covered")
     os.close(scratch)
