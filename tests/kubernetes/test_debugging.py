@@ -24,6 +24,17 @@ def test_a_node(cluster: KubeadmCluster, runner: str) -> None:
     assert "not verified" not in said.partition("etcd's log")[2]
 
 
+def test_the_next_restart_needs_the_profile_sysadmin(cluster: KubeadmCluster, runner: str) -> None:
+    """Namespaces and mounts need CAP_SYS_ADMIN; without it the run says so, and judges the rest."""
+    code = block("debug -n etcd-tls node/cp1 --image=$IMAGE").replace("=auto ", "=auto --etcd-rehearse ")
+    said = paste(cluster, code)
+    assert "is not rehearsed: " in said
+    assert "CAP_SYS_ADMIN" in said
+    assert "etcd TLS: CLEAN (cp1: " in said
+    said = paste(cluster, code.replace("--profile=general", "--profile=sysadmin"))
+    assert "etcd TLS: CLEAN, ALSO AFTER A RESTART (cp1: " in said
+
+
 FILES = ("ca.crt", "server.crt", "server.key", "peer.crt", "peer.key")
 CLIENT = ("healthcheck-client.crt", "healthcheck-client.key")
 
