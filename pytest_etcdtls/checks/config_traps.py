@@ -56,7 +56,7 @@ def _judge_of(id_: str) -> CheckFunction:
 def _trapped(id_: str) -> Counterexample:
     """Return the counterexample: the first member's declaration contains that trap."""
 
-    def with_trap(declarations: Declarations) -> Mapping[str, Any]:
+    def with_trap(declarations: Declarations, **_: object) -> Mapping[str, Any]:
         first, *others = declarations.members
         trap = FoundTrap(id=id_, summary="it does something else", remedy="write it otherwise")
         members = (replace(first, traps=(*first.traps, trap)), *others)
