@@ -31,7 +31,7 @@ _SHIM = "https://unpkg.com/iframe-worker/shim"
 
 _SHIM_HERE = "assets/iframe-worker.js"
 
-_STYLE = "assets/site.css"
+_STYLE, _SCRIPT = "assets/site.css", "assets/site.js"
 _CODE = re.compile(r"<code>([^<\n]+)</code>")
 _WORD = re.compile(r"\S*-\S*")
 _NARROWEST = 36
@@ -43,19 +43,19 @@ _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the style, and the version, which leads to what has changed."""
+    """Add the style, the script and the version, which leads to what has changed."""
     version = runpy.run_path(str(ROOT / "pytest_etcdtls" / "_version.py"))["__version__"]
     config.extra_css.append(_STYLE)
+    config.extra_javascript.append(_SCRIPT)
     config.copyright = f'pytest-etcdtls {version}: <a href="changelog.html">what has changed</a>. Apache-2.0'
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages outside of ``docs``, and the copy of a script."""
-    shim = (ROOT / ".ci" / "iframe-worker.js").read_text(encoding="utf-8")
-    files.append(File.generated(config, _SHIM_HERE, content=shim))
-    style = (ROOT / ".ci" / "site.css").read_text(encoding="utf-8")
-    files.append(File.generated(config, _STYLE, content=style))
+    """Add the pages outside of ``docs``, the style and scripts."""
+    for name in (_SHIM_HERE, _STYLE, _SCRIPT):
+        text = (ROOT / ".ci" / posixpath.basename(name)).read_text(encoding="utf-8")
+        files.append(File.generated(config, name, content=text))
     for path, name in OUTSIDE.items():
         files.append(File.generated(config, name, content=(ROOT / path).read_text(encoding="utf-8")))
     return files

@@ -106,8 +106,8 @@ class Check(Struct, frozen=True, kw_only=True):
 
     @property
     def family(self) -> str:
-        """The part of the id before the dot."""
-        return self.id.partition(".")[0]
+        """Its family."""
+        return family_of(self.id)
 
     def reads(self, target: Target, listener: Listener | None) -> Iterator[ListenerObservation]:
         """Yield the facts that it may read when it judges the listener, ``None`` for the whole target."""
@@ -202,6 +202,11 @@ def place_of(function: CheckFunction) -> tuple[str, int]:
     """Return file and line of a function."""
     code = function.__code__
     return code.co_filename, code.co_firstlineno
+
+
+def family_of(id_: str) -> str:
+    """Return the family of a check, which is the part of its id before the dot."""
+    return id_.partition(".")[0]
 
 
 def registered() -> Mapping[str, Check]:

@@ -13,7 +13,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, select
+from pytest_etcdtls.checks.registry import GATES, Fault, catalogue, family_of, select
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -45,6 +45,8 @@ _CHECKS = 3
 """Maximum number of checks that are named in a verdict."""
 _MEMBERS = 3
 """Maximum number of members that are named of the listeners of a fault."""
+_RESTART = "restart"
+"""The family of the checks of the next restart."""
 
 CLEAN = "CLEAN"
 """Every check that the options allow was selected, and nothing is waived."""
@@ -133,7 +135,7 @@ def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
 def _is_clean_now(report: Report, problems: Sequence[str]) -> bool:
     """Return whether all faults are of the next restart, and the run would be clean without them."""
     return (
-        all(fault.first.check.startswith("restart.") for fault in report.faults)
+        all(family_of(fault.first.check) == _RESTART for fault in report.faults)
         and not (problems or _ended_early(report) or _without_evidence(report) or _selected(report))
         and not any(_is_outside(seen.target) for seen in report.seen)
     )
@@ -145,7 +147,7 @@ def rehearsed(report: Report, seen: Recording) -> list[CheckResult]:
     return [
         result
         for (target, _, check), result in report.by_place.items()
-        if target == label and check.startswith("restart.")
+        if target == label and family_of(check) == _RESTART
     ]
 
 
@@ -176,8 +178,8 @@ def _selected(report: Report) -> tuple[str, str] | None:
 
 def _by_family(ids: Collection[str], every: Collection[str]) -> list[str]:
     """Return the checks by id, those of a family that has no other one by the family."""
-    others = {id_.partition(".")[0] for id_ in every if id_ not in ids}
-    families = {id_: id_.partition(".")[0] for id_ in sorted(ids)}
+    others = {family_of(id_) for id_ in every if id_ not in ids}
+    families = {id_: family_of(id_) for id_ in sorted(ids)}
     alone = Counter(families.values())
     return list(
         dict.fromkeys(
@@ -273,11 +275,18 @@ _BY_START = ("mtls", "tls", "api", "config")
 
 
 def since(report: Report, fault: Fault) -> str:
-    """Return since when a fault exists, by the served certificate or etcd's start; empty if not known."""
+    """Return since when a fault exists; empty if not known.
+
+    That is what the check has found out, such as when a file was changed, else by the served certificate or
+    etcd's start.
+    """
+    for finding in fault.first.findings:
+        if text := finding.evidence.get("since"):
+            return text
     seen = next((seen for seen in report.seen if seen.target.label == fault.first.target), None)
     if seen is None:
         return ""
-    family = fault.first.check.partition(".")[0]
+    family = family_of(fault.first.check)
     if family == "cert" and (chain := served_chain(seen, fault.first.listener)):
         is_ended = fault.first.check == "cert.valid-now"
         time = chain.leaf.not_valid_after_utc if is_ended else chain.leaf.not_valid_before_utc

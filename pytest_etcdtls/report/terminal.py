@@ -5,6 +5,7 @@ The verdict is at most 24 lines for one member at 80 columns.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from cryptography import x509
+from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import GATES, Fault
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -86,16 +88,18 @@ def summary(
         review: the state of the waivers.
         width: characters per line. Commands to paste may be longer.
         faults: show each fault in full, since pytest does not.
-        verbosity: pytest's verbosity. Below zero, only stale waivers are shown; above zero, certificates are
-            shown in full, and what was not verified, did not apply or was not collected.
+        verbosity: pytest's verbosity. Below zero, only stale waivers are shown; above zero, also certificates
+            and what was not verified, did not apply or was not collected.
     """
     if verbosity >= 0:
         for seen in report.seen:
-            yield from _target(seen, report.started_at, width, verbosity)
+            yield from _target(seen, report, width, verbosity)
         yield from wrapped(_counts(report), width)
-    for fault in report.faults if faults else ():
-        where = _together(fault.listeners, report)
-        yield from headed(bold(f"{fault.first.check} on {where}"), full_result(fault.first, width))
+    for number, fault in enumerate(report.faults if faults else ()):
+        where, first = _together(fault.listeners, report), fault.first
+        if number < _IN_FULL:  # the verdict has the change
+            first = replace(first, remediation="", settings=())
+        yield from headed(bold(f"{first.check} on {where}"), full_result(first, width))
     yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
@@ -105,10 +109,8 @@ def summary(
         yield from _grouped("notes of profiles", report.profile_notes, report, width)
         if verbosity > 0:
             yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), report, width)
-            yield from _consequences(report, width)
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), report, width)
-            left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
-            yield from headed(bold("not collected"), _entries(left_out, width))
+            yield from headed(bold("not collected"), _entries(_left_out(report), width))
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
                 yield from _benchmark(report, seen, width, every=verbosity > 0)
@@ -118,6 +120,13 @@ def summary(
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
     results = [result for result in report.results if result.outcome is outcome]
     return sorted(results, key=lambda result: _SEVERITIES.index(result.severity))
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    most_first = Counter(report.left_out).most_common()
+    yield from (f"{number}: {reason}" for reason, number in most_first[:_REASONS_IN_FULL])
+    if rest := [number for _, number in most_first[_REASONS_IN_FULL:]]:
+        yield f"{sum(rest)}: {plural(len(rest), 'more reason')}, see the report"
 
 
 def _counts(report: Report) -> str:
@@ -132,22 +141,20 @@ def _counts(report: Report) -> str:
 
 
 @section
-def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
+def _target(seen: Recording, report: Report, width: int, verbosity: int) -> Iterator[Line]:
     version = f", etcd {version_of(seen)}" if version_of(seen) else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
     for _, _, fact in seen.facts:
         if isinstance(fact, Discovery):
             yield from wrapped(fact.describe(), width, "  ", "    ")
+    if verbosity > 0:
+        yield from _certificates(seen, report, width)
     rows = (row for _, rows in members(seen) for row in rows) if _shows_declared(seen, verbosity) else ()
     declared = {row.listener.label: row for row in rows}
     said: dict[tuple[str, str], str] = {}
-    shown: dict[tuple[str, ...], str] = {}
     for listener in seen.target.listeners:
-        if verbosity > 0 or listener.label in declared:
-            yield Line(f"  {listener.label} {listener.url}")
-        if verbosity > 0:
-            yield from _certificates(served_chain(seen, listener.label), listener.label, shown, now, width)
         if listener.label in declared:
+            yield Line(f"  {listener.label} {listener.url}")
             yield from _declared_lines(declared[listener.label], said, width)
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
@@ -156,29 +163,36 @@ def _target(seen: Recording, now: datetime, width: int, verbosity: int) -> Itera
         yield from wrapped(f"{other.role} {other.url}: not judged: {other.reason}", width, "  ", "    ")
 
 
-def _certificates(
-    served: ServedChain | None, label: str, shown: dict[tuple[str, ...], str], now: datetime, width: int
-) -> Iterator[Line]:
-    """Yield each served certificate; one that differs from another only in its serial number, shortly."""
-    if served is None:
-        yield Line("    no certificate was seen")
-        return
-    for number, certificate in enumerate(served.certificates):
-        card = dict(certificate_card(certificate, now))
-        first = "    serves:    " if number == 0 else f"    above, {number}: "
-        texts: tuple[str, ...] = (
-            f"{card['subject']}, issued by {card['issuer']}",
-            f"{card['from']} to {card['until']}",
-            f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}",
-            card["names"],
+def _certificates(seen: Recording, report: Report, width: int) -> Iterator[Line]:
+    """Yield the chains that are served; those that differ in serial numbers alone together."""
+    alike: dict[tuple[str, ...], list[tuple[Listener, ServedChain | None]]] = {}
+    for listener in seen.target.listeners:
+        chain = served_chain(seen, listener.label)
+        about = tuple(_chain_texts(chain.certificates if chain else (), report.started_at))
+        alike.setdefault(about, []).append((listener, chain))
+    for texts, served in alike.items():
+        where = _together([listener.label for listener, _ in served], report)
+        yield from wrapped(
+            f"{where}: {texts[0] if texts else 'no certificate was seen'}", width, "  ", "    "
         )
-        before = shown.setdefault(texts, label)
-        if before != label:
-            texts = (f"the same as on {before}, but",)
-        for text in (*texts, f"serial {card['serial']}"):
-            yield from wrapped(text, width, first)
-            first = " " * len(first)
-        yield from wrapped(card["SHA-256"], width, "    SHA-256 ")
+        for text in texts[1:]:
+            yield from wrapped(text, width, "    ")
+        urls: dict[str, list[str]] = {}
+        for listener, chain in served:
+            urls.setdefault(fingerprint(chain.leaf) if chain else "", []).append(listener.url)
+        size = _SHORT if len(urls) > 1 else None
+        text = ", ".join(f"{sha[:size]} on {some(on, _NAMED)}".lstrip() for sha, on in urls.items())
+        yield from wrapped(text, width, "    SHA-256 " if texts else "    ")
+
+
+def _chain_texts(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[str]:
+    for number, certificate in enumerate(chain):
+        card = dict(certificate_card(certificate, now))
+        above = f"above, {number}: " if number else ""
+        yield f"{above}{card['subject']}, issued by {card['issuer']}"
+        yield f"{card['from']} to {card['until']}"
+        yield f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}"
+        yield card["names"]
 
 
 def _shows_declared(seen: Recording, verbosity: int) -> bool:
@@ -215,10 +229,14 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 @section
 def _grouped(heading: str, results: Iterable[CheckResult], report: Report, width: int) -> Iterator[Line]:
-    texts = (
-        f"{group.reason}: {', '.join(group.checks)} on {_together(group.listeners, report)}"
-        for group in undecided(results)
-    )
+    groups = undecided(results)
+    texts = [
+        f"{group.reason}: {some([*group.checks], _CHECKS)} on {_together(group.listeners, report)}"
+        for group in groups[:_REASONS_IN_FULL]
+    ]
+    if left := groups[_REASONS_IN_FULL:]:
+        number = sum(len(labels) for group in left for labels in group.checks.values())
+        texts += [f"{plural(len(left), 'more reason')} of {plural(number, 'result')}: see the report"]
     yield from headed(bold(heading), _entries(texts, width))
 
 
@@ -235,20 +253,6 @@ def _together(labels: Iterable[str], report: Report) -> str:
     return ", ".join(named)
 
 
-def _consequences(report: Report, width: int) -> Iterator[Line]:
-    for fault in (*report.faults, *report.warnings):
-        if fault.consequences:
-            where = _together(fault.listeners, report)
-            names: dict[str, list[str]] = {}
-            for result in fault.consequences:
-                names.setdefault(result.listener, []).append(result.check)
-            alike: dict[tuple[str, ...], list[str]] = {}
-            for listener, checks in names.items():
-                alike.setdefault(tuple(checks), []).append(listener)
-            texts = (f"{', '.join(names)} on {_together(on, report)}" for names, on in alike.items())
-            yield from headed(bold(f"follow from {fault.first.check} on {where}"), _entries(texts, width))
-
-
 @section
 def _waivers(heading: Line, waivers: Sequence[tuple[Waiver, str]], width: int) -> Iterator[Line]:
     texts = (f"{one.check} on {one.listener}: {why} ({one.source}: {one.reason})" for one, why in waivers)
@@ -261,18 +265,29 @@ def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:
 
 
 def _declared_lines(row: ListenerRow, said: dict[tuple[str, str], str], width: int) -> Iterator[Line]:
-    """Yield what is declared of a listener and what is observed; as on another one, if that was the same."""
+    """Yield what is declared of a listener and what is observed; as on another one, if that was the same.
+
+    Members that differ in nothing but their names and URLs, as in ``pki/m0/server.crt``, are the same.
+    """
+    own = re.compile(
+        rf"(?<![\w.]){re.escape(row.listener.member)}(?![\w-])|{re.escape(row.listener.url)}(?!\d)"
+    )
     settings = [setting.written for setting in row.declared]
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
+    alike: dict[str, list[str]] = {}
     for label, text in (
         ("declared", (", ".join(settings) or "nothing") + where),
         ("effective", row.effective),
         ("observed", row.observed or "not observed"),
     ):
-        before = said.setdefault((label, text), row.listener.label)
-        text = text if before == row.listener.label else f"as on {before}"
-        yield from wrapped(text, width, f"    {label + ':':<11}")
+        before = said.setdefault((label, own.sub("", text)), row.listener.label)
+        if before == row.listener.label:
+            yield from wrapped(text, width, f"    {label + ':':<11}")
+        else:
+            alike.setdefault(before, []).append(label)
+    for before, labels in alike.items():
+        yield from wrapped(f"{', '.join(labels)}: as on {before}, with its own name and URL", width, "    ")
 
 
 @section
@@ -349,9 +364,8 @@ def _rejected(group: RejectedOthers) -> str:
     where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
     host = group.host or "an unknown address"
     local = ", from an address of this run" if group.from_here else ""
-    return (
-        f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}{local}"
-    )
+    when = _when(group.first if group.count > 1 else None, group.last)
+    return f"{host}, {_times(group.count)}{where}{when} (line {group.line}): {group.cause}{local}"
 
 
 def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
@@ -374,8 +388,9 @@ def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 
 
-def _last(time: datetime | None) -> str:
-    return f", last at {time:%Y-%m-%d %H:%M:%S} UTC" if time else ""
+def _when(first: datetime | None, last: datetime | None) -> str:
+    since = f", since {first:%Y-%m-%d %H:%M:%S}" if first and first != last else ""
+    return f"{since}, last at {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
 
 
 _ROWS = 6
@@ -398,6 +413,10 @@ _UNDECIDED = 4
 """Maximum number of reasons that are shown why checks have no evidence."""
 _NAMED = 5
 """Maximum number of checks that are named in a line."""
+_CHECKS = 3
+"""Maximum number of checks that are named of a reason."""
+_REASONS_IN_FULL = 3
+"""Maximum number of reasons that ``-v`` shows of one outcome."""
 _REASONS = 3
 """Maximum number of options that are named as the reason for not-verified checks."""
 _COMPARISONS = 4
@@ -406,7 +425,6 @@ _DIFFERENCE_LINES = 12
 """Maximum number of lines about differences."""
 _SHORT = 16
 """Hexadecimal digits of a fingerprint."""
-_SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 
 def headline(report: Report, problems: Sequence[str]) -> Line:
@@ -419,7 +437,7 @@ def headline(report: Report, problems: Sequence[str]) -> Line:
 
 @section
 def verdict(
-    report: Report, problems: Sequence[str], status: int, *, width: int, quiet: bool
+    report: Report, problems: Sequence[str], status: int, *, width: int, verbosity: int
 ) -> Iterator[Line]:
     """Yield the verdict.
 
@@ -428,13 +446,15 @@ def verdict(
         problems: what fails the run besides results.
         status: pytest's exit code.
         width: characters per line.
-        quiet: leave out what each kind of listener accepts and serves.
+        verbosity: pytest's verbosity. Below -1, what each kind of listener accepts and serves is left out;
+            above zero, warnings are: the summary has them in full.
     """
-    if not quiet:
+    if verbosity >= -1:
         yield from _rows(report, width)
     yield from _faults(report, width)
     yield from _without_evidence(report, width)
-    yield from _warnings_in_verdict(report, width)
+    if verbosity <= 0:
+        yield from _warnings_in_verdict(report, width)
     yield from _profiles(report, width)
     yield from _not_verified(report, width)
     yield from _rehearsed(report, width)
@@ -450,14 +470,15 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
     """Yield each kind of listener of each target; of many kinds those with faults and a line for each target.
 
     Listeners of one role that accept and refuse the same are of one kind, such as the client ports of healthy
-    members. Those with faults are apart.
+    members. Which of them has a fault is said with the fault.
     """
     wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
-    kinds = [_kinds(report, seen, wrong) for seen in report.seen[:_TARGETS]]
+    kinds = [_kinds(report, seen, seen.target.listeners) for seen in report.seen[:_TARGETS]]
     left, every = _ROWS, sum(map(len, kinds)) <= _ROWS
     for seen, alike in zip(report.seen, kinds, strict=False):
         label, listeners = seen.target.label, seen.target.listeners
-        shown = [kind for kind in alike if every or kind.is_wrong][:left]
+        faulty = [listener for listener in listeners if (label, listener.label) in wrong]
+        shown = alike if every else _kinds(report, seen, faulty)[:left]
         left -= 0 if every else len(shown)
         version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
@@ -470,22 +491,20 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
 
 
 class _Kind(NamedTuple):
-    """Listeners of one role of which the same is said, and whether they have faults."""
+    """Listeners of one role of which the same is said."""
 
     role: Role
-    is_wrong: bool
     access: tuple[str, ...]
     listeners: tuple[Listener, ...] = ()
 
 
-def _kinds(report: Report, seen: Recording, wrong: Collection[tuple[str, str]]) -> list[_Kind]:
+def _kinds(report: Report, seen: Recording, listeners: Collection[Listener]) -> list[_Kind]:
     kinds: dict[_Kind, list[Listener]] = {}
-    for listener in seen.target.listeners:
-        is_wrong = (seen.target.label, listener.label) in wrong
-        kind = _Kind(listener.role, is_wrong, (*access_in_words(report, seen, listener),))
+    for listener in listeners:
+        kind = _Kind(listener.role, (*access_in_words(report, seen, listener),))
         kinds.setdefault(kind, []).append(listener)
     roles = [listener.role for listener in seen.target.listeners]
-    found = (kind._replace(listeners=tuple(listeners)) for kind, listeners in kinds.items())
+    found = (kind._replace(listeners=tuple(alike)) for kind, alike in kinds.items())
     return sorted(found, key=lambda kind: roles.index(kind.role))
 
 
@@ -514,21 +533,23 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
         labels = [listener.label for listener in kind.listeners]
         texts = (*access_in_words(report, seen, first, s=""),)
         names = f" ({some(labels, _NAMED)})" if named or not texts else ""
-        heading = " ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]])
-        texts = texts[1:]
+        heading, texts = " ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]]), texts[1:]
+        yield from wrapped("; ".join([heading, *texts]), width, "  ", "    ")
     else:
-        heading = f"{first.label} {first.url}"
-    yield from wrapped(heading, width, "  ", "    ")
-    for text in texts:
-        yield from wrapped(text, width, "    ")
+        yield from wrapped(f"{first.label} {first.url}", width, "  ", "    ")
+        yield from wrapped("; ".join(texts), width, "    ") if texts else ()
     chains = [(listener, served_chain(seen, listener.label)) for listener in kind.listeners]
     served = [(listener, chain.leaf) for listener, chain in chains if chain is not None]
     if not served:
         return
-    said = dict.fromkeys(_serves(report, seen, listener, leaf) for listener, leaf in served)
+    said = dict.fromkeys(
+        f"{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 {fingerprint(leaf)[:_SHORT]}"
+        for _, leaf in served
+    )
     leaf = min((leaf for _, leaf in served), key=lambda leaf: leaf.not_valid_after_utc)
     left = days_left(leaf, report.started_at).removesuffix(" left")
-    until = f"until {leaf.not_valid_after_utc:%Y-%m-%d} ({left})"
+    ends = {f"{leaf.not_valid_after_utc:%Y-%m-%d}" for _, leaf in served}
+    until = f"{'the first ' if len(ends) > 1 else ''}until {min(ends)} ({left})"
     if len(said) == 1:
         serve = "serves" if len(kind.listeners) == 1 else "serve"
         yield from wrapped(f"{serve} {next(iter(said))}, {until}", width, "    ")
@@ -536,28 +557,6 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
     issuers = dict.fromkeys(shown_name(leaf.issuer) for _, leaf in served)
     text = f"serve {len(said)} certificates by {some([*issuers], _NAMED)}, {until}"
     yield from wrapped(text, width, "    ")
-
-
-def _serves(report: Report, seen: Recording, listener: Listener, leaf: x509.Certificate) -> str:
-    # The declared file is what is served: its fingerprint says nothing more.
-    if file := _served_file(report, seen, listener):
-        return f"{file}, {shown(leaf)} by {shown_name(leaf.issuer)}"
-    return f"{shown(leaf)} by {shown_name(leaf.issuer)}, SHA-256 {fingerprint(leaf)[:_SHORT]}"
-
-
-def _served_file(report: Report, seen: Recording, listener: Listener) -> str:
-    """Return the name of the declared certificate file, if it is the one that is served."""
-    as_declared = any(
-        result.check in _SERVED_AS_DECLARED and result.outcome is Outcome.CONFORMS
-        for result in report.results
-        if (result.target, result.listener) == (seen.target.label, listener.label)
-    )
-    declared = seen.target.declared.get(listener.member)
-    if not as_declared or declared is None:
-        return ""
-    flag = "peer-cert-file" if listener.role == "peer" else "cert-file"
-    setting = declared.declaration.settings.get(flag)
-    return setting.value.rpartition("/")[2] if setting else ""
 
 
 def _faults(report: Report, width: int) -> Iterator[Line]:

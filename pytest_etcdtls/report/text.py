@@ -136,11 +136,15 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
         yield from wrapped(follows_from(result.cause), width)
     commands = [text for finding in result.findings for text in finding.commands]
     first = next((finding for finding in result.findings if finding.commands), None)
+    said: set[tuple[str, str]] = set()
     for finding in result.findings:
         yield from wrapped(finding.message, width, "", _CONTINUED, "red")
-        yield from _labelled([("expected", finding.expected), ("observed", finding.observed)], width)
+        expected = {("expected", finding.expected)} - said
+        yield from _labelled([*expected, ("observed", finding.observed)], width)
         for name, value in finding.evidence.items():
-            yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
+            if (name, value) not in said:
+                yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
+        said |= {*expected, *finding.evidence.items()}
         if finding is first:
             yield Line("  reproduce:")
             # To paste, so it is not wrapped.
@@ -149,7 +153,7 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
                 more = f"{further} more command{'' if further == 1 else 's'}"
                 yield from wrapped(f"{more} in the reports that --etcd-report writes", width, "    ")
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
-    explained += [("note", result.reason), *(("see", reference) for reference in result.references)]
+    explained += [("note", result.reason), ("see", "; ".join(result.references))]
     yield from _labelled([(label, text) for label, text in explained if text], width)
     yield from (Line(text) for text in ["  settings:"] * bool(result.settings))
     yield from (Line(f"    {line}") for line in result.settings)  # to paste, so they are not wrapped

@@ -431,11 +431,11 @@ class SuiteSession(Reporting):
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
         """Yield the verdict."""
         if self._report is not None:
-            width, quiet = (
+            width, verbosity = (
                 self.config.get_terminal_writer().fullwidth,
-                terminal.config.get_verbosity(VERBOSITY) < -1,
+                terminal.config.get_verbosity(VERBOSITY),
             )
-            yield from verdict(self._report, self.problems, status, width=width, quiet=quiet)
+            yield from verdict(self._report, self.problems, status, width=width, verbosity=verbosity)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary of a run."""

@@ -65,6 +65,12 @@ def test_a_rejected_group_has_host_count_meaning_and_advice() -> None:
     ]
 
 
+def test_several_have_the_time_of_the_first() -> None:
+    later = replace(OTHERS, last=NOW.replace(hour=13))
+    text = " ".join(" ".join(lines(replace(LOG, others=(later,)))).split())
+    assert "since 2030-01-01 12:00:00, last at 2030-01-01 13:00:00 UTC (line 17)" in text
+
+
 def test_local_addresses_are_marked() -> None:
     here = replace(OTHERS, host="10.0.0.5", count=1, from_here=True, last=None)
     text = " ".join(" ".join(lines(replace(LOG, others=(here,)))).split())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.waivers import Review
@@ -112,7 +113,19 @@ def test_verbose_lists_not_applicable_results(verbosity: int, shown: bool) -> No
 
 
 def test_a_listener_without_an_observed_certificate_is_named() -> None:
-    assert lines(verbosity=1).count("    no certificate was seen") == 2
+    assert "  every listener: no certificate was seen" in lines(verbosity=1)
+
+
+def test_of_many_reasons_and_checks_the_last_are_counted() -> None:
+    many = [
+        replace(result(Outcome.NOT_VERIFIED, check=f"a.b{check}"), reason=f"reason {number}")
+        for number in range(9)
+        for check in range(9 - number)
+    ]
+    text = lines(*many, verbosity=1)
+    assert "  reason 0: a.b0, a.b1, a.b2 and 6 more on client-m0" in text
+    assert "  reason 8: a.b0 on client-m0" not in text
+    assert "  6 more reasons of 21 results: see the report" in text
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

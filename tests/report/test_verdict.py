@@ -57,9 +57,9 @@ def report(*results: CheckResult, partial: bool = False, client: PortCredentials
 
 
 def lines(
-    made: Report, problems: Sequence[str] = (), status: int = 1, *, width: int = 80, quiet: bool = False
+    made: Report, problems: Sequence[str] = (), status: int = 1, *, width: int = 80, verbosity: int = 0
 ) -> list[str]:
-    return [line.text for line in verdict(made, problems, status, width=width, quiet=quiet)]
+    return [line.text for line in verdict(made, problems, status, width=width, verbosity=verbosity)]
 
 
 FOLLOWS = result(
@@ -287,7 +287,7 @@ def test_options_named_in_reasons_are_counted() -> None:
 def test_quiet_omits_the_listeners_and_no_fault() -> None:
     made = report(result(Outcome.VIOLATES))
     assert any("https://127.0.0.1:2380" in line for line in lines(made))
-    quiet = lines(made, quiet=True)
+    quiet = lines(made, verbosity=-2)
     assert not any("https://127.0.0.1:2380" in line for line in quiet)
     assert any(line.startswith("1. mtls.no-certificate") for line in quiet)
 
@@ -346,25 +346,37 @@ def test_with_many_listeners_only_those_with_faults_are_shown() -> None:
         result(Outcome.VIOLATES, listener="client-m7", target="first"),
         result(Outcome.INCONCLUSIVE, listener="peer-m1", target="second"),
     ]
-    text = lines(
-        replace(report(*found), seen=(members("first", 100), members("second", 3), members("third", 1)))
-    )
-    assert text[:4] == [
+    sizes = {"first": 100, "second": 3, "third": 1, "fourth": 1}
+    seen = tuple(members(label, number) for label, number in sizes.items())
+    assert lines(replace(report(*found), seen=seen))[:5] == [
         "first (live): 200 listeners, 1 fault",
         "  client-m7 https://127.0.0.1:2379",
         "second (live): 6 listeners, 1 check without evidence",
         "third (live): 2 listeners, no fault",
+        "fourth (live): 2 listeners, no fault",
     ]
 
 
-def test_listeners_of_one_kind_share_a_row_and_one_with_a_fault_is_apart() -> None:
+def test_listeners_of_one_kind_share_a_row_and_the_fault_names_its_listener() -> None:
     found = result(Outcome.VIOLATES, listener="client-m1", target="first")
     assert lines(replace(report(found), seen=(members("first", 4),)))[:4] == [
         "first (live)",
-        "  3 client ports (client-m0, client-m2, client-m3)",
-        "  client-m1 https://127.0.0.1:2379",
+        "  4 client ports (client-m0, client-m1, client-m2, client-m3)",
         "  4 peer ports (peer-m0, peer-m1, peer-m2, peer-m3)",
+        "1. mtls.no-certificate (critical) on client-m1: it is wrong",
     ]
+
+
+def test_since_when_is_what_the_check_found_out() -> None:
+    changed = "it was started at 08:00 UTC, and etcd.yaml was changed at 09:00 UTC"
+    finding = Finding("it is wrong", "right", "wrong", evidence={"since": changed})
+    assert f"   since: {changed}" in lines(report(result(Outcome.VIOLATES, findings=(finding,))))
+
+
+def test_verbose_leaves_warnings_to_the_summary() -> None:
+    warned = report(result(Outcome.WARNS, check="tls.cbc-suites"))
+    assert any(line.startswith("! tls.cbc-suites") for line in lines(warned))
+    assert not any(line.startswith("!") for line in lines(warned, verbosity=1))
 
 
 def test_with_many_targets_the_others_are_counted() -> None:
