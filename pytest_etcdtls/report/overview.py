@@ -250,23 +250,21 @@ def judged(report: Report) -> str:
 
 
 def places(fault: Fault, seen: Sequence[Recording]) -> str:
-    """Return the listeners of a fault by role and member, which is shorter than their labels."""
-    known = {
-        listener.label: listener
-        for recording in seen
-        if recording.target.label == fault.first.target
-        for listener in recording.target.listeners
-    }
-    members: dict[Role, list[str]] = {}
-    for label in fault.listeners:
-        if label in known:
-            members.setdefault(known[label].role, []).append(known[label].member)
-    parts = [label for label in fault.listeners if label not in known]
-    for role, names in members.items():
+    """Return the listeners of a fault by role and member, or target, which is shorter than their labels."""
+    roles = {(one.target.label, on.label): on for one in seen for on in one.target.listeners}
+    several = len({result.target for result in fault.results}) > 1
+    members: dict[str, list[str]] = {}
+    for result in fault.results:
+        known = roles.get((result.target, result.listener))
+        name = result.target if several else known.member if known else ""
+        members.setdefault(f"{known.role} port" if known else result.listener, []).append(name)
+    parts = []
+    for what, names in members.items():
         *others, last = dict.fromkeys(names)
         few = f"{', '.join(others)} and {last}" if others else last
         different = few if len(others) < _MEMBERS else some([*others, last], _MEMBERS)
-        parts.append(f"{plural(len(names), f'{role} port')} of {different}")
+        where = plural(len(names), what) if what.endswith(" port") else what
+        parts.append(f"{where} of {different}" if different else where)
     return ", ".join(parts)
 
 

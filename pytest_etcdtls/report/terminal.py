@@ -95,7 +95,7 @@ def summary(
         for seen in report.seen:
             yield from _target(seen, report, width, verbosity)
         yield from wrapped(_counts(report), width)
-    for number, fault in enumerate(report.faults if faults else ()):
+    for number, (fault, _) in enumerate(_together_faults(report) if faults else ()):
         where, first = _together(fault.listeners, report), fault.first
         if number < _IN_FULL:  # the verdict has the change
             first = replace(first, remediation="", settings=())
@@ -236,7 +236,9 @@ def _grouped(heading: str, results: Iterable[CheckResult], report: Report, width
     ]
     if left := groups[_REASONS_IN_FULL:]:
         number = sum(len(labels) for group in left for labels in group.checks.values())
-        texts += [f"{plural(len(left), 'more reason')} of {plural(number, 'result')}: see the report"]
+        options = ", ".join(dict.fromkeys(option for group in left for option in group.options))
+        advice = f"pass {options}, or see the report" if options else "see the report"
+        texts += [f"{plural(len(left), 'more reason')} of {plural(number, 'result')}: {advice}"]
     yield from headed(bold(heading), _entries(texts, width))
 
 
@@ -561,14 +563,16 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
 
 def _faults(report: Report, width: int) -> Iterator[Line]:
     """Yield each fault with what an operator needs next; of many faults, only what is wrong."""
-    for number, fault in enumerate(report.faults, 1):
+    done = 0
+    for number, (fault, times) in enumerate(_together_faults(report), 1):
         first = fault.first
         following = len(fault.consequences)
         verb = "follows" if following == 1 else "follow"
         others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
-        begin = f"{number}. "
+        begin = f"{done + 1}. " if times == 1 else f"{done + 1}-{done + times}. "
+        done += times
         lines: list[Line] = []
-        for where in (some(fault.listeners, _NAMED), places(fault, report.seen)):
+        for where in (some(fault.listeners, _NAMED), places(fault, report.seen))[times > 1 :]:
             text = f"{first.check} ({first.severity}) on {where}: {first.message}{others}"
             lines = [*_at_most(text, width, begin, _FAULT_LINES, "red")]
             if len(lines) <= _LINES:
@@ -576,6 +580,17 @@ def _faults(report: Report, width: int) -> Iterator[Line]:
         yield from lines
         if number <= _FAULTS:
             yield from _next_steps(report, fault, width, " " * len(begin), in_full=number <= _IN_FULL)
+
+
+def _together_faults(report: Report) -> Iterator[tuple[Fault, int]]:
+    """Yield the faults, and of how many each is made: several targets, as of members, may have the same."""
+    alike: dict[tuple[str, str], list[Fault]] = {}
+    for fault in report.faults:
+        alike.setdefault((fault.first.check, fault.first.remediation), []).append(fault)
+    for found in alike.values():
+        results = tuple(result for fault in found for result in fault.results)
+        following = tuple(result for fault in found for result in fault.consequences)
+        yield Fault(results=results, consequences=following), len(found)
 
 
 def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full: bool) -> Iterator[Line]:

@@ -37,14 +37,18 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
     [node] = cluster.nodes
     right = node.read(MANIFEST)
 
-    def wait_for_etcd(*, with_client_ca: bool) -> None:
-        """Wait until kubelet has restarted etcd, and it serves the API server."""
-        started = "^etcd .*--trusted-ca-file="
+    def process() -> str:
+        return node.run("pgrep", "--exact", "etcd", check=False).stdout
+
+    def apply(manifest: str) -> None:
+        """Write the manifest, and wait until another etcd serves the API server."""
+        before = process()
+        node.write(MANIFEST, manifest)
 
         def serves() -> bool:
-            found = node.run("pgrep", "--full", started, check=False).returncode == 0
             health = ("busybox", "wget", "-qO-", "http://127.0.0.1:2381/health")
-            return found is with_client_ca and '"health":"true"' in node.run(*health, check=False).stdout
+            answer = node.run(*health, check=False).stdout
+            return process() not in ("", before) and '"health":"true"' in answer
 
         wait_until(serves, "etcd is restarted")
         wait_until(lambda: "ok" in cluster.kubectl("get", "--raw=/readyz", check=False), "the API server")
@@ -53,8 +57,7 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
     wrong, number = re.subn(flags, "", right)
     assert number == 2
     try:
-        node.write(MANIFEST, wrong)
-        wait_for_etcd(with_client_ca=False)
+        apply(wrong)
         judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 1
         assert "NOT CLEAN" in judged.text
@@ -62,11 +65,9 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
         written = [*dict.fromkeys(re.findall(flag, judged.text))]  # the failure of each client port has them
         assert len(written) == 2
         flags = "".join(f"    - {flag}\n" for flag in sorted(set(written)))
-        node.write(MANIFEST, wrong.replace("    - etcd\n", f"    - etcd\n{flags}"))
-        wait_for_etcd(with_client_ca=True)
+        apply(wrong.replace("    - etcd\n", f"    - etcd\n{flags}"))
         judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 0, judged.text
     finally:
         if node.read(MANIFEST) != right:
-            node.write(MANIFEST, right)
-            wait_for_etcd(with_client_ca=True)
+            apply(right)

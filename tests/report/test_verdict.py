@@ -379,6 +379,22 @@ def test_verbose_leaves_warnings_to_the_summary() -> None:
     assert not any(line.startswith("!") for line in lines(warned, verbosity=1))
 
 
+def test_members_that_are_targets_share_their_fault() -> None:
+    """As with ``--etcd-pid=auto`` on a machine with three members."""
+    found = [result(Outcome.VIOLATES, target=target) for target in ("m0", "m1", "m2")]
+    other = result(Outcome.VIOLATES, check="cert.lifetime", listener="cluster", target="m1")
+    seen = tuple(members(target, 1) for target in ("m0", "m1", "m2"))
+    text = lines(replace(report(*found, other), seen=seen))
+    at = text.index("1-3. mtls.no-certificate (critical) on 3 client ports of m0, m1 and m2: it is")
+    assert text[at + 1 : at + 4] == [
+        "     wrong",
+        "     remedy: mend it",
+        "4. cert.lifetime (critical) on cluster: it is wrong",
+    ]
+    assert "remedy: mend it" not in " ".join(text[:at])
+    assert "4 faults" in text[-1]
+
+
 def test_with_many_targets_the_others_are_counted() -> None:
     text = lines(replace(report(), seen=tuple(members(f"t{number}", 1) for number in range(20))))
     assert "and 12 more targets" in text
