@@ -273,11 +273,7 @@ _BY_START = ("mtls", "tls", "api", "config")
 
 
 def since(report: Report, fault: Fault) -> str:
-    """Return since when a fault exists; empty if not known.
-
-    That is what the check has found out, such as when a file was changed, else by the served certificate or
-    etcd's start.
-    """
+    """Return since when a fault exists, by its check, the certificate or etcd's start; empty if not known."""
     for finding in fault.first.findings:
         if text := finding.evidence.get("since"):
             return text

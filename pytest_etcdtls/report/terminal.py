@@ -10,7 +10,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from cryptography import x509
 from msgspec.structs import replace
@@ -56,7 +55,6 @@ from pytest_etcdtls.report.text import (
     wrapped,
 )
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome, Severity
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
@@ -110,7 +108,8 @@ def summary(
         if verbosity > 0:
             yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), report, width)
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), report, width)
-            yield from headed(bold("not collected"), _entries(_left_out(report), width))
+            left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
+            yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
                 yield from _benchmark(report, seen, width, every=verbosity > 0)
@@ -120,13 +119,6 @@ def summary(
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
     results = [result for result in report.results if result.outcome is outcome]
     return sorted(results, key=lambda result: _SEVERITIES.index(result.severity))
-
-
-def _left_out(report: Report) -> Iterator[str]:
-    most_first = Counter(report.left_out).most_common()
-    yield from (f"{number}: {reason}" for reason, number in most_first[:_REASONS_IN_FULL])
-    if rest := [number for _, number in most_first[_REASONS_IN_FULL:]]:
-        yield f"{sum(rest)}: {plural(len(rest), 'more reason')}, see the report"
 
 
 def _counts(report: Report) -> str:
@@ -485,29 +477,20 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
         version = f", etcd {version_of(seen)}" if version_of(seen) else ""
         counts = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
         yield bold(f"{label} ({seen.target.origin}{version}){counts}")
-        roles = Counter(kind.role for kind in alike)
+        roles = Counter(kind[0].role for kind in alike)
         for kind in shown:
-            yield from _row(report, seen, kind, width, named=roles[kind.role] > 1)
+            yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
 
 
-class _Kind(NamedTuple):
-    """Listeners of one role of which the same is said."""
-
-    role: Role
-    access: tuple[str, ...]
-    listeners: tuple[Listener, ...] = ()
-
-
-def _kinds(report: Report, seen: Recording, listeners: Collection[Listener]) -> list[_Kind]:
-    kinds: dict[_Kind, list[Listener]] = {}
+def _kinds(report: Report, seen: Recording, listeners: Collection[Listener]) -> list[list[Listener]]:
+    kinds: dict[tuple[str, ...], list[Listener]] = {}
     for listener in listeners:
-        kind = _Kind(listener.role, (*access_in_words(report, seen, listener),))
-        kinds.setdefault(kind, []).append(listener)
+        said = access_in_words(report, seen, listener)
+        kinds.setdefault((listener.role, *said), []).append(listener)
     roles = [listener.role for listener in seen.target.listeners]
-    found = (kind._replace(listeners=tuple(alike)) for kind, alike in kinds.items())
-    return sorted(found, key=lambda kind: roles.index(kind.role))
+    return sorted(kinds.values(), key=lambda alike: roles.index(alike[0].role))
 
 
 def _faults_of(report: Report, target: str) -> str:
@@ -520,27 +503,21 @@ def _faults_of(report: Report, target: str) -> str:
     return ", ".join(parts) or "no fault"
 
 
-def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: bool) -> Iterator[Line]:
-    """Yield what is known of listeners of one kind; only their names if they did not answer.
-
-    Args:
-        report: of the run.
-        seen: their target and its observations.
-        kind: the kind of listener.
-        width: characters per line.
-        named: other listeners of the role differ, so that several are named.
-    """
-    first, texts = kind.listeners[0], kind.access
-    if len(kind.listeners) > 1:
-        labels = [listener.label for listener in kind.listeners]
-        texts = (*access_in_words(report, seen, first, s=""),)
+def _row(
+    report: Report, seen: Recording, kind: Sequence[Listener], width: int, *, named: bool
+) -> Iterator[Line]:
+    """Yield what is known of listeners of one kind; their names if they did not answer, or if ``named``."""
+    first, several = kind[0], len(kind) > 1
+    texts = [*access_in_words(report, seen, first, s="" if several else "s")]
+    if several:
+        labels = [listener.label for listener in kind]
         names = f" ({some(labels, _NAMED)})" if named or not texts else ""
-        heading, texts = " ".join([f"{len(labels)} {kind.role} ports{names}", *texts[:1]]), texts[1:]
+        heading, texts = " ".join([f"{len(labels)} {first.role} ports{names}", *texts[:1]]), texts[1:]
         yield from wrapped("; ".join([heading, *texts]), width, "  ", "    ")
     else:
         yield from wrapped(f"{first.label} {first.url}", width, "  ", "    ")
         yield from wrapped("; ".join(texts), width, "    ") if texts else ()
-    chains = [(listener, served_chain(seen, listener.label)) for listener in kind.listeners]
+    chains = [(listener, served_chain(seen, listener.label)) for listener in kind]
     served = [(listener, chain.leaf) for listener, chain in chains if chain is not None]
     if not served:
         return
@@ -553,7 +530,7 @@ def _row(report: Report, seen: Recording, kind: _Kind, width: int, *, named: boo
     ends = {f"{leaf.not_valid_after_utc:%Y-%m-%d}" for _, leaf in served}
     until = f"{'the first ' if len(ends) > 1 else ''}until {min(ends)} ({left})"
     if len(said) == 1:
-        serve = "serves" if len(kind.listeners) == 1 else "serve"
+        serve = "serve" if several else "serves"
         yield from wrapped(f"{serve} {next(iter(said))}, {until}", width, "    ")
         return
     issuers = dict.fromkeys(shown_name(leaf.issuer) for _, leaf in served)

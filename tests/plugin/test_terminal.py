@@ -39,7 +39,7 @@ def test_verbose_shows_each_certificate(run: Runner, live: Live) -> None:
     text = summary(run(*live.options, SOME, "-v"))
     assert re.search(r"  client-\S+: CN=etcd-server, issued by CN=etcd client-port CA\n +\d{4}-", text)
     assert "ECDSA P-256, sha256; digitalSignature; serverAuth, clientAuth\n" in text
-    assert re.search(r"SHA-256 [0-9a-f]{64}\s+on https://", text)
+    assert re.search(r"SHA-256 [0-9a-f]{64}\s+on\s+https://", text)
 
 
 def test_quiet_shows_failures(run: Runner, live: Live) -> None:
