@@ -7,8 +7,8 @@ was observed of the running etcd and that a client could notice is observed agai
 the same addresses, and the texts of both (``report/behaviour.py``) are compared as those of two targets.
 
 A rehearsal must not blame etcd for what it does itself. "Does not start" is said only if etcd itself ended,
-with a status of its own, and its log has no error of a file system that is read-only or full. With another
-declaration (``--etcd-config``), the process's own settings must start first.
+with a status of its own, and its log has no error of a file system that is read-only or full. If it does not
+start with another declaration (``--etcd-config``), the process's own settings are started as a control.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def rehearse(observer: Observer) -> Rehearsal:
     try:
         plan = plan_of(running, own)
         declared = plan if written is None else plan_of(running, written)
-        if written is None or _start_of(declared) == _start_of(plan):
-            return _rehearsed(observer, running, written or own, plan)
+        made = _rehearsed(observer, running, written or own, declared)
+        if made.failure is None or _start_of(declared) == _start_of(plan):
+            return made
         control = _rehearsed(observer, running, own, plan, compares=False)
-        return control if control.failure else _rehearsed(observer, running, written, declared)
+        return control if control.failure else made
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         advice = " (run as root with CAP_SYS_ADMIN)" if re.search("not permitted|Permission", why) else ""
@@ -118,12 +119,7 @@ def _start_of(plan: Plan) -> Plan:
 
 
 def _rehearsed(
-    observer: Observer,
-    running: RunningMember,
-    declaration: Declaration,
-    plan: Plan,
-    *,
-    compares: bool = True,
+    observer: Observer, running: RunningMember, declaration: Declaration, plan: Plan, *, compares: bool = True
 ) -> Rehearsal:
     began = time.monotonic()
     with started(plan, running.process.name) as etcd:
