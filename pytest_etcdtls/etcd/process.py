@@ -119,6 +119,9 @@ class EtcdProcess:
     def pause(self) -> None:
         """Stop it for now: it keeps its connections and answers nothing."""
         self.signal(signal.SIGSTOP)
+        if self.pid is not None and self.running:
+            # Its threads go on until each of them has seen the signal.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Continue it after :meth:`pause`."""

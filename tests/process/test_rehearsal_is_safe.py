@@ -81,6 +81,10 @@ def test_nothing_is_written(etcd_binary: Path, tmp_path: Path) -> None:
         os.setxattr(node.root / "var/lib/etcd", "user.note", b"kept")
         live = target(process)
         os.kill(process.pid, signal.SIGSTOP)  # the running etcd writes, too
+        while not all(
+            ") T " in stat.read_text() for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")
+        ):
+            pass
         try:
             before = tree(node.root)
             made = pytest_etcdtls.run.rehearsal.rehearse(Observer(live))
