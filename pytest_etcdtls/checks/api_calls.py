@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cryptography import x509
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import show
+from pytest_etcdtls.checks.refused_clients import Refusal, explain
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
+from pytest_etcdtls.etcd_log.parse import Cause
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
 from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, RangeAnswer
-from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
-from pytest_etcdtls.pki.go_verify import CLIENT_AUTH, find_path, is_current
+from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.go_verify import is_current
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
@@ -21,16 +23,13 @@ from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, etcdctl
 
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
-
-
-_EXPIRED, _AUTHORITY, _HOSTNAME, _HALF = "expired", "authority", "hostname", "half a pair"
-_ALERTS = {
-    "expired certificate": _EXPIRED,
-    "unknown certificate authority": _AUTHORITY,
-    "client certificate authentication failed": _HOSTNAME,
-    "tls: internal error": _HALF,
+_CAUSES = {
+    "expired certificate": Cause.EXPIRED,
+    "unknown certificate authority": Cause.UNKNOWN_CA,
+    "client certificate authentication failed": Cause.NAME_NOT_ALLOWED,
+    "tls: internal error": Cause.SERVED_PAIR,
 }
-"""How Go's TLS names alerts 45, 48 and 80, and etcd's message for an allowed hostname."""
+"""How Go's TLS names alerts, and etcd's message for an allowed hostname."""
 _NO_GATEWAY = "switch the gateway off with --enable-grpc-gateway=false, or do without the allowed hostname"
 _RENEW_OWN = (
     "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file and with "
@@ -41,6 +40,13 @@ _OWN_PAIR = (
     "--trusted-ca-file has issued with clientAuth; or, if nobody uses the gateway, switch it off with "
     "--enable-grpc-gateway=false"
 )
+_REMEDIES = {
+    Cause.EXPIRED: "renew the pair of --cert-file and --key-file, as cert.valid-now says, after its CA if "
+    "that has expired, as cert.ca-valid-now says; the gateway works again about a second later",
+    Cause.USAGE: f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}",
+    Cause.UNKNOWN_CA: _OWN_PAIR,
+}
+"""Where the gateway dials with the served certificate."""
 
 
 def _out_of_order(answer: GatewayAnswer, **_: object) -> Mapping[str, Any]:
@@ -98,121 +104,62 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     text = response.body.decode("utf-8", "replace")
     if response.status != 503:
         return "", "see etcd's log; look for a proxy in front of the client port"
-    cause = next((cause for words, cause in _ALERTS.items() if words in text), None)
-    own = dial.with_another or (dial.with_another is None and _dials_with_another(dial, cause))
-    if own and not dial.own:
+    cause = next((cause for words, cause in _CAUSES.items() if words in text), None)
+    served_are_valid = dial.observed_at and all(is_current(one, dial.observed_at) for one in dial.served)
+    own = dial.with_another or (dial.with_another is None and cause is Cause.EXPIRED and served_are_valid)
+    chain = dial.own if own else dial.served
+    if own and not chain:
         why = {
-            _EXPIRED: "has expired",
-            _AUTHORITY: f"is from a CA that is not trusted for clients ({_trusted(dial)})",
-            _HOSTNAME: f"does not satisfy {_hostname(dial)}",
-        }.get(cause or "", "is refused, or etcd cannot be dialled for another reason")
+            Cause.EXPIRED: "has expired",
+            Cause.UNKNOWN_CA: "is from a CA that is not trusted for clients",
+            Cause.NAME_NOT_ALLOWED: f"does not satisfy {_hostname(dial)}",
+        }.get(cause or Cause.OTHER, "is refused, or etcd cannot be dialled for another reason")
         return (
             f"the gateway dials etcd with the certificate of --client-cert-file, which {why}",
-            f"use gRPC: {_NO_GATEWAY}" if cause == _HOSTNAME else _RENEW_OWN,
+            f"use gRPC: {_NO_GATEWAY}" if cause is Cause.NAME_NOT_ALLOWED else _RENEW_OWN,
         )
-    if own:
-        return _why_refused(dial, cause, _Presented(dial.own, own=True))
-    if not dial.served:
+    if not chain:
         return "", "see etcd's log: the gateway dials etcd's own client port"
-    return _why_refused(dial, cause, _Presented(dial.served, own=False, certain=dial.with_another is False))
-
-
-def _dials_with_another(dial: GatewayDial, cause: str | None) -> bool:
-    """Return whether the answer shows that etcd dials with another certificate than the served one."""
-    when = dial.observed_at
-    return cause == _EXPIRED and when is not None and all(is_current(one, when) for one in dial.served)
-
-
-class _Presented(Struct, frozen=True):
-    """The certificates with which the gateway dials etcd.
-
-    Attributes:
-        own: they are those of ``--client-cert-file``, not the served ones.
-        certain: that is known.
-    """
-
-    chain: tuple[x509.Certificate, ...]
-    own: bool
-    certain: bool = True
-
-    @property
-    def text(self) -> str:
-        """The beginning of a message."""
-        which = "the certificate of --client-cert-file" if self.own else "the served certificate"
-        unless = "" if self.certain else ", unless --client-cert-file names another one"
-        return f"the gateway dials etcd with {which}, {shown(self.chain[0])}{unless}"
-
-    def remedy(self, of_served: str) -> str:
-        """Return the remedy: to renew the pair of its own, else the given one."""
-        return _RENEW_OWN if self.own else of_served
-
-
-def _why_refused(dial: GatewayDial, cause: str | None, presented: _Presented) -> tuple[str, str]:
-    """Return why etcd refuses the certificate with which its gateway dials it."""
-    with_it = presented.text
-    if cause == _HALF:
-        pair = "--client-cert-file and --client-key-file" if presented.own else "--cert-file and --key-file"
+    if cause is Cause.SERVED_PAIR:
+        pair = "--client-cert-file and --client-key-file" if own else "--cert-file and --key-file"
         return (
             "etcd could not load its certificate and key when the gateway dialled it",
             f"put a certificate and its key at the paths of {pair}",
         )
-    leaf, *sent = presented.chain
-    now = dial.observed_at or leaf.not_valid_before_utc
-    if cause == _HOSTNAME or (cause is None and dial.allowed_hostname):
+    if cause is Cause.NAME_NOT_ALLOWED or (cause is None and dial.allowed_hostname):
         return (
             f"etcd applies {_hostname(dial)} to the connection that the gateway makes to it, which cannot "
             "satisfy that rule",
             f"use gRPC: {_NO_GATEWAY}",
         )
-    if now > leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:
-        state = "has expired" if now > leaf.not_valid_after_utc else "is not yet valid"
-        follows = "" if presented.own else ": this follows from cert.valid-now"
-        return f"{with_it}, which {state}{follows}", presented.remedy(
-            "renew the pair of --cert-file and --key-file, as cert.valid-now says; the gateway works again "
-            "about a second later"
-        )
-    path = find_path(leaf, sent, dial.trusted, now, CLIENT_AUTH) if dial.trusted else None
-    if dial.trusted and path is None:
-        return (
-            f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and no path leads from "
-            f"it to a CA that is trusted for clients ({_trusted(dial)})",
-            presented.remedy(_OWN_PAIR),
-        )
-    if path and any(now > found.not_valid_after_utc for found in path):
-        follows = "" if presented.own else ": this follows from cert.ca-valid-now"
-        return f"{with_it}, and its CA has expired{follows}", presented.remedy(
-            "renew the CA and what it issued, as cert.ca-valid-now says"
-        )
-    if not is_for(leaf, "clientAuth"):
-        return (
-            f"{with_it}, whose extendedKeyUsage ({', '.join(purposes(leaf) or ()) or 'empty'}) has no "
-            "clientAuth: incompatible key usage",
-            presented.remedy(
-                f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}"
+    reason = explain(
+        Refusal(
+            chain=chain,
+            grounds=RefusalGrounds(
+                bundle=dial.trust.certificates if dial.trust else (),
+                source=dial.trust.source if dial.trust else "",
+                is_file=dial.trust is not None and dial.trust.declared,
+                authorities=dial.authorities,
             ),
+            when=dial.observed_at or chain[0].not_valid_before_utc,
+            alerts=frozenset(EXPLANATIONS[cause].alerts if cause else ()),
+            announced=frozenset(name.public_bytes() for name in dial.announced),
         )
-    if cause == _AUTHORITY and path is None:
-        return (
-            f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and the client port "
-            f"refuses it as issued by an unknown CA ({_trusted(dial)})",
-            presented.remedy(_OWN_PAIR),
-        )
-    if cause == _AUTHORITY:
-        return (
-            f"{with_it}, and the client port refuses it as issued by an unknown CA, although "
-            f"{dial.trust_source} has its CA: there is a fault in the chain, or etcd was not restarted since "
-            "that CA was added",
-            "fix what the cert checks of this listener find; restart etcd if --trusted-ca-file has changed",
-        )
-    return (
-        f"{with_it}, which the client port seems to refuse; see what the cert checks of this listener find",
-        f"fix what they find, see etcd's log, or {presented.remedy(_OWN_PAIR)}",
     )
-
-
-def _trusted(dial: GatewayDial) -> str:
-    names = [found.subject for found in dial.trusted] if dial.trusted else dial.announced
-    return f"trusted: {name_list(names) or 'not known'}"
+    which = "the certificate of --client-cert-file" if own else "the served certificate"
+    unless = "" if own or dial.with_another is False else ", unless --client-cert-file names another one"
+    with_it = f"the gateway dials etcd with {which}, {shown(chain[0])}{unless}"
+    if reason is None:
+        return (
+            f"{with_it}, which the client port seems to refuse; see what the cert checks of this listener "
+            "find",
+            f"fix what they find, see etcd's log, or {_RENEW_OWN if own else _OWN_PAIR}",
+        )
+    of_served = _REMEDIES.get(reason.cause, f"issue the certificate of --cert-file again, or {_OWN_PAIR}")
+    remedy = _RENEW_OWN if own else of_served
+    if reason.cause is Cause.UNKNOWN_CA:
+        remedy += "; restart etcd if --trusted-ca-file has changed, which it reads at start only"
+    return f"{with_it}, and is refused: {reason.why}", remedy
 
 
 def _hostname(dial: GatewayDial) -> str:

@@ -11,9 +11,9 @@ from pytest_etcdtls.checks.judgement import SERVED, commands_for, observed_in, w
 from pytest_etcdtls.checks.refused_clients import (
     DECODE_ERROR,
     Reason,
+    by_list,
     is_unexplained,
     is_unparsable,
-    revoked,
     why_refused,
 )
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
@@ -458,15 +458,8 @@ def _not_accepted(client: AcceptedClient, candidate: Candidate, grounds: Refusal
 
 
 def _why_closed(client: AcceptedClient, candidate: Candidate, grounds: RefusalGrounds) -> Reason:
-    if reason := revoked(candidate, grounds):
+    if grounds.revocation and (reason := by_list(candidate.chain, grounds.revocation)):
         return reason
-    if candidate.revocation is Revocation.LISTED:
-        return Reason(
-            "the declared revocation list has the serial number of a certificate that it sends",
-            "give this client a new certificate, or correct the list of --{side}-crl-file",
-        )
-    if grounds.revocation is not None and grounds.revocation.problem is not None:
-        return Reason(*grounds.revocation.problem)
     why = (
         "its revocation list is unreadable, is PEM on 3.6 or newer, or has the serial number of a "
         "certificate that this client sends"

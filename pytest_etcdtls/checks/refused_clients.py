@@ -1,9 +1,9 @@
-"""Why etcd refuses a good client inside the handshake, and what cures it.
+"""Why etcd refuses a client, and what cures it: the user's, or etcd's own gateway.
 
 etcd leaves this to Go. processCertsFromClient in crypto/tls parses every certificate that the client sends,
 verifies a path to a CA of --trusted-ca-file with the usage clientAuth, and then calls etcd's functions:
 allowed names, and the revocation list on a port for gRPC alone (client/pkg/transport/listener.go). Here the
-same rules are applied, in the same order, to the certificates that are known.
+same rules are applied, in the same order, to the certificates that are known (:func:`explain`).
 
 Up to Go 1.19 the alert is 42 for everything. Later it is 45 for the dates of the client's certificate or of
 a CA on the path, 48 if no path leads to a trusted CA, and 42 for all others; from Go 1.25 on it is 50 for a
@@ -13,6 +13,7 @@ certificate that does not parse. A certificate signed with SHA-1 gets 48: Go fin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 from msgspec import Struct
 
+from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.facts.access import Candidate
 from pytest_etcdtls.facts.listener import BAD_CERTIFICATE
-from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
+from pytest_etcdtls.facts.refusal_grounds import DeclaredRevocation, RefusalGrounds
 from pytest_etcdtls.pki.certificate import (
     RSA_MOST_BITS,
     describe_key,
@@ -62,10 +64,33 @@ _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
 
 
 class Reason(Struct, frozen=True):
-    """Why a client is refused, and the remedy."""
+    """Why a client is refused, and the remedy.
+
+    Attributes:
+        cause: as etcd's log has it; by default Go finds no path to a trusted CA.
+    """
 
     why: str
     remedy: str
+    cause: Cause = Cause.UNKNOWN_CA
+
+
+def explain(refusal: Refusal) -> Reason | None:
+    """Return why etcd refuses a client, and the remedy; ``None`` if nothing that is known explains it."""
+    for stage in (
+        refusal.not_sent,
+        refusal.malformed,
+        refusal.dates,
+        refusal.path,
+        refusal.rules_of_etcd,
+        refusal.unjudged,
+        refusal.bundle_in_force,
+    ):
+        if refusal.chain and (reasons := list(stage())):
+            remedies = dict.fromkeys(reason.remedy for reason in reasons)
+            why = " and ".join(reason.why for reason in reasons)
+            return Reason(why, "; ".join(remedies), reasons[0].cause)
+    return None
 
 
 def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Reason:
@@ -76,15 +101,16 @@ def why_refused(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGr
         bad: its refused attempts.
         grounds: what is known besides its certificate.
     """
-    if (known := _explanation(candidate, bad, grounds)) is not None:
+    refusal = _refusal(candidate, bad, grounds)
+    if (known := explain(refusal)) is not None:
         return known
-    alerts = {attempt.alert for attempt in bad}
-    alert = " or ".join(sorted(alert_text(number) for number in alerts if number is not None))
+    alert = " or ".join(sorted(alert_text(number) for number in refusal.alerts if number is not None))
     return Reason(
         f"alert {alert}, which nothing in the certificate explains: an allowed name may, a revocation list "
         "on a port for gRPC alone, or the CA in etcd's bundle: another key, expired, for other usages",
         "see etcd's log; use a certificate with names that --{side}-cert-allowed-hostname or "
         "--peer-cert-allowed-cn allows, from the CA in --{peer}trusted-ca-file",
+        Cause.OTHER,
     )
 
 
@@ -93,27 +119,20 @@ def is_unexplained(candidate: Candidate, bad: Sequence[Attempt], grounds: Refusa
 
     The arguments are those of :func:`why_refused`.
     """
-    alerts = {attempt.alert for attempt in bad}
-    return alerts == {BAD_CERTIFICATE} and _explanation(candidate, bad, grounds) is None
+    refusal = _refusal(candidate, bad, grounds)
+    return refusal.alerts == {BAD_CERTIFICATE} and explain(refusal) is None
 
 
-def _explanation(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Reason | None:
-    if not candidate.chain:
-        return None
-    refusal = _Refusal(candidate, bad, grounds)
-    for stage in (
-        refusal.not_sent,
-        refusal.malformed,
-        refusal.dates,
-        refusal.path,
-        refusal.rules_of_etcd,
-        refusal.unjudged,
-        refusal.bundle_in_force,
-    ):
-        if reasons := list(stage()):
-            remedies = dict.fromkeys(reason.remedy for reason in reasons)
-            return Reason(" and ".join(reason.why for reason in reasons), "; ".join(remedies))
-    return None
+def _refusal(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> Refusal:
+    return Refusal(
+        chain=candidate.chain,
+        grounds=grounds,
+        when=bad[0].started_at,
+        alerts=frozenset(attempt.alert for attempt in bad),
+        announced=frozenset(der for attempt in bad for der in attempt.announced_ca),
+        in_tls13={attempt.offered_version for attempt in bad} == {TLSVersion.TLS1_3},
+        excluded=candidate.excluded,
+    )
 
 
 def is_unparsable(chain: Path, grounds: RefusalGrounds) -> bool:
@@ -132,24 +151,43 @@ def _has(grounds: RefusalGrounds, since: tuple[int, int]) -> bool:
     return grounds.go is None or grounds.go.line >= since
 
 
-class _Refusal:
-    """The refusal of one client, and the stages at which Go and etcd refuse, each with its reasons."""
+class Refusal(Struct, frozen=True, kw_only=True):
+    """The refusal of one client, and the stages at which Go and etcd refuse, each with its reasons.
 
-    def __init__(self, candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGrounds) -> None:
-        self._candidate, self._grounds = candidate, grounds
-        self._leaf, *self._sent = candidate.chain
-        self._bad = bad
-        self._alerts = {attempt.alert for attempt in bad}
-        self._now = bad[0].started_at
-        # Go compares names as they are encoded.
-        self._announced = {der for attempt in bad for der in attempt.announced_ca}
-        if grounds.bundle:
-            self._anchors = [one for one in grounds.bundle if not self._announced or self._announces(one)]
-        else:
-            self._anchors = [authority for authority in grounds.authorities if self._announces(authority)]
+    Attributes:
+        chain: the certificates that it sends, leaf first; empty if they are not known.
+        grounds: what is known besides them.
+        when: the time of the refusal.
+        alerts: that etcd sent; empty if they are not known.
+        announced: the names of the CAs that etcd announces, in DER. Go compares names as they are encoded.
+        in_tls13: it was refused in TLS 1.3 alone.
+        excluded: a declared rule about names excludes its certificate.
+    """
+
+    chain: Path
+    grounds: RefusalGrounds
+    when: datetime
+    alerts: frozenset[int | None] = frozenset()
+    announced: frozenset[bytes] = frozenset()
+    in_tls13: bool = False
+    excluded: bool = False
+
+    @property
+    def _sent(self) -> Path:
+        return self.chain[1:]
+
+    @property
+    def _anchors(self) -> Path:
+        known = self.grounds.bundle or self.grounds.authorities
+        everyone = self.grounds.bundle and not self.announced
+        return tuple(authority for authority in known if everyone or self._announces(authority))
+
+    def _path(self, also_known: Path = ()) -> Path | None:
+        pool = (*self._sent, *also_known)
+        return find_path(self.chain[0], pool, self._anchors, self.when, CLIENT_AUTH)
 
     def _announces(self, authority: x509.Certificate) -> bool:
-        return authority.subject.public_bytes() in self._announced
+        return authority.subject.public_bytes() in self.announced
 
     def not_sent(self) -> Iterator[Reason]:
         """Yield the reason if the client sends no certificate, since its key fits no signature scheme.
@@ -157,146 +195,142 @@ class _Refusal:
         Go answers that with certificate_required, an old one and in TLS 1.2 with other alerts. Go offers no
         scheme for RSASSA-PSS keys, and TLS 1.3 has none for curves such as P-224.
         """
-        key = public_key(self._leaf)
-        is_pss = self._leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+        key = public_key(self.chain[0])
+        is_pss = self.chain[0].public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
         no_scheme = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS13
-        in_tls13 = {attempt.offered_version for attempt in self._bad} == {TLSVersion.TLS1_3}
-        if is_pss or (no_scheme and in_tls13) or _CERTIFICATE_REQUIRED in self._alerts:
+        if is_pss or (no_scheme and self.in_tls13) or _CERTIFICATE_REQUIRED in self.alerts:
             called = "RSASSA-PSS" if is_pss else describe_key(key)
             yield Reason(
                 f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
                 "not sent",
-                self._again(self._leaf, "with an RSA key (rsaEncryption) of 2048 bits or ECDSA P-256"),
+                self._again(self.chain[0], "with an RSA key (rsaEncryption) of 2048 bits or ECDSA P-256"),
+                Cause.NO_CERTIFICATE,
             )
 
     def malformed(self) -> Iterator[Reason]:
         """Yield the reason if Go does not parse a certificate, or refuses the length of its key."""
-        for certificate in self._candidate.chain:
-            if problem := _parse_problem(certificate, self._grounds):
+        for certificate in self.chain:
+            if problem := _parse_problem(certificate, self.grounds):
                 why = f"Go does not parse {self._called(certificate)}: {problem}"
-                yield Reason(why, self._again(certificate, "with a maintained tool"))
+                yield Reason(why, self._again(certificate, "with a maintained tool"), Cause.OTHER)
                 return
-        for certificate in self._candidate.chain if _has(self._grounds, _LONG_RSA_SINCE) else ():
+        for certificate in self.chain if _has(self.grounds, _LONG_RSA_SINCE) else ():
             if is_too_long(key := public_key(certificate)):
                 why = f"{self._called(certificate)} has {describe_key(key)}, and Go takes {RSA_MOST_BITS}"
-                yield Reason(why, self._again(certificate, "with an RSA key of 2048 bits or ECDSA P-256"))
+                again = self._again(certificate, "with an RSA key of 2048 bits or ECDSA P-256")
+                yield Reason(why, again, Cause.OTHER)
                 return
 
     def dates(self) -> Iterator[Reason]:
         """Yield the reason if the client's certificate is not valid now."""
-        leaf, now = self._leaf, self._now
+        leaf, now = self.chain[0], self.when
         if now > leaf.not_valid_after_utc:
             yield Reason(
                 f"its certificate expired {span(now - leaf.not_valid_after_utc)} ago",
                 "renew this certificate and give the new pair to the client; nothing is wrong with etcd's "
                 "flags",
+                Cause.EXPIRED,
             )
         elif now < leaf.not_valid_before_utc:
             yield Reason(
                 f"its certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC",
                 "use the certificate from then on, or correct the clock of the machine that issues or "
                 "verifies it",
+                Cause.NOT_YET_VALID,
             )
 
     def path(self) -> Iterator[Reason]:
         """Yield why Go's Verify finds no path, or refuses the one that there is."""
-        verified = self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH
-        path = find_path(*verified)
+        path = self._path()
         if path is None:
             yield from self._no_path()
             return
-        known = list(faults(path, self._now, CLIENT_AUTH))
+        known = list(faults(path, self.when, CLIENT_AUTH))
         judged = [flaw for flaw in known if flaw.rule is not Rule.UNJUDGED]
-        flaws = [flaw for flaw in judged if _has(self._grounds, flaw.since)]
+        flaws = [flaw for flaw in judged if _has(self.grounds, flaw.since)]
+        verified = self.chain[0], self._sent, self._anchors, self.when, CLIENT_AUTH
         if not known and verified_path(*verified) is None:
             yield Reason(
                 "Go stops: too many candidate certificates are sent, or trusted under one name",
                 "send the client's certificate and its intermediate CAs alone, and remove CAs that are not "
                 "in use from --{peer}trusted-ca-file",
             )
-        elif not flaws and EXPIRED in self._alerts:
+        elif not flaws and EXPIRED in self.alerts:
             yield self._other_clock()
-        elif not flaws and UNKNOWN_CA in self._alerts:
+        elif not flaws and UNKNOWN_CA in self.alerts:
             yield self._older_bundle(shown(path[-1]))
         else:
             yield from {flaw.text: self._of(flaw) for flaw in flaws}.values()
 
     def unjudged(self) -> Iterator[Reason]:
         """Yield what is not judged here, and may be the reason."""
-        path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH) or ()
-        flaws = constraint_faults(path)
+        flaws = constraint_faults(self._path() or ())
         found = [(flaw.certificate, flaw.text) for flaw in flaws if flaw.rule is Rule.UNJUDGED]
         found += [
             (certificate, f"has {what}")
-            for certificate in self._candidate.chain
+            for certificate in self.chain
             if (what := unjudged(certificate.public_bytes(Encoding.DER)))
         ]
         for certificate, text in dict.fromkeys(found):
             why = f"{self._called(certificate)} {text}, which is not judged here, and may be why"
-            yield Reason(why, self._again(certificate, "without it"))
+            yield Reason(why, self._again(certificate, "without it"), Cause.OTHER)
 
     def bundle_in_force(self) -> Iterator[Reason]:
         """Yield that etcd has read another bundle, if nothing else explains alert 42 of an old Go."""
-        path = find_path(self._leaf, self._sent, self._anchors, self._now, CLIENT_AUTH)
-        if path is not None and not self._grounds.alerts_differ and self._grounds.is_file:
+        path = self._path()
+        if path is not None and not self.grounds.alerts_differ and self.grounds.is_file:
             yield self._older_bundle(shown(path[-1]))
 
     def _of(self, flaw: Flaw) -> Reason:
-        certificate, called = flaw.certificate, self._called(flaw.certificate)
-        is_leaf = certificate == self._leaf
+        certificate, text = flaw.certificate, flaw.text
+        is_leaf, cause = certificate == self.chain[0], Cause.UNKNOWN_CA
         match flaw.rule:
             case Rule.PURPOSE if is_leaf:
                 named = ", ".join(purposes(certificate) or ()) or "empty"
                 return Reason(
                     f"its extendedKeyUsage ({named}) has no clientAuth",
                     "issue this certificate with extendedKeyUsage clientAuth",
+                    Cause.USAGE,
                 )
             case Rule.PURPOSE:
-                return Reason(
-                    f"{called} {flaw.text} without clientAuth, which Go requires of every CA on the path",
-                    self._again(certificate, "without extendedKeyUsage"),
-                )
+                text += " without clientAuth, which Go requires of every CA on the path"
+                how, cause = "without extendedKeyUsage", Cause.USAGE
             case Rule.EXTENSION:
-                return Reason(
-                    f"{called} {flaw.text}, which Go does not handle",
-                    self._again(certificate, "without that extension, or with it not critical"),
-                )
+                text += ", which Go does not handle"
+                how, cause = "without that extension, or with it not critical", Cause.EXTENSION
             case Rule.VALIDITY:
-                ended = self._now - certificate.not_valid_after_utc
-                state = f"expired {span(ended)} ago" if ended.total_seconds() > 0 else "is not valid yet"
-                return Reason(f"{called} {state}", self._again(certificate, "with the same key"))
+                ended = self.when - certificate.not_valid_after_utc
+                text = f"expired {span(ended)} ago" if ended.total_seconds() > 0 else "is not valid yet"
+                how, cause = "with the same key", Cause.EXPIRED
             case Rule.ISSUER:
+                cause = Cause.OTHER if "pathlen" in text else cause
+                text += ", so it may not issue this certificate"
+                how = "with basicConstraints CA:TRUE, keyUsage keyCertSign and a path length that suffices"
+            case Rule.SIGNATURE if "key" in text:
                 return Reason(
-                    f"{called} {flaw.text}, so it may not issue this certificate",
-                    self._again(
-                        certificate,
-                        "with basicConstraints CA:TRUE, keyUsage keyCertSign and a path length that suffices",
-                    ),
-                )
-            case Rule.SIGNATURE if "key" in flaw.text:
-                return Reason(
-                    f"{called} {flaw.text}, with which Go verifies no signature",
+                    f"{self._called(certificate)} {text}, with which Go verifies no signature",
                     "replace that CA by one with an RSA key of 2048 bits or ECDSA P-256, in "
                     "--{peer}trusted-ca-file and in the certificates that it issued, and restart etcd",
                 )
             case Rule.SIGNATURE if is_leaf:
                 return Reason(
-                    f"it {flaw.text}, which etcd's Go refuses",
+                    f"it {text}, which etcd's Go refuses",
                     "issue a new client certificate, signed with SHA-256; nothing is wrong with etcd's flags",
                 )
             case Rule.SIGNATURE:
+                text += ", which etcd's Go refuses"
+                how = "signed with SHA-256"
+            case _:
                 return Reason(
-                    f"{called} {flaw.text}, which etcd's Go refuses",
-                    self._again(certificate, "signed with SHA-256"),
+                    f"the constraints of its CA exclude it: {text}",
+                    "issue this certificate without that name (a client needs no subjectAltName), or from a "
+                    "CA without these constraints",
+                    Cause.OTHER,
                 )
-        return Reason(
-            f"the constraints of its CA exclude it: {flaw.text}",
-            "issue this certificate without that name (a client needs no subjectAltName), or from a CA "
-            "without these constraints",
-        )
+        return Reason(f"{self._called(certificate)} {text}", self._again(certificate, how), cause)
 
     def _called(self, certificate: x509.Certificate) -> str:
-        if certificate == self._leaf:
+        if certificate == self.chain[0]:
             return "its certificate"
         if certificate in self._sent:
             return f"the CA {shown(certificate)} that it sends"
@@ -304,30 +338,28 @@ class _Refusal:
 
     def _again(self, certificate: x509.Certificate, how: str) -> str:
         """Return the remedy: to issue a certificate again, and where to put it."""
-        if certificate == self._leaf:
+        if certificate == self.chain[0]:
             return f"issue this certificate again {how}; nothing is wrong with etcd's flags"
+        again = f"issue the certificate of the CA {shown(certificate)} again {how}, "
         if certificate in self._sent:
-            return (
-                f"issue the certificate of the CA {shown(certificate)} again {how}, and replace it in the "
-                "client's certificate file; nothing is wrong with etcd's flags"
-            )
-        return (
-            f"issue the certificate of the CA {shown(certificate)} again {how}, replace it in "
-            "--{peer}trusted-ca-file and restart etcd, which reads it at start only"
-        )
+            where = "and replace it in the client's certificate file; nothing is wrong with etcd's flags"
+        else:
+            where = "replace it in --{peer}trusted-ca-file and restart etcd, which reads it at start only"
+        return again + where
 
     def _other_clock(self) -> Reason:
         return Reason(
             "it is valid by the local clock, but not by the member's, or its CA is not",
             "synchronise the clocks of the member and of the CA's machine; renew the CA if that has expired",
+            Cause.EXPIRED,
         )
 
     def _older_bundle(self, called: str) -> Reason:
         """Return the reason where the known bundle accepts the client, and etcd knows no such CA."""
-        if self._grounds.is_file:
+        if self.grounds.is_file:
             return Reason(
                 f"etcd was started with another CA named {called} than the one that signed it, which is in "
-                f"{self._grounds.source}",
+                f"{self.grounds.source}",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
             )
         return Reason(
@@ -337,10 +369,10 @@ class _Refusal:
         )
 
     def _no_path(self) -> Iterator[Reason]:
-        top = (self._leaf, *issuers_among(self._leaf, self._sent, self._now))[-1]
+        top = (self.chain[0], *issuers_among(self.chain[0], self._sent, self.when))[-1]
         issuer, name = top.issuer.public_bytes(), name_text(top.issuer)
-        known = [one for one in self._grounds.bundle if not self._announces(one)] if self._announced else []
-        if find_path(self._leaf, self._sent, known, self._now, CLIENT_AUTH) is not None:
+        known = [one for one in self.grounds.bundle if not self._announces(one)] if self.announced else []
+        if find_path(self.chain[0], self._sent, known, self.when, CLIENT_AUTH) is not None:
             yield self._not_read(name)
         elif missing := self._not_sent():
             names = ", ".join(map(shown, missing))
@@ -349,7 +381,7 @@ class _Refusal:
                 "append the certificate of the intermediate CA to the client's certificate file, behind the "
                 "client's own; nothing is wrong with etcd's flags",
             )
-        elif EXPIRED in self._alerts:
+        elif EXPIRED in self.alerts:
             yield self._other_clock()
         elif any(anchor.subject.public_bytes() == issuer for anchor in self._anchors):
             yield Reason(
@@ -359,33 +391,32 @@ class _Refusal:
                 "as long as that is in use, and restart etcd, which reads it at start only; or issue this "
                 "certificate again from the CA that is there",
             )
-        elif issuer in self._announced and UNKNOWN_CA in self._alerts:
+        elif issuer in self.announced and UNKNOWN_CA in self.alerts:
             yield self._unknown_namesake(name)
-        elif issuer not in self._announced and (self._announced or UNKNOWN_CA in self._alerts):
+        elif issuer not in self.announced and (self.announced or UNKNOWN_CA in self.alerts):
             yield self._not_trusted(top, name)
         else:
             yield from self._own_flaws()
 
     def _own_flaws(self) -> Iterator[Reason]:
         """Yield the flaws of what the client sends, for which Go refuses it whatever CA is above."""
-        path = (self._leaf, *issuers_among(self._leaf, self._sent, self._now))
-        flaws = faults(path, self._now, CLIENT_AUTH)
-        yield from (self._of(flaw) for flaw in flaws if _has(self._grounds, flaw.since))
+        path = (self.chain[0], *issuers_among(self.chain[0], self._sent, self.when))
+        flaws = faults(path, self.when, CLIENT_AUTH)
+        yield from (self._of(flaw) for flaw in flaws if _has(self.grounds, flaw.since))
 
     def _not_read(self, name: str) -> Reason:
         """Return the reason where the known bundle has a CA whose name etcd does not announce."""
-        if self._grounds.is_file:
+        if self.grounds.is_file:
             return Reason(
-                f"etcd was started before its CA, {name}, was in {self._grounds.source} (trusted: "
+                f"etcd was started before its CA, {name}, was in {self.grounds.source} (trusted: "
                 f"{self._trusted()})",
                 "restart etcd, which reads --{peer}trusted-ca-file at start only",
             )
-        return self._not_trusted(self._leaf, name)
+        return self._not_trusted(self.chain[0], name)
 
     def _not_sent(self) -> Path:
         """Return the intermediate CAs with which there is a path, and which the client does not send."""
-        pool = (*self._sent, *self._grounds.authorities)
-        path = find_path(self._leaf, pool, self._anchors, self._now, CLIENT_AUTH) or ()
+        path = self._path(self.grounds.authorities) or ()
         return tuple(certificate for certificate in path[1:-1] if certificate not in self._sent)
 
     def _unknown_namesake(self, name: str) -> Reason:
@@ -415,46 +446,49 @@ class _Refusal:
         return Reason(f"its CA, {name}, is not trusted (trusted: {self._trusted()})", remedy)
 
     def _names(self) -> list[x509.Name]:
-        return [x509.Name.from_bytes(der) for der in self._announced]
+        return [x509.Name.from_bytes(der) for der in self.announced]
 
     def _trusted(self) -> str:
         return name_list(self._names()) or "none announced, so the CAs in the system's root store"
 
     def rules_of_etcd(self) -> Iterator[Reason]:
         """Yield the rules of etcd itself that exclude a certificate with a valid path."""
-        grounds, revocation = self._grounds, self._grounds.revocation
-        if BAD_CERTIFICATE not in self._alerts:
+        grounds, revocation = self.grounds, self.grounds.revocation
+        if BAD_CERTIFICATE not in self.alerts:
             return
-        if self._candidate.excluded:
+        if self.excluded:
             yield Reason(
                 f"its certificate does not have the {grounds.allowed}, which the declaration requires",
                 "use a certificate with that name, or add its name to --{side}-cert-allowed-hostname or "
                 "--peer-cert-allowed-cn",
+                Cause.NAME_NOT_ALLOWED,
             )
             return
         if revocation is None or not revocation.in_handshake:
             return
-        if revocation.problem is not None:
-            why, remedy = revocation.problem
-            yield Reason(f"a port for gRPC alone reads the revocation list in the handshake: {why}", remedy)
-        elif (reason := revoked(self._candidate, grounds)) is not None:
-            yield reason
+        if reason := by_list(self.chain, revocation):
+            where = "a port for gRPC alone reads the revocation list in the handshake: "
+            yield Reason(f"{where if revocation.problem else ''}{reason.why}", reason.remedy, reason.cause)
 
 
-def revoked(candidate: Candidate, grounds: RefusalGrounds) -> Reason | None:
-    """Return the reason if the declared revocation list names a certificate that the client sends."""
-    listed = grounds.revocation.revoked(candidate.chain) if grounds.revocation else ()
-    if not listed or grounds.revocation is None:
+def by_list(chain: Path, revocation: DeclaredRevocation) -> Reason | None:
+    """Return the reason if etcd cannot read its revocation list, or it names a certificate that is sent."""
+    if revocation.problem is not None:
+        return Reason(*revocation.problem, Cause.CRL_UNREADABLE)
+    listed = revocation.revoked(chain)
+    if not listed:
         return None
-    if candidate.chain[0] in listed:
+    if chain[0] in listed:
         return Reason(
-            f"{grounds.revocation.source} revokes its certificate",
+            f"{revocation.source} revokes its certificate",
             "give this client a new certificate, or correct the list of --{side}-crl-file, which etcd reads "
             "at each connection",
+            Cause.REVOKED,
         )
     return Reason(
-        f"{grounds.revocation.source} revokes the CA {shown(listed[0])}, which it sends, and with it all "
+        f"{revocation.source} revokes the CA {shown(listed[0])}, which it sends, and with it all "
         "clients that send that CA",
         "give this client a certificate of a CA that is not revoked, or correct the list of "
         "--{side}-crl-file, which etcd reads at each connection",
+        Cause.REVOKED,
     )

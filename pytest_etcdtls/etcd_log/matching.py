@@ -23,6 +23,7 @@ from typing import Final
 from msgspec import Struct
 
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.role import Protocol, Side, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply, is_served
@@ -148,22 +149,8 @@ def _outside(connection: Connection, time: datetime) -> timedelta:
     return min(time - connection.started_at, timedelta()) or max(time - ended_at(connection), timedelta())
 
 
-_BAD_CERTIFICATE: Final = 42
-# Measured on etcd: up to Go 1.19 bad_certificate for every cause, from 1.24 specific alerts, and from 1.26
-# handshake_failure for a missing certificate in TLS 1.2.
-_SPECIFIC: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
 _MISSING: Final = {TLSVersion.TLS1_2: 40, TLSVersion.TLS1_3: 116}
-_ALWAYS: Final[Mapping[Cause, int]] = {
-    Cause.USAGE: 42,
-    Cause.EXTENSION: 42,
-    Cause.NAME_NOT_ALLOWED: 42,
-    Cause.PROTOCOL_VERSION: 70,
-    Cause.CIPHER_SUITE: 40,
-    Cause.ALPN: 120,
-    Cause.SERVED_PAIR: 80,
-}
-_CLOSES: Final = frozenset({Cause.ADDRESS, Cause.REVOKED, Cause.CRL_UNREADABLE})
-"""Causes for which etcd closes the connection after the handshake, without an alert."""
+"""The alerts for a missing certificate of Go 1.26 and newer."""
 
 _ENDED_BY_US = frozenset({Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.REFUSED_BY_CLIENT, Cause.OTHER})
 """Causes that etcd logs for a connection that it did not refuse."""
@@ -205,7 +192,7 @@ def compare_wire_and_log(attempt: Attempt, rejection: Rejection) -> LoggedAttemp
     if alerts:
         agree = attempt.alert in alerts
         expected = f"alert {' or '.join(alert_text(number) for number in sorted(alerts))}"
-    elif rejection.cause in _CLOSES:
+    elif EXPLANATIONS[rejection.cause].closes:
         agree = attempt.ending is Ending.CLOSED
         expected = "close_notify after the handshake, without an alert"
     elif rejection.cause is Cause.PLAINTEXT:
@@ -249,10 +236,7 @@ def expected_alerts(cause: Cause, version: str | None) -> frozenset[int]:
         cause: the cause of the refusal.
         version: the TLS version, ``TLSv1.2`` or ``TLSv1.3``; ``None`` if it is not known.
     """
-    if cause in _ALWAYS:
-        return frozenset({_ALWAYS[cause]})
-    if cause in _SPECIFIC:
-        return frozenset({_BAD_CERTIFICATE, _SPECIFIC[cause]})
-    if cause is not Cause.NO_CERTIFICATE:
-        return frozenset()
-    return frozenset({_BAD_CERTIFICATE, *(alert for of, alert in _MISSING.items() if version in (None, of))})
+    missing = _MISSING.items() if cause is Cause.NO_CERTIFICATE else ()
+    return frozenset(
+        {*EXPLANATIONS[cause].alerts, *(alert for of, alert in missing if version in (None, of))}
+    )

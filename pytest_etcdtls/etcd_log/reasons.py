@@ -1,7 +1,8 @@
-"""What each cause of a rejected connection means and what to do.
+"""What each cause of a rejected connection means, how etcd ends the connection, and what to do.
 
 :mod:`pytest_etcdtls.etcd_log.parse` reads the cause from a line. Where a text below says what etcd does, a
 comment names the function in etcd's source.
+:mod:`pytest_etcdtls.checks.refused_clients` finds the cause where the client's certificate is known.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ class Explanation(Struct, frozen=True):
     Attributes:
         meaning: what happened, in one sentence.
         advice: what to do.
+        alerts: that some release of Go sends for it in any TLS version. Measured: up to Go 1.19
+            bad_certificate (42) for every cause, from 1.24 specific alerts.
+        closes: etcd closes the connection after the handshake, without an alert.
     """
 
     meaning: str
     advice: str
+    alerts: tuple[int, ...] = ()
+    closes: bool = False
 
 
 EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
@@ -31,6 +37,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "A client connected with TLS and presented no certificate.",
         "Give it a certificate of the trusted CA, or find out what scans the port: health checks of load "
         "balancers and monitoring are the usual ones, and belong on --listen-metrics-urls.",
+        alerts=(42,),
     ),
     # transport.TLSInfo.ServerConfig reads the bundle once; GetCertificate of baseConfig reads the served pair
     # for each handshake (SERVED_PAIR).
@@ -38,14 +45,17 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "A client presented a certificate that no CA in the trusted bundle has signed.",
         "Compare its issuer with --trusted-ca-file (--peer-trusted-ca-file for members); after a change of "
         "CA etcd must be restarted, since it reads the bundle at start only.",
+        alerts=(42, 48),
     ),
     Cause.EXPIRED: Explanation(
         "A client presented a certificate that has expired, or the clocks differ.",
         "Renew it; compare the two times in the message with the clock of this machine.",
+        alerts=(42, 45),
     ),
     Cause.NOT_YET_VALID: Explanation(
         "A client presented a certificate that is not valid yet, or the clocks differ.",
         "Compare the two times in the message with the clocks of both machines.",
+        alerts=(42, 45),
     ),
     # embed.Etcd.grpcGatewayDial connects to the client port with the ServerConfig, whose certificate as a
     # client is the served one unless --client-cert-file is given (GetClientCertificate of baseConfig).
@@ -53,15 +63,18 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "A client presented a certificate whose extended key usage does not allow it to be a client.",
         "Issue it with clientAuth. From etcd's own address it is the gateway or a member that presents the "
         "served certificate: that needs both clientAuth and serverAuth, or --client-cert-file.",
+        alerts=(42,),
     ),
     Cause.EXTENSION: Explanation(
         "A client presented a certificate with a critical extension that Go does not know.",
         "Issue it without that extension, or with it not marked critical.",
+        alerts=(42,),
     ),
     Cause.NAME_NOT_ALLOWED: Explanation(
         "A certificate of the trusted CA does not have one of the allowed names.",
         "See --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname; the "
         "served certificate needs such a name as well, since the gateway presents it.",
+        alerts=(42,),
     ),
     # transport.wrapTLS passes checkSAN for peer and metrics listeners; the client listener is made in
     # serveCtx.serve with NewTLSListener, which has no such check. checkCertSAN lets a certificate without
@@ -71,16 +84,19 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "compares them on peer and https metrics listeners.",
         "Issue it with the client's address or a name that resolves to it, or without any; behind NAT etcd "
         "sees the gateway's address.",
+        closes=True,
     ),
     Cause.REVOKED: Explanation(
         "A client presented a certificate whose serial number is in the CRL.",
         "If it should work, renew it; if not, find out who still uses it.",
+        closes=True,
     ),
     # transport.checkCRL: x509.ParseCRL up to 3.5, which takes PEM, x509.ParseRevocationList from 3.6. It is
     # called only if the client has sent a certificate.
     Cause.CRL_UNREADABLE: Explanation(
         "etcd cannot read its CRL, and therefore refuses every client that presents a certificate.",
         "Put a CRL in DER where --client-crl-file or --peer-crl-file says; PEM is read up to 3.5 only.",
+        closes=True,
     ),
     Cause.PLAINTEXT: Explanation(
         "The first bytes were not TLS: usually HTTP in plaintext.",
@@ -96,20 +112,24 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
     Cause.PROTOCOL_VERSION: Explanation(
         "The client offered only TLS versions that etcd does not support.",
         "TLS 1.2 is the lowest; see --tls-min-version and --tls-max-version. A scanner looks the same.",
+        alerts=(70,),
     ),
     Cause.CIPHER_SUITE: Explanation(
         "The client offered only cipher suites that etcd does not allow.",
         "See --cipher-suites, and the key type of the served certificate. A scanner looks the same.",
+        alerts=(40,),
     ),
     # transport.TLSInfo.ServerConfig: NextProtos.
     Cause.ALPN: Explanation(
         "The client offered only application protocols that etcd does not support.",
         "etcd announces h2; offer that or nothing.",
+        alerts=(120,),
     ),
     Cause.SERVED_PAIR: Explanation(
         "etcd cannot load the certificate and key that it should serve: a file is missing, or the two do not "
         "belong together. No client gets a connection.",
         "Put both files in place; the next handshake reads them, without a restart.",
+        alerts=(80,),
     ),
     Cause.REFUSED_BY_CLIENT: Explanation(
         "The client ended the handshake because it does not accept etcd's certificate.",

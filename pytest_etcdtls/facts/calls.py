@@ -24,7 +24,14 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UsageError
 from pytest_etcdtls.facts.access import PresentedClient, ServedClient
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
+from pytest_etcdtls.facts.certificates import (
+    AnnouncedCAs,
+    ClientTrust,
+    Dialling,
+    PathToTrust,
+    ServedChain,
+    given_authorities,
+)
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
 from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import Tried
@@ -58,8 +65,8 @@ class GatewayDial(Struct, frozen=True, kw_only=True):
         observed_at: when they were served by the member's clock, aware UTC.
         with_another: etcd is declared to dial with another certificate; ``None`` if that is not known.
         own: the certificates of that declared file, leaf first; empty if it is not here.
-        trusted: the bundle that etcd is declared to trust for clients; ``None`` if it is not known.
-        trust_source: where the bundle comes from.
+        trust: the bundle that etcd is meant to trust for clients; ``None`` if it is not known.
+        authorities: CA certificates that were given for any purpose.
         announced: subjects of the CAs that the client port announces.
         allowed_hostname: declared hostnames, one of which a client certificate must cover.
     """
@@ -67,8 +74,8 @@ class GatewayDial(Struct, frozen=True, kw_only=True):
     served: tuple[x509.Certificate, ...]
     observed_at: datetime | None
     with_another: bool | None
-    trusted: tuple[x509.Certificate, ...] | None
-    trust_source: str
+    trust: ClientTrust | None
+    authorities: tuple[x509.Certificate, ...]
     announced: tuple[x509.Name, ...]
     allowed_hostname: tuple[str, ...]
     own: tuple[x509.Certificate, ...] = ()
@@ -331,8 +338,8 @@ def gateway_dial(
         observed_at=served.observed_at + ahead if served else None,
         with_another=dialling.with_another,
         own=_own_certificates(target, here.member),
-        trusted=trust.certificates if trust else None,
-        trust_source=trust.source if trust else "",
+        trust=trust,
+        authorities=given_authorities(target),
         announced=announced.most if announced else (),
         allowed_hostname=credentials_at(here, target).allowed_hostname,
     )

@@ -131,14 +131,15 @@ def _declared_bundle(declaration: ListenerDeclaration) -> tuple[tuple[x509.Certi
 
 def _revocation(declaration: ListenerDeclaration) -> DeclaredRevocation | None:
     listener = declaration.listener
-    if listener is None or listener.crl in (CRLEffect.NONE, CRLEffect.IGNORED):
+    effect = listener.crl if listener is not None else declaration.tls.crl
+    if effect in (CRLEffect.NONE, CRLEffect.IGNORED):
         return None
     crl = declaration.member.declared.crls.get(declaration.tls.crl_file or "")
     return DeclaredRevocation(
         problem=next(_crl_problems(declaration), None),
         serial_numbers=crl.read_by(declaration.member.version).serial_numbers if crl else frozenset(),
         source=(crl.found if crl else None) or str(declaration.tls.crl_file),
-        in_handshake=listener.protocols == {"grpc"},
+        in_handshake=listener is not None and listener.protocols == {"grpc"},
     )
 
 

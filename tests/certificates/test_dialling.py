@@ -11,11 +11,12 @@ from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import Target, TrustBundle
 
 _FOR_SERVERS = ("serverAuth",)
 SEPARATE = ClusterConfig(
@@ -76,18 +77,23 @@ _NAMED = replace(CLIENT, subject_alt_names=("localhost",))
 _GATEWAY = {
     "a CA per role": (
         ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE)),
-        ["issued by CN=etcd server CA", "trusted: CN=etcd client CA"],
+        ["its CA, CN=etcd server CA, is not trusted (trusted: CN=etcd client CA)"],
         "--client-cert-file",
     ),
     "for servers only": (
         ClusterConfig(pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
-        ["extendedKeyUsage (serverAuth) has no clientAuth: incompatible key usage"],
+        ["its extendedKeyUsage (serverAuth) has no clientAuth"],
         "both clientAuth and serverAuth",
     ),
     "expired": (
         ClusterConfig(pki=PKIPlan(server=_EXPIRED)),
-        ["which has expired: this follows from cert.valid-now"],
+        ["and is refused: its certificate expired "],
         "as cert.valid-now says",
+    ),
+    "an unknown extension": (
+        ClusterConfig(pki=PKIPlan(server=replace(SERVER, unknown_critical_extension="1.2.3.4"))),
+        ["its certificate has the critical extension 1.2.3.4, which Go does not handle"],
+        "issue the certificate of --cert-file again",
     ),
     "an allowed hostname": (
         ClusterConfig(pki=PKIPlan(client=_NAMED), client_cert_allowed_hostname="localhost"),
@@ -109,8 +115,30 @@ def test_the_finding_has_the_reason_of_the_gateway(
     assert (result.outcome, result.level) == (Outcome.WARNS, Level.SHOULD)
     assert [word for word in words if word not in result.findings[0].message] == []
     assert remedy in result.remediation
-    if "CA" in remedy or words[0].startswith("issued"):
+    if remedy == "--client-cert-file":
         assert "--client-key-file" in result.remediation
+
+
+def test_a_bundle_that_etcd_has_not_read_is_the_reason(etcd_binary: Path) -> None:
+    """The CA of the served certificate is in the file, and etcd reads that at its start alone."""
+    pki = PKIPlan(layout=CALayout.PER_ROLE)
+    with start_process(ClusterConfig(pki=pki, expects_health=False), etcd_binary) as cluster:
+        (member,) = cluster.members
+        bundle = member.file("client-ca.crt")
+        bundle.write_bytes(bundle.read_bytes() + member.file("server-ca.crt").read_bytes())
+        target = cluster.target()
+        both = tuple(load_certificates(bundle, option="--trusted-ca-file"))
+        trust = TrustBundle(both, str(bundle))
+        target = replace(target, origin="live", client=replace(target.client, client_trust=trust))
+        [before] = run_checks(Observer(target), select(["api.gateway-works"]))
+        cluster.restart()
+        [after] = run_checks(Observer(target), select(["api.gateway-works"]))
+    reason = (
+        f"etcd was started before its CA, CN=etcd server CA, was in {bundle} (trusted: CN=etcd client CA)"
+    )
+    assert f"and is refused: {reason}" in before.findings[0].message
+    assert "restart etcd if --trusted-ca-file has changed" in before.remediation
+    assert after.outcome is Outcome.CONFORMS
 
 
 def test_a_certificate_that_has_just_expired_did_not_expire_days_ago(newest_etcd: Path) -> None:

@@ -45,12 +45,20 @@ def _renew(cluster: Cluster, pair: Identity) -> None:
 
 
 _CASES: list[tuple[str, Callable[[CertificateAuthority], Identity], str]] = [
-    ("expired", lambda ca: ca.issue(_EXPIRED, name="gateway"), "CN=gateway, which has expired"),
-    ("for servers", lambda ca: ca.issue(_SERVERS, name="gateway"), "CN=gateway, whose extendedKeyUsage"),
+    (
+        "expired",
+        lambda ca: ca.issue(_EXPIRED, name="gateway"),
+        "CN=gateway, and is refused: its certificate expired 2",
+    ),
+    (
+        "for servers",
+        lambda ca: ca.issue(_SERVERS, name="gateway"),
+        "CN=gateway, and is refused: its extendedKeyUsage (serverAuth) has no clientAuth",
+    ),
     (
         "another CA",
         lambda _: CertificateAuthority.create("another CA").issue(_GOOD, name="gateway"),
-        "CN=gateway, issued by CN=another CA, and no path leads from it to a CA that is trusted for clients",
+        "CN=gateway, and is refused: its CA, CN=another CA, is not trusted (trusted: CN=etcd client-port CA)",
     ),
 ]
 

@@ -25,6 +25,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.versions import version_key
 
 GOOD = ClusterConfig()
 BROKEN = ClusterConfig(expects_health=False)
@@ -179,3 +180,24 @@ def test_a_revocation_list_is_compared_with_every_certificate_that_is_sent(
     whom = ("its certificate", f"the CA {shown(client.chain[1])}, which it sends")[sent]
     assert f"accepted by TLS and closed by etcd: {path} revokes {whom}" in (result.findings[0].message)
     assert "correct the list of --client-crl-file" in result.remediation
+
+
+def test_a_list_in_pem_is_the_reason_whoever_is_on_it(etcd_binary: Path) -> None:
+    """etcd 3.6 and newer cannot read it, so a new certificate would not help; older ones find the client."""
+    authority = CertificateAuthority.create("lists")
+    files = {"list.crl": _in_pem(authority)}
+    with start_process(
+        replace(BROKEN, client_crl_file="list.crl", extra_files=files), etcd_binary
+    ) as cluster:
+        authority.revoke(cluster.target().client.identities[0].chain[0])
+        (member,) = cluster.members
+        member.file("list.crl").write_bytes(_in_pem(authority))
+        result = _judge(cluster.target())
+    is_read = version_key(cluster.version) < version_key("3.6")
+    message = result.findings[0].message
+    assert "closed by etcd" in message
+    assert ("revokes its certificate" in message, "is PEM" in message) == (is_read, not is_read), message
+
+
+def _in_pem(authority: CertificateAuthority) -> bytes:
+    return x509.load_der_x509_crl(authority.crl()).public_bytes(Encoding.PEM)

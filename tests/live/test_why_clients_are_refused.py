@@ -19,9 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 
+from pytest_etcdtls.checks.refused_clients import why_refused
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd_log.parse import Cause, parse_log
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
@@ -38,6 +42,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target, TrustBundle
+from pytest_etcdtls.tls.attempt import Ending
 
 _SERVERS = ("serverAuth",)
 _CRITICAL = "1.2.3.4"
@@ -308,7 +313,9 @@ ROWS = {
 }
 
 
-def _judge(target: Target, identity: Identity, known: Iterable[x509.Certificate] = ()) -> CheckResult:
+def _judge(
+    target: Target, identity: Identity, known: Iterable[x509.Certificate] = ()
+) -> tuple[CheckResult, Cause | None]:
     """Judge the client port with this one identity, where these CAs are known for another purpose."""
     listener = next(found for found in target.listeners if found.role is Role.CLIENT)
     alone = replace(
@@ -317,8 +324,12 @@ def _judge(target: Target, identity: Identity, known: Iterable[x509.Certificate]
         signing_key=None,
         server_ca=TrustBundle(tuple(known), "ca.crt"),
     )
-    target = replace(target, client=alone, listeners=(listener,))
-    return Judge(Observer(target)).result(catalogue()["mtls.trusted-client"], listener)
+    observer = Observer(replace(target, client=alone, listeners=(listener,)))
+    result = Judge(observer).result(catalogue()["mtls.trusted-client"], listener)
+    [candidate] = observer.get(AcceptedClient, listener=listener).candidates
+    bad = candidate.cases.ended(Ending.REFUSED, Ending.OTHER).attempts
+    grounds = observer.get(RefusalGrounds, listener=listener)
+    return result, why_refused(candidate, bad, grounds).cause if bad else None
 
 
 def _go(binary: Path) -> tuple[int, int]:
@@ -355,7 +366,7 @@ def test_the_reason_is_gos(etcd_binary: Path, names: tuple[str, ...]) -> None:
         for name, identity in identities.items():
             row = ROWS[name]
             before = len(cluster.log())
-            result = _judge(cluster.target(), identity, clients.known)
+            result, cause = _judge(cluster.target(), identity, clients.known)
             logged = _logged_since(cluster, before)
             if go < row.since:
                 if result.outcome is not Outcome.CONFORMS:
@@ -368,6 +379,9 @@ def test_the_reason_is_gos(etcd_binary: Path, names: tuple[str, ...]) -> None:
             ):
                 if wanted not in found:
                     wrong.append(f"{name}: {what}: {found} [{result.outcome}] LOG {logged[:300]}")
+            causes = {line.cause for line in parse_log(cluster.log()[before:], "log").rejections}
+            if cause not in causes and "is not judged here" not in row.why:
+                wrong.append(f"{name}: etcd's log says {causes}, the reason {cause}")
             if not re.search(row.logged, logged.replace("\\", "")):
                 wrong.append(f"{name}: etcd logs {logged}")
     assert not wrong, "\n".join(wrong)
