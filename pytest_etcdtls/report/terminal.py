@@ -87,7 +87,7 @@ def summary(
         width: characters per line. Commands to paste may be longer.
         faults: show each fault in full, since pytest does not.
         verbosity: pytest's verbosity. Below zero, only stale waivers are shown; above zero, also certificates
-            and what was not verified, did not apply or was not collected.
+            and what was not verified, did not apply or was not collected; above one, with every reason.
     """
     if verbosity >= 0:
         for seen in report.seen:
@@ -104,10 +104,13 @@ def summary(
         yield from headed(coloured("warnings", "yellow"), _warnings(results, report, width))
         yield from _waived(_of(report, Outcome.WAIVED), width)
         yield from _waivers(bold("unused waivers"), review.unused, width)
-        yield from _grouped("notes of profiles", report.profile_notes, report, width)
+        yield from _grouped("notes of profiles", report.profile_notes, report, width, every=verbosity > 1)
         if verbosity > 0:
-            yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), report, width)
-            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), report, width)
+            for text, outcome in (
+                ("not verified", Outcome.NOT_VERIFIED),
+                ("not applicable", Outcome.NOT_APPLICABLE),
+            ):
+                yield from _grouped(text, _of(report, outcome), report, width, every=verbosity > 1)
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
@@ -220,16 +223,20 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 
 @section
-def _grouped(heading: str, results: Iterable[CheckResult], report: Report, width: int) -> Iterator[Line]:
+def _grouped(
+    heading: str, results: Iterable[CheckResult], report: Report, width: int, *, every: bool
+) -> Iterator[Line]:
     groups = undecided(results)
+    shown = len(groups) if every else _REASONS_IN_FULL
     texts = [
-        f"{group.reason}: {some([*group.checks], _CHECKS)} on {_together(group.listeners, report)}"
-        for group in groups[:_REASONS_IN_FULL]
+        f"{group.reason}: {some([*group.checks], len(group.checks) if every else _CHECKS)} on "
+        f"{_together(group.listeners, report)}"
+        for group in groups[:shown]
     ]
-    if left := groups[_REASONS_IN_FULL:]:
+    if left := groups[shown:]:
         number = sum(len(labels) for group in left for labels in group.checks.values())
         options = ", ".join(dict.fromkeys(option for group in left for option in group.options))
-        advice = f"pass {options}, or see the report" if options else "see the report"
+        advice = f"pass {options}; -vv has all" if options else "-vv has all"
         texts += [f"{plural(len(left), 'more reason')} of {plural(number, 'result')}: {advice}"]
     yield from headed(bold(heading), _entries(texts, width))
 

@@ -125,7 +125,8 @@ def test_of_many_reasons_and_checks_the_last_are_counted() -> None:
     text = lines(*many, verbosity=1)
     assert "  reason 0: a.b0, a.b1, a.b2 and 6 more on client-m0" in text
     assert "  reason 8: a.b0 on client-m0" not in text
-    assert "  6 more reasons of 21 results: see the report" in text
+    assert "  6 more reasons of 21 results: -vv has all" in text
+    assert "  reason 8: a.b0 on client-m0" in lines(*many, verbosity=2)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
