@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import yaml
@@ -22,6 +24,16 @@ def start_process(config: ClusterConfig, binary: Path) -> Cluster:
         kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
     )
     return start_cluster(config, source)
+
+
+def stop(process: int) -> None:
+    """Send SIGSTOP, and wait until every thread has seen it; SIGCONT continues the process."""
+    os.kill(process, signal.SIGSTOP)
+    while not all(
+        ") T " in stat.read_text(encoding="utf-8", errors="replace")
+        for stat in Path(f"/proc/{process}/task").glob("*/stat")
+    ):
+        pass
 
 
 def write_manifest(member: Member, path: Path) -> None:

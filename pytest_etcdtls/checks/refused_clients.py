@@ -472,7 +472,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 def by_list(chain: Path, revocation: DeclaredRevocation) -> Reason | None:
-    """Return the reason if etcd cannot read its revocation list, or it names a certificate that is sent."""
+    """Return why a revocation list refuses a client: it is unreadable, or names a sent certificate."""
     if revocation.problem is not None:
         return Reason(*revocation.problem, Cause.CRL_UNREADABLE)
     listed = revocation.revoked(chain)

@@ -130,7 +130,7 @@ def side_by_side(
 def issued_clients(
     target: Target, good: Each[AcceptedClient], issued: Each[Annotated[Candidate, ISSUED]]
 ) -> IssuedClients:
-    """Return the attempts of the issued client, where the CA's key is known."""
+    """Return the attempts with the client certificate that this run issued, if the CA's key is known."""
     return IssuedClients(
         tuple(
             (listener, client)

@@ -115,7 +115,7 @@ def experiment(key: str, results: Annotated[ExperimentResults, _setting]) -> Exp
 
 @fact
 def suite_offers(results: Annotated[ExperimentResults, "suites"]) -> SuiteOffers:
-    """Return the cipher suites that an etcd accepts which is started with ``--cipher-suites``."""
+    """Return the cipher suites that etcd accepts when it is started with ``--cipher-suites``."""
     return results.of(SuiteOffers, "cipher-suites")
 
 

@@ -1,1 +1,1 @@
-"""Profiles and waivers: what an operator demands of the checks, and accepts."""
+"""Profiles and waivers: the limits that an operator sets, and the faults that the operator accepts."""

@@ -106,11 +106,10 @@ def summary(
         yield from _waivers(bold("unused waivers"), review.unused, width)
         yield from _grouped("notes of profiles", report.profile_notes, report, width, every=verbosity > 1)
         if verbosity > 0:
-            for text, outcome in (
-                ("not verified", Outcome.NOT_VERIFIED),
-                ("not applicable", Outcome.NOT_APPLICABLE),
-            ):
-                yield from _grouped(text, _of(report, outcome), report, width, every=verbosity > 1)
+            for outcome in (Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE):
+                yield from _grouped(
+                    _COUNTED[outcome], _of(report, outcome), report, width, every=verbosity > 1
+                )
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:

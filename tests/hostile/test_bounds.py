@@ -17,7 +17,7 @@ from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
 from plugin.runs import Runner, run
 from servers import ThreadedServer
-from starting import start_process
+from starting import start_process, stop
 
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.etcd.cluster import Cluster, keep_message
@@ -198,7 +198,7 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
         for listener in listeners:
             judge.result(checks[position], listener)
         used = dict(observer.used)
-        os.kill(process, signal.SIGSTOP)
+        stop(process)
         try:
             results = [
                 judge.result(check, listener)

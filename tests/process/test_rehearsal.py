@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +15,7 @@ import yaml
 from kubeadm.judging import found, judged
 from kubeadm.nodes import Node, changed, running
 from plugin.runs import Runner, run
+from starting import stop
 
 from process.containers import Container, as_root, await_age, container, target
 from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
@@ -75,7 +74,7 @@ class StoppedInTheMiddle(Observer):
         made = super().get(type_, key, listener)
         if type_ is AcceptedClient and listener is not None:
             process = f"/proc/{listener.process}/task/{listener.process}/children"
-            os.kill(int(Path(process).read_text(encoding="ascii")), signal.SIGSTOP)
+            stop(int(Path(process).read_text(encoding="ascii")))
         return made
 
 

@@ -21,7 +21,7 @@ import yaml
 from discovery.learner import start_learner
 from kubeadm.nodes import running
 from plugin.runs import Runner, run
-from starting import start_process
+from starting import start_process, stop
 
 import pytest_etcdtls.run.rehearsal
 from process.containers import Container, as_root, await_age, container, target
@@ -80,11 +80,7 @@ def test_nothing_is_written(etcd_binary: Path, tmp_path: Path) -> None:
         process = process_of(cluster._processes[node.name])
         os.setxattr(node.root / "var/lib/etcd", "user.note", b"kept")
         live = target(process)
-        os.kill(process.pid, signal.SIGSTOP)  # the running etcd writes, too
-        while not all(
-            ") T " in stat.read_text() for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")
-        ):
-            pass
+        stop(process.pid)  # the running etcd writes, too
         try:
             before = tree(node.root)
             made = pytest_etcdtls.run.rehearsal.rehearse(Observer(live))

@@ -446,7 +446,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-ca-expired-in-its-file",
-        what="the clients' CA was renewed with its key, and has expired; etcd still has the old one",
+        what="the clients' CA was renewed with the same key and has expired; etcd still has the old one",
         faults=("config.chain-closes",),
         config=BROKEN,
         after_start=lambda cluster: _renew(

@@ -74,7 +74,7 @@ _AT_EACH_HANDSHAKE: Final = ("cert-file", "key-file", "crl-file")
 """What etcd reads again for each connection: a change is in force now."""
 _PAUSE: Final = 0.02
 _SETTLES: Final = 0.3
-"""Seconds in which etcd may end after its log says that it serves: its gateway reads the bundle last."""
+"""Seconds in which etcd may still exit after its log says that it serves: the gateway starts last."""
 _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
 _NAMED: Final = 4
@@ -279,7 +279,7 @@ def started(plan: Plan, member: str) -> Iterator[RehearsedEtcd]:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return how many octets a process of ours may still take: of the machine, and of its control groups."""
+    """Return how many bytes of memory are left for this run, on the machine and in its control groups."""
     lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
     available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
@@ -316,9 +316,10 @@ def _compared(
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen, listeners) for seen in (observer.recording, again))
-    names = RestartChange.__struct_fields__
-    differing = ({name: getattr(one, name) for name in names} for one in compare(old, new).differences)
-    changes += [RestartChange(**values) for values in differing]
+    changes += [
+        RestartChange(one.topic, one.about, one.listeners, one.before, one.after, one.change)
+        for one in compare(old, new).differences
+    ]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
     unknown = tuple(_unknown(old, new, reasons))
