@@ -9,9 +9,8 @@ from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
-from pytest_etcdtls.facts.certificates import parsable_names
 from pytest_etcdtls.facts.refusal import is_of_etcd
-from pytest_etcdtls.pki.certificate import name_list
+from pytest_etcdtls.pki.certificate import name_list, read_name
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
@@ -173,7 +172,7 @@ def _with_another_request(addresses: ServerAddresses, other: OtherAddress) -> It
 def _requested(made: Attempt) -> str:
     if not made.certificate_requested:
         return f"{made.offered_version}: no client certificate is requested"
-    names = name_list(parsable_names(made.announced_ca)) or "any CA"
+    names = name_list(map(read_name, made.announced_ca)) or "any CA"
     return f"{made.offered_version}: a certificate of {names} is requested"
 
 

@@ -33,6 +33,7 @@ from pytest_etcdtls.pki.certificate import (
     name_text,
     public_key,
     purposes,
+    read_name,
     serial_number,
     shown,
     span,
@@ -446,7 +447,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         return Reason(f"its CA, {name}, is not trusted (trusted: {self._trusted()})", remedy)
 
     def _names(self) -> list[x509.Name]:
-        return [x509.Name.from_bytes(der) for der in self.announced]
+        return [*map(read_name, self.announced)]
 
     def _trusted(self) -> str:
         return name_list(self._names()) or "none announced, so the CAs in the system's root store"

@@ -24,10 +24,10 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain, parsable_names
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
 from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path
-from pytest_etcdtls.pki.certificate import extension
+from pytest_etcdtls.pki.certificate import extension, read_name
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
@@ -255,7 +255,7 @@ class _Way(Struct, frozen=True):
             way, options = f"SNI {self.name}", f"-servername {self.name}"
         else:
             way, options = "no SNI", "-noservername"
-        announced = tuple(parsable_names(tries[-1].announced_ca))
+        announced = tuple(map(read_name, tries[-1].announced_ca))
         return Alternative(way=way, options=options, announced=announced, tries=tries)
 
     def request(self, role: Role, version: TLSVersion | None) -> Request:

@@ -30,7 +30,7 @@ from pytest_etcdtls.facts.good_identities import (
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import is_for, purposes, shown
+from pytest_etcdtls.pki.certificate import is_for, purposes, read_name, shown
 from pytest_etcdtls.pki.go_verify import Path, find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Role
@@ -310,5 +310,6 @@ def _server_certificate(served: x509.Certificate, ours: Iterator[Identity]) -> I
 
 def _lookalike(contact: FirstContact, trust: TrustBundle | None) -> Identity:
     announced = {der: None for attempt in contact.tls for der in attempt.announced_ca}
-    names = tuple(x509.Name.from_bytes(der) for der in announced)
+    # A lookalike CA needs a name that can be encoded again.
+    names = tuple(name for der in announced if (name := read_name(der)).public_bytes() == der)
     return identities.lookalike_ca(names, trust.certificates if trust else ())

@@ -14,9 +14,8 @@ the last one finds is missing in the served chain.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -27,7 +26,7 @@ from msgspec import Struct
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import FirstContact, TLSContact, require_tls
-from pytest_etcdtls.pki.certificate import describe_key, load, name_text, public_key
+from pytest_etcdtls.pki.certificate import describe_key, load, name_text, public_key, read_name
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     Path,
@@ -382,16 +381,8 @@ def announced_cas(here: Listener, contact: TLSContact) -> AnnouncedCAs:
         )
     return AnnouncedCAs(
         requested=tuple((version, requested) for version, requested, _ in seen),
-        names=tuple((version, tuple(parsable_names(names))) for version, _, names in seen),
+        names=tuple((version, tuple(map(read_name, names))) for version, _, names in seen),
     )
-
-
-def parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
-    """Yield the distinguished names of a CertificateRequest, without those that cannot be parsed."""
-    for der in names:
-        # No given CA has a name that cannot be parsed, since such a file is refused.
-        with contextlib.suppress(ValueError, TypeError):
-            yield x509.Name.from_bytes(der)
 
 
 @fact

@@ -9,7 +9,6 @@ values that it accepts, and then changed in DER and signed again (:func:`resign`
 from __future__ import annotations
 
 import ipaddress
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
@@ -19,11 +18,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from pytest_etcdtls.pki.certificate import extension, name_text, public_key
+from pytest_etcdtls.pki.certificate import extension, load, name_text, public_key
 from pytest_etcdtls.pki.go_parser import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
@@ -133,10 +131,7 @@ def resign(
         serial = encode(INTEGER, encode_integer(serial_number))
     tbs = encode(SEQUENCE, b"".join((version, serial, algorithm, *rest)))
     signature = encode(BIT_STRING, b"\0" + _sign(key, tbs, hash_))
-    with warnings.catch_warnings():
-        # The library warns of serial numbers that are not positive; here they are intended.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
+    return load(encode(SEQUENCE, tbs + algorithm + signature))
 
 
 def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:

@@ -18,6 +18,7 @@ import base64
 import contextlib
 import functools
 import re
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ _PURPOSES = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
+_FILTERS = threading.Lock()
 _UNPARSABLE = (
     ValueError,
     TypeError,
@@ -191,6 +193,17 @@ def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
     return isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_MOST_BITS
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Read what the library warns of, which checks judge: a negative serial number, a long country code.
+
+    The filters of warnings belong to the process, so that one thread at a time changes them.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def load(der: bytes) -> x509.Certificate:
     """Return the certificate. Its names and times are parsed once, so that reading them later does not fail.
 
@@ -200,9 +213,7 @@ def load(der: bytes) -> x509.Certificate:
         ValueError: if the certificate, a name or a time cannot be parsed.
     """
     try:
-        with warnings.catch_warnings():
-            # The library warns of non-positive serial numbers and of long country codes; checks judge those.
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.subject, certificate.issuer, certificate.version
             _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -226,8 +237,7 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
     For a subjectAltName, the names that can be parsed are returned.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a serial number in the authorityKeyIdentifier
+        with _without_warnings():
             return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
@@ -272,8 +282,7 @@ def _parse_alone(certificate: x509.Certificate, extension_: bytes) -> x509.Exten
     fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
     fields.append(encode(0xA3, encode(SEQUENCE, extension_)))
     tbs = encode(SEQUENCE, b"".join(fields))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_warnings():
         alone = x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
         value: x509.ExtensionType = next(iter(alone.extensions)).value
         return value
@@ -393,6 +402,20 @@ def span(time: timedelta) -> str:
         return "less than an hour"
     number, unit = (hours, "hour") if hours < 48 else (time.days, "day")
     return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def read_name(der: bytes) -> x509.Name:
+    """Return a distinguished name.
+
+    Where Go and OpenSSL accept its strings and the cryptography library does not (T61String with umlauts),
+    it has its DER as x500UniqueIdentifier.
+    """
+    try:
+        with _without_warnings():
+            return x509.Name.from_bytes(der)
+    except _UNPARSABLE:
+        attribute = encode(SEQUENCE, bytes.fromhex("060355042d") + encode(0x03, b"\0" + der))
+        return x509.Name.from_bytes(encode(SEQUENCE, encode(0x31, attribute)))
 
 
 def name_text(name: x509.Name) -> str:
@@ -632,7 +655,7 @@ def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
             certificate = load(block.content)
         except ValueError:
             if error:
-                refused = refused or f"block {number}, {block.label}, is no certificate: {error}"
+                refused = refused or f"block {number}, {block.label}, is not a certificate: {error}"
             else:
                 unknown += 1
             continue

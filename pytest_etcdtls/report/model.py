@@ -24,7 +24,7 @@ from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.pki.certificate import load, name_text
+from pytest_etcdtls.pki.certificate import load, name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
@@ -115,15 +115,8 @@ def attempt_fields(attempt: Attempt) -> dict[str, JSON]:
     return {
         **fields(structs.replace(attempt, chain=(), announced_ca=())),
         "chain": [hashlib.sha256(der).hexdigest() for der in attempt.chain],
-        "announced_ca": [_distinguished_name(der) for der in attempt.announced_ca],
+        "announced_ca": [name_text(read_name(der)) for der in attempt.announced_ca],
     }
-
-
-def _distinguished_name(der: bytes) -> JSON:
-    try:
-        return name_text(x509.Name.from_bytes(der))
-    except ValueError:
-        return _hexadecimal(der)
 
 
 def _bounded(text: str) -> str:

@@ -88,7 +88,7 @@ def read_via(source: Source) -> Carrier | None:
     """Return the command of ``--etcd-via`` with the variables that it inherits, ``None`` without it.
 
     Raises:
-        UsageError: if it is no command, names no host and port, or its program is not there; if what
+        UsageError: if it is not a command, names no host and port, or its program is not there; if what
             it shall inherit is not the name of a variable.
     """
     command, variables = source.text("etcd_via"), source.texts("etcd_via_env", commas=True)
@@ -103,7 +103,7 @@ def read_via(source: Source) -> Carrier | None:
     try:
         words = words_of(command, "{host}", 0)
     except ValueError as error:
-        raise UsageError(f"{where} is no command ({error}): quote it as for a shell") from error
+        raise UsageError(f"{where} is not a command ({error}): quote it as for a shell") from error
     if not words or "{host}" not in command or "{port}" not in command:
         raise UsageError(
             f"{where} does not name {{host}} and {{port}}, as in --etcd-via='ssh -W {{host}}:{{port}} cp1'"

@@ -788,9 +788,10 @@ def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> Non
 
 def _session(tls: SSL.Connection, trace: Trace) -> dict[str, Any]:
     """Return the fields of :class:`Attempt` that are about the TLS session."""
-    names = tls.get_client_ca_list(as_cryptography=True) if trace.certificate_requested else []
+    # In DER: parsing raises an error for names that Go and OpenSSL accept.
+    names = tls.get_client_ca_list() if trace.certificate_requested else []
     session: dict[str, Any] = {
-        "announced_ca": tuple(_shared(name.public_bytes()) for name in names),
+        "announced_ca": tuple(_shared(name.der()) for name in names),
         "chain": tuple(_shared(_der(certificate)) for certificate in tls.get_peer_cert_chain() or ()),
     }
     if trace.handshake_done:
