@@ -23,6 +23,9 @@ from pytest_etcdtls.untrusted import printable
 USAGE_ERROR: Final = 4
 """Exit code of a command line that is wrong, as pytest's."""
 
+INTERRUPTED: Final = 2
+"""Exit code of a run that was interrupted, as pytest's."""
+
 _GONE: Final = {"merge": "give --etcd-report=DIR/; each cluster's report is a file of it"}
 """Commands of earlier versions, each with what to do instead."""
 
@@ -52,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return judge(words)
     except SystemExit as ended:
         return int(ended.code or 0)
+    except KeyboardInterrupt:  # pytest handles it from its first hook on
+        sys.stderr.write("etcd TLS: NO VERDICT: interrupted before the first check\n")
+        return INTERRUPTED
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps the help without breaking the name of an option."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        from textwrap import wrap
+
+        return wrap(text, width, break_on_hyphens=False)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
         if wrong := re.match(r"unrecognized arguments: (-\S*)", message):
             known = [name for name in self._option_string_actions if name.startswith("--")]
             name = wrong[1].partition("=")[0]
-            message = f"there is no option {name}{did_you_mean(name, known)}; options of pytest follow --"
+            message = f"there is no option {name} (options of pytest follow --){did_you_mean(name, known)}"
         self.exit(
             USAGE_ERROR, f"ERROR: {printable(message, _LONGEST_LINE)}\n{self.prog} --help lists the options\n"
         )
@@ -110,6 +125,7 @@ def _judging() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pytest-etcdtls",
         allow_abbrev=False,
+        formatter_class=_Help,
         fromfile_prefix_chars="@",
         usage="%(prog)s [URL ...] [option ...] [-- option of pytest ...]\n       %(prog)s clean",
         description="Judge the TLS of a live etcd. Without a URL and an option that names another target: of "
@@ -131,13 +147,14 @@ def _judging() -> argparse.ArgumentParser:
         for option in options:
             if option.flag.startswith(_PREFIX):
                 names = (f"--{name.removeprefix(_PREFIX)}" for name in option.spellings)
-                group.add_argument(*names, help=option.help, **arguments_of(option))
+                text = option.help.replace(_PREFIX, "--")
+                group.add_argument(*names, help=text, **arguments_of(option))
     return parser
 
 
 def _endpoint(text: str) -> str:
     if not _ENDPOINT.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no endpoint, such as https://10.0.0.11:2379")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an endpoint, such as https://10.0.0.11:2379")
     return text
 
 

@@ -131,7 +131,7 @@ PID = Option(
 REHEARSE = Option(
     "--etcd-rehearse",
     "with --etcd-pid: rehearse the next restart. The program of the running etcd is started once more, with "
-    "its settings, its user and the files of now, where nothing is written and nothing gets out. What "
+    "its settings, its user and the current files, where nothing is written and nothing gets out. What "
     "differs from the running etcd is a fault of the family restart. With --etcd-config, what the file "
     "declares is rehearsed. Needs root (CAP_SYS_ADMIN) and 512 MiB of memory.",
     kind=Kind.FLAG,

@@ -20,9 +20,6 @@ import gc
 
 import pytest
 
-from pytest_etcdtls import fixtures
-from pytest_etcdtls.options import PACKAGE, Values, add_options
-
 MARKERS = (
     "etcdtls: a check of the etcd TLS conformance suite",
     "etcd_checks(*patterns): the checks that the fixture etcd_check is run for, as for --etcd-check",
@@ -33,7 +30,9 @@ MARKERS = (
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the command-line options and the ini options."""
     # See the head of this module. With --assert=plain there is no such set.
-    getattr(pluginmanager.rewrite_hook, "_must_rewrite", set()).discard(PACKAGE)
+    getattr(pluginmanager.rewrite_hook, "_must_rewrite", set()).discard(__package__)
+    from pytest_etcdtls.options import add_options
+
     add_options(parser)
 
 
@@ -61,6 +60,8 @@ def _load_checks(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: if one cannot be loaded.
     """
+    from pytest_etcdtls.options import Values
+
     values = Values(config)
     if not (files := values.texts("etcd_checks_file")):
         return
@@ -76,10 +77,12 @@ def _load_checks(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and the fixtures, and the suite if the command line requests it."""
+    from pytest_etcdtls import fixtures
+    from pytest_etcdtls.options import cluster_scope, invocation_of
+
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.pluginmanager.register(fixtures, "etcdtls-fixtures")
-    from pytest_etcdtls.options import cluster_scope, invocation_of
 
     cluster_scope(config)
     _load_checks(config)
