@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct, structs
 
-from pytest_etcdtls.checks.registry import Check, catalogue, why
+from pytest_etcdtls.checks.registry import Check, Fault, catalogue, why
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.document import BenchmarkEntry
@@ -35,8 +35,11 @@ from pytest_etcdtls.report.overview import (
     certificates,
     conclusion,
     exit_reason,
+    is_of_several,
     judged,
     listener_summary,
+    numbered,
+    places,
     plural,
     undecided,
 )
@@ -106,7 +109,7 @@ def render(report: Report, lost: list[str]) -> str:
     """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
-    made.globals |= {"version_of": version_of}
+    made.globals |= {"version_of": version_of, "is_of_several": is_of_several, "all_places": places}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
@@ -229,6 +232,16 @@ class _Page:
         found = conclusion(self.report, self.report.problems)
         word, _, rest = found.text.partition(": ")
         return {CLEAN: "good", NOT_CLEAN: "bad"}.get(found.kind, "open"), word, rest
+
+    @cached_property
+    def faults(self) -> list[tuple[str, Fault]]:
+        """The faults with their numbers."""
+        return [*numbered(self.report.faults)]
+
+    @cached_property
+    def warnings(self) -> list[tuple[str, Fault]]:
+        """The warnings with their numbers."""
+        return [*numbered(self.report.warnings)]
 
     @cached_property
     def judged(self) -> str:

@@ -23,7 +23,10 @@ from pytest_etcdtls.report.overview import (
     certificates,
     conclusion,
     exit_reason,
+    is_of_several,
     judged,
+    numbered,
+    places,
     plural,
     undecided,
 )
@@ -81,11 +84,11 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("head", _head(report)),
         ("differences", _differences(report)),
         ("", iter([_FOLDED] if report.comparisons else [])),
-        ("faults", _faults("Faults", report.faults)),
+        ("faults", _faults("Faults", report.faults, report)),
         ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
         *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
         ("certificates", _certificates(report)),
-        ("warnings", _faults("Warnings", report.warnings)),
+        ("warnings", _faults("Warnings", report.warnings, report)),
         ("profiles", _profiles(report)),
         *(("CIS Kubernetes Benchmark", _benchmark(report, seen)) for seen in report.seen[:_ROWS]),
         ("not verified", _undecided("Not verified", report, (Outcome.NOT_VERIFIED, Outcome.NOT_RUN))),
@@ -152,14 +155,14 @@ def _cell(cell: Cell | None) -> str:
     return f"{_MARKS[cell.mark]} {cell.text} {cell.alert}".replace("_", r"\_").rstrip()
 
 
-def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
+def _faults(heading: str, faults: Sequence[Fault], report: Report) -> Iterator[str]:
     if faults:
         yield f"## {heading}: {len(faults)}"
-    for number, fault in enumerate(faults, 1):
-        first = fault.first
+    for number, fault in numbered(faults):
+        first, on = fault.first, f"{_some(fault.listeners)} of {code(fault.first.target)}"
         lines = [
             f"### {number}. {code(first.check)} ({first.severity}, {first.level})",
-            f"On {_some(fault.listeners)} of {code(first.target)}: {prose(first.message)}",
+            f"On {prose(places(fault, report.seen)) if is_of_several(fault) else on}: {prose(first.message)}",
         ]
         if first.remediation:
             lines.append(f"**Remedy:** {prose(first.remediation)}")

@@ -249,10 +249,33 @@ def judged(report: Report) -> str:
     return f"{label}{', '.join(parts)}"
 
 
+def numbered(faults: Iterable[Fault]) -> Iterator[tuple[str, Fault]]:
+    """Yield faults with their numbers; those of several targets, as of members, with one remedy are one.
+
+    Its number is then ``1-3``.
+    """
+    alike: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        alike.setdefault((fault.first.check, fault.first.remediation), []).append(fault)
+    done = 0
+    for same in alike.values():
+        results = tuple(result for fault in same for result in fault.results)
+        following = tuple(result for fault in same for result in fault.consequences)
+        last = done + len(same)
+        number = f"{last}" if len(same) == 1 else f"{done + 1}-{last}"
+        yield number, Fault(results=results, consequences=following)
+        done = last
+
+
+def is_of_several(fault: Fault) -> bool:
+    """Return whether a fault is of several targets, whose listeners may have the same labels."""
+    return len({result.target for result in fault.results}) > 1
+
+
 def places(fault: Fault, seen: Sequence[Recording]) -> str:
     """Return the listeners of a fault by role and member, or target, which is shorter than their labels."""
     roles = {(one.target.label, on.label): on for one in seen for on in one.target.listeners}
-    several = len({result.target for result in fault.results}) > 1
+    several = is_of_several(fault)
     members: dict[str, list[str]] = {}
     for result in fault.results:
         known = roles.get((result.target, result.listener))
@@ -702,18 +725,31 @@ class Undecided(Struct, frozen=True):
         """The labels of the listeners, each once."""
         return list(dict.fromkeys(label for labels in self.checks.values() for label in labels))
 
+    @property
+    def number(self) -> int:
+        """The number of results."""
+        return sum(map(len, self.checks.values()))
+
 
 def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
-    """Return results without a verdict by reason, the reason of most results first."""
+    """Return results without a verdict by reason, the reason of most results first.
+
+    Reasons that differ in the option to pass alone, as that of each role, are one.
+    """
     groups: dict[str, dict[str, list[str]]] = {}
+    to_pass: dict[str, dict[str, None]] = {}
     for result in results:
-        place = groups.setdefault(result.reason or "no reason given", {}).setdefault(result.check, [])
-        place.append(result.listener)
-    by_reason = [
-        Undecided(reason, options_in(reason), {check: tuple(labels) for check, labels in checks.items()})
-        for reason, checks in groups.items()
-    ]
-    return sorted(by_reason, key=lambda group: -sum(map(len, group.checks.values())))
+        reason, _, passed = result.reason.partition(": pass ")
+        to_pass.setdefault(reason, {})[passed] = None
+        groups.setdefault(reason, {}).setdefault(result.check, []).append(result.listener)
+    by_reason = []
+    for begin, checks in groups.items():
+        passed = " and ".join(filter(None, to_pass[begin]))
+        reason = f"{begin}: pass {passed}" if passed else begin or "no reason given"
+        by_reason.append(
+            Undecided(reason, options_in(reason), {check: tuple(labels) for check, labels in checks.items()})
+        )
+    return sorted(by_reason, key=lambda group: -group.number)
 
 
 def options_in(reason: str) -> tuple[str, ...]:

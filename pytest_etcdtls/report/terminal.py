@@ -6,15 +6,15 @@ The verdict is at most 24 lines for one member at 80 columns.
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
-from msgspec.structs import replace
 
-from pytest_etcdtls.checks.registry import GATES, Fault
+from pytest_etcdtls.checks.registry import GATES, Fault, family_of
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
@@ -32,7 +32,9 @@ from pytest_etcdtls.report.overview import (
     access_in_words,
     conclusion,
     exit_reason,
+    is_of_several,
     judged,
+    numbered,
     options_in,
     places,
     plural,
@@ -52,9 +54,11 @@ from pytest_etcdtls.report.text import (
     headed,
     section,
     shown_name,
+    without_names,
     wrapped,
 )
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome, Severity
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
@@ -93,11 +97,10 @@ def summary(
         for seen in report.seen:
             yield from _target(seen, report, width, verbosity)
         yield from wrapped(_counts(report), width)
-    for number, (fault, _) in enumerate(_together_faults(report) if faults else ()):
-        where, first = _together(fault.listeners, report), fault.first
-        if number < _IN_FULL:  # the verdict has the change
-            first = replace(first, remediation="", settings=())
-        yield from headed(bold(f"{first.check} on {where}"), full_result(first, width))
+    for number, (_, fault) in enumerate(numbered(report.faults) if faults else ()):
+        on, first = _together(fault.listeners, report), fault.first
+        shown = _one_line(fault) if number < _IN_FULL else None
+        yield from headed(bold(f"{first.check} on {on}"), full_result(first, width, in_verdict=shown))
     yield from _waivers(coloured("stale waivers: remove or renew them", "red"), review.stale, width)
     if verbosity >= 0:
         results = [result for fault in report.warnings for result in fault.results]
@@ -141,20 +144,21 @@ def _target(seen: Recording, report: Report, width: int, verbosity: int) -> Iter
     for _, _, fact in seen.facts:
         if isinstance(fact, Discovery):
             yield from wrapped(fact.describe(), width, "  ", "    ")
+    is_declared = _shows_declared(seen, verbosity) and any(rows for _, rows in members(seen))
     if verbosity > 0:
+        kinds = [] if is_declared else _kinds(report, seen, seen.target.listeners)
+        roles = Counter(kind[0].role for kind in kinds)
+        for kind in kinds:
+            yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
         yield from _certificates(seen, report, width)
-    rows = (row for _, rows in members(seen) for row in rows) if _shows_declared(seen, verbosity) else ()
-    declared = {row.listener.label: row for row in rows}
-    said: dict[tuple[str, str], str] = {}
-    for listener in seen.target.listeners:
-        if listener.label in declared:
-            yield Line(f"  {listener.label} {listener.url}")
-            yield from _declared_lines(declared[listener.label], said, width)
+    if is_declared:
+        yield from _declared(seen, report, width, every=verbosity > 1)
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
-    for other in seen.target.unreached:
-        yield from wrapped(f"{other.role} {other.url}: not judged: {other.reason}", width, "  ", "    ")
+    unreached = (f"{each.role} {each.url}: not judged: {each.reason}" for each in seen.target.unreached)
+    for text in dict.fromkeys(unreached):  # loopback is of each member
+        yield from wrapped(text, width, "  ", "    ")
 
 
 def _certificates(seen: Recording, report: Report, width: int) -> Iterator[Line]:
@@ -165,10 +169,8 @@ def _certificates(seen: Recording, report: Report, width: int) -> Iterator[Line]
         about = tuple(_chain_texts(chain.certificates if chain else (), report.started_at))
         alike.setdefault(about, []).append((listener, chain))
     for texts, served in alike.items():
-        where = _together([listener.label for listener, _ in served], report)
-        yield from wrapped(
-            f"{where}: {texts[0] if texts else 'no certificate was seen'}", width, "  ", "    "
-        )
+        on = _together([listener.label for listener, _ in served], report)
+        yield from wrapped(f"{on}: {texts[0] if texts else 'no certificate was seen'}", width, "  ", "    ")
         for text in texts[1:]:
             yield from wrapped(text, width, "    ")
         urls: dict[str, list[str]] = {}
@@ -184,7 +186,9 @@ def _chain_texts(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[s
         card = dict(certificate_card(certificate, now))
         above = f"above, {number}: " if number else ""
         yield f"{above}{card['subject']}, issued by {card['issuer']}"
-        yield f"{card['from']} to {card['until']}"
+        # By day: certificates of members are seldom issued in the same second.
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        yield f"{begin:%Y-%m-%d} to {end:%Y-%m-%d} ({days_left(certificate, now)})"
         yield f"{card['key']}, {card['signature']}; {card['key usage']}; {card['extended']}"
         yield card["names"]
 
@@ -198,14 +202,22 @@ def _warnings(results: Sequence[CheckResult], report: Report, width: int) -> Ite
     """Yield one block per warning; listeners with the same one share it, also those of several targets."""
     blocks: dict[tuple[str, ...], list[CheckResult]] = {}
     for result in results:
-        texts = [f"{finding.message} (observed: {finding.observed})" for finding in result.findings]
-        blocks.setdefault((result.check, result.remediation, *texts), []).append(result)
-    for (check, remediation, *texts), alike in blocks.items():
+        messages = [finding.message for finding in result.findings]
+        blocks.setdefault((result.check, result.remediation, *messages), []).append(result)
+    for (check, remediation, *messages), alike in blocks.items():
         listeners = _together([result.listener for result in alike], report)
         targets = ", ".join(dict.fromkeys(result.target for result in alike))
         yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {targets}", width, "  ")
-        for text in texts:
-            yield from wrapped(text, width, "    ")
+        for number, message in enumerate(messages):
+            observed: dict[str, list[str]] = {}
+            for result in alike:
+                observed.setdefault(result.findings[number].observed, []).append(result.listener)
+            if len(observed) == 1:
+                yield from wrapped(f"{message} (observed: {next(iter(observed))})", width, "    ")
+                continue
+            yield from wrapped(f"{message}; observed:", width, "    ")
+            for text, labels in observed.items():
+                yield from wrapped(f"{_together(labels, report)}: {text}", width, "    ", "      ")
         yield from wrapped(remediation, width, "    remedy: ")
 
 
@@ -225,18 +237,17 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 def _grouped(
     heading: str, results: Iterable[CheckResult], report: Report, width: int, *, every: bool
 ) -> Iterator[Line]:
+    """Yield the reasons of results and their numbers: the most frequent, or ``every`` one with its checks."""
     groups = undecided(results)
-    shown = len(groups) if every else _REASONS_IN_FULL
-    texts = [
-        f"{group.reason}: {some([*group.checks], len(group.checks) if every else _CHECKS)} on "
-        f"{_together(group.listeners, report)}"
-        for group in groups[:shown]
-    ]
-    if left := groups[shown:]:
-        number = sum(len(labels) for group in left for labels in group.checks.values())
+    texts = []
+    for group in groups if every else groups[:_REASONS]:
+        of = f": {', '.join(group.checks)} on {_together(group.listeners, report)}" if every else ""
+        texts.append(f"{group.number}: {group.reason}{of}")
+    if left := [] if every else groups[_REASONS:]:
         options = ", ".join(dict.fromkeys(option for group in left for option in group.options))
         advice = f"pass {options}; -vv has all" if options else "-vv has all"
-        texts += [f"{plural(len(left), 'more reason')} of {plural(number, 'result')}: {advice}"]
+        number = sum(group.number for group in left)
+        texts += [f"{number}: {plural(len(left), 'more reason')}: {advice}"]
     yield from headed(bold(heading), _entries(texts, width))
 
 
@@ -245,6 +256,8 @@ def _together(labels: Iterable[str], report: Report) -> str:
     named = dict.fromkeys(labels)
     if len(report.seen) == 1 and len(named) > 1:
         roles = {listener.label: str(listener.role) for listener in report.seen[0].target.listeners}
+        if CLUSTER in named:
+            return f"{_together([label for label in named if label != CLUSTER], report)} and {CLUSTER}"
         if named.keys() == roles.keys():
             return "every listener"
         of_these = {roles.get(label, "") for label in named}
@@ -264,30 +277,41 @@ def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:
         yield from wrapped(text, width, "  ", "    ")
 
 
-def _declared_lines(row: ListenerRow, said: dict[tuple[str, str], str], width: int) -> Iterator[Line]:
-    """Yield what is declared of a listener and what is observed; as on another one, if that was the same.
+def _declared(seen: Recording, report: Report, width: int, *, every: bool) -> Iterator[Line]:
+    """Yield what is declared of the listeners of each role and what is observed, the same of several once.
 
-    Members that differ in nothing but their names and URLs, as in ``pki/m0/server.crt``, are the same.
+    Members that differ in nothing but their names and URLs, as in ``pki/m0/server.crt``, are the same, unless
+    ``every`` listener is wanted.
     """
-    own = re.compile(
-        rf"(?<![\w.]){re.escape(row.listener.member)}(?![\w-])|{re.escape(row.listener.url)}(?!\d)"
-    )
-    settings = [setting.written for setting in row.declared]
+    rows_of: dict[str, list[ListenerRow]] = {}
+    names = sorted({listener.member for listener in seen.target.listeners})
+    for row in (row for _, rows in members(seen) for row in rows):
+        rows_of.setdefault(row.listener.label if every else row.listener.role, []).append(row)
+    for rows in rows_of.values():
+        first = rows[0].listener
+        of = f"{_together([row.listener.label for row in rows], report)}, {first.label} for example"
+        yield Line(f"  {of if len(rows) > 1 else f'{first.label} {first.url}'}")
+        said: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for row in rows:
+            files = [re.escape(one.value) for one in row.declared if one.value.startswith("/")]
+            effective = re.sub(rf" ({'|'.join(files) or '$'})(?![^;,])", "", row.effective)
+            for label, text in zip(
+                _COMPARED, (_as_written(row), effective, row.observed or "not observed"), strict=True
+            ):
+                own = without_names(text.replace(row.listener.url, ""), names)
+                said.setdefault((label, own), []).append((row.listener.label, text))
+        for (label, _), alike in sorted(said.items(), key=lambda one: _COMPARED.index(one[0][0])):
+            on = f"on {_together([one for one, _ in alike], report)}: " if len(alike) < len(rows) else ""
+            yield from wrapped(f"{on}{alike[0][1]}", width, f"    {label + ':':<11}")
+
+
+_COMPARED = ("declared", "effective", "observed")
+
+
+def _as_written(row: ListenerRow) -> str:
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
-    alike: dict[str, list[str]] = {}
-    for label, text in (
-        ("declared", (", ".join(settings) or "nothing") + where),
-        ("effective", row.effective),
-        ("observed", row.observed or "not observed"),
-    ):
-        before = said.setdefault((label, own.sub("", text)), row.listener.label)
-        if before == row.listener.label:
-            yield from wrapped(text, width, f"    {label + ':':<11}")
-        else:
-            alike.setdefault(before, []).append(label)
-    for before, labels in alike.items():
-        yield from wrapped(f"{', '.join(labels)}: as on {before}, with its own name and URL", width, "    ")
+    return (", ".join(setting.written for setting in row.declared) or "nothing") + where
 
 
 @section
@@ -413,12 +437,8 @@ _UNDECIDED = 4
 """Maximum number of reasons that are shown why checks have no evidence."""
 _NAMED = 5
 """Maximum number of checks that are named in a line."""
-_CHECKS = 3
-"""Maximum number of checks that are named of a reason."""
-_REASONS_IN_FULL = 3
-"""Maximum number of reasons that ``-v`` shows of one outcome."""
 _REASONS = 3
-"""Maximum number of options that are named as the reason for not-verified checks."""
+"""Maximum number of options that are named for not-verified checks, and of reasons that ``-v`` shows."""
 _COMPARISONS = 4
 """Maximum number of comparisons that are shown."""
 _DIFFERENCE_LINES = 12
@@ -447,16 +467,17 @@ def verdict(
         status: pytest's exit code.
         width: characters per line.
         verbosity: pytest's verbosity. Below -1, what each kind of listener accepts and serves is left out;
-            above zero, warnings are: the summary has them in full.
+            above zero too, as warnings and what is not verified: the summary has them in full.
     """
-    if verbosity >= -1:
+    if -1 <= verbosity <= 0:
         yield from _rows(report, width)
-    yield from _faults(report, width)
+    yield from _faults(report, width, whole=verbosity > 0)
     yield from _without_evidence(report, width)
     if verbosity <= 0:
         yield from _warnings_in_verdict(report, width)
     yield from _profiles(report, width)
-    yield from _not_verified(report, width)
+    if verbosity <= 0:
+        yield from _not_verified(report, width)
     yield from _rehearsed(report, width)
     yield from _differences(report.comparisons, width)
     for problem in problems:
@@ -486,6 +507,7 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
         roles = Counter(kind[0].role for kind in alike)
         for kind in shown:
             yield from _row(report, seen, kind, width, named=roles[kind[0].role] > 1)
+            yield from _served(report, seen, kind, width)
     if (further := len(report.seen) - _TARGETS) > 0:
         yield Line(f"and {plural(further, 'more target')}")
 
@@ -523,6 +545,10 @@ def _row(
     else:
         yield from wrapped(f"{first.label} {first.url}", width, "  ", "    ")
         yield from wrapped("; ".join(texts), width, "    ") if texts else ()
+
+
+def _served(report: Report, seen: Recording, kind: Sequence[Listener], width: int) -> Iterator[Line]:
+    """Yield the certificate that listeners of one kind serve, or how many, and until when."""
     chains = [(listener, served_chain(seen, listener.label)) for listener in kind]
     served = [(listener, chain.leaf) for listener, chain in chains if chain is not None]
     if not served:
@@ -536,7 +562,7 @@ def _row(
     ends = {f"{leaf.not_valid_after_utc:%Y-%m-%d}" for _, leaf in served}
     until = f"{'the first ' if len(ends) > 1 else ''}until {min(ends)} ({left})"
     if len(said) == 1:
-        serve = "serve" if several else "serves"
+        serve = "serve" if len(kind) > 1 else "serves"
         yield from wrapped(f"{serve} {next(iter(said))}, {until}", width, "    ")
         return
     issuers = dict.fromkeys(shown_name(leaf.issuer) for _, leaf in served)
@@ -544,40 +570,35 @@ def _row(
     yield from wrapped(text, width, "    ")
 
 
-def _faults(report: Report, width: int) -> Iterator[Line]:
-    """Yield each fault with what an operator needs next; of many faults, only what is wrong."""
-    done = 0
-    for number, (fault, times) in enumerate(_together_faults(report), 1):
-        first = fault.first
+def _faults(report: Report, width: int, *, whole: bool) -> Iterator[Line]:
+    """Yield each fault with what an operator needs next; of many faults, only what is wrong.
+
+    With ``whole``, the text of no fault is cut, and what to look for is below each command.
+    """
+    most = sys.maxsize if whole else _FAULT_LINES
+    for count, (number, fault) in enumerate(numbered(report.faults), 1):
+        first, begin = fault.first, f"{number}. "
         following = len(fault.consequences)
         verb = "follows" if following == 1 else "follow"
         others = f"; {plural(following, 'more check')} {verb} from it" if following else ""
-        begin = f"{done + 1}. " if times == 1 else f"{done + 1}-{done + times}. "
-        done += times
         lines: list[Line] = []
-        for where in (some(fault.listeners, _NAMED), places(fault, report.seen))[times > 1 :]:
-            text = f"{first.check} ({first.severity}) on {where}: {first.message}{others}"
-            lines = [*_at_most(text, width, begin, _FAULT_LINES, "red")]
+        shortest, labels = places(fault, report.seen), some(fault.listeners, _NAMED)
+        for on in (shortest if is_of_several(fault) else labels, shortest):
+            text = f"{first.check} ({first.severity}) on {on}: {first.message}{others}"
+            lines = [*_at_most(text, width, begin, most, "red")]
             if len(lines) <= _LINES:
                 break
         yield from lines
-        if number <= _FAULTS:
-            yield from _next_steps(report, fault, width, " " * len(begin), in_full=number <= _IN_FULL)
-
-
-def _together_faults(report: Report) -> Iterator[tuple[Fault, int]]:
-    """Yield the faults, and of how many each is made: several targets, as of members, may have the same."""
-    alike: dict[tuple[str, str], list[Fault]] = {}
-    for fault in report.faults:
-        alike.setdefault((fault.first.check, fault.first.remediation), []).append(fault)
-    for found in alike.values():
-        results = tuple(result for fault in found for result in fault.results)
-        following = tuple(result for fault in found for result in fault.consequences)
-        yield Fault(results=results, consequences=following), len(found)
+        if count <= _FAULTS:
+            indent, in_full = " " * len(begin), count <= _IN_FULL
+            yield from _next_steps(report, fault, width, indent, in_full=in_full)
+            command, *look = _one_line(fault).split("\n") if in_full else [""]
+            yield from [Line(f"{indent}reproduce: {command}")] if command else []
+            yield from (Line(f"{indent}{line}") for line in look if whole)
 
 
 def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full: bool) -> Iterator[Line]:
-    """Yield since when a fault is there, its remedy, which is never cut, and one command that shows it."""
+    """Yield since when a fault is there, and its remedy, which is never cut."""
     if in_full and (text := since(report, fault)):
         yield from wrapped(text, width, f"{begin}since: ")
     if fault.first.remediation:
@@ -586,21 +607,20 @@ def _next_steps(report: Report, fault: Fault, width: int, begin: str, *, in_full
         yield Line(f"{begin}{len(fault.settings)} settings to write: see the report (--etcd-report)")
     elif in_full:
         yield from (Line(f"{begin}  {line}") for line in fault.settings)  # to paste, so they are not wrapped
-    if in_full and (command := _one_line(fault)):
-        yield Line(f"{begin}reproduce: {command}")
 
 
 def _one_line(fault: Fault) -> str:
-    """Return the first command of a fault that is one line, without what to look for in its output.
+    """Return the first command of a fault that is one line, with what to look for in comments below it.
 
-    What follows from a declared setting shows it.
+    What follows from a declared setting on a listener shows it better than the declaration does.
     """
-    for result in (*fault.results, *fault.consequences):
+    results = (*fault.results, *fault.consequences)
+    for result in sorted(results, key=lambda result: family_of(result.check) == "config"):
         for finding in result.findings:
             for text in finding.commands:
-                lines = [line for line in text.split("\n") if not line.startswith("#")]
-                if len(lines) == 1:
-                    return lines[0]
+                _, *others = text.split("\n")
+                if all(line.startswith("#") for line in others) and not text.startswith("#"):
+                    return text
     return ""
 
 

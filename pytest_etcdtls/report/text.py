@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from pytest_etcdtls.pki.certificate import (
     span,
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.results import Ancestor, CheckResult
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding
 from pytest_etcdtls.untrusted import error_text, listed
 
 WIDTH = 80
@@ -127,36 +128,60 @@ def section(make: Section) -> Section:
 
 
 @section
-def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield the full description of a result with one command; without findings, outcome and reason."""
+def full_result(result: CheckResult, width: int = WIDTH, *, in_verdict: str | None = None) -> Iterator[Line]:
+    """Yield the full description of a result with one command; without findings, outcome and reason.
+
+    Args:
+        result: the result.
+        width: characters per line.
+        in_verdict: the command that the verdict shows, with what is wrong first and with the remedy: these
+            are left out. ``None`` if it shows none of that.
+    """
     if not result.findings:
         yield from wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED, "red")
         return
     if result.cause is not None:
         yield from wrapped(follows_from(result.cause), width)
-    commands = [text for finding in result.findings for text in finding.commands]
-    first = next((finding for finding in result.findings if finding.commands), None)
-    said: set[tuple[str, str]] = set()
-    for finding in result.findings:
-        yield from wrapped(finding.message, width, "", _CONTINUED, "red")
-        expected = {("expected", finding.expected)} - said
-        yield from _labelled([*expected, ("observed", finding.observed)], width)
-        for name, value in finding.evidence.items():
-            if (name, value) not in said:
-                yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
-        said |= {*expected, *finding.evidence.items()}
-        if finding is first:
+    said = {result.remediation.rstrip(".")}
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for number, finding in enumerate(result.findings):
+        texts = (finding.message, finding.expected, finding.observed, *finding.evidence.values())
+        own = finding.evidence.get("member", "")
+        key = tuple(without_names(text, [own]) for text in texts) if own else (str(number),)
+        alike.setdefault(key, []).append(finding)
+    commands = [text for finding, *_ in alike.values() for text in finding.commands]
+    shown = commands[:1] if commands[:1] != [in_verdict] else []
+    for finding, *others in alike.values():
+        if in_verdict is None or finding is not result.findings[0]:
+            yield from wrapped(finding.message, width, "", _CONTINUED, "red")
+        facts = [("expected", finding.expected)] * (finding.expected not in said)
+        yield from _labelled([*facts, ("observed", finding.observed)], width)
+        evidence = [
+            f"{name}: {line}" for name, value in finding.evidence.items() for line in value.split("\n")
+        ]
+        new = [text for text in evidence if text not in said]
+        new += [f"the same of {', '.join(other.evidence['member'] for other in others)}"] * bool(others)
+        is_short = 4 + len("; ".join(new)) <= width
+        yield from (Line(f"    {text}") for text in (["; ".join(new)] * bool(new) if is_short else new))
+        said |= {finding.expected, *evidence}
+        if shown and shown[0] in finding.commands:
             yield Line("  reproduce:")
             # To paste, so it is not wrapped.
-            yield from (Line(f"    {line}") for line in commands[0].splitlines())
-            if further := len(commands) - 1:
-                more = f"{further} more command{'' if further == 1 else 's'}"
-                yield from wrapped(f"{more} in the reports that --etcd-report writes", width, "    ")
-    explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
+            yield from (Line(f"    {line}") for line in shown.pop().splitlines())
+    if (further := len(commands) - 1) > 0:
+        more = f"{further} more command{'' if further == 1 else 's'}"
+        yield from wrapped(f"{more} in the reports that --etcd-report writes", width, "    ")
+    remedy, settings = (result.remediation, result.settings) if in_verdict is None else ("", ())
+    explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", remedy)]
     explained += [("note", result.reason), ("see", "; ".join(result.references))]
     yield from _labelled([(label, text) for label, text in explained if text], width)
-    yield from (Line(text) for text in ["  settings:"] * bool(result.settings))
-    yield from (Line(f"    {line}") for line in result.settings)  # to paste, so they are not wrapped
+    yield from (Line(text) for text in ["  settings:"] * bool(settings))
+    yield from (Line(f"    {line}") for line in settings)  # to paste, so they are not wrapped
+
+
+def without_names(text: str, members: Iterable[str]) -> str:
+    """Return a text without the names of members; others may say the same with theirs."""
+    return re.sub(rf"(?<![\w.])({'|'.join(map(re.escape, members))})(?![\w-])", "", text)
 
 
 def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
