@@ -25,6 +25,7 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedChain
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
 from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
@@ -133,15 +134,15 @@ def _unusable(member: MemberFiles, pair: PairFact, file: FileFact) -> Finding:
     )
 
 
-def _with_key(files: TrustedFiles) -> Mapping[str, Any]:
+def _with_key(files: TrustedFiles, **_: object) -> Mapping[str, Any]:
     first, *others = files.files
     assert first.pool is not None  # noqa: S101 - the recorded one has it
-    refused = replace(first, pool=replace(first.pool, refused="block 2, PRIVATE KEY, is no certificate"))
+    refused = replace(first, pool=replace(first.pool, refused="block 2, PRIVATE KEY, is not a certificate"))
     return {"files": TrustedFiles((refused, *others))}
 
 
 @check("config.trusted-ca-usable", on=set(), counterexample=_with_key)
-def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]:
+def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal | None) -> Iterator[Statement]:
     """Each PEM block of the files of trusted CAs is a certificate that etcd can read, and is not revoked.
 
     etcd parses every block as a certificate, whatever its type, and does not start with a private key, a
@@ -161,11 +162,14 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles) -> Iterator[Statement]
         lines of their own; restart etcd if it was started with the file as it is.
     """
     for trusted in files.files:
-        yield from _judge_trusted(trusted)
+        started = rehearsal is not None and rehearsal.started_with(trusted.source)
+        yield from _judge_trusted(trusted, started=started)
 
 
-def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
+def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement]:
     file, pool = trusted.bundle.file, trusted.pool
+    unread = file.problem or (pool.refused if pool else "")
+    doubt = unread or (pool.unjudged or pool.doubtful if pool else "")
     for certificate in trusted.revoked:
         yield Finding(
             message=f"{trusted.member}: etcd accepts the clients of a revoked CA that do not send it",
@@ -175,13 +179,9 @@ def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
             evidence={"declared": file.said},
             remediation=f"remove {shown(certificate)} from the file, and restart etcd",
         )
-    if file.problem:
-        yield _not_usable(trusted, f"etcd will not start again with {file.said}", file.problem)
-    elif pool is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{trusted.member}: {file.absent}")
-    elif pool.refused:
-        yield _not_usable(trusted, f"etcd will not start again with {file.said}", pool.refused)
-    elif pool.nothing:
+    if unread and not started:
+        yield _not_usable(trusted, f"etcd will not start again with {file.said}", unread)
+    elif pool and pool.nothing:
         whom = "member" if trusted.bundle.side == "peer" else "client"
         yield _not_usable(
             trusted,
@@ -189,13 +189,18 @@ def _judge_trusted(trusted: TrustedFile) -> Iterator[Statement]:
             "certificate",
             f"the file {pool.nothing}",
         )
-    elif pool.skipped:
+    elif pool and pool.skipped:
         yield _not_usable(
             trusted,
             f"etcd does not read every certificate of {file.said}",
             f"{pool.skipped} {'is' if pool.skipped == 1 else 'are'} skipped, since BEGIN or END does not "
             "stand on a line of its own",
         )
+    elif doubt and started:
+        has_started = f"a rehearsal with {trusted.source} has started"
+        yield Note(f"{trusted.member}: {file.said}: {doubt}; but {has_started}")
+    elif pool is None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{trusted.member}: {file.absent}")
     elif pool.unjudged:
         why = f"{pool.unjudged}, which is not judged: start an etcd with it to see whether Go reads it"
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{trusted.member}: {file.said}: {why}")
@@ -408,7 +413,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
         elif crl.unread:
             yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {crl.found} {crl.unread}")
         elif not crl.lists:
-            reason = f"{member.label}: {crl.found} is no list, see config.crl-encoding"
+            reason = f"{member.label}: {crl.found} is not a list, see config.crl-encoding"
             yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         elif crl.next_update is None:
             yield Note(f"{crl.found} has no nextUpdate")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.judgement import with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
-from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
+from pytest_etcdtls.declared.flags import has_key
 from pytest_etcdtls.declared.traps import TRAPS
 from pytest_etcdtls.declared.traps.revocation import the_revocation_list_exists
 from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
@@ -27,6 +28,8 @@ from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, Program, curl, local
+from pytest_etcdtls.untrusted import file_word, pasted
 
 
 def trap_check(
@@ -73,7 +76,7 @@ def _why_uncertain(member: MemberDeclaration) -> str:
 
 def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal | None) -> Statement:
     source = member.declared.declaration.source
-    if not trap.starts and rehearsal and rehearsal.failure is None and rehearsal.source == source:
+    if not trap.starts and rehearsal and rehearsal.started_with(source):
         return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
     if not trap.certain:
         return CannotJudge(
@@ -95,9 +98,35 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal 
         concerns=concerned(member, trap.listeners, trap.settings),
         observed="; ".join(map(str, trap.settings)) or source,
         evidence=evidence,
+        reproduce=tuple(_shown(member, trap.settings)),
         level=Level.SHOULD if trap.harmless else None,
         remediation=trap.remediation.replace("{", "{{").replace("}", "}}"),  # a remediation is a format
     )
+
+
+def _shown(member: MemberDeclaration, settings: Iterable[Setting]) -> Iterator[Command]:
+    """Yield commands that print settings in their files; what a configuration file hides, in that file."""
+    declaration = member.declared.declaration
+    in_file = next((one.place.file for one in declaration.settings.values() if one.via is Via.KEY), "")
+    names: dict[tuple[str, bool], dict[str, None]] = {}
+    for setting in settings:
+        if hidden := setting in declaration.hidden:
+            key = setting.name.removeprefix("peer-")
+            key = key if has_key(setting.name, member.version) else key.removeprefix("client-")
+            path, name = in_file or declaration.config_file or "", f'(^|[^-a-z])({key})[": ]'
+        else:
+            path, name = setting.place.file, setting.spelled.rpartition(".")[2]
+        names.setdefault((path, hidden), {})[name] = None
+    for (path, hidden), wanted in names.items():
+        patterns = [word for name in wanted for word in ("-e", name)]
+        if hidden:
+            look = '"not in this file", or another value: etcd reads this file alone'
+            options = ("grep", "-nE", *patterns, file_word(path))
+            ends = " || echo not in this file"
+            yield Command(program=Program.ANY, options=options, ends=ends, look=look, reads=(path,))
+        else:
+            then = f"tr '\\0' '\\n' | {pasted('grep', '-nF', *patterns)}"
+            yield local("cat", file_word(path), reads=(path,), then=then, look="what is declared")
 
 
 def concerned(
@@ -166,6 +195,10 @@ def _judge_missing_list(
                 expected=trap.remedy,
                 observed=missing,
                 evidence={"declared": "; ".join(map(str, trap.settings))},
+                reproduce=tuple(
+                    local("ls", "-l", file_word(setting.value), look='"No such file"')
+                    for setting in trap.settings
+                ),
             )
         elif accepted:
             yield CannotJudge(
@@ -187,6 +220,7 @@ def _judge_missing_list(
                     for attempt in found.attempts
                 ),
                 evidence={"declared": "; ".join(map(str, trap.settings))},
+                reproduce=(curl(declaration.here.url, client=GOOD_CLIENT),),
             )
         else:
             yield CannotJudge(

@@ -65,6 +65,10 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     compared: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def started_with(self, source: str) -> bool:
+        """Return whether etcd starts with that declaration, which counts more than a model of its start."""
+        return self.failure is None and self.source == source
+
 
 @fact
 def rehearsal(_: Target) -> Rehearsal:

@@ -542,7 +542,7 @@ def left_out(check: Check, target: Target) -> str:
     if target.live and not target.declared and needs & _DECLARED:
         return "there is no declaration: pass --etcd-config, or on the node --etcd-pid"
     if (target.running is None or target.running.written is None) and ProcessComparison in needs:
-        return "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
+        return "compares a declaration with a process: pass --etcd-pid and --etcd-config"
     if not target.rehearses and Rehearsal in needs:
         return "no restart is rehearsed: pass --etcd-rehearse with --etcd-pid"
     if target.live and check.family == "lifecycle":

@@ -41,10 +41,12 @@ from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.running import RunningMember, differences
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
+from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.report.baseline import Snapshot
 from pytest_etcdtls.report.behaviour import behaviour, texts
@@ -59,6 +61,7 @@ from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.run.workers import in_threads
 from pytest_etcdtls.target import Listener, StartFailure
 from pytest_etcdtls.untrusted import some
+from pytest_etcdtls.versions import version_key
 
 COMPARED: Final = frozenset({"access", "announced", "certificate", "versions", "suites", "groups", "alpn"})
 """The topics that are compared. What depends on data, such as answers of the API, is not."""
@@ -74,7 +77,7 @@ _AT_EACH_HANDSHAKE: Final = ("cert-file", "key-file", "crl-file")
 """What etcd reads again for each connection: a change is in force now."""
 _PAUSE: Final = 0.02
 _SETTLES: Final = 0.3
-"""Seconds in which etcd may still exit after its log says that it serves: the gateway starts last."""
+"""Seconds to wait after etcd logs that it serves: it starts its gateway last, and may exit then."""
 _QUIET: Final = 3.0
 """Seconds in which an etcd listens whose log does not say that it serves."""
 _NAMED: Final = 4
@@ -105,6 +108,8 @@ def rehearse(observer: Observer) -> Rehearsal:
         made = _rehearsed(observer, running, written or own, declared)
         if made.failure is None or _start_of(declared) == _start_of(plan):
             return made
+        if why := _another_program(observer, written or own):
+            raise NotVerifiedError(f"{made.source} declares another image, and {why}")
         control = _rehearsed(observer, running, own, plan, compares=False)
         return control if control.failure else made
     except (NotVerifiedError, UnreadableFileError, OSError) as error:
@@ -151,10 +156,12 @@ class RehearsedEtcd:
         self._plan = plan
         self._member = member
         self._stage = stage
-        self._output = output
         self._unread = b""
         self.pid = int(self._told("pid"))
         self._told("started")
+        inside = f"/proc/{self.pid}/root"
+        files = (f"{inside}{'' if log.startswith('/') else plan.working}/{log}" for log in plan.logs)
+        self._logs = dict.fromkeys((f"/proc/self/fd/{output}", *files), b"")
 
     def _told(self, name: str) -> str:
         told = self._next(SECONDS)
@@ -218,14 +225,13 @@ class RehearsedEtcd:
         """
         urls = [one for one in declared_listeners(declaration) if not one.url.is_socket]
         clients = (str(one.url) for one in urls if one.role in (Role.CLIENT, Role.CLIENT_HTTP))
-        served = frozenset(Served.from_urls(clients))
+        log = ReadinessLog(Served.from_urls(clients))
         deadline, listens = time.monotonic() + SECONDS, 0.0
         while (failure := self.ended(_PAUSE)) is None:
             closed = {one.url.port for one in urls} - self._ports()
             if not closed:
                 listens = listens or time.monotonic()
-                log = ReadinessLog(served)
-                log.feed(self.log().splitlines())
+                log.read(self._new_log())
                 if log.ready or time.monotonic() > listens + _QUIET:
                     return self.ended()
             elif time.monotonic() > deadline:
@@ -233,14 +239,20 @@ class RehearsedEtcd:
                 raise NotVerifiedError(f"it does not listen on port {ports} within {SECONDS:g} s")
         return failure
 
+    def _new_log(self) -> bytes:
+        """Read its log further, and return what is new."""
+        parts = []
+        for path, read in self._logs.items():
+            with suppress(OSError), open(path, "rb") as file:
+                file.seek(len(read))
+                parts.append(file.read(_LOG_SIZE - len(read)))
+                self._logs[path] = read + parts[-1]
+        return b"".join(parts)
+
     def log(self) -> str:
         """Return its log, without secrets."""
-        parts = [os.pread(self._output, _LOG_SIZE, 0)]
-        for log in self._plan.logs:
-            inside = f"/proc/{self.pid}/root{'' if log.startswith('/') else self._plan.working}/{log}"
-            with suppress(OSError), open(inside, "rb") as file:
-                parts.append(file.read(_LOG_SIZE))
-        text = b"\n".join(parts).decode("utf-8", "replace")
+        self._new_log()
+        text = b"\n".join(self._logs.values()).decode("utf-8", "replace")
         for name, value in self._plan.environment.items():
             if len(value) > 3 and masked(FLAG_OF.get(name, name), value) == NOT_SHOWN:
                 text = text.replace(value, NOT_SHOWN)
@@ -303,16 +315,16 @@ def _compared(
     """Return a rehearsal with what differs from the running etcd, and what of that was not observed again."""
     listeners = observer.target.listeners
     changes: list[RestartChange] = []
-    now, then = (_by_port(one) for one in (running.declared.declaration, declaration))
-    for port in sorted(now.keys() | then.keys()):
-        urls = [", ".join(sorted(map(str, one.get(port, ())))) or "not open" for one in (now, then)]
-        labels = tuple(one.label for one in listeners if one.port == port)
+    now, then = (_by_place(one) for one in (running.declared.declaration, declaration))
+    for place in sorted(now.keys() | then.keys()):
+        urls = [", ".join(sorted(map(str, one.get(place, ())))) or "not open" for one in (now, then)]
+        labels = tuple(one.label for one in listeners if f"port {one.port}" == place)
         if urls[0] != urls[1]:
-            changes.append(RestartChange(LISTENER, f"port {port}", labels, *urls))
+            changes.append(RestartChange(LISTENER, place, labels, *urls))
     same = tuple(
         replace(one, process=process, in_its_network=True)
         for one in listeners
-        if not one.discovered and one.scheme in {url.scheme for url in then.get(one.port, ())}
+        if not one.discovered and one.scheme in {url.scheme for url in then.get(f"port {one.port}", ())}
     )
     again, reasons = _observe_again(observer, same)
     old, new = (_snapshot(seen, listeners) for seen in (observer.recording, again))
@@ -322,12 +334,44 @@ def _compared(
     ]
     has_tls = any(one.scheme == "https" for one in listeners)
     topics = {one.topic for one in old.behaviour} if has_tls else COMPARED
-    unknown = tuple(_unknown(old, new, reasons))
+    unknown = (*_unknown(old, new, reasons), *_unasked(observer, running, declaration))
     return structs.replace(made, changes=tuple(changes), unknown=unknown, compared=tuple(sorted(topics)))
 
 
+def _unasked(observer: Observer, running: RunningMember, declaration: Declaration) -> Iterator[RestartChange]:
+    """Yield each bundle that was changed and of which no client is known, and the image of another etcd.
+
+    A CA that was made again under its name is announced as before.
+    """
+    for name, of_peers in (("trusted-ca-file", False), ("peer-trusted-ca-file", True)):
+        labels = tuple(
+            one.label
+            for one in observer.target.listeners
+            if one.scheme == "https" and (one.role is Role.PEER) is of_peers
+            if not ((client := observer.recording.known(AcceptedClient, label=one.label)) and client.accepted)
+        )
+        path = running.declared.paths.of_process(declaration.text(name) or "")
+        for _, changed in changed_since(running, (str(path),)) if labels and declaration.text(name) else ():
+            before = f"changed at {changed:%Y-%m-%d %H:%M:%S} UTC, after etcd was started"
+            after = "not observed, since no client certificate is accepted now"
+            yield RestartChange("access", f"clients of {declaration.text(name)}", labels, before, after)
+    if why := _another_program(observer, declaration):
+        yield RestartChange(
+            "versions", f"image {declaration.image}", (), declaration.source, f"not observed: {why}"
+        )
+
+
+def _another_program(observer: Observer, declaration: Declaration) -> str:
+    """Return that the image of a manifest has another etcd than the one that runs; empty if it has not."""
+    with suppress(UnobservedError):
+        version = str(observer.get(EtcdReleases).members[0].release)
+        if declaration.version and version_key(declaration.version) != version_key(version):
+            return f"its program is not here: etcd {version} is"
+    return ""
+
+
 def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str]) -> Iterator[RestartChange]:
-    """Yield what was observed of the running etcd alone, by listener and topic."""
+    """Yield what was observed of the running etcd and not of the rehearsed one, by listener and topic."""
     seen = {(one.listener, one.topic, one.subject, one.detail) for one in new.behaviour}
     missing: dict[tuple[str, str], list[str]] = {}
     for one in old.behaviour:
@@ -338,11 +382,11 @@ def _unknown(old: Snapshot, new: Snapshot, reasons: Mapping[tuple[str, str], str
         yield RestartChange(topic, some(subjects, _NAMED), (label,), "observed", after)
 
 
-def _by_port(declaration: Declaration) -> dict[int, set[DeclaredURL]]:
-    urls: dict[int, set[DeclaredURL]] = {}
+def _by_place(declaration: Declaration) -> dict[str, set[DeclaredURL]]:
+    urls: dict[str, set[DeclaredURL]] = {}
     for one in declared_listeners(declaration):
-        if not one.url.is_socket:
-            urls.setdefault(one.url.port, set()).add(one.url)
+        place = f"socket {one.url.host}" if one.url.is_socket else f"port {one.url.port}"
+        urls.setdefault(place, set()).add(one.url)
     return urls
 
 
@@ -362,7 +406,7 @@ def _observe_again(
     def observe(place: tuple[str, type[object], str | None, frozenset[str]]) -> str:
         label, type_, key, _ = place
         if label not in by_label:
-            return "since this process has no such listener then"
+            return "since the restarted etcd has no such listener"
         try:
             again.get(type_, key, by_label[label])
         except UnobservedError as unobserved:

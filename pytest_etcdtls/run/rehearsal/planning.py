@@ -19,6 +19,7 @@ from typing import Final
 import yaml
 
 from pytest_etcdtls.declared.declaration import (
+    FILES,
     Declaration,
     Form,
     Setting,
@@ -65,6 +66,12 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
     here = PROC / str(process.pid)
     if os.readlink(here / "ns/user") != os.readlink(PROC / "self/ns/user"):
         raise NotVerifiedError("it has a user namespace of its own")
+    for line in _text(here / "mountinfo").splitlines():
+        source, place = line.split()[3:5]
+        if source.endswith("//deleted") and place in map(declaration.text, FILES):
+            source = source.removesuffix("//deleted")
+            why = f"{place} is mounted by itself, and {source} was replaced"
+            raise NotVerifiedError(f"{why}: a container that is started again has the new file")
     status = dict(line.split(":\t", 1) for line in _text(here / "status").splitlines() if ":\t" in line)
     root, argv = status_of(process.root), _words(here / "cmdline")
     variables = (word.partition("=")[::2] for word in reversed(_words(here / "environ")) if "=" in word)
