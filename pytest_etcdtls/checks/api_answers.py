@@ -27,7 +27,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Stateme
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
-from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, curl
+from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, compare, curl, show_version
 from pytest_etcdtls.untrusted import printable, read_json
 from pytest_etcdtls.versions import Release, has_since
 
@@ -370,6 +370,7 @@ def both_ports_report_the_same_versions(
             observed="; ".join(
                 f"{url}: {server}, cluster {cluster}" for url, (server, cluster) in reported.items()
             ),
+            reproduce=compare(*map(show_version, reported), look='"etcdserver" and "etcdcluster" of each'),
         )
 
 

@@ -210,6 +210,11 @@ def grpc_range_answers(here: Listener, answer: RangeAnswer) -> Iterator[Statemen
         yield Note(f"requested as user {answer.user}")
 
 
+_STATUS_CALL = "/etcdserverpb.Maintenance/Status"
+_AS_GRPC = "-H content-type:application/grpc -H te:trailers -d x"
+_KIND = '"content-type: application/grpc": it is answered; 404: it is not'
+
+
 def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:
     answer = Response(status=200, headers={"content-type": "application/grpc"})
     return {"call": replace(call, tries=(replace(call.attempt, ending=Ending.SERVED, response=answer),))}
@@ -234,6 +239,9 @@ def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
             message="gRPC is answered over HTTP/1.1",
             expected="HTTP 404, or a closed connection",
             observed=f"{show(response)} ({kind})",
+            reproduce=(
+                curl(call.attempt.url, path=_STATUS_CALL, client=GOOD_CLIENT, options=_AS_GRPC, look=_KIND),
+            ),
         )
     else:
         yield Note(f"gRPC over HTTP/1.1: {call.attempt.describe()}")

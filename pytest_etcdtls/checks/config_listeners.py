@@ -24,7 +24,7 @@ from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
-from pytest_etcdtls.tls.command import Command, curl, in_plaintext, s_client
+from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, curl, in_plaintext, s_client
 
 
 class _SeenListener(Struct, frozen=True, kw_only=True):
@@ -191,6 +191,7 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
         expected="; ".join(_declared(one.declared) for one in same) or f"no --{FLAGS[here.role]} is declared",
         concerns=(f"{here.role}-{here.member}",),
         observed=seen.said,
+        reproduce=(curl(here.url, client=GOOD_CLIENT, look=STATUS),),
     )
 
 

@@ -67,7 +67,10 @@ def ruling_of(case: Case) -> Ruling:
 
 def observed_in(cases: Iterable[Case]) -> str:
     """Return in words how the attempts of an identity ended, by TLS version and protocol."""
-    return "; ".join(f"{case.version} {case.protocol}: {case.attempt.describe()}" for case in cases)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        alike.setdefault((case.version, case.attempt.describe()), []).append(case.protocol)
+    return "; ".join(f"{version} {', '.join(over)}: {ended}" for (version, ended), over in alike.items())
 
 
 def commands_for(cases: Iterable[Case]) -> tuple[Command, ...]:

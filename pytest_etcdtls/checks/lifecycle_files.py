@@ -420,8 +420,8 @@ def _crl_encoding(lab: "Lab") -> Iterator[Step]:
     clients = _clients_of_crl(lab)
     _replace_crl(lab, clients[_NAMED].values(), encoding="pem")
     yield lab.step("pem", "the list with the named client's certificate is encoded as PEM", clients)
-    lab.member.replace_files({CRL_FILE: b"this is no list\n"})
-    yield lab.step("unreadable", "the list's file was replaced by a file that is no list", clients)
+    lab.member.replace_files({CRL_FILE: b"this is not a list\n"})
+    yield lab.step("unreadable", "the list's file was replaced by a file that is not a list", clients)
     _replace_crl(lab)
     yield lab.step("der", "the list is an empty one in DER", clients)
 

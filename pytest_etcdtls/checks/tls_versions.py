@@ -242,13 +242,19 @@ def no_handshake_is_signed_with_sha1(
         )
 
 
-def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
+_TOLERATED = (
+    '"alert" or "(NONE)": the unknown extension 64250 is refused; "Cipher is": this one alone is tolerated'
+)
+
+
+def _intolerant(variant: UnusualClientHello, **_: object) -> Mapping[str, Any]:
     refused = replace(variant.unusual, reply=Reply.ALERT, alert=47, server_hello=None)
     return {"variant": replace(variant, unusual=refused)}
 
 
 @check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
 def unknown_values_are_tolerated(
+    here: Listener,
     variant: Annotated[UnusualClientHello, "unknown-values"],
 ) -> Iterator[Statement]:
     """Unknown extensions, suites, groups and versions in a ClientHello are ignored.
@@ -267,6 +273,7 @@ def unknown_values_are_tolerated(
             expected=f"as without them: {variant.plain.describe()}",
             observed=variant.unusual.describe(),
             evidence={"version": str(variant.version)},
+            reproduce=(s_client(here.url, variant.version, "-serverinfo 64250", look=_TOLERATED),),
         )
 
 

@@ -348,7 +348,7 @@ def _problem(entry: Entry, name: str) -> str | None:
     return None
 
 
-_LIST_OF_URLS = "is a list, and etcd expects one string with commas in it"
+_LIST_OF_URLS = "is a list, and etcd expects one comma-separated string"
 
 
 def looks_like_configuration(text: str, file: str) -> bool:

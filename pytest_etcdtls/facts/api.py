@@ -86,8 +86,8 @@ def request_of(key: str) -> Request:
     headers = dict(line.split(": ", 1) for line in lines if ": " in line)
     if not (_METHOD.fullmatch(method or "GET") and path.startswith("/") and len(headers) == len(lines)):
         raise RegistrationError(
-            f"{key!r} is no request: write 'METHOD /path', a line 'Header: value' for each header, an empty "
-            "line and the body"
+            f"{key!r} is not a request: write 'METHOD /path', a line 'Header: value' for each header, an "
+            "empty line and the body"
         )
     method = method or "GET"
     return Request(

@@ -67,11 +67,13 @@ class TrustedFile(Struct, frozen=True, kw_only=True):
 
     Attributes:
         member: label of the member.
+        source: its declaration.
         pool: what that etcd has of it; ``None`` if the file could not be read here.
         revoked: its certificates that the declared revocation list of the side names.
     """
 
     member: str
+    source: str
     bundle: BundleFact
     pool: CertPool | None
     revoked: tuple[x509.Certificate, ...] = ()
@@ -164,6 +166,7 @@ def trusted_files(
         tuple(
             TrustedFile(
                 member=member.label,
+                source=target.declared[member.label].declaration.source,
                 bundle=bundle,
                 pool=read_pool(bundle.content, lines.get(member.label))
                 if bundle.content is not None

@@ -220,7 +220,7 @@ def member_log(here: Listener, target: Target) -> MemberLog:
     source = target.log_of(here)
     if source is None:
         raise NotVerifiedError(
-            f"needs etcd's own log, with the connections that it rejected: pass --etcd-log{_pod_log(target)}"
+            f"needs etcd's log of the connections that it rejected: pass --etcd-log{_pod_log(target)}"
         )
     return MemberLog(source)
 

@@ -39,7 +39,7 @@ from pytest_etcdtls.tls.attempt import Response
 
 
 class LaterMetrics(Tried, frozen=True, kw_only=True):
-    """``/metrics`` of a listener for the second time, when the members that started had time to dial."""
+    """The second answer of ``/metrics`` of a listener, after members that just started had time to dial."""
 
 
 class MemberPeers(Struct, frozen=True, kw_only=True):

@@ -55,9 +55,7 @@ def process_comparison(target: Target) -> ProcessComparison:
     """Compare what the process of the target was started with with what is declared for it."""
     running = target.running
     if running is None or running.written is None:
-        raise NotApplicableError(
-            "no declaration is compared with a process: pass --etcd-pid and --etcd-config"
-        )
+        raise NotApplicableError("compares a declaration with a process: pass --etcd-pid and --etcd-config")
     if not running.process.runs:
         raise InconclusiveError(f"{running.process.name} ended during the run: run again")
     written = running.written

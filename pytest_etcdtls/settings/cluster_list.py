@@ -206,7 +206,7 @@ class ClusterList:
         read_input: returns standard input, for a Secret of the run.
 
     Raises:
-        UsageError: if it is no list of clusters, or a cluster has an unknown key.
+        UsageError: if it is not a list of clusters, or a cluster has an unknown key.
     """
 
     def __init__(
@@ -323,7 +323,7 @@ def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
     """Return the text of a list, from a file or from ``stdin``, which returns one octet more than is allowed.
 
     Raises:
-        UsageError: if it cannot be read, is too large or is no text.
+        UsageError: if it cannot be read, is too large or is not text.
     """
     where = f"{option('etcd_clusters')} {name}"
     try:
@@ -339,7 +339,7 @@ def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is no text in UTF-8: {error}") from error
+        raise UsageError(f"{where} is not text in UTF-8: {error}") from error
 
 
 def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
@@ -384,7 +384,7 @@ def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
             raise UsageError(f"{where}: unknown key {key}beside the clusters: {_FORM}")
         content = content.get("cluster", content.get("clusters", []))
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-        raise UsageError(f"{where} is no list of clusters: {_FORM}")
+        raise UsageError(f"{where} is not a list of clusters: {_FORM}")
     return content
 
 

@@ -564,7 +564,7 @@ def _client_of_secret(directory: Path) -> Identity | None:
     pair = _pair(directory, "tls", "client")
     if pair is not None and not is_for(pair.chain[0], "clientAuth"):
         raise UsageError(
-            f"{_OPTION} {directory}: tls.crt is no certificate for clients (extendedKeyUsage). Pass the "
+            f"{_OPTION} {directory}: tls.crt is not a certificate for clients (extendedKeyUsage). Pass the "
             f"directory of a client's Secret, or --etcd-cacert={directory / 'ca.crt'} with --etcd-cert and "
             f"--etcd-key, and --etcd-expect-cert={directory / 'tls.crt'} if it must be served"
         )

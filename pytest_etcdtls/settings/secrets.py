@@ -190,7 +190,7 @@ def _content(source: Source, text: str, where: str, read_input: ReadInput | None
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError:
-        raise UsageError(f"{where} is no text: {_FORM}") from None
+        raise UsageError(f"{where} is not text: {_FORM}") from None
 
 
 _ONE: Final = "pass the one Secret that has the credentials"
@@ -370,8 +370,8 @@ def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, I
         identity = _pair(secret, side, certificate, key, passphrases)
         if side == "client" and not is_for(leaf, "clientAuth"):
             raise UsageError(
-                f"{secret.where}: {certificate} is no certificate for clients (extendedKeyUsage): pass the "
-                "Secret of a client"
+                f"{secret.where}: {certificate} is not a certificate for clients (extendedKeyUsage): pass "
+                "the Secret of a client"
             )
         sides.add(side)
         yield side, identity
