@@ -21,22 +21,29 @@ ALONE = 12
 Outcomes = dict[tuple[str, str], Outcome]
 
 
-def _outcomes(
-    target: Target, checks: Sequence[Check], timeout: float = 5
-) -> tuple[Outcomes, list[CheckResult]]:
-    """Judge the target with these checks, in this order, by observations of their own."""
-    results = run_checks(Observer(target, Bounds(timeout=timeout)), checks)
-    return {(result.check, result.listener): result.outcome for result in results}, results
+def _outcomes(results: Sequence[CheckResult]) -> Outcomes:
+    return {(result.check, result.listener): result.outcome for result in results}
 
 
-def assert_order_does_not_matter(target: Target, checks: Sequence[Check], timeout: float = 5) -> Outcomes:
-    """Compare a run of all checks with one in another order, and with runs of single checks."""
-    in_order, results = _outcomes(target, checks, timeout)
+def assert_order_does_not_matter(
+    target: Target, checks: Sequence[Check], timeout: float = 5, results: Sequence[CheckResult] = ()
+) -> Outcomes:
+    """Compare a run of all checks with one in another order, and with runs of single checks.
+
+    Args:
+        results: those of a run of all checks, if there was one.
+    """
+
+    def judged(checks: Sequence[Check]) -> list[CheckResult]:
+        return run_checks(Observer(target, Bounds(timeout=timeout)), checks)
+
+    results = results or judged(checks)
+    in_order = _outcomes(results)
     shuffled = random.Random(SEED).sample(checks, len(checks))  # noqa: S311 - the same order each time
-    again, _ = _outcomes(target, shuffled, timeout)
+    again = _outcomes(judged(shuffled))
     differing = {place: (one, again[place]) for place, one in in_order.items() if again[place] is not one}
     assert not differing, f"{differing}\n{explain(results)}"
     for check in shuffled if ALL else shuffled[:ALONE]:
-        alone, _ = _outcomes(target, [check], timeout)
+        alone = _outcomes(judged([check]))
         assert alone == {place: in_order[place] for place in alone}, f"{check.id}\n{explain(results)}"
     return in_order

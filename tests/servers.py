@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from OpenSSL import SSL
@@ -21,7 +22,7 @@ from pytest_etcdtls.target import Listener
 Handler = Callable[[socket.socket], None]
 
 
-class ThreadedServer:
+class Server:
     """Hands each connection to a function in a thread of its own.
 
     Args:
@@ -34,6 +35,7 @@ class ThreadedServer:
         port: the port that is listened on.
         accepted: connections so far.
         open: those of them that have not ended.
+        threads: of the connections.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class ThreadedServer:
         self._handler = handler
         self._seconds = seconds
         self.open: set[socket.socket] = set()
+        self.threads: list[threading.Thread] = []
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=128)
         self.port = int(self._listening.getsockname()[1])
@@ -70,6 +73,12 @@ class ThreadedServer:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _serve(self) -> None:
         while True:
             try:
@@ -78,57 +87,15 @@ class ThreadedServer:
                 return
             self.accepted += 1
             self.open.add(connection)
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+            thread = threading.Thread(target=self._handle, args=(connection,), daemon=True)
+            self.threads.append(thread)
+            thread.start()
 
-    def _one(self, connection: socket.socket) -> None:
+    def _handle(self, connection: socket.socket) -> None:
         connection.settimeout(self._seconds)
         with connection, contextlib.suppress(OSError, ValueError, SSL.Error):
             self._handler(connection)
         self.open.discard(connection)
-
-
-class Server:
-    """Accepts connections one after the other and hands each to a function; counts them."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self.accepted = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            with connection:
-                try:
-                    self._handler(connection)
-                except OSError:
-                    continue
-
-    def close(self) -> None:
-        """Stop accepting."""
-        # A blocked accept() does not notice that its socket is closed elsewhere.
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(timeout=10)
-
-    def listener(self, scheme: str = "https", role: Role = Role.CLIENT) -> Listener:
-        """Return the server as a listener."""
-        assert scheme in {"http", "https"}
-        return Listener(
-            role=role,
-            scheme="https" if scheme == "https" else "http",
-            host="127.0.0.1",
-            port=self.port,
-            member="m0",
-            label=f"{role}-m0",
-        )
 
 
 def reset(connection: socket.socket) -> None:
@@ -152,7 +119,7 @@ def serve() -> Iterator[Callable[[Handler], Server]]:
     started: list[Server] = []
 
     def start(handler: Handler) -> Server:
-        started.append(Server(handler))
+        started.append(Server(handler, seconds=None))
         return started[-1]
 
     yield start

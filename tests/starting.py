@@ -6,8 +6,10 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import yaml
 
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.member import Member
@@ -24,6 +26,14 @@ def start_process(config: ClusterConfig, binary: Path) -> Cluster:
         kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
     )
     return start_cluster(config, source)
+
+
+def start_where_possible(config: ClusterConfig, binary: Path) -> Cluster:
+    """Start that binary; skip the test if its version cannot express the configuration."""
+    try:
+        return start_process(config, binary)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
 
 
 def stop(process: int) -> None:

@@ -1,10 +1,13 @@
-"""What the documents say of checks, files and options is so."""
+"""What the documents and the README say of checks, files, options and links is so."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,33 @@ def test_each_security_promise_names_a_test() -> None:
     _, _, table = text.partition("## Whom it does not trust")
     rows = [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
     assert [row for row in rows if "test_" not in row] == []
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+LINKS = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+OPTIONS = sorted(set(re.findall(r"--etcd-[a-z-]+", README)))
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_its_links(link: str) -> None:
+    assert (Path(__file__).parents[1] / link).is_file()
+
+
+@pytest.fixture(scope="module")
+def help_text() -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--help"], capture_output=True, encoding="utf-8", check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_its_options(option: str, help_text: str) -> None:
+    assert re.search(rf"^  {option}\b(?!-)", help_text, re.MULTILINE)
+
+
+def test_its_first_command_is_whole() -> None:
+    """Every option has a value, and the line continues where it should."""
+    first, *_ = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    program, url, *options = shlex.split(first.replace("\\\n", " "))
+    assert (program, url) == ("pytest-etcdtls", "https://10.0.0.11:2379")
+    assert all(re.fullmatch(r"--[a-z-]+=\S+", word) for word in options)

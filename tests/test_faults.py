@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 
 import pytest
+from made import made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import ancestors, catalogue, causes_of, faults
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 
@@ -19,16 +20,13 @@ IN_FORCE = "config.client-auth-in-force"
 
 def violation(check: str, listener: str = "client-m0", *concerns: str, remedy: str = "") -> CheckResult:
     role = listener.rpartition("-m")[0] or listener
-    return CheckResult(
-        check=check,
-        level=Level.MUST,
-        severity=Severity.HIGH,
-        target="live",
+    found = Finding(message="it is wrong", expected="right", observed="wrong", concerns=concerns)
+    return made_result(
+        Outcome.VIOLATES,
+        check,
         listener=listener,
         role=role,
-        url="https://127.0.0.1:2379",
-        outcome=Outcome.VIOLATES,
-        findings=(Finding(message="it is wrong", expected="right", observed="wrong", concerns=concerns),),
+        findings=(found,),
         remediation=remedy or f"mend {check}",
     )
 
@@ -79,7 +77,7 @@ def test_a_chain_has_one_fault() -> None:
     ("concerns", "number"),
     [((), 1), (("client-m0",), 1), (("client",), 1), (("client-m1",), 2), (("peer",), 2)],
 )
-def test_a_fault_of_the_target_explains_the_listeners_that_it_concerns(
+def test_a_fault_of_the_target_explains_the_affected_listeners(
     concerns: tuple[str, ...], number: int
 ) -> None:
     assert len(roots(violation(IN_FORCE), violation(HIDES, "cluster", *concerns))) == number

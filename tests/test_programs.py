@@ -17,7 +17,7 @@ def _on_path() -> set[str]:
     return {name for directory in os.environ["PATH"].split(os.pathsep) for name in os.listdir(directory)}
 
 
-def test_without_a_declaration_there_is_python_and_what_every_machine_has() -> None:
+def test_without_a_marker_only_python_and_standard_programs_are_on_path() -> None:
     assert _on_path() <= {*ALWAYS, "python", "python3"}
     assert {"sh", "cat", "python3"} <= _on_path()
 

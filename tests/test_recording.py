@@ -50,7 +50,7 @@ def test_the_recorded_cluster_is_clean() -> None:
     assert sum(outcome is Outcome.CONFORMS for outcome in outcomes.values()) > 100
 
 
-def test_neither_a_key_nor_a_path_of_the_recording_machine_is_in_the_file() -> None:
+def test_the_file_has_no_key_and_no_path_of_the_recording_machine() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert "PRIVATE KEY" not in text
     assert "/tmp" not in text  # noqa: S108

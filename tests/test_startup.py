@@ -51,7 +51,7 @@ def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path, arguments: list[
         assert f"'pytest_etcdtls.{part}" not in ours
 
 
-def test_a_run_imports_nothing_for_containers_or_the_page_that_it_does_not_need(tmp_path: Path) -> None:
+def test_a_run_imports_containers_and_the_html_report_only_if_needed(tmp_path: Path) -> None:
     heavy, _ = imported(tmp_path, "--pyargs", "pytest_etcdtls", "--etcd-endpoint=https://127.0.0.1:1")
     assert "'h2'" in heavy
     assert [name for name in sorted(CONTAINERS | PAGE | {"httpx", "yaml"}) if repr(name) in heavy] == []

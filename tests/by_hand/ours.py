@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from given import Given
 from msgspec import convert
 
 from pytest_etcdtls.checks.registry import select
@@ -52,33 +53,9 @@ class Ours:
 
 def judged(options: Sequence[str], checks: Iterable[str]) -> list[CheckResult]:
     """Return the outcomes on the target that the options name, as on the command line."""
-    target = read_live_target(_Options(options), {})
+    given: dict[str, list[str]] = {}
+    for name, _, value in (word.removeprefix("--").partition("=") for word in options):
+        given.setdefault(name.replace("-", "_"), []).append(value)
+    several = {name: values if len(values) > 1 else values[0] or True for name, values in given.items()}
+    target = read_live_target(Given(**several), {})
     return run_checks(Observer(target), select(sorted(checks)))
-
-
-class _Options:
-    """Options of a command line as a source of settings."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._given: dict[str, list[str]] = {}
-        for name, _, value in (word.removeprefix("--").partition("=") for word in words):
-            self._given.setdefault(name.replace("-", "_"), []).append(value)
-
-    def text(self, name: str) -> str | None:
-        return next(iter(self.texts(name)[-1:]), None)
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        return tuple(self._given.get(name, ()))
-
-    def flag(self, name: str) -> bool:
-        return name in self._given
-
-    def path(self, name: str) -> Path | None:
-        text = self.text(name)
-        return None if text is None else Path(text)
-
-    def resolve(self, name: str, value: str) -> Path:
-        return Path(value)
-
-    def origin(self, name: str) -> str:
-        return ""

@@ -53,7 +53,7 @@ def test_the_same_name_with_another_key_conforms_if_the_bundle_is_known(cluster:
     assert results["client"].outcome is Outcome.CONFORMS, results
 
 
-def test_the_same_name_is_no_verdict_if_the_bundle_is_unknown(cluster: Cluster) -> None:
+def test_the_same_name_gives_no_verdict_if_the_bundle_is_unknown(cluster: Cluster) -> None:
     target = cluster.target()
     target = replace(
         target,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 from urllib.parse import urlsplit
 
@@ -52,28 +51,3 @@ def refused(url: str, member: Member, pair: str | None = None) -> bool:
     except (ssl.SSLError, ConnectionError):
         return True
     return False
-
-
-def agreed_suite(url: str, offered: str) -> str | None:
-    """Return the suite that is agreed on in TLS 1.2 without a client certificate; ``None`` for none.
-
-    Args:
-        url: of the listener.
-        offered: the only suite that is offered, by its OpenSSL name.
-    """
-    parts = urlsplit(url)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(offered)
-    connection = context.wrap_socket(socket.socket(), do_handshake_on_connect=False)
-    with connection:
-        connection.settimeout(_SECONDS)
-        connection.connect((parts.hostname or "", parts.port or 0))
-        try:
-            connection.do_handshake()
-        except ssl.SSLError:
-            return None
-        cipher = connection.cipher()
-        return cipher[0] if cipher else None

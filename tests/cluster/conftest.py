@@ -12,7 +12,6 @@ from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.process import EtcdProcess
-from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
 
 
 def process_of(member: Member) -> EtcdProcess:
@@ -30,15 +29,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start_one(config: ClusterConfig, binary: Path, **options: object) -> Cluster:
-            source = EtcdSource(
-                kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
-            )
-            cluster = start_cluster(
-                config,
-                source,
-                directory=tmp_path,
-                **options,  # type: ignore[arg-type]
-            )
+            # The options are those of start_cluster.
+            cluster = start_cluster(config, binary=binary, directory=tmp_path, **options)  # type: ignore[arg-type]
             return stack.enter_context(cluster)
 
         yield start_one

@@ -12,28 +12,28 @@ from pathlib import Path
 from pytest_etcdtls.etcd.cluster import keep_message, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.process import EtcdProcess
-from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
+from pytest_etcdtls.etcd.request import ClusterChoices
 
 
-def main(binary: Path, size: int, directory: Path, manner: str) -> None:
+def main(backend: str, etcd: str, size: int, directory: Path, manner: str) -> None:
     """Start, tell, and wait for the end of standard input.
 
     Args:
-        binary: an etcd.
+        backend: ``binary`` or ``image``.
+        etcd: a binary or an image.
         size: number of members.
         directory: for the cluster.
         manner: ``fork`` to leave a child behind, ``keep`` to leave the cluster standing, else ``plain``.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup, and inherited
     keep = manner == "keep"
-    config = ClusterConfig(size=size)
-    version = binary_version(binary)
-    source = EtcdSource(kind="process", location=str(binary), version=version, why="a test")
-    cluster = start_cluster(config, source, directory=directory, keep=keep)
+    choice: ClusterChoices = {"image": etcd} if backend == "image" else {"binary": etcd}
+    cluster = start_cluster(ClusterConfig(size=size), directory=directory, keep=keep, **choice)
     child = _fork() if manner == "fork" else None
     state = {
         "etcds": [member.server.pid for member in cluster.members if isinstance(member.server, EtcdProcess)],
         "directory": str(cluster.directory),
+        "token": cluster.directory.name,
         "watchdog": cluster._home.watchdog.pid,
         "child": child,
     }
@@ -55,4 +55,4 @@ def _fork() -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])

@@ -1,4 +1,4 @@
-"""Flags from configurations, for an etcd that exists only as a list of names."""
+"""Configurations and their flags, for an etcd that exists only as a list of names."""
 
 from __future__ import annotations
 
@@ -51,17 +51,6 @@ def test_files_are_named_by_their_place_in_the_pki() -> None:
     assert given["client-cert-file"] == "/elsewhere/client.crt"
 
 
-def test_unset_fields_become_no_flags() -> None:
-    given = _given(replace(GOOD, client_cert_auth=False, trusted_ca_file=None))
-    for name in ("client-cert-auth", "trusted-ca-file", "auto-tls", "cipher-suites", "tls-min-version"):
-        assert name not in given
-    assert given["peer-client-cert-auth"] == "true"
-
-
-def test_lists_are_written_as_etcd_reads_them() -> None:
-    assert _given(replace(GOOD, cipher_suites=("A", "B")))["cipher-suites"] == "A,B"
-
-
 def test_listeners_are_spread_over_flags() -> None:
     config = replace(GOOD, metrics="http", client_http=True, plain_client_listener=True, size=3)
     assert ports_needed(config) == 5
@@ -75,12 +64,6 @@ def test_listeners_are_spread_over_flags() -> None:
     )
 
 
-def test_a_port_may_serve_both_schemes() -> None:
-    config = replace(GOOD, plaintext_on_client_port=True, host="::1")
-    assert ports_needed(config) == 2
-    assert _given(config)["listen-client-urls"] == "https://[::1]:20000,http://[::1]:20000"
-
-
 def test_several_members_have_a_longer_election_timeout_than_one() -> None:
     alone, three = _given(GOOD), _given(replace(GOOD, size=3))
     assert int(alone["election-timeout"]) < int(three["election-timeout"])
@@ -90,11 +73,6 @@ def test_several_members_have_a_longer_election_timeout_than_one() -> None:
 
 def test_unsafe_no_fsync_is_not_given_to_an_etcd_without_it() -> None:
     assert "unsafe-no-fsync" not in _given(GOOD, FlagSet("3.4.0", NAMES))
-
-
-def test_a_field_without_flag_in_this_version_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"etcd 3\.4\.0 has no --listen-client-http-urls"):
-        _given(replace(GOOD, client_http=True), FlagSet("3.4.0", NAMES))
 
 
 def test_the_command_line_ends_with_the_extra_flags() -> None:
@@ -128,3 +106,29 @@ def test_a_config_file_has_the_settings_of_the_flags() -> None:
     }
     assert document["peer-transport-security"]["allowed-cn"] == ["one", "two"]
     assert document["peer-transport-security"]["client-cert-auth"] is True
+
+
+@pytest.mark.parametrize("size", [0, 2, 4, 7])
+def test_other_sizes_are_refused(size: int) -> None:
+    with pytest.raises(UsageError, match="use 1, 3 or 5"):
+        ClusterConfig(size=size)
+
+
+def test_hosts_beyond_loopback_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"listens on 127\.0\.0\.1 or ::1, not on 0\.0\.0\.0"):
+        ClusterConfig(host="0.0.0.0")  # noqa: S104
+
+
+def test_a_misspelt_omission_is_refused() -> None:
+    with pytest.raises(UsageError, match="client_auth"):
+        ClusterConfig(config_file_omits=("client_auth",))
+
+
+@pytest.mark.parametrize("name", ["../server.crt", "m0/server.crt", "..", ""])
+def test_extra_files_are_plain_names(name: str) -> None:
+    with pytest.raises(UsageError, match="plain file name"):
+        ClusterConfig(extra_files={name: b""})
+
+
+def test_extra_files_are_not_shown() -> None:
+    assert "secret" not in repr(ClusterConfig(extra_files={"other.key": b"secret"}))

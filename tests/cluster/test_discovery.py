@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd import sources as discovery
-from pytest_etcdtls.etcd.cluster import start_cluster
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.sources import binary_version, embedded_binary, find_etcd
 
 
@@ -33,7 +30,7 @@ def _in_cache(home: Path, binary: Path, version: str) -> Path:
     return link
 
 
-def test_the_error_without_an_etcd_lists_what_was_tried_and_how_to_get_one(bare: Path) -> None:
+def test_without_an_etcd_the_error_lists_the_attempts_and_how_to_get_one(bare: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_etcd()
     text = str(caught.value)
@@ -217,20 +214,3 @@ def test_nothing_is_pulled_without_a_judgement(
     with pytest.raises(UsageError, match="nothing is pulled as long as nothing is judged"):
         find_etcd(image="localhost:1/nothing/etcd:newest", announce=announced.append, pulls=False)
     assert announced == []
-
-
-@pytest.mark.container
-def test_an_image_that_was_found_can_be_started(tmp_path: Path, etcd_images: dict[str, str]) -> None:
-    etcd_image = list(etcd_images.values())[-1]
-    source = find_etcd(image=etcd_image)
-    with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:
-        assert (cluster.origin, cluster.version, cluster.source) == ("container", source.version, etcd_image)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_binary_that_was_found_can_be_started(tmp_path: Path, newest_etcd: Path) -> None:
-    source = find_etcd(binary=newest_etcd)
-    with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:
-        assert (cluster.version, cluster.source) == (source.version, source.location)
-        assert cluster.members[0].running
-    assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Names of flags, compared with those that each binary accepts."""
+"""The binary of an etcd: that it is one, its environment, and the names of its flags."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd.config import SECURITY_FIELDS, ClusterConfig
+from pytest_etcdtls.etcd import sources as binary
+from pytest_etcdtls.etcd.config import SECURITY_FIELDS
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.etcd.sources import binary_flags, binary_version
-from pytest_etcdtls.versions import version_key
 
 VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}
 VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.0.0.1:1"}
@@ -49,18 +49,6 @@ def test_every_name_that_spell_refuses_is_unknown_to_the_binary(etcd_binary: Pat
         assert f"flag provided but not defined: -{name}" in _accepts(etcd_binary, f"--{name}=x")
 
 
-def test_every_security_field_is_a_field_of_the_configuration() -> None:
-    assert set(SECURITY_FIELDS) <= set(ClusterConfig.__dataclass_fields__)
-
-
-@pytest.mark.etcd_version("3.4.23", "3.5.1")
-@pytest.mark.parametrize("name", ["tls-min-version", "listen-client-http-urls"])
-def test_a_missing_flag_of_a_version_is_a_usage_error(etcd_binary: Path, name: str) -> None:
-    version = binary_version(etcd_binary)
-    with pytest.raises(UsageError, match=f"etcd {version} has no --{name}"):
-        binary_flags(etcd_binary).spell(name)
-
-
 def test_experimental_names_are_used_if_there_is_no_other() -> None:
     name = "peer-skip-client-san-verification"
     assert (
@@ -70,13 +58,35 @@ def test_experimental_names_are_used_if_there_is_no_other() -> None:
     assert both.spell(name) == name
 
 
-def test_the_flags_of_a_binary_are_read_once(newest_etcd: Path) -> None:
-    assert binary_flags(newest_etcd).names == binary_flags(newest_etcd).names
-    assert "cert-file" in binary_flags(newest_etcd)
+def _script(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["#!/bin/sh", *lines]), encoding="utf-8")
+    path.chmod(0o755)
+    return path
 
 
-@pytest.mark.parametrize(
-    ("version", "key"), [("3.6.16", (3, 6, 16)), ("3.7.0-rc.1", (3, 7, 0)), ("v3.5.1", (3, 5, 1))]
-)
-def test_versions_compare_as_numbers(version: str, key: tuple[int, ...]) -> None:
-    assert version_key(version) == key
+def test_a_missing_binary_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no etcd binary: No such file or directory"):
+        binary_version(tmp_path / "etcd")
+
+
+def test_a_binary_that_does_not_end_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binary, "_SECONDS", 0.1)
+    with pytest.raises(UsageError, match=r"`.*etcd --version` does not end within 0\.1 s"):
+        binary_version(_script(tmp_path / "etcd", "exec sleep 3600"))
+
+
+def test_a_binary_is_run_once_until_it_changes(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    etcd = _script(tmp_path / "etcd", f"echo x >> {runs}", "echo 'etcd Version: 3.6.16'")
+    assert binary_version(etcd) == binary_version(etcd) == "3.6.16"
+    assert "unsafe-no-fsync" in binary_flags(etcd)
+    assert runs.read_text(encoding="utf-8").split() == ["x", "x"]
+    _script(etcd, "echo 'etcd Version: 3.7.3'")
+    assert binary_version(etcd) == "3.7.3"
+
+
+def test_etcd_variables_of_the_user_do_not_reach_the_binary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCD_NAME", "1.2.3")
+    assert binary_version(_script(tmp_path / "etcd", 'echo "etcd Version: 3.6.16$ETCD_NAME"')) == "3.6.16"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.clients import agreed_suite, get, refused
+from cluster.clients import get, refused
 from cluster.conftest import Start, process_of
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.etcd import ports
@@ -26,7 +26,6 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.ports import claim_ports
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import CALayout, PKIPlan
-from pytest_etcdtls.versions import version_key
 
 OK = 200
 GOOD = ClusterConfig()
@@ -85,20 +84,6 @@ def test_http_metrics_and_a_shared_port(start: Start, etcd_binary: Path) -> None
     assert refused(member.client_url, member)
 
 
-def test_http_on_both_ports(start: Start, etcd_binary: Path) -> None:
-    (member,) = start(replace(GOOD, client_scheme="http", peer_scheme="http"), etcd_binary).members
-    assert get(member.client_url, member) == OK
-    assert get(member.peer_url, member) == OK
-
-
-@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_http_split_off_the_grpc_port(start: Start, etcd_binary: Path) -> None:
-    (member,) = start(replace(GOOD, client_http=True), etcd_binary).members
-    assert member.client_http_url is not None
-    assert get(member.client_http_url, member) == OK
-    assert refused(member.client_url, member, "client"), "no HTTP/1.1 on the gRPC port"
-
-
 @pytest.mark.etcd_version("3.4", "3.5.1")
 @pytest.mark.parametrize(
     ("config", "flag"),
@@ -113,39 +98,6 @@ def test_an_unsupported_configuration_leaves_nothing_behind(
     with pytest.raises(UsageError, match=f"etcd {binary_version(etcd_binary)} has no --{flag}"):
         start(config, etcd_binary)
     assert list(tmp_path.iterdir()) == []
-
-
-BROKEN = {
-    "nobody is checked": replace(GOOD, client_cert_auth=False, trusted_ca_file=None),
-    "generated certificates": replace(
-        GOOD, auto_tls=True, cert_file=None, key_file=None, expects_health=False
-    ),
-    "another CA": replace(GOOD, trusted_ca_file="peer-ca.crt", expects_health=False),
-    "no CRL where one should be": replace(GOOD, client_crl_file="missing.der", expects_health=False),
-    "system roots": replace(
-        GOOD,
-        trusted_ca_file=None,
-        extra_files={"roots.crt": b""},
-        environment={"SSL_CERT_FILE": "{pki}/peer-ca.crt", "SSL_CERT_DIR": "{pki}/none"},
-        expects_health=False,
-    ),
-}
-
-
-@pytest.mark.parametrize("config", BROKEN.values(), ids=BROKEN)
-def test_a_cluster_with_broken_tls_starts(start: Start, etcd_binary: Path, config: ClusterConfig) -> None:
-    (member,) = start(config, etcd_binary).members
-    admitted = [
-        pair for pair in (None, "client", "peer-client") if not refused(member.client_url, member, pair)
-    ]
-    expected: dict[str, list[str | None]] = {
-        "nobody is checked": [None, "client", "peer-client"],
-        "generated certificates": [None, "client", "peer-client"],
-        "another CA": ["peer-client"],
-        "no CRL where one should be": [],
-        "system roots": ["peer-client"],
-    }
-    assert admitted == expected[next(name for name, each in BROKEN.items() if each is config)]
 
 
 def test_the_start_error_ends_with_the_log_of_etcd(start: Start, etcd_binary: Path, tmp_path: Path) -> None:
@@ -182,7 +134,7 @@ def test_a_cluster_without_leader_is_given_up(
     ],
     ids=["another CA", "no CRL where one should be"],
 )
-def test_an_etcd_that_refuses_the_client_of_its_cluster_is_given_up_at_once(
+def test_the_start_ends_at_once_if_etcd_refuses_the_client_of_its_cluster(
     start: Start, etcd_binary: Path, config: ClusterConfig
 ) -> None:
     with pytest.raises(
@@ -326,72 +278,11 @@ def test_a_restart_reads_the_current_files(start: Start, etcd_binary: Path) -> N
     assert get(member.client_url, member, "peer-client") == OK
 
 
-def test_leaves_can_be_replaced_while_etcd_runs(start: Start, etcd_binary: Path) -> None:
-    (member,) = start(GOOD, etcd_binary).members
-    for suffix in ("crt", "key"):
-        (member.pki_directory / f"server.{suffix}").write_bytes(member.file(f"peer.{suffix}").read_bytes())
-    assert get(member.client_url, member, ca="peer-ca.crt") == OK
-
-
-def test_a_config_file_hides_the_flags(start: Start, etcd_binary: Path) -> None:
-    complete = start(replace(GOOD, config_file=True), etcd_binary)
-    assert refused(complete.members[0].client_url, complete.members[0])
-    assert any(argument.startswith("--config-file=") for argument in complete.members[0].argv)
-    hidden = replace(GOOD, config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file"))
-    (member,) = start(hidden, etcd_binary).members
-    assert "--client-cert-auth=true" in member.argv
-    assert get(member.client_url, member, None) == OK
-
-
-@pytest.mark.parametrize("config_file", [False, True])
-def test_cipher_suites_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
-    suites = ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)
-    open_to_all = replace(GOOD, client_cert_auth=False, trusted_ca_file=None)
-    (member,) = start(
-        replace(open_to_all, cipher_suites=suites, config_file=config_file), etcd_binary
-    ).members
-    assert agreed_suite(member.client_url, "ECDHE-ECDSA-AES128-GCM-SHA256") is not None
-    assert agreed_suite(member.client_url, "ECDHE-ECDSA-AES256-GCM-SHA384") is None
-
-
-@pytest.mark.parametrize("config_file", [False, True])
-def test_allowed_names_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
-    config = replace(
-        GOOD,
-        client_cert_allowed_hostname="nobody.example",
-        peer_cert_allowed_cn="nobody",
-        config_file=config_file,
-        expects_health=False,
-    )
-    (member,) = start(config, etcd_binary).members
-    # Etcds before 3.5.15 have no YAML key for allowed names, and ignore what they do not know.
-    enforced = not config_file or version_key(binary_version(etcd_binary)) >= (3, 5, 15)
-    assert refused(member.client_url, member, "client") is enforced
-    assert refused(member.peer_url, member, "peer-client") is enforced
-
-
-def test_a_crl_in_a_config_file_is_not_read(start: Start, etcd_binary: Path) -> None:
-    flags = replace(
-        GOOD, client_crl_file="crl.pem" if version_key(binary_version(etcd_binary)) < (3, 6) else "crl.der"
-    )
-    (member,) = start(flags, etcd_binary).members
-    assert refused(member.client_url, member, "revoked")
-    (member,) = start(replace(flags, config_file=True), etcd_binary).members
-    assert get(member.client_url, member, "revoked") == OK
-
-
 def test_kubeadms_layout(start: Start, etcd_binary: Path) -> None:
     cluster = start(replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)), etcd_binary)
     (member,) = cluster.members
     assert member.pki_directory == cluster.pki_directory / "m0" / "etcd"
     assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
-    assert get(member.peer_url, member, "peer-client") == OK
-
-
-@pytest.mark.parametrize("layout", [CALayout.SHARED, CALayout.INTERMEDIATE])
-def test_other_layouts(start: Start, newest_etcd: Path, layout: CALayout) -> None:
-    (member,) = start(replace(GOOD, pki=PKIPlan(layout=layout), size=3), newest_etcd).members[:1]
-    assert get(member.client_url, member, "client") == OK
     assert get(member.peer_url, member, "peer-client") == OK
 
 

@@ -72,7 +72,9 @@ def test_credentials_are_what_was_generated(start: Start, newest_etcd: Path, lay
     assert [identity.chain for identity in target.peer.served] == [pki.peers["m0"].chain]
 
 
-def test_generated_certificates_are_expected_whatever_is_served(start: Start, newest_etcd: Path) -> None:
+def test_generated_certificates_are_expected_with_any_served_certificate(
+    start: Start, newest_etcd: Path
+) -> None:
     swapped = replace(GOOD, cert_file="peer.crt", key_file="peer.key", expects_health=False, metrics="https")
     cluster = start(swapped, newest_etcd)
     target = cluster.target()

@@ -18,10 +18,8 @@ import pytest
 
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import start_cluster
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.engine import remove_all
 from pytest_etcdtls.etcd.request import ClusterChoices
-from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.etcd.watchdog import MARK, PREFIX, RECORD, Watchdog, is_dead, this_process, watch
 
 DEADLINE = 60.0
@@ -63,7 +61,7 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
         def run(manner: str = "plain", size: int = 1) -> Owned:
             owner = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, OWNER, newest_etcd, str(size), tmp_path, manner],
+                    [sys.executable, OWNER, "binary", newest_etcd, str(size), tmp_path, manner],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     encoding="utf-8",
@@ -72,6 +70,7 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
             stack.callback(owner.kill)
             assert owner.stdout is not None
             state: dict[str, Any] = json.loads(owner.stdout.readline())
+            del state["token"]
             state["directory"] = Path(state["directory"])
             return Owned(owner, **state)
 
@@ -231,9 +230,8 @@ def test_an_owner_that_is_killed_right_after_it_made_its_directory_leaves_nothin
 
 def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    source = EtcdSource(kind="process", location=str(newest_etcd), version="3.6.16", why="a test")
     with pytest.raises(ClusterStartError, match=rf"the directory of the cluster cannot be made: .*{missing}"):
-        start_cluster(ClusterConfig(), source, directory=missing)
+        start_cluster(binary=newest_etcd, directory=missing)
 
 
 def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
@@ -348,16 +346,13 @@ SUITE = """
 import sys
 from pathlib import Path
 import pytest
-from pytest_etcdtls.etcd.sources import EtcdSource, binary_version
-from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd.cluster import start_cluster
+from pytest_etcdtls import start_cluster
 
 BINARY, HOME, MODE = Path({binary!r}), Path({home!r}), {mode!r}
 
 @pytest.fixture(scope="session")
 def cluster():
-    source = EtcdSource(kind="process", location=str(BINARY), version=binary_version(BINARY), why="a test")
-    with start_cluster(ClusterConfig(), source, directory=HOME) as cluster:
+    with start_cluster(binary=BINARY, directory=HOME) as cluster:
         if MODE == "failing-fixture":
             raise RuntimeError("a fixture that fails after the start")
         yield cluster

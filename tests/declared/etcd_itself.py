@@ -1,4 +1,4 @@
-"""Starts an etcd with given arguments and returns whether it serves, and its log."""
+"""Starts an etcd with given arguments; how clients fare at it and what it logs, if the model is right."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from etcd_log.startup import LoggedTLS
+
 from pytest_etcdtls.children import child_environment
-from pytest_etcdtls.declared.effective import CRLEffect, EffectiveListener
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, EffectiveListener, TLSSide
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 
 DEADLINE = 60.0
 _SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
@@ -28,8 +32,19 @@ class Run:
     log: str
 
 
-def trusted_client_ends(declared: EffectiveListener, name: str) -> set[Ending]:
-    """Return how an attempt of an identity ends whose chain and names the listener accepts."""
+def endings(declared: EffectiveListener, name: str) -> set[Ending]:
+    """Return how an attempt of that identity ends, if the model is right."""
+    side = declared.side
+    assert side is not None
+    if side.client_auth is ClientAuthentication.ANYBODY:
+        return {Ending.SERVED}
+    if name in ("none", "foreign") or side.client_auth is ClientAuthentication.SYSTEM_ROOTS:
+        return {Ending.REFUSED}
+    if Path(side.trusted_ca or "").name != f"{side.side}-ca.crt":
+        return {Ending.REFUSED}  # what Go finds no CA in is a bundle without any
+    common_name = "etcd-peer" if declared.role is Role.PEER and name == "good" else name
+    if (side.allowed_cn and common_name not in side.allowed_cn) or side.allowed_hostname:
+        return {Ending.REFUSED}
     if name == "wrong-san" and declared.san_rule:
         return {Ending.CLOSED}
     closed = {Ending.CLOSED} if "http" in declared.protocols else {Ending.REFUSED}
@@ -38,6 +53,39 @@ def trusted_client_ends(declared: EffectiveListener, name: str) -> set[Ending]:
     if name == "revoked" and declared.crl is CRLEffect.ENFORCED:
         return closed
     return {Ending.SERVED}
+
+
+def request(declared: EffectiveListener, name: str, identity: Identity, version: TLSVersion) -> Request:
+    """Return a request that the listener answers whom it accepts."""
+    protocol = Protocol.HTTP1 if "http" in declared.protocols else Protocol.GRPC
+    path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
+    return Request(
+        purpose=name,
+        identity=identity,
+        version=version,
+        protocol=protocol,
+        path="/health" if declared.role is Role.METRICS else path,
+    )
+
+
+def difference(declared: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> str | None:
+    """Return how an attempt ended, if it is in no expected way."""
+    if attempt.ending in ways:
+        return None
+    expected = " or ".join(sorted(ways))
+    where = f"{declared.role} {declared.url} ({declared.describe()})"
+    return f"{where}: {what}: {attempt.describe()}, not {expected}"
+
+
+def logged(side: TLSSide) -> LoggedTLS:
+    """Return what etcd logs of one side when it starts."""
+    return LoggedTLS(
+        cert=side.certificate or "",
+        key=side.key or "",
+        trusted_ca=side.trusted_ca or "",
+        client_cert_auth=side.client_cert_auth,
+        crl_file=side.crl_file or "",
+    )
 
 
 def run(

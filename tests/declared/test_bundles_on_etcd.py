@@ -89,7 +89,7 @@ def test_a_certificate_is_announced_once_and_a_name_for_each_of_its_certificates
     ],
     ids=str,
 )
-def test_a_ca_renewed_with_its_key_is_judged_as_it_is_in_its_file(
+def test_a_ca_renewed_with_the_same_key_is_judged_by_its_file(
     cluster: Cluster, changes: dict[str, Any], flaw: str
 ) -> None:
     """Whom it has accepted, etcd then refuses when it is started again, if and only if that was found."""

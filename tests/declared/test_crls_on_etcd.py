@@ -78,7 +78,7 @@ def test_a_newline_after_der_is_no_fault_from_3_6_on(etcd_binary: Path) -> None:
         }
 
 
-def test_a_list_that_revokes_an_intermediate_refuses_whoever_sends_it(etcd_binary: Path) -> None:
+def test_a_list_that_revokes_an_intermediate_refuses_clients_that_send_it(etcd_binary: Path) -> None:
     with start_process(ClusterConfig(client_crl_file=_FILE), etcd_binary) as cluster:
         (member,) = cluster.members
         intermediate = cluster.pki.authorities.client_issuer.intermediate("intermediate")

@@ -193,7 +193,7 @@ def test_a_secret_of_a_server_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
     (tmp_path / "tls.crt").write_bytes(encode_certificates(issued.chain))
     (tmp_path / "tls.key").write_bytes(encode_key(issued.key))
-    with pytest.raises(UsageError, match=r"tls.crt is no certificate for clients \(extendedKeyUsage\)"):
+    with pytest.raises(UsageError, match=r"tls.crt is not a certificate for clients \(extendedKeyUsage\)"):
         read_directory(tmp_path, "", ())
 
 

@@ -72,7 +72,7 @@ def test_an_empty_list_of_allowed_names_is_one_name(version: str, names: tuple[s
 
 
 @pytest.mark.parametrize("value", ["--snapshot-count=many", "--log-level=loud", "--feature-gates=None=true"])
-def test_a_value_that_has_nothing_to_do_with_tls_is_not_judged(value: str) -> None:
+def test_a_value_unrelated_to_tls_is_not_judged(value: str) -> None:
     assert _stops(*GOOD, value, version="3.7.3") == []
 
 

@@ -28,6 +28,7 @@ from pytest_etcdtls.facts.configuration import (
     ListenerDeclaration,
     MemberDeclaration,
 )
+from pytest_etcdtls.facts.declared_files import TrustedFiles
 from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each, Need
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
@@ -145,13 +146,13 @@ def test_a_finding_distinguishes_drift_from_the_declaration() -> None:
     )
 
 
-def test_a_declaration_that_does_not_start_is_not_the_running_one() -> None:
+def test_a_declaration_that_does_not_start_differs_from_the_running_one() -> None:
     declaration = _declared(*GOOD, "--client-cert-ath")
     judged = _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
     assert "etcd 3.6.16 does not start with this declaration" in judged
 
 
-def test_a_bundle_alone_declares_client_authentication_from_3_4_on() -> None:
+def test_a_bundle_declares_client_authentication_from_3_4_on() -> None:
     arguments = without("client-cert-auth")
     new, old = _declared(*arguments), _declared(*arguments, version="3.3.27")
     assert _message(_judge("config.client-auth-in-force", declaration=new, matrix=_open())).startswith(CA)
@@ -368,7 +369,7 @@ def test_an_uncertain_trap_is_not_verified() -> None:
     assert _outcome(judged) is Outcome.NOT_VERIFIED
 
 
-def test_a_running_etcd_was_not_started_with_what_does_not_start() -> None:
+def test_a_running_etcd_was_started_with_another_declaration() -> None:
     running = _with_trap(starts=False)
     assert "runs, so it was started with other settings" in _message(
         _judge("config.does-not-start", declarations=running)
@@ -391,6 +392,24 @@ def test_a_rehearsal_with_it_counts_more(certain: bool) -> None:
         assert isinstance(said, Finding if certain else CannotJudge)
 
 
+@pytest.mark.parametrize("doubt", ["refused", "doubtful", "unjudged"])
+def test_a_rehearsal_with_a_bundle_counts_more(doubt: str) -> None:
+    (first, *_) = sample(Need(TrustedFiles), "client").files
+    assert first.pool is not None
+    pool = replace(first.pool, **{doubt: "block 2"})
+    files = TrustedFiles((replace(first, pool=pool),))
+    started = Rehearsal(source=first.source)
+    failed = replace(started, failure=StartFailure(member="m0", reason="it ends", log=()))
+    [said] = _judge("config.trusted-ca-usable", files=files, rehearsal=started)
+    assert isinstance(said, Note)
+    assert said.text.endswith(f": block 2; but a rehearsal with {first.source} has started")
+    for other in (None, failed, Rehearsal(source="another file")):
+        [said] = _judge("config.trusted-ca-usable", files=files, rehearsal=other)
+        assert isinstance(said, Finding if doubt == "refused" else CannotJudge)
+    skipped = TrustedFiles((replace(first, pool=replace(pool, skipped=1)),))
+    assert isinstance(_judge("config.trusted-ca-usable", files=skipped, rehearsal=started)[0], Finding)
+
+
 def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str = "client") -> AcceptedClient:
     client: AcceptedClient = sample(Need(AcceptedClient), role)
 
@@ -409,9 +428,7 @@ def _good_client(ending: Ending, *, rule: SANRule = SANRule.ACCEPTS, role: str =
         (sample(Need(AcceptedClient), "client"), Outcome.NOT_VERIFIED),
     ],
 )
-def test_a_closed_client_shows_that_etcd_does_not_find_the_crl(
-    client: AcceptedClient, outcome: Outcome
-) -> None:
+def test_a_close_shows_that_etcd_does_not_find_the_crl(client: AcceptedClient, outcome: Outcome) -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
     (judged,) = _judge("config.crl-missing", declaration=declaration, client=client)
     found = Outcome.VIOLATES if isinstance(judged, Finding) else getattr(judged, "outcome", None)
@@ -425,6 +442,6 @@ def test_a_crl_that_etcd_ignores_may_be_missing() -> None:
     assert isinstance(judged, Note)
 
 
-def test_authentication_without_a_bundle_is_in_force_by_the_roots_of_the_system() -> None:
+def test_authentication_without_a_bundle_uses_the_roots_of_the_system() -> None:
     declaration = _declared(*URLS, *PAIR, AUTH)
     assert _judge("config.client-auth-in-force", declaration=declaration) == []

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from etcd_log.startup import LoggedTLS, last_startup
+from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
 from declared.declaring import read_declaration
-from declared.etcd_itself import run
+from declared.etcd_itself import logged, run
 from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.effective import TLSSide, effective
+from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.etcd_log.parse import read_entries
@@ -64,16 +64,6 @@ def _here(shape: str, workplace: Workplace) -> Path:
     return path
 
 
-def _logged(side: TLSSide) -> LoggedTLS:
-    return LoggedTLS(
-        cert=side.certificate or "",
-        key=side.key or "",
-        trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.client_cert_auth,
-        crl_file=side.crl_file or "",
-    )
-
-
 def _compare(
     declaration: Declaration,
     binary: Path,
@@ -89,8 +79,8 @@ def _compare(
     startup, expected = last_startup(read_entries(seen.log)), effective(declaration, version)
     assert startup.etcd_version == version
     assert (startup.client, startup.peer) == (
-        _logged(expected.sides["client"]),
-        _logged(expected.sides["peer"]),
+        logged(expected.sides["client"]),
+        logged(expected.sides["peer"]),
     )
     for flag, urls in startup.urls.items():
         known = sorted(str(url) for url in declaration.urls(flag))

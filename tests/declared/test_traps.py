@@ -25,9 +25,10 @@ from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
 from pytest_etcdtls.declared.files import crl_file
-from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.declared.traps.trap import FoundTrap
+from pytest_etcdtls.declared.traps import TRAPS, find_traps
+from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)
@@ -227,7 +228,7 @@ def test_plaintext_on_a_port_of_tls(http: tuple[str, ...], plaintext: set[str], 
         assert [one.harmless for one in found] == harmless
 
 
-def test_a_second_list_of_the_same_certificates_hides_nothing() -> None:
+def test_a_second_list_of_the_same_certificates_is_reported_too() -> None:
     twice = crl_file("/pki/crl", "/pki/crl", LISTS["PEM"] * 2)
     assert (twice.lists, _ids(flags(*GOOD, CRL), "3.5.33", {"/pki/crl": twice})) == (2, [])
 
@@ -583,3 +584,24 @@ def test_client_cert_file_is_what_etcd_dials_with() -> None:
 )
 def test_profiles(flag: str, version: str | None, served: bool) -> None:
     assert effective(flags(flag), version).pprof is served
+
+
+_SHOULD = {
+    *("auto-tls-ignored", "trusted-ca-alone", "undocumented-key", "gateway-off-in-config-file"),
+    *("unknown-variable", "san-check-off", "flag-given-twice"),
+}
+"""Traps by which nobody is accepted who should not be, but for the last three: one may be meant for something
+else, one is there to be chosen, and of two flags the one in force may be the right one."""
+
+
+def test_there_are_traps() -> None:
+    assert len(TRAPS) >= 20
+    assert len({trap.id for trap in TRAPS}) == len(TRAPS)
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.id)
+def test_a_trap_has_a_check_of_its_name(trap: Trap) -> None:
+    check = catalogue()[f"config.{trap.id}"]
+    assert check.level is (Level.SHOULD if trap.id in _SHOULD else Level.MUST)
+    assert check.cure is trap.cure
+    assert bool(check.roles) is trap.on_the_wire, "a trap is of the target, unless the wire confirms it"

@@ -47,7 +47,7 @@ def test_all_listeners_belong_to_an_only_member() -> None:
     assert set(member_ids(here, THREE[:1], lambda _: "").values()) == {"1"}
 
 
-def test_a_listener_of_another_cluster_is_no_member_of_a_cluster_of_one() -> None:
+def test_a_listener_of_another_cluster_is_not_a_member_of_a_single_member_cluster() -> None:
     here = target(named("10.0.0.1"), named("10.0.0.1", 2381, Role.METRICS))
     ids = member_ids(here, THREE[:1], lambda _: "99")
     assert ids == {"client-10.0.0.1-2379": "1", "metrics-10.0.0.1-2381": "99"}

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from discovery.discovering import judged, live, named, observer_of
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Node, running
 from msgspec import convert, structs
+from plugin.runs import Ran, run_apart
 from starting import start_process
 
 from pytest_etcdtls.checks.gates import no_unknown_listener_serves_plain_http
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.ports import claim_ports
@@ -153,20 +149,6 @@ def test_unnamed_ports_are_within_the_cap(with_metrics: Cluster, metrics_port: i
     assert judged(observer, ID).outcome is Outcome.INCONCLUSIVE
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a run of pytest on another machine came to."""
-
-    exit_code: int
-    out: str
-    report: dict[str, Any]
-
-    @property
-    def result(self) -> ResultEntry:
-        [found] = [one for one in self.report["results"] if one["check"] == ID]
-        return convert(found, ResultEntry)
-
-
 @contextmanager
 def node(directory: Path, etcd: Path, changes: dict[str, str | None]) -> Iterator[tuple[Node, Machine]]:
     """Run kubeadm's etcd at kubeadm's ports on a machine of its own; yield it and another machine."""
@@ -187,26 +169,17 @@ def node(directory: Path, etcd: Path, changes: dict[str, str | None]) -> Iterato
         pytest.skip(f"needs network namespaces (root): {error}")
 
 
-def discovered(node: Node, machine: Machine, directory: Path) -> Ran:
-    pki, report = node.pki / "etcd", directory / "report.json"
-    done = subprocess.run(
-        [
-            *machine.prefix,
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls"),
-            *(f"--etcd-endpoint=https://{node.address}:2379", "--etcd-discover"),
-            *(f"--etcd-cacert={pki / 'ca.crt'}", f"--etcd-cert={pki / 'healthcheck-client.crt'}"),
-            *(f"--etcd-key={pki / 'healthcheck-client.key'}", "--etcd-check=listener,mtls.no-certificate"),
-            f"--etcd-report={report}",
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        cwd=directory,
-        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
-        timeout=300,
+def discovered(node: Node, machine: Machine, directory: Path) -> tuple[Ran, ResultEntry]:
+    """Run pytest on a machine, with one endpoint; return the result of the check too."""
+    pki = node.pki / "etcd"
+    ran = run_apart(
+        directory,
+        *(f"--etcd-endpoint=https://{node.address}:2379", "--etcd-discover"),
+        *(f"--etcd-cacert={pki / 'ca.crt'}", f"--etcd-cert={pki / 'healthcheck-client.crt'}"),
+        *(f"--etcd-key={pki / 'healthcheck-client.key'}", "--etcd-check=listener,mtls.no-certificate"),
+        prefix=machine.prefix,
     )
-    assert report.exists(), done.stdout + done.stderr
-    return Ran(done.returncode, done.stdout, json.loads(report.read_text(encoding="utf-8")))
+    return ran, convert(ran.result_of(ID), ResultEntry)
 
 
 @pytest.mark.program("ip")
@@ -217,10 +190,10 @@ def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
         "listen-client-urls": "https://127.0.0.1:2379,https://10.111.0.1:2379,http://10.111.0.1:4001",
     }
     with node(tmp_path / "node", newest_etcd, changes) as (there, elsewhere):
-        ran = discovered(there, elsewhere, tmp_path)
+        ran, result = discovered(there, elsewhere, tmp_path)
     assert ran.exit_code == 1, ran.out
-    assert ran.result.outcome is Outcome.VIOLATES
-    urls = [finding.message.partition(" at ")[2].partition(",")[0] for finding in ran.result.findings]
+    assert result.outcome is Outcome.VIOLATES
+    urls = [finding.message.partition(" at ")[2].partition(",")[0] for finding in result.findings]
     assert urls == ["http://10.111.0.1:2381", "http://10.111.0.1:4001"]
     made = [
         connection["url"] for connection in ran.report["connections"] if connection["url"].startswith("http:")
@@ -236,13 +209,13 @@ def test_metrics_from_another_machine_are_a_warning(newest_etcd: Path, tmp_path:
         there,
         elsewhere,
     ):
-        ran = discovered(there, elsewhere, tmp_path)
-    assert (ran.exit_code, ran.result.outcome) == (0, Outcome.WARNS), ran.out
+        ran, result = discovered(there, elsewhere, tmp_path)
+    assert (ran.exit_code, result.outcome) == (0, Outcome.WARNS), ran.out
 
 
 @pytest.mark.program("ip")
 def test_from_another_machine_loopback_is_not_tried(newest_etcd: Path, tmp_path: Path) -> None:
     with node(tmp_path / "node", newest_etcd, {}) as (there, elsewhere):
-        ran = discovered(there, elsewhere, tmp_path)
+        ran, result = discovered(there, elsewhere, tmp_path)
     assert ran.exit_code == 0, ran.out
-    assert (ran.result.outcome, ran.result.reason) == (Outcome.CONFORMS, "")
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")

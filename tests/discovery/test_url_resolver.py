@@ -151,7 +151,7 @@ def test_a_url_redirected_to_a_named_listener_is_that_listener() -> None:
     assert reachabilities(members) == [Reachability.NAMED]
 
 
-def test_a_rule_that_redirects_all_members_to_one_address_drops_none() -> None:
+def test_a_rule_that_redirects_all_members_to_one_address_keeps_them_all() -> None:
     tunnel = named("etcd.example", connect_to=("127.0.0.1", 12379))
     rules = [ConnectTo(text="r", to_host="127.0.0.1", to_port=12379)]
     resolver, members = resolve(

@@ -116,7 +116,7 @@ def test_an_ipv6_address() -> None:
     assert (found.remote_host, found.remote_address) == ("fd00::11", "[fd00::11]:41414")
 
 
-def test_a_port_that_is_used_towards_both_ports_where_the_log_does_not_say_which() -> None:
+def test_a_source_port_used_for_both_ports_if_the_log_does_not_name_the_port() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     pairs = list(zip(attempts, lines, strict=True))
     first = pairs[0]
@@ -138,7 +138,7 @@ def test_a_port_that_is_used_towards_both_ports_where_the_log_does_not_say_which
     }
 
 
-def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
+def test_a_source_port_used_for_both_ports_of_a_member_at_once() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     client = next(one for one in lines if one.endpoint == "client")
     peer = next(one for one in lines if one.endpoint == "peer")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fuzz.readers import READERS, Read
-from unit.test_cluster_list import Options
+from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.cluster_list import ClusterList, Shard
@@ -45,7 +45,7 @@ TEXTS = {
 
 
 def _clusters(data: bytes) -> object:
-    found = ClusterList("c", data.decode("utf-8", "replace"), Options(Path("/nowhere")), {}, Shard())
+    found = ClusterList("c", data.decode("utf-8", "replace"), Given(Path("/nowhere")), {}, Shard())
     return [found.settings(cluster) for cluster in found.clusters]
 
 

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from servers import ThreadedServer
+from servers import Server
 
 
-class DelayingProxy(ThreadedServer):
+class DelayingProxy(Server):
     """Passes connections on to a port of loopback.
 
     Args:

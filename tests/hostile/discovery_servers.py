@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from servers import Server
 
 from pytest_etcdtls.pki.profile import Identity
 
@@ -34,7 +34,7 @@ class Record:
     received: list[bytes] = field(default_factory=list)
 
 
-class RecordingServer:
+class RecordingServer(Server):
     """Serves TLS with a certificate that depends on the number of the connection, and takes any client.
 
     Args:
@@ -54,47 +54,27 @@ class RecordingServer:
         self._identity = identity
         self._ceiling = ceiling
         self._lock = threading.Lock()
-        self._listening = socket.create_server((host, 0))
-        self.host, self.port = host, int(self._listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        super().__init__(self._record, host, seconds=10)
+        self.host = host
 
     @property
     def authority(self) -> str:
         """Host and port."""
         return f"{self.host}:{self.port}"
 
-    def close(self) -> None:
-        """Stop accepting."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(timeout=10)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            with self._lock:
-                self.record.connections += 1
-                number = self.record.connections
-            threading.Thread(target=self._handle, args=(connection, number), daemon=True).start()
-
-    def _handle(self, connection: socket.socket, number: int) -> None:
-        connection.settimeout(10)
-        with connection, contextlib.suppress(OSError, SSL.Error):
-            first = connection.recv(1, socket.MSG_PEEK)
-            if not first:
-                return
-            identity = self._identity(number)
-            if first[0] != _TLS_RECORD:
-                self.record.plain.append(connection.recv(65536))
-                if identity is None:
-                    connection.sendall(_ANSWER)
-                return
-            if identity is not None:
-                self._serve_tls(connection, identity)
+    def _record(self, connection: socket.socket) -> None:
+        with self._lock:
+            self.record.connections += 1
+            identity = self._identity(self.record.connections)
+        first = connection.recv(1, socket.MSG_PEEK)
+        if not first:
+            return
+        if first[0] != _TLS_RECORD:
+            self.record.plain.append(connection.recv(65536))
+            if identity is None:
+                connection.sendall(_ANSWER)
+        elif identity is not None:
+            self._serve_tls(connection, identity)
 
     def _serve_tls(self, connection: socket.socket, identity: Identity) -> None:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Mapping
 
-from servers import Handler
+from hostile.broken_servers import certificate_message, handshake_message, hold
+from servers import Handler, reset
+from tls.hello_server import alert, server_hello
 
 
 def _drain(connection: socket.socket) -> None:
@@ -28,36 +29,10 @@ def sends(data: bytes, *, first: bool = False) -> Handler:
     return handle
 
 
-def record(kind: int, body: bytes) -> bytes:
-    """Return a TLS record."""
-    return bytes([kind]) + b"\x03\x03" + len(body).to_bytes(2, "big") + body
-
-
-def alert(number: int, level: int = 2) -> bytes:
-    """Return an alert."""
-    return record(21, bytes([level, number]))
-
-
-def message(kind: int, body: bytes) -> bytes:
-    """Return a handshake message."""
-    return bytes([kind]) + len(body).to_bytes(3, "big") + body
-
-
-def server_hello(version: int, suite: int) -> bytes:
-    """Return a ServerHello without extensions."""
-    return message(2, version.to_bytes(2, "big") + bytes(32) + b"\0" + suite.to_bytes(2, "big") + b"\0")
-
-
-def certificate(*chain: bytes) -> bytes:
-    """Return the Certificate message of TLS 1.2."""
-    body = b"".join(len(der).to_bytes(3, "big") + der for der in chain)
-    return message(11, len(body).to_bytes(3, "big") + body)
-
-
 _RSA_WITH_AES_128_GCM = 0x009C
 _ECDHE_WITH_AES_128_GCM = 0xC02B
-_CERTIFICATE_REQUEST = message(13, b"\x01\x40" + b"\x00\x02\x04\x03" + b"\x00\x00")
-_DONE = message(14, b"")
+_CERTIFICATE_REQUEST = handshake_message(13, b"\x01\x40" + b"\x00\x02\x04\x03" + b"\x00\x00")
+_DONE = handshake_message(14, b"")
 
 
 def _closes(connection: socket.socket) -> None:
@@ -68,19 +43,9 @@ def _closes_at_once(connection: socket.socket) -> None:
     connection.close()
 
 
-def _resets_at_once(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
 def _resets(connection: socket.socket) -> None:
     connection.recv(65536)
-    _resets_at_once(connection)
-
-
-def _never_answers(connection: socket.socket) -> None:
-    while connection.recv(65536):
-        pass
+    reset(connection)
 
 
 def _echoes(connection: socket.socket) -> None:
@@ -114,7 +79,7 @@ def _of_version(version: int) -> Handler:
         fits = hello[:1] == b"\x16" and version <= int.from_bytes(hello[9:11], "big") <= _TLS_1_1
         fits = fits and bytes.fromhex("002b0003020304") not in hello
         connection.sendall(
-            record(22, server_hello(version, _RSA_WITH_AES_128_GCM)) + alert(40) if fits else alert(70)
+            server_hello(version, _RSA_WITH_AES_128_GCM, b"") + alert(40) if fits else alert(70)
         )
         _drain(connection)
 
@@ -127,8 +92,8 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
     Args:
         chain: DER of the certificate of a member, which anybody can copy; the key is not there.
     """
-    hello = server_hello(0x0303, _RSA_WITH_AES_128_GCM)
-    copied = hello + certificate(*chain)
+    hello = server_hello(0x0303, _RSA_WITH_AES_128_GCM, b"")
+    copied = hello + certificate_message(*chain)
     return {
         **{f"alert {number}": sends(alert(number)) for number in (10, 40, 42, 46, 48, 50, 70, 80, 86, 116)},
         "alert 42 before anything": sends(alert(42), first=True),
@@ -137,31 +102,31 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
         "a thousand warnings": sends(alert(90, 1) * 1000),
         "TLS 1.0 alone": _of_version(0x0301),
         "TLS 1.1 alone": _of_version(0x0302),
-        "TLS 1.0 to everybody": sends(record(22, server_hello(0x0301, 0x002F))),
+        "TLS 1.0 to everybody": sends(server_hello(0x0301, 0x002F, b"")),
         "closes at once": _closes_at_once,
         "closes": _closes,
-        "resets at once": _resets_at_once,
+        "resets at once": reset,
         "resets": _resets,
-        "never answers": _never_answers,
+        "never answers": hold,
         "echoes": _echoes,
         "trickles": _trickles,
         "garbage": sends(bytes(range(255, 0, -1)) * 20),
         "zeros": sends(bytes(4096)),
-        "an empty record": sends(record(22, b"")),
-        "application data": sends(record(23, b"hello")),
-        "half a ServerHello": sends(record(22, hello)[:20]),
-        "half a ServerHello, then an alert": sends(record(22, hello[:20]) + alert(42)),
-        "a ServerHello alone": sends(record(22, hello)),
-        "a ServerHello, then an alert": sends(record(22, hello) + alert(42)),
-        "a ServerHello of a suite that was not offered": sends(record(22, server_hello(0x0303, 0x0000))),
-        "a certificate that is none": sends(record(22, hello + certificate(b"\x30\x03\x02\x01\x00") + _DONE)),
-        "a copied certificate": sends(record(22, copied + _DONE)),
-        "a copied certificate, then an alert": sends(record(22, copied) + alert(42)),
+        "an empty record": sends(b"\x16\x03\x03\0\0"),
+        "application data": sends(b"\x17\x03\x03\0\x05hello"),
+        "half a ServerHello": sends(hello[:20]),
+        "half a ServerHello, then an alert": sends(b"\x16\x03\x03\0\x14" + hello[5:25] + alert(42)),
+        "a ServerHello alone": sends(hello),
+        "a ServerHello, then an alert": sends(hello + alert(42)),
+        "a ServerHello of a suite that was not offered": sends(server_hello(0x0303, 0x0000, b"")),
+        "a certificate that is none": sends(hello + certificate_message(b"\x30\x03\x02\x01\x00") + _DONE),
+        "a copied certificate": sends(copied + _DONE),
+        "a copied certificate, then an alert": sends(copied + alert(42)),
         "a copied certificate that asks for one, then an alert": sends(
-            record(22, copied + _CERTIFICATE_REQUEST + _DONE) + alert(42)
+            copied + _CERTIFICATE_REQUEST + _DONE + alert(42)
         ),
         "a copied certificate without a signature": sends(
-            record(22, server_hello(0x0303, _ECDHE_WITH_AES_128_GCM) + certificate(*chain) + _DONE)
+            server_hello(0x0303, _ECDHE_WITH_AES_128_GCM, b"") + certificate_message(*chain) + _DONE
         ),
         "HTTP": _http,
         "HTTP to everything": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),

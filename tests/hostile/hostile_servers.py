@@ -23,7 +23,7 @@ import jsonschema
 import pytest
 from hostile.child_run import NOTING_ITS_PEAK, mebibytes
 from impostors.impostor import Answer, answers, impostor
-from servers import Handler, ThreadedServer
+from servers import Handler, Server
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan, Profile
@@ -46,7 +46,7 @@ class Hostile:
     directory: Path
     server: Profile = SERVER
     authority: Profile = AUTHORITY
-    _servers: list[ThreadedServer] = field(default_factory=list)
+    _servers: list[Server] = field(default_factory=list)
 
     @cached_property
     def pki(self) -> Path:
@@ -82,7 +82,7 @@ class Hostile:
 
     def raw(self, handler: Handler) -> int:
         """Return the port of a server that does this with each connection."""
-        self._servers.append(ThreadedServer(handler, seconds=None))
+        self._servers.append(Server(handler, seconds=None))
         return self._servers[-1].port
 
 

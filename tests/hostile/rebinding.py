@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from servers import ThreadedServer
+from servers import Server
 from starting import start_process
 
 from pytest_etcdtls.etcd.config import ClusterConfig
@@ -53,7 +53,7 @@ def answer_names(addresses: list[str]) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-def record(directory: Path, received: list[bytes], port: int) -> ThreadedServer:
+def record(directory: Path, received: list[bytes], port: int) -> Server:
     """Serve TLS at 127.0.0.2 with a certificate of another CA, and record what clients send."""
     ClusterPKI.generate(_NAMED, [MemberNames("m0")]).write(directory)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -67,7 +67,7 @@ def record(directory: Path, received: list[bytes], port: int) -> ThreadedServer:
             while data := stream.recv(65536):
                 received.append(data)
 
-    return ThreadedServer(handle, host="127.0.0.2", port=port)
+    return Server(handle, host="127.0.0.2", port=port)
 
 
 def main(binary: Path, directory: Path, addresses: list[str]) -> None:

@@ -14,11 +14,11 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import hpack
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
+from servers import Server
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SECONDS = 30.0
@@ -66,7 +66,7 @@ class Side:
         )
 
 
-class RecordingProxy:
+class RecordingProxy(Server):
     """Listens on a port of its own for one listener of an etcd.
 
     Attributes:
@@ -86,44 +86,19 @@ class RecordingProxy:
         self.sent: Counter[Sent] = Counter()
         self._etcd, self._side, self._asks = etcd, side, asks
         self._lock = threading.Lock()
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"https://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._threads: list[threading.Thread] = []
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
+        super().__init__(self._record, seconds=_SECONDS)
+        self.url = f"https://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Stop accepting, and wait for the connections that are open."""
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        for thread in (self._accepting, *self._threads):
+        super().close()
+        for thread in self.threads:
             thread.join(_SECONDS)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
+    def _record(self, connection: socket.socket) -> None:
         received = bytearray()
-        tls = False
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(_SECONDS)
-            tls = connection.recv(1, socket.MSG_PEEK) == bytes([_HANDSHAKE_RECORD])
+        tls = connection.recv(1, socket.MSG_PEEK) == bytes([_HANDSHAKE_RECORD])
+        with contextlib.suppress(OSError):
             if tls:
                 self._relay(connection, received)
             else:

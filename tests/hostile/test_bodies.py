@@ -165,7 +165,7 @@ def test_read_json_returns_text_that_can_be_written_or_refuses(body: bytes) -> N
     assert shown.isprintable()
 
 
-def test_read_json_has_bounds_of_its_own_and_keeps_raw_text_where_it_is_asked_for() -> None:
+def test_read_json_has_its_own_bounds_and_keeps_raw_text_on_request() -> None:
     assert read_json(b"[" * JSON_DEPTH + b"]" * JSON_DEPTH)
     with pytest.raises(UnreadableJSONError, match=f"nested deeper than {JSON_DEPTH}"):
         read_json(b"[" * (JSON_DEPTH + 1) + b"]" * (JSON_DEPTH + 1))

@@ -16,7 +16,7 @@ from discovery.discovering import live, named, observer_of
 from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
 from plugin.runs import Runner, run
-from servers import ThreadedServer
+from servers import Server
 from starting import start_process, stop
 
 from pytest_etcdtls.checks.registry import catalogue, select
@@ -114,7 +114,7 @@ def _at(results: list[CheckResult], listener: Listener) -> list[CheckResult]:
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["never answers", "trickles"])
 def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
-    servers = [ThreadedServer(refusers(())[kind]) for _ in range(2)]
+    servers = [Server(refusers(())[kind]) for _ in range(2)]
     listeners = tuple(
         server.listener(role=role) for server, role in zip(servers, (Role.CLIENT, Role.PEER), strict=True)
     )
@@ -173,7 +173,7 @@ def test_contact(etcd_observer, number):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_limits_are_of_a_process(run: Runner, workers: int) -> None:
     """The suite runs in one process; every worker in which tests observe has limits of its own."""
-    server = ThreadedServer(refusers(())["never answers"])
+    server = Server(refusers(())["never answers"])
     run.write(test_user=USES_THE_ENDPOINT)
     endpoint = f"--etcd-endpoint=https://127.0.0.1:{server.port}"
     ran = run(endpoint, "--etcd-timeout=0.5", f"-n{workers}", "-p", "no:randomly")
@@ -272,7 +272,7 @@ def test_a_slow_network_changes_no_verdict(etcd: Cluster, patterns: tuple[str, .
 
 @pytest.mark.parametrize("kind", ["never answers", "trickles"])
 def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, kind: str) -> None:
-    tarpit = ThreadedServer(refusers(())[kind], host="0.0.0.0")  # noqa: S104 - each loopback address
+    tarpit = Server(refusers(())[kind], host="0.0.0.0")  # noqa: S104 - each loopback address
     urls = [f"https://127.0.1.{number}:{tarpit.port}" for number in range(1, 65)]
     flags = (f"--advertise-client-urls={','.join(urls)}",)
     with start_process(ClusterConfig(extra_flags=flags), newest_etcd) as cluster:

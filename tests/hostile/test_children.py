@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import Given
 from starting import start_process
-from unit.test_settings import Given
 
 import pytest_etcdtls
 from pytest_etcdtls.children import child_environment

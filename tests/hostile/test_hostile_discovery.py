@@ -41,7 +41,7 @@ FAULTS = {
         "treated as an unverified server",
         "no credential is sent",
     ),
-    "test_a_server_with_a_certificate_of_another_role_gets_nothing": (
+    "test_a_server_with_a_certificate_of_another_role_gets_no_credential": (
         "A listed peer address that serves the CA of the other role",
         "treated as an unverified server",
         "no credential is sent",
@@ -198,7 +198,7 @@ def test_a_client_certificate_of_the_cluster_does_not_prove_a_member(
     assert member.record.certificates, "a server that has proved who it is is judged like a named one"
 
 
-def test_a_server_with_a_certificate_of_another_role_gets_nothing(
+def test_a_server_with_a_certificate_of_another_role_gets_no_credential(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
 ) -> None:
     fake = FakeCluster(*pki, serve)

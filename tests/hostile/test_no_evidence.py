@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import refusers
-from servers import Handler, ThreadedServer
+from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -56,14 +56,14 @@ def _servers() -> Mapping[str, Handler]:
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[ThreadedServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server of that name."""
-    started = ThreadedServer(_servers()[request.param])
+    started = Server(_servers()[request.param])
     yield started
     started.close()
 
 
-def _judge(server: ThreadedServer, scheme: str, *roles: Role) -> list[CheckResult]:
+def _judge(server: Server, scheme: str, *roles: Role) -> list[CheckResult]:
     pki = _pki()
     client = PortCredentials(
         server_ca=TrustBundle((pki.server_ca.certificate,), "ca"),
@@ -99,7 +99,7 @@ def _named(results: list[CheckResult], *outcomes: Outcome) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("server", _servers(), indirect=True)
-def test_nothing_conforms_without_a_handshake(server: ThreadedServer) -> None:
+def test_nothing_conforms_without_a_handshake(server: Server) -> None:
     results = _judge(server, "https", Role.CLIENT, Role.PEER, Role.METRICS)
     conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
     assert conforming == set(CONFORMS), _named(results, Outcome.CONFORMS)
@@ -110,9 +110,7 @@ def test_nothing_conforms_without_a_handshake(server: ThreadedServer) -> None:
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize("server", ["HTTP", "HTTP to everything"], indirect=True)
-def test_plain_http_that_serves_data_is_found_without_a_handshake(
-    server: ThreadedServer, scheme: str
-) -> None:
+def test_plain_http_that_serves_data_is_found_without_a_handshake(server: Server, scheme: str) -> None:
     results = _judge(server, scheme, Role.CLIENT, Role.PEER)
     violated = {(result.check, result.role) for result in results if result.outcome is Outcome.VIOLATES}
     assert {("mtls.plaintext-refused", "client"), ("mtls.plaintext-refused", "peer")} <= violated
@@ -155,7 +153,7 @@ def test_responses_to_plain_http(answer: bytes, is_http: bool, scheme: str, piec
         while connection.recv(65536):
             pass
 
-    server = ThreadedServer(handle)
+    server = Server(handle)
     target = Target(label="t", origin="live", listeners=(server.listener(scheme),))
     checks = select(["listener.answers", "mtls.plaintext-refused"])
     answers, refused = run_checks(Observer(target, Bounds(timeout=2)), checks)
@@ -168,7 +166,7 @@ def test_responses_to_plain_http(answer: bytes, is_http: bool, scheme: str, piec
 
 
 def test_old_versions_are_found_without_a_handshake() -> None:
-    server = ThreadedServer(_servers()["TLS 1.0 alone"])
+    server = Server(_servers()["TLS 1.0 alone"])
     results = _judge(server, "https", Role.CLIENT)
     server.close()
     outcomes = {result.check: result.outcome for result in results}

@@ -38,7 +38,7 @@ from hostile.broken_servers import (
     trickle,
 )
 from hostile.judging_process import HANGS, TIMEOUT, Judged, JudgingProcess
-from servers import Handler, ThreadedServer, reset
+from servers import Handler, Server, reset
 from tls.hello_server import alert
 
 MEBIBYTES = 150.0
@@ -252,7 +252,7 @@ def judging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgingProcess
 
 @pytest.mark.parametrize(("kind", "make"), [case[::2] for case in CASES], ids=[case[1] for case in CASES])
 def test_a_server(judging: JudgingProcess, kind: Kind, make: Make) -> None:
-    server = ThreadedServer(make(Served(judging.pki)), seconds=20)
+    server = Server(make(Served(judging.pki)), seconds=20)
     try:
         judged = judging.judge(f"https://127.0.0.1:{server.port}")
     finally:

@@ -157,7 +157,7 @@ def test_a_result_and_a_line_are_printable_by_construction() -> None:
     assert [line.text for line in wrapped(f"a\x85{FORGED}\nb", 80)] == [rf"a\x85{FORGED}", "b"]
 
 
-def test_a_json_report_has_no_character_that_a_terminal_acts_on() -> None:
+def test_a_json_report_has_no_control_character() -> None:
     value = {"\x1b\x7f": ["\x9b\u202e\u200b\U000e0041", "\ud800", "žluť 日本語"]}
     text = encoded(value)
     assert not raw_characters(text.encode())

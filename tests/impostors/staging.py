@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from impostors.impostor import Answer, Answers, answers, impostor
-from servers import Handler, Server, ThreadedServer
+from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -34,7 +34,7 @@ class FakeCluster:
 
     pki: ClusterPKI
     directory: Path
-    serve: Callable[[Handler], Server | ThreadedServer]
+    serve: Callable[[Handler], Server]
     listeners: list[Listener] = field(default_factory=list)
     responses: dict[str, Answer] = field(default_factory=dict)
 
@@ -90,5 +90,5 @@ class FakeCluster:
         """Judge one check: on the first listener unless another is named, or on the whole target."""
         found = catalogue()[check]
         place = (listener or self.listeners[0]) if found.roles else None
-        # The servers take one connection at a time.
+        # One connection at a time, always in the same order.
         return Judge(Observer(self.target(), Bounds(timeout=10, concurrency=1))).result(found, place)

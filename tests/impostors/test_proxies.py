@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from impostors.proxies import haproxy, nginx
-from starting import start_process
+from starting import start_process, start_where_possible
 from zoo.model import explain
 
 from pytest_etcdtls.checks.registry import catalogue, select
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -170,11 +169,7 @@ def test_errors_of_etcds_own_authorisation_are_answers_of_etcd(etcd_binary: Path
     config = ClusterConfig(
         client_cert_auth=False, trusted_ca_file=None, authentication=True, expects_health=False
     )
-    try:
-        cluster = start_process(replace(config, client_http=split), etcd_binary)
-    except UsageError as error:
-        pytest.skip(f"not to be expressed in this version: {error}")
-    with cluster:
+    with start_where_possible(replace(config, client_http=split), etcd_binary) as cluster:
         results = _judged(replace(cluster.target(), listeners=cluster.target().listeners[:1]))
     assert {"mtls.no-certificate", "mtls.foreign-ca"} <= _of(results, Outcome.VIOLATES), explain(
         results.values()

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from given import Given as Given
+
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import run_checks
@@ -15,36 +17,6 @@ from pytest_etcdtls.target import Target
 
 Found = Mapping[str, Mapping[str, set[str]]]
 """Check ids by outcome and role, ``cluster`` for the whole target."""
-
-
-class Given:
-    """Values of options, by the names of their ini options."""
-
-    def __init__(self, **values: str | Path | Sequence[str | Path] | bool) -> None:
-        self._values = values
-
-    def text(self, name: str) -> str | None:
-        value = self._values.get(name)
-        return None if value is None else str(value)
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        value = self._values.get(name, ())
-        assert not isinstance(value, bool)
-        values = [value] if isinstance(value, str | Path) else value
-        return tuple(part for one in values for part in (str(one).split(",") if commas else [str(one)]))
-
-    def flag(self, name: str) -> bool:
-        return bool(self._values.get(name))
-
-    def path(self, name: str) -> Path | None:
-        value = self.text(name)
-        return None if value is None else Path(value)
-
-    def resolve(self, name: str, value: str) -> Path:
-        return Path(value)
-
-    def origin(self, name: str) -> str:
-        return ""
 
 
 def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:

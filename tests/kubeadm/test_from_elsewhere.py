@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plugin.runs import Ran, run_apart
 
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Cluster, Node, running
-from pytest_etcdtls.children import child_environment
 
 pytestmark = pytest.mark.program("ip")
 
@@ -57,53 +55,31 @@ def site(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         pytest.skip(f"needs network namespaces (root): {error}")
 
 
-@dataclass(frozen=True)
-class Ran:
-    """The result of a run of pytest."""
-
-    exit_code: int
-    out: str
-    report: dict[str, Any]
-
-    def results(self, outcome: str) -> dict[str, str]:
-        """Return the reasons by ``ROLE CHECK``."""
-        found = [result for result in self.report["results"] if result["outcome"] == outcome]
-        return {f"{one['role']} {one['check']}": one["reason"] for one in found}
-
-    @property
-    def urls(self) -> set[str]:
-        return {listener["url"] for listener in self.report["targets"][0]["listeners"]}
-
-
 def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:
     """Run pytest on a machine, with the two options."""
-    report = directory / "report.json"
-    done = subprocess.run(
-        [
-            *machine.prefix,
-            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls"),
-            *(f"--etcd-config={node.manifest}", f"--etcd-pki-dir={pki}", f"--etcd-check={CHECKS}"),
-            f"--etcd-report={report}",
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        cwd=directory,
-        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
-        timeout=300,
-    )
-    assert report.exists(), done.stdout + done.stderr
-    return Ran(done.returncode, done.stdout, json.loads(report.read_text(encoding="utf-8")))
+    options = (f"--etcd-config={node.manifest}", f"--etcd-pki-dir={pki}", f"--etcd-check={CHECKS}")
+    return run_apart(directory, *options, prefix=machine.prefix)
+
+
+def results(ran: Ran, outcome: str) -> dict[str, str]:
+    """Return the reasons by ``ROLE CHECK``."""
+    found = [result for result in ran.report["results"] if result["outcome"] == outcome]
+    return {f"{result['role']} {result['check']}": result["reason"] for result in found}
+
+
+def urls(ran: Ran) -> set[str]:
+    """Return those of the judged listeners."""
+    return {listener["url"] for listener in ran.report["targets"][0]["listeners"]}
 
 
 def test_on_the_node_itself(site: Site, tmp_path: Path) -> None:
     ran = judged_on(site.there, site.node, site.node.pki / "etcd", tmp_path)
     assert ran.exit_code == 0, ran.out
-    assert ran.urls == {
+    assert urls(ran) == {
         *("https://127.0.0.1:2379", "https://10.111.0.1:2379", "https://10.111.0.1:2380"),
         "http://127.0.0.1:2381",
     }
-    assert [ran.results(outcome) for outcome in ("violates", "warns", "inconclusive", "not-verified")] == [
+    assert [results(ran, outcome) for outcome in ("violates", "warns", "inconclusive", "not-verified")] == [
         {}
     ] * 4
 
@@ -111,9 +87,9 @@ def test_on_the_node_itself(site: Site, tmp_path: Path) -> None:
 def test_loopback_is_not_verified_from_another_machine(site: Site, tmp_path: Path) -> None:
     ran = judged_on(site.elsewhere, site.node, site.node.pki / "etcd", tmp_path)
     assert ran.exit_code == 0, ran.out
-    assert ran.urls == {"https://10.111.0.1:2379", "https://10.111.0.1:2380"}
-    assert [ran.results(outcome) for outcome in ("violates", "warns", "inconclusive")] == [{}] * 3
-    [(check, reason)] = ran.results("not-verified").items()
+    assert urls(ran) == {"https://10.111.0.1:2379", "https://10.111.0.1:2380"}
+    assert [results(ran, outcome) for outcome in ("violates", "warns", "inconclusive")] == [{}] * 3
+    [(check, reason)] = results(ran, "not-verified").items()
     assert check == "cluster config.listeners-as-declared"
     for url in ("https://127.0.0.1:2379", "http://127.0.0.1:2381"):
         assert url in reason
@@ -127,13 +103,13 @@ def test_sans_without_the_local_address_are_no_fault(site: Site, tmp_path: Path)
     for path in copy.glob("healthcheck-client.*"):
         path.unlink()
     ran = judged_on(site.elsewhere, site.node, copy, tmp_path)
-    assert ran.results("violates") == {}, ran.out
-    reasons = ran.results("not-verified")
+    assert results(ran, "violates") == {}, ran.out
+    reasons = results(ran, "not-verified")
     assert "SAN rule" in reasons["peer mtls.trusted-client"]
     assert "mtls.trusted-client" not in {
         check.partition(" ")[2] for check in reasons if check.startswith("client ")
     }
-    assert "peer mtls.no-certificate" in ran.results("conforms")
+    assert "peer mtls.no-certificate" in results(ran, "conforms")
 
 
 ASK = """

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from declared.declaring import read_declaration
+from given import Given
 from plugin.runs import Runner
 
 from kubeadm.conftest import ADDRESS
-from kubeadm.judging import Given, found
+from kubeadm.judging import found
 from kubeadm.nodes import SHAPES, Cluster
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.reading import declared_member

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from plugin.runs import Ran, Runner
+from plugin.runs import Runner
 from plugin.unvisited import nobody_came, url_of
 
 from kubeadm.nodes import SHAPES, changed
@@ -32,12 +32,6 @@ def manifest(listening: socket.socket, tmp_path: Path) -> Path:
     return path
 
 
-def refused(ran: Ran) -> str:
-    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR, ran.out + ran.err
-    assert "Traceback" not in ran.out + ran.err
-    return ran.err
-
-
 @pytest.mark.parametrize("option", ["--etcd-plan", "--collect-only"])
 def test_listing_options_make_no_connection(
     option: str, run: Runner, manifest: Path, listening: socket.socket
@@ -47,22 +41,6 @@ def test_listing_options_make_no_connection(
     assert f"client-127.0.0.1-{listening.getsockname()[1]}" in ran.out
     if option == "--etcd-plan":
         assert re.search(r"^live peer-127\.0\.0\.1-1, https://\S+: at most [1-9]", ran.out, re.MULTILINE)
-    assert nobody_came(listening)
-
-
-def test_a_declaration_in_addopts_is_refused(run: Runner, manifest: Path, listening: socket.socket) -> None:
-    run.ini(f"addopts = --etcd-config={manifest}")
-    assert "--etcd-conformance" in refused(run(report=False))
-    assert nobody_came(listening)
-
-
-def test_a_declaration_in_the_ini_file_alone_is_not_used(
-    run: Runner, manifest: Path, listening: socket.socket
-) -> None:
-    run.ini(f"etcd_config = {manifest}")
-    run.write(test_user="def test_user(): pass")
-    ran = run(report=False)
-    ran.result.assert_outcomes(passed=1)
     assert nobody_came(listening)
 
 
@@ -85,16 +63,10 @@ def test_a_cluster_on_the_command_line_replaces_that_of_the_ini_file(run: Runner
     assert "etcdtls::live::client-10.0.0.99-2379::cert.trusted" in ran.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--etcd-pki-dir=."], "--etcd-pki-dir names files and no address: add --etcd-config"),
-        (["--etcd-config={manifest}", "--etcd-pki-dir=."], "holds none of the declared files"),
-    ],
-)
-def test_an_unusable_value_is_a_usage_error(
-    arguments: list[str], says: str, run: Runner, manifest: Path, listening: socket.socket
+def test_a_directory_without_the_declared_files_is_refused(
+    run: Runner, manifest: Path, listening: socket.socket
 ) -> None:
-    given = [argument.format(manifest=manifest) for argument in arguments]
-    assert says in refused(run(*given, report=False))
+    ran = run(f"--etcd-config={manifest}", "--etcd-pki-dir=.", report=False)
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR, ran.out + ran.err
+    assert "holds none of the declared files" in ran.err
     assert nobody_came(listening)

@@ -17,6 +17,7 @@ import yaml
 
 from kubernetes.images import write_image
 from kubernetes.machines import Machine, connect, started, wait_until
+from pytest_etcdtls.etcd.sources import binary_version
 
 HERE = Path(__file__).parent
 CONTAINERD = "unix:///run/containerd/containerd.sock"
@@ -57,6 +58,7 @@ class KubeadmCluster:
         self._version = programs.parent.name
         listed = laptop.run("kubeadm", "config", "images", "list", f"--kubernetes-version=v{self._version}")
         self._images = {name.rpartition("/")[2].partition(":")[0]: name for name in listed.stdout.split()}
+        self._images["etcd"] = f"registry.k8s.io/etcd:{binary_version(etcd)}-0"
 
     def kubectl(self, *words: str | Path, check: bool = True, text: str | None = None) -> str:
         """Run kubectl on the laptop and return what it wrote."""
@@ -79,6 +81,7 @@ class KubeadmCluster:
                 "kubernetesVersion": f"v{self._version}",
                 "controlPlaneEndpoint": f"{node.address}:6443",
                 "networking": {"podSubnet": PODS.format(0)},
+                "etcd": {"local": {"imageTag": self._images["etcd"].rpartition(":")[2]}},
             },
             {
                 "apiVersion": "kubelet.config.k8s.io/v1beta1",

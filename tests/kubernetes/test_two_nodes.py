@@ -31,8 +31,9 @@ def test_one_list_has_both_members(joined: KubeadmCluster) -> None:
         _copy_of_pki(node, joined.laptop)
     said = paste(joined, block("> pods.yaml").replace("pytest-etcdtls ", "pytest-etcdtls -v "))
     assert "etcd TLS: CLEAN (2 members" in said
+    assert said.count("client https://127.0.0.1:2379: not judged") == 1, "both members have it"
     for node in joined.nodes:
-        assert f"peer-{node.address}-2380 https://{node.address}:2380" in said
+        assert f"https://{node.address}:2380" in said
 
 
 def test_the_other_member_is_discovered_on_a_node(joined: KubeadmCluster) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from live.passing_proxy import passing
 from live.target_kinds import live
-from servers import ThreadedServer, reset
+from servers import Server, reset
 from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -43,7 +43,7 @@ def judge(cluster: Cluster, every: int) -> dict[str, CheckResult]:
             connection.recv(1)
             reset(connection)
 
-    proxy = ThreadedServer(handle)
+    proxy = Server(handle)
     try:
         through = replace(client, connect_to=("127.0.0.1", proxy.port))
         observer = Observer(replace(target, listeners=(through, *others)))

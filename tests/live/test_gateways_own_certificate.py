@@ -89,7 +89,7 @@ def test_the_pair_of_its_own_is_named(
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_an_expired_pair_is_no_fault_of_the_served_certificate(etcd_binary: Path) -> None:
+def test_an_expired_pair_is_not_a_fault_of_the_served_certificate(etcd_binary: Path) -> None:
     """The served certificate has no clientAuth, and the gateway dials with another one, which has expired.
 
     In TLS 1.2 the alert ends the gateway's own handshake. In TLS 1.3 it comes after that, and gRPC may report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -18,6 +20,7 @@ from pytest_etcdtls.facts.certificates import ClientTrust
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
+from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
@@ -102,6 +105,31 @@ def test_a_ca_that_is_announced_and_not_in_the_file(
     assert result.outcome is Outcome.VIOLATES
     assert [finding.observed for finding in result.findings] == ["CN=Public CA 0"]
     assert "pass the bundle of --trusted-ca-file with --etcd-trusted-ca" in result.remediation
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        pytest.param(b"\x03\x14\x05Gr\xf6\xdfe", b"Gr\xf6\xdfe".hex(), id="T61String with umlauts"),
+        pytest.param(b"\x06\x0c\x05Groxe", "C=Groxe", id="long country code"),
+    ],
+)
+def test_an_announced_name_that_the_library_does_not_like(cluster: Cluster, name: bytes, shown: str) -> None:
+    """Go reads it. The broken signature of a trusted CA does not matter to it."""
+    der = CertificateAuthority.create("Groxe").certificate.public_bytes(Encoding.DER)
+    odd = ssl.DER_cert_to_PEM_cert(der.replace(b"\x03\x0c\x05Groxe", name))
+    bundle = cluster.members[0].file("client-ca.crt")
+    bundle.write_bytes(bundle.read_bytes() + odd.encode())
+    cluster.restart()
+    results = _judged(
+        _as_given(cluster, cluster.pki.client_ca.certificate), "listener", "mtls", "cert", "api"
+    )
+    assert {check: result.outcome for check, result in results.items() if result.outcome in FAILED} == {
+        EXPECTED: Outcome.VIOLATES
+    }
+    [finding] = results[EXPECTED].findings
+    assert shown in finding.observed
+    assert results["mtls.lookalike-ca"].outcome is Outcome.CONFORMS
 
 
 @pytest.mark.parametrize(

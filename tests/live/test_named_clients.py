@@ -141,7 +141,7 @@ ELSEWHERE, BY_NAME = ("192.0.2.1",), ("192.0.2.1", "etcd.invalid")
         pytest.param(BY_NAME, True, Outcome.CONFORMS, id="name-not-on-the-list"),
     ],
 )
-def test_the_san_rule_excuses_a_close_where_nothing_else_explains_it(
+def test_the_san_rule_excuses_a_close_without_another_explanation(
     cluster: Cluster, role: Role, names: tuple[str, ...], declared: bool, outcome: Outcome
 ) -> None:
     result = _beside_a_good_one(cluster, role, replace(CLIENT, subject_alt_names=names), declared=declared)
@@ -176,7 +176,7 @@ def test_the_san_rule_excuses_no_revoked_client(cluster: Cluster, role: Role) ->
         assert _beside_a_good_one(cluster, role, profile, declared=declared).outcome is Outcome.VIOLATES
 
 
-def test_a_declared_rule_about_names_is_no_fault_of_the_listener(etcd_binary: Path) -> None:
+def test_a_declared_rule_about_names_is_not_a_fault_of_the_listener(etcd_binary: Path) -> None:
     config = ClusterConfig(peer_cert_allowed_cn=str(PEER.common_name))
     with start_process(config, etcd_binary) as cluster:
         authority = _authority(cluster, Role.PEER)

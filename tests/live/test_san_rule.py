@@ -165,7 +165,7 @@ def forwarded(newest_etcd: Path) -> Iterator[tuple[Cluster, Target]]:
             yield cluster, replace(target, listeners=listeners)
 
 
-def test_a_forwarded_connection_is_known_by_the_declaration_or_the_user(
+def test_the_declaration_or_the_user_names_a_forwarded_connection(
     forwarded: tuple[Cluster, Target],
 ) -> None:
     cluster, target = forwarded

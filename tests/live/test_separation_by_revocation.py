@@ -78,7 +78,7 @@ def test_lists_of_others_separate_nothing(etcd_binary: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
-def test_a_revoked_served_certificate_is_no_client_certificate(etcd_binary: Path) -> None:
+def test_a_revoked_served_certificate_is_not_a_client_certificate(etcd_binary: Path) -> None:
     """The gateway has a certificate of its own."""
     config = replace(
         ONE_CA,
@@ -93,7 +93,7 @@ def test_a_revoked_served_certificate_is_no_client_certificate(etcd_binary: Path
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_a_port_for_grpc_alone_refuses_a_listed_certificate_by_alert(etcd_binary: Path) -> None:
+def test_a_grpc_only_port_refuses_a_listed_certificate_by_alert(etcd_binary: Path) -> None:
     results = _judged(replace(SEPARATED, client_http=True), etcd_binary)
     assert _outcomes(results)[ON_CLIENT_PORT] is Outcome.CONFORMS, explain(results)
 

@@ -5,18 +5,16 @@ The names are those of a file of hosts that a mount namespace shows to the proce
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from live.passing_proxy import passing
-from servers import Handler, ThreadedServer
+from plugin.runs import Ran, run_apart
+from servers import Handler, Server
 from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -33,9 +31,9 @@ OTHER_CA = ClusterConfig(trusted_ca_file="peer-ca.crt", expects_health=False)
 _BOTH = {"etcd.example": ("127.0.0.1", "::1")}
 
 
-def _in_namespace(hosts: Path, *command: str) -> list[str]:
+def _in_namespace(hosts: Path) -> list[str]:
     mount = f'mount --bind {hosts} /etc/hosts && exec "$@"'
-    return ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh", *command]
+    return ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"]
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ def resolving(tmp_path: Path) -> Path:
     """A file of hosts, if a process can be started that reads it in place of the machine's."""
     file = tmp_path / "hosts"
     file.write_text("127.0.0.1 localhost\n", encoding="utf-8")
-    if subprocess.run(_in_namespace(file, "true"), capture_output=True, check=False).returncode:
+    if subprocess.run([*_in_namespace(file), "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to make a mount namespace")
     return file
 
@@ -59,12 +57,12 @@ def _to(cluster: Cluster) -> Handler:
 @contextmanager
 def _served_at(addresses: Mapping[str, Handler]) -> Iterator[int]:
     """Make each address serve so, on one port that is free at all of them."""
-    servers: list[ThreadedServer] = []
+    servers: list[Server] = []
     for _ in range(20):
         try:
             for address, handler in addresses.items():
                 port = servers[0].port if servers else 0
-                servers.append(ThreadedServer(handler, host=address, port=port))
+                servers.append(Server(handler, host=address, port=port))
         except OSError:
             while servers:
                 servers.pop().close()
@@ -77,42 +75,23 @@ def _served_at(addresses: Mapping[str, Handler]) -> Iterator[int]:
 
 def _judge(
     strict: Cluster, hosts: Path, port: int, *options: str, host: str = "etcd.example", check: str = "mtls"
-) -> dict[str, Any]:
-    files, report = strict.pki_directory, hosts.with_name("report.json")
-    command = (sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider", "-q")
-    subprocess.run(
-        _in_namespace(
-            hosts,
-            *command,
-            f"--etcd-endpoint=https://{host}:{port}",
-            f"--etcd-cacert={files / 'server-ca.crt'}",
-            f"--etcd-cert={files / 'client.crt'}",
-            f"--etcd-key={files / 'client.key'}",
-            f"--etcd-check={check}",
-            f"--etcd-report={report}",
-            *options,
-        ),
-        cwd=hosts.parent,
-        capture_output=True,
-        timeout=120,
-        check=False,
+) -> Ran:
+    files = strict.pki_directory
+    return run_apart(
+        hosts.parent,
+        f"--etcd-endpoint=https://{host}:{port}",
+        f"--etcd-cacert={files / 'server-ca.crt'}",
+        f"--etcd-cert={files / 'client.crt'}",
+        f"--etcd-key={files / 'client.key'}",
+        f"--etcd-check={check}",
+        *options,
+        prefix=_in_namespace(hosts),
     )
-    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return found
 
 
 def _hosts(file: Path, names: Mapping[str, tuple[str, ...]]) -> None:
     lines = [f"{address} {name}" for name, addresses in names.items() for address in addresses]
     file.write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
-def _result(report: dict[str, Any]) -> dict[str, Any]:
-    [result] = [result for result in report["results"] if result["check"] == _CHECK]
-    return dict(result)
-
-
-def _violated(report: dict[str, Any]) -> set[str]:
-    return {result["check"] for result in report["results"] if result["outcome"] == "violates"}
 
 
 @pytest.mark.ipv6
@@ -128,9 +107,9 @@ def test_another_etcd_in_the_other_family_accepts_everybody(
         start_process(second, etcd_binary) as other,
         _served_at({"127.0.0.1": _to(strict), "::1": _to(other)}) as port,
     ):
-        report = _judge(strict, resolving, port, host=name)
-    assert _violated(report) == {_CHECK}
-    assert "::1" in _result(report)["findings"][0]["message"]
+        ran = _judge(strict, resolving, port, host=name)
+    assert ran.found("violates") == {_CHECK}
+    assert "::1" in ran.result_of(_CHECK)["findings"][0]["message"]
 
 
 def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path) -> None:
@@ -140,9 +119,9 @@ def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path
         start_process(OPEN, newest_etcd) as other,
         _served_at({"127.0.0.1": _to(strict), "127.0.0.2": _to(strict), "127.0.0.3": _to(other)}) as port,
     ):
-        report = _judge(strict, resolving, port)
-    result = _result(report)
-    assert _violated(report) == {_CHECK}
+        ran = _judge(strict, resolving, port)
+    result = ran.result_of(_CHECK)
+    assert ran.found("violates") == {_CHECK}
     assert [finding["message"] for finding in result["findings"]] == [
         "127.0.0.3 (etcd.example) accepts a client without a certificate"
     ]
@@ -156,9 +135,9 @@ def test_an_open_etcd_at_the_judged_address_is_the_fault(resolving: Path, newest
         start_process(OPEN, newest_etcd) as other,
         _served_at({"127.0.0.1": _to(other), "::1": _to(strict)}) as port,
     ):
-        report = _judge(strict, resolving, port)
-    assert "mtls.no-certificate" in _violated(report)
-    assert _result(report)["outcome"] in ("warns", "not-verified")
+        ran = _judge(strict, resolving, port)
+    assert "mtls.no-certificate" in ran.found("violates")
+    assert ran.result_of(_CHECK)["outcome"] in ("warns", "not-verified")
 
 
 @pytest.mark.ipv6
@@ -169,7 +148,7 @@ def test_another_ca_is_a_warning(resolving: Path, newest_etcd: Path) -> None:
         start_process(OTHER_CA, newest_etcd) as other,
         _served_at({"127.0.0.1": _to(strict), "::1": _to(other)}) as port,
     ):
-        result = _result(_judge(strict, resolving, port))
+        result = _judge(strict, resolving, port).result_of(_CHECK)
     assert result["outcome"] == "warns"
     assert "CN=etcd peer CA" in result["findings"][0]["observed"]
 
@@ -182,16 +161,16 @@ def test_addresses_that_are_alike_are_named(resolving: Path, etcd_binary: Path) 
         start_process(STRICT, etcd_binary) as strict,
         _served_at({"127.0.0.1": _to(strict), "::1": _to(strict)}) as port,
     ):
-        report = _judge(strict, resolving, port)
+        ran = _judge(strict, resolving, port)
         there = f"etcd.example:{port}:[::1]:{port}"
         apart = _judge(strict, resolving, port, f"--etcd-connect-to={there}", check=_CHECK)
-    result = _result(report)
-    assert (result["outcome"], _violated(report)) == ("not-verified", set())
+    result = ran.result_of(_CHECK)
+    assert (result["outcome"], ran.found("violates")) == ("not-verified", set())
     assert f"--etcd-connect-to {there}" in result["reason"]
-    assert _result(apart)["outcome"] == "not-applicable"
+    assert apart.result_of(_CHECK)["outcome"] == "not-applicable"
     judged = {
-        report["attempts"][made["attempt"]]["server_address"]
-        for fact in report["observations"]
+        ran.report["attempts"][made["attempt"]]["server_address"]
+        for fact in ran.report["observations"]
         if fact["kind"] == "accepted-client"
         for candidate in fact["candidates"]
         for case in candidate["cases"]
@@ -205,18 +184,18 @@ def test_an_address_that_refuses_connections_is_no_fault(at: str, resolving: Pat
     """localhost in both families, and etcd in one."""
     _hosts(resolving, _BOTH)
     with start_process(STRICT, etcd_binary) as strict, _served_at({at: _to(strict)}) as port:
-        report = _judge(strict, resolving, port)
-    assert (_result(report)["outcome"], _violated(report)) == ("conforms", set())
+        ran = _judge(strict, resolving, port)
+    assert (ran.result_of(_CHECK)["outcome"], ran.found("violates")) == ("conforms", set())
 
 
 def test_a_name_with_one_address_costs_no_connection(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, {"etcd.example": ("127.0.0.1",)})
     with start_process(STRICT, newest_etcd) as strict:
-        report = _judge(strict, resolving, _port(strict), check=_CHECK)
-    assert _result(report)["outcome"] == "conforms"
-    assert [connection for connection in report["connections"] if "no certificate" in connection["purpose"]][
-        2:
-    ] == []
+        ran = _judge(strict, resolving, _port(strict), check=_CHECK)
+    assert ran.result_of(_CHECK)["outcome"] == "conforms"
+    assert [
+        connection for connection in ran.report["connections"] if "no certificate" in connection["purpose"]
+    ][2:] == []
 
 
 @pytest.mark.ipv6
@@ -229,5 +208,5 @@ def test_what_is_no_etcd_at_another_address_is_named(resolving: Path, newest_etc
         start_process(STRICT, newest_etcd) as strict,
         _served_at({"127.0.0.1": _to(strict), "::1": greet}) as port,
     ):
-        report = _judge(strict, resolving, port)
-    assert (_result(report)["outcome"], _violated(report)) == ("not-verified", set())
+        ran = _judge(strict, resolving, port)
+    assert (ran.result_of(_CHECK)["outcome"], ran.found("violates")) == ("not-verified", set())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from live.passing_proxy import passing, routing
-from servers import ThreadedServer
+from servers import Server
 from starting import start_process
 from tls.hello_server import ClientHello
 from zoo.model import explain
@@ -82,7 +82,7 @@ def _violated(results: list[CheckResult]) -> set[str]:
 @pytest.mark.parametrize("name", ["localhost", UNKNOWN_NAME, "etcd.example", "etcdtls.pods.example"])
 def test_one_name_leads_to_an_open_etcd(name: str, etcd_binary: Path) -> None:
     with _strict_and(etcd_binary) as (strict, other):
-        proxy = ThreadedServer(passing(lambda found: _port(other) if found == name else _port(strict)))
+        proxy = Server(passing(lambda found: _port(other) if found == name else _port(strict)))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert _violated(results) == {_CHECK}, explain(results)
@@ -96,7 +96,7 @@ def test_one_list_of_protocols_leads_to_an_open_etcd(alpn: tuple[str, ...], etcd
         return _port(other if isinstance(begins, ClientHello) and begins.alpn == alpn else strict)
 
     with _strict_and(etcd_binary) as (strict, other):
-        proxy = ThreadedServer(routing(port_for))
+        proxy = Server(routing(port_for))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert _violated(results) == {_CHECK}, explain(results)
@@ -110,7 +110,7 @@ def test_http2_without_tls_leads_to_an_open_etcd(etcd_binary: Path) -> None:
 
     http = ClusterConfig(client_scheme="http", expects_health=False)
     with start_process(STRICT, etcd_binary) as strict, start_process(http, etcd_binary) as plain:
-        proxy = ThreadedServer(routing(port_for))
+        proxy = Server(routing(port_for))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert _violated(results) == {"mtls.plaintext-refused"}, explain(results)
@@ -121,7 +121,7 @@ def test_http2_without_tls_leads_to_an_open_etcd(etcd_binary: Path) -> None:
 def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
     """The URL has a name, and no name leads elsewhere."""
     with _strict_and(newest_etcd) as (strict, other):
-        proxy = ThreadedServer(passing(lambda found: _port(strict if found else other)))
+        proxy = Server(passing(lambda found: _port(strict if found else other)))
         target = _through(strict.target(), proxy.port)
         [listener] = target.listeners
         results = _judge(replace(target, listeners=(replace(listener, host="localhost"),)))
@@ -133,7 +133,7 @@ def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:
 
 def test_an_open_etcd_at_the_name_in_the_url_is_the_fault(newest_etcd: Path) -> None:
     with _strict_and(newest_etcd) as (strict, other):
-        proxy = ThreadedServer(passing(lambda found: _port(strict if found else other)))
+        proxy = Server(passing(lambda found: _port(strict if found else other)))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert {"mtls.no-certificate", _CHECK} <= _violated(results), explain(results)
@@ -148,7 +148,7 @@ def test_another_trusted_ca_for_a_name_is_a_warning(newest_etcd: Path) -> None:
         return replace(_same_pair(strict), client_cert_auth=True, trusted_ca_file="peer-ca.crt")
 
     with _strict_and(newest_etcd, other_ca) as (strict, other):
-        proxy = ThreadedServer(passing(lambda found: _port(other) if found == "localhost" else _port(strict)))
+        proxy = Server(passing(lambda found: _port(other) if found == "localhost" else _port(strict)))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
     assert _violated(results) == set(), explain(results)
@@ -167,7 +167,7 @@ def test_a_proxy_that_passes_every_name_on_is_no_fault(refused: str | None, etcd
         return _port(strict)
 
     with start_process(STRICT, etcd_binary) as strict:
-        proxy = ThreadedServer(passing(port_for))
+        proxy = Server(passing(port_for))
         target = _through(strict.target(), proxy.port)
         observer = Observer(target)
         results = run_checks(observer, select([_CHECK]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from impostors.proxies import haproxy
 from orders import assert_order_does_not_matter
-from servers import ThreadedServer
+from servers import Server
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -90,9 +90,7 @@ def test_a_member_without_a_leader_is_judged(how: signal.Signals, etcd_binary: P
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
-def test_the_members_that_answer_are_judged_beside_one_that_does_not(
-    how: signal.Signals, newest_etcd: Path
-) -> None:
+def test_members_that_answer_are_judged_if_another_does_not(how: signal.Signals, newest_etcd: Path) -> None:
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster, _ended(cluster, how, 2):
         target = cluster.target()
         _wait_until(target, lambda status: status == 200)
@@ -111,7 +109,7 @@ def test_a_listener_that_never_answers_an_accepted_client_costs_a_bounded_time(
     newest_etcd: Path, tmp_path: Path
 ) -> None:
     """TLS is ended in front of an etcd that accepts connections and says nothing."""
-    silent = ThreadedServer(_say_nothing, seconds=None)
+    silent = Server(_say_nothing, seconds=None)
     try:
         with (
             start_process(ClusterConfig(), newest_etcd) as cluster,

@@ -6,18 +6,14 @@ not the C library.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
+from plugin.runs import Ran, run_apart
 from starting import start_process
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -62,39 +58,18 @@ def _options(cluster: Cluster, *, certificates: bool = True, ca_keys: bool = Tru
             yield f"--etcd-{prefix}key={files / f'{pair}.key'}"
 
 
-def _report(skew: str, options: Iterator[str], directory: Path) -> dict[str, Any]:
-    """Judge with a clock that is wrong by so much, and return the report."""
-    report = directory / f"{skew}.json"
-    suite = (
-        "-m",
-        "pytest",
-        "--pyargs",
-        "pytest_etcdtls",
-        "-p",
-        "no:cacheprovider",
-        f"--etcd-check={_CHECKS}",
-    )
-    subprocess.run(
-        ["faketime", "-m", "-f", skew, sys.executable, *suite, f"--etcd-report={report}", *options],
-        env=os.environ | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"},
-        cwd=directory,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return found
+def _judged(skew: str, options: Iterator[str], directory: Path) -> Ran:
+    """Judge with a clock that is wrong by so much."""
+    clock = ("faketime", "-m", "-f", skew)
+    steady = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return run_apart(directory, f"--etcd-check={_CHECKS}", *options, prefix=clock, environment=steady)
 
 
-def _of(report: dict[str, Any], outcome: str) -> set[str]:
-    return {result["check"] for result in report["results"] if result["outcome"] == outcome}
-
-
-def _not_verified(report: dict[str, Any]) -> set[tuple[str, str]]:
+def _not_verified(ran: Ran) -> set[tuple[str, str]]:
     about_time = ("cert.ca-expires-soon", "cert.expires-soon", "mtls.client-ca-expires")
     return {
         (result["role"], result["check"])
-        for result in report["results"]
+        for result in ran.report["results"]
         if result["outcome"] == "not-verified"
         and result["check"] not in (*about_time, "mtls.client-certificate-expires")
     }
@@ -104,16 +79,16 @@ def _not_verified(report: dict[str, Any]) -> set[tuple[str, str]]:
 def test_the_skew_is_the_only_fault(etcd_binary: Path, tmp_path: Path) -> None:
     """Judged with every bad identity: none of them is good by the member's clock."""
     with _with_ca_keys(etcd_binary) as cluster:
-        usual = _report("+0", _options(cluster), tmp_path)
-        assert (_of(usual, "violates"), _of(usual, "inconclusive")) == (set(), set())
+        usual = _judged("+0", _options(cluster), tmp_path)
+        assert (usual.found("violates"), usual.found("inconclusive")) == (set(), set())
         for skew in (*_NO_EFFECT, *_BY_ONE_CLOCK):
-            report = _report(skew, _options(cluster), tmp_path)
+            ran = _judged(skew, _options(cluster), tmp_path)
             effect = {"api.clock-agrees"} if skew in _BY_ONE_CLOCK else set()
-            assert _of(report, "violates") == effect, skew
-            assert _of(report, "inconclusive") == _BY_ONE_CLOCK.get(skew, set()), skew
-            assert _of(report, "warns") - effect - _of(usual, "warns") <= {"api.clock-agrees"}, skew
-            assert _not_verified(report) == _not_verified(usual), skew
-            faults = [fault["check"] for fault in report["faults"] if fault["outcome"] == "violates"]
+            assert ran.found("violates") == effect, skew
+            assert ran.found("inconclusive") == _BY_ONE_CLOCK.get(skew, set()), skew
+            assert ran.found("warns") - effect - usual.found("warns") <= {"api.clock-agrees"}, skew
+            assert _not_verified(ran) == _not_verified(usual), skew
+            faults = [fault["check"] for fault in ran.report["faults"] if fault["outcome"] == "violates"]
             assert faults == sorted(effect), skew
 
 
@@ -123,29 +98,29 @@ def test_without_a_client_certificate_the_issued_one_is_accepted(
 ) -> None:
     """No Date is known before it is issued."""
     with _with_ca_keys(newest_etcd) as cluster:
-        report = _report(skew, _options(cluster, certificates=False), tmp_path)
-    assert _of(report, "violates") <= {"api.clock-agrees"}
+        ran = _judged(skew, _options(cluster, certificates=False), tmp_path)
+    assert ran.found("violates") <= {"api.clock-agrees"}
     judged = {"mtls.expired", "mtls.not-yet-valid", "mtls.trusted-client"}
-    assert judged <= _of(report, "conforms")
+    assert judged <= ran.found("conforms")
 
 
 @pytest.mark.parametrize("skew", ["+100d", "-100d"])
-def test_a_certificate_expired_by_the_local_clock_alone_is_no_bad_identity(
+def test_a_certificate_expired_only_by_the_local_clock_is_not_a_bad_identity(
     skew: str, newest_etcd: Path, tmp_path: Path
 ) -> None:
     with _with_ca_keys(newest_etcd) as cluster:
-        report = _report(skew, _options(cluster, ca_keys=False), tmp_path)
-    assert _of(report, "violates") == {"api.clock-agrees"}
-    assert {"mtls.expired", "mtls.not-yet-valid"} <= _of(report, "not-verified")
+        ran = _judged(skew, _options(cluster, ca_keys=False), tmp_path)
+    assert ran.found("violates") == {"api.clock-agrees"}
+    assert {"mtls.expired", "mtls.not-yet-valid"} <= ran.found("not-verified")
 
 
-def test_a_certificate_that_has_expired_by_both_clocks_is_a_fault_of_its_own(
+def test_a_certificate_that_has_expired_by_both_clocks_is_a_separate_fault(
     newest_etcd: Path, tmp_path: Path
 ) -> None:
     expired = replace(SERVER, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
     config = ClusterConfig(expects_health=False, pki=PKIPlan(server=expired))
     with _with_ca_keys(newest_etcd, config) as cluster:
-        report = _report("+2h", _options(cluster), tmp_path)
-    assert _of(report, "violates") == {"cert.valid-now"}
-    assert _of(report, "inconclusive") == set()
-    assert "api.clock-agrees" in _of(report, "warns")
+        ran = _judged("+2h", _options(cluster), tmp_path)
+    assert ran.found("violates") == {"cert.valid-now"}
+    assert ran.found("inconclusive") == set()
+    assert "api.clock-agrees" in ran.found("warns")

@@ -18,13 +18,12 @@ from random import Random
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from declared.etcd_itself import trusted_client_ends
+from declared.etcd_itself import difference, endings, request
 
 from model.drawing import PORTS, Draw
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Via
 from pytest_etcdtls.declared.effective import (
-    ClientAuthentication,
     EffectiveListener,
     effective_of,
 )
@@ -38,7 +37,7 @@ from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity, MemberNames, PKIPlan
-from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
@@ -309,7 +308,7 @@ def _wire(
         ways = {Ending.SERVED} if declared.plaintext else {Ending.UNCLEAR}
         if "http" not in declared.protocols:
             ways = {Ending.SERVED, Ending.UNCLEAR}
-        yield _differs(declared, plain, "plaintext", ways)
+        yield difference(declared, plain, "plaintext", ways)
         if not declared.tls:
             continue
         peer = declared.role is Role.PEER
@@ -317,18 +316,9 @@ def _wire(
             # One TLS version for each identity: all are had over many draws.
             tls = rng.choice(tuple(TLSVersion))
             served = (declared.minimum or tls) <= tls <= (declared.maximum or tls)
-            protocol = Protocol.HTTP1 if "http" in declared.protocols else Protocol.GRPC
-            path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
-            request = Request(
-                purpose=name,
-                identity=identity,
-                version=tls,
-                protocol=protocol,
-                path="/health" if declared.role is Role.METRICS else path,
-            )
-            attempt = _attempt(declared, "https", request, etcd)
+            attempt = _attempt(declared, "https", request(declared, name, identity, tls), etcd)
             ways = endings(declared, name) if served else {Ending.OTHER}
-            yield _differs(declared, attempt, f"{name} in {tls}", ways)
+            yield difference(declared, attempt, f"{name} in {tls}", ways)
     yield from _services(member, version, place, etcd)
 
 
@@ -376,30 +366,6 @@ def _is_closed(declared: EffectiveListener, etcd: Etcd) -> bool:
         return True
     request = Request(purpose="plaintext", plaintext=True)
     return _attempt(declared, "http", request, etcd).stream_end is StreamEnd.CONNECTION_REFUSED
-
-
-def endings(declared: EffectiveListener, name: str) -> set[Ending]:
-    """Return how an attempt of that identity ends, if the model is right."""
-    side = declared.side
-    assert side is not None
-    if side.client_auth is ClientAuthentication.ANYBODY:
-        return {Ending.SERVED}
-    if name in ("none", "foreign") or side.client_auth is ClientAuthentication.SYSTEM_ROOTS:
-        return {Ending.REFUSED}
-    if Path(side.trusted_ca or "").name != f"{side.side}-ca.crt":
-        return {Ending.REFUSED}  # what Go finds no CA in is a bundle without any
-    common_name = "etcd-peer" if declared.role is Role.PEER and name == "good" else name
-    if (side.allowed_cn and common_name not in side.allowed_cn) or side.allowed_hostname:
-        return {Ending.REFUSED}
-    return trusted_client_ends(declared, name)
-
-
-def _differs(declared: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> str | None:
-    if attempt.ending in ways:
-        return None
-    expected = " or ".join(sorted(ways))
-    where = f"{declared.role} {declared.url} ({declared.describe()})"
-    return f"{where}: {what}: {attempt.describe()}, not {expected}"
 
 
 def _ignored(declaration: Declaration, version: str, variables: Mapping[str, str], log: str) -> list[str]:

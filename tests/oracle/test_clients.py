@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ import pytest
 from conforming import refused
 from cryptography import x509
 from oracle.chains import Case, cases
-from oracle.clients import GoAnswer, GoClient, why_no_go
+from oracle.clients import GoAnswer, GoClient
 
 from pytest_etcdtls.checks.refused_clients import UNKNOWN_CA, why_refused
 from pytest_etcdtls.facts.access import Access, Candidate
@@ -23,15 +23,6 @@ from pytest_etcdtls.tls.attempt import Attempt
 
 PER_SEED = 300
 UNEXPLAINED = "nothing in the certificate explains"
-
-
-@pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> GoClient:
-    """The Go verifier, built here; skipped with a message without Go."""
-    program("go")
-    if missing := why_no_go():
-        pytest.skip(f"needs {missing}")
-    return GoClient(tmp_path_factory.mktemp("oracle"))
 
 
 def _clients(seed: int) -> list[Case]:

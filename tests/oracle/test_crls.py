@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from oracle.clients import GoClient, GoList, GoLists, why_no_go
+from oracle.clients import GoClient, GoList, GoLists
 from oracle.crls import files, mutated
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -15,15 +15,6 @@ from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.pki.go_pem import decode
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> GoClient:
-    """The Go client, built here; skipped with a message without Go."""
-    program("go")
-    if missing := why_no_go():
-        pytest.skip(f"needs {missing}")
-    return GoClient(tmp_path_factory.mktemp("oracle"))
 
 
 @pytest.fixture(scope="session")

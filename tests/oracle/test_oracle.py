@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from oracle.chains import cases
-from oracle.clients import GoClient, why_no_go
+from oracle.clients import GoClient
 from oracle.exceptions import EXEMPTIONS, agrees, exemption
 from oracle.judging import judge
 
@@ -16,15 +15,6 @@ NOW = datetime.now(UTC)
 PER_SEED = 150
 SEEDS = range(4)
 """Together 600 cases; ``python -m oracle.table`` takes thousands."""
-
-
-@pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> GoClient:
-    """The Go client, built here; skipped with a message without Go."""
-    program("go")
-    if missing := why_no_go():
-        pytest.skip(f"needs {missing}")
-    return GoClient(tmp_path_factory.mktemp("oracle"))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

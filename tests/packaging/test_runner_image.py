@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,13 @@ def test_the_job_for_a_list_has_a_part_for_each_pod() -> None:
 
 
 @pytest.fixture(scope="module")
-def image() -> str:
+def image(program: Callable[[str], str | None]) -> str:
     """The image, built from this tree."""
     base = os.environ.get("RUNNER_BASE")
     if base is None:
         pytest.skip("needs RUNNER_BASE: an image with Python and venv that the engine has")
+    program("bash")
+    program("docker")
     subprocess.run([ROOT / "docker" / "build-runner.sh", base], check=True, capture_output=True)
     return IMAGE
 
@@ -111,13 +113,15 @@ def _run(image: str, node: Path, *arguments: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.container
+@pytest.mark.program("docker")
 def test_the_job_judges_a_node(image: str, node: Path) -> None:
     ran = _run(image, node, "--user=0:0")
     assert ran.returncode == 0, ran.stdout
-    assert "etcd TLS: CLEAN" in ran.stdout
+    assert "CHECKS CLEAN (without config.ca-key-beside)" in ran.stdout
 
 
 @pytest.mark.container
+@pytest.mark.program("docker")
 def test_a_key_that_may_not_be_read_is_reported(image: str, node: Path) -> None:
     """As the user that the image has by itself."""
     ran = _run(image, node)
@@ -128,6 +132,7 @@ def test_a_key_that_may_not_be_read_is_reported(image: str, node: Path) -> None:
 
 
 @pytest.mark.container
+@pytest.mark.program("docker")
 def test_a_directory_that_may_not_be_listed_ends_the_run(image: str, node: Path) -> None:
     (node / "pki").chmod(0o700)
     ran = _run(image, node)

@@ -42,11 +42,6 @@ def test_leaf_may_have_a_key_of_another_type(ca: CertificateAuthority) -> None:
     assert type(leaf.key) is type(generate_key(KeyType.ED25519))
 
 
-def test_chain_of_a_root_is_the_leaf_alone(ca: CertificateAuthority) -> None:
-    assert (ca.chain, ca.root) == ((), ca)
-    assert len(ca.issue(CLIENT, name="client").chain) == 1
-
-
 def test_intermediates_are_sent_and_verified(
     ca: CertificateAuthority, tmp_path: Path, openssl: OpenSSL
 ) -> None:
@@ -62,20 +57,6 @@ def test_intermediates_are_sent_and_verified(
     alone = openssl(*verify, tmp_path / "client.crt", check=False)
     assert alone.returncode != 0
     assert "unable to get local issuer" in alone.stderr
-
-
-def test_validity_can_be_given() -> None:
-    profile = replace(AUTHORITY, valid_from=timedelta(days=-3), valid_for=timedelta(days=2))
-    ca = CertificateAuthority.create("CA", profile=profile)
-    assert ca.certificate.not_valid_after_utc < datetime.now(UTC)
-    lifetime = ca.certificate.not_valid_after_utc - ca.certificate.not_valid_before_utc
-    assert lifetime == timedelta(days=2)
-
-
-def test_loaded_ca_issues_like_the_original(ca: CertificateAuthority) -> None:
-    loaded = CertificateAuthority.from_key(ca.certificate, ca.key)
-    leaf = loaded.issue(CLIENT, name="client").chain[0]
-    leaf.verify_directly_issued_by(ca.certificate)
 
 
 def test_loaded_intermediate_counts_as_the_anchor(ca: CertificateAuthority) -> None:

@@ -1,3 +1,5 @@
+"""Certificates and keys have what their profile says."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -6,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtensionOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, KeyType, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, KeyType, Profile, generate_key
 
 HOSTS = ("localhost", "127.0.0.1", "::1", "etcd-0.example")
 
@@ -43,14 +45,6 @@ def test_criticality_of_a_leaf(ca: CertificateAuthority) -> None:
     }
 
 
-def test_client_has_no_subject_alt_name_extension(ca: CertificateAuthority) -> None:
-    assert ExtensionOID.SUBJECT_ALTERNATIVE_NAME not in extensions(leaf(ca, CLIENT, HOSTS))
-
-
-def test_a_profile_without_hosts_has_no_subject_alt_name_extension(ca: CertificateAuthority) -> None:
-    assert ExtensionOID.SUBJECT_ALTERNATIVE_NAME not in extensions(leaf(ca, SERVER))
-
-
 def test_addresses_and_names_are_distinguished(ca: CertificateAuthority) -> None:
     names = leaf(ca, SERVER, HOSTS).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "etcd-0.example"]
@@ -58,12 +52,6 @@ def test_addresses_and_names_are_distinguished(ca: CertificateAuthority) -> None
         ipaddress.ip_address("127.0.0.1"),
         ipaddress.ip_address("::1"),
     ]
-
-
-def test_names_of_the_profile_replace_the_hosts(ca: CertificateAuthority) -> None:
-    certificate = leaf(ca, replace(SERVER, subject_alt_names=("other.example",)), HOSTS)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert list(names) == [x509.DNSName("other.example")]
 
 
 def test_empty_subject_makes_the_names_critical(ca: CertificateAuthority) -> None:
@@ -89,28 +77,9 @@ def test_key_usage_of_a_ca(ca: CertificateAuthority) -> None:
     assert key_usages(ca.certificate) == {"key_cert_sign", "crl_sign"}
 
 
-def test_a_profile_without_key_usage_has_no_such_extension(ca: CertificateAuthority) -> None:
-    assert ExtensionOID.KEY_USAGE not in extensions(leaf(ca, replace(CLIENT, key_usage=frozenset())))
-
-
 def test_unknown_key_usage_is_an_error(ca: CertificateAuthority) -> None:
     with pytest.raises(ValueError, match="unknown key usage nonRepudiation, known are digitalSignature"):
         leaf(ca, replace(CLIENT, key_usage=frozenset({"nonRepudiation"})))
-
-
-def test_extended_key_usage_may_be_any_oid(ca: CertificateAuthority) -> None:
-    certificate = leaf(ca, replace(CLIENT, extended_key_usage=("clientAuth", "1.3.6.1.5.5.7.3.3")))
-    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert [usage.dotted_string for usage in usages] == ["1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.3"]
-
-
-def test_key_identifiers_link_leaf_and_ca(ca: CertificateAuthority) -> None:
-    own = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    certificate = leaf(ca, CLIENT)
-    authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
-    assert authority.key_identifier == own.digest
-    expected = x509.SubjectKeyIdentifier.from_public_key(ca.certificate.public_key())
-    assert own == expected
 
 
 def test_serial_numbers_are_positive_short_and_different(ca: CertificateAuthority) -> None:
@@ -135,36 +104,9 @@ def test_not_before_can_be_given(ca: CertificateAuthority) -> None:
     assert certificate.not_valid_after_utc == start + CLIENT.valid_for
 
 
-@pytest.mark.parametrize(
-    ("key_type", "expected"),
-    [
-        (KeyType.ECDSA_P256, "sha256"),
-        (KeyType.ECDSA_P384, "sha384"),
-        (KeyType.RSA_2048, "sha256"),
-        (KeyType.ED25519, None),
-    ],
-)
-def test_signature_hash_fits_the_signing_key(key_type: KeyType, expected: str | None) -> None:
-    algorithm = CertificateAuthority.create("CA", key_type).certificate.signature_hash_algorithm
-    assert (algorithm.name if algorithm else None) == expected
-
-
-def test_signature_hash_can_be_chosen(ca: CertificateAuthority) -> None:
-    certificate = leaf(ca, replace(CLIENT, signature_hash="sha512"))
-    assert isinstance(certificate.signature_hash_algorithm, hashes.SHA512)
-
-
 def test_unknown_signature_hash_is_an_error(ca: CertificateAuthority) -> None:
     with pytest.raises(ValueError, match="unknown signature hash 'md4', known are sha1"):
         leaf(ca, replace(CLIENT, signature_hash="md4"))
-
-
-def test_self_signed_leaf_is_its_own_issuer(ca: CertificateAuthority) -> None:
-    identity = ca.issue(replace(SERVER, self_signed=True), name="server", hosts=HOSTS)
-    certificate = identity.chain[0]
-    assert identity.chain == (certificate,)
-    assert certificate.issuer == certificate.subject
-    certificate.verify_directly_issued_by(certificate)
 
 
 def test_path_length_of_a_ca() -> None:
@@ -175,3 +117,35 @@ def test_path_length_of_a_ca() -> None:
         .value
     )
     assert (constraints.ca, constraints.path_length) == (True, 0)
+
+
+KINDS = {
+    KeyType.ECDSA_P256: (ec.EllipticCurvePrivateKey, 256),
+    KeyType.ECDSA_P384: (ec.EllipticCurvePrivateKey, 384),
+    KeyType.RSA_2048: (rsa.RSAPrivateKey, 2048),
+    KeyType.RSA_4096: (rsa.RSAPrivateKey, 4096),
+    KeyType.ED25519: (ed25519.Ed25519PrivateKey, None),
+}
+
+
+@pytest.mark.parametrize("key_type", list(KeyType))
+def test_key_is_of_its_kind(key_type: KeyType) -> None:
+    kind, size = KINDS[key_type]
+    key = generate_key(key_type)
+    assert isinstance(key, kind)
+    assert getattr(key, "key_size", None) == size
+
+
+def test_key_below_1024_bits_is_an_error() -> None:
+    with pytest.raises(ValueError, match="1024"):
+        generate_key(KeyType.RSA_2048, rsa_bits=512)
+
+
+def test_key_types_are_named_as_on_the_command_line() -> None:
+    assert [str(key_type) for key_type in KeyType] == [
+        "ecdsa-p256",
+        "ecdsa-p384",
+        "rsa-2048",
+        "rsa-4096",
+        "ed25519",
+    ]

@@ -63,15 +63,6 @@ def test_bad_identity_differs_from_its_valid_counterpart_in_one_point(
     assert {key: value for key, value in bad.items() if value != valid_counterpart[key]} == DIFFERENCES[name]
 
 
-def test_valid_identities(ca: CertificateAuthority) -> None:
-    issued = issue_identities(ca)
-    for name in sorted(set(VALID_COUNTERPARTS.values())):
-        found = facts(issued[name])
-        assert found["names"] is None
-        assert (found["started"], found["ended"]) == (True, False)
-        assert found["usages"] == [ExtendedKeyUsageOID.CLIENT_AUTH]
-
-
 _YEAR = timedelta(days=365)
 
 

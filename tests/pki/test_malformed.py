@@ -262,7 +262,7 @@ def test_nothing_raises_for_mutated_certificates() -> None:
     assert read > 100
 
 
-def test_a_negative_serial_number_in_the_key_identifier_is_no_warning() -> None:
+def test_a_negative_serial_number_in_the_key_identifier_is_not_a_warning() -> None:
     value = encode(0x30, encode(0x80, b"\x01") + encode(0xA1, encode(0x82, b"a")) + encode(0x82, b"\xff"))
     certificate = load(issued(SERVER, OtherExtension("2.5.29.35", value)))
     assert list(everything(certificate))

@@ -1,4 +1,4 @@
-"""Paths by names and signatures alone."""
+"""Paths by names and signatures alone, and what is said of a signature that Go does not verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
@@ -19,6 +20,7 @@ from pytest_etcdtls.pki.go_verify import (
     find_path,
     is_self_signed,
     issuers_among,
+    signature_problem,
     signed_by,
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile, generate_key
@@ -65,7 +67,7 @@ def test_a_signature_of_rsa_pss_is_verified() -> None:
     assert is_self_signed(builder.sign(key, SHA256(), rsa_padding=scheme))
 
 
-def test_a_key_of_another_kind_under_the_same_name_has_not_signed() -> None:
+def test_a_key_of_another_type_with_the_same_name_did_not_sign() -> None:
     leaf = leaf_of(CertificateAuthority.create("CA", KeyType.ECDSA_P256))
     for key_type in (KeyType.RSA_2048, KeyType.ED25519):
         assert not signed_by(leaf, CertificateAuthority.create("CA", key_type).certificate)
@@ -143,3 +145,32 @@ def test_names_and_constraints_that_take_long_to_compare_are_not_judged() -> Non
     assert flaw.rule is Rule.UNJUDGED
     assert flaw.text == "has 2000 names, and a CA above it 2000 name constraints"
     assert time.thread_time() - begin < 10
+
+
+_KEY = rsa.generate_private_key(65537, 2048)
+_SHA256 = padding.MGF1(hashes.SHA256())
+_OTHER = "RSASSA-PSS with parameters that Go does not take: one hash, and a salt of its length"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "problem"),
+    [
+        (padding.PKCS1v15(), ""),
+        (padding.PSS(_SHA256, 32), ""),
+        (padding.PSS(_SHA256, 20), _OTHER),
+        (padding.PSS(_SHA256, 222), _OTHER),
+        (padding.PSS(padding.MGF1(hashes.SHA512()), 32), _OTHER),
+    ],
+    ids=["PKCS #1", "salt of the hash's length", "default salt", "longest salt", "another mask"],
+)
+def test_parameters_that_go_does_not_take_are_named(
+    scheme: padding.PSS | padding.PKCS1v15, problem: str
+) -> None:
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(x509.Name([]), x509.Name([]), _KEY.public_key(), 1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(_KEY, hashes.SHA256(), rsa_padding=scheme)
+    )
+    assert signature_problem(certificate) == problem

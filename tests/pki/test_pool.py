@@ -98,7 +98,7 @@ def test_the_type_and_the_headers_of_a_block_do_not_matter(data: bytes) -> None:
     ],
     ids=["trusted-label", "any-label", "skipped", "key", "der"],
 )
-def test_a_file_of_trusted_cas_is_loaded_with_the_cas_that_etcd_has(tmp_path: Path, data: bytes) -> None:
+def test_a_file_of_trusted_cas_is_loaded_as_etcd_does(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(data)
     assert load_trusted_file(path, option="trusted-ca-file")[0] == (CA.certificate,)
@@ -107,13 +107,16 @@ def test_a_file_of_trusted_cas_is_loaded_with_the_cas_that_etcd_has(tmp_path: Pa
 @pytest.mark.parametrize(
     ("data", "refused"),
     [
-        (encode_key(CA.key), "block 2, PRIVATE KEY, is no certificate"),
-        (encode_key(CA.key, traditional=True), "block 2, EC PRIVATE KEY, is no certificate"),
-        (CA.crl("pem"), "block 2, X509 CRL, is no certificate"),
+        (encode_key(CA.key), "block 2, PRIVATE KEY, is not a certificate"),
+        (encode_key(CA.key, traditional=True), "block 2, EC PRIVATE KEY, is not a certificate"),
+        (CA.crl("pem"), "block 2, X509 CRL, is not a certificate"),
         (_block("TRUSTED CERTIFICATE", DER + b"\x30\x00"), "there is data after the certificate"),
-        (_block("CERTIFICATE", DER[:-1]), "block 2, CERTIFICATE, is no certificate"),
-        (_block("CERTIFICATE", b""), "block 2, CERTIFICATE, is no certificate"),
-        (_block("ENCRYPTED PRIVATE KEY", b"\x30\x00"), "block 2, ENCRYPTED PRIVATE KEY, is no certificate"),
+        (_block("CERTIFICATE", DER[:-1]), "block 2, CERTIFICATE, is not a certificate"),
+        (_block("CERTIFICATE", b""), "block 2, CERTIFICATE, is not a certificate"),
+        (
+            _block("ENCRYPTED PRIVATE KEY", b"\x30\x00"),
+            "block 2, ENCRYPTED PRIVATE KEY, is not a certificate",
+        ),
     ],
 )
 def test_etcd_does_not_start_with_any_other_block(data: bytes, refused: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,14 @@ def test_any_serial_number_is_read(serial: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert serial_number(certificate) == serial
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were() -> None:
+    der = CA.certificate.public_bytes(Encoding.DER)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        assert len({*threads.map(load, [der] * 2000)}) == 1
+    assert warnings.filters == before
 
 
 def test_other_data_is_an_error() -> None:

@@ -6,8 +6,10 @@ import codecs
 import importlib
 import json
 import pkgutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import pytest_etcdtls
 from pytest_etcdtls.checks import registry
 from pytest_etcdtls.checks.registry import import_checks, registered
+from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.report.document import schema
 
 HOUSE = Path(__file__).parent / "house.py"
@@ -84,6 +87,10 @@ class Ran:
     def connections(self) -> int:
         return len(self.report["connections"])
 
+    def found(self, outcome: str) -> set[str]:
+        """Return the checks with that outcome."""
+        return {result["check"] for result in self.report["results"] if result["outcome"] == outcome}
+
     def result_of(self, check: str, listener: str | None = None) -> dict[str, Any]:
         """Return the only result of a check (on that listener)."""
         (found,) = (
@@ -92,6 +99,37 @@ class Ran:
             if result["check"] == check and listener in (None, result["listener"])
         )
         return dict(found)
+
+
+def run_apart(
+    directory: Path,
+    *options: str,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Ran:
+    """Run the suite alone in a process of its own, and return what it came to.
+
+    Args:
+        directory: where it runs and writes its report.
+        options: of pytest.
+        prefix: the program that runs it, with its arguments.
+        environment: variables besides those that every child has.
+    """
+    report = directory / "report.json"
+    report.unlink(missing_ok=True)
+    suite = ("-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls")
+    done = subprocess.run(
+        [*prefix, sys.executable, *suite, *options, f"--etcd-report={report}"],
+        cwd=directory,
+        env={**child_environment(), "COLUMNS": "80", "PYTEST_ADDOPTS": "", **(environment or {})},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    result = pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0.0)
+    return Ran(result, report, report.read_text(encoding="utf-8"))
 
 
 class Runner:

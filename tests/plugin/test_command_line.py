@@ -61,6 +61,7 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ),
         ([URL, "--etcd-report=report.txt"], ".json"),
         ([URL, "--etcd-size=2"], "--etcd-size"),
+        (["--etcd-pki-dir=."], "--etcd-pki-dir names files and no address: add --etcd-config"),
         ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),
         ([URL, "etcdtls::live::typo"], "not found: etcdtls::live::typo"),
         ([URL, "etcdtls::live::client-127.0.0.1-2::cert"], "not found"),
@@ -88,9 +89,13 @@ def test_an_unusable_setting_is_one_message_under_xdist(run: Runner) -> None:
 # Where endpoints may come from.
 
 
-def test_an_endpoint_in_addopts_is_refused(run: Runner, listening: socket.socket) -> None:
-    run.ini(f"addopts = --etcd-endpoint={url_of(listening)}")
-    assert "--etcd-conformance" in refused(run(report=False))
+@pytest.mark.parametrize("beside", [(), (URL,)])
+@pytest.mark.parametrize("option", ["--etcd-endpoint={}", "--etcd-config=missing.yaml"])
+def test_a_cluster_in_addopts_is_refused_also_beside_another(
+    run: Runner, listening: socket.socket, option: str, beside: tuple[str, ...]
+) -> None:
+    run.ini(f"addopts = {option.format(url_of(listening))}")
+    assert "--etcd-conformance" in refused(run(*beside, report=False))
     assert nobody_came(listening)
 
 
@@ -102,21 +107,13 @@ def test_an_endpoint_in_the_environment_is_refused(
     assert nobody_came(listening)
 
 
-def test_the_last_line_says_that_the_endpoints_of_etcdctl_are_not_read(
+def test_the_last_line_names_unread_endpoints_of_etcdctl(
     run: Runner, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETCDCTL_ENDPOINTS", url_of(listening))
     ran = run("--etcd-conformance", "--etcd-check=listener.answers", "--etcd-allow-unverified", report=False)
     *_, last = re.split(r"\n(?=etcd TLS: )", ran.out.strip())
     assert "that this run started, not that of ETCDCTL_ENDPOINTS" in " ".join(last.split())
-    assert nobody_came(listening)
-
-
-def test_an_endpoint_in_addopts_is_refused_also_beside_another_endpoint(
-    run: Runner, listening: socket.socket
-) -> None:
-    run.ini(f"addopts = --etcd-endpoint={url_of(listening)}")
-    assert "--etcd-conformance" in refused(run(URL, report=False))
     assert nobody_came(listening)
 
 
@@ -131,8 +128,11 @@ def test_endpoints_of_the_ini_file_are_used_if_the_command_line_requests_it(
     assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
 
 
-def test_an_ini_endpoint_alone_is_not_used(run: Runner, listening: socket.socket) -> None:
-    run.ini(f"etcd_endpoint = {url_of(listening)}")
+@pytest.mark.parametrize("setting", ["etcd_endpoint = {}", "etcd_config = missing.yaml"])
+def test_a_cluster_of_the_ini_file_alone_is_not_used(
+    run: Runner, listening: socket.socket, setting: str
+) -> None:
+    run.ini(setting.format(url_of(listening)))
     run.write(test_user="def test_user(): pass")
     ran = run(report=False)
     assert ran.exit_code == 0

@@ -287,7 +287,7 @@ def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
     assert "listener.answers on https://127.0.0.1:1 inconclusive" in " ".join(ran.out.split())
 
 
-def test_assert_conforms_shows_the_fault_first_and_none_of_its_own_lines(run: Runner, binary: str) -> None:
+def test_assert_conforms_shows_the_fault_first_without_its_own_lines(run: Runner, binary: str) -> None:
     run.write(
         test_user="""
         from pytest_etcdtls import assert_conforms
@@ -695,7 +695,7 @@ def pytest_configure(config):
     ],
     ids=" ".join,
 )
-def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd(
+def test_without_a_terminal_reporter_the_first_test_explains_that_there_is_no_etcd(
     run: Runner, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))

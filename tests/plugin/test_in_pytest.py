@@ -349,7 +349,7 @@ def test_a_failing_user_hook_is_no_verdict(run: Runner, live: Live) -> None:
     assert "none of its checks ran: a hook of a conftest.py or plugin failed before them" in said
 
 
-def test_without_plugins_of_pytest_a_waiver_and_a_skip_are_no_failure(run: Runner, live: Live) -> None:
+def test_without_plugins_of_pytest_a_waiver_and_a_skip_are_not_failures(run: Runner, live: Live) -> None:
     run.with_house()
     run.write(test_user="def test_user(): pass")
     (run.directory / "waivers.toml").write_text(

@@ -126,7 +126,7 @@ UNFORESEEN = """
 """
 
 
-def test_an_override_says_by_its_parameters_which_listeners_there_are(run: Runner, binary: str) -> None:
+def test_the_parameters_of_an_override_determine_the_listeners(run: Runner, binary: str) -> None:
     """What the message of one without them says to write is written, and then it works."""
     run.write(test_user=UNFORESEEN)
     ran = run(binary, report=False)
@@ -279,7 +279,7 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
         assert f"test_endpoint[{listener}-" in ran.out
 
 
-def test_a_version_is_looked_for_among_the_etcds_that_options_name(run: Runner, newest_etcd: Path) -> None:
+def test_a_version_is_searched_among_the_etcds_of_options(run: Runner, newest_etcd: Path) -> None:
     elsewhere = run.pytester.path / "elsewhere"
     elsewhere.symlink_to(newest_etcd)
     line = binary_version(newest_etcd).rpartition(".")[0]

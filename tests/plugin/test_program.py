@@ -101,12 +101,12 @@ def test_options_after_two_dashes_are_pytests(live: Live, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--cacrt=ca.crt"], "there is no option --cacrt; did you mean '--cacert'?"),
-        (["10.0.0.11"], "'10.0.0.11' is no endpoint, such as https://10.0.0.11:2379"),
+        (["--cacrt=ca.crt"], "no option --cacrt (options of pytest follow --); did you mean '--cacert'?"),
+        (["10.0.0.11"], "'10.0.0.11' is not an endpoint, such as https://10.0.0.11:2379"),
         (["--cacert"], "argument --cacert: expected one argument"),
         (["clean", "--all"], "there is no option --all"),
         (["merge"], "give --etcd-report=DIR/"),
-        (["\x1b[2J"], r"'\x1b[2J' is no endpoint"),
+        (["\x1b[2J"], r"'\x1b[2J' is not an endpoint"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -117,6 +117,18 @@ def test_a_wrong_command_line_is_refused(
     output, error = capsys.readouterr()
     assert output == ""
     assert said in error
+
+
+def test_ctrl_c_before_pytest_handles_it_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pytest, "main", interrupted)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert main(["https://127.0.0.1:2379"]) == 2
+    assert capsys.readouterr() == ("", "etcd TLS: NO VERDICT: interrupted before the first check\n")
 
 
 @pytest.fixture

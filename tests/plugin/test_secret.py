@@ -141,7 +141,7 @@ def test_a_ca_of_cluster_api_is_enough(pytester: pytest.Pytester, cluster: Clust
     assert [path for path in pytester.path.iterdir() if path.suffix in (".key", ".crt")] == []
 
 
-def test_a_client_of_the_run_that_lacks_an_allowed_name_is_no_fault(
+def test_a_client_of_the_run_without_an_allowed_name_is_not_a_fault(
     pytester: pytest.Pytester, newest_etcd: Path
 ) -> None:
     config = replace(PRESETS["kubeadm"].config, peer_cert_allowed_cn="m0")

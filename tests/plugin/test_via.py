@@ -110,7 +110,7 @@ def test_a_process_that_waits_is_killed(run: Runner, cluster: Cluster) -> None:
     [
         ("nc {host}", "does not name {host} and {port}, as in"),
         ("no-such-program {host} {port}", "there is no program no-such-program"),
-        ("sh -c 'x {host} {port}", "is no command (No closing quotation)"),
+        ("sh -c 'x {host} {port}", "is not a command (No closing quotation)"),
     ],
 )
 def test_a_command_that_cannot_be_used_is_refused(run: Runner, command: str, message: str) -> None:

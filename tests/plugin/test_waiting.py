@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
-from servers import ThreadedServer
+from servers import Server
 
 SILENT = 2.0
 """Longest time without output, in seconds."""
@@ -31,7 +31,7 @@ def _listen(client: socket.socket) -> None:
 @pytest.fixture
 def silent() -> Iterator[int]:
     """The port of a server that accepts connections and sends nothing."""
-    server = ThreadedServer(_listen)
+    server = Server(_listen)
     yield server.port
     server.close()
 

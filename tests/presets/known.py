@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from presets.model import Known
 
@@ -20,6 +21,8 @@ _SPLIT = Known(
     # grpc-go leaves out the suites that RFC 9113 forbids.
     not_warned={"client": _NO_CBC}
 )
+# server/embed/serve.go of 3.8.0-alpha.0 lacks the fix of 3.7.0, which calls ConfigureCRLVerification.
+_NO_CRL_ON_GRPC = "3.8.0-alpha.0"
 _RBAC = Known(
     # The gateway turns away every certificate with a common name.
     not_verified={"client": ["api.gateway-works"]}
@@ -42,7 +45,12 @@ KNOWN: Mapping[str, Known] = {
     "ed25519": Known(not_warned={"client": _NO_SHA1, "peer": _NO_SHA1}),
     "three-members": Known(),
     "ipv6": Known(),
-    "split-http": _SPLIT,
+    "split-http": replace(
+        _SPLIT,
+        by_version={
+            _NO_CRL_ON_GRPC: replace(_SPLIT, warned={"cluster": ["advisory.ghsa-3wh4-j44w-pg92-inferred"]})
+        },
+    ),
     "metrics-on-loopback": Known(),
     "metrics-over-https": Known(),
     "tls-1.3-only": Known(not_warned={"client": [*_NO_CBC, *_NO_SHA1], "peer": [*_NO_CBC, *_NO_SHA1]}),
@@ -53,7 +61,22 @@ KNOWN: Mapping[str, Known] = {
     "aead-suites": Known(not_warned={"client": _NO_CBC, "peer": _NO_CBC}),
     "crl-without-entries": Known(),
     "crl-with-entries": Known(),
-    "split-http-with-crl": _SPLIT,
+    "split-http-with-crl": replace(
+        _SPLIT,
+        by_version={
+            _NO_CRL_ON_GRPC: replace(
+                _SPLIT,
+                violated={
+                    "cluster": ["config.crl-ignored-on-grpc"],
+                    "client": [
+                        "advisory.ghsa-3wh4-j44w-pg92-proved",
+                        "mtls.revoked-grpc",
+                        "mtls.same-verdict-grpc-and-http",
+                    ],
+                },
+            )
+        },
+    ),
     "peer-common-name": Known(),
     "peer-hostname": Known(),
     "separate-client-certificates": Known(not_warned={"client": _DIALS_WITH_ANOTHER}),

@@ -22,12 +22,14 @@ class Known:
     Attributes:
         warned: the SHOULD checks that warn, besides those of :mod:`zoo.baseline` on every https listener.
         not_warned: those of the baseline that do not warn here.
-        not_verified: the checks that cannot be judged for want of something.
+        violated: the MUST checks that violate, on a release with a published vulnerability.
+        not_verified: the checks that cannot be judged because something is missing.
         by_version: what is known instead on some versions or lines of etcd.
     """
 
     warned: Expectation = field(default_factory=dict)
     not_warned: Expectation = field(default_factory=dict)
+    violated: Expectation = field(default_factory=dict)
     not_verified: Expectation = field(default_factory=dict)
     by_version: Mapping[str, Known] = field(default_factory=dict)
 
@@ -37,7 +39,7 @@ class Known:
             if version == line or version.startswith(f"{line}."):
                 return instead.expected(config, version)
         return {
-            Outcome.VIOLATES: {},
+            Outcome.VIOLATES: {listener: set(ids) for listener, ids in self.violated.items()},
             Outcome.WARNS: self.warnings(config, version),
             Outcome.NOT_VERIFIED: {listener: set(ids) for listener, ids in self.not_verified.items()},
             Outcome.INCONCLUSIVE: {},

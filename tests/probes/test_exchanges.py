@@ -16,6 +16,7 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending, Response
+from pytest_etcdtls.tls.connection import sni
 
 KEY = 'PUT /v3/x?y=1\nContent-Type: application/json\nOrigin: https://other.example\n\n{"key":"a"}'
 
@@ -90,3 +91,24 @@ def test_a_key_is_refused_by_types_without_one_and_required_by_types_with_one(
     ):
         observer.get(ClientExchange, None, listener)
     assert observer.connections == []
+
+
+@pytest.mark.parametrize(
+    ("host", "sent"),
+    [
+        ("etcd.example", "etcd.example"),
+        ("etcd.example.", "etcd.example"),
+        ("xn--n3h.com", "xn--n3h.com"),
+        ("under_score", "under_score"),
+        ("127.0.0.1", None),
+        ("fe80::1%eth0", None),
+        ("", None),
+        ("two..dots", None),
+        ("a" * 64, None),
+        (".".join(["a" * 63] * 4), None),
+        ("nul\0.example", None),
+        ("größe.example", None),
+    ],
+)
+def test_sni(host: str, sent: str | None) -> None:
+    assert sni(host) == sent

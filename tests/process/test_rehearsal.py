@@ -18,12 +18,13 @@ from plugin.runs import Runner, run
 from starting import stop
 
 from process.containers import Container, as_root, await_age, container, target
-from process.rehearsing import assert_nothing_changes, process_of, rehearsed, wrong
+from process.rehearsing import assert_nothing_changes, process_of, rehearsed, unverified, wrong
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run import rehearsal
 from pytest_etcdtls.run.observer import Observer
@@ -119,6 +120,34 @@ def test_a_further_ca(node: Container, process: Process) -> None:
     assert "new CN=other" in found["restart.announced-ca"][0]
 
 
+def test_a_bundle_that_the_model_does_not_judge(node: Container, process: Process) -> None:
+    """Whether Go reads it is not known without an etcd that starts with it."""
+    constraints = OtherExtension("2.5.29.36", bytes.fromhex("3003800100"))
+    ca = CertificateAuthority.create("ca", profile=replace(AUTHORITY, other_extensions=(constraints,)))
+    live = target(process)
+    with file_changed(_ca(node), _ca(node).read_bytes() + encode_certificates([ca.certificate])):
+        [predicted] = judged(live, "config.trusted-ca-usable")
+        [rehearsed_too] = judged(replace(live, rehearses=True), "config.trusted-ca-usable")
+    assert predicted.outcome is Outcome.INCONCLUSIVE
+    assert rehearsed_too.outcome is Outcome.CONFORMS, rehearsed_too
+
+
+def test_a_ca_that_is_made_again_under_its_name(newest_etcd: Path, tmp_path: Path) -> None:
+    """It is announced as before, so without a client of it nothing is known of its clients."""
+    old, new = (encode_certificates([CertificateAuthority.create("ca").certificate]) for _ in "12")
+    with container(tmp_path, newest_etcd, "127.0.0.48") as made:
+        bundle = made.node.pki / "etcd" / "clients.crt"
+        bundle.write_bytes(old)
+        process = replace(made, added={"trusted-ca-file": "/etc/kubernetes/pki/etcd/clients.crt"}).start()
+        await_age(process)
+        assert_nothing_changes(target(process))
+        bundle.write_bytes(new)
+        results = rehearsed(target(process))
+    assert not wrong(results)
+    assert results["restart.clients"].outcome is Outcome.NOT_VERIFIED
+    assert "clients of /etc/kubernetes/pki/etcd/clients.crt: changed at " in results["restart.clients"].reason
+
+
 @pytest.mark.kills("restart.starts")
 def test_a_bundle_that_is_gone(node: Container, process: Process) -> None:
     live = target(process)
@@ -154,6 +183,13 @@ def test_the_program_is_gone(node: Container, process: Process) -> None:
             *("restart.certificate", "client-"),
         ),
         ({"listen-client-urls": "http://127.0.0.1:{client}"}, "restart.listeners", " -> http://"),
+        (
+            {"listen-client-urls": "https://127.0.0.1:{client},unixs:///var/lib/etcd/client.sock"},
+            *(
+                "restart.listeners",
+                "socket /var/lib/etcd/client.sock: not open -> unixs:///var/lib/etcd/client.sock",
+            ),
+        ),
         ({"tls-min-version": "TLS1.3"}, "restart.protocol", "TLS 1.2"),
         ({"client-cert-auth": "false", "trusted-ca-file": None}, "restart.clients", "none"),
         ({"trusted-ca-file": "/etc/kubernetes/pki/absent.crt"}, "restart.starts", "absent.crt"),
@@ -192,6 +228,42 @@ def test_a_value_that_is_not_in_the_manifest(node: Container, process: Process, 
     manifest = tmp_path / "etcd.yaml"
     manifest.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert_nothing_changes(target(process, etcd_config=manifest))
+
+
+def test_the_program_of_another_image(node: Container, process: Process, tmp_path: Path) -> None:
+    """It is not in the container that runs, so it is not known what it negotiates, nor whether it starts."""
+    manifest = tmp_path / "etcd.yaml"
+    text = re.sub(r"(image: \S+:)\S+", r"\g<1>3.5.0-0", node.node.text)
+    manifest.write_text(text, encoding="utf-8")
+    results = rehearsed(target(process, etcd_config=manifest))
+    assert not wrong(results)
+    [reason] = [one.reason for one in results.values() if one.outcome is not Outcome.CONFORMS]
+    assert reason.startswith(
+        f"after a restart, image registry.k8s.io/etcd:3.5.0-0: {manifest} -> not observed: "
+    )
+    manifest.write_text(changed(text, {"no-such-flag": "1"}), encoding="utf-8")
+    reason = unverified(rehearsed(target(process, etcd_config=manifest)))
+    assert f"{manifest} declares another image, and its program is not here: etcd " in reason
+
+
+MOUNTED = ("unshare", "--mount", "sh", "-c", '/bin/mount --bind "$0" "$1" && shift && exec "$@"')
+
+
+def test_a_mounted_file_that_was_replaced(newest_etcd: Path, tmp_path: Path) -> None:
+    """A container that runs keeps the file; one that is started again gets the other."""
+    mounted = tmp_path / "ca.crt"
+    inside = tmp_path / "node/cp1/etc/kubernetes/pki/etcd/ca.crt"
+    with container(
+        tmp_path / "node", newest_etcd, "127.0.0.48", (*MOUNTED, str(mounted), str(inside))
+    ) as node:
+        assert inside == _ca(node)
+        mounted.write_bytes(inside.read_bytes())
+        process = node.start()
+        assert_nothing_changes(target(process))
+        (tmp_path / "new").write_bytes(OTHER_CA)
+        (tmp_path / "new").rename(mounted)
+        reason = unverified(rehearsed(target(process)))
+    assert f"ca.crt is mounted by itself, and {mounted} was replaced: " in reason
 
 
 CHANGES: dict[str, Callable[[Node], tuple[Path, bytes | None]]] = {

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from made import made_result
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import UsageError
@@ -23,7 +24,7 @@ from pytest_etcdtls.profiles.profiles import (
     read_profiles,
     summary_of,
 )
-from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
 SECTION = '[[section]]\nsection = "1"\ntitle = "t"\n'
@@ -248,16 +249,7 @@ def test_texts_of_a_file_are_printed_safely(tmp_path: Path) -> None:
 
 
 def result(check: str, outcome: Outcome, role: str = "client") -> CheckResult:
-    return CheckResult(
-        check=check,
-        level=Level.MUST,
-        severity=Severity.HIGH,
-        target="live",
-        listener=f"{role}-m0",
-        role=role,
-        url="https://10.0.0.11:2379",
-        outcome=outcome,
-    )
+    return made_result(outcome, check, listener=f"{role}-m0", role=role, findings=())
 
 
 def test_the_outcome_of_a_section_is_the_worst_of_its_checks(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import yaml
 from declared.declaring import read_declaration
 from kubeadm.judging import target
 from remedies.declaring import FORMS, Start, options, started, write
-from starting import start_process
 from zoo import baseline
+from zoo.judging import start_member
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
@@ -154,14 +154,9 @@ def applied(
     Raises:
         UsageError: if it cannot be expressed in this version, or in this form.
     """
-    if not zoo.is_of(version := binary_version(binary)):
-        raise UsageError(version)
-    etcd = zoo.etcd(binary, directory) if zoo.etcd else binary
     path = directory / "declaration"
-    with start_process(zoo.config, etcd) as cluster:
-        if zoo.after_start is not None:
-            zoo.after_start(cluster)
-        [member] = cluster.members
+    with start_member(zoo, binary, directory) as cluster:
+        version, [member] = cluster.version, cluster.members
         write(member, form, path)
         given = {**options(member, path), **(dict(_keys(cluster, directory)) if with_keys else {})}
         observer = Observer(target(**given))
@@ -196,10 +191,13 @@ def _keys(cluster: Cluster, directory: Path) -> Iterator[tuple[str, str]]:
             yield option, str(file)
 
 
-def assert_cured(name: str, form: str, etcd: Path, directory: Path) -> None:
+@pytest.mark.parametrize("name", CURED)
+def test_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    """On each etcd in another form."""
+    number = CURED.index(name) + sum(map(int, binary_version(etcd_binary).split(".")))
     [member] = [one for one in ZOO if one.name == name]
     try:
-        done = applied(member, etcd, form, directory)
+        done = applied(member, etcd_binary, FORMS[number % len(FORMS)], tmp_path)
     except UsageError as error:
         pytest.skip(f"not to be expressed: {error}")
     if not done.settings and member.proves().isdisjoint(done.before_ids):
@@ -219,19 +217,6 @@ def assert_cured(name: str, form: str, etcd: Path, directory: Path) -> None:
 def _assert_nobody_new(name: str, done: Applied) -> None:
     good = {"client", "peer", "client-m0", "peer-m0"} if name in GOOD_CLIENT_WAS_REFUSED else set()
     assert {who for _, who in done.new} <= good | ITS_OWN_PAIR.get(name, set()), done.settings
-
-
-@pytest.mark.parametrize(("name", "form"), list(zip(CURED[:6], FORMS * 2, strict=False)))
-def test_settings_cure_the_declaration(name: str, form: str, newest_etcd: Path, tmp_path: Path) -> None:
-    assert_cured(name, form, newest_etcd, tmp_path)
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("name", CURED)
-def test_all_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_path: Path) -> None:
-    """On each etcd in another form."""
-    number = CURED.index(name) + sum(map(int, binary_version(etcd_binary).split(".")))
-    assert_cured(name, FORMS[number % len(FORMS)], etcd_binary, tmp_path)
 
 
 @pytest.mark.parametrize(

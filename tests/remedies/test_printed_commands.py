@@ -11,26 +11,19 @@ from pathlib import Path
 import pytest
 from remedies.test_remedies import ids
 from starting import start_process
+from zoo.judging import start_or_skip
 from zoo.members import ZOO
 from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
 
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 
 pytestmark = pytest.mark.program("bash", "curl", "diff", "etcdctl", "grep", "openssl")
-
-SOME = (
-    *("client-no-auth", "peer-auto-tls", "client-no-names", "same-key-on-both-ports", "server-ca-expired"),
-    *("http-beside-https", "client-certificate-sha1", "one-pair-for-all-members", "crl-of-two-lists"),
-)
-"""What is tried on the newest etcd; ``make test TESTS=all`` tries every misconfigured cluster."""
 
 WRONG_HERE = {
     "client-certificate-sha1": "ca md too weak",
@@ -43,11 +36,6 @@ UNSUPPORTED = "no cipher match|no suitable groups|SSL_CONF_cmd.-groups,.* failed
 """What an openssl prints that lacks a cipher suite or a group."""
 NOT_IN_THE_FILE = {"client-intermediate-not-served"}
 """The run presents the served certificate with its intermediate, which is in no file."""
-
-
-@pytest.mark.parametrize("member", ids([one for one in ZOO if one.name in SOME]))
-def test_commands_show_the_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
-    _each_command_shows_it(member, newest_etcd, tmp_path)
 
 
 def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path) -> None:
@@ -72,30 +60,17 @@ def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path)
             assert _is_seen(text, shown), f"{text}\n\n{shown}"
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("member", ids([one for one in ZOO if one.name not in SOME]))
+@pytest.mark.parametrize("member", ids(ZOO))
 def test_every_command_shows_its_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
-    _each_command_shows_it(member, newest_etcd, tmp_path)
-
-
-def _each_command_shows_it(member: Misconfigured, binary: Path, directory: Path) -> None:
     if member.checks != ALL_BUT_LIFECYCLE or member.name in NOT_IN_THE_FILE:
         pytest.skip("it is not reproduced by hand")
-    if not member.is_of(version := binary_version(binary)):
-        pytest.skip(f"not to be expressed in {version}")
-    try:
-        cluster = start_process(member.config, member.etcd(binary, directory) if member.etcd else binary)
-    except UsageError as error:
-        pytest.skip(f"not to be expressed in this version: {error}")
-    with pytest.MonkeyPatch.context() as patch, cluster:
+    with pytest.MonkeyPatch.context() as patch, start_or_skip(member, newest_etcd, tmp_path) as cluster:
         patch.setenv("https_proxy", "http://127.0.0.1:9")
         for name in ("CERT", "KEY"):
             patch.setenv(f"ETCDCTL_{name}", str(cluster.directory / "pki" / f"client.{name.lower()[:3]}"))
-        if member.after_start is not None:
-            member.after_start(cluster)
         tried, unsupported = 0, False
         for result in run_checks(Observer(cluster.target()), select(member.checks)):
-            place = directory / f"{result.check}-{result.listener}"
+            place = tmp_path / f"{result.check}-{result.listener}"
             place.mkdir()
             _write_authority(cluster, result.role, place)
             for text in (text for finding in result.findings for text in finding.commands):
@@ -138,7 +113,7 @@ def _is_seen(text: str, shown: str) -> bool:
     """Return whether the output has what the last line of a text says to look for."""
     look = text.rpartition("\n# look for ")[2]
     if "No such file" in shown:
-        return '"BEGIN"' in look  # that the file is missing is the finding
+        return '"BEGIN"' in look or "No such file" in look  # that the file is missing is the finding
     if ("HTTP status" in look and "HTTP/" in shown) or ("no output" in look and not shown):
         return True
     phrases = re.findall(r'"([^"]+)"', look)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kubeadm.judging import Given
+from given import Given
 from kubeadm.nodes import changed
 
 from pytest_etcdtls.checks.registry import select

@@ -163,7 +163,7 @@ def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> Non
     }
 
 
-def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path: Path) -> None:
+def test_an_unreadable_configuration_file_is_passed_unchanged(tmp_path: Path) -> None:
     text = "name: a\nname: b\n"
     assert yaml.safe_load(moved(written(tmp_path, text)).config_file or "")["name"] == "b"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import product
 
 import jsonschema
 import pytest
+from made import made_report
 from msgspec.structs import replace
 
 from pytest_etcdtls.report import FORMATS, render
@@ -51,14 +51,7 @@ def outcome(before: CheckOutcome, after: CheckOutcome) -> ComparedTargets:
 
 
 def report(*compared: ComparedTargets) -> Report:
-    return Report(
-        started_at=datetime(2030, 1, 1, tzinfo=UTC),
-        seconds=1.0,
-        partial=False,
-        seen=(),
-        results=(),
-        comparisons=compared,
-    )
+    return made_report(comparisons=compared)
 
 
 def test_equal_targets_have_no_difference() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile.hostile_servers import Hostile, Judging, hostile, judge
 from impostors.impostor import Answer
+from made import made_report, made_result
 from report import valid
 
 from pytest_etcdtls.facts.recording import Recording
@@ -19,7 +19,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
 from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import Finding, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -75,15 +75,11 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
         "cert.expires": Outcome.WAIVED,
     }
     found = [
-        CheckResult(
-            check=check,
-            level=Level.MUST,
-            severity=Severity.HIGH,
-            target="live",
+        made_result(
+            outcome,
+            check,
             listener=f"client-m{number}",
-            role="client",
             url=f"https://10.0.0.11:{number % 60000 + 1}",
-            outcome=outcome,
             reason=ATTACKS[number % len(ATTACKS)],
             findings=(finding(ATTACKS[number % len(ATTACKS)]),)
             if outcome in (Outcome.VIOLATES, Outcome.WARNS)
@@ -94,12 +90,9 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
         for number in range(results)
         for check, outcome in outcomes.items()
     ]
-    return Report(
-        started_at=datetime(2030, 1, 1, tzinfo=UTC),
-        seconds=1.5,
-        partial=False,
+    return made_report(
+        *found,
         seen=(Recording(target=target),),
-        results=tuple(found),
         problems=ATTACKS[:4],
         status=1,
         metadata={f"{number} {attack[:50]}": attack for number, attack in enumerate(ATTACKS)},

@@ -204,9 +204,7 @@ def test_a_note_of_a_profile_counts(of_good_etcd: Report) -> None:
 
 
 @pytest.mark.parametrize("page", [html, markdown])
-def test_a_page_has_every_item_of_an_etcd_that_a_user_has_configured(
-    of_good_etcd: Report, page: ModuleType
-) -> None:
+def test_a_page_has_every_item_of_a_users_configuration(of_good_etcd: Report, page: ModuleType) -> None:
     lost: list[str] = []
     text = unescape(page.render(of_good_etcd, lost))
     items = compare(of_good_etcd, of_good_etcd.seen[0])

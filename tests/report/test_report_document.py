@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conforming import sample
+from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
@@ -22,7 +23,7 @@ from pytest_etcdtls.report import render, write_document, write_file
 from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -44,18 +45,12 @@ TARGET = Target(
 
 
 def result(outcome: Outcome, role: str = "client") -> CheckResult:
-    return CheckResult(
-        check="cert.trusted",
-        level=Level.MUST,
-        severity=Severity.HIGH,
-        target="live",
+    return made_result(
+        outcome,
         listener="client-10.0.0.11-2379",
         role=role,
-        url="https://10.0.0.11:2379",
-        outcome=outcome,
         reason="why",
         findings=(Finding("m", "e", "o", {"a": "b"}, ("curl",)),),
-        remediation="r",
         references=("RFC 5280",),
         seconds=0.5,
     )
@@ -71,12 +66,8 @@ def report(*results: CheckResult, partial: bool = False) -> Report:
         if need.type is not SecondLook  # which is made where a member may be stopping
     ]
     facts.append((None, None, facts[0][2]))
-    return Report(
-        started_at=datetime(2030, 1, 1, tzinfo=UTC),
-        seconds=1.5,
-        partial=partial,
-        seen=(Recording(target=TARGET, facts=tuple(facts)),),
-        results=results,
+    return made_report(
+        *results, partial=partial, seen=(Recording(target=TARGET, facts=tuple(facts)),), seconds=1.5
     )
 
 

@@ -100,7 +100,7 @@ def test_an_attempt_has_fingerprints_and_names(pki: ClusterPKI) -> None:
     )
     found: Any = jsonable(attempt)
     assert found["chain"] == [leaf.fingerprint(hashes.SHA256()).hex()]
-    assert found["announced_ca"] == [leaf.issuer.rfc4514_string(), {"hex": "00", "octets": 1}]
+    assert found["announced_ca"] == [leaf.issuer.rfc4514_string(), "2.5.4.45=#0000"]
     assert (found["ending"], found["alert"]) == ("refused", 116)
 
 

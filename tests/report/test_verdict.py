@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import pytest
+from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.report import render
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
@@ -25,20 +26,8 @@ LISTENERS = tuple(
 
 
 def result(outcome: Outcome, check: str = "mtls.no-certificate", **fields: object) -> CheckResult:
-    found = outcome in (Outcome.VIOLATES, Outcome.WARNS)
-    made = {
-        "check": check,
-        "level": Level.MUST,
-        "severity": Severity.CRITICAL,
-        "target": "live",
-        "listener": "client-m0",
-        "role": "client",
-        "url": "https://127.0.0.1:2379",
-        "outcome": outcome,
-        "findings": (Finding(message="it is wrong", expected="right", observed="wrong"),) if found else (),
-        "remediation": "mend it" if found else "",
-    }
-    return CheckResult(**{**made, **fields})  # type: ignore[arg-type]
+    usual = {"severity": Severity.CRITICAL, "url": "https://127.0.0.1:2379"}
+    return made_result(outcome, check, **(usual | fields))
 
 
 GIVEN = PortCredentials(identities=(NO_CERTIFICATE,))
@@ -47,13 +36,7 @@ GIVEN = PortCredentials(identities=(NO_CERTIFICATE,))
 
 def report(*results: CheckResult, partial: bool = False, client: PortCredentials = GIVEN) -> Report:
     target = Target(label="live", origin="live", listeners=LISTENERS, client=client, peer=client)
-    return Report(
-        started_at=datetime(2030, 1, 1, tzinfo=UTC),
-        seconds=1.0,
-        partial=partial,
-        seen=(Recording(target=target),),
-        results=results,
-    )
+    return made_report(*results, partial=partial, seen=(Recording(target=target),))
 
 
 def lines(
@@ -393,6 +376,19 @@ def test_members_that_are_targets_share_their_fault() -> None:
     ]
     assert "remedy: mend it" not in " ".join(text[:at])
     assert "4 faults" in text[-1]
+
+
+def test_every_format_for_people_has_the_fault_of_such_members_once() -> None:
+    found = [result(Outcome.VIOLATES, target=target) for target in ("m0", "m1", "m2")]
+    seen = tuple(members(target, 1) for target in ("m0", "m1", "m2"))
+    of_three = replace(report(*found), seen=seen)
+    markdown, page = render(of_three, ".md"), render(of_three, ".html")
+    assert markdown.count("**Remedy:** mend it") == 1
+    assert "### 1-3. `mtls.no-certificate`" in markdown
+    assert "On 3 client ports of `m0`, `m1` and `m2`: it is wrong" in markdown
+    assert page.count('<article class="fault') == 1
+    assert 'id="fault-1-3"' in page
+    assert "3 client ports of m0, m1 and m2" in page
 
 
 def test_with_many_targets_the_others_are_counted() -> None:

@@ -74,7 +74,7 @@ _ELEMENTS = {
 _ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "role", "tabindex", "scope"),
     *("colspan", "rowspan", "aria-label", "aria-labelledby", "aria-hidden", "focusable", "viewbox", "rel"),
-    *("preserveaspectratio", "x", "y", "x1", "x2", "y1", "y2", "width", "height"),
+    *("preserveaspectratio", "value", "x", "y", "x1", "x2", "y1", "y2", "width", "height"),
 }
 _INERT = re.compile(r"[@#<>\[\]*~|]|://|www\.|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\b[0-9a-f]{7,40}\b")
 """Characters that GitHub interprets outside code spans."""

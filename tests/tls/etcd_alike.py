@@ -55,7 +55,7 @@ class Files:
 
 
 def judge(target: Target, *checks: str) -> list[CheckResult]:
-    """Judge with these checks; one connection at a time, since the servers take one at a time."""
+    """Judge with these checks; one connection at a time, always in the same order."""
     return run_checks(Observer(target, Bounds(timeout=10, concurrency=1)), select(checks))
 
 

@@ -47,7 +47,7 @@ def test_tls13() -> None:
     assert seen.extensions[0].endswith(b"\x00\x0cetcd.example")
 
 
-def test_a_hello_without_a_key_share_has_an_empty_list_of_them() -> None:
+def test_a_hello_without_a_key_share_has_an_empty_list() -> None:
     hello = ClientHello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, key_share=False)
     seen = parse_client_hello(client_hello(hello))
     assert seen.shares == ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubeadm.judging import Given
+from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.profiles import FAILED

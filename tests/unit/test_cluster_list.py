@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import SECTIONS
@@ -14,35 +15,6 @@ from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.settings import MAXIMUM_SIZE
 from pytest_etcdtls.settings.cluster_list import KEYS, ClusterList, Shard, read_list, read_shard
-
-
-class Options:
-    """The settings of a run, as the command line has them."""
-
-    def __init__(self, directory: Path, **values: str | bool) -> None:
-        self._directory, self._values = directory, values
-
-    def text(self, name: str) -> str | None:
-        value = self._values.get(name)
-        return None if value is None else str(value)
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        value = self.text(name)
-        return () if value is None else tuple(value.split(",") if commas else [value])
-
-    def flag(self, name: str) -> bool:
-        return bool(self._values.get(name))
-
-    def path(self, name: str) -> Path | None:
-        value = self.text(name)
-        return None if value is None else self.resolve(name, value)
-
-    def resolve(self, name: str, value: str) -> Path:
-        return self._directory / value
-
-    def origin(self, name: str) -> str:
-        return ""
-
 
 TOML = """
 [[cluster]]
@@ -72,7 +44,7 @@ def listed(
     text: str, tmp_path: Path, name: str = "-", shard: Shard | None = None, **options: str | bool
 ) -> ClusterList:
     environment: Mapping[str, str] = {"ETCDCTL_CERT": "/of/one.crt", "ETCDCTL_KEY": "/of/one.key"}
-    return ClusterList(name, text, Options(tmp_path, **options), environment, shard or Shard())
+    return ClusterList(name, text, Given(tmp_path, **options), environment, shard or Shard())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +64,7 @@ def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("values", [{"etcd_endpoint": "https://10.0.0.9:2379"}, {"etcd_pid": "1"}])
-def test_options_that_name_the_cluster_of_the_run_are_no_defaults(
+def test_options_that_name_the_cluster_of_the_run_are_not_defaults(
     tmp_path: Path, values: dict[str, Any]
 ) -> None:
     clusters = listed('[[cluster]]\nlabel = "a"\n', tmp_path, **values)
@@ -133,8 +105,8 @@ def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
         ("- label: a\n  label: b", "'label' is given twice"),
         ("- label: [", "not valid YAML"),
         ("a: &a [*a]", "contains itself"),
-        ("just text", "is no list of clusters"),
-        ("---\n- label: a\n---\n- label: b", "is no list of clusters"),
+        ("just text", "is not a list of clusters"),
+        ("---\n- label: a\n---\n- label: b", "is not a list of clusters"),
         ("", "names no cluster"),
     ],
 )
@@ -150,11 +122,11 @@ def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
 
 
 def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
-    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 4 MiB"), (b"\xff", "no text in UTF-8")):
+    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 4 MiB"), (b"\xff", "not text in UTF-8")):
         with pytest.raises(UsageError, match=said):
-            read_list(Options(tmp_path), "-", lambda data=data: data)  # type: ignore[misc]
+            read_list(Given(tmp_path), "-", lambda data=data: data)  # type: ignore[misc]
     with pytest.raises(UsageError, match="does not exist"):
-        read_list(Options(tmp_path), "none.toml", bytes)
+        read_list(Given(tmp_path), "none.toml", bytes)
 
 
 def test_parts_divide_a_list_and_stay() -> None:
@@ -189,12 +161,12 @@ def _password_file(directory: Path, file: str, **options: str | bool) -> None:
     (directory / "outside").write_text("secret\n", encoding="utf-8")
     (directory / "lists" / "link").unlink(missing_ok=True)
     (directory / "lists" / "link").symlink_to("../outside")
-    source = Options(directory, **options)
+    source = Given(directory, **options)
     found = ClusterList("lists/clusters.toml", text, source, {}, Shard())
     found.settings(found.clusters[0])
 
 
-def test_a_list_names_password_files_in_its_own_directory_only(tmp_path: Path) -> None:
+def test_a_list_names_password_files_only_in_its_own_directory(tmp_path: Path) -> None:
     _password_file(tmp_path, "inside")
     _password_file(tmp_path, "../lists/inside")
     for file in ("../outside", str(tmp_path / "outside"), "link"):
@@ -218,6 +190,6 @@ def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path
         values = {"cacert": "ca.crt", "user": "root", "password-file": "password"}
         lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
         text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
-        found = ClusterList("clusters.toml", text, Options(tmp_path, **ours), {}, Shard())
+        found = ClusterList("clusters.toml", text, Given(tmp_path, **ours), {}, Shard())
         [live] = found.settings(found.clusters[0]).live
         assert bool(live.password_withheld) is withheld, (ours, theirs)

@@ -135,7 +135,7 @@ def test_commands_lead_where_the_run_connects(command: Command, shell: Shell, li
     assert _first_line(command, shell) == line
 
 
-def test_what_to_look_for_has_the_endpoint_that_etcdctl_prints() -> None:
+def test_the_hint_names_the_endpoint_that_etcdctl_prints() -> None:
     assert '# look for "https://127.0.0.1:12379," and more in a row' in etcdctl(NAME).render(TUNNEL)
 
 
@@ -205,7 +205,7 @@ def test_commands_whose_outputs_are_compared_are_one_text() -> None:
     assert look == "# look for the same hash"
 
 
-def test_a_text_that_reads_a_file_that_is_not_there_is_left_out(tmp_path: Path) -> None:
+def test_a_command_that_reads_a_missing_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "server.crt").touch()
     shell = Shell(_target(), has_file=os.path.exists)
     there, gone = str(tmp_path / "server.crt"), str(tmp_path / "gone.crt")

@@ -182,7 +182,7 @@ def test_no_listener_can_be_reached(tmp_path: Path) -> None:
 # Files
 
 
-def test_kubeadms_credentials_in_the_order_in_which_they_are_tried(manifest: Any, pki: Path) -> None:
+def test_kubeadms_credentials_are_in_the_order_of_the_attempts(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=manifest(), etcd_pki_dir=pki / "etcd")
     assert names(live.client.identities) == ["healthcheck-client", "apiserver-etcd-client", "client-cp1"]
     assert names(live.peer.identities) == ["healthcheck-client", "peer-cp1"]
@@ -232,7 +232,7 @@ def test_one_expired_client_is_left_out_and_all_are_kept(manifest: Any, pki: Pat
     assert names(live.client.identities) == ["healthcheck-client", "apiserver-etcd-client", "client-cp1"]
 
 
-def test_a_bundle_that_did_not_sign_the_served_certificate_is_no_anchor(
+def test_a_bundle_that_did_not_sign_the_served_certificate_is_not_an_anchor(
     manifest: Any, pki: Path, tmp_path: Path
 ) -> None:
     other = CertificateAuthority.create("some other CA", KeyType.ECDSA_P256)

@@ -70,7 +70,7 @@ def test_a_fact_without_its_type_is_refused(annotations: dict[str, object]) -> N
         fact(make)
 
 
-def test_the_parameters_of_every_fact_are_facts_that_somebody_makes() -> None:
+def test_the_parameters_of_every_fact_are_known_facts() -> None:
     """A fact that nobody makes, or a Wire without connections=, would show only where the fact is used."""
     for each in facts().values():
         for key in (None, "none", "revoked", "/version"):

@@ -119,7 +119,7 @@ def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = Fa
     return Judge(cast("Observer", observer or _Observer()), strict=strict).result(check, LISTENER)
 
 
-def test_the_result_of_a_check_that_is_not_run_has_the_references_of_its_port() -> None:
+def test_a_check_that_is_not_run_has_the_references_of_its_port() -> None:
     check = replace(_check(lambda: iter(())), references=("etcd --{peer}cert-file",))
     target = Target(label="t", origin="live", listeners=(LISTENER,))
     result = Subject.of(check, target, LISTENER.label, LISTENER, NO_PROFILES).with_outcome(Outcome.NOT_RUN)

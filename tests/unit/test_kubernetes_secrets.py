@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.test_settings import ENDPOINT, PEER, Given
+from given import Given
+from unit.test_settings import ENDPOINT, PEER
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -190,7 +191,7 @@ _SERVING = {"tls.crt": "serving.crt", "tls.key": "serving.key"}
         ({"tls.crt": CLIENT, "tls.key": OTHER_KEY}, "tls.key: does not belong to the first certificate"),
         ({"tls.crt": KEY, "tls.key": KEY}, f"{NAME} tls.crt: holds no certificate but a "),
         ({"token": CLIENT}, "has no certificate under a name that is known: it has token; known are ca.crt,"),
-        (_SERVING, "tls.crt is no certificate for clients (extendedKeyUsage)"),
+        (_SERVING, "tls.crt is not a certificate for clients (extendedKeyUsage)"),
     ],
 )
 def test_a_secret_that_cannot_be_used(

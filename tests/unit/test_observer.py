@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.facts import fact as registry
 from pytest_etcdtls.facts.fact import _FACTS as FACTS
 from pytest_etcdtls.facts.fact import Wire, fact
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.workers import Worker
@@ -99,7 +102,7 @@ def _forecast(reading: Any) -> None:
 
 
 @pytest.mark.parametrize("reading", [Weather, Weather | None])
-def test_after_the_end_a_fact_is_computed_from_what_is_recorded_only(reading: Any) -> None:
+def test_after_the_end_a_fact_is_computed_only_from_the_recording(reading: Any) -> None:
     _forecast(reading)
     observed, unobserved = Observer(TARGET), Observer(TARGET)
     observed.get(Weather, None, LISTENER)
@@ -226,3 +229,39 @@ def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
 @pytest.mark.parametrize("type_", [type_ for type_, found in FACTS.items() if found.reported])
 def test_reported_observations_hold_no_keys(type_: type[Any]) -> None:
     assert [text for text in _annotations(type_, set()) if _SECRET.search(text.partition(": ")[2])] == []
+
+
+MANY = 5000
+
+
+def test_facts_are_added_while_others_are_read() -> None:
+    """The collection of garbage runs code in the middle of a loop in C, as other threads then do."""
+    recording = Recording(Target(label="live", origin="live", listeners=()))
+    for number in range(MANY):
+        recording.add((None, int, str(number)), number)
+    numbers = count()
+
+    class Adding:
+        """Garbage that adds a fact when it is collected, and leaves more such garbage."""
+
+        itself: Any
+
+        def __del__(self) -> None:
+            number = next(numbers)
+            recording.add((None, str, str(number)), str(number))
+            if number < MANY:
+                again = self.__class__()
+                again.itself = again
+
+    garbage = Adding()
+    garbage.itself = garbage
+    del garbage
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1, 1000, 1000)
+    try:
+        read = len(recording.facts)
+        kept = recording.until_now()
+    finally:
+        gc.set_threshold(*thresholds)
+    assert MANY <= read <= len(recording.facts)
+    assert len(kept.facts) >= read

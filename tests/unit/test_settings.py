@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -20,38 +21,6 @@ from pytest_etcdtls.target import Listener, Target
 
 ENDPOINT = "https://10.0.0.11:2379"
 PEER = "https://10.0.0.11:2380"
-
-
-class Given:
-    """Values as a test gives them."""
-
-    def __init__(self, directory: Path, **values: str | Sequence[str] | bool) -> None:
-        self.directory = directory
-        self.values = values
-
-    def text(self, name: str) -> str | None:
-        value = self.values.get(name)
-        assert value is None or isinstance(value, str)
-        return value
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        value = self.values.get(name, ())
-        assert not isinstance(value, bool)
-        values = [value] if isinstance(value, str) else list(value)
-        return tuple(part for text in values for part in (text.split(",") if commas else [text]))
-
-    def flag(self, name: str) -> bool:
-        return bool(self.values.get(name))
-
-    def path(self, name: str) -> Path | None:
-        value = self.text(name)
-        return None if value is None else self.resolve(name, value)
-
-    def resolve(self, name: str, value: str) -> Path:
-        return self.directory / value
-
-    def origin(self, name: str) -> str:
-        return ""
 
 
 def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Settings:
@@ -241,7 +210,7 @@ def test_a_connect_to_that_cannot_be_used_is_refused(tmp_path: Path, rule: str, 
 # credentials
 
 
-def test_good_identities_come_in_the_order_in_which_they_are_tried(files: Path) -> None:
+def test_good_identities_are_in_the_order_of_the_attempts(files: Path) -> None:
     live = target(
         files,
         etcd_cert="client.crt",

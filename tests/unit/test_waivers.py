@@ -4,27 +4,18 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from made import made_result
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers, review, waive
-from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
+from pytest_etcdtls.results import CheckResult, Outcome
 
 TODAY = dt.date(2030, 6, 15)
 KNOWN = {"cert.trusted", "tls.floor"}
 
 
-def result(outcome: Outcome, check: str = "cert.trusted", listener: str = "client-m0") -> CheckResult:
-    return CheckResult(
-        check=check,
-        level=Level.MUST,
-        severity=Severity.HIGH,
-        target="live",
-        listener=listener,
-        role="client",
-        url="https://10.0.0.11:2379",
-        outcome=outcome,
-        reason="as it was",
-    )
+def result(outcome: Outcome) -> CheckResult:
+    return made_result(outcome, reason="as it was", findings=())
 
 
 def waiver(check: str = "cert.trusted", listener: str = "*", expires: dt.date = TODAY) -> Waiver:

@@ -9,6 +9,7 @@ from kubeadm.drifts import DRIFTS, Drift
 from kubeadm.nodes import Cluster as Nodes
 from kubeadm.nodes import Node, running
 from starting import write_manifest
+from zoo.judging import start_member
 from zoo.members import ZOO
 
 from pytest_etcdtls import PRESETS, Cluster, start_cluster
@@ -27,10 +28,7 @@ def members_of(version: str) -> Sequence[str]:
 def judge_member(name: str, etcd: Etcd, directory: Path) -> Values:
     """Judge a member of the zoo; on the newest etcd also as a user who has its declaration."""
     member = _MEMBERS[name]
-    binary = member.etcd(etcd.binary, directory) if member.etcd else etcd.binary
-    with start_cluster(member.config, binary=str(binary)) as cluster:
-        if member.after_start is not None:
-            member.after_start(cluster)
+    with start_member(member, etcd.binary, directory) as cluster:
         found = {"api": through_api(cluster.target(), member.checks)}
         if etcd.newest:
             found["declared"] = _declared(cluster, directory)

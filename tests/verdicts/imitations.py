@@ -16,7 +16,7 @@ from hostile.test_servers import CASES
 from impostors.staging import FakeCluster
 from impostors.test_impostors import OVERRIDES
 from impostors.test_proxies import BEHIND
-from servers import Handler, ThreadedServer
+from servers import Handler, Server
 from zoo import members
 
 from pytest_etcdtls import Bounds, PKIPlan, Role, start_cluster
@@ -34,10 +34,10 @@ def _cluster(directory: Path) -> Iterator[FakeCluster]:
     """Yield a cluster of servers, which are closed at the end."""
     pki = ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
     pki.write(directory / "pki")
-    started: list[ThreadedServer] = []
+    started: list[Server] = []
 
-    def serve(handler: Handler) -> ThreadedServer:
-        started.append(ThreadedServer(handler))
+    def serve(handler: Handler) -> Server:
+        started.append(Server(handler))
         return started[-1]
 
     try:

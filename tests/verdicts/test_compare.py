@@ -139,7 +139,7 @@ REFUSED = {
         ),
     ],
 )
-def test_what_differs_between_two_runs_is_tolerated_and_counted(
+def test_differences_between_two_runs_are_tolerated_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], old: object, new: object, line: str
 ) -> None:
     assert compared(tmp_path, {"zoo/a/3.7": {"api": old}}, {"zoo/a/3.7": {"api": new}}) == 0

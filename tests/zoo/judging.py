@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from starting import start_process
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 
 
-def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:
-    """Start the member with that etcd, apply its change, judge it; return its version and results.
+def start_member(member: Misconfigured, binary: Path, directory: Path) -> Cluster:
+    """Start the member with that etcd and apply its change.
 
     Args:
         directory: for an etcd that is made for it.
@@ -27,8 +29,25 @@ def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[
     """
     if not member.is_of(version := binary_version(binary)):
         raise UsageError(version)
-    etcd = member.etcd(binary, directory) if member.etcd else binary
-    with start_process(member.config, etcd) as cluster:
-        if member.after_start is not None:
+    cluster = start_process(member.config, member.etcd(binary, directory) if member.etcd else binary)
+    if member.after_start is not None:
+        try:
             member.after_start(cluster)
+        except BaseException:
+            cluster.stop()
+            raise
+    return cluster
+
+
+def start_or_skip(member: Misconfigured, binary: Path, directory: Path) -> Cluster:
+    """Start the member as :func:`start_member`; skip the test if that version cannot be misconfigured so."""
+    try:
+        return start_member(member, binary, directory)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+
+
+def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:
+    """Start the member as :func:`start_member`, judge it, and return its version and results."""
+    with start_member(member, binary, directory) as cluster:
         return cluster.version, run_checks(Observer(cluster.target()), select(member.checks))

@@ -1,0 +1,36 @@
+"""Results and reports that no run has made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+
+
+def made_result(outcome: Outcome, check: str = "cert.trusted", **fields: Any) -> CheckResult:
+    """Return a result on a client listener, with a finding if it is one."""
+    finds = outcome in (Outcome.VIOLATES, Outcome.WARNS)
+    usual: dict[str, Any] = {
+        "level": Level.MUST,
+        "severity": Severity.HIGH,
+        "target": "live",
+        "listener": "client-m0",
+        "role": "client",
+        "url": "https://10.0.0.11:2379",
+        "findings": (Finding(message="it is wrong", expected="right", observed="wrong"),) if finds else (),
+        "remediation": "mend it" if finds else "",
+    }
+    return CheckResult(check=check, outcome=outcome, **(usual | fields))
+
+
+def made_report(*results: CheckResult, **fields: Any) -> Report:
+    """Return the report of a run that has ended."""
+    usual: dict[str, Any] = {
+        "started_at": datetime(2030, 1, 1, tzinfo=UTC),
+        "seconds": 1.0,
+        "partial": False,
+        "seen": (),
+    }
+    return Report(results=results, **(usual | fields))
