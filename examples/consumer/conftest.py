@@ -1,4 +1,4 @@
-"""What this company changes of every cluster that its tests start, and what it does with verdicts."""
+"""How this company changes each cluster that its tests start, and what it does with verdicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_etcdtls import CheckResult, ClusterConfig, KeyType, Target
 
 
 def pytest_etcdtls_cluster_config(cluster_config: ClusterConfig) -> ClusterConfig:
-    """Start every cluster with keys of the type that production has."""
+    """Start every cluster with the key type of production."""
     return replace(cluster_config, pki=replace(cluster_config.pki, key_type=KeyType.ECDSA_P384))
 
 

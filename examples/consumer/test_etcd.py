@@ -28,7 +28,7 @@ def test_the_check_can_fail() -> None:
 
 
 def test_the_check_can_fail_on_a_real_etcd(etcd_observer: Observer) -> None:
-    """The etcd of the fixtures is asked what no recorded etcd was."""
+    """The etcd of the fixtures answers what no recorded etcd did."""
     prove_check(etcd_is_reached_without_a_proxy, observer=etcd_observer)
 
 
