@@ -354,14 +354,17 @@ def _attach(
 ) -> Listener:
     """Return a named listener, assigned to the declared member that it matches, if any.
 
-    The URL is compared first, then the host. A single declaration matches a single host of any name, since
-    the host may be a load balancer or a tunnel.
+    The URL is compared first, then the host. A host may run several members: where another named listener of
+    the role and host has a member's URL, this one is not that member's. A single declaration matches a
+    single host of any name, since the host may be a load balancer or a tunnel.
     """
     by_url = [member for member in members if _declares(member, listener)]
-    by_host = [member for member in members if listener.host in member.hosts]
+    beside = [other for other in named if (other.role, other.host) == (listener.role, listener.host)]
+    free = [member for member in members if not any(_declares(member, other) for other in beside)]
+    by_host = [member for member in free if listener.host in member.hosts]
     matching = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
-    if not matching and len(members) == 1 and len({listener.host for listener in named}) == 1:
-        matching = list(members)
+    if not matching and len(free) == len(members) == 1 and len({other.host for other in named}) == 1:
+        matching = free
     return replace(listener, member=matching[0].label) if matching else listener
 
 

@@ -117,6 +117,19 @@ def test_a_member_that_advertises_the_name_of_this_machine_is_local(
     assert live.unreached == ()
 
 
+def test_another_member_on_the_host_of_a_declared_member(manifest: Any, pki: Path) -> None:
+    """Two members on one machine, the declaration of one: the other's ports are not compared with it."""
+    ports = [f"https://{ADDRESS}:{port}" for port in (2379, 12379)]
+    live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint=ports)
+    assert labels(live) == [
+        f"cp1 client-{ADDRESS}-2379",
+        f"{ADDRESS} client-{ADDRESS}-12379",
+        f"cp1 peer-{ADDRESS}-2380",
+    ]
+    alone = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_endpoint=ports[1:])
+    assert labels(alone)[0] == f"cp1 client-{ADDRESS}-12379"
+
+
 def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=manifest(), etcd_pki_dir=pki, etcd_metrics_endpoint=f"http://{ADDRESS}:2381")
     assert labels(live) == [
