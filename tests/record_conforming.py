@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = ", ".join(sorted(binaries, key=version_key))
         sys.exit(f"there is no etcd {options.etcd}, but {known or 'none'}: run make etcd, or pass --etcd")
     FILE.write_text(render(record(binaries[options.etcd])), encoding="utf-8")
-    print(f"{FILE}: {FILE.stat().st_size} bytes")  # noqa: T201
+    print(f"{FILE}: {FILE.stat().st_size} bytes")
     return 0
 
 

@@ -38,10 +38,10 @@ def main(backend: str, etcd: str, size: int, directory: Path, manner: str) -> No
         "child": child,
     }
     with cluster:
-        print(json.dumps(state), flush=True)  # noqa: T201
+        print(json.dumps(state), flush=True)
         sys.stdin.read()
     if keep:
-        print(keep_message(cluster), flush=True)  # noqa: T201
+        print(keep_message(cluster), flush=True)
 
 
 def _fork() -> int:

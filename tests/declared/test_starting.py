@@ -18,6 +18,7 @@ URLS = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https:
 PAIR = ("--cert-file={pki}/server.crt", "--key-file={pki}/server.key")
 CA = "--trusted-ca-file={pki}/client-ca.crt"
 SUITES = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+NONE_ADVERTISED = "--advertise-client-urls="
 
 Case = tuple[tuple[str, ...], Mapping[str, str]]
 
@@ -36,6 +37,8 @@ BY_VERSION: Mapping[str, Case] = {
         (*PLAIN, "--experimental-corrupt-check-time=1m", "--corrupt-check-time=1m"),
         {},
     ),
+    "a generated certificate for no time": ((*URLS, "--auto-tls", "--self-signed-cert-validity=0"), {}),
+    "no generated certificate, for no time": ((*URLS, *PAIR, "--self-signed-cert-validity=0"), {}),
 }
 """What some versions have and others have not."""
 
@@ -72,6 +75,18 @@ ANYWHERE: Mapping[str, Case] = {
     "metrics without certificate": ((*PLAIN, "--listen-metrics-urls=https://{other}"), {}),
     "client authentication without TLS": ((*PLAIN, "--client-cert-auth"), {}),
     "suites": ((*URLS, *PAIR, SUITES), {}),
+    "no suites": ((*URLS, *PAIR, "--cipher-suites="), {}),
+    "no suites by a variable": ((*URLS, *PAIR), {"ETCD_CIPHER_SUITES": ""}),
+    "suites with a blank": ((*URLS, *PAIR, f"{SUITES}, TLS_AES_128_GCM_SHA256"), {}),
+    "suites by a name of OpenSSL": ((*URLS, *PAIR, f"{SUITES},ECDHE-ECDSA-AES256-GCM-SHA384"), {}),
+    "suites of TLS 1.3 and an old name": (
+        (*URLS, *PAIR, f"{SUITES},TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"),
+        {},
+    ),
+    "no pair to dial with": ((*URLS, *PAIR, "--client-cert-file="), {}),
+    "half a pair of peers without peer TLS": ((*PLAIN, "--peer-key-file={pki}/peer.key"), {}),
+    "an empty advertised URL": ((PLAIN[0], NONE_ADVERTISED), {}),
+    "an empty advertised URL by a variable": (PLAIN[:1], {"ETCD_ADVERTISE_CLIENT_URLS": ""}),
     "a CRL that is not there": ((*URLS, *PAIR, CA, "--client-crl-file={pki}/gone.der"), {}),
     "peers by CN and by hostname": (
         (

@@ -177,7 +177,7 @@ def _target(pki: ClusterPKI, url: str) -> Target:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

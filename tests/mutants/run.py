@@ -21,7 +21,6 @@ from pathlib import Path
 from shutil import copytree
 
 import msgspec
-from model.run import say
 from msgspec.structs import replace
 from zoo.members import ZOO
 
@@ -153,7 +152,7 @@ def search(pool: Pool, mutant: Mutant) -> str:
             if test := pool.killer(tests, mutant):
                 return test
         except LookupError as error:
-            say(f"mutant {mutant.id}: {error}")
+            print(f"mutant {mutant.id}: {error}", flush=True)
     return ""
 
 
@@ -171,7 +170,7 @@ def update(mutants: list[Mutant], seed: int) -> list[Mutant]:
     """Return the list with other mutants instead of those that apply no more."""
     gone = [mutant for mutant in mutants if not applies(mutant)]
     for mutant in gone:
-        say(f"{mutant}\nis replaced, since it applies no more")
+        print(f"{mutant}\nis replaced, since it applies no more", flush=True)
     kept = [mutant for mutant in mutants if mutant not in gone]
     return [*kept, *draw(kept, seed, after=max((mutant.id for mutant in mutants), default=0))]
 
@@ -210,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = "" if mutants[place].killer else "survives: delete code that nobody sees, or test it"
         if text:
             wrong.append(mutant.id)
-            say(f"{mutant}\n{text}\n")
+            print(f"{mutant}\n{text}\n", flush=True)
 
     start = options.turn * STEP % len(mutants)
     places = [place % len(mutants) for place in range(start, start + len(mutants))]
@@ -219,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pool = Pool(Path(directory), options.jobs)
         with ThreadPoolExecutor(options.jobs) as threads:
             list(threads.map(judge, chosen))
-    say(
+    print(
         f"{len(run)} of {len(mutants)} mutants run in {time.monotonic() - began:.0f} s; "
         f"not killed: {', '.join(map(str, sorted(wrong))) or 'none'}"
     )

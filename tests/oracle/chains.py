@@ -470,14 +470,12 @@ class Case:
 
     Attributes:
         number: with the seed and the time all that is needed to make it again.
-        group: of the first mutation.
         mutations: names.
         chain: what is served, DER, leaf first.
         key: of the leaf, for those who can serve it.
     """
 
     number: int
-    group: str
     mutations: tuple[str, ...]
     chain: tuple[bytes, ...]
     roots: tuple[bytes, ...]
@@ -486,31 +484,13 @@ class Case:
     key: Key
 
 
-_GROUPS = {
-    "extensions",
-    "criticality",
-    "names",
-    "constraints",
-    "policies",
-    "paths",
-    "times",
-    "keys",
-    "signatures",
-    "encodings",
-    "malformed",
-}
 Mutation = Callable[[World], None]
-_MUTATIONS: list[tuple[str, str, Mutation]] = []
+_MUTATIONS: list[Mutation] = []
 
 
-def mutation(group: str) -> Callable[[Mutation], Mutation]:
-    assert group in _GROUPS
-
-    def register(function: Mutation) -> Mutation:
-        _MUTATIONS.append((group, function.__name__, function))
-        return function
-
-    return register
+def mutation(function: Mutation) -> Mutation:
+    _MUTATIONS.append(function)
+    return function
 
 
 HOSTS = ("db.example.com", "10.0.0.1", "localhost", "127.0.0.1", "fd00::1", "etcd-0.etcd.svc.cluster.local")
@@ -523,25 +503,23 @@ def _named(host: str) -> bytes:
         return dns(host)
 
 
-def cases(count: int, seed: int, now: datetime, *, host: str | None = None) -> Iterator[Case]:
+def cases(count: int, seed: int, now: datetime) -> Iterator[Case]:
     """Yield that many cases, the same ones for the same seed."""
     for number in range(count):
-        yield case(number, seed, now, host=host)
+        yield _case(number, seed, now)
 
 
-def case(number: int, seed: int, now: datetime, *, host: str | None = None) -> Case:
-    """Return one case."""
+def _case(number: int, seed: int, now: datetime) -> Case:
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - reproducible, not secret
-    world = _clean(rng, now, host or rng.choice(HOSTS))
+    world = _clean(rng, now, rng.choice(HOSTS))
     chosen = rng.sample(_MUTATIONS, rng.choice((1, 1, 1, 2, 2, 3)))
     if number % 50 == 0:
         chosen = []
-    for _, _, function in chosen:
-        function(world)
+    for mutate in chosen:
+        mutate(world)
     return Case(
         number=number,
-        group=chosen[0][0] if chosen else "clean",
-        mutations=tuple(label for _, label, _ in chosen),
+        mutations=tuple(mutate.__name__ for mutate in chosen),
         chain=world.chain(),
         roots=tuple(found.der for found in world.roots),
         host=world.host,
@@ -604,7 +582,7 @@ def _authority(
 # -- extensions ---------------------------------------------------------------------------------------
 
 
-@mutation("extensions")
+@mutation
 def leaf_usage(world: World) -> None:
     chosen = world.rng.choice(
         (
@@ -620,14 +598,14 @@ def leaf_usage(world: World) -> None:
     world.leaf.set(purposes(*chosen, critical=world.rng.random() < 0.4))
 
 
-@mutation("extensions")
+@mutation
 def leaf_without_usage(world: World) -> None:
     world.leaf.drop(EKU)
     if world.rng.random() < 0.5:
         world.leaf.drop(KEY_USAGE)
 
 
-@mutation("extensions")
+@mutation
 def ca_usage(world: World) -> None:
     chosen = world.rng.choice(
         ((CLIENT_AUTH,), (SERVER_AUTH,), (ANY_PURPOSE,), (), ("1.2.3.4",), (SERVER_AUTH, CLIENT_AUTH))
@@ -635,7 +613,7 @@ def ca_usage(world: World) -> None:
     world.ca().set(purposes(*chosen, critical=world.rng.random() < 0.4))
 
 
-@mutation("extensions")
+@mutation
 def ca_key_usage(world: World) -> None:
     world.ca().set(
         usage(
@@ -645,17 +623,17 @@ def ca_key_usage(world: World) -> None:
     )
 
 
-@mutation("extensions")
+@mutation
 def ca_without_key_usage(world: World) -> None:
     world.ca().drop(KEY_USAGE)
 
 
-@mutation("extensions")
+@mutation
 def leaf_key_usage(world: World) -> None:
     world.leaf.set(usage(*world.rng.choice(((2,), (0, 2), (), (4,), (5,), (8,), (4, 8)))))
 
 
-@mutation("extensions")
+@mutation
 def ca_basic_constraints(world: World) -> None:
     ca = world.ca()
     match world.rng.randrange(6):
@@ -673,17 +651,17 @@ def ca_basic_constraints(world: World) -> None:
             ca.set(basic(False, 0, critical=False))
 
 
-@mutation("extensions")
+@mutation
 def path_length(world: World) -> None:
     world.ca().set(basic(True, world.rng.choice((0, 0, 1, 2, 5, 1 << 40))))
 
 
-@mutation("extensions")
+@mutation
 def leaf_is_ca(world: World) -> None:
     world.leaf.set(basic(True, world.rng.choice((None, 0))))
 
 
-@mutation("extensions")
+@mutation
 def leaf_basic_constraints(world: World) -> None:
     if world.rng.random() < 0.5:
         world.leaf.drop(BASIC)
@@ -691,7 +669,7 @@ def leaf_basic_constraints(world: World) -> None:
         world.leaf.set(basic(False, world.rng.choice((None, 0, 3)), critical=world.rng.random() < 0.5))
 
 
-@mutation("extensions")
+@mutation
 def key_identifiers(world: World) -> None:
     found = world.any()
     match world.rng.randrange(6):
@@ -710,7 +688,7 @@ def key_identifiers(world: World) -> None:
             found.set(Extension(AKI, sequence(issuer, encode(0x82, encode_integer(7)))))
 
 
-@mutation("extensions")
+@mutation
 def more_extensions(world: World) -> None:
     found = world.any()
     url = encode(0x86, b"http://example.com/crl")
@@ -731,7 +709,7 @@ def more_extensions(world: World) -> None:
         found.set(extension)
 
 
-@mutation("extensions")
+@mutation
 def no_extensions(world: World) -> None:
     found = world.ca()
     found.extensions = []
@@ -739,7 +717,7 @@ def no_extensions(world: World) -> None:
         found.version = world.rng.choice((None, 0, 1))
 
 
-@mutation("extensions")
+@mutation
 def another_version(world: World) -> None:
     world.any().version = world.rng.choice((None, 0, 1, 3, 7, -1))
 
@@ -747,7 +725,7 @@ def another_version(world: World) -> None:
 # -- criticality ----------------------------------------------------------------------------------------
 
 
-@mutation("criticality")
+@mutation
 def critical_extension(world: World) -> None:
     found = world.any()
     url = encode(0x86, b"http://example.com/")
@@ -771,7 +749,7 @@ def critical_extension(world: World) -> None:
     )
 
 
-@mutation("criticality")
+@mutation
 def critical_key_identifier(world: World) -> None:
     found = world.any()
     wanted = world.rng.choice((SKI, AKI))
@@ -779,14 +757,14 @@ def critical_key_identifier(world: World) -> None:
     found.set(replace(extension, critical=True))
 
 
-@mutation("criticality")
+@mutation
 def flipped_criticality(world: World) -> None:
     found = world.any()
     extension = world.rng.choice(found.extensions or [basic()])
     found.set(replace(extension, critical=not extension.critical))
 
 
-@mutation("criticality")
+@mutation
 def stray_with_critical_extension(world: World) -> None:
     stray = _authority(world.rng, world.now, "stray", pool()["p256-6"], None)
     stray.set(
@@ -802,7 +780,7 @@ def _wild(host: str) -> str:
     return "*." + host.partition(".")[2] if "." in host else "*"
 
 
-@mutation("names")
+@mutation
 def odd_dns_names(world: World) -> None:
     host = world.host
     choices = [
@@ -833,7 +811,7 @@ def odd_dns_names(world: World) -> None:
     world.leaf.set(san(*map(dns, world.rng.choice(choices))))
 
 
-@mutation("names")
+@mutation
 def address_as_dns_name(world: World) -> None:
     world.host = world.rng.choice(("10.0.0.1", "fd00::1"))
     names = [dns(world.host)]
@@ -845,7 +823,7 @@ def address_as_dns_name(world: World) -> None:
     world.leaf.set(san(*names))
 
 
-@mutation("names")
+@mutation
 def odd_addresses(world: World) -> None:
     world.host = world.rng.choice(("10.0.0.1", "127.0.0.1", "fd00::1", "::ffff:10.0.0.1"))
     packed = ipaddress.ip_address(world.host).packed
@@ -861,7 +839,7 @@ def odd_addresses(world: World) -> None:
     world.leaf.set(san(general_name(ADDRESS, world.rng.choice(choices))))
 
 
-@mutation("names")
+@mutation
 def no_names(world: World) -> None:
     match world.rng.randrange(4):
         case 0:
@@ -875,7 +853,7 @@ def no_names(world: World) -> None:
             world.leaf.subject = name((CN, world.host))
 
 
-@mutation("names")
+@mutation
 def other_kinds_of_names(world: World) -> None:
     other = sequence(oid("1.2.3.4"), encode(0xA0, encode(0x0C, b"x")))[2:]
     kinds = [
@@ -911,13 +889,13 @@ def other_kinds_of_names(world: World) -> None:
     world.leaf.set(san(*names, critical=world.rng.random() < 0.3))
 
 
-@mutation("names")
+@mutation
 def non_ascii_name(world: World) -> None:
     name_ = world.rng.choice((dns("exämple.com"), general_name(DNS, "ex\xff.com"), dns("b\x7f.com")))
     world.leaf.set(san(_named(world.host), name_))
 
 
-@mutation("names")
+@mutation
 def another_host(world: World) -> None:
     world.host = world.rng.choice(
         (
@@ -937,12 +915,12 @@ def another_host(world: World) -> None:
     )
 
 
-@mutation("names")
+@mutation
 def ca_with_names(world: World) -> None:
     world.ca().set(san(dns("ca.example.com"), critical=world.rng.random() < 0.3))
 
 
-@mutation("names")
+@mutation
 def subjects(world: World) -> None:
     found = world.any()
     found.subject = world.rng.choice(
@@ -972,7 +950,7 @@ def subjects(world: World) -> None:
     )
 
 
-@mutation("names")
+@mutation
 def issuer_in_another_encoding(world: World) -> None:
     below = world.below(world.ca())
     issuer = below.issuer or below
@@ -1017,29 +995,29 @@ def _subtrees(world: World) -> tuple[bytes, ...]:
     return tuple(world.rng.sample(choices, world.rng.choice((1, 2, 3, 6))))
 
 
-@mutation("constraints")
+@mutation
 def permitted_names(world: World) -> None:
     world.ca().set(constraints(permitted=_subtrees(world), critical=world.rng.random() < 0.7))
 
 
-@mutation("constraints")
+@mutation
 def excluded_names(world: World) -> None:
     world.ca().set(constraints(excluded=_subtrees(world), critical=world.rng.random() < 0.7))
 
 
-@mutation("constraints")
+@mutation
 def permitted_and_excluded(world: World) -> None:
     world.ca().set(constraints(_subtrees(world), _subtrees(world), critical=world.rng.random() < 0.7))
 
 
-@mutation("constraints")
+@mutation
 def fitting_constraints(world: World) -> None:
     permitted: list[bytes] = [dns("example.com"), dns("localhost"), dns("cluster.local")]
     permitted += [network("10.0.0.0/8"), network("192.0.2.0/24"), network("127.0.0.0/8"), network("fd00::/8")]
     world.ca().set(constraints(tuple(permitted)))
 
 
-@mutation("constraints")
+@mutation
 def other_kinds_of_constraints(world: World) -> None:
     other = sequence(oid("1.2.3.4"), encode(0xA0, encode(0x0C, b"x")))[2:]
     kinds = (
@@ -1057,7 +1035,7 @@ def other_kinds_of_constraints(world: World) -> None:
     world.ca().set(constraints(permitted, excluded, critical=critical))
 
 
-@mutation("constraints")
+@mutation
 def wildcard_over_excluded(world: World) -> None:
     world.host = "db.example.com"
     world.leaf.set(san(dns("*.example.com")))
@@ -1067,7 +1045,7 @@ def wildcard_over_excluded(world: World) -> None:
     world.ca().set(constraints(excluded=(dns(excluded),)))
 
 
-@mutation("constraints")
+@mutation
 def names_under_constraints(world: World) -> None:
     """Names that cannot be compared."""
     strange = world.rng.choice(
@@ -1100,14 +1078,14 @@ def names_under_constraints(world: World) -> None:
         world.ca().set(constraints((kind, dns("example.com"), dns("localhost"), dns("cluster.local"))))
 
 
-@mutation("constraints")
+@mutation
 def common_name_under_constraints(world: World) -> None:
     world.leaf.subject = name((CN, "elsewhere.invalid"))
     permitted = (dns("example.com"), dns("localhost"), dns("cluster.local"))
     world.ca().set(constraints(permitted))
 
 
-@mutation("constraints")
+@mutation
 def self_issued_ca(world: World) -> None:
     """A CA renews its own key: same name, signed with the old key."""
     ca = world.ca()
@@ -1131,7 +1109,7 @@ def self_issued_ca(world: World) -> None:
             renewed.set(constraints(excluded=(dns("ca.elsewhere.example"),)))
 
 
-@mutation("constraints")
+@mutation
 def malformed_constraints(world: World) -> None:
     bad = world.rng.choice(
         (
@@ -1158,7 +1136,7 @@ def malformed_constraints(world: World) -> None:
 # -- policies -------------------------------------------------------------------------------------------
 
 
-@mutation("policies")
+@mutation
 def required_policies(world: World) -> None:
     world.ca().set(policy_constraints(explicit=world.rng.choice((0, 0, 1, 2))))
     if world.rng.random() < 0.6:
@@ -1173,7 +1151,7 @@ def required_policies(world: World) -> None:
                 )
 
 
-@mutation("policies")
+@mutation
 def inhibited_any_policy(world: World) -> None:
     ca = world.ca()
     ca.set(Extension(INHIBIT_ANY, integer(world.rng.choice((0, 1, 5))), True))
@@ -1182,7 +1160,7 @@ def inhibited_any_policy(world: World) -> None:
         found.set(policies(world.rng.choice(("2.5.29.32.0", "1.2.3.4"))))
 
 
-@mutation("policies")
+@mutation
 def mapped_policies(world: World) -> None:
     ca = world.ca()
     one, other = world.rng.sample(("1.2.3.4", "1.2.3.5", "2.5.29.32.0"), 2)
@@ -1196,7 +1174,7 @@ def mapped_policies(world: World) -> None:
         world.root.set(policy_constraints(0, world.rng.choice((None, 0))))
 
 
-@mutation("policies")
+@mutation
 def leaf_policies(world: World) -> None:
     world.leaf.set(
         world.rng.choice(
@@ -1215,7 +1193,7 @@ def leaf_policies(world: World) -> None:
 # -- paths ----------------------------------------------------------------------------------------------
 
 
-@mutation("paths")
+@mutation
 def another_for_the_same_ca(world: World) -> None:
     """A second certificate for a CA on the path, with a fault; the first is as good as before."""
     ca = world.rng.choice(world.line[1:-1] or world.cas)
@@ -1250,7 +1228,7 @@ def another_for_the_same_ca(world: World) -> None:
         world.extra.insert(0, second)
 
 
-@mutation("paths")
+@mutation
 def cross_signed(world: World) -> None:
     """The root, or an intermediate, is signed by another root as well."""
     ca = world.ca()
@@ -1275,12 +1253,12 @@ def cross_signed(world: World) -> None:
     world.shuffled = world.rng.random() < 0.5
 
 
-@mutation("paths")
+@mutation
 def missing_intermediate(world: World) -> None:
     world.without.extend(world.rng.sample(world.line[1:-1], 1) if world.line[1:-1] else [])
 
 
-@mutation("paths")
+@mutation
 def another_root(world: World) -> None:
     other = _authority(
         world.rng, world.now, world.rng.choice(("CA 1", "CA 2", "other")), pool()["p256-7"], None
@@ -1288,32 +1266,32 @@ def another_root(world: World) -> None:
     world.roots = world.rng.choice(([other], [other, world.root], []))
 
 
-@mutation("paths")
+@mutation
 def order(world: World) -> None:
     world.shuffled = True
     world.served_root = world.rng.random() < 0.7
 
 
-@mutation("paths")
+@mutation
 def strays(world: World) -> None:
     for number in range(world.rng.choice((1, 3))):
         world.extra.append(_authority(world.rng, world.now, f"stray {number}", pool()["p256-6"], None))
     world.shuffled = world.rng.random() < 0.5
 
 
-@mutation("paths")
+@mutation
 def intermediate_as_anchor(world: World) -> None:
     world.roots = [world.rng.choice(world.line[1:])]
     if world.rng.random() < 0.3:
         world.roots.append(world.root)
 
 
-@mutation("paths")
+@mutation
 def leaf_as_anchor(world: World) -> None:
     world.roots = [world.leaf]
 
 
-@mutation("paths")
+@mutation
 def self_signed_leaf(world: World) -> None:
     world.leaf.issuer = None
     world.leaf.drop(AKI)
@@ -1325,13 +1303,13 @@ def self_signed_leaf(world: World) -> None:
     world.line = [world.leaf, world.root]
 
 
-@mutation("paths")
+@mutation
 def counterparts(world: World) -> None:
     """Served twice."""
     world.extra.append(world.any())
 
 
-@mutation("paths")
+@mutation
 def two_ways_up(world: World) -> None:
     """Two CAs have signed each other."""
     ca = world.line[1]
@@ -1347,7 +1325,7 @@ def _root_of(world: World, ca: Certificate) -> Certificate:
     return world.copy(ca, issuer=None, issuer_name=None)
 
 
-@mutation("paths")
+@mutation
 def many_namesakes(world: World) -> None:
     """More candidates than Go tries, or nearly."""
     ca = world.rng.choice(world.line[1:])
@@ -1357,13 +1335,13 @@ def many_namesakes(world: World) -> None:
         world.extra, world.line[1:1] = world.extra[:5], world.extra[5:]
 
 
-@mutation("paths")
+@mutation
 def same_name_below(world: World) -> None:
     """Leaf and CA have one name."""
     world.leaf.subject = world.line[1].subject
 
 
-@mutation("paths")
+@mutation
 def wrong_issuer_name(world: World) -> None:
     world.rng.choice(world.line[:-1]).issuer_name = name((CN, "nobody"))
 
@@ -1371,12 +1349,12 @@ def wrong_issuer_name(world: World) -> None:
 # -- times ----------------------------------------------------------------------------------------------
 
 
-@mutation("times")
+@mutation
 def leaf_times(world: World) -> None:
     _times(world, world.leaf)
 
 
-@mutation("times")
+@mutation
 def ca_times(world: World) -> None:
     _times(world, world.ca())
 
@@ -1395,12 +1373,12 @@ def _times(world: World, found: Certificate) -> None:
     )
 
 
-@mutation("times")
+@mutation
 def generalized(world: World) -> None:
     world.any().time = generalized_time
 
 
-@mutation("times")
+@mutation
 def odd_times(world: World) -> None:
     def written(moment: datetime, form: int) -> bytes:
         text = moment.strftime("%Y%m%d%H%M%S")
@@ -1424,13 +1402,13 @@ def odd_times(world: World) -> None:
 # -- keys -----------------------------------------------------------------------------------------------
 
 
-@mutation("keys")
+@mutation
 def leaf_key(world: World) -> None:
     labels = [label for label in pool() if not label.startswith("p256-")]
     world.leaf.key = pool()[world.rng.choice(labels)]
 
 
-@mutation("keys")
+@mutation
 def ca_key(world: World) -> None:
     labels = [label for label, key in pool().items() if key.private is not None and label != "x25519"]
     ca = world.ca()
@@ -1440,7 +1418,7 @@ def ca_key(world: World) -> None:
         world.below(ca).set(_authority_key(ca))
 
 
-@mutation("keys")
+@mutation
 def stray_key(world: World) -> None:
     labels = [label for label in pool() if not label.startswith("p256-")]
     stray = _authority(world.rng, world.now, "stray", pool()[world.rng.choice(labels)], world.root)
@@ -1450,7 +1428,7 @@ def stray_key(world: World) -> None:
 # -- signatures -----------------------------------------------------------------------------------------
 
 
-@mutation("signatures")
+@mutation
 def digests(world: World) -> None:
     ca = world.ca()
     if world.rng.random() < 0.6:
@@ -1459,7 +1437,7 @@ def digests(world: World) -> None:
     signed.digest = world.rng.choice(("md5", "sha1", "sha224", "sha384", "sha512", "sha3-256"))
 
 
-@mutation("signatures")
+@mutation
 def pss(world: World) -> None:
     ca = world.ca()
     ca.key = pool()["rsa2048"]
@@ -1477,17 +1455,17 @@ def pss(world: World) -> None:
     signed.pss = (mask, salt)
 
 
-@mutation("signatures")
+@mutation
 def broken_signature(world: World) -> None:
     world.any().broken_signature = True
 
 
-@mutation("signatures")
+@mutation
 def algorithms_differ(world: World) -> None:
     world.any().outer_algorithm = sequence(oid("1.2.840.10045.4.3.3"))
 
 
-@mutation("signatures")
+@mutation
 def odd_algorithm(world: World) -> None:
     found = world.any()
     found.algorithm = world.rng.choice(
@@ -1501,7 +1479,7 @@ def odd_algorithm(world: World) -> None:
     )
 
 
-@mutation("signatures")
+@mutation
 def signed_by_another(world: World) -> None:
     below = world.rng.choice(world.line[:-1])
     issuer = below.issuer
@@ -1512,7 +1490,7 @@ def signed_by_another(world: World) -> None:
 # -- encodings ------------------------------------------------------------------------------------------
 
 
-@mutation("encodings")
+@mutation
 def serial_numbers(world: World) -> None:
     world.any().serial = world.rng.choice(
         (
@@ -1531,7 +1509,7 @@ def serial_numbers(world: World) -> None:
     )
 
 
-@mutation("encodings")
+@mutation
 def stray_serial(world: World) -> None:
     stray = _authority(world.rng, world.now, "stray", pool()["p256-6"], None)
     stray.serial = integer(-7)
@@ -1541,14 +1519,14 @@ def stray_serial(world: World) -> None:
         world.roots.append(stray)
 
 
-@mutation("encodings")
+@mutation
 def duplicate_extension(world: World) -> None:
     found = world.any()
     if found.extensions:
         found.extensions.append(replace(world.rng.choice(found.extensions)))
 
 
-@mutation("encodings")
+@mutation
 def explicit_default(world: World) -> None:
     """criticality FALSE is written out, which DER forbids and Go accepts."""
     extension = sequence(oid("1.2.3.4.5"), boolean(False), encode(0x04, b"\x05\x00"))
@@ -1567,7 +1545,7 @@ def _with_extension(tbs: bytes, extension: bytes) -> bytes:
     return sequence(*fields, encode(0xA3, sequence(*children(extensions), extension)))
 
 
-@mutation("encodings")
+@mutation
 def unique_identifiers(world: World) -> None:
     found = world.any()
     extensions, found.extensions = found.extensions, []
@@ -1576,7 +1554,7 @@ def unique_identifiers(world: World) -> None:
     found.tail = world.rng.choice((identifiers + encoded, encoded + b"\x05\x00", encoded + identifiers))
 
 
-@mutation("encodings")
+@mutation
 def trailing_data(world: World) -> None:
     world.appended = world.rng.choice((b"\0", b"\x05\x00", b"\x30"))
 
@@ -1606,7 +1584,7 @@ _GARBAGE = (
 )
 
 
-@mutation("malformed")
+@mutation
 def malformed_extension(world: World) -> None:
     found = world.any()
     extension = world.rng.choice(
@@ -1618,7 +1596,7 @@ def malformed_extension(world: World) -> None:
     found.set(Extension(extension, world.rng.choice(_GARBAGE), world.rng.random() < 0.2))
 
 
-@mutation("malformed")
+@mutation
 def extension_with_a_tail(world: World) -> None:
     found = world.any()
     if found.extensions:
@@ -1626,7 +1604,7 @@ def extension_with_a_tail(world: World) -> None:
         found.set(replace(extension, value=extension.value + b"\x05\x00"))
 
 
-@mutation("malformed")
+@mutation
 def truncated_extension(world: World) -> None:
     found = world.any()
     if found.extensions:
@@ -1634,7 +1612,7 @@ def truncated_extension(world: World) -> None:
         found.set(replace(extension, value=extension.value[:-1]))
 
 
-@mutation("malformed")
+@mutation
 def flipped_octet(world: World) -> None:
     """One octet of the signed part is another; it is signed all the same."""
     found = world.any()
@@ -1647,7 +1625,7 @@ def flipped_octet(world: World) -> None:
     found.edit.append(flip)
 
 
-@mutation("malformed")
+@mutation
 def critical_field(world: World) -> None:
     bad = world.rng.choice((encode(0x01, b"\x01"), encode(0x01, b""), encode(0x02, b"\x01")))
     extension = sequence(oid("1.2.3.4.5"), bad, encode(0x04, b"\x05\x00"))

@@ -1,25 +1,17 @@
-"""The answers of clients to a case: Go as in etcd's clients, OpenSSL, Python, Python's cryptography."""
+"""The answers of Go, as in etcd's clients, to a case."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
+import os
 import shutil
-import ssl
 import subprocess
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
-from OpenSSL import SSL, crypto
 from oracle.chains import Case
 
 SOURCE = Path(__file__).with_name("verify")
@@ -66,14 +58,11 @@ class GoClient:
         subprocess.run(
             ["go", "build", "-o", str(self._binary), "."],
             cwd=SOURCE,
-            env=_environment() | environment,
+            env={**os.environ} | environment,
             check=True,
             capture_output=True,
             encoding="utf-8",
         )
-        self.version = subprocess.run(
-            [self._binary, "version"], check=True, capture_output=True, encoding="utf-8"
-        ).stdout.strip()
 
     def ask(self, cases: Sequence[Case]) -> list[GoAnswer]:
         """Return its answer to each case."""
@@ -110,7 +99,7 @@ def why_no_go() -> str:
     )
     said = subprocess.run(
         ["go", "env", "GOVERSION"],
-        env=_environment() | {"GOTOOLCHAIN": "local"},
+        env={**os.environ} | {"GOTOOLCHAIN": "local"},
         cwd="/",
         check=False,
         capture_output=True,
@@ -120,12 +109,6 @@ def why_no_go() -> str:
     if version < tuple(map(int, wanted.split("."))):
         return f"Go {wanted} or newer, to compare verdicts on certificates with its verifier; there is {said}"
     return ""
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 def _as_json(case: Case) -> dict[str, object]:
@@ -138,100 +121,3 @@ def _as_json(case: Case) -> dict[str, object]:
         "host": case.host,
         "time": case.now.isoformat(),
     }
-
-
-# -- OpenSSL and Python: a handshake in memory ---------------------------------------------------------
-
-PYTHON_3_13 = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-"""What ``ssl.create_default_context`` adds from Python 3.13 on."""
-
-
-def handshake(case: Case, flags: ssl.VerifyFlags) -> str | None:
-    """Return why a client of this Python's OpenSSL refuses, empty if it does not.
-
-    ``None`` stands for a case that cannot be served. The clock is the machine's: cases are made for now.
-    """
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.verify_flags |= flags
-    try:
-        for der in case.roots:
-            client.load_verify_locations(cadata=der)
-    except ssl.SSLError as error:
-        return f"CA file: {error.reason}"
-    server = _server(case)
-    if server is None:
-        return None
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    connection = client.wrap_bio(incoming, outgoing, server_hostname=case.host.removesuffix("."))
-    for _ in range(6):
-        try:
-            connection.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLCertVerificationError as error:
-            return error.verify_message
-        except (ssl.SSLError, ssl.CertificateError) as error:
-            return str(error)
-        else:
-            return ""
-        server.bio_write(outgoing.read() or b"")
-        with contextlib.suppress(SSL.WantReadError, SSL.Error):
-            server.do_handshake()
-        with contextlib.suppress(SSL.WantReadError):
-            while True:
-                incoming.write(server.bio_read(65536))
-    return "no end of the handshake"
-
-
-def _server(case: Case) -> SSL.Connection | None:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_cipher_list(b"ALL:@SECLEVEL=0")
-    if case.key.private is None:
-        return None
-    try:
-        leaf, *others = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in case.chain)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            context.use_certificate(leaf)
-            context.use_privatekey(crypto.PKey.from_cryptography_key(case.key.private))
-            for other in others:
-                context.add_extra_chain_cert(other)
-    except (SSL.Error, crypto.Error, TypeError, ValueError):
-        return None
-    connection = SSL.Connection(context, None)
-    connection.set_accept_state()
-    return connection
-
-
-def by_cryptography(case: Case) -> str:
-    """Return why Python's cryptography refuses, empty if it does not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            leaf, *others = (x509.load_der_x509_certificate(der) for der in case.chain)
-            roots = [x509.load_der_x509_certificate(der) for der in case.roots]
-            try:
-                subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ip_address(case.host))
-            except ValueError:
-                subject = x509.DNSName(case.host.removesuffix("."))
-            verifier = (
-                PolicyBuilder()
-                .store(Store(roots))
-                .time(case.now.replace(tzinfo=None))
-                .build_server_verifier(subject)
-            )
-            verifier.verify(leaf, others)
-    except (VerificationError, ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def key_pem(case: Case) -> bytes:
-    """Return the key of the leaf as PEM."""
-    pem: bytes = case.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem
-
-
-def each(cases: Sequence[Case], go: GoClient) -> Iterator[tuple[Case, GoAnswer]]:
-    """Yield each case with Go's answer."""
-    yield from zip(cases, go.ask(cases), strict=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from oracle.chains import Case
 from oracle.clients import GoAnswer
@@ -13,21 +12,7 @@ from oracle.judging import Verdicts
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.results import Finding
 
-
-@dataclass(frozen=True)
-class Exemption:
-    """A kind of case in which "a MUST violates" and "Go refuses" may differ.
-
-    Attributes:
-        name: in the table.
-        reason: why it is so.
-        applies: whether a case is of the kind.
-    """
-
-    name: str
-    reason: str
-    applies: Callable[[Case, GoAnswer, Verdicts], bool]
-
+Applies = Callable[[Case, GoAnswer, Verdicts], bool]
 
 _WEAK = re.compile(r"RSA (\d+) bits")
 
@@ -69,7 +54,7 @@ _OF_OURS = frozenset(
 """MUST checks that find more than Go refuses."""
 
 
-def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
+def _found_by(check: str) -> Applies:
     """Return whether Go accepts what that check finds, and no other but those of ours."""
 
     def applies(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
@@ -82,70 +67,39 @@ def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
 _MAPPED_ADDRESS = bytes(10) + b"\xff\xff"
 
 
-def _has(octets: bytes) -> Callable[[Case, GoAnswer, Verdicts], bool]:
+def _has(octets: bytes) -> Applies:
     """Return whether one of the certificates has these octets."""
     return lambda case, _go, _verdicts: any(octets in der for der in (*case.chain, *case.roots))
 
 
-EXEMPTIONS = (
-    Exemption(
-        "a server that is a CA",
-        "Go accepts it. With the server's key one can issue certificates below the same root, which breaks "
-        "the secrecy of the cluster, so the check is MUST (`cert.not-a-ca`)",
-        _found_by("cert.not-a-ca"),
+EXEMPTIONS: Mapping[str, Applies] = {
+    "Go accepts a server that is a CA. With its key one can issue certificates below the same root, which "
+    "breaks the secrecy of the cluster": _found_by("cert.not-a-ca"),
+    "Go accepts a certificate as etcd generates it if the CA file has it. With auto-tls every client is "
+    "accepted": _found_by("cert.generated"),
+    "Go refuses RSA below 1024 bits only. Keys below 2048 bits can be broken, and OpenSSL refuses them by "
+    "default": _found_by("cert.key-strength"),
+    "The same of a CA's key": _found_by("cert.issuer-key-strength"),
+    "Go accepts another address as a DNS name for the requested host. Clients that connect to that address "
+    "refuse it": _found_by("cert.address-as-dns-name"),
+    "Policies, name constraints on mailboxes and URIs, unusual URIs and DSA keys are not judged: a check is "
+    "inconclusive, so the run is never clean": (
+        lambda _case, _go, verdicts: bool(verdicts.unjudged) and not verdicts.violated
     ),
-    Exemption(
-        "a certificate as etcd generates it",
-        "Go accepts it if the CA file has it. With auto-tls every client is accepted (`cert.generated`)",
-        _found_by("cert.generated"),
+    "Go 1.26 compares an address with the range that sorts before it, and an IPv4-mapped range can hide the "
+    "one that holds it. Every range is compared here": _has(_MAPPED_ADDRESS),
+    "The cryptography library cannot load a served certificate that Go parses, and Go refuses the chain for "
+    "another reason. Checks that need it are not verified, and `cert.parsable` warns": _unloadable,
+    "The cryptography library cannot load a CA file that Go parses: a usage error before any connection": (
+        lambda case, go, verdicts: bool(verdicts.unloadable) and go.phase != "roots"
     ),
-    Exemption(
-        "the server's RSA key has 1024 to 2047 bits",
-        "Go refuses RSA below 1024 bits only. Such keys can be broken, and OpenSSL refuses them by default "
-        "(`cert.key-strength`)",
-        _found_by("cert.key-strength"),
-    ),
-    Exemption(
-        "a CA's RSA key has 1024 to 2047 bits",
-        "The same (`cert.issuer-key-strength`)",
-        _found_by("cert.issuer-key-strength"),
-    ),
-    Exemption(
-        "another address as a DNS name",
-        "Go accepts it for the requested host. Clients that connect to the address in the DNS name refuse it "
-        "(`cert.address-as-dns-name`)",
-        _found_by("cert.address-as-dns-name"),
-    ),
-    Exemption(
-        "what is not judged",
-        "requirements of certificate policies, name constraints on mailboxes and URIs, unusual URIs, DSA "
-        "keys: `cert.well-formed` or `cert.ca-constraints` is inconclusive, so the run is never clean",
-        lambda _case, _go, verdicts: bool(verdicts.unjudged) and not verdicts.violated,
-    ),
-    Exemption(
-        "a range of IPv4-mapped addresses among other ranges",
-        "Go 1.26 compares an address with the range that sorts before it, and an IPv4-mapped range can hide "
-        "the one that holds it. Every range is compared here",
-        _has(_MAPPED_ADDRESS),
-    ),
-    Exemption(
-        "a served certificate that this client cannot load",
-        "The cryptography library refuses a certificate that Go parses, and Go refuses the chain for another "
-        "reason. Checks that need that certificate are not verified, and `cert.parsable` warns",
-        _unloadable,
-    ),
-    Exemption(
-        "a CA file that this client cannot load",
-        "The cryptography library refuses a certificate in it that Go parses. The option is a usage error "
-        "before any connection, and nothing is judged",
-        lambda case, go, verdicts: bool(verdicts.unloadable) and go.phase != "roots",
-    ),
-)
+}
+"""Kinds of cases in which "a MUST violates" and "Go refuses" may differ."""
 
 
-def exemption(case: Case, go: GoAnswer, verdicts: Verdicts) -> Exemption | None:
-    """Return the exemption that a case falls under, ``None`` if the verdict must be Go's."""
-    return next((one for one in EXEMPTIONS if one.applies(case, go, verdicts)), None)
+def is_exempt(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
+    """Return whether the verdict need not be Go's."""
+    return any(applies(case, go, verdicts) for applies in EXEMPTIONS.values())
 
 
 def agrees(go: GoAnswer, verdicts: Verdicts) -> bool:

@@ -75,13 +75,23 @@ def judge(case: Case) -> Verdicts:
     )
     answer = FirstContact(tls=(attempt,))
     observer.recording.add((listener.label, FirstContact, None), answer)
-    return verdicts(observer, listener)
-
-
-def verdicts(observer: Observer, listener: Listener) -> Verdicts:
-    """Return the outcomes of the checks on a listener of which nothing else is judged."""
-    judge = _Judge(observer, listener)
-    return of_results([judge.result(check, listener) for check in checks()])
+    made = _Judge(observer, listener)
+    results = [made.result(check, listener) for check in checks()]
+    unjudged = frozenset(
+        found.check
+        for found in results
+        if found.outcome is Outcome.INCONCLUSIVE and "which is not judged" in found.reason
+    )
+    return Verdicts(
+        unjudged=unjudged,
+        violated={found.check: found.findings for found in results if found.outcome is Outcome.VIOLATES},
+        warned=frozenset(found.check for found in results if found.outcome is Outcome.WARNS),
+        broken={
+            found.check: found.reason
+            for found in results
+            if found.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE) and found.check not in unjudged
+        },
+    )
 
 
 class _Judge(Judge):
@@ -100,22 +110,3 @@ class _Judge(Judge):
                 url=listener.url,
                 outcome=Outcome.CONFORMS,
             )
-
-
-def of_results(results: list[CheckResult]) -> Verdicts:
-    """Return the outcomes of results."""
-    unjudged = frozenset(
-        found.check
-        for found in results
-        if found.outcome is Outcome.INCONCLUSIVE and "which is not judged" in found.reason
-    )
-    return Verdicts(
-        unjudged=unjudged,
-        violated={found.check: found.findings for found in results if found.outcome is Outcome.VIOLATES},
-        warned=frozenset(found.check for found in results if found.outcome is Outcome.WARNS),
-        broken={
-            found.check: found.reason
-            for found in results
-            if found.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE) and found.check not in unjudged
-        },
-    )

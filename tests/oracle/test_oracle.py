@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from oracle.chains import cases
 from oracle.clients import GoClient
-from oracle.exceptions import EXEMPTIONS, agrees, exemption
+from oracle.exceptions import agrees, is_exempt
 from oracle.judging import judge
+from shares import TURN
 
 NOW = datetime.now(UTC)
-PER_SEED = 150
-SEEDS = range(4)
-"""Together 600 cases; ``python -m oracle.table`` takes thousands."""
+PER_SEED = 250
+SEEDS = range(1000 + TURN % 4 * 6, 1006 + TURN % 4 * 6)
+"""A quarter of 6,000 cases, in turn."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -27,7 +28,7 @@ def test_a_must_violates_if_and_only_if_go_refuses(go: GoClient, seed: int) -> N
         verdicts = judge(case)
         where = f"seed {seed}, case {case.number}: {', '.join(case.mutations)}"
         broken += [f"{where}: {check}: {reason}" for check, reason in verdicts.broken.items()]
-        if not agrees(answer, verdicts) and exemption(case, answer, verdicts) is None:
+        if not agrees(answer, verdicts) and not is_exempt(case, answer, verdicts):
             different.append(f"{where}: Go says {answer}, violated are {sorted(verdicts.violated)}")
     assert broken == []
     assert different == []
@@ -45,10 +46,6 @@ def test_cases_are_the_same_for_the_same_seed() -> None:
     assert [found.mutations for found in one] == [found.mutations for found in other]
     assert [list(map(len, found.chain)) != [] for found in one] == [True] * 40
     assert one[3].host == other[3].host
-
-
-def test_exemptions_are_unique() -> None:
-    assert len({found.name for found in EXEMPTIONS}) == len(EXEMPTIONS)
 
 
 def test_the_go_release_is_that_of_etcds_client() -> None:

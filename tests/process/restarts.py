@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from kubeadm.nodes import PKI, changed
-from model.run import say
 
 from process.containers import Container, container, target
 from process.rehearsing import rehearsed, wrong
@@ -386,8 +385,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             different += made.differs
             if made.differs or made.unverified or options.number:
                 really, said = (", ".join(sorted(names)) or "nothing" for names in (made.really, made.said))
-                say(f"{version} {kind}: {one}: {made.unverified or f'really {really}; said {said}'}")
-        say(f"{version}: {dict(counts)}")
+                print(
+                    f"{version} {kind}: {one}: {made.unverified or f'really {really}; said {said}'}",
+                    flush=True,
+                )
+        print(f"{version}: {dict(counts)}", flush=True)
     return 1 if different else 0
 
 

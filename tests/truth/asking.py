@@ -1,4 +1,4 @@
-"""What really happens: a Go client asks each listener, curl and etcdctl confirm it now and then."""
+"""What really happens: a Go client asks each listener."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from pytest_etcdtls.pki.profile import Identity
 from truth.setting_up import Asked
 
 SOURCE = Path(__file__).with_name("client")
-_WEAK_TOO = Path(__file__).with_name("openssl.cnf")
 VERSIONS = {"1.2": 0x0303, "1.3": 0x0304}
 _ALERT = re.compile(r"remote error: (tls: .*)")
 
@@ -146,42 +145,3 @@ def _reply(answer: dict[str, Any]) -> Reply:
         verify=verify,
         body=answer["body"],
     )
-
-
-def by_curl(listener: Asked, files: tuple[str, str] | None, version: str) -> str:
-    """Return the HTTP status that curl gets, or why it gets none."""
-    limit = [f"--tlsv{version}", "--tls-max", version]
-    pair = ["--cert", files[0], "--key", files[1]] if files else []
-    done = subprocess.run(
-        [
-            *("curl", "--silent", "--show-error", "--insecure", "--http1.1", "--max-time", "10"),
-            *(*limit, *pair, "--write-out", "%{http_code}", "--output", os.devnull),
-            f"https://{listener.scenario.address}:{listener.port}{listener.path}",
-        ],
-        env={**os.environ, "OPENSSL_CONF": str(_WEAK_TOO)},
-        check=False,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    return done.stdout if done.returncode == 0 else done.stderr.strip()
-
-
-def by_etcdctl(etcdctl: Path, listener: Asked, files: tuple[str, str] | None, *, seconds: int = 3) -> str:
-    """Return ``served`` if etcdctl reads a key in that time, or what it writes."""
-    pair = [f"--cert={files[0]}", f"--key={files[1]}"] if files else []
-    done = subprocess.run(
-        [
-            *(
-                etcdctl,
-                f"--endpoints=https://{listener.scenario.address}:{listener.port}",
-                "--insecure-transport=false",
-            ),
-            *("--insecure-skip-tls-verify", f"--dial-timeout={seconds}s", f"--command-timeout={seconds}s"),
-            *(*pair, "get", "a"),
-        ],
-        env={"ETCDCTL_API": "3", "PATH": os.environ["PATH"]},
-        check=False,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    return "served" if done.returncode == 0 else done.stderr.strip()[-300:]

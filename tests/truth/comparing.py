@@ -6,25 +6,23 @@ What must hold is in :mod:`truth.rules`.
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from model.comparing import DEADLINE, Etcd, running
 
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
-from truth.asking import GoClient, Question, by_curl, by_etcdctl
+from truth.asking import GoClient, Question
 from truth.drawing import Scenario
+from truth.etcds import Etcds
 from truth.judging import CHECKS, Verdict, judge
 from truth.materials import asked_identities, trusted_side
-from truth.rules import STRANGERS, Difference, Later, Seen, Truth, differences, explained, reasons
+from truth.rules import STRANGERS, Difference, Later, Seen, Truth, differences, explained
 from truth.setting_up import Arrangement, Asked, Place, arrange, possible
 
 _ASKED_ONCE = (
@@ -54,7 +52,6 @@ class Compared:
     verdict: Verdict = field(default_factory=lambda: Verdict(""))
     arguments: tuple[tuple[str, ...], ...] = ()
     log: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -76,21 +73,17 @@ class Comparer:
         self._place, self._go = place, go
         self._flags: dict[Path, FlagSet] = {}
 
-    def compare(
-        self, drawn: Scenario, binary: Path, *, confirm: bool = False, checks: Sequence[str] = CHECKS
-    ) -> Compared:
+    def compare(self, drawn: Scenario, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
         """Start an etcd as it was drawn, and compare.
 
         Args:
             drawn: the draw.
             binary: the etcd.
-            confirm: whether curl and etcdctl confirm the Go client.
             checks: the patterns of the checks that are judged; empty for all.
         """
         flags = self._flags_of(binary)
         scenario = possible(drawn, flags)
         arrangement = arrange(scenario, flags, self._place)
-        began = time.monotonic()
         with Etcds.started(binary, arrangement.arguments, self._place.directory) as etcds:
 
             def not_started() -> Compared:
@@ -99,21 +92,15 @@ class Comparer:
 
             if not etcds.serve:
                 return not_started()
-            served = time.monotonic()
             arrangement.replace()
             verdict = judge(arrangement.options, checks)
-            judged, log_of_judging = time.monotonic(), etcds.text
             seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
             apart = self._apart(arrangement, seen)
-            asked = time.monotonic()
             if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
                 return not_started()
-            found = [*_unconfirmed(arrangement, seen, binary.with_name("etcdctl"))] if confirm else []
-            if etcds.ended:
-                found.append(Difference("healthy", "etcd", "etcd ended while it was judged"))
+            found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
             later = self._restarted(etcds, arrangement, scenario, seen) if scenario.replaced else None
             found += differences(Truth(scenario, arrangement, seen, apart, later), verdict)
-            found += reasons(verdict, seen, log_of_judging)
             log = etcds.text
         meant = [(one, why) for one in found if (why := explained(one, scenario, flags.version, seen))]
         return Compared(
@@ -127,7 +114,6 @@ class Comparer:
             verdict=verdict,
             arguments=arrangement.arguments,
             log=log,
-            seconds={"start": served - began, "judge": judged - served, "ask": asked - judged},
         )
 
     def _restarted(
@@ -186,8 +172,6 @@ class Comparer:
 
     def _flags_of(self, binary: Path) -> FlagSet:
         if binary not in self._flags:
-            import subprocess
-
             done = subprocess.run([binary, "--help"], capture_output=True, encoding="utf-8", check=False)
             self._flags[binary] = FlagSet.from_help(binary_version(binary), done.stdout + done.stderr)
         return self._flags[binary]
@@ -208,54 +192,6 @@ class Comparer:
 _LOOKS = 5
 _SERVER_ID = re.compile(r'^etcd_server_id\{server_id="0*([0-9a-f]+)"\} 1', re.MULTILINE)
 _ACTIVE = re.compile(r'^etcd_network_active_peers\{.*Remote="0*([0-9a-f]+)"\} 1$', re.MULTILINE)
-
-
-class Etcds:
-    """The etcds of a draw, which run until the end of a block."""
-
-    def __init__(self, start: Callable[[int], Etcd], size: int) -> None:
-        self._start, self._every = start, dict[int, Etcd]()
-        # The last one leads, and no other can be elected before it is.
-        for member in reversed(range(size)):
-            self._every[member] = start(member)
-
-    @classmethod
-    @contextmanager
-    def started(cls, binary: Path, arguments: Sequence[Sequence[str]], directory: Path) -> Iterator[Etcds]:
-        with ExitStack() as stack:
-
-            def start(member: int) -> Etcd:
-                return stack.enter_context(running(binary, arguments[member], {}, directory))
-
-            yield cls(start, len(arguments))
-
-    @property
-    def serve(self) -> bool:
-        """Whether all of them serve clients, which is waited for."""
-        within = DEADLINE if len(self._every) == 1 else _JOINS
-        return all(one.serves(must_end=False, within=within) for one in self._every.values())
-
-    @property
-    def ended(self) -> bool:
-        return any(one.ended for one in self._every.values())
-
-    @property
-    def failed(self) -> bool:
-        return any(one.failed for one in self._every.values())
-
-    @property
-    def text(self) -> str:
-        return "".join(one.text for one in self._every.values())
-
-    def restart(self, member: int) -> bool:
-        """Start a member again, and return whether it serves clients."""
-        self._every[member].stop()
-        self._every[member] = self._start(member)
-        return self._every[member].serves(must_end=False, within=3 * _JOINS)
-
-
-_JOINS = 6.0
-"""Seconds in which a member joins the others, or never does."""
 
 
 def _known(listener: Asked) -> Mapping[str, Identity]:
@@ -280,38 +216,3 @@ def _questions(listener: Asked, arrangement: Arrangement) -> Iterator[Question]:
                 yield Question(listener, name, identity, version, protocol)
         for name in _ASKED_ONCE:
             yield Question(listener, name, known[name], version, listener.protocols[0])
-
-
-# -- other clients --------------------------------------------------------------------------------------
-
-
-def _unconfirmed(arrangement: Arrangement, seen: tuple[Seen, ...], etcdctl: Path) -> Iterator[Difference]:
-    """Yield where curl or etcdctl gets something else than the Go client."""
-    options = arrangement.options
-    for one in seen:
-        if not one.listener.tls:
-            continue
-        prefix = "etcd_peer_" if one.listener.side == "peer" else "etcd_"
-        certificate, key = options.get(f"{prefix}cert"), options.get(f"{prefix}key")
-        for name in ("none", "good"):
-            if name == "good" and certificate is None:
-                continue
-            files = (str(certificate), str(key)) if name == "good" else None
-            for version in ("1.2", "1.3"):
-                reply = one.replies.get((name, version, "http1"))
-                said = by_curl(one.listener, files, version) if reply else ""
-                if reply and reply.served != bool(re.fullmatch("[1-5][0-9][0-9]", said)):
-                    text = f"{name} over {version}: Go gets {reply}, curl gets {said}"
-                    yield Difference("clients", f"{one.listener.role} curl", text)
-            over_grpc = [
-                reply for (who, _, how), reply in one.replies.items() if (who, how) == (name, "grpc")
-            ]
-            if one.listener.role is Role.CLIENT and over_grpc and etcdctl.exists():
-                served = any(reply.served for reply in over_grpc)
-                said = by_etcdctl(etcdctl, one.listener, files)
-                if served and said != "served":
-                    # It waits for its deadline if it is refused, which may be short on a busy machine.
-                    said = by_etcdctl(etcdctl, one.listener, files, seconds=30)
-                if served != (said == "served"):
-                    text = f"{name}: Go gets {over_grpc[-1]}, etcdctl gets {said}"
-                    yield Difference("clients", f"{one.listener.role} etcdctl", text)

@@ -216,24 +216,3 @@ def _change(changed: dict[str, str], prefix: str, names: tuple[str, ...], rng: R
     elif prefix == "then:" and crl.endswith("-crl"):
         changed.setdefault(crl, "der")
     return name
-
-
-def singles() -> list[Scenario]:
-    """Return the good cluster with each change alone: of the cluster, of one member, and of files."""
-    changes: list[dict[str, str]] = [{}]
-    for prefix, names, also in (
-        ("", tuple(PROPERTIES), {}),
-        ("m1:", OF_A_MEMBER, {"members": "one-host"}),
-        ("then:", OF_FILES, {"told-declaration": "process"}),
-    ):
-        for name in names:
-            crl = name.removesuffix("-names")
-            kinds = ("der", "pem", "der-v1") if name in _SOLE else ("",)
-            lists = f"{prefix if prefix != 'then:' else ''}{crl}"
-            given = {lists: "der"} if prefix == "then:" and crl.endswith("-crl") else {}
-            changes += [
-                {**also, **given, **({lists: kind} if kind else {}), prefix + name: value}
-                for kind in kinds
-                for value in PROPERTIES[name][1:]
-            ]
-    return [Scenario(number, changed) for number, changed in enumerate(changes)]

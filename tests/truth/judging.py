@@ -17,7 +17,6 @@ from pytest_etcdtls.run.runner import Run
 from pytest_etcdtls.settings.read import read_settings
 from pytest_etcdtls.suite.items import subjects_of
 from pytest_etcdtls.suite.ledger import Ledger, shortcomings
-from pytest_etcdtls.tls.attempt import Attempt
 from truth.setting_up import Options
 
 CHECKS = ("listener", "mtls", "config", "cert", "api", "cluster")
@@ -35,7 +34,6 @@ class Verdict:
         line: as a run ends: CLEAN, 34 OF 198 CHECKS CLEAN, NOT CLEAN, NO VERDICT ...
         results: of every check on every listener.
         ports: of the listeners, by label.
-        attempts: each as the identity, the port, and our address.
         problems: what fails the run besides results.
         usage: the message of a usage error; then there is nothing else.
     """
@@ -43,7 +41,6 @@ class Verdict:
     line: str
     results: tuple[CheckResult, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
-    attempts: tuple[tuple[str, int, str], ...] = ()
     problems: tuple[str, ...] = ()
     usage: str = ""
 
@@ -68,16 +65,6 @@ class Verdict:
     def failing(self) -> list[CheckResult]:
         """The results that fail the run."""
         return [result for result in self.results if result.outcome in FAILED]
-
-    @property
-    def faults(self) -> str:
-        """The verdict and what it follows from, in one line."""
-        faults = [
-            f"{one.role} {one.check} ({'; '.join(finding.message for finding in one.findings) or one.reason})"
-            for one in self.failing
-            if not one.cause
-        ]
-        return " | ".join([self.line, *faults, *self.problems]) if self.line else ""
 
     def describe(self) -> str:
         """Return the verdict with the results that fail it."""
@@ -107,10 +94,5 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
         conclusion(report, report.problems).text,
         report.results,
         tuple((listener.label, listener.port) for listener in target.observer.target.listeners),
-        tuple(
-            (connection.identity, int(connection.url.rpartition(":")[2]), connection.local_address)
-            for connection in target.observer.connections
-            if isinstance(connection, Attempt)
-        ),
         tuple(problems),
     )

@@ -7,7 +7,6 @@ client, what members count of each other, and what a restart does. "Let in" mean
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -449,47 +448,6 @@ def _said(result: CheckResult) -> str:
     return f"{result.check} {result.outcome}{': ' if why else ''}{why}"
 
 
-# -- reasons --------------------------------------------------------------------------------------------
-
-REASONS: Mapping[str, str] = {
-    r"revoked": r"revocation list|revokes",
-    r"unknown authority": r"\bCA\b|path|signed with",
-    r"has expired or is not yet valid": r"expired|not valid (before|yet)|clock",
-    r"incompatible key usage": r"[Uu]sage",
-    r"malformed|no such file|asn1|x509: invalid": r"revocation list|does not parse|is PEM|\.crl",
-    r"does not match any of DNSNames|certificate is (valid for|not valid for)": r"SAN rule",
-    r"client certificate authentication failed|CommonName": r"allowed name",
-    r"unhandled critical extension": r"critical",
-    r"name constraint|not permitted|is excluded": r"constraints",
-    r"negative serial": r"does not parse",
-}
-"""Patterns of what etcd logs of a client that it rejects, and of what our reason must say."""
-
-
-def reasons(verdict: Verdict, seen: tuple[Seen, ...], log: str) -> Iterator[Difference]:
-    """The reason why the good client is refused is the one that etcd logs while it is judged."""
-    lines = log.splitlines()
-    # A line of a port that was used again may be of another identity.
-    used = Counter(ours for _, _, ours in verdict.attempts)
-    for one in seen:
-        port = one.listener.port
-        for result in verdict.on(port):
-            if result.check != "mtls.trusted-client" or result.outcome is not Outcome.VIOLATES:
-                continue
-            by_good = (one.listener.side, port)
-            addresses = [
-                f'"{ours}"'
-                for name, to, ours in verdict.attempts
-                if (name, to) == by_good and used[ours] == 1
-            ]
-            logged = [line for line in lines if any(address in line for address in addresses)]
-            found = {pattern: line for line in logged for pattern in REASONS if re.search(pattern, line)}
-            if found and not any(re.search(REASONS[pattern], _said(result)) for pattern in found):
-                pattern, line = next(iter(found.items()))
-                text = f"it says: {_said(result)}, and etcd logs: {line[-400:]}"
-                yield Difference("reason", f"{result.role} {pattern}", text)
-
-
 # -- what differs on purpose ------------------------------------------------------------------------------
 
 
@@ -544,9 +502,9 @@ EXPLAINED: tuple[Explanation, ...] = (
         "that is gone",
     ),
     Explanation(
-        r"inconclusive: .*|clients: client(-http)? (curl|etcdctl)",
+        r"inconclusive: .*",
         _openssl_cannot_sign,
-        "OpenSSL, which curl and we use, refuses such a certificate in TLS 1.2, which may be the only one",
+        "OpenSSL, which we use, refuses such a certificate in TLS 1.2, which may be the only one",
     ),
     Explanation(
         r"good: (client|peer|metrics|client-http) mtls\.trusted-client",

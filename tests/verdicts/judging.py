@@ -12,42 +12,31 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from connections import counted_connections
+from msgspec import to_builtins
 
-from pytest_etcdtls import Bounds, CheckResult, Observer, Target, run_checks
-from verdicts.files import Values
+from pytest_etcdtls import Observer, Target, run_checks
 from verdicts.volatile import Volatile
 
-
-@dataclass(frozen=True)
-class Etcd:
-    """An etcd available.
-
-    Attributes:
-        newest: of all available. What is alike on all of them is judged on this one.
-    """
-
-    version: str
-    binary: Path
-    newest: bool
+Values = dict[str, Any]
+"""JSON values."""
 
 
-def through_api(target: Target, checks: Sequence[str], bounds: Bounds | None = None) -> Values:
+def through_api(target: Target, checks: Sequence[str]) -> Values:
     """Judge a target by the checks that the patterns name, and return the results and the connections."""
     labels = {listener.address: listener.label for listener in target.listeners}
     volatile = Volatile({port: label for (_, port), label in labels.items()})
     with counted_connections() as made:
-        results = run_checks(Observer(target, bounds), checks or None)
+        results = run_checks(Observer(target), checks or None)
     connections: Counter[str] = Counter()
     for address, number in made.items():
         connections[labels.get(address, "elsewhere")] += number
     return {
-        "results": volatile.value(_keyed(map(_values, results))),
+        "results": volatile.value(_keyed(to_builtins(results))),
         "connections": volatile.value(dict(connections)),
     }
 
@@ -60,11 +49,9 @@ def through_pytest(
     Args:
         options: that name the cluster.
         directory: an empty one, in which pytest runs.
-        formats: suffixes of further reports. Of a list of clusters, the reports of each are in ``reports``.
+        formats: suffixes of further reports.
     """
-    listed = any(option.startswith("--etcd-clusters") for option in options)
-    of_each = "s/" if listed else ".json"
-    run = _run([*options, f"--etcd-report=report{of_each}"], directory, formats)
+    run = _run(options, directory, ("json", *formats))
     printed, _, plan = run.stdout.partition(_PLAN)
     path = directory / "report.json"
     report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -77,8 +64,6 @@ def through_pytest(
     }
     if report is not None:
         found |= volatile.value(_of_report(report))
-    for path in sorted((directory / "reports").glob("*.json")):
-        found[path.name] = volatile.value(_of_report(json.loads(path.read_text(encoding="utf-8"))))
     for suffix in formats:
         path = directory / f"report.{suffix}"
         found[path.name] = _lines(path.read_text(encoding="utf-8"), volatile) if path.exists() else None
@@ -129,36 +114,6 @@ def _lines(text: str, volatile: Volatile) -> list[str]:
 _OF_MACHINE = ("platform ", "rootdir: ", "plugins: ")
 
 
-def _values(result: CheckResult) -> Values:
-    return {
-        "check": result.check,
-        "target": result.target,
-        "listener": result.listener,
-        "role": str(result.role),
-        "url": result.url,
-        "level": str(result.level),
-        "severity": str(result.severity),
-        "outcome": str(result.outcome),
-        "reason": result.reason,
-        "findings": [
-            {
-                "message": finding.message,
-                "expected": finding.expected,
-                "observed": finding.observed,
-                "evidence": dict(finding.evidence),
-                "reproduce": list(finding.reproduce),
-                "level": str(finding.level) if finding.level else None,
-                "remediation": finding.remediation,
-                "concerns": list(finding.concerns),
-            }
-            for finding in result.findings
-        ],
-        "remediation": result.remediation,
-        "references": list(result.references),
-        "cause": {"check": result.cause.check, "listener": result.cause.listener} if result.cause else None,
-    }
-
-
 def _keyed(results: Iterable[Mapping[str, Any]]) -> Values:
     """Return results by listener and check, and by target if there are several; without their times."""
     results = list(results)
@@ -187,7 +142,7 @@ def _of_report(document: Mapping[str, Any]) -> Values:
     }
 
 
-_COUNTED = {"results", "connections", "observations"}
+_COUNTED = {"results", "connections", "attempts", "observations"}
 _OF_RUN = {"tool", "started_at", "seconds"}
 _OF_CONNECTION = ("url", "purpose", "identity", "tls", "alpn", "outcome", "alert")
 

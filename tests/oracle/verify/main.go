@@ -18,7 +18,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 )
 
@@ -118,10 +117,6 @@ func usable(public any) error {
 func main() {
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
-	if len(os.Args) > 1 && os.Args[1] == "version" {
-		fmt.Fprintln(out, runtime.Version())
-		return
-	}
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
 	if len(os.Args) > 1 && os.Args[1] == "crl" {
 		readLists(in, json.NewEncoder(out))
