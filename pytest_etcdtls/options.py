@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import pytest
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UnreadableFileError, did_you_mean
+from pytest_etcdtls.settings import Source
 from pytest_etcdtls.untrusted import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
@@ -515,51 +515,26 @@ In an ini file or ``addopts`` it has no effect there: those are for several comm
 """
 
 
-class Values:
-    """Reads option values by ini name."""
+class Values(Source):
+    """Reads option values by ini name. The command line overrides the ini file."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
-    def text(self, name: str) -> str | None:
+    def value(self, name: str) -> object:
         """Return the value; ``None`` if it is not given."""
-        value = self._value(name)
-        return None if value is None else str(value)
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return all values in order, split at commas on request. The command line overrides the ini file."""
-        values = self._list(name)
-        if commas:
-            values = [part for value in values for part in value.split(",")]
-        return tuple(value.strip() for value in values)
-
-    def flag(self, name: str) -> bool:
-        """Return whether the flag is set."""
-        return bool(self._value(name))
-
-    def path(self, name: str) -> Path | None:
-        """Return the value as a path. In the ini file, it is relative to the directory of that file."""
-        value = self.text(name)
-        return None if value is None else self.resolve(name, value)
-
-    def resolve(self, name: str, value: str) -> Path:
-        """Return a path in a value of the option, resolved as by :meth:`path`."""
-        return self._directory(name) / os.path.expanduser(value)
-
-    def origin(self, _: str) -> str:
-        """Return an empty text: all values are the run's own."""
-        return ""
-
-    def _list(self, name: str) -> list[str]:
-        value = self._value(name)
-        return [str(item) for item in value] if isinstance(value, list) else []
-
-    def _value(self, name: str) -> object:
         option = _BY_NAME[name]
         given = self._given(option)
         if given is None and option.ini and not self._replaced(option):
             return self._config.getini(name)
         return given
+
+    def directory(self, name: str) -> Path:
+        """Return the directory of the command line, or that of the ini file."""
+        inipath = self._config.inipath
+        if self._given(_BY_NAME[name]) is not None or inipath is None:
+            return self._config.invocation_params.dir
+        return inipath.parent
 
     def _replaced(self, option: Option) -> bool:
         """Return whether the option selects a live cluster, and the command line names another one."""
@@ -567,12 +542,6 @@ class Values:
 
     def _given(self, option: Option) -> object:
         return self._config.getoption(option.dest, None)
-
-    def _directory(self, name: str) -> Path:
-        inipath = self._config.inipath
-        if self._given(_BY_NAME[name]) is not None or inipath is None:
-            return self._config.invocation_params.dir
-        return inipath.parent
 
 
 Scope = Literal["session", "module", "class", "function"]

@@ -1,13 +1,14 @@
 """The user's settings: read once from a :class:`Source`, checked, immutable. Reading opens no connection.
 
-This module has the protocol of the source, and the conversion of single values.
+This module has the source, and the conversion of single values.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from pytest_etcdtls.errors import UsageError, did_you_mean
 
@@ -21,28 +22,16 @@ ReadInput = Callable[[str, int], bytes]
 """Returns standard input for an option, and one octet more than so many at most."""
 
 
-class Source(Protocol):
+class Source:
     """Values by option name, ``etcd_cacert`` for ``--etcd-cacert``."""
 
-    def text(self, name: str) -> str | None:
-        """Return the value; ``None`` if it is not given."""
-        ...
+    def value(self, name: str) -> object:
+        """Return the value: a text, a flag, or a list of texts; ``None`` if it is not given."""
+        raise NotImplementedError
 
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return every value of a repeatable option, split at commas on request."""
-        ...
-
-    def flag(self, name: str) -> bool:
-        """Return whether the flag is set."""
-        ...
-
-    def path(self, name: str) -> Path | None:
-        """Return the value as an absolute path."""
-        ...
-
-    def resolve(self, name: str, value: str) -> Path:
-        """Return a path in a value of the option as an absolute path."""
-        ...
+    def directory(self, name: str) -> Path:
+        """Return the directory of relative paths in a value of the option."""
+        raise NotImplementedError
 
     def origin(self, name: str) -> str:
         """Return the file that gives the value; empty for the run's own settings.
@@ -50,7 +39,32 @@ class Source(Protocol):
         Command line, ini file and environment are the run's own. A password goes only to a server that a CA
         of the same origin verifies.
         """
-        ...
+        return ""
+
+    def text(self, name: str) -> str | None:
+        """Return the value; ``None`` if it is not given."""
+        value = self.value(name)
+        return None if value is None else str(value)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        """Return every value of a repeatable option, split at commas on request."""
+        value = self.value(name)
+        given = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        parts = (part for text in map(str, given) for part in (text.split(",") if commas else (text,)))
+        return tuple(part.strip() for part in parts)
+
+    def flag(self, name: str) -> bool:
+        """Return whether the flag is set."""
+        return bool(self.value(name))
+
+    def path(self, name: str) -> Path | None:
+        """Return the value as an absolute path."""
+        value = self.text(name)
+        return None if value is None else self.resolve(name, value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        """Return a path in a value of the option as an absolute path."""
+        return self.directory(name) / os.path.expanduser(value)
 
 
 def option(name: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -134,7 +133,7 @@ class ListedCluster(Struct, frozen=True):
     file: str = ""
 
 
-class ClusterSource:
+class ClusterSource(Source):
     """The settings of one cluster: its own, with relative paths in a directory, else those of the run.
 
     Without a run, nothing is given but what the entry says.
@@ -155,37 +154,15 @@ class ClusterSource:
         """Return the settings of the run if they decide about an option."""
         return None if name in self._closed else self._base
 
-    def text(self, name: str) -> str | None:
+    def value(self, name: str) -> object:
         """Return the value; ``None`` if it is not given."""
-        if base := self._elsewhere(name):
-            return base.text(name)
-        value = self._own.get(name)
-        return None if value is None else str(value)
-
-    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return every value of a repeatable option, split at commas on request."""
-        if base := self._elsewhere(name):
-            return base.texts(name, commas=commas)
-        value = self._own.get(name, ())
-        given = value if isinstance(value, tuple) else (str(value),)
-        return tuple(part.strip() for text in given for part in (text.split(",") if commas else (text,)))
-
-    def flag(self, name: str) -> bool:
-        """Return whether the flag is set."""
         base = self._elsewhere(name)
-        return base.flag(name) if base else self._own.get(name) is True
+        return base.value(name) if base else self._own.get(name)
 
-    def path(self, name: str) -> Path | None:
-        """Return the value as an absolute path."""
-        if base := self._elsewhere(name):
-            return base.path(name)
-        value = self.text(name)
-        return None if value is None else self.resolve(name, value)
-
-    def resolve(self, name: str, value: str) -> Path:
-        """Return a path in a value of the option."""
+    def directory(self, name: str) -> Path:
+        """Return the directory of relative paths."""
         base = self._elsewhere(name)
-        return base.resolve(name, value) if base else self._directory / os.path.expanduser(value)
+        return base.directory(name) if base else self._directory
 
     def origin(self, name: str) -> str:
         """Return what has the entry, if that gives the value."""
