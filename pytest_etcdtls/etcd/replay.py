@@ -46,7 +46,6 @@ from pytest_etcdtls.target import (
     PortCredentials,
     StartFailure,
     Target,
-    TrustBundle,
     Unreached,
     safe,
     unique,
@@ -61,24 +60,22 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
     """A declaration to replay, and what is known of its files.
 
     Attributes:
-        label: of the declared member.
-        declared: the declared member.
-        client: the credentials for client ports, as far as they are here.
-        peer: those for peer ports.
-        dials_with_another: as in :class:`~pytest_etcdtls.target.Target`.
-        kubernetes_ca: the CA of the Kubernetes cluster, if it is here.
+        target: the declared member with its label and what is known of its files, without listeners.
         key_type: type of generated keys where no certificate shows it.
-        remarks: files that were found and cannot be used, one sentence each.
     """
 
-    label: str
-    declared: DeclaredMember
-    client: PortCredentials
-    peer: PortCredentials
-    dials_with_another: frozenset[Role] | None = None
-    kubernetes_ca: TrustBundle | None = None
+    target: Target
     key_type: KeyType | None = None
-    remarks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Label of the declared member."""
+        return self.target.label
+
+    @property
+    def declared(self) -> DeclaredMember:
+        """The declared member."""
+        return self.target.declared[self.label]
 
     @property
     def declaration(self) -> Declaration:
@@ -92,7 +89,7 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             UsageError: if certificates of the declared shape cannot be issued.
         """
-        return replay_files(self.declared, self.client, self.peer, key_type=self.key_type)
+        return replay_files(self.declared, self.target.client, self.target.peer, key_type=self.key_type)
 
     @property
     def notes(self) -> Iterator[str]:
@@ -100,7 +97,7 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
         if self.files.generated:
             yield f"keys and certificates are generated in the declared shape: {self.files.generated}"
         yield from replacements(self.declaration)
-        yield from self.remarks
+        yield from self.target.remarks
 
     def outline(self, label: str, source: EtcdSource) -> Target:
         """Return the target before etcd is started.
@@ -115,7 +112,8 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
                 f"--etcd-config {self.declaration.source}: none of the declared listeners can be replayed: a "
                 "socket is not probed, and etcd listens on addresses only"
             )
-        return Target(
+        return replace(
+            self.target,
             label=label,
             origin=source.kind,
             listeners=listeners,
@@ -123,9 +121,6 @@ class ReplayPlan(Struct, frozen=True, kw_only=True, dict=True):
             peer=self.files.peer,
             etcd_version=source.version,
             source=source.location,
-            dials_with_another=self.dials_with_another,
-            kubernetes_ca=self.kubernetes_ca,
-            declared=MappingProxyType({self.label: self.declared}),
             unreached=unreached,
             remarks=tuple(self.notes),
             replay=self.declaration.source,

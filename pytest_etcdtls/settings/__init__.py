@@ -6,11 +6,13 @@ This module has the source, and the conversion of single values.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.errors import UsageError, did_you_mean
+from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
+from pytest_etcdtls.untrusted import read_regular
 
 STDIN: Final = "-"
 """The value that stands for standard input."""
@@ -18,12 +20,15 @@ MAXIMUM_SIZE: Final = 4 * 1024 * 1024
 """The largest file or input that an option names, in octets: a list of twenty thousand clusters, or four
 Secrets (``MaxSecretSize`` of Kubernetes is one mebibyte)."""
 
-ReadInput = Callable[[str, int], bytes]
-"""Returns standard input for an option, and one octet more than so many at most."""
-
 
 class Source:
-    """Values by option name, ``etcd_cacert`` for ``--etcd-cacert``."""
+    """Values by option name, ``etcd_cacert`` for ``--etcd-cacert``.
+
+    Attributes:
+        environment: the environment with etcdctl's variables, and with the passphrase of private keys.
+    """
+
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def value(self, name: str) -> object:
         """Return the value: a text, a flag, or a list of texts; ``None`` if it is not given."""
@@ -40,6 +45,18 @@ class Source:
         of the same origin verifies.
         """
         return ""
+
+    def standard_input(self, name: str) -> bytes:
+        """Return standard input for an option, and one octet more than :data:`MAXIMUM_SIZE` at most.
+
+        Raises:
+            UsageError: if it cannot be read.
+        """
+        raise UsageError(f"{option(name)} -: standard input is for the command line: name a file")
+
+    def ask(self, question: str) -> str | None:
+        """Ask a person for a secret; return ``None`` if nobody can be asked."""
+        return None
 
     def text(self, name: str) -> str | None:
         """Return the value; ``None`` if it is not given."""
@@ -65,6 +82,22 @@ class Source:
     def resolve(self, name: str, value: str) -> Path:
         """Return a path in a value of the option as an absolute path."""
         return self.directory(name) / os.path.expanduser(value)
+
+
+def read_input(source: Source, name: str, value: str, advice: str) -> str:
+    """Return the text of the file that a value of an option names, or of standard input.
+
+    Raises:
+        UnreadableFileError: if it cannot be read or, with the advice, is too large.
+        UnicodeDecodeError: if it is not text in UTF-8.
+    """
+    if value == STDIN:
+        data = source.standard_input(name)
+        if len(data) > MAXIMUM_SIZE:
+            raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", advice)
+    else:
+        data = read_regular(source.resolve(name, value), MAXIMUM_SIZE)
+    return data.decode("utf-8-sig")
 
 
 def option(name: str) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +26,11 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError, did_you_mean
 from pytest_etcdtls.profiles.toml_files import parse_toml
-from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, ReadInput, Source, option
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_live_target, read_settings
 from pytest_etcdtls.target import LABEL, Target, is_label, unique
-from pytest_etcdtls.untrusted import printable, read_regular
+from pytest_etcdtls.untrusted import printable
 
 Value = str | bool | tuple[str, ...]
 
@@ -149,10 +149,18 @@ class ClusterSource(Source):
         groups = [group for group in _TOGETHER if group & self._own.keys()]
         ca = {"etcd_cacert"} if "etcd_secret" in self._own else ()  # which the Secret has
         self._closed = _ITS_OWN.union(self._own, ca, *groups)
+        # etcdctl's variables name one cluster.
+        variables = base.environment if base else {}
+        self.environment = {key: value for key, value in variables.items() if key == KEY_PASSWORD}
 
     def _elsewhere(self, name: str) -> Source | None:
         """Return the settings of the run if they decide about an option."""
         return None if name in self._closed else self._base
+
+    def standard_input(self, name: str) -> bytes:
+        """Return that of the run, if it names it."""
+        base = self._elsewhere(name)
+        return base.standard_input(name) if base else super().standard_input(name)
 
     def value(self, name: str) -> object:
         """Return the value; ``None`` if it is not given."""
@@ -177,34 +185,20 @@ class ClusterList:
         name: the file, or ``-``.
         text: its content.
         source: the settings of the run, which hold where a cluster says nothing else.
-        environment: with the passphrase of private keys. etcdctl's variables name one cluster: not used.
         shard: the part of the list that is judged.
         waive: whether waivers are in force.
-        read_input: returns standard input, for a Secret of the run.
 
     Raises:
         UsageError: if it is not a list of clusters, or a cluster has an unknown key.
     """
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        source: Source,
-        environment: Mapping[str, str],
-        shard: Shard,
-        *,
-        waive: bool = True,
-        read_input: ReadInput | None = None,
-    ) -> None:
+    def __init__(self, name: str, text: str, source: Source, shard: Shard, *, waive: bool = True) -> None:
         self._waive = waive
-        self._read_input = read_input
         self.where = f"{option('etcd_clusters')} {name}"
         path = None if name == STDIN else source.resolve("etcd_clusters", name)
         self._directory = path.parent if path else source.resolve("etcd_clusters", ".")
         self._own = path.parent.resolve() if path else None  # standard input has no directory
         self._source = source
-        self._environment = {key: value for key, value in environment.items() if key == KEY_PASSWORD}
         every = tuple(_clusters(self.where, text, path.suffix if path else ""))
         self.total = len(every)
         self.shard = shard
@@ -219,14 +213,7 @@ class ClusterList:
         source = ClusterSource(cluster, self.where, self._directory, self._source)
         try:
             self._refuse_other_files(source)
-            settings = read_settings(
-                source,
-                self._environment,
-                live=True,
-                fleet=True,
-                waive=self._waive,
-                read_input=self._read_input,
-            )
+            settings = read_settings(source, live=True, fleet=True, waive=self._waive)
             [target] = settings.live
             _refuse_without_listener(target)
         except UsageError as error:
@@ -277,7 +264,7 @@ def live_target(label: str = "live", **entry: str | Path | bool | Sequence[str |
     cluster = ListedCluster(label, dict(_values(where, table)))
     source = ClusterSource(cluster, where, Path.cwd())
     try:
-        target = read_live_target(source, {})
+        target = read_live_target(source)
         _refuse_without_listener(target)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
@@ -296,23 +283,15 @@ def _written(value: str | Path | bool | Sequence[str | Path]) -> object:
     return str(value) if isinstance(value, Path) else [*map(str, value)]
 
 
-def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
-    """Return the text of a list, from a file or from ``stdin``, which returns one octet more than is allowed.
+def read_list(source: Source, name: str) -> str:
+    """Return the text of a list, from a file or from standard input.
 
     Raises:
         UsageError: if it cannot be read, is too large or is not text.
     """
     where = f"{option('etcd_clusters')} {name}"
     try:
-        if name == STDIN:
-            data = stdin()
-            if len(data) > MAXIMUM_SIZE:
-                raise UnreadableFileError(
-                    f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", "split the list into several files"
-                )
-        else:
-            data = read_regular(source.resolve("etcd_clusters", name), MAXIMUM_SIZE)
-        return data.decode("utf-8-sig")
+        return read_input(source, "etcd_clusters", name, "split the list into several files")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError as error:

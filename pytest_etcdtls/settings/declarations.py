@@ -9,12 +9,11 @@ A file that is missing or unusable is no error: what needs it is not verified, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
@@ -28,7 +27,7 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     exists,
 )
-from pytest_etcdtls.declared.effective import TLSSide, effective_of, prefix
+from pytest_etcdtls.declared.effective import SIDES, TLSSide, effective_of, prefix
 from pytest_etcdtls.declared.files import (
     APISERVER,
     ETCDCTL,
@@ -50,21 +49,9 @@ from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.settings.endpoints import (
-    complete,
-    listeners_from_here,
-    own_hosts,
-    read_named,
-    read_via,
-    runs_here,
-)
-from pytest_etcdtls.settings.port_credentials import (
-    CredentialSource,
-    SideCredentials,
-    chains_to,
-    read_directory,
-)
-from pytest_etcdtls.target import Carrier, Listener, TrustBundle, Unreached, safe, unique
+from pytest_etcdtls.settings.endpoints import listeners_from_here, own_hosts, runs_here
+from pytest_etcdtls.settings.port_credentials import CredentialSource, chains_to
+from pytest_etcdtls.target import Carrier, Listener, PortCredentials, TrustBundle, Unreached, safe, unique
 from pytest_etcdtls.untrusted import is_host, printable
 
 if TYPE_CHECKING:
@@ -379,24 +366,12 @@ def _declares(member: LabelledDeclaration, listener: Listener) -> bool:
 Bundles = Sequence[TrustBundle]
 
 
-def _client_identities(
-    members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
-) -> tuple[Identity, ...]:
-    """Return the identities that may be good clients, in the order in which they are tried."""
-    names = (HEALTHCHECK, APISERVER, ETCDCTL, *OF_DISTRIBUTIONS)
-    clients = [_client(member, name, files) for name in names for member in members]
-    return _chosen([*clients, *(_dialing(member, "client", trusted, files) for member in members)], trusted)
-
-
-def _peer_identities(
-    members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
-) -> tuple[Identity, ...]:
-    """Return the identities that may be good peers, in the order in which they are tried.
-
-    kubeadm's health check client comes first: it has no subjectAltName and is accepted from any address.
-    """
-    clients = [_client(member, HEALTHCHECK, files) for member in members]
-    return _chosen([*clients, *(_dialing(member, "peer", (), files) for member in members)], trusted)
+_CLIENTS: Final[dict[Side, tuple[str, ...]]] = {
+    "client": (HEALTHCHECK, APISERVER, ETCDCTL, *OF_DISTRIBUTIONS),
+    # kubeadm's health check client has no subjectAltName and is accepted from any address.
+    "peer": (HEALTHCHECK,),
+}
+"""The clients that may be good ones on a side, in the order in which they are tried."""
 
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
@@ -476,28 +451,30 @@ _ROLES: Final[dict[Side, tuple[Role, ...]]] = {
 def declared_credentials(members: Sequence[LabelledDeclaration]) -> CredentialSource:
     """Return the credentials that declarations name, as far as the files are here."""
     files = FoundFiles()
-    client, peer = (_trusted(members, side, files) for side in ("client", "peer"))
-    here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
+    client, peer = (_credentials_of_side(members, side, files) for side in SIDES)
     return CredentialSource(
         origin=", ".join(member.declared.declaration.source for member in members),
-        client=SideCredentials(
-            server_ca=_server_ca(members, "client", files) or _etcdctls_ca(members, files),
-            client_trust=_shared_bundle(client),
-            identities=_client_identities(here_first, client, files),
-            served=_served(members, "client", files),
-            allowed_cn=_shared(_side(each.declared, "client").allowed_cn for each in members),
-            allowed_hostname=_shared(_side(each.declared, "client").allowed_hostname for each in members),
-        ),
-        peer=SideCredentials(
-            server_ca=_server_ca(members, "peer", files),
-            client_trust=_shared_bundle(peer),
-            identities=_peer_identities(here_first, peer, files),
-            served=_served(members, "peer", files),
-            allowed_cn=_shared(_side(each.declared, "peer").allowed_cn for each in members),
-            allowed_hostname=_shared(_side(each.declared, "peer").allowed_hostname for each in members),
-        ),
+        client=replace(client, server_ca=client.server_ca or _etcdctls_ca(members, files)),
+        peer=peer,
         kubernetes_ca=_kubernetes_ca(members, files),
         remarks=files.problems,
+    )
+
+
+def _credentials_of_side(
+    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
+) -> PortCredentials:
+    trusted = _trusted(members, side, files)
+    here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
+    clients = [_client(member, name, files) for name in _CLIENTS[side] for member in here_first]
+    dialing = [_dialing(member, side, trusted, files) for member in here_first]
+    return PortCredentials(
+        server_ca=_server_ca(members, side, files),
+        client_trust=_shared_bundle(trusted),
+        identities=_chosen([*clients, *dialing], trusted),
+        served=_served(members, side, files),
+        allowed_cn=_shared(_side(each.declared, side).allowed_cn for each in members),
+        allowed_hostname=_shared(_side(each.declared, side).allowed_hostname for each in members),
     )
 
 
@@ -612,56 +589,3 @@ def _shared(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """Return the value that all members share; empty if they differ."""
     different = set(values)
     return different.pop() if len(different) == 1 else ()
-
-
-class KnownTarget(Struct, frozen=True, kw_only=True):
-    """A target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
-
-    Attributes:
-        listeners: all listeners, including those that an option named.
-        found: the credentials of the declarations or of the directory.
-        via: what carries connections (``--etcd-via``).
-    """
-
-    listeners: tuple[Listener, ...]
-    found: CredentialSource
-    via: Carrier | None = None
-    dials_with_another: frozenset[Role] | None = None
-    declared: Mapping[str, DeclaredMember] = {}
-    unreached: tuple[Unreached, ...] = ()
-
-
-def read_known(
-    source: Source, environment: Mapping[str, str], running: LabelledDeclaration | None = None
-) -> KnownTarget:
-    """Return the target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        running: the process that is the target; ``None`` for the declarations of ``--etcd-config``.
-
-    Raises:
-        UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
-    """
-    via = read_via(source)
-    named = read_named(source, environment)
-    members = (running,) if running is not None else read_members(source, via)
-    if not members:
-        listeners, directory = complete(source, named, via), pki_directory(source)
-        found = CredentialSource()
-        if directory is not None:
-            found = read_directory(directory, source.origin(PKI_DIR), listeners)
-        return KnownTarget(listeners=listeners, found=found, via=via)
-    usable, unreached = add_declared(named, members)
-    listeners = complete(source, usable, via)
-    labels = {member.label for member in members}
-    every = all(listener.member in labels for listener in listeners)
-    return KnownTarget(
-        listeners=listeners,
-        found=declared_credentials(members),
-        dials_with_another=roles_that_dial_with_another(members) if every else None,
-        declared=MappingProxyType({member.label: member.declared for member in members}),
-        unreached=unreached,
-        via=via,
-    )

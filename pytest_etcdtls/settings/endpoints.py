@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal, cast
@@ -41,7 +41,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
 
-def read_named(source: Source, environment: Mapping[str, str]) -> list[Listener]:
+def read_named(source: Source) -> list[Listener]:
     """Return the listeners that options name, in the order of roles and then of the command line.
 
     A client or peer endpoint without a scheme is https if TLS credentials are given, as etcdctl takes it.
@@ -49,7 +49,9 @@ def read_named(source: Source, environment: Mapping[str, str]) -> list[Listener]
     Raises:
         UsageError: if a URL cannot be used.
     """
-    with_tls = any(source.text(name) for name in _TLS_MATERIAL) or any(map(environment.get, _TLS_VARIABLES))
+    with_tls = any(source.text(name) for name in _TLS_MATERIAL) or any(
+        map(source.environment.get, _TLS_VARIABLES)
+    )
     listeners = []
     for name, role in ROLES.items():
         for text in source.texts(name, commas=True):
@@ -70,18 +72,33 @@ def _lacks_scheme(text: str) -> bool:
 
 
 def complete(
-    source: Source, listeners: Sequence[Listener], via: Carrier | None = None
+    listeners: Sequence[Listener], rules: Sequence[ConnectTo], via: Carrier | None = None, *, may_grow: bool
 ) -> tuple[Listener, ...]:
     """Return all listeners with unique labels, with the addresses to connect to and the command that does.
 
+    Args:
+        listeners: those that are known.
+        rules: of ``--etcd-connect-to``.
+        via: what carries connections.
+        may_grow: others may be discovered, which a rule may match.
+
     Raises:
-        UsageError: if a listener is given twice, or a rule of ``--etcd-connect-to`` matches no listener and
-            no others can be discovered.
+        UsageError: if a listener is given twice, or a rule matches no listener.
     """
     _refuse_duplicates(listeners)
-    rules = read_connect_to(source)
-    connected = _connect_to(_label(listeners), rules, may_grow=source.flag("etcd_discover"))
-    return tuple(replace(listener, via=via) for listener in connected)
+    used: set[str] = set()
+    completed = []
+    for listener in _label(listeners):
+        for rule in rules:
+            if there := rule.redirected(listener.host, listener.port):
+                used.add(rule.text)
+                listener = replace(listener, connect_to=there)
+                break
+        completed.append(replace(listener, via=via))
+    for rule in rules:
+        if rule.text not in used and not may_grow:
+            raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the endpoints given")
+    return tuple(completed)
 
 
 def read_via(source: Source) -> Carrier | None:
@@ -206,25 +223,6 @@ def _label(listeners: Sequence[Listener]) -> list[Listener]:
         taken.add(label)
         labelled.append(replace(listener, label=label))
     return labelled
-
-
-def _connect_to(
-    listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, may_grow: bool
-) -> list[Listener]:
-    """Apply the first matching rule to each listener; ``may_grow``: a rule may match a later one."""
-    used: set[str] = set()
-    result = []
-    for listener in listeners:
-        for rule in rules:
-            if there := rule.redirected(listener.host, listener.port):
-                used.add(rule.text)
-                listener = replace(listener, connect_to=there)
-                break
-        result.append(listener)
-    for rule in rules:
-        if rule.text not in used and not may_grow:
-            raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the endpoints given")
-    return result
 
 
 _PLACE = r"(\[[^\[\]]+\]|[^:\[\]]*):(\d*)"

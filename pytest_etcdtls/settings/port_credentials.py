@@ -9,10 +9,11 @@ for peers is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -36,30 +37,8 @@ from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, TrustBundle
+from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
 from pytest_etcdtls.untrusted import is_there, printable, read_regular
-
-
-class SideCredentials(Struct, frozen=True, kw_only=True):
-    """What a source of credentials has for client ports or for peer ports.
-
-    Attributes:
-        server_ca: the trust anchors for the served certificates.
-        client_trust: the CA bundle that etcd trusts on these ports.
-        identities: the good identities, in the order in which they are tried.
-        served: the identities that members serve on these ports.
-        signing_key: the key of a CA of their clients.
-        allowed_cn: the only common names that etcd accepts on these ports; empty for all.
-        allowed_hostname: hostnames, one of which a client certificate must cover; empty for all.
-    """
-
-    server_ca: TrustBundle | None = None
-    client_trust: TrustBundle | None = None
-    identities: tuple[Identity, ...] = ()
-    served: tuple[Identity, ...] = ()
-    signing_key: SigningKey | None = None
-    allowed_cn: tuple[str, ...] = ()
-    allowed_hostname: tuple[str, ...] = ()
 
 
 class CredentialSource(Struct, frozen=True, kw_only=True):
@@ -73,24 +52,11 @@ class CredentialSource(Struct, frozen=True, kw_only=True):
     """
 
     origin: str | None = None
-    client: SideCredentials = SideCredentials()
-    peer: SideCredentials = SideCredentials()
+    client: PortCredentials = PortCredentials()
+    peer: PortCredentials = PortCredentials()
     expected: tuple[ExpectedLeaf, ...] = ()
     kubernetes_ca: TrustBundle | None = None
     remarks: tuple[str, ...] = ()
-
-
-class HeldCredentials(Struct, frozen=True, kw_only=True):
-    """The credentials of a target, of all sources.
-
-    Attributes:
-        ca_origin: the origin of the CA that verifies the servers of client ports; ``None`` if none does.
-    """
-
-    client: PortCredentials
-    peer: PortCredentials
-    kubernetes_ca: TrustBundle | None
-    ca_origin: str | None
 
 
 SECRET: Final = "etcd_secret"  # noqa: S105 - the name of an option
@@ -105,14 +71,8 @@ ENVIRONMENT = {
 """etcdctl's environment variables that are used for credentials."""
 
 
-def read_credentials(
-    source: Source,
-    environment: Mapping[str, str],
-    passphrases: Passphrases,
-    secret: CredentialSource,
-    found: CredentialSource,
-) -> HeldCredentials:
-    """Return the credentials of a target.
+def add_credentials(target: Target, source: Source, found: CredentialSource) -> Target:
+    """Return a target with the credentials that we hold for it.
 
     Those that options name come first, then those of a Secret, of etcdctl's variables, and those found.
 
@@ -120,18 +80,27 @@ def read_credentials(
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
             other.
     """
-    of_etcdctl = {} if secret.client.identities else environment
+    passphrases = partial(key_passphrases, source)
+    secret = CredentialSource()
+    if source.text(SECRET) is not None:
+        # The reader, and YAML, are imported where there is something to read.
+        from pytest_etcdtls.settings.secrets import read_secret_credentials
+
+        secret = read_secret_credentials(source, passphrases)
+    of_etcdctl = {} if secret.client.identities else source.environment
     client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases)
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
     client, peer = client or _first(secret.client), peer or _first(secret.peer)
-    of_etcdctl = {} if secret.client.server_ca else environment
+    of_etcdctl = {} if secret.client.server_ca else source.environment
     named_ca = read_bundle(source, "etcd_cacert", of_etcdctl)
     cacert = named_ca or secret.client.server_ca
     peer_cacert = read_bundle(source, "etcd_peer_cacert") or secret.peer.server_ca
     # The client port's CA does not show which CA peers trust. It is used as their bundle only if an option
     # for peers is given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
-    return HeldCredentials(
+    ca_origin = source.origin("etcd_cacert") if named_ca else secret.origin if cacert else found.origin
+    return replace(
+        target,
         client=_port(
             *(source, "", passphrases, secret.client, found.client),
             named=client,
@@ -149,11 +118,28 @@ def read_credentials(
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca")
         or secret.kubernetes_ca
         or found.kubernetes_ca,
-        ca_origin=source.origin("etcd_cacert") if named_ca else secret.origin if cacert else found.origin,
+        password_withheld=_why_withheld(source, ca_origin),
+        remarks=found.remarks,
     )
 
 
-def _first(side: SideCredentials) -> Identity | None:
+def _why_withheld(source: Source, ca_origin: str | None) -> str:
+    """Return why the password is sent to no server; empty if it may be.
+
+    A file that names a server and its CA must not get a password that it does not name itself: it may be from
+    somebody else. Command line, ini file and environment are one source, each file is one.
+    """
+    password = source.origin("etcd_password_file")
+    if ca_origin is None or password == ca_origin:
+        return ""
+    of_password, of_ca = (name or "the command line or the environment" for name in (password, ca_origin))
+    return (
+        f"it is from {of_password}, and the CA that verifies the server is from {of_ca}; give --etcd-cacert "
+        "where --etcd-user and --etcd-password-file are given, for a cluster of a list all three in the list"
+    )
+
+
+def _first(side: PortCredentials) -> Identity | None:
     return next(iter(side.identities), None)
 
 
@@ -167,7 +153,7 @@ def _good(
     return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
 
 
-def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str] | None:
+def read_user(source: Source) -> tuple[str, str] | None:
     """Return the user name and the password for a cluster with authentication enabled.
 
     Raises:
@@ -176,7 +162,7 @@ def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str]
     name = source.text("etcd_user")
     file = source.path("etcd_password_file")
     if name is None and file is None:
-        return _user_of_environment(environment)
+        return _user_of_environment(source.environment)
     if name is None or file is None:
         raise UsageError("--etcd-user and --etcd-password-file go together")
     if ":" in name:
@@ -249,35 +235,25 @@ def _refuse_token(value: str, named_by: str) -> None:
         )
 
 
-Ask: TypeAlias = Callable[[str], str | None]
-"""Asks a person for a secret, with a text; returns ``None`` if nobody can be asked."""
-
 KEY_PASSWORD: Final = "ETCDTLS_KEY_PASSWORD"  # noqa: S105 - the name of the variable
 """The environment variable with the passphrase of encrypted private keys."""
 
 
-class KeyPassphrases:
-    """The passphrases of encrypted private keys, read when the first such key is."""
+def key_passphrases(source: Source, path: AnyFile, named_by: str) -> Sequence[bytes]:
+    """Return the passphrases that may be those of an encrypted private key; empty if there are none.
 
-    def __init__(self, source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> None:
-        self._source = source
-        self._environment = environment
-        self._ask = ask
-
-    def __call__(self, path: AnyFile, named_by: str) -> Sequence[bytes]:
-        """Return the passphrases that may be those of a key file; empty if there are none.
-
-        Raises:
-            UsageError: if the file with passphrases cannot be used.
-        """
-        file = self._source.path("etcd_key_password_file")
-        if file is not None:
-            return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
-        if value := self._environment.get(KEY_PASSWORD):
-            return [value.encode(errors="surrogateescape")]
-        question = printable(f"Passphrase of {named_by} {path}: ", 1024)  # a declaration may name the file
-        asked = self._ask(question) if self._ask is not None else None
-        return [asked.encode(errors="surrogateescape")] if asked else []
+    Raises:
+        UsageError: if the file with passphrases cannot be used.
+    """
+    file = source.path("etcd_key_password_file")
+    if file is not None:
+        return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
+    if value := source.environment.get(KEY_PASSWORD):
+        return [value.encode(errors="surrogateescape")]
+    asked = source.ask(
+        printable(f"Passphrase of {named_by} {path}: ", 1024)
+    )  # a declaration may name the file
+    return [asked.encode(errors="surrogateescape")] if asked else []
 
 
 def _identity(
@@ -330,8 +306,8 @@ def _port(
     source: Source,
     prefix: str,
     passphrases: Passphrases,
-    secret: SideCredentials,
-    found: SideCredentials,
+    secret: PortCredentials,
+    found: PortCredentials,
     *,
     named: Identity | None,
     server_ca: TrustBundle | None,
@@ -344,15 +320,14 @@ def _port(
         trusted = TrustBundle((signing.certificate,), signing.origin, inferred=True)
     if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
         trusted = replace(candidate, inferred=True)
-    return PortCredentials(
+    return replace(
+        found,
         server_ca=server_ca,
         identities=good,
         named=named,
         client_trust=trusted,
         signing_key=_signing_key(source, prefix, trusted, passphrases) or _checked(signing, trusted),
         served=(*found.served, *secret.served),
-        allowed_cn=found.allowed_cn,
-        allowed_hostname=found.allowed_hostname,
     )
 
 
@@ -526,8 +501,8 @@ def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) 
     )
 
 
-def _side_of_node(ca: TrustBundle, served: Identity | None, *good: Identity | None) -> SideCredentials:
-    return SideCredentials(
+def _side_of_node(ca: TrustBundle, served: Identity | None, *good: Identity | None) -> PortCredentials:
+    return PortCredentials(
         server_ca=ca,
         client_trust=ca,
         identities=tuple(identity for identity in good if identity is not None),

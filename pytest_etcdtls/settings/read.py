@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -23,29 +24,27 @@ from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.config import START_SECONDS, ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
-from pytest_etcdtls.pki.certificate import Passphrases
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles.profiles import KUBEADM, NO_PROFILES, NONE, Profiles, read_profiles
 from pytest_etcdtls.profiles.waivers import Waiver, read_waivers
 from pytest_etcdtls.report.baseline import Baseline, read_baseline
-from pytest_etcdtls.settings import ReadInput, Source, choice, integer, option, seconds
+from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import (
     CONFIG,
+    PKI_DIR,
     LabelledDeclaration,
+    add_declared,
     declared_credentials,
-    read_known,
+    pki_directory,
     read_members,
     roles_that_dial_with_another,
 )
-from pytest_etcdtls.settings.endpoints import read_connect_to
+from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
-    SECRET,
-    Ask,
     CredentialSource,
-    HeldCredentials,
-    KeyPassphrases,
-    read_credentials,
+    add_credentials,
+    read_directory,
     read_expected,
     read_user,
     split_host,
@@ -177,55 +176,35 @@ _BACKENDS = ("auto", "container", "process")
 
 
 def read_settings(
-    source: Source,
-    environment: Mapping[str, str],
-    *,
-    live: bool,
-    replays: bool = False,
-    fleet: bool = False,
-    waive: bool = True,
-    ask: Ask | None = None,
-    read_input: ReadInput | None = None,
+    source: Source, *, live: bool, replays: bool = False, fleet: bool = False, waive: bool = True
 ) -> Settings:
     """Return the settings.
 
     Args:
         source: the source of the values.
-        environment: the environment with etcdctl's variables.
         live: whether the given endpoints are used.
         replays: whether the declaration is replayed on the etcds that are started.
         fleet: whether the clusters of a list are judged.
         waive: whether waivers are in force.
-        ask: asks for the passphrase of an encrypted key.
-        read_input: returns standard input.
 
     Raises:
         UsageError: for the first value that is not valid.
     """
     waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
-    passphrases = KeyPassphrases(source, environment, ask)
     processes = read_processes(source) if live or replays else ()
     if live and source.flag("etcd_rehearse") and not processes:
         raise UsageError(
             "--etcd-rehearse starts the program of a running etcd once more, and no process is named: add "
             "--etcd-pid=auto on the machine of etcd"
         )
-    targets = [
-        read_live_target(source, environment, passphrases, read_input, running)
-        for running in processes or (None,)
-        if live
-    ]
+    targets = [read_live_target(source, running) for running in processes or (None,) if live]
     owned = _owned(source)
-    replay = (
-        read_replay(source, environment, passphrases, read_input, owned.config.pki.key_type, processes)
-        if replays
-        else None
-    )
+    replay = read_replay(source, owned.config.pki.key_type, processes) if replays else None
     profiles = _profiles(
         source,
         [replay.declared] if replay else [member for one in targets for member in one.declared.values()],
     )
-    days = max(_expiry_days(source), profiles.expiry_days)
+    days = max(integer(source, "etcd_expiry_days", 30, least=0), profiles.expiry_days)
     suites_matter = baseline is not None or any(
         threshold.cipher_suites is not None or threshold.groups is not None or threshold.groups_one_of
         for threshold in profiles.thresholds.values()
@@ -262,76 +241,60 @@ def read_settings(
         reports=tuple(reports),
         directories=tuple(directories),
         metadata=_metadata(source),
-        not_read=ENDPOINTS_VARIABLE if not targets and environment.get(ENDPOINTS_VARIABLE) else "",
+        not_read=ENDPOINTS_VARIABLE if not targets and source.environment.get(ENDPOINTS_VARIABLE) else "",
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
 
 
-def read_live_target(
-    source: Source,
-    environment: Mapping[str, str],
-    passphrases: Passphrases | None = None,
-    read_input: ReadInput | None = None,
-    running: LabelledDeclaration | None = None,
-) -> Target:
+def read_live_target(source: Source, running: LabelledDeclaration | None = None) -> Target:
     """Return the live cluster that the settings name.
 
     Args:
         source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        passphrases: of encrypted keys.
-        read_input: returns standard input.
         running: the process that is the cluster's member (``--etcd-pid``); ``None`` without one.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    known = read_known(source, environment, running)
-    held = _held(source, environment, passphrases, read_input, known.found)
-    listeners = known.listeners
-    return Target(
+    via, named, discover = read_via(source), read_named(source), source.flag("etcd_discover")
+    members = (running,) if running is not None else read_members(source, via)
+    usable, unreached = add_declared(named, members)
+    rules = read_connect_to(source)
+    listeners = complete(usable, rules, via, may_grow=discover)
+    every = {listener.member for listener in listeners} <= {member.label for member in members}
+    found = CredentialSource()
+    if members:
+        found = declared_credentials(members)
+    elif directory := pki_directory(source):
+        found = read_directory(directory, source.origin(PKI_DIR), listeners)
+    target = Target(
         label=_label(source, running),
         origin="live",
         listeners=listeners,
-        client=held.client,
-        peer=held.peer,
-        expected=(*read_expected(source, listeners), *known.found.expected),
-        logs={
-            **_logs_of(running),
-            **read_logs(source, listeners, may_grow=source.flag("etcd_discover")),
-        },
-        user=read_user(source, environment),
-        password_withheld=_why_withheld(source, held.ca_origin),
-        expiry_days=_expiry_days(source),
-        kubernetes_ca=held.kubernetes_ca,
-        dials_with_another=known.dials_with_another,
-        declared=known.declared,
+        expected=(*read_expected(source, listeners), *found.expected),
+        logs={**_logs_of(running), **read_logs(source, listeners, may_grow=discover)},
+        user=read_user(source),
+        expiry_days=integer(source, "etcd_expiry_days", 30, least=0),
+        dials_with_another=roles_that_dial_with_another(members) if members and every else None,
+        declared=MappingProxyType({member.label: member.declared for member in members}),
         running=running.running if running else None,
         rehearses=running is not None and source.flag("etcd_rehearse"),
-        unreached=known.unreached,
-        remarks=known.found.remarks,
-        connect_to=read_connect_to(source),
-        via=known.via,
-        discover=source.flag("etcd_discover"),
+        unreached=unreached,
+        connect_to=rules,
+        via=via,
+        discover=discover,
     )
+    return add_credentials(target, source, found)
 
 
 def read_replay(
-    source: Source,
-    environment: Mapping[str, str],
-    passphrases: Passphrases | None = None,
-    read_input: ReadInput | None = None,
-    key_type: KeyType | None = None,
-    processes: tuple[LabelledDeclaration, ...] = (),
+    source: Source, key_type: KeyType | None = None, processes: tuple[LabelledDeclaration, ...] = ()
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
 
     Args:
         source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        passphrases: of encrypted keys.
-        read_input: returns standard input.
         key_type: of the keys that are made instead of missing ones.
         processes: the members of ``--etcd-pid``, instead of ``--etcd-config``.
 
@@ -346,36 +309,15 @@ def read_replay(
             f"{option('etcd_pid' if processes else CONFIG)} names {len(members)} members, and an etcd that "
             "is started replays the declaration of one: pass one of them, and run once for each"
         )
-    found = declared_credentials(members)
-    held = _held(source, environment, passphrases, read_input, found)
-    return ReplayPlan(
+    declared = Target(
         label=members[0].label,
-        declared=members[0].declared,
-        client=held.client,
-        peer=held.peer,
+        origin="live",
+        listeners=(),
         dials_with_another=roles_that_dial_with_another(members),
-        kubernetes_ca=held.kubernetes_ca,
-        key_type=key_type,
-        remarks=found.remarks,
+        declared={members[0].label: members[0].declared},
     )
-
-
-def _held(
-    source: Source,
-    environment: Mapping[str, str],
-    passphrases: Passphrases | None,
-    read_input: ReadInput | None,
-    found: CredentialSource,
-) -> HeldCredentials:
-    """Return the credentials of a target."""
-    passphrases = passphrases or KeyPassphrases(source, environment)
-    secret = CredentialSource()
-    if source.text(SECRET) is not None:
-        # The reader, and YAML, are imported where there is something to read.
-        from pytest_etcdtls.settings.secrets import read_secret_credentials
-
-        secret = read_secret_credentials(source, read_input, passphrases)
-    return read_credentials(source, environment, passphrases, secret, found)
+    target = add_credentials(declared, source, declared_credentials(members))
+    return ReplayPlan(target=target, key_type=key_type)
 
 
 def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:
@@ -398,22 +340,6 @@ def _label(source: Source, running: LabelledDeclaration | None) -> str:
     if not is_label(label):
         raise UsageError(f"--etcd-label {printable(label)!r}: a label has {LABEL}")
     return label
-
-
-def _why_withheld(source: Source, ca_origin: str | None) -> str:
-    """Return why the password is sent to no server; empty if it may be.
-
-    A file that names a server and its CA must not get a password that it does not name itself: it may be from
-    somebody else. Command line, ini file and environment are one source, each file is one.
-    """
-    password = source.origin("etcd_password_file")
-    if ca_origin is None or password == ca_origin:
-        return ""
-    of_password, of_ca = (name or "the command line or the environment" for name in (password, ca_origin))
-    return (
-        f"it is from {of_password}, and the CA that verifies the server is from {of_ca}; give --etcd-cacert "
-        "where --etcd-user and --etcd-password-file are given, for a cluster of a list all three in the list"
-    )
 
 
 def _profiles(source: Source, declared: Sequence[DeclaredMember]) -> Profiles:
@@ -440,10 +366,6 @@ def is_kubeadm(member: DeclaredMember) -> bool:
         and {file.parent.name for file in files.values()} == {"etcd"}
         and files["trusted-ca-file"] == files["peer-trusted-ca-file"]
     )
-
-
-def _expiry_days(source: Source) -> int:
-    return integer(source, "etcd_expiry_days", 30, least=0)
 
 
 def _owned(source: Source) -> Owned:

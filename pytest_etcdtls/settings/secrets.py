@@ -41,10 +41,10 @@ from pytest_etcdtls.pki.certificate import (
     load_trust,
 )
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, ReadInput, Source, option
-from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, SideCredentials
-from pytest_etcdtls.target import SigningKey, TrustBundle
-from pytest_etcdtls.untrusted import listed, printable, read_regular, shell_word
+from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
+from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource
+from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
+from pytest_etcdtls.untrusted import listed, printable, shell_word
 
 _PAIRS: Final = (
     # kubeadm
@@ -90,46 +90,25 @@ class Secret:
     Attributes:
         name: of the Secret, with its namespace; empty if it has none.
         kind: its type.
+        holder: what the values are a part of, for reports.
         where: for messages: the option and the Secret.
-        values: decoded, by name; empty texts for files.
+        named_by: what comes before the name of a file in a message.
+        values: by name.
         getting: the words of ``kubectl`` that get it; empty if it has no name.
-        directory: of its files, if it is mounted.
     """
 
     name: str
     kind: str
+    holder: str
     where: str
-    values: Mapping[str, bytes] = field(repr=False)
+    named_by: str
+    values: Mapping[str, AnyFile] = field(repr=False)
     getting: tuple[str, ...] = ()
-    directory: Path | None = None
-
-    @property
-    def holder(self) -> str:
-        """What the values are a part of, for reports."""
-        return f"Secret {self.name}".strip() if self.directory is None else str(self.directory)
-
-    @property
-    def named_by(self) -> str:
-        """What comes before the name of a file in a message."""
-        return self.where if self.directory is None else option(SECRET)
-
-    def file(self, name: str) -> AnyFile:
-        """Return a value as a file in memory, or its file."""
-        return (
-            HeldFile(name, self.holder, self.values[name])
-            if self.directory is None
-            else self.directory / name
-        )
-
-    def origin(self, name: str) -> str:
-        """Return where a value is from, for reports."""
-        return f"{self.holder} {name}" if self.directory is None else str(self.directory / name)
 
     def has_ca(self, name: str) -> bool:
         """Return whether there is a CA; cert-manager leaves it empty if the issuer gives none."""
-        if name not in self.values:
-            return False
-        return bool(self.values[name] if self.directory is None else (self.directory / name).stat().st_size)
+        file = self.values.get(name)
+        return file is not None and bool(file.data if isinstance(file, HeldFile) else file.stat().st_size)
 
     @property
     def is_of_another_ca(self) -> bool:
@@ -142,9 +121,7 @@ class Secret:
         return "ca.key" in self.values or self.kind == _CLUSTER_API
 
 
-def read_secret_credentials(
-    source: Source, read_input: ReadInput | None, passphrases: Passphrases
-) -> CredentialSource:
+def read_secret_credentials(source: Source, passphrases: Passphrases) -> CredentialSource:
     """Return the credentials of ``--etcd-secret``.
 
     Raises:
@@ -155,42 +132,35 @@ def read_secret_credentials(
     if text != STDIN and is_directory(path := source.resolve(SECRET, text)):
         secrets = [_mounted(path, where)]
     else:
-        secrets = secrets_in(_content(source, text, where, read_input), where)
+        secrets = secrets_in(_content(source, text, where), where)
     return replace_fields(credentials_of(where, secrets, passphrases), origin=source.origin(SECRET))
 
 
 def _mounted(directory: Path, where: str) -> Secret:
     """Return the Secret of a directory, as kubelet mounts it: the names with two dots are kubelet's own."""
     try:
-        names = [
-            path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("..")
-        ]
+        files = {
+            path.name: path
+            for path in sorted(directory.iterdir())
+            if path.is_file() and not path.name.startswith("..")
+        }
     except OSError as error:
         raise UsageError(f"{where} cannot be read: {error.strerror}") from error
-    return Secret(
-        name="", kind="", where=where, values=dict.fromkeys(sorted(names), b""), directory=directory
-    )
+    return Secret(name="", kind="", holder=str(directory), where=where, named_by=option(SECRET), values=files)
 
 
-def _content(source: Source, text: str, where: str, read_input: ReadInput | None) -> str:
+def _content(source: Source, text: str, where: str) -> str:
     try:
-        if text == STDIN:
-            if source.origin(SECRET) or read_input is None:
-                raise UsageError(f"{where}: standard input is for the command line: name a file")
-            data = read_input(option(SECRET), MAXIMUM_SIZE)
-            if not data.strip():
-                raise UsageError(
-                    f"{where}: nothing is on standard input: see what the command in front of the pipe says"
-                )
-            if len(data) > MAXIMUM_SIZE:
-                raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", _ONE)
-        else:
-            data = read_regular(source.resolve(SECRET, text), MAXIMUM_SIZE)
-        return data.decode("utf-8-sig")
+        content = read_input(source, SECRET, text, _ONE)
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError:
         raise UsageError(f"{where} is not text: {_FORM}") from None
+    if text == STDIN and not content.strip():
+        raise UsageError(
+            f"{where}: nothing is on standard input: see what the command in front of the pipe says"
+        )
+    return content
 
 
 _ONE: Final = "pass the one Secret that has the credentials"
@@ -234,13 +204,17 @@ def _secret(node: Node, where: str) -> Secret:
     if not encoded and not plain:
         raise UsageError(f"{at} has no data: it may be without its values, as in a list of names; {_FORM}")
     values = {key: _decoded(value or "", key, at) for key, value in encoded.items()}
+    # The API server writes stringData over data.
+    values |= {key: (value or "").encode() for key, value in plain.items()}
     of_namespace = ("-n", namespace) if namespace else ()
+    holder = f"Secret {whole}".strip()
     return Secret(
         name=whole,
         kind=text_at(node, "type"),
+        holder=holder,
         where=at,
-        # The API server writes stringData over data.
-        values=values | {key: (value or "").encode() for key, value in plain.items()},
+        named_by=at,
+        values={key: HeldFile(key, holder, data) for key, data in values.items()},
         getting=("kubectl", "get", *of_namespace, f"secret/{name}") if name else (),
     )
 
@@ -283,13 +257,13 @@ def credentials_of(where: str, secrets: Sequence[Secret], passphrases: Passphras
     if not pairs and not bundles:
         raise UsageError(_nothing(where, secrets))
     return CredentialSource(
-        client=SideCredentials(
+        client=PortCredentials(
             server_ca=bundles.get("client"),
             identities=pairs.get("client", ()),
             served=pairs.get("server", ()),
             signing_key=signing,
         ),
-        peer=SideCredentials(
+        peer=PortCredentials(
             server_ca=bundles.get("peer"),
             identities=pairs.get("peer", ()),
             signing_key=signing if signs_peers else None,
@@ -322,11 +296,13 @@ def _bundles_of(secret: Secret) -> Iterator[tuple[str, TrustBundle]]:
 
 
 def _bundle(secret: Secret, name: str) -> TrustBundle:
-    return TrustBundle(load_trust(secret.file(name), option=secret.named_by), secret.origin(name))
+    file = secret.values[name]
+    origin = file.origin if isinstance(file, HeldFile) else str(file)
+    return TrustBundle(load_trust(file, option=secret.named_by), origin)
 
 
 def _first(secret: Secret, name: str) -> x509.Certificate:
-    return load_certificates(secret.file(name), option=secret.named_by)[0]
+    return load_certificates(secret.values[name], option=secret.named_by)[0]
 
 
 def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
@@ -338,13 +314,8 @@ def _signing_key(secret: Secret, passphrases: Passphrases) -> SigningKey | None:
             continue
         pair = _pair(secret, "CA", certificate, key, passphrases)
         if pair.key is not None:
-            is_file = secret.directory is not None
             return SigningKey(
-                pair.chain[0],
-                pair.key,
-                certificate_file=secret.origin(certificate) if is_file else None,
-                key_file=secret.origin(key) if is_file else None,
-                origin=secret.holder,
+                pair.chain[0], pair.key, pair.certificate_file, pair.key_file, origin=secret.holder
             )
     return None
 
@@ -378,9 +349,10 @@ def _pairs_of(secret: Secret, passphrases: Passphrases) -> Iterator[tuple[str, I
 
 
 def _pair(secret: Secret, name: str, certificate: str, key: str, passphrases: Passphrases) -> Identity:
-    files = secret.file(certificate), secret.file(key)
     identity = load_identity(
-        *files, name, options=(secret.named_by, secret.named_by), passphrases=passphrases
+        *(secret.values[certificate], secret.values[key], name),
+        options=(secret.named_by, secret.named_by),
+        passphrases=passphrases,
     )
     if not secret.getting:
         return identity

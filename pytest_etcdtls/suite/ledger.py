@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import pytest
-from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.errors import UnobservedError
@@ -47,14 +46,6 @@ _DECIDED = FAILED | {Outcome.WAIVED}
 
 _SECONDS_AT_END: Final = 10.0
 """Longest time for judging after an interruption, since somebody waits for it."""
-
-
-class Unverified(Struct, frozen=True):
-    """A listener without a verdict, and what is missing."""
-
-    target: str
-    url: str
-    missing: str
 
 
 Subject = tuple[TargetRun, Check, str]
@@ -206,14 +197,13 @@ class Ledger:
             if (target, label, check.id) not in judged
         )
 
-    def unverified(self) -> list[Unverified]:
-        """Return the listeners without the required verdict.
+    def unverified(self) -> Iterator[str]:
+        """Yield which listeners lack the required verdict, one sentence each.
 
         A TLS listener requires a verdict about mutual TLS, if such checks were selected, and one good client
         that it accepts, if some were tried. Any other listener requires any verdict, unless no selected check
         applies.
         """
-        unverified = []
         by_listener: dict[tuple[str, str], list[CheckResult]] = {}
         for result in self.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
@@ -224,7 +214,7 @@ class Ledger:
                 continue  # its start is a violation, with the reason
             judged = [one for (where, _), results in by_listener.items() if where == label for one in results]
             if all(result.listener == CLUSTER for result in judged) and not _has_verdict(judged):
-                unverified.append(Unverified(label, "the whole cluster", "no check has a verdict"))
+                yield f"the whole cluster of {label}: no check has a verdict."
             for listener in actual.listeners:
                 results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
@@ -238,11 +228,9 @@ class Ledger:
                     missing = "no check about mutual TLS" if wanted is about_tls else "no check"
                     why = undecided(result for result in wanted if result.outcome is Outcome.NOT_VERIFIED)
                     because = f": {why[0].reason}" if why else ""
-                    missing = f"{missing} has a verdict{because}"
-                    unverified.append(Unverified(label, listener.url, missing))
+                    yield f"{listener.url} of {label}: {missing} has a verdict{because}."
                 elif missing := self._who_is_refused(target, listener, results):
-                    unverified.append(Unverified(label, listener.url, missing))
-        return unverified
+                    yield f"{listener.url} of {label}: {missing}."
 
     def _who_is_refused(self, target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:
         """Return why no good client is accepted, or not the user's; empty if a result says so."""
@@ -286,7 +274,8 @@ def _ended(ledger: Ledger) -> Iterator[str]:
 
 def shortcomings(ledger: Ledger) -> list[str]:
     """Return which members and listeners have no verdict, one sentence each."""
-    return [*_undiscovered(ledger), *_unverified(ledger)]
+    unverified = () if ledger.run.settings.allow_unverified else ledger.unverified()
+    return [*_undiscovered(ledger), *unverified]
 
 
 def _compared(seen: Sequence[Recording], ledger: Ledger, problems: list[str]) -> tuple[ComparedTargets, ...]:
@@ -365,13 +354,6 @@ def _undiscovered(ledger: Ledger) -> Iterator[str]:
             if result.outcome in FAILED:
                 text = result.findings[0].message if result.findings else result.reason
                 yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."
-
-
-def _unverified(ledger: Ledger) -> Iterator[str]:
-    if ledger.run.settings.allow_unverified:
-        return
-    for listener in ledger.unverified():
-        yield f"{listener.url} of {listener.target}: {listener.missing}."
 
 
 def stale_waivers(reviewed: Review) -> Iterator[str]:

@@ -82,14 +82,11 @@ def run_of(config: pytest.Config) -> Run:
         invocation = invocation_of(config)
         try:
             settings = read_settings(
-                Values(config),
-                os.environ,
+                SessionValues(config),
                 live=invocation.live is not None,
                 replays=invocation.replays,
                 fleet=invocation.fleet is not None,
                 waive=not config.getoption("runxfail", False),
-                ask=_ask,
-                read_input=partial(_standard_input, config),
             )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
@@ -126,16 +123,15 @@ def clusters_of(
     # Imported here, with YAML: a run on one target reads no list.
     from pytest_etcdtls.settings.cluster_list import ClusterList, read_list, read_shard
 
-    name, values = invocation.fleet or STDIN, Values(config)
+    name, values = invocation.fleet or STDIN, SessionValues(config)
     try:
         if not is_worker(config):
             send_standard_input(config, {})  # it is read before anything is judged
         if text is None:
-            text = read_list(values, name, lambda: _standard_input(config, "--etcd-clusters", MAXIMUM_SIZE))
+            text = read_list(values, name)
         shard = read_shard(config.getoption("etcd_shard"), os.environ)
         waive = not config.getoption("runxfail", False)
-        read_input = partial(_standard_input, config)
-        return text, ClusterList(name, text, values, os.environ, shard, waive=waive, read_input=read_input)
+        return text, ClusterList(name, text, values, shard, waive=waive)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -144,29 +140,42 @@ _INPUT = pytest.StashKey[tuple[str, bytes]]()
 _SENT_INPUT = "etcdtls_input"
 
 
-def _standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes:
-    """Return the content of standard input, which pytest's capture has replaced. It is read once.
+class SessionValues(Values):
+    """The settings of a run, with the environment, standard input and the person at the terminal."""
 
-    Args:
-        config: pytest's configuration.
-        named_by: the option for which it is read.
-        maximum: octets; one more is read.
+    environment = os.environ
 
-    Raises:
-        UsageError: if there is nothing to read, or another option has read it.
-    """
-    sent: Mapping[str, bytes] = getattr(config, "workerinput", {}).get(_SENT_INPUT, {})
-    if named_by in sent:
-        return sent[named_by]
-    if _INPUT not in config.stash:
-        config.stash[_INPUT] = named_by, _read_standard_input(config, named_by, maximum)
-    first, data = config.stash[_INPUT]
-    if first != named_by:
-        raise UsageError(f"{first} - and {named_by} - both read standard input: write one of them to a file")
-    return data
+    def standard_input(self, name: str) -> bytes:
+        """Return the content of standard input, which pytest's capture has replaced. It is read once.
+
+        Raises:
+            UsageError: if there is nothing to read, or another option has read it.
+        """
+        named_by, config = option(name), self._config
+        sent: Mapping[str, bytes] = getattr(config, "workerinput", {}).get(_SENT_INPUT, {})
+        if named_by in sent:
+            return sent[named_by]
+        if _INPUT not in config.stash:
+            config.stash[_INPUT] = named_by, _read_standard_input(config, named_by)
+        first, data = config.stash[_INPUT]
+        if first != named_by:
+            raise UsageError(
+                f"{first} - and {named_by} - both read standard input: write one of them to a file"
+            )
+        return data
+
+    def ask(self, question: str) -> str | None:
+        """Ask for a secret; return ``None`` if there is no terminal, or it cannot hide the input."""
+        if not STDIN_IS_TERMINAL:
+            return None
+        try:
+            with warnings.catch_warnings(action="error", category=getpass.GetPassWarning):
+                return getpass.getpass(question)
+        except (EOFError, OSError, getpass.GetPassWarning):
+            return None
 
 
-def _read_standard_input(config: pytest.Config, named_by: str, maximum: int) -> bytes:
+def _read_standard_input(config: pytest.Config, named_by: str) -> bytes:
     capture = config.pluginmanager.get_plugin("capturemanager")
     # Outside of tests only input is captured, and what is resumed would swallow the header of the run.
     captures = capture is not None and getattr(capture._global_capturing, "is_started", bool)()
@@ -177,7 +186,7 @@ def _read_standard_input(config: pytest.Config, named_by: str, maximum: int) -> 
             raise UsageError(
                 f"{named_by} -: standard input is a terminal or closed: pipe its content into it"
             )
-        return sys.stdin.buffer.read(maximum + 1)
+        return sys.stdin.buffer.read(MAXIMUM_SIZE + 1)
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{named_by} -: standard input cannot be read ({error})") from error
     finally:
@@ -191,9 +200,9 @@ def send_standard_input(config: pytest.Config, workerinput: dict[str, Any]) -> N
     Raises:
         UsageError: if it cannot be read.
     """
-    if Values(config).text(SECRET) == STDIN:
-        name = option(SECRET)
-        workerinput[_SENT_INPUT] = {name: _standard_input(config, name, MAXIMUM_SIZE)}
+    values = SessionValues(config)
+    if values.text(SECRET) == STDIN:
+        workerinput[_SENT_INPUT] = {option(SECRET): values.standard_input(SECRET)}
 
 
 def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
@@ -283,17 +292,6 @@ def add_metadata(config: pytest.Config) -> None:
             metadata.setdefault(key, value)
     given = Values(config).texts("etcd_metadata")
     config.option.etcd_metadata = [*(f"{key}={value}" for key, value in metadata.items()), *given]
-
-
-def _ask(text: str) -> str | None:
-    """Ask for a secret; return ``None`` if there is no terminal, or it cannot hide the input."""
-    if not STDIN_IS_TERMINAL:
-        return None
-    try:
-        with warnings.catch_warnings(action="error", category=getpass.GetPassWarning):
-            return getpass.getpass(text)
-    except (EOFError, OSError, getpass.GetPassWarning):
-        return None
 
 
 def _announce(text: str) -> None:

@@ -57,5 +57,5 @@ def judged(options: Sequence[str], checks: Iterable[str]) -> list[CheckResult]:
     for name, _, value in (word.removeprefix("--").partition("=") for word in options):
         given.setdefault(name.replace("-", "_"), []).append(value)
     several = {name: values if len(values) > 1 else values[0] or True for name, values in given.items()}
-    target = read_live_target(Given(**several), {})
+    target = read_live_target(Given(**several))
     return run_checks(Observer(target), select(sorted(checks)))

@@ -24,7 +24,7 @@ def given_in(directory: Path, *, discover: bool, **values: list[str]) -> Given:
 
 
 def listeners(given: Given) -> tuple[Listener, ...]:
-    return complete(given, read_named(given, {}))
+    return complete(read_named(given), read_connect_to(given), may_grow=given.flag("etcd_discover"))
 
 
 def test_a_rule_may_be_for_a_discovered_listener(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ TEXTS = {
 
 
 def _clusters(data: bytes) -> object:
-    found = ClusterList("c", data.decode("utf-8", "replace"), Given(Path("/nowhere")), {}, Shard())
+    found = ClusterList("c", data.decode("utf-8", "replace"), Given(Path("/nowhere")), Shard())
     return [found.settings(cluster) for cluster in found.clusters]
 
 

@@ -21,7 +21,7 @@ Found = Mapping[str, Mapping[str, set[str]]]
 
 def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:
     """Return the live target of these options."""
-    return read_live_target(Given(**values), {})
+    return read_live_target(Given(**values))
 
 
 def judged(target: Target, *patterns: str) -> list[CheckResult]:

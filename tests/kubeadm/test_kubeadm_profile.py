@@ -27,7 +27,7 @@ CHECKS = {
 
 
 def settings(**values: str | Path | list[str]) -> Settings:
-    return read_settings(Given(**values), {}, live=True)
+    return read_settings(Given(**values), live=True)
 
 
 def names(read: Settings) -> list[str]:

@@ -124,7 +124,7 @@ def await_age(process: Process) -> None:
 def targets(**values: str | Path) -> list[Target]:
     """Return the targets of ``--etcd-pid`` and other options."""
     options = Given(**values)
-    return [read_live_target(options, {}, running=one) for one in read_processes(options)]
+    return [read_live_target(options, one) for one in read_processes(options)]
 
 
 def _root(process: Process) -> Path | None:

@@ -57,12 +57,12 @@ def node(directory: Path, changes: Mapping[str, str | None] | None = None, shape
 def plan_of(kubernetes: Path, *, files: bool = True) -> ReplayPlan:
     """Return the plan of a node, from ``--etcd-config`` and, with ``files``, ``--etcd-pki-dir``."""
     directory = {"etcd_pki_dir": kubernetes / "pki"} if files else {}
-    return read_replay(Given(etcd_config=kubernetes / "etcd.yaml", **directory), {})
+    return read_replay(Given(etcd_config=kubernetes / "etcd.yaml", **directory))
 
 
 def plan_of_file(path: Path, **options: str | Path) -> ReplayPlan:
     """Return the plan from ``--etcd-config`` without any other file."""
-    return read_replay(Given(etcd_config=path, **options), {})
+    return read_replay(Given(etcd_config=path, **options))
 
 
 @dataclass

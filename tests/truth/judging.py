@@ -79,9 +79,7 @@ class Verdict:
 def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     """Judge the cluster that the options name."""
     try:
-        settings = read_settings(
-            Given(etcd_check=list(checks), etcd_timeout=_SECONDS, **options), {}, live=True
-        )
+        settings = read_settings(Given(etcd_check=list(checks), etcd_timeout=_SECONDS, **options), live=True)
     except UsageError as error:
         return Verdict("USAGE", usage=str(error))
     run = Run(settings)

@@ -44,7 +44,7 @@ def listed(
     text: str, tmp_path: Path, name: str = "-", shard: Shard | None = None, **options: str | bool
 ) -> ClusterList:
     environment: Mapping[str, str] = {"ETCDCTL_CERT": "/of/one.crt", "ETCDCTL_KEY": "/of/one.key"}
-    return ClusterList(name, text, Given(tmp_path, **options), environment, shard or Shard())
+    return ClusterList(name, text, Given(tmp_path, environment, **options), shard or Shard())
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
 def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
     for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 4 MiB"), (b"\xff", "not text in UTF-8")):
         with pytest.raises(UsageError, match=said):
-            read_list(Given(tmp_path), "-", lambda data=data: data)  # type: ignore[misc]
+            read_list(Given(tmp_path, None, data), "-")
     with pytest.raises(UsageError, match="does not exist"):
-        read_list(Given(tmp_path), "none.toml", bytes)
+        read_list(Given(tmp_path), "none.toml")
 
 
 def test_parts_divide_a_list_and_stay() -> None:
@@ -162,7 +162,7 @@ def _password_file(directory: Path, file: str, **options: str | bool) -> None:
     (directory / "lists" / "link").unlink(missing_ok=True)
     (directory / "lists" / "link").symlink_to("../outside")
     source = Given(directory, **options)
-    found = ClusterList("lists/clusters.toml", text, source, {}, Shard())
+    found = ClusterList("lists/clusters.toml", text, source, Shard())
     found.settings(found.clusters[0])
 
 
@@ -190,6 +190,6 @@ def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path
         values = {"cacert": "ca.crt", "user": "root", "password-file": "password"}
         lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
         text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
-        found = ClusterList("clusters.toml", text, Given(tmp_path, **ours), {}, Shard())
+        found = ClusterList("clusters.toml", text, Given(tmp_path, **ours), Shard())
         [live] = found.settings(found.clusters[0]).live
         assert bool(live.password_withheld) is withheld, (ours, theirs)

@@ -66,10 +66,8 @@ def secret(pki: Mapping[str, bytes]) -> Make:
 def _target(
     directory: Path, stdin: str = "", environment: Mapping[str, str] | None = None, **values: Any
 ) -> Target:
-    given = Given(
-        directory, etcd_endpoint=ENDPOINT, etcd_peer_endpoint=PEER, **{"etcd_secret": "-", **values}
-    )
-    settings = read_settings(given, environment or {}, live=True, read_input=lambda _, __: stdin.encode())
+    named = {"etcd_endpoint": ENDPOINT, "etcd_peer_endpoint": PEER, "etcd_secret": "-", **values}
+    settings = read_settings(Given(directory, environment, stdin.encode(), **named), live=True)
     [live] = settings.live
     return live
 
@@ -323,7 +321,7 @@ def test_a_cluster_of_a_list_has_a_secret_of_its_own(
     entry = f'[[cluster]]\nlabel = "a"\nendpoints = ["{ENDPOINT}"]\nsecret = '
 
     def settings(value: str) -> Target:
-        clusters = ClusterList("a.toml", f'{entry}"{value}"\n', of_run, {}, Shard())
+        clusters = ClusterList("a.toml", f'{entry}"{value}"\n', of_run, Shard())
         [live] = clusters.settings(clusters.clusters[0]).live
         return live
 

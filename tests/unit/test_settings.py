@@ -15,7 +15,7 @@ from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint, without_scheme
-from pytest_etcdtls.settings.port_credentials import KeyPassphrases
+from pytest_etcdtls.settings.port_credentials import key_passphrases
 from pytest_etcdtls.settings.read import Settings, read_settings
 from pytest_etcdtls.target import Listener, Target
 
@@ -24,10 +24,8 @@ PEER = "https://10.0.0.11:2380"
 
 
 def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Settings:
-    source = Given(directory, **values)
-    return read_settings(
-        source, environment or {}, live="etcd_endpoint" in values or "etcd_peer_endpoint" in values
-    )
+    source = Given(directory, environment, **values)
+    return read_settings(source, live="etcd_endpoint" in values or "etcd_peer_endpoint" in values)
 
 
 def target(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Target:
@@ -480,8 +478,12 @@ def test_thresholds_go_into_the_target(files: Path) -> None:
         target(files, etcd_kubernetes_ca="missing.crt")
 
 
-def test_the_question_for_a_passphrase_is_one_printable_line(tmp_path: Path) -> None:
+def test_the_question_for_a_passphrase_is_one_printable_line() -> None:
     asked: list[str] = []
-    passphrases = KeyPassphrases(Given(tmp_path), {}, asked.append)
-    assert passphrases(Path("/q\n::error::\x1b[2J\u202e.key"), "--etcd-config") == []
+
+    class Asking(Given):
+        def ask(self, question: str) -> None:
+            asked.append(question)
+
+    assert key_passphrases(Asking(), Path("/q\n::error::\x1b[2J\u202e.key"), "--etcd-config") == []
     assert asked == [r"Passphrase of --etcd-config /q\n::error::\x1b[2J\u202e.key: "]
