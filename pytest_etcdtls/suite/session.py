@@ -340,7 +340,8 @@ class Reporting:
             if terminal is None:
                 show_without_terminal(self.problems)
             elif lines := [*self.verdict(terminal, int(session.exitstatus))]:
-                terminal.write_line("")
+                if self.config.get_verbosity() > -2:  # pytest writes one with -qq, too
+                    terminal.write_line("")
                 _write(terminal, lines)
 
 
