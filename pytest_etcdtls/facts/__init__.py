@@ -6,6 +6,7 @@ Each is described by its docstring. Names are resolved at first use.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -105,34 +106,6 @@ if TYPE_CHECKING:
         Response,
     )
 
-_MODULES = (
-    "facts.access",
-    "facts.access_matrix",
-    "facts.alternatives",
-    "facts.api",
-    "facts.calls",
-    "facts.certificates",
-    "facts.clock",
-    "facts.configuration",
-    "facts.declared_files",
-    "facts.discovery",
-    "facts.etcd_log",
-    "facts.experiments",
-    "facts.fact",
-    "facts.listener",
-    "facts.member_list",
-    "facts.members",
-    "facts.peer_connections",
-    "facts.process_comparison",
-    "facts.protocol",
-    "facts.refusal_grounds",
-    "facts.rehearsal",
-    "facts.release",
-    "facts.sessions",
-    "facts.stopping",
-    "tls.attempt",
-)
-
 __all__ = [
     "AcceptedClient",
     "Access",
@@ -227,10 +200,9 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker reports a name that is not there
 
     def __getattr__(name: str) -> object:
-        for module in _MODULES if name in __all__ else ():
-            if (
-                value := getattr(importlib.import_module(f"pytest_etcdtls.{module}"), name, None)
-            ) is not None:
+        for module in pkgutil.iter_modules(__path__) if name in __all__ else ():
+            value = getattr(importlib.import_module(f"{__name__}.{module.name}"), name, None)
+            if value is not None:
                 globals()[name] = value
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
