@@ -10,7 +10,7 @@ end (a time-out, a reset) is left out, because it ends in another way in the nex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from itertools import chain
 from typing import Final
@@ -32,7 +32,7 @@ from pytest_etcdtls.facts.calls import GatewayAnswer, RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
 from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad, SuiteOffers
-from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.listener import FirstContact, Tried
 from pytest_etcdtls.facts.protocol import (
     AlpnChoices,
     GroupSupport,
@@ -352,28 +352,25 @@ def _exchange(fact: ClientExchange | UnauthenticatedExchange, at: str, _: str | 
             yield Behaviour(at, "api", "fields of /version", "", _several(map(printable, list(body)[:32])))
 
 
+_CALLS: Final[Mapping[type[Tried], str]] = {
+    GatewayAnswer: "JSON gateway",
+    GRPCOverHTTP1: "gRPC over HTTP/1.1",
+    NegotiatedExchange: "HTTP/1.1 after h2 was negotiated",
+}
+
+
 @texts.register(GatewayAnswer)
-def _gateway(fact: GatewayAnswer, at: str, _: str | None) -> Iterator[Behaviour]:
+@texts.register(GRPCOverHTTP1)
+@texts.register(NegotiatedExchange)
+def _call(fact: Tried, at: str, _: str | None) -> Iterator[Behaviour]:
     if fact.tries and (value := _answer(fact.attempt)):
-        yield Behaviour(at, "api", "JSON gateway", "", value)
+        yield Behaviour(at, "api", _CALLS[type(fact)], "", value)
 
 
 @texts.register(RangeAnswer)
 def _range(fact: RangeAnswer, at: str, _: str | None) -> Iterator[Behaviour]:
     if fact.status is not None:
         yield Behaviour(at, "api", "gRPC Range", "", f"gRPC status {fact.status}")
-
-
-@texts.register(GRPCOverHTTP1)
-def _over_http1(fact: GRPCOverHTTP1, at: str, _: str | None) -> Iterator[Behaviour]:
-    if value := _answer(fact.attempt):
-        yield Behaviour(at, "api", "gRPC over HTTP/1.1", "", value)
-
-
-@texts.register(NegotiatedExchange)
-def _negotiated(fact: NegotiatedExchange, at: str, _: str | None) -> Iterator[Behaviour]:
-    if value := _answer(fact.attempt):
-        yield Behaviour(at, "api", "HTTP/1.1 after h2 was negotiated", "", value)
 
 
 @texts.register(SessionTickets)

@@ -7,10 +7,9 @@ bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import groupby
 from typing import Final
 
 from cryptography import x509
@@ -27,6 +26,7 @@ from pytest_etcdtls.report.overview import (
     CLEAN,
     NOT_CLEAN,
     WORST_FIRST,
+    AccessRow,
     AccessTable,
     Cell,
     Mark,
@@ -46,7 +46,6 @@ from pytest_etcdtls.report.overview import (
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import TLSVersion
-from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
@@ -111,6 +110,7 @@ def render(report: Report, lost: list[str]) -> str:
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
     made.globals |= {"version_of": version_of, "is_of_several": is_of_several, "all_places": places}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
+    made.globals |= {"merged": merged, "shown_versions": shown_versions, "alerts_in": alerts_in}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
     parts: dict[str, str] = {}
@@ -142,67 +142,33 @@ class AccessCell(Struct, frozen=True):
     cell: Cell
 
 
-class AccessRow(Struct, frozen=True):
-    """One listener of the access matrix: for each identity its cells, none if it was not tried."""
-
-    listener: Listener
-    versions: str
-    cells: tuple[tuple[AccessCell, ...], ...]
-
-
-class AccessByListener(Struct, frozen=True):
-    """The access matrix with a row for each listener, which is as wide for a hundred members as for one."""
-
-    identities: tuple[str, ...]
-    rows: tuple[AccessRow, ...]
-    alerts: tuple[str, ...]
-
-
-def by_listener(table: AccessTable) -> AccessByListener:
-    """Return the matrix with a row for each listener, equal TLS versions merged."""
-    rows = []
-    places = enumerate(table.columns)
-    for _, columns in groupby(places, key=lambda place: place[1][0].label):
-        ours = list(columns)
-        versions = [version for _, (_, version) in ours]
-        cells = tuple(
-            _merged([(version, cells[place]) for place, (_, version) in ours]) for _, cells in table.rows
-        )
-        rows.append(AccessRow(ours[0][1][0], _versions(versions), cells))
-    alerts = {
-        alert
-        for _, cells in table.rows
-        for cell in cells
-        if cell is not None and cell.alert
-        for alert in cell.alert.split(", ")
-    }
-    return AccessByListener(
-        identities=tuple(name for name, _ in table.rows),
-        rows=tuple(rows),
-        alerts=tuple(sorted(alerts, key=lambda alert: int(alert.split()[0]))),
-    )
-
-
-def _merged(found: Sequence[tuple[TLSVersion, Cell | None]]) -> tuple[AccessCell, ...]:
+def merged(row: AccessRow, cells: Mapping[TLSVersion, Cell]) -> tuple[AccessCell, ...]:
     """Return the cells of one identity on one listener: one for the versions that end alike."""
-    alike: dict[tuple[str, Mark], list[tuple[TLSVersion, Cell]]] = {}
-    for version, cell in found:
-        if cell is not None:
-            alike.setdefault((cell.text, cell.mark), []).append((version, cell))
-    whole = len(alike) == 1 and sum(map(len, alike.values())) == len(found)
+    alike: dict[tuple[str, Mark], dict[TLSVersion, Cell]] = {}
+    for version, cell in cells.items():
+        alike.setdefault((cell.text, cell.mark), {})[version] = cell
     return tuple(
         AccessCell(
-            "" if whole else _versions([version for version, _ in group]),
+            "" if len(group) == len(row.versions) else shown_versions(group),
             structs.replace(
-                group[0][1], alert=", ".join(dict.fromkeys(cell.alert for _, cell in group if cell.alert))
+                next(iter(group.values())),
+                alert=", ".join(dict.fromkeys(cell.alert for cell in group.values() if cell.alert)),
             ),
         )
         for group in alike.values()
     )
 
 
-def _versions(versions: Sequence[TLSVersion]) -> str:
-    return " and ".join(version.removeprefix("TLSv") for version in versions)
+def shown_versions(versions: Iterable[TLSVersion]) -> str:
+    """Return TLS versions by their numbers."""
+    return " and ".join(version.removeprefix("TLSv") for version in sorted(versions))
+
+
+def alerts_in(table: AccessTable) -> list[str]:
+    """Return the alerts in an access matrix, each once."""
+    cells = [cell for row in table.rows for by_version in row.cells for cell in by_version.values()]
+    alerts = {alert for cell in cells if cell.alert for alert in cell.alert.split(", ")}
+    return sorted(alerts, key=lambda alert: int(alert.split()[0]))
 
 
 class Bar(Struct, frozen=True):
@@ -259,11 +225,11 @@ class _Page:
         return [(one, self.report.counts[one]) for one in WORST_FIRST if self.report.counts[one]]
 
     @property
-    def matrices(self) -> Iterator[tuple[object, AccessByListener]]:
+    def matrices(self) -> Iterator[tuple[object, AccessTable]]:
         """Targets with their access matrix."""
         for seen in self.report.seen:
             if (matrix := access(self.report, seen)).rows:
-                yield seen, by_listener(matrix)
+                yield seen, matrix
 
     @cached_property
     def certificates(self) -> list[SeenCertificate]:

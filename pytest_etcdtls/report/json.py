@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from pytest_etcdtls.checks.registry import Fault
 from pytest_etcdtls.errors import escaped
@@ -170,21 +171,14 @@ def _fault(fault: Fault) -> FaultEntry:
 
 
 def _difference(compared: ComparedTargets, difference: TargetDifference) -> DifferenceEntry:
+    known = asdict(difference) | {"details": tuple(filter(None, difference.details))}
+    judgement = known.pop("direction").value
     return DifferenceEntry(
         between=compared.labels,
         baseline=compared.baseline,
-        topic=difference.topic,
         subject=difference.about,
-        subjects=difference.subjects,
-        details=tuple(filter(None, difference.details)),
-        listeners=difference.listeners,
-        before=difference.before,
-        after=difference.after,
-        judgement=difference.direction.value,
-        follows=difference.follows,
-        meaning=difference.meaning,
-        source=difference.source,
-        remedies=difference.remedies,
+        judgement=judgement,
+        **known,
     )
 
 
@@ -288,24 +282,18 @@ def _observation(
 
 def _connection(attempt: Connection) -> ConnectionEntry:
     if isinstance(attempt, HelloExchange):
-        hello = attempt.server_hello
-        return ConnectionEntry(
-            url=attempt.url,
-            purpose=attempt.purpose,
-            identity=NO_CERTIFICATE.name,
-            tls=attempt.offered or None,
-            alpn=hello.alpn if hello else "",
-            outcome=attempt.outcome,  # type: ignore[arg-type] # one of these words
-            alert=attempt.alert,
-            milliseconds=round(attempt.milliseconds, 3),
-        )
+        identity, tls, outcome = NO_CERTIFICATE.name, attempt.offered or None, attempt.outcome
+        alpn = attempt.server_hello.alpn if attempt.server_hello else ""
+    else:
+        identity, alpn, outcome = attempt.identity, attempt.alpn, attempt.ending.value
+        tls = attempt.version or (str(attempt.offered_version) if attempt.offered_version else None)
     return ConnectionEntry(
         url=attempt.url,
         purpose=attempt.purpose,
-        identity=attempt.identity,
-        tls=attempt.version or (str(attempt.offered_version) if attempt.offered_version else None),
-        alpn=attempt.alpn,
-        outcome=attempt.ending.value,
+        identity=identity,
+        tls=tls,
+        alpn=alpn,
+        outcome=outcome,  # type: ignore[arg-type] # one of these words
         alert=attempt.alert,
         milliseconds=round(attempt.milliseconds, 3),
     )

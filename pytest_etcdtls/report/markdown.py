@@ -140,11 +140,12 @@ def _matrix(report: Report, seen: Recording) -> Iterator[str]:
         for text in access_in_words(report, seen, listener)
     )
     # Labels and names of identities have no pipe, which would end a cell: they are safe for node ids.
-    columns = [f"{code(one.label)} {version.replace('v', ' ')}" for one, version in matrix.columns[:_ROWS]]
-    lines = [f"| client | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    lines += [
-        f"| {code(name)} | {' | '.join(map(_cell, cells[:_ROWS]))} |" for name, cells in matrix.rows[:_ROWS]
-    ]
+    columns = [(row, version) for row in matrix.rows for version in row.versions][:_ROWS]
+    heads = [f"{code(row.listener.label)} {version.replace('v', ' ')}" for row, version in columns]
+    lines = [f"| client | {' | '.join(heads)} |", f"|---|{'---|' * len(columns)}"]
+    for place, name in enumerate(matrix.identities[:_ROWS]):
+        cells = [_cell(row.cells[place].get(version)) for row, version in columns]
+        lines.append(f"| {code(name)} | {' | '.join(cells)} |")
     yield "\n".join(lines)
 
 

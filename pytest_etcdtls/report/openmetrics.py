@@ -113,14 +113,10 @@ def _certificates(seen: Recording) -> Iterator[Sample]:
 
 def _clients(report: Report, seen: Recording) -> Iterator[Sample]:
     table = access(report, seen)
-    for identity, cells in table.rows:
-        for (listener, version), cell in zip(table.columns, cells, strict=True):
-            if cell is not None and cell.ending is not Ending.UNCLEAR:
-                labels = {
-                    "target": seen.target.label,
-                    "listener": listener.label,
-                    "client": identity,
-                    "tls": version,
-                    "judged": cell.mark,
-                }
-                yield "etcdtls_client_accepted", labels, float(cell.ending is Ending.SERVED)
+    for row in table.rows:
+        where = {"target": seen.target.label, "listener": row.listener.label}
+        for identity, cells in zip(table.identities, row.cells, strict=True):
+            for version, cell in cells.items():
+                if cell.ending is not Ending.UNCLEAR:
+                    labels = {**where, "client": identity, "tls": version, "judged": cell.mark}
+                    yield "etcdtls_client_accepted", labels, float(cell.ending is Ending.SERVED)

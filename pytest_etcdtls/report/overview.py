@@ -376,45 +376,35 @@ class Cell(Struct, frozen=True):
         return {Ending.SERVED: "accepted", Ending.OTHER: "other alert"}.get(self.ending, str(self.ending))
 
 
+class AccessRow(Struct, frozen=True):
+    """Who is accepted by one listener: the TLS versions that were tried, and for each identity its cells."""
+
+    listener: Listener
+    versions: tuple[TLSVersion, ...]
+    cells: tuple[Mapping[TLSVersion, Cell], ...]
+
+
 class AccessTable(Struct, frozen=True):
-    """Who is accepted by one target, as a table.
+    """Who is accepted by one target; good identities first, then ``none``, by name."""
 
-    Attributes:
-        columns: listener and TLS version, each pair that was tried.
-        rows: name of each identity and its cells by column; good identities first, then ``none``, by name.
-    """
-
-    columns: tuple[tuple[Listener, TLSVersion], ...]
-    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
-
-    @property
-    def listeners(self) -> list[tuple[Listener, int]]:
-        """Each listener with the number of its columns."""
-        counted: dict[str, tuple[Listener, int]] = {}
-        for listener, _ in self.columns:
-            counted[listener.label] = (listener, counted.get(listener.label, (listener, 0))[1] + 1)
-        return list(counted.values())
+    identities: tuple[str, ...]
+    rows: tuple[AccessRow, ...]
 
 
 def access(report: Report, seen: Recording) -> AccessTable:
     """Return the table of who is accepted by a target."""
-    cells: dict[str, dict[tuple[str, TLSVersion], Cell]] = {}
+    found: dict[str, dict[str, dict[TLSVersion, Cell]]] = {}
     for listener in seen.target.listeners:
         for identity, version, cell in _cells(report, seen, listener):
-            cells.setdefault(identity, {}).setdefault((listener.label, version), cell)
-    tried = {column for row in cells.values() for column in row}
-    columns = [
-        (listener, version)
-        for listener in seen.target.listeners
-        for version in TLSVersion
-        if (listener.label, version) in tried
-    ]
-    good = {name for name, row in cells.items() if any(cell.good for cell in row.values())}
-    rows = [
-        (name, tuple(cells[name].get((listener.label, version)) for listener, version in columns))
-        for name in sorted(cells, key=lambda name: (name not in good, name != NO_CERTIFICATE.name, name))
-    ]
-    return AccessTable(tuple(columns), tuple(rows))
+            found.setdefault(identity, {}).setdefault(listener.label, {}).setdefault(version, cell)
+    good = {name for name, at in found.items() for row in at.values() if any(c.good for c in row.values())}
+    names = sorted(found, key=lambda name: (name not in good, name != NO_CERTIFICATE.name, name))
+    rows = []
+    for listener in seen.target.listeners:
+        cells = tuple(found[name].get(listener.label, {}) for name in names)
+        if versions := tuple(version for version in TLSVersion if any(version in row for row in cells)):
+            rows.append(AccessRow(listener, versions, cells))
+    return AccessTable(tuple(names), tuple(rows))
 
 
 def _cells(report: Report, seen: Recording, listener: Listener) -> Iterator[tuple[str, TLSVersion, Cell]]:
