@@ -14,7 +14,6 @@ from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
     NotVerifiedError,
-    UnreadableJSONError,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
@@ -28,7 +27,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, compare, curl, show_version
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.versions import Release, has_since
 
 _LIVEZ_SINCE = {"3.4": 29, "3.5": 11}
@@ -289,7 +288,7 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
     if response.status != 200:
         yield CannotJudge(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
         return
-    fields = _fields(response)
+    fields = response.fields
     good = _is_version(fields.get("etcdserver")) and (
         fields.get("etcdcluster") == "not_decided" or _is_version(fields.get("etcdcluster"))
     )
@@ -300,15 +299,6 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
             observed=show(response),
             reproduce=(repeat(exchange),),
         )
-
-
-def _fields(response: Response) -> Mapping[str, Any]:
-    """Return the fields of a JSON object; none for another body."""
-    try:
-        body = read_json(response.body)
-    except UnreadableJSONError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _is_version(value: object) -> bool:
@@ -383,13 +373,9 @@ def _reported(exchange: ClientExchange) -> tuple[str | None, str | None]:
     attempt = exchange.attempt
     if attempt.ending is not Ending.SERVED or attempt.response is None:
         raise InconclusiveError(f"{attempt.url}/version: {attempt.describe()}")
-    try:
-        body = read_json(attempt.response.body)
-    except UnreadableJSONError as error:
-        raise NotVerifiedError(f"{attempt.url}/version cannot be read: {error}") from error
-    if not isinstance(body, dict):
+    if not attempt.response.fields:
         raise NotVerifiedError(f"{attempt.url}/version is not a JSON object")
-    texts = {name: printable(str(value)) for name, value in body.items()}
+    texts = {name: printable(str(value)) for name, value in attempt.response.fields.items()}
     return texts.get("etcdserver"), texts.get("etcdcluster")
 
 
@@ -418,7 +404,7 @@ def the_member_is_healthy(
     response = exchange.attempt.response
     if response is None:
         return
-    fields = _fields(response)
+    fields = response.fields
     # etcd sends the text "true", not a boolean.
     healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
     alarms = _alarms(good)
@@ -451,7 +437,7 @@ def _alarms(good: AcceptedClient | None) -> list[str]:
     alarms: dict[str, None] = {}
     accepted = good.accepted if good else None
     for attempt in accepted.served_over(Protocol.GATEWAY) if accepted else ():
-        errors = _fields(attempt.response).get("errors") if attempt.response else None
+        errors = attempt.response.fields.get("errors") if attempt.response else None
         texts = [text.strip() for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
         alarms |= dict.fromkeys(printable(text) for text in texts if "alarm:" in text)
     return list(alarms)

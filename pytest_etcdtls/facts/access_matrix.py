@@ -68,12 +68,10 @@ class IdentityAttempts(Struct, frozen=True, kw_only=True):
     Attributes:
         here: the cases on the listener.
         split: those on the member's separate HTTP listener, empty if there is none.
-        split_url: its URL, empty if there is none.
     """
 
     here: Access
     split: Access = Access()
-    split_url: str = ""
 
 
 class SplitRevocation(Struct, frozen=True, kw_only=True):
@@ -329,7 +327,6 @@ def identity_attempts(
     return IdentityAttempts(
         here=_cases_at(here, good, matrices),
         split=_cases_at(split, good, matrices) if split else Access(),
-        split_url=split.url if split else "",
     )
 
 

@@ -21,12 +21,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.declaration import is_address
-from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details, names_host
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
-from pytest_etcdtls.untrusted import read_json
 
 
 class ControlState(StrEnum):
@@ -158,12 +156,9 @@ def is_of_etcd(response: Response) -> bool:
         return True
     if not response.body.startswith(b"{"):
         return _MISDIRECTED in response.body or b"# HELP etcd_" in response.body
-    try:
-        fields = read_json(response.body)
-    except UnreadableJSONError:
-        # Cut at the limit of a body.
+    if not response.fields:  # cut at the limit of a body
         return b'"memstats"' in response.body
-    return isinstance(fields, dict) and _is_of_etcd(fields)
+    return _is_of_etcd(response.fields)
 
 
 def _is_of_etcd(fields: Mapping[str, object]) -> bool:

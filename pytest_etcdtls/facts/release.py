@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, Metrics, read_metric
 from pytest_etcdtls.facts.bad_identities import ClientIdentity
@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.fact import Each, fact
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.http import grpc_fields
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.versions import Release
 
 
@@ -176,12 +176,9 @@ def _reported_version(listener: Listener, versions: Versions, clients: Each[Serv
     """
     try:
         response = versions.at(listener).attempt.response
-        body = read_json(response.body) if response else None
-    except UnreadableJSONError:
-        return "", "/version"
     except UnobservedError:
         return _from_status(listener, clients.at(listener)), "gRPC Status"
-    return str(body.get("etcdserver", "")) if isinstance(body, dict) else "", "/version"
+    return str(response.fields.get("etcdserver", "")) if response else "", "/version"
 
 
 def _from_status(listener: Listener, served: ServedClient) -> str:

@@ -134,6 +134,11 @@ class Reader:
         """Return a reader of the content of the next element, which must have the tag."""
         return Reader(self.content(tag, message))
 
+    def elements(self, message: str) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield each further element, as :meth:`any_element` returns it."""
+        while self:
+            yield self.any_element(message)
+
     def sequences(self, message: str) -> Iterator[Reader]:
         """Yield a reader of the content of each further element, all of which must be SEQUENCEs."""
         while self:
@@ -219,26 +224,9 @@ def encode_integer(value: int) -> bytes:
 
 
 def children(der: bytes) -> list[bytes]:
-    """Return the elements of a SEQUENCE, each with its tag and length.
-
-    The DER must be valid: nothing is checked.
-    """
-    position, end = _content(der, 0)
-    elements = []
-    while position < end:
-        _, next_position = _content(der, position)
-        elements.append(der[position:next_position])
-        position = next_position
-    return elements
-
-
-def _content(der: bytes, start: int) -> tuple[int, int]:
-    """Return the start and end offsets of the content of the element at ``start``."""
-    first = der[start + 1]
-    if first < 0x80:
-        return start + 2, start + 2 + first
-    begin = start + 2 + (first & 0x7F)
-    return begin, begin + int.from_bytes(der[start + 2 : begin], "big")
+    """Return the elements within the first element, each with its tag and length."""
+    _, content, _ = Reader(der).any_element("malformed DER")
+    return [element for _, _, element in Reader(content).elements("malformed DER")]
 
 
 class RawExtension(Struct, frozen=True):
@@ -565,11 +553,7 @@ def subject_key_identifier(value: bytes) -> bytes:
 def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
     """Return tag, content and element of each GeneralName of a subjectAltName, without parsing the names."""
     message = "malformed subjectAltName"
-    names = Reader(value).inside(SEQUENCE, message)
-    elements = []
-    while names:
-        elements.append(names.any_element(message))
-    return tuple(elements)
+    return tuple(Reader(value).inside(SEQUENCE, message).elements(message))
 
 
 def _subject_alt_name(value: bytes) -> None:

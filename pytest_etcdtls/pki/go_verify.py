@@ -11,7 +11,7 @@ module with Go. The functions stand for these of crypto/x509:
 - :func:`path_faults`: what is checked on a whole path, checkChainForKeyUsage and checkChainConstraints
   (constraints.go). What decides about policies, and constraints on mailboxes and URIs, is not judged: such a
   path is not accepted, and has the flaw ``Rule.UNJUDGED``.
-- :func:`has_signed`, :func:`signature_scheme`: CheckSignatureFrom, checkSignature and
+- :func:`has_signed`, :func:`signature_problem`: CheckSignatureFrom, checkSignature and
   getSignatureAlgorithmFromAI.
 - :func:`names_host`: VerifyHostname.
 
@@ -36,7 +36,6 @@ from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
@@ -93,38 +92,36 @@ CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
 _ANY_PURPOSE = "2.5.29.37.0"
 _SHOWN_EXTENSIONS = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
-_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 _LEAST_RSA_BITS = 1024
 _NO_SHA1_SINCE, _LEAST_RSA_BITS_SINCE = (1, 18), (1, 24)
 """The Go releases that began to refuse SHA-1 and short RSA keys."""
-_ALGORITHMS: Final = {
-    "1.2.840.113549.1.1.11": ("rsa", "sha256"),
-    "1.2.840.113549.1.1.12": ("rsa", "sha384"),
-    "1.2.840.113549.1.1.13": ("rsa", "sha512"),
-    "1.2.840.10045.4.3.2": ("ecdsa", "sha256"),
-    "1.2.840.10045.4.3.3": ("ecdsa", "sha384"),
-    "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
-    ED25519: ("ed25519", ""),
-}
+_ECDSA: Final = "1.2.840.10045.4."
+_ALGORITHMS: Final = frozenset(
+    {
+        *(f"1.2.840.113549.1.1.{number}" for number in (11, 12, 13)),  # RSA with SHA-256, SHA-384, SHA-512
+        *(f"{_ECDSA}3.{number}" for number in (2, 3, 4)),  # ECDSA with the same
+        ED25519,
+    }
+)
 _PSS: Final = "1.2.840.113549.1.1.10"
 
 
-def _pss_parameters() -> Iterator[tuple[bytes, str]]:
-    """Yield the parameters of RSASSA-PSS that Go takes, with their hash (getSignatureAlgorithmFromAI).
+def _pss_parameters() -> Iterator[bytes]:
+    """Yield the parameters of RSASSA-PSS that Go takes (getSignatureAlgorithmFromAI).
 
     One hash, for the mask too, and a salt of its length. What may be left out is there or not.
     """
-    for number, (name, hash_) in enumerate(_SHA2.items(), 1):
+    for number, size in ((1, 32), (2, 48), (3, 64)):  # SHA-256, SHA-384, SHA-512
         oid = encode(OBJECT_IDENTIFIER, bytes.fromhex(f"6086480165030402{number:02x}"))
         mgf1 = encode(OBJECT_IDENTIFIER, bytes.fromhex("2a864886f70d010108"))
-        salt = encode(0xA2, encode(INTEGER, bytes((hash_.digest_size,))))
+        salt = encode(0xA2, encode(INTEGER, bytes((size,))))
         for null, nulls, trailer in itertools.product((b"", b"\5\0"), (b"", b"\5\0"), (b"", b"\xa3\3\2\1\1")):
             mask = encode(0xA1, encode(SEQUENCE, mgf1 + encode(SEQUENCE, oid + nulls)))
             hashed = encode(0xA0, encode(SEQUENCE, oid + null))
-            yield encode(SEQUENCE, hashed + mask + salt + trailer), name
+            yield encode(SEQUENCE, hashed + mask + salt + trailer)
 
 
-_PSS_PARAMETERS: Final = dict(_pss_parameters())
+_PSS_PARAMETERS: Final = frozenset(_pss_parameters())
 
 _MOST_SIGNATURE_CHECKS = 100
 """The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
@@ -310,25 +307,21 @@ def details(certificate: x509.Certificate) -> Details:
 # -- signatures -----------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=4096)
-def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
-    """Return the key type and hash of the signature; ``None`` if Go does not verify it, as with SHA-1."""
+def _verifies_algorithm(certificate: x509.Certificate) -> bool:
+    """Return whether Go verifies signatures by the algorithm with which it is signed; not with SHA-1."""
+    fields = Reader(details(certificate).signature_algorithm)
     try:
-        fields = Reader(details(certificate).signature_algorithm)
         oid = fields.object_identifier("algorithm")
-        if oid == _PSS:
-            name = _PSS_PARAMETERS.get(fields.rest)
-            return ("pss", name) if name else None
     except MalformedError:
-        return None
-    if oid == ED25519 and fields:
-        return None
-    return _ALGORITHMS.get(oid)
+        return False
+    if oid == _PSS:
+        return fields.rest in _PSS_PARAMETERS
+    return oid in _ALGORITHMS and not (oid == ED25519 and fields)
 
 
 def signature_problem(certificate: x509.Certificate) -> str:
     """Return with which algorithm, of those that Go does not verify, it is signed; empty for all others."""
-    if signature_scheme(certificate) is not None:
+    if _verifies_algorithm(certificate):
         return ""
     if certificate.signature_algorithm_oid.dotted_string == _PSS:
         return "RSASSA-PSS with parameters that Go does not take: one hash, and a salt of its length"
@@ -348,28 +341,14 @@ def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
 @functools.lru_cache(maxsize=4096)
 def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Return whether Go accepts the signature as the issuer's; names are not compared."""
-    scheme = signature_scheme(certificate)
-    if scheme is None:
+    key = usable_key(issuer) if _verifies_algorithm(certificate) else None
+    if isinstance(key, rsa.RSAPublicKey) and (
+        key.key_size < _LEAST_RSA_BITS or key.public_numbers().e > LARGEST_RSA_EXPONENT
+    ):
         return False
-    kind, name = scheme
-    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
-    try:
-        match usable_key(issuer):
-            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss"):
-                if key.key_size < _LEAST_RSA_BITS or key.public_numbers().e > LARGEST_RSA_EXPONENT:
-                    return False
-                hash_ = _SHA2[name]
-                pss = padding.PSS(padding.MGF1(hash_), hash_.digest_size)
-                key.verify(signature, signed, padding.PKCS1v15() if kind == "rsa" else pss, hash_)
-            case ec.EllipticCurvePublicKey() as key if kind == "ecdsa":
-                key.verify(signature, signed, ec.ECDSA(_SHA2[name]))
-            case ed25519.Ed25519PublicKey() as key if kind == "ed25519":
-                key.verify(signature, signed)
-            case _:
-                return False
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-        return False
-    return True
+    is_ecdsa = certificate.signature_algorithm_oid.dotted_string.startswith(_ECDSA)
+    fits = isinstance(key, ec.EllipticCurvePublicKey) is is_ecdsa
+    return key is not None and fits and _verified(certificate, issuer)
 
 
 # -- one certificate as an issuer -------------------------------------------------------------------
@@ -633,26 +612,26 @@ def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Return whether the issuer's name matches and its key verifies the signature, also a weak one."""
     if details(certificate).issuer != details(issuer).subject:
         return False
-    try:
-        return _verified(certificate, issuer)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
+    return _verified(certificate, issuer)
 
 
 def _verified(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     signature, signed = certificate.signature, certificate.tbs_certificate_bytes
-    match public_key(issuer), certificate.signature_hash_algorithm:
-        case rsa.RSAPublicKey() as key, HashAlgorithm() as hash_:
-            scheme = certificate.signature_algorithm_parameters
-            if not isinstance(scheme, padding.PKCS1v15 | padding.PSS):
+    try:
+        match public_key(issuer), certificate.signature_hash_algorithm:
+            case rsa.RSAPublicKey() as key, HashAlgorithm() as hash_:
+                scheme = certificate.signature_algorithm_parameters
+                if not isinstance(scheme, padding.PKCS1v15 | padding.PSS):
+                    return False
+                key.verify(signature, signed, scheme, hash_)
+            case ec.EllipticCurvePublicKey() as key, HashAlgorithm() as hash_:
+                key.verify(signature, signed, ec.ECDSA(hash_))
+            case ed25519.Ed25519PublicKey() as key, None:
+                key.verify(signature, signed)
+            case _:
                 return False
-            key.verify(signature, signed, scheme, hash_)
-        case ec.EllipticCurvePublicKey() as key, HashAlgorithm() as hash_:
-            key.verify(signature, signed, ec.ECDSA(hash_))
-        case ed25519.Ed25519PublicKey() as key, None:
-            key.verify(signature, signed)
-        case _:
-            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
     return True
 
 

@@ -24,7 +24,7 @@ FORMATS: Mapping[str, str] = {
     ".md": "markdown",
     ".sarif": "sarif",
     ".prom": "openmetrics",
-    ".baseline": "snapshots",
+    ".baseline": "behaviour",
 }
 """The module of each format by suffix. Jinja2 is imported for a format that needs it only."""
 

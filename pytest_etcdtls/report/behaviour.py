@@ -19,7 +19,6 @@ from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import FLAGS, Setting
-from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import AcceptedClient, Access
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import (
@@ -46,15 +45,15 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.facts.sessions import Renegotiation, Resumption, SessionTickets
 from pytest_etcdtls.pki.certificate import describe_key, name_texts, public_key, purposes, signature_hash
-from pytest_etcdtls.report.baseline import BUILD, CheckOutcome, Snapshot
+from pytest_etcdtls.report.baseline import BUILD, CheckOutcome, Snapshot, written
 from pytest_etcdtls.report.document import SEPARATOR, Behaviour
-from pytest_etcdtls.report.model import version_of
+from pytest_etcdtls.report.model import Report, version_of
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import HelloExchange, Reply
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted import printable
 
 _OF_A_SIDE: Final = (
     *("cert-file", "client-cert-auth", "trusted-ca-file", "auto-tls"),
@@ -159,6 +158,11 @@ def snapshot(seen: Recording, results: Iterable[CheckResult]) -> Snapshot:
         },
         behaviour=behaviour(seen),
     )
+
+
+def render(report: Report, _lost: list[str]) -> str:
+    """Return the text of a baseline file, which is committed: what later runs are compared with."""
+    return written((snapshot(seen, report.results) for seen in report.seen), partial=report.partial)
 
 
 def _remedies(result: CheckResult) -> tuple[str, ...]:
@@ -343,13 +347,9 @@ def _exchange(fact: ClientExchange | UnauthenticatedExchange, at: str, _: str | 
     if value := _answer(fact.attempt):
         yield Behaviour(at, "api", f"{fact.method} {fact.path}{client}", "", value)
     response = fact.attempt.response
-    if fact.path == "/version" and response is not None:
-        try:
-            body = read_json(response.body)
-        except UnreadableJSONError:
-            return
-        if isinstance(body, dict):
-            yield Behaviour(at, "api", "fields of /version", "", _several(map(printable, list(body)[:32])))
+    if fact.path == "/version" and response is not None and response.fields:
+        names = map(printable, list(response.fields)[:32])
+        yield Behaviour(at, "api", "fields of /version", "", _several(names))
 
 
 _CALLS: Final[Mapping[type[Tried], str]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,36 +45,30 @@ class BenchmarkItem(Struct, frozen=True, kw_only=True):
     reads: tuple[str, ...]
 
 
-def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
-    """Return every item of section 2 as judged by a flag reader.
+_ITEMS: Final[tuple[tuple[str, Side, str, tuple[str, ...], str], ...]] = (
+    ("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), "given"),
+    ("2.2", "client", "client certificates are requested", ("client-cert-auth",), "true"),
+    ("2.3", "client", "certificates are not generated", ("auto-tls",), "not true"),
+    ("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), "given"),
+    ("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), "true"),
+    ("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), "not true"),
+    ("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), "given"),
+)
+"""Number, side and title of each item of section 2, the flags that it reads, and what they must be.
 
-    Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which read the process list.
-    """
+Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which read the process list.
+"""
+
+
+def read_flags(declaration: Declaration) -> Iterator[BenchmarkItem]:
+    """Yield every item of section 2 as judged by a flag reader."""
     flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
     true = {name for name, setting in flags.items() if setting.value.lower() == "true"}
-
-    def item(number: str, side: Side, title: str, names: tuple[str, ...], passes: bool) -> BenchmarkItem:
+    for number, side, title, names, wanted in _ITEMS:
+        is_true = true.issuperset(names)
+        passes = {"given": flags.keys() >= {*names}, "true": is_true, "not true": not is_true}[wanted]
         reads = tuple(flags[name].written if name in flags else f"--{name} not given" for name in names)
-        return BenchmarkItem(item=number, side=side, title=title, passes=passes, reads=reads)
-
-    def given(number: str, side: Side, title: str, *names: str) -> BenchmarkItem:
-        return item(number, side, title, names, flags.keys() >= {*names})
-
-    def is_true(number: str, side: Side, title: str, name: str) -> BenchmarkItem:
-        return item(number, side, title, (name,), name in true)
-
-    def not_true(number: str, side: Side, title: str, name: str) -> BenchmarkItem:
-        return item(number, side, title, (name,), name not in true)
-
-    return (
-        given("2.1", "client", "certificate and key are set", "cert-file", "key-file"),
-        is_true("2.2", "client", "client certificates are requested", "client-cert-auth"),
-        not_true("2.3", "client", "certificates are not generated", "auto-tls"),
-        given("2.4", "peer", "the peers' pair is set", "peer-cert-file", "peer-key-file"),
-        is_true("2.5", "peer", "peers' certificates are requested", "peer-client-cert-auth"),
-        not_true("2.6", "peer", "the peers' certificates are not generated", "peer-auto-tls"),
-        given("2.7", "client", "a separate CA for etcd is set", "trusted-ca-file"),
-    )
+        yield BenchmarkItem(item=number, side=side, title=title, passes=passes, reads=reads)
 
 
 def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:

@@ -20,7 +20,6 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import Fault, catalogue, faults
-from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.recording import Recording
@@ -32,7 +31,6 @@ from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
     from pytest_etcdtls.report.differences import ComparedTargets
@@ -269,9 +267,5 @@ def openssl_version() -> str:
 def _version(fact: object) -> str | None:
     if not isinstance(fact, ClientExchange) or fact.path != "/version" or fact.attempt.response is None:
         return None
-    try:
-        body = read_json(fact.attempt.response.body)
-    except UnreadableJSONError:
-        return None
-    version = body.get("etcdserver") if isinstance(body, dict) else None
+    version = fact.attempt.response.fields.get("etcdserver")
     return version if isinstance(version, str) else None

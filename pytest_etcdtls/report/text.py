@@ -11,21 +11,23 @@ from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from pytest_etcdtls.checks.registry import requirement, why
 from pytest_etcdtls.errors import escaped_line
 from pytest_etcdtls.pki.certificate import (
-    extension,
+    describe_key,
+    key_usages,
     name_text,
     public_key,
+    purposes,
     serial_number,
     signature_hash,
     span,
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
+from pytest_etcdtls.pki.profile import KEY_USAGES
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding
 from pytest_etcdtls.untrusted import error_text, listed
 
@@ -154,15 +156,17 @@ def full_result(result: CheckResult, width: int = WIDTH, *, in_verdict: str | No
     for finding, *others in alike.values():
         if in_verdict is None or finding is not result.findings[0]:
             yield from wrapped(finding.message, width, "", _CONTINUED, "red")
-        facts = [("expected", finding.expected)] * (finding.expected not in said)
-        yield from _labelled([*facts, ("observed", finding.observed)], width)
+        if finding.expected not in said:
+            yield from _labelled([("expected", finding.expected)], width)
+        yield from _labelled([("observed", finding.observed)], width)
         evidence = [
             f"{name}: {line}" for name, value in finding.evidence.items() for line in value.split("\n")
         ]
         new = [text for text in evidence if text not in said]
-        new += [f"the same of {', '.join(other.evidence['member'] for other in others)}"] * bool(others)
-        is_short = 4 + len("; ".join(new)) <= width
-        yield from (Line(f"    {text}") for text in (["; ".join(new)] * bool(new) if is_short else new))
+        if others:
+            new.append(f"the same of {', '.join(other.evidence['member'] for other in others)}")
+        is_short = new and 4 + len("; ".join(new)) <= width
+        yield from (Line(f"    {text}") for text in (["; ".join(new)] if is_short else new))
         said |= {finding.expected, *evidence}
         if shown and shown[0] in finding.commands:
             yield Line("  reproduce:")
@@ -175,8 +179,8 @@ def full_result(result: CheckResult, width: int = WIDTH, *, in_verdict: str | No
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", remedy)]
     explained += [("note", result.reason), ("see", "; ".join(result.references))]
     yield from _labelled([(label, text) for label, text in explained if text], width)
-    yield from (Line(text) for text in ["  settings:"] * bool(settings))
-    yield from (Line(f"    {line}") for line in settings)  # to paste, so they are not wrapped
+    for line in ("  settings:", *(f"    {line}" for line in settings)) if settings else ():
+        yield Line(line)  # to paste, so they are not wrapped
 
 
 def without_names(text: str, members: Iterable[str]) -> str:
@@ -189,48 +193,38 @@ def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
         yield from wrapped(text, width, f"  {label + ':':<10}")
 
 
-_USAGES = {
-    "digital_signature": "digitalSignature",
-    "content_commitment": "nonRepudiation",
-    "key_encipherment": "keyEncipherment",
-    "data_encipherment": "dataEncipherment",
-    "key_agreement": "keyAgreement",
-    "key_cert_sign": "keyCertSign",
-    "crl_sign": "cRLSign",
-}
-"""The names of the key usages in RFC 5280, section 4.2.1.3, by attribute of ``x509.KeyUsage``."""
-
-
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
     """Return the facts of a certificate for the report: times in UTC, names in RFC 4514 format."""
+    usages = key_usages(certificate) or ()
     return {
         "subject": name_text(certificate.subject),
         "issuer": name_text(certificate.issuer),
         "serial_number": f"{serial_number(certificate):x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
-        "key": key_text(certificate),
-        "signature": signature_text(certificate),
+        "key": _key_text(certificate),
+        "signature": signature_hash(certificate) or "no separate hash",
         "subject_alt_names": list(subject_alt_names(certificate)),
-        "key_usage": list(key_usage(certificate)),
-        "extended_key_usage": list(extended_key_usage(certificate)),
+        "key_usage": [name for name in KEY_USAGES if name in usages],
+        "extended_key_usage": list(purposes(certificate) or ()),
         "sha256": fingerprint(certificate),
     }
 
 
 def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield all details of a certificate as pairs of label and value."""
+    facts = certificate_facts(certificate)
     yield "subject", shown_name(certificate.subject)
     yield "issuer", shown_name(certificate.issuer)
-    yield "serial", f"{serial_number(certificate):x}"
-    yield "from", utc(certificate.not_valid_before_utc)
-    yield "until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
-    yield "key", key_text(certificate)
-    yield "signature", signature_text(certificate)
-    yield "names", listed(subject_alt_names(certificate)) or "no subjectAltName"
-    yield "key usage", ", ".join(key_usage(certificate)) or "no such extension"
-    yield "extended", ", ".join(extended_key_usage(certificate)) or "no such extension"
-    yield "SHA-256", fingerprint(certificate)
+    yield "serial", facts["serial_number"]
+    yield "from", facts["not_before"]
+    yield "until", f"{facts['not_after']} ({days_left(certificate, now)})"
+    yield "key", facts["key"]
+    yield "signature", facts["signature"]
+    yield "names", listed(facts["subject_alt_names"]) or "no subjectAltName"
+    yield "key usage", ", ".join(facts["key_usage"]) or "no such extension"
+    yield "extended", ", ".join(facts["extended_key_usage"]) or "no such extension"
+    yield "SHA-256", facts["sha256"]
 
 
 def days_left(certificate: x509.Certificate, now: datetime) -> str:
@@ -239,40 +233,10 @@ def days_left(certificate: x509.Certificate, now: datetime) -> str:
     return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
 
 
-def key_text(certificate: x509.Certificate) -> str:
+def _key_text(certificate: x509.Certificate) -> str:
     """Return the type and the size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
-    key = public_key(certificate)
-    match key:
-        case None:
-            return "unreadable, or of an unknown kind"
-        case rsa.RSAPublicKey():
-            return f"RSA {key.key_size}"
-        case ec.EllipticCurvePublicKey():
-            return f"ECDSA {key.curve.name.replace('secp256r1', 'P-256').replace('secp384r1', 'P-384')}"
-        case ed25519.Ed25519PublicKey():
-            return "Ed25519"
-        case ed448.Ed448PublicKey():
-            return "Ed448"
-    return type(key).__name__
-
-
-def signature_text(certificate: x509.Certificate) -> str:
-    """Return the signature's hash, or that the algorithm has none."""
-    return signature_hash(certificate) or "no separate hash"
-
-
-def key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the key usages by their RFC 5280 names; empty without the extension."""
-    usage = extension(certificate, x509.KeyUsage)
-    if usage is None:
-        return ()
-    return tuple(name for attribute, name in _USAGES.items() if getattr(usage, attribute))
-
-
-def extended_key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the extended key usages by name; empty without the extension."""
-    usage = extension(certificate, x509.ExtendedKeyUsage)
-    return tuple(getattr(oid, "_name", oid.dotted_string) for oid in usage or ())
+    text = describe_key(public_key(certificate)).removesuffix(" bits")
+    return text.replace("secp256r1", "P-256").replace("secp384r1", "P-384")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

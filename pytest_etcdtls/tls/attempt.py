@@ -28,9 +28,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from msgspec import Struct
 from OpenSSL import SSL
 
+from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import JSONValue, printable, read_json
 
 
 class Ending(StrEnum):
@@ -173,6 +174,15 @@ class Response(Struct, frozen=True):
         """The status of a gRPC call (``google.golang.org/grpc/codes``), ``None`` without a number there."""
         text = self.headers.get("grpc-status", "")
         return int(text) if re.fullmatch("[0-9]{1,4}", text) else None
+
+    @property
+    def fields(self) -> Mapping[str, JSONValue]:
+        """The members of the JSON object in the body; none for another body."""
+        try:
+            value = read_json(self.body)
+        except UnreadableJSONError:
+            return {}
+        return value if isinstance(value, dict) else {}
 
     def excerpt(self, limit: int = 200) -> str:
         """Return the beginning of the body as printable text of at most so many characters."""
