@@ -252,7 +252,6 @@ class Merger(Struct):
         """Add the settings of a configuration file."""
         for setting in configuration.given:
             self._put(setting)
-        self.overridden += configuration.dropped
         self.unknown += configuration.unknown
         self.mistakes += configuration.mistakes
 

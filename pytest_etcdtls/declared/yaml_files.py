@@ -219,14 +219,12 @@ class YAMLConfiguration(Struct):
     """The content of a configuration file.
 
     Attributes:
-        given: the settings in the order of the file, including overridden ones.
-        dropped: settings of keys, and in sections, that are given again: etcd does not decode them.
+        given: the settings in the order of the file.
         unknown: keys that no version of etcd reads.
         mistakes: errors with which etcd does not start.
     """
 
     given: list[Setting] = []
-    dropped: list[Setting] = []
     unknown: list[Setting] = []
     mistakes: list[Mistake] = []
 
@@ -235,7 +233,7 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
     """Return the settings of a configuration file. An empty file has none.
 
     Raises:
-        UsageError: if the file is not YAML or not a mapping.
+        UsageError: if the file is not YAML or not a mapping, or a key is given again.
     """
     roots = documents(text, file)
     configuration = YAMLConfiguration()
@@ -245,42 +243,28 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
         raise UsageError(
             f"{file}: an etcd configuration file is a mapping of keys, this is a {kind_of(roots[0])}"
         )
-    top = _distinct(entries(roots[0], file))
-    last = _last_ones(top)
-    decoded = [entry for entry in top if entry in last or entry.key.lower() in (*SECTIONS, *GO_FIELDS)]
-    for entry in decoded:
+    for entry in _decoded(roots[0], file):
         _read_top(entry, file, configuration)
-    again = YAMLConfiguration()
-    for entry in _dropped(roots[0], decoded, file):
-        _read_top(entry, file, again)
-    configuration.dropped += (*again.given, *again.dropped)
     return configuration
 
 
-def _dropped(node: Node, decoded: Iterable[Entry], file: str) -> list[Entry]:
-    """Return the entries of a mapping that are not decoded. Merged ones (``<<``) are there to be replaced."""
-    known = {(entry.key, id(entry.value)) for entry in decoded}
-    own = {id(value) for _, value in node.value} if isinstance(node, MappingNode) else set()
-    return [
-        one for one in entries(node, file) if id(one.value) in own and (one.key, id(one.value)) not in known
-    ]
+def _decoded(node: Node, file: str) -> list[Entry]:
+    """Return the entries of a mapping, each key once; one of a merged mapping (``<<``) may be replaced.
 
-
-def _distinct(given: Iterator[Entry]) -> list[Entry]:
-    """Return the last entry of each key; those that differ in case alone as etcd decodes them, sorted.
-
-    sigs.k8s.io/yaml makes a Go map of the file, and JSON of that, with sorted keys. Go's encoding/json
-    ignores the case of keys: of two that differ in it alone the second one counts, or adds to a section.
+    Raises:
+        UsageError: if a key is given again, also in other case. Of the two, etcd drops one without a message.
     """
-    groups: dict[str, dict[str, Entry]] = {}
-    for entry in given:
-        groups.setdefault(entry.key.lower(), {})[entry.key] = entry
-    return [group[key] for group in groups.values() for key in sorted(group)]
-
-
-def _last_ones(given: list[Entry]) -> list[Entry]:
-    """Return the last entry of each key without regard to case."""
-    return list({entry.key.lower(): entry for entry in given}.values())
+    own = {id(value) for _, value in node.value} if isinstance(node, MappingNode) else set()
+    given: dict[str, Entry] = {}
+    for entry in entries(node, file):
+        before = given.get(entry.key.lower())
+        if before is not None and id(before.value) in own:
+            raise UsageError(
+                f"{entry.place}: the key {escaped(entry.key)} is given again (line {before.place.line}), and "
+                "etcd drops one of the two: leave the one that is meant"
+            )
+        given[entry.key.lower()] = entry
+    return list(given.values())
 
 
 def _read_top(entry: Entry, file: str, configuration: YAMLConfiguration) -> None:
@@ -296,12 +280,8 @@ def _read_top(entry: Entry, file: str, configuration: YAMLConfiguration) -> None
 def _read_section(
     section: Entry, flags: Mapping[str, str], file: str, configuration: YAMLConfiguration
 ) -> None:
-    decoded = _last_ones(_distinct(entries(section.value, file)))
-    again = YAMLConfiguration()
-    for into, inner_ones in ((configuration, decoded), (again, _dropped(section.value, decoded, file))):
-        for inner in inner_ones:
-            _read_key(inner, flags.get(inner.key.lower()), f"{section.key}.{inner.key}", into)
-    configuration.dropped += again.given
+    for inner in _decoded(section.value, file):
+        _read_key(inner, flags.get(inner.key.lower()), f"{section.key}.{inner.key}", configuration)
 
 
 def _read_key(entry: Entry, flag: str | None, spelled: str, configuration: YAMLConfiguration) -> None:

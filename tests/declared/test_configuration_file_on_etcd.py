@@ -45,9 +45,6 @@ CASES: Mapping[str, str] = {
     "a string for true": GOOD.replace("auth: true", 'auth: "true"'),
     "a number for true": GOOD.replace("auth: true", "auth: 1"),
     "nothing for true": GOOD.replace("auth: true", "auth:"),
-    "a section twice": GOOD
-    + SECURITY.replace("auth: true", "auth: false").replace("trusted-ca-file", "no-ca-file"),
-    "a key twice": GOOD + "  trusted-ca-file: {pki}/server-ca.crt\n",
     "a list of URLs": GOOD.replace(
         "listen-client-urls: https://{client}", "listen-client-urls: [https://{client}]"
     ),

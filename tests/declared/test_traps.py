@@ -27,6 +27,7 @@ from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, e
 from pytest_etcdtls.declared.files import crl_file
 from pytest_etcdtls.declared.traps import TRAPS, find_traps
 from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
@@ -348,18 +349,6 @@ def test_keys_that_are_in_force(text: str, version: str | None, tmp_path: Path) 
     assert find_traps(written(tmp_path, f"name: a\nenable-grpc-gateway: true\n{text}"), version) == ()
 
 
-def test_keys_that_differ_in_case_alone(tmp_path: Path) -> None:
-    """The order is that of the sorted keys, capitals first, and not that of the file; sections add up."""
-    declaration = written(
-        tmp_path,
-        "name: lower\nName: capital\n"
-        "client-transport-security: {cert-file: /lower}\n"
-        "Client-Transport-Security: {cert-file: /capital, key-file: /key}\n",
-    )
-    values = {name: setting.value for name, setting in declaration.settings.items()}
-    assert values == {"name": "lower", "cert-file": "/lower", "key-file": "/key"}
-
-
 def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
     text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n  cert-file: /c\n"
     text += "  key-file: /k\n"
@@ -478,48 +467,34 @@ def test_a_configuration_file_that_is_named_twice(old: str, tmp_path: Path) -> N
     assert f"remove {old} (" in trap.remedy
 
 
-_KEYS = "client-transport-security.client-cert-auth"
-
-
 @pytest.mark.parametrize(
-    ("text", "summary"),
+    ("text", "key"),
     [
         (
             "client-transport-security:\n  client-cert-auth: true\n  client-cert-auth: false\n",
-            f"{_KEYS} is given 2 times, and etcd takes {_KEYS}: false (FILE:3)",
+            "client-cert-auth",
         ),
         (
             "client-transport-security: {client-cert-auth: true}\nname: a\n"
             "client-transport-security: {cert-file: a, key-file: b}\n",
-            f"client-transport-security is given again, and etcd drops {_KEYS}: true (FILE:1)",
+            "client-transport-security",
         ),
-        (
-            "client-transport-security: {client-cert-auth: false, cert-file: a}\nname: a\n"
-            "client-transport-security: {cert-file: a, key-file: b}\n",
-            None,
-        ),
-        (
-            "max-txn-ops: 128\nmax-txn-ops: 256\n",
-            "max-txn-ops is given 2 times, and etcd takes max-txn-ops: 256",
-        ),
-        (
-            "max-txn-ops: 128\nMax-Txn-Ops: 256\n",
-            "max-txn-ops is given 2 times, and etcd takes max-txn-ops: 128",
-        ),
-        ("name: a\nname: a\n", None),
-        (
-            "peer-transport-security: &tls {client-cert-auth: true}\n"
-            "client-transport-security: {<<: *tls, client-cert-auth: false}\n",
-            None,
-        ),
+        ("max-txn-ops: 128\nname: a\nMax-Txn-Ops: 256\n", "Max-Txn-Ops"),
     ],
 )
-def test_a_key_that_is_given_twice(text: str, summary: str | None, tmp_path: Path) -> None:
-    declaration = written(tmp_path, text)
-    traps = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
-    found = [trap.summary.replace(declaration.source, "FILE") for trap in traps]
-    assert len(found) == bool(summary), found
-    assert not summary or found[0].startswith(summary)
+def test_a_key_that_is_given_twice_is_refused(text: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf":3: the key {key} is given again \(line [12]\)"):
+        written(tmp_path, text)
+
+
+def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
+    declaration = written(
+        tmp_path,
+        "peer-transport-security: &tls {client-cert-auth: true}\n"
+        "client-transport-security: {<<: *tls, client-cert-auth: false}\n",
+    )
+    assert not declaration.on("client-cert-auth")
+    assert declaration.on("peer-client-cert-auth")
 
 
 @pytest.mark.parametrize(

@@ -307,12 +307,12 @@ def no_setting_is_declared_twice(context: TrapContext) -> Iterator[FoundTrap]:
 
 @trap("flag-given-twice")
 def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
-    """No flag and no key is given twice with different values.
+    """No flag is given twice with different values.
 
     etcd takes the last one, as every program with Go's package flag does, and says nothing. A reader who
     finds the first one believes that it is in force, as where a drop-in or a variable adds flags behind
-    others. A list of URLs is even kept if the second one is empty or one of its URLs. The same holds for the
-    keys of a configuration file; of two equal sections etcd drops the first one with all its keys.
+    others. A list of URLs is even kept if the second one is empty or one of its URLs. A configuration file
+    with a key that is given twice is refused.
 
     Spec: etcd Documentation, configuration options
     Spec: Go flag package
@@ -326,7 +326,6 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
         *(argument for argument in started.arguments if isinstance(argument, Setting) and argument.value),
     )
     files = [setting for setting in given if setting.name == "config-file"]  # of which etcd prefers the flag
-    # Of equal keys, and of equal sections as a whole, the last one is decoded (sigs.k8s.io/yaml, not strict).
     in_force = {**declaration.settings, **{file.name: file for file in files}}
     # A drop-in of systemd is there to replace variables.
     layered = Via.VARIABLE if declaration.form is not Form.MANIFEST else None
@@ -334,21 +333,12 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
     for setting in (*(one for one in declaration.overridden if one.via is not layered), *files[:-1]):
         again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
-        counts = in_force.get(name)
-        if all(_has_same_value(counts, other) for other in others):
-            continue
-        if counts is not None:
+        counts = in_force[name]
+        if not all(_has_same_value(counts, other) for other in others):
             yield FoundTrap(
                 summary=f"{counts.spelled} is given {len(others) + 1} times, and etcd takes {counts}",
                 remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
                 settings=(*others, counts),
-            )
-        else:
-            section, _, key = others[-1].spelled.partition(".")
-            yield FoundTrap(
-                summary=f"{section} is given again, and etcd drops {others[-1]}",
-                remedy=f"write one section {section} with every key that is meant, {key} too",
-                settings=(*others,),
             )
 
 
