@@ -38,8 +38,7 @@ class Share(NamedTuple):
 
 
 SHARES: Final = {
-    "by_hand/test_agreement.py": Share(0, 2),
-    "by_hand/test_by_hand.py": Share(40, 5),
+    "by_hand/test_by_hand.py": Share(2),
     "certificates/test_issuers.py": Share(6),
     "certificates/test_parsing.py": Share(6),
     "ci/test_recipes.py": Share(36, 4),

@@ -80,11 +80,6 @@ class Step:
     blocks: tuple[Block, ...]
     ours: dict[str, str]
 
-    @property
-    def name(self) -> str:
-        """A word or two for test ids."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
-
 
 def read_steps(page: Path = PAGE) -> tuple[Step, ...]:
     """Return the sections that have commands.

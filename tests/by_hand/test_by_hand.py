@@ -2,121 +2,154 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from by_hand.document import PAGE, Block, Step, read_steps
-from by_hand.once import once
-from by_hand.ours import IDENTITIES
-from by_hand.walk import TOOLS, Walk, require_etcdctl, walk_through
 from pytest_etcdtls.etcd.sources import binary_version
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.16", "3.7.3")
 """Those that the page is about."""
-
 STEPS = read_steps()
-OPTIONAL = [block for step in STEPS for block in step.blocks if block.needs is not None]
-REFUSALS = [
-    (step, block, version)
-    for step in STEPS
-    if IDENTITIES.keys() & step.ours.keys()
-    for block in step.blocks
-    for version, option in (("TLSv1.2", "-tls1_2"), ("TLSv1.3", "-tls1_3"))
-    if option in block.code and "alert number ..." in (block.prints or ())
-]
-"""Blocks in which openssl is refused as the identities of our checks are, and the TLS version of each."""
 
-ON_EACH_RELEASE = pytest.mark.etcd_version(*RELEASES)
+pytestmark = pytest.mark.program("curl", "diff", "grep", "openssl", "sed")
+
+_INTERFERING = ("PYTEST", "ETCD", "CURL_", "OPENSSL_", "SSL_")
+_END = "<<end of block {} with status {}>>"
 
 
-def _name(value: object) -> str | None:
-    return value.name if isinstance(value, Step) else None
-
-
-@pytest.fixture(scope="module")
-def walk(
-    etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory, program: Callable[..., str | None]
-) -> Walk:
-    """The results of the page's commands on one etcd."""
-    require_etcdctl(etcd_binary)
-    for name in TOOLS:
-        program(name)
-    for block in OPTIONAL:
-        program(block.needs, optional=True)
-    version = binary_version(etcd_binary)
-    return once(
-        tmp_path_factory,
-        f"by-hand-{version}",
-        lambda home: walk_through(STEPS, etcd_binary, version, home),
-    )
-
-
-@pytest.mark.parametrize("release", RELEASES)
-def test_the_release_is_available(release: str, etcd_binaries: dict[str, Path]) -> None:
-    if release not in etcd_binaries:
-        pytest.skip(f"needs etcd {release}: run make etcd")
-    assert binary_version(etcd_binaries[release]) == release
-    assert release in PAGE.read_text(encoding="utf-8")
-
-
-@ON_EACH_RELEASE
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_step_does_what_the_page_says(step: Step, walk: Walk) -> None:
-    ran = {
-        block.line: walk.ran[block.line] for block in step.blocks if not block.needs or block.line in walk.ran
-    }
-    assert ran
-    deviations = [
-        f"line {block.line}: {deviation}\n{block.code}{ran[block.line].output}"
-        for block in step.blocks
-        if block.line in ran
-        for deviation in block.deviations(ran[block.line].output, walk.version)
-    ]
-    assert not deviations, "\n\n".join(deviations)
-    assert {line: result.status for line, result in ran.items() if result.status} == {}
-
-
-@ON_EACH_RELEASE
-@pytest.mark.parametrize("step", [step for step in STEPS if step.ours], ids=lambda step: step.name)
-def test_our_checks_have_the_outcome_that_the_step_names(step: Step, walk: Walk) -> None:
-    assert walk.ours is not None
-    outcomes = {check: walk.ours.outcomes(check) for check in step.ours}
-    assert outcomes == {check: {outcome} for check, outcome in step.ours.items()}
-
-
-@ON_EACH_RELEASE
-@pytest.mark.parametrize(("step", "block", "version"), REFUSALS, ids=_name)
-def test_alerts_on_the_page_are_those_that_our_attempts_receive(
-    step: Step, block: Block, version: str, walk: Walk
+@pytest.mark.etcd_version(*RELEASES)
+def test_the_page_on_each_release(
+    etcd_binary: Path, tmp_path: Path, program: Callable[..., str | None]
 ) -> None:
-    """The alerts that openssl printed are those of the plugin's own connections."""
-    assert walk.ours is not None
-    by_hand = {int(number) for number in re.findall(r"alert number (\d+)", walk.ran[block.line].output)}
-    ours = {alert for check in step.ours if check in IDENTITIES for alert in walk.ours.alerts(check, version)}
-    assert ours == by_hand
+    if not etcd_binary.with_name("etcdctl").exists():
+        pytest.skip(f"needs etcdctl beside {etcd_binary}")
+    version = binary_version(etcd_binary)
+    steps = [
+        (step, [block for block in step.blocks if not block.needs or program(block.needs, optional=True)])
+        for step in STEPS
+    ]
+    try:
+        printed = _paste(_script(steps, version), etcd_binary, tmp_path)
+    finally:
+        _clean_up(tmp_path / "reader" / "practice.sh")
+    problems = [
+        f"line {block.line}: {problem}\n{block.code}{printed.get(block.line)}"
+        for _, blocks in steps
+        for block in blocks
+        for problem in _problems(block, printed, version)
+    ]
+    assert not problems, "\n\n".join(problems)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert list(_disagreements(report)) == []
+    assert list(tmp_path.glob("work/*")) == []
 
 
-@ON_EACH_RELEASE
-@pytest.mark.parametrize(
-    "block",
-    [pytest.param(block, id=block.needs, marks=pytest.mark.program(block.needs)) for block in OPTIONAL],
-)
-def test_what_not_every_machine_has(block: Block, walk: Walk) -> None:
-    ran = walk.ran[block.line]
-    assert block.deviations(ran.output, walk.version) == []
-    assert ran.status == 0
-
-
-@ON_EACH_RELEASE
-def test_nothing_is_left(walk: Walk) -> None:
-    assert walk.left == []
-
-
-def test_every_step_has_a_check() -> None:
+def test_every_step_names_its_checks() -> None:
     without = [step.title for step in STEPS if re.match(r"\d+\. ", step.title) and not step.ours]
     assert without == ["18. All of this, and the other checks, in one run"]
-    assert len(REFUSALS) == 4
-    assert len(OPTIONAL) == 1
+    assert all(release in PAGE.read_text(encoding="utf-8") for release in RELEASES)
+
+
+def _script(steps: list[tuple[Step, list[Block]]], version: str) -> Iterator[str]:
+    """Yield all blocks as a reader pastes them into one shell, with a line after each."""
+    for step, blocks in steps:
+        if (step, blocks) == steps[-1]:
+            yield 'cp "$WORK/report.json" ../report.json'
+        for block in blocks:
+            if block.code.startswith("grep") and '"$LOG"' in block.code:
+                # etcd writes a line after it has sent its alert.
+                awaited = [*((line,) for line in block.prints or ()), *block.fragments(version)]
+                for words in awaited:
+                    patterns = " ".join(f"-e {shlex.quote(word)}" for word in words)
+                    if words != ("nothing",):
+                        yield f'timeout 10 sh -c \'until grep -qF "$@"; do :; done <"$0"\' "$LOG" {patterns}'
+            yield block.code
+            yield f'printf "\\n{_END.format(block.line, "%s")}\\n" "$?"'
+
+
+def _paste(lines: Iterator[str], binary: Path, home: Path) -> Mapping[int, tuple[str, int]]:
+    """Return what each block prints, and the status of its last command, by its line in the page."""
+    programs, directory, script = home / "bin", home / "reader", home / "script.sh"
+    programs.mkdir()
+    directory.mkdir()
+    for name in ("etcd", "etcdctl"):
+        (programs / name).symlink_to(binary.with_name(name))
+    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (home / "work").mkdir()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_INTERFERING) and not name.lower().endswith("_proxy")
+    }
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), environment["PATH"]])
+    # A terminal: standard input neither ends nor has anything to read.
+    silent, terminal = os.pipe()
+    try:
+        output = subprocess.run(
+            ["sh", script],
+            env={
+                **environment,
+                "PATH": path,
+                "LC_ALL": "C",
+                "CURL_HOME": str(home),
+                "TMPDIR": f"{home}/work",
+            },
+            cwd=directory,
+            stdin=silent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=240,
+            check=False,
+        ).stdout
+    finally:
+        os.close(silent)
+        os.close(terminal)
+    parts = re.split(_END.format(r"(\d+)", r"(\d+)") + "\n", output)
+    return {
+        int(line): (text.removesuffix("\n"), int(status))
+        for text, line, status in zip(parts[::3], parts[1::3], parts[2::3], strict=False)
+    }
+
+
+def _problems(block: Block, printed: Mapping[int, tuple[str, int]], version: str) -> list[str]:
+    if block.line not in printed:
+        return ["it does not end"]
+    output, status = printed[block.line]
+    return [*block.deviations(output, version), *([f"exit code {status}"] if status else [])]
+
+
+def _disagreements(report: Mapping[str, list[Mapping[str, str]]]) -> Iterator[str]:
+    """Yield the checks of steps that have another outcome on an https listener, or on the whole target."""
+    for step in STEPS:
+        for check, outcome in step.ours.items():
+            outcomes = {
+                result["outcome"]
+                for result in report["results"]
+                if result["check"] == check
+                and (result["role"] != "metrics" or result["url"].startswith("https:"))
+            }
+            if outcomes != {outcome}:
+                yield f"{step.title}: {check}: {sorted(outcomes)}, not {outcome}"
+
+
+def _clean_up(script: Path) -> None:
+    """End the cluster if the page's last step did not run."""
+    if script.exists():
+        values = dict(re.findall(r"^(\w+)=(.*)$", script.read_text(encoding="utf-8"), re.MULTILINE))
+        with suppress(ProcessLookupError):
+            os.kill(int(values["PID"]), signal.SIGKILL)
+        shutil.rmtree(values["DIR"], ignore_errors=True)

@@ -1,4 +1,7 @@
-"""The cases that were collected from real etcds: what was done, how it ended, what was logged."""
+"""The cases in ``lines``, of real etcds: what was done, how it ended, and what etcd logged meanwhile.
+
+Nothing there is written by hand. Newer etcds are compared as they run, in ``test_on_etcd.py``.
+"""
 
 from __future__ import annotations
 
