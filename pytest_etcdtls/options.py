@@ -478,35 +478,22 @@ _STARTED = frozenset({Part.OWNED, Part.REPLAY, Part.TESTS})
 _EVERYWHERE = frozenset(Part)
 
 PARTS: Mapping[str, frozenset[Part]] = {
-    **dict.fromkeys((option.flag for option in LIVE), _FILES),
+    **dict.fromkeys((option.flag for option in SECTIONS["A live cluster"]), _FILES),
+    **dict.fromkeys((option.flag for option in _FLEET), frozenset({Part.CLUSTERS})),
+    **dict.fromkeys((option.flag for option in _OWNED), _STARTED),
+    **dict.fromkeys((option.flag for option in (*_JUDGING, *_BOUNDS)), _EVERYWHERE),
+    # The declaration that is replayed says these.
     **dict.fromkeys(("--etcd-connect-to", "--etcd-via", "--etcd-via-env"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
     "--etcd-label": frozenset({Part.LIVE, Part.LIVE_TESTS}),
     "--etcd-rehearse": frozenset({Part.LIVE}),
-    **dict.fromkeys(("--etcd-cacert", "--etcd-cert", "--etcd-key", "--etcd-key-password-file"), _FILES),
-    **dict.fromkeys(("--etcd-peer-cacert", "--etcd-peer-cert", "--etcd-peer-key"), _FILES),
-    **dict.fromkeys(("--etcd-trusted-ca", "--etcd-peer-trusted-ca"), _FILES),
-    **dict.fromkeys(("--etcd-ca-key", "--etcd-peer-ca-key"), _FILES),
-    **dict.fromkeys(("--etcd-kubernetes-ca", "--etcd-pki-dir", "--etcd-secret"), _FILES),
-    **dict.fromkeys(
-        ("--etcd-clusters", "--etcd-clusters-trusted", "--etcd-shard"), frozenset({Part.CLUSTERS})
-    ),
     **dict.fromkeys(("--etcd-conformance", "--no-etcd-conformance"), _EVERYWHERE),
-    **dict.fromkeys(("--etcd-backend", "--etcd-image", "--etcd-binary"), _STARTED),
-    **dict.fromkeys(("--etcd-key-type", "--etcd-keep", "--etcd-start-timeout"), _STARTED),
     "--etcd-size": _STARTED - {Part.REPLAY},
     "--etcd-cluster-scope": frozenset({Part.TESTS}),
-    # The fixture etcd_check judges with these, too.
-    **dict.fromkeys(("--etcd-check", "--etcd-checks-file", "--etcd-profile", "--etcd-strict"), _EVERYWHERE),
-    **dict.fromkeys(("--etcd-expiry-days", "--etcd-waivers"), _EVERYWHERE),
     "--etcd-allow-unverified": _SUITE,
     **dict.fromkeys(("--etcd-baseline", "--etcd-fail-on-difference", "--etcd-write-waivers"), _OF_A_TARGET),
     **dict.fromkeys(("--etcd-report", "--etcd-metadata", "--etcd-plan"), _SUITE),
-    # No run takes place: one of these may be added to any command.
-    **dict.fromkeys(("--etcd-list-checks", "--etcd-explain"), _EVERYWHERE),
-    **dict.fromkeys(("--etcd-timeout", "--etcd-concurrency", "--etcd-gentle"), _EVERYWHERE),
-    "--etcd-max-connections": _EVERYWHERE,
     "--etcd-allow-writes": frozenset({Part.TESTS, Part.LIVE_TESTS}),
 }
 """The parts of a run in which each option has an effect. Elsewhere it is refused on the command line.

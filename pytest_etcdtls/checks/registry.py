@@ -580,7 +580,7 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
     groups: dict[tuple[str, str, str], list[CheckResult]] = {}
     following: dict[tuple[str, str, str], list[CheckResult]] = {}
     for result in with_findings:
-        root = _root_of(result, known)
+        root = root_of(result, known.get)
         key = (root.target, root.check, root.remediation)
         if root is not result:
             following.setdefault(key, []).append(result)
@@ -597,15 +597,15 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
     return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
 
 
-def _root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:
+def root_of(result: CheckResult, known: Callable[[tuple[str, str, str]], CheckResult | None]) -> CheckResult:
     """Return the fault from which a violation follows in the end; the result itself if it is a fault.
 
-    ``known`` has all violations, by target, check and listener.
+    ``known`` returns a violation by target, check and listener.
     """
     seen = {(result.check, result.listener)}
     while result.cause is not None:
         place = (result.cause.check, result.cause.listener)
-        above = known.get((result.target, *place))
+        above = known((result.target, *place))
         if above is None or place in seen:
             break
         seen.add(place)

@@ -27,22 +27,6 @@ START_SECONDS = 30.0
 
 SIZES = (1, 3, 5)
 
-_CLIENT_FIELDS = (
-    *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "client_crl_file", "auto_tls"),
-    *("client_cert_allowed_hostname", "client_cert_file", "client_key_file"),
-)
-_PEER_FIELDS = (
-    *("peer_cert_file", "peer_key_file", "peer_client_cert_auth", "peer_trusted_ca_file", "peer_crl_file"),
-    *("peer_auto_tls", "peer_cert_allowed_cn", "peer_cert_allowed_hostname"),
-    *("peer_client_cert_file", "peer_client_key_file", "peer_skip_client_san_verification"),
-)
-SECURITY_FIELDS = (
-    *_CLIENT_FIELDS,
-    *_PEER_FIELDS,
-    *("cipher_suites", "tls_min_version", "tls_max_version"),
-)
-"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
-
 _CLIENT_SECTION, _PEER_SECTION = "client-transport-security", "peer-transport-security"
 _LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
 _NUMBERS = {"heartbeat-interval", "election-timeout", "bcrypt-cost"}
@@ -159,6 +143,12 @@ class ClusterConfig:
         for name in self.extra_files:
             if "/" in name or name in {"", ".", ".."}:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
+
+
+_FIELDS = tuple(ClusterConfig.__dataclass_fields__)
+SECURITY_FIELDS = _FIELDS[_FIELDS.index("cert_file") : _FIELDS.index("client_scheme")]
+"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
+_OF_BOTH_PORTS = ("cipher_suites", "tls_min_version", "tls_max_version")
 
 
 def attachment_of(config: ClusterConfig) -> Attachment:
@@ -394,12 +384,12 @@ def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> 
 def _section_and_key(flag: Flag) -> tuple[str, str]:
     """Return the section of a flag in the file, empty for none, and its key there."""
     key = flag.field.replace("_", "-")
-    if flag.field in _CLIENT_FIELDS:
-        # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
-        return _CLIENT_SECTION, key.replace("client-cert-allowed", "allowed")
-    if flag.field in _PEER_FIELDS:
+    if flag.field not in SECURITY_FIELDS or flag.field in _OF_BOTH_PORTS:
+        return "", flag.name
+    if key.startswith("peer-"):
         return _PEER_SECTION, key.removeprefix("peer-").replace("cert-allowed", "allowed")
-    return "", flag.name
+    # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
+    return _CLIENT_SECTION, key.replace("client-cert-allowed", "allowed")
 
 
 def _value(key: str, text: str) -> object:

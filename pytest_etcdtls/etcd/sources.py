@@ -178,29 +178,19 @@ def find_etcd(
     Args:
         backend: ``auto``, ``container`` or ``process``. ``container`` never falls back to a process.
             ``auto`` pulls an image only if no other etcd is available.
-        image: use this image only.
-        binary: use this binary only: a path, or a name that is looked up on ``PATH``.
+        image: use this image, whatever the backend is.
+        binary: use this binary: a path, or a name that is looked up on ``PATH``.
         announce: is called with a message before an image is pulled, which takes a while.
         pulls: pull a missing image. Otherwise its version is taken from its tag, for callers that need the
             version only.
 
     Raises:
-        UsageError: if the requested etcd is not available, the arguments contradict each other, or no etcd is
-            available. The message lists what was tried and how to get each.
+        UsageError: if the requested etcd is not available, or no etcd is. The message lists what was tried
+            and how to get each.
     """
-    if image is not None and binary is not None:
-        raise UsageError("an image and a binary make two targets: find each by itself")
     if image is not None:
-        if backend == "process":
-            raise UsageError(
-                f"--etcd-image={image} means a container, --etcd-backend=process does not allow it"
-            )
         return _image(image, "--etcd-image", announce, pulls=pulls)
     if binary is not None:
-        if backend == "container":
-            raise UsageError(
-                f"--etcd-binary={binary} means a process, --etcd-backend=container does not allow it"
-            )
         return _process(named_binary(binary), "--etcd-binary")
     match backend:
         case "container":

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -393,7 +393,10 @@ class Judge:
     def _concluded(self, subject: Subject) -> Conclusion:
         check, listener = subject.check, subject.listener
         try:
-            observations = self.observations(check, listener)
+            observer = self.observer
+            observations = check.arguments(
+                observer.target, listener, lambda need: observer.read(need, listener)
+            )
             conclusion = self._fold(subject, list(check.function(**observations)))
             if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
                 return Outcome.NOT_VERIFIED, why, ()
@@ -435,16 +438,6 @@ class Judge:
                 return ""
         attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
         return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
-
-    def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
-        """Return the arguments of a check.
-
-        Raises:
-            UnobservedError: if a fact cannot be made.
-        """
-        return check.arguments(
-            self.observer.target, listener, lambda need: self.observer.read(need, listener)
-        )
 
     def _fold(self, subject: Subject, statements: Iterable[Statement]) -> Conclusion:
         findings: list[Finding] = []

@@ -254,7 +254,7 @@ class Observer:
         return self.recording.connections
 
     def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
-        """Return the context in which that observation is made."""
+        """Return the context in which an observation of that type is made."""
         return _ObserverContext(self, listener, before_proof=find_fact(type_).before_proof)
 
     def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
@@ -319,66 +319,6 @@ class Observer:
     def why_given_up(self, label: str) -> str:
         """Return why nothing more is sent to the listener of that label, empty if it is not given up."""
         return self._budget.given_up.get(label, "")
-
-    def attempt(
-        self, listener: Listener, requests: Sequence[Request], *, before_proof: bool = False
-    ) -> list[tuple[Attempt, ...]]:
-        """Make the connections, as :meth:`Wire.attempt`.
-
-        Raises:
-            ValueError: if a request holds a credential, and the server need not have proved who it is.
-        """
-        if not before_proof:
-            requests = self._for_proved(listener, requests)
-        elif any(_is_credential(request) for request in requests):
-            raise ValueError("a credential is presented only to a server that has proved who it is")
-        else:
-            self._budget.check(listener)
-        return self._each(lambda request: self._attempts(listener, request, before_proof), requests)
-
-    def attempt_elsewhere(self, requests: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
-        """Connect once to each address, as :meth:`Wire.attempt_elsewhere`.
-
-        Raises:
-            ValueError: if a request holds a credential.
-        """
-        if any(_is_credential(request) for _, request in requests):
-            raise ValueError("a credential is for listeners of the target alone")
-        # A firewall may drop the packets to some of the hosts, so that each takes the whole timeout.
-        return self._each(lambda request: self._once(*request), requests, workers=MOST_AT_ONCE)
-
-    def attempt_at(self, listener: Listener, requests: Sequence[tuple[str, Request]]) -> list[Attempt]:
-        """Connect once to each address of the listener's host, as :meth:`Wire.attempt_at`.
-
-        Raises:
-            ValueError: if a request holds a credential.
-        """
-        if any(_is_credential(request) for _, request in requests):
-            raise ValueError("a credential is for the address that is judged alone")
-        port = listener.address[1]
-
-        def once(request_at: tuple[str, Request]) -> Attempt:
-            address, request = request_at
-            there = replace(listener, connect_to=(address, port))
-            return self._once(there, request, label=listener.label)
-
-        return self._each(once, requests)
-
-    def send_hellos(
-        self, listener: Listener, hellos: Sequence[ClientHello], *, before_proof: bool = False
-    ) -> list[HelloExchange]:
-        """Send each ClientHello, as :meth:`Wire.send_hellos`."""
-        if not before_proof:
-            self._for_proved(listener, ())
-        return self._each(lambda hello: self._exchange(listener, hello), hellos)
-
-    def keep_silent(self, listener: Listener, purpose: str, seconds: float) -> HelloExchange:
-        """Connect and send nothing, as :meth:`Wire.keep_silent`."""
-        self._for_proved(listener, ())
-        with self._slot(listener) as there:
-            self._claim(listener)
-            [exchange] = self._each(lambda silent: self._network.silence(silent, purpose, seconds), [there])
-            return self._record(exchange, listener)
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
         """Return the requests; at a discovered address, restricted to the server that proved who it is."""
@@ -603,7 +543,7 @@ def _is_credential(request: Request) -> bool:
 
 
 class _ObserverContext:
-    """An observer, bound to one listener."""
+    """What a fact is got by: an observer, bound to one listener."""
 
     def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer
@@ -627,19 +567,50 @@ class _ObserverContext:
         return self._observer.get(type_, key, listener or self.listener)
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
-        return self._observer.attempt(self._here(), requests, before_proof=self._before_proof)
+        observer, here, before_proof = self._observer, self._here(), self._before_proof
+        wanted: Sequence[Request] = requests
+        if not before_proof:
+            wanted = observer._for_proved(here, requests)
+        elif any(_is_credential(request) for request in requests):
+            raise ValueError("a credential is presented only to a server that has proved who it is")
+        else:
+            observer._budget.check(here)
+        return observer._each(lambda request: observer._attempts(here, request, before_proof), wanted)
 
     def send_hellos(self, *hellos: ClientHello) -> list[HelloExchange]:
-        return self._observer.send_hellos(self._here(), hellos, before_proof=self._before_proof)
+        observer, here = self._observer, self._here()
+        if not self._before_proof:
+            observer._for_proved(here, ())
+        return observer._each(lambda hello: observer._exchange(here, hello), hellos)
 
     def attempt_elsewhere(self, *requests: tuple[Listener, Request]) -> list[Attempt]:
-        return self._observer.attempt_elsewhere(requests)
+        if any(_is_credential(request) for _, request in requests):
+            raise ValueError("a credential is for listeners of the target alone")
+        observer = self._observer
+        # A firewall may drop the packets to some of the hosts, so that each takes the whole timeout.
+        return observer._each(lambda request: observer._once(*request), requests, workers=MOST_AT_ONCE)
 
     def attempt_at(self, *requests: tuple[str, Request]) -> list[Attempt]:
-        return self._observer.attempt_at(self._here(), requests)
+        observer, here = self._observer, self._here()
+        if any(_is_credential(request) for _, request in requests):
+            raise ValueError("a credential is for the address that is judged alone")
+
+        def once(request_at: tuple[str, Request]) -> Attempt:
+            address, request = request_at
+            there = replace(here, connect_to=(address, here.address[1]))
+            return observer._once(there, request, label=here.label)
+
+        return observer._each(once, requests)
 
     def keep_silent(self, purpose: str, seconds: float) -> HelloExchange:
-        return self._observer.keep_silent(self._here(), purpose, seconds)
+        observer, here = self._observer, self._here()
+        observer._for_proved(here, ())
+        with observer._slot(here) as there:
+            observer._claim(here)
+            [exchange] = observer._each(
+                lambda silent: observer._network.silence(silent, purpose, seconds), [there]
+            )
+            return observer._record(exchange, here)
 
     def is_abandoned(self) -> bool:
         return is_abandoned()

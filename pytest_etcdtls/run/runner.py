@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from pytest_etcdtls.checks.registry import FOUND, Check, select
+from pytest_etcdtls.checks.registry import FOUND, Check, root_of, select
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdFailedError,
@@ -20,11 +20,7 @@ from pytest_etcdtls.errors import (
 from pytest_etcdtls.etcd.clocks import moved_clock
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.experiments import is_of_experiment
-from pytest_etcdtls.results import (
-    Ancestor,
-    CheckResult,
-    Outcome,
-)
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.run.judge import (
     STARTS,
@@ -311,13 +307,9 @@ class TargetRun:
         self._experiment(judge)
         return judge.result(check, find_listener(target, label))
 
-    def fault_of(self, result: CheckResult) -> Ancestor:
+    def fault_of(self, result: CheckResult) -> CheckResult:
         """Return the fault from which a violation follows in the end; itself if it is a fault."""
-        above = [Ancestor(result.check, result.listener)]
-        while (cause := result.cause) is not None and cause not in above:
-            above.append(cause)
-            result = self.result(self.selected[cause.check, cause.listener], cause.listener)
-        return above[-1]
+        return root_of(result, lambda place: self.result(self.selected[place[1:]], place[2]))
 
     def _without_etcd(self, check: Check, label: str, why: str) -> CheckResult:
         """Keep and return the result of a check without an etcd. The first one fails the run."""

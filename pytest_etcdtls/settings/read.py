@@ -144,8 +144,8 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
     if not owned.images and not owned.binaries:
         return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
     return [
-        *(find_etcd("container", image=image, announce=announce, pulls=pulls) for image in owned.images),
-        *(find_etcd("process", binary=binary) for binary in owned.binaries),
+        *(find_etcd(image=image, announce=announce, pulls=pulls) for image in owned.images),
+        *(find_etcd(binary=binary) for binary in owned.binaries),
     ]
 
 

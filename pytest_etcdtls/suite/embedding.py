@@ -22,7 +22,6 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.member import outline_listeners
 from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.etcd.sources import named_binary
-from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -46,7 +45,7 @@ def connect(target: TargetRun) -> httpx.Client:
     actual = target.observer.target
     listener = _listener(actual)
     allow_writes = not target.live or target.settings.allow_writes
-    context, timeout = _context(target, actual, listener), target.settings.bounds.timeout
+    context, timeout = _context(actual, listener), target.settings.bounds.timeout
     try:
         return client_of(listener, context, allow_writes=allow_writes, timeout=timeout)
     except httpx.InvalidURL as error:
@@ -100,23 +99,16 @@ def _listener(target: Target) -> Listener:
     pytest.fail("etcd_client needs a client listener: pass --etcd-endpoint", pytrace=False)
 
 
-def _context(target: TargetRun, actual: Target, listener: Listener) -> ssl.SSLContext:
-    context = trusting_context(actual, listener)
+def _context(target: Target, listener: Listener) -> ssl.SSLContext:
+    context = trusting_context(target, listener)
     if listener.scheme == "https":
-        _present(context, target, actual.credentials(listener.role).identities)
+        identity = next((one for one in target.credentials(listener.role).identities if one.chain), None)
+        if identity is None:
+            pytest.fail(
+                "etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False
+            )
+        present(context, identity)
     return context
-
-
-def _present(context: ssl.SSLContext, target: TargetRun, identities: tuple[Identity, ...]) -> None:
-    for identity in identities:
-        if identity.chain and (identity.key_file or target.live):
-            present(context, identity)
-            return
-    if _is_owned(target):
-        directory = target.cluster.pki_directory
-        context.load_cert_chain(directory / "client.crt", directory / "client.key")
-        return
-    pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
 
 
 class ClusterFactory:

@@ -15,6 +15,7 @@ from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, is_thinned_out, parse_log
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -115,7 +116,9 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
     client, peer = observer.target.listeners
     flood = [Request(purpose="a flood")] * 150
     for _ in range(50):
-        Observer(cluster.target(), Bounds(concurrency=8)).attempt(client, flood)
+        Observer(cluster.target(), Bounds(concurrency=8)).context(AcceptedClient, None, client).attempt(
+            *flood
+        )
         if is_thinned_out(parse_log(cluster.members[0].log(), "m0").rejections):
             break
     at_client, at_peer = [Judge(observer).result(catalogue()[CHECK], one) for one in (client, peer)]

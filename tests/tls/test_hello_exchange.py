@@ -18,12 +18,14 @@ from servers import Handler, Server, reset
 from tls.hello_server import Policy, alert, parse_client_hello
 
 from pytest_etcdtls.errors import InconclusiveError
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.fact import Wire
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.report.document import schema
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.target import Bounds, Target
 from pytest_etcdtls.tls.connection import Trace, WireStream, server_address
 from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, exchange_hello
 
@@ -141,46 +143,47 @@ def test_a_host_name_is_sent_by_sni_and_an_address_is_not(serve: Serve) -> None:
 # -- the observer ------------------------------------------------------------------------------------
 
 
-def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, Listener]:
+def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, Wire]:
     listener = server.listener()
-    return Observer(Target(label="t", origin="live", listeners=(listener,)), bounds), listener
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), bounds)
+    return observer, observer.context(AcceptedClient, None, listener)
 
 
 def test_a_hello_without_an_answer_is_sent_three_times(serve: Serve) -> None:
     answering, silent = serve(_sending(alert(40))), serve(_sending(b""))
-    observer, listener = _observer(answering)
-    assert [exchange.alert for exchange in observer.send_hellos(listener, [HELLO] * 5)] == [40] * 5
-    assert answering.accepted == len(observer.connections) == observer.used[listener.label] == 5
-    observer, listener = _observer(silent)
-    (exchange,) = observer.send_hellos(listener, [HELLO])
+    observer, wire = _observer(answering)
+    assert [exchange.alert for exchange in wire.send_hellos(*[HELLO] * 5)] == [40] * 5
+    assert answering.accepted == len(observer.connections) == observer.used.total() == 5
+    observer, wire = _observer(silent)
+    (exchange,) = wire.send_hellos(HELLO)
     assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 3
 
 
 def test_a_hello_for_once_is_not_sent_again(serve: Serve) -> None:
     silent = serve(_sending(b""))
-    observer, listener = _observer(silent)
-    (exchange,) = observer.send_hellos(listener, [replace(HELLO, once=True)])
+    observer, wire = _observer(silent)
+    (exchange,) = wire.send_hellos(replace(HELLO, once=True))
     assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 1
 
 
 def test_the_cap_of_connections_is_kept(serve: Serve) -> None:
     server = serve(_sending(alert(40)))
-    observer, listener = _observer(server, Bounds(max_connections=2))
+    _, wire = _observer(server, Bounds(max_connections=2))
     with pytest.raises(InconclusiveError, match="2 connections were made, the cap"):
-        observer.send_hellos(listener, [HELLO] * 3)
+        wire.send_hellos(*[HELLO] * 3)
     with pytest.raises(InconclusiveError, match="the cap"):
-        observer.keep_silent(listener, "t", 0.1)
+        wire.keep_silent("t", 0.1)
     assert server.accepted == 2
 
 
 def test_the_report_lists_hellos_among_the_connections(serve: Serve) -> None:
     server = serve(Policy().handler())
-    observer, listener = _observer(server)
+    observer, wire = _observer(server)
     hello = replace(HELLO, version=TLS1_3, suites=(0x1301,), purpose="offer")
-    observer.send_hellos(listener, [hello, replace(HELLO, suites=(0x0005,))])
-    observer.keep_silent(listener, "silence", 0.1)
+    wire.send_hellos(hello, replace(HELLO, suites=(0x0005,)))
+    wire.keep_silent("silence", 0.1)
     connections: tuple[Connection, ...] = tuple(sorted(observer.connections, key=lambda made: made.purpose))
     seen = Recording(target=observer.target, connections=connections)
     report = Report(started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=())
