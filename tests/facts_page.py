@@ -11,7 +11,7 @@ from itertools import groupby
 from checks_page import cell
 
 import pytest_etcdtls.facts
-from pytest_etcdtls.facts.fact import Fact, facts, import_facts
+from pytest_etcdtls.facts.fact import Fact, facts
 
 _ABOVE = """\
 # Facts
@@ -29,9 +29,8 @@ writes this page.
 
 def facts_page() -> str:
     """Return the page."""
-    import_facts()
     importlib.import_module("pytest_etcdtls.lifecycle.changes")
-    named = [fact for fact in facts().values() if fact.type.__name__ in pytest_etcdtls.facts.__all__]
+    named = [fact for fact in facts().values() if fact.type.__name__ in vars(pytest_etcdtls.facts)]
     ours = sorted(named, key=lambda fact: (fact.module, fact.type.__name__))
     return "\n".join([_ABOVE, *_tables(ours)])
 

@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.declared.cures import Cure
 from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError, did_you_mean
-from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, import_facts, need_of
+from pytest_etcdtls.facts.fact import ListenerObservation, Need, Reading, fact_of, need_of
 from pytest_etcdtls.results import (
     CheckResult,
     Finding,
@@ -389,7 +389,6 @@ def load_checks(path: Path) -> None:
         raise UsageError(
             f"{path} has no check: decorate a generator function with @pytest_etcdtls.check(...)"
         )
-    import_facts()
     importlib.import_module("pytest_etcdtls.lifecycle.changes")
     for check in new:
         for name, need in check.needs.items():

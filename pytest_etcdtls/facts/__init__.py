@@ -1,212 +1,92 @@
 """What a check can ask for: the facts, by type; and the attempts and responses that they consist of.
 
-Each is described by its docstring. Names are resolved at first use.
+Each is described by its docstring.
 """
 
-from __future__ import annotations
-
-import importlib
-import pkgutil
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pytest_etcdtls.facts.access import AcceptedClient, Access, Case, PresentedClient, ServedClient
-    from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts, SplitRevocation
-    from pytest_etcdtls.facts.alternatives import HelloVariants, ServerAddresses, ServerNames
-    from pytest_etcdtls.facts.api import (
-        ClientExchange,
-        GRPCOverHTTP1,
-        NegotiatedExchange,
-        OtherPort,
-        UnauthenticatedExchange,
-    )
-    from pytest_etcdtls.facts.calls import GatewayAnswer, GatewayDial, RangeAnswer
-    from pytest_etcdtls.facts.certificates import (
-        AnnouncedCAs,
-        CertificateMessage,
-        CertificationPath,
-        ClientTrust,
-        DeclaredLeaf,
-        Dialling,
-        ExpectedCertificate,
-        Issuers,
-        KubernetesCA,
-        PathToTrust,
-        ServedByMembers,
-        ServedChain,
-        ServedKey,
-    )
-    from pytest_etcdtls.facts.clock import MemberClock
-    from pytest_etcdtls.facts.configuration import (
-        Declarations,
-        DeclaredBundle,
-        DeclaredNames,
-        DeclaredStart,
-        ListenerDeclaration,
-    )
-    from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFiles
-    from pytest_etcdtls.facts.discovery import Discovery, LoopbackElsewhere
-    from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
-    from pytest_etcdtls.facts.experiments import (
-        Experiment,
-        ForeignMember,
-        RenewalUnderLoad,
-        SuiteOffers,
-    )
-    from pytest_etcdtls.facts.fact import Each
-    from pytest_etcdtls.facts.listener import (
-        BrokenConnections,
-        FirstContact,
-        Plaintext,
-        Policy,
-        TLSContact,
-        Tried,
-        UnnamedPorts,
-    )
-    from pytest_etcdtls.facts.member_list import (
-        MemberListing,
-        MemberListings,
-        OwnURLs,
-    )
-    from pytest_etcdtls.facts.members import (
-        AdvertisedURLs,
-        ClusterClaims,
-        IssuedClients,
-        SideBySide,
-    )
-    from pytest_etcdtls.facts.peer_connections import PeerConnections
-    from pytest_etcdtls.facts.process_comparison import ProcessComparison
-    from pytest_etcdtls.facts.protocol import (
-        AlpnChoices,
-        GroupSupport,
-        OldVersions,
-        SilentConnection,
-        SuiteSupport,
-        TLS13Suites,
-        UnusualClientHello,
-    )
-    from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
-    from pytest_etcdtls.facts.rehearsal import Rehearsal
-    from pytest_etcdtls.facts.release import (
-        EtcdRelease,
-        EtcdReleases,
-        GoReleases,
-        SplitListeners,
-    )
-    from pytest_etcdtls.facts.sessions import (
-        ForeignSession,
-        Renegotiation,
-        Resumption,
-        SessionTickets,
-    )
-    from pytest_etcdtls.facts.stopping import SecondLook
-    from pytest_etcdtls.tls.attempt import (
-        Attempt,
-        Ending,
-        Response,
-    )
-
-__all__ = [
-    "AcceptedClient",
-    "Access",
-    "AccessMatrix",
-    "AdvertisedURLs",
-    "AlpnChoices",
-    "AnnouncedCAs",
-    "Attempt",
-    "BrokenConnections",
-    "Case",
-    "CertificateMessage",
-    "CertificationPath",
-    "ClientExchange",
-    "ClientTrust",
-    "ClusterClaims",
-    "Declarations",
-    "DeclaredBundle",
-    "DeclaredFiles",
-    "DeclaredLeaf",
-    "DeclaredNames",
-    "DeclaredStart",
-    "Dialling",
-    "Discovery",
-    "Each",
-    "Ending",
-    "EtcdLogs",
-    "EtcdRelease",
-    "EtcdReleases",
-    "ExpectedCertificate",
-    "Experiment",
-    "FirstContact",
-    "ForeignMember",
-    "ForeignSession",
-    "GRPCOverHTTP1",
-    "GatewayAnswer",
-    "GatewayDial",
-    "GoReleases",
-    "GroupSupport",
-    "HeldCertificates",
-    "HelloVariants",
-    "IdentityAttempts",
-    "IssuedClients",
-    "Issuers",
-    "KubernetesCA",
-    "ListenerDeclaration",
-    "LogComparison",
-    "LoopbackElsewhere",
-    "MemberClock",
-    "MemberListing",
-    "MemberListings",
-    "NegotiatedExchange",
-    "OldVersions",
-    "OtherPort",
-    "OwnURLs",
-    "PathToTrust",
-    "PeerConnections",
-    "Plaintext",
-    "Policy",
-    "PresentedClient",
-    "ProcessComparison",
-    "RangeAnswer",
-    "RefusalGrounds",
-    "Rehearsal",
-    "Renegotiation",
-    "RenewalUnderLoad",
-    "Response",
-    "Resumption",
-    "SecondLook",
-    "ServedByMembers",
-    "ServedChain",
-    "ServedClient",
-    "ServedKey",
-    "ServerAddresses",
-    "ServerNames",
-    "SessionTickets",
-    "SideBySide",
-    "SilentConnection",
-    "SplitListeners",
-    "SplitRevocation",
-    "SuiteOffers",
-    "SuiteSupport",
-    "TLS13Suites",
-    "TLSContact",
-    "Tried",
-    "TrustedFiles",
-    "UnauthenticatedExchange",
-    "UnnamedPorts",
-    "UnusualClientHello",
-]
-
-
-if not TYPE_CHECKING:  # a type checker reports a name that is not there
-
-    def __getattr__(name: str) -> object:
-        for module in pkgutil.iter_modules(__path__) if name in __all__ else ():
-            value = getattr(importlib.import_module(f"{__name__}.{module.name}"), name, None)
-            if value is not None:
-                globals()[name] = value
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+from pytest_etcdtls.facts.access import AcceptedClient as AcceptedClient
+from pytest_etcdtls.facts.access import Access as Access
+from pytest_etcdtls.facts.access import Case as Case
+from pytest_etcdtls.facts.access import PresentedClient as PresentedClient
+from pytest_etcdtls.facts.access import ServedClient as ServedClient
+from pytest_etcdtls.facts.access_matrix import AccessMatrix as AccessMatrix
+from pytest_etcdtls.facts.access_matrix import IdentityAttempts as IdentityAttempts
+from pytest_etcdtls.facts.access_matrix import SplitRevocation as SplitRevocation
+from pytest_etcdtls.facts.alternatives import HelloVariants as HelloVariants
+from pytest_etcdtls.facts.alternatives import ServerAddresses as ServerAddresses
+from pytest_etcdtls.facts.alternatives import ServerNames as ServerNames
+from pytest_etcdtls.facts.api import ClientExchange as ClientExchange
+from pytest_etcdtls.facts.api import GRPCOverHTTP1 as GRPCOverHTTP1
+from pytest_etcdtls.facts.api import NegotiatedExchange as NegotiatedExchange
+from pytest_etcdtls.facts.api import OtherPort as OtherPort
+from pytest_etcdtls.facts.api import UnauthenticatedExchange as UnauthenticatedExchange
+from pytest_etcdtls.facts.calls import GatewayAnswer as GatewayAnswer
+from pytest_etcdtls.facts.calls import GatewayDial as GatewayDial
+from pytest_etcdtls.facts.calls import RangeAnswer as RangeAnswer
+from pytest_etcdtls.facts.certificates import AnnouncedCAs as AnnouncedCAs
+from pytest_etcdtls.facts.certificates import CertificateMessage as CertificateMessage
+from pytest_etcdtls.facts.certificates import CertificationPath as CertificationPath
+from pytest_etcdtls.facts.certificates import ClientTrust as ClientTrust
+from pytest_etcdtls.facts.certificates import DeclaredLeaf as DeclaredLeaf
+from pytest_etcdtls.facts.certificates import Dialling as Dialling
+from pytest_etcdtls.facts.certificates import ExpectedCertificate as ExpectedCertificate
+from pytest_etcdtls.facts.certificates import Issuers as Issuers
+from pytest_etcdtls.facts.certificates import KubernetesCA as KubernetesCA
+from pytest_etcdtls.facts.certificates import PathToTrust as PathToTrust
+from pytest_etcdtls.facts.certificates import ServedByMembers as ServedByMembers
+from pytest_etcdtls.facts.certificates import ServedChain as ServedChain
+from pytest_etcdtls.facts.certificates import ServedKey as ServedKey
+from pytest_etcdtls.facts.clock import MemberClock as MemberClock
+from pytest_etcdtls.facts.configuration import Declarations as Declarations
+from pytest_etcdtls.facts.configuration import DeclaredBundle as DeclaredBundle
+from pytest_etcdtls.facts.configuration import DeclaredNames as DeclaredNames
+from pytest_etcdtls.facts.configuration import DeclaredStart as DeclaredStart
+from pytest_etcdtls.facts.configuration import ListenerDeclaration as ListenerDeclaration
+from pytest_etcdtls.facts.declared_files import DeclaredFiles as DeclaredFiles
+from pytest_etcdtls.facts.declared_files import HeldCertificates as HeldCertificates
+from pytest_etcdtls.facts.declared_files import TrustedFiles as TrustedFiles
+from pytest_etcdtls.facts.discovery import Discovery as Discovery
+from pytest_etcdtls.facts.discovery import LoopbackElsewhere as LoopbackElsewhere
+from pytest_etcdtls.facts.etcd_log import EtcdLogs as EtcdLogs
+from pytest_etcdtls.facts.etcd_log import LogComparison as LogComparison
+from pytest_etcdtls.facts.experiments import Experiment as Experiment
+from pytest_etcdtls.facts.experiments import ForeignMember as ForeignMember
+from pytest_etcdtls.facts.experiments import RenewalUnderLoad as RenewalUnderLoad
+from pytest_etcdtls.facts.experiments import SuiteOffers as SuiteOffers
+from pytest_etcdtls.facts.fact import Each as Each
+from pytest_etcdtls.facts.listener import BrokenConnections as BrokenConnections
+from pytest_etcdtls.facts.listener import FirstContact as FirstContact
+from pytest_etcdtls.facts.listener import Plaintext as Plaintext
+from pytest_etcdtls.facts.listener import Policy as Policy
+from pytest_etcdtls.facts.listener import TLSContact as TLSContact
+from pytest_etcdtls.facts.listener import Tried as Tried
+from pytest_etcdtls.facts.listener import UnnamedPorts as UnnamedPorts
+from pytest_etcdtls.facts.member_list import MemberListing as MemberListing
+from pytest_etcdtls.facts.member_list import MemberListings as MemberListings
+from pytest_etcdtls.facts.member_list import OwnURLs as OwnURLs
+from pytest_etcdtls.facts.members import AdvertisedURLs as AdvertisedURLs
+from pytest_etcdtls.facts.members import ClusterClaims as ClusterClaims
+from pytest_etcdtls.facts.members import IssuedClients as IssuedClients
+from pytest_etcdtls.facts.members import SideBySide as SideBySide
+from pytest_etcdtls.facts.peer_connections import PeerConnections as PeerConnections
+from pytest_etcdtls.facts.process_comparison import ProcessComparison as ProcessComparison
+from pytest_etcdtls.facts.protocol import AlpnChoices as AlpnChoices
+from pytest_etcdtls.facts.protocol import GroupSupport as GroupSupport
+from pytest_etcdtls.facts.protocol import OldVersions as OldVersions
+from pytest_etcdtls.facts.protocol import SilentConnection as SilentConnection
+from pytest_etcdtls.facts.protocol import SuiteSupport as SuiteSupport
+from pytest_etcdtls.facts.protocol import TLS13Suites as TLS13Suites
+from pytest_etcdtls.facts.protocol import UnusualClientHello as UnusualClientHello
+from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds as RefusalGrounds
+from pytest_etcdtls.facts.rehearsal import Rehearsal as Rehearsal
+from pytest_etcdtls.facts.release import EtcdRelease as EtcdRelease
+from pytest_etcdtls.facts.release import EtcdReleases as EtcdReleases
+from pytest_etcdtls.facts.release import GoReleases as GoReleases
+from pytest_etcdtls.facts.release import SplitListeners as SplitListeners
+from pytest_etcdtls.facts.sessions import ForeignSession as ForeignSession
+from pytest_etcdtls.facts.sessions import Renegotiation as Renegotiation
+from pytest_etcdtls.facts.sessions import Resumption as Resumption
+from pytest_etcdtls.facts.sessions import SessionTickets as SessionTickets
+from pytest_etcdtls.facts.stopping import SecondLook as SecondLook
+from pytest_etcdtls.tls.attempt import Attempt as Attempt
+from pytest_etcdtls.tls.attempt import Ending as Ending
+from pytest_etcdtls.tls.attempt import Response as Response

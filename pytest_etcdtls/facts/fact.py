@@ -29,14 +29,11 @@ calls each function at most once for a listener and key, and keeps the fact or t
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum, auto
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar, get_args, get_origin
 
@@ -585,13 +582,6 @@ def _returned(function: Callable[..., Any]) -> type[Any]:
             "the type that it returns, which is defined above it"
         )
     return returned
-
-
-@functools.cache
-def import_facts() -> None:
-    """Import every module with facts but those of experiments."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
-        importlib.import_module(module.name)
 
 
 def facts() -> Mapping[type[Any], Fact]:

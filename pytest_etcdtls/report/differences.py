@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.facts import etcd_log
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.report.baseline import BUILD, Baseline, Snapshot, paired_labels, pairs
 from pytest_etcdtls.report.document import SEPARATOR
 from pytest_etcdtls.results import Outcome, Severity
@@ -322,7 +322,7 @@ def _is_local(check: str, before: Outcome, after: Outcome) -> bool:
     # Docker translates addresses: the ports in the log of a container are not those of our sockets.
     known = catalogue().get(check)
     needs = known.needs.values() if known is not None else ()
-    return any(need.type.__module__ == etcd_log.__name__ for need in needs)
+    return any(need.type.__module__ == EtcdLogs.__module__ for need in needs)
 
 
 def direction(before: Outcome, after: Outcome) -> Direction | None:

@@ -33,7 +33,6 @@ from pytest_etcdtls.facts.fact import (
     Planned,
     Reading,
     fact_of,
-    import_facts,
 )
 from pytest_etcdtls.facts.listener import FirstContact, version_path
 from pytest_etcdtls.facts.member_list import MemberListing
@@ -55,8 +54,6 @@ from pytest_etcdtls.tls.hello import (
 S = TypeVar("S")
 T = TypeVar("T")
 C = TypeVar("C", Attempt, HelloExchange)
-
-import_facts()
 
 
 def find_fact(type_: type[Any]) -> Fact:
