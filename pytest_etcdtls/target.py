@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from cryptography import x509
 from msgspec import Struct
@@ -264,6 +264,17 @@ class ExpectedLeaf(Struct, frozen=True, kw_only=True):
     source: str
     host: str | None = None
     port: int | None = None
+
+    @classmethod
+    def on(cls, listener: Listener, certificate: x509.Certificate, source: str) -> Self:
+        """Return a certificate that a listener must serve."""
+        return cls(
+            role=listener.role,
+            certificate=certificate,
+            source=source,
+            host=listener.host,
+            port=listener.port,
+        )
 
 
 class Unreached(Struct, frozen=True, kw_only=True):

@@ -358,13 +358,8 @@ def _expected(cluster: OwnedMembers, member: Member) -> Iterator[ExpectedLeaf]:
             continue
         peer = listener.role is Role.PEER
         identity = (cluster.pki.peers if peer else cluster.pki.servers)[member.name]
-        yield ExpectedLeaf(
-            role=listener.role,
-            certificate=identity.chain[0],
-            source=str(member.path("peer.crt" if peer else "server.crt")),
-            host=listener.host,
-            port=listener.port,
-        )
+        file = member.path("peer.crt" if peer else "server.crt")
+        yield ExpectedLeaf.on(listener, identity.chain[0], str(file))
 
 
 def _bundle(authority: CertificateAuthority, member: Member, name: str) -> TrustBundle:

@@ -33,7 +33,7 @@ from pytest_etcdtls.run.judge import (
     see_start,
 )
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
+from pytest_etcdtls.settings.read import Settings, owned_sources
 from pytest_etcdtls.target import StartFailure, Target, safe, unique
 from pytest_etcdtls.tls.hello import Connection
 from pytest_etcdtls.untrusted import some
@@ -457,8 +457,17 @@ class Run:
 
     def owned_target(self, label: str, source: EtcdSource, settings: Settings) -> TargetRun:
         """Return a target whose cluster is started from an etcd when it is first needed."""
+        from pytest_etcdtls.etcd.member import outline_listeners
+
+        outline = Target(
+            label=label,
+            origin=source.kind,
+            listeners=outline_listeners(settings.owned.config),
+            etcd_version=source.version,
+            source=source.location,
+        )
         start = partial(self.start, settings.owned.config)
-        return TargetRun(owned_outline(label, source, settings), settings, source, start)
+        return TargetRun(settings.on(outline), settings, source, start)
 
     @property
     def known_targets(self) -> tuple[TargetRun, ...]:

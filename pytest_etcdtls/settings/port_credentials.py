@@ -71,7 +71,9 @@ ENVIRONMENT = {
 """etcdctl's environment variables that are used for credentials."""
 
 
-def add_credentials(target: Target, source: Source, found: CredentialSource) -> Target:
+def add_credentials(
+    target: Target, source: Source, secret: CredentialSource, found: CredentialSource
+) -> Target:
     """Return a target with the credentials that we hold for it.
 
     Those that options name come first, then those of a Secret, of etcdctl's variables, and those found.
@@ -81,12 +83,6 @@ def add_credentials(target: Target, source: Source, found: CredentialSource) -> 
             other.
     """
     passphrases = partial(key_passphrases, source)
-    secret = CredentialSource()
-    if source.text(SECRET) is not None:
-        # The reader, and YAML, are imported where there is something to read.
-        from pytest_etcdtls.settings.secrets import read_secret_credentials
-
-        secret = read_secret_credentials(source, passphrases)
     of_etcdctl = {} if secret.client.identities else source.environment
     client = _identity(source, "client", ("etcd_cert", "etcd_key"), of_etcdctl, passphrases)
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
@@ -167,27 +163,18 @@ def read_user(source: Source) -> tuple[str, str] | None:
         raise UsageError("--etcd-user and --etcd-password-file go together")
     if ":" in name:
         raise UsageError("--etcd-user takes the name alone: a password belongs in --etcd-password-file")
-    return name, read_secret(file, "--etcd-password-file")
+    return name, read_secrets(file, "--etcd-password-file")[0]
 
 
 _SECRET_SIZE: Final = 64 * 1024
-
-
-def read_secret(path: Path, named_by: str) -> str:
-    """Return the first line of a file with a password.
-
-    Raises:
-        UsageError: if the file cannot be read, is not text, or its first line is empty. The message does not
-            contain the secret.
-    """
-    return read_secrets(path, named_by)[0]
 
 
 def read_secrets(path: Path, named_by: str) -> list[str]:
     """Return the lines of a file with passwords, without empty lines after the first.
 
     Raises:
-        UsageError: as :func:`read_secret`.
+        UsageError: if the file cannot be read, is not text, or its first line is empty. The message does not
+            contain the secret.
     """
     try:
         text = read_regular(path, _SECRET_SIZE).decode()
@@ -421,7 +408,9 @@ def _claim(
     host, path = split_host(source, name, text)
     meant = [listener for listener in served if host in (None, listener.host)]
     if not meant and host is not None and source.flag("etcd_discover"):
-        return [_expected_of_discovered(name, host, path)]
+        role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
+        certificate = load_certificates(path, option=option(name))[0]
+        return [ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)]
     if not meant:
         hosts = ", ".join(sorted({listener.host for listener in served})) or "none"
         raise UsageError(f"{option(name)} {text!r} matches no listener given: their hosts are {hosts}")
@@ -433,23 +422,7 @@ def _claim(
                 "HOST=FILE; certificates of members at one host are compared with --etcd-config of each"
             )
     certificate = load_certificates(path, option=option(name))[0]
-    return [
-        ExpectedLeaf(
-            role=listener.role,
-            certificate=certificate,
-            source=str(path),
-            host=listener.host,
-            port=listener.port,
-        )
-        for listener in meant
-    ]
-
-
-def _expected_of_discovered(name: str, host: str, path: Path) -> ExpectedLeaf:
-    """Return the certificate that listeners of a host must serve if discovery finds them."""
-    role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
-    certificate = load_certificates(path, option=option(name))[0]
-    return ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)
+    return [ExpectedLeaf.on(listener, certificate, str(path)) for listener in meant]
 
 
 def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
@@ -525,13 +498,7 @@ def _expected_of_node(
             continue
         leaf = pair.chain[0]
         if len(hosts) == 1 or names_host(leaf, listener.host):
-            yield ExpectedLeaf(
-                role=listener.role,
-                certificate=leaf,
-                source=pair.origin,
-                host=listener.host,
-                port=listener.port,
-            )
+            yield ExpectedLeaf.on(listener, leaf, pair.origin)
 
 
 def _client_of_secret(directory: Path) -> Identity | None:

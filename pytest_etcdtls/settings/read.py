@@ -42,6 +42,7 @@ from pytest_etcdtls.settings.declarations import (
 from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named, read_via
 from pytest_etcdtls.settings.etcd_pid import read_processes
 from pytest_etcdtls.settings.port_credentials import (
+    SECRET,
     CredentialSource,
     add_credentials,
     read_directory,
@@ -147,20 +148,6 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
         *(find_etcd(image=image, announce=announce, pulls=pulls) for image in owned.images),
         *(find_etcd(binary=binary) for binary in owned.binaries),
     ]
-
-
-def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
-    """Return a target with the members and the roles of their listeners. The ports are not known yet."""
-    from pytest_etcdtls.etcd.member import outline_listeners
-
-    outline = Target(
-        label=label,
-        origin=source.kind,
-        listeners=outline_listeners(settings.owned.config),
-        etcd_version=source.version,
-        source=source.location,
-    )
-    return settings.on(outline)
 
 
 REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom", ".baseline")
@@ -285,7 +272,7 @@ def read_live_target(source: Source, running: LabelledDeclaration | None = None)
         via=via,
         discover=discover,
     )
-    return add_credentials(target, source, found)
+    return add_credentials(target, source, _secret(source), found)
 
 
 def read_replay(
@@ -316,8 +303,17 @@ def read_replay(
         dials_with_another=roles_that_dial_with_another(members),
         declared={members[0].label: members[0].declared},
     )
-    target = add_credentials(declared, source, declared_credentials(members))
+    target = add_credentials(declared, source, _secret(source), declared_credentials(members))
     return ReplayPlan(target=target, key_type=key_type)
+
+
+def _secret(source: Source) -> CredentialSource:
+    if source.text(SECRET) is None:
+        return CredentialSource()
+    # The reader, and YAML, are imported where there is something to read.
+    from pytest_etcdtls.settings.secrets import read_secret_credentials
+
+    return read_secret_credentials(source)
 
 
 def _logs_of(running: LabelledDeclaration | None) -> Mapping[str, LogSource]:

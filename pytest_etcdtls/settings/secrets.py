@@ -19,6 +19,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.settings import MAXIMUM_SIZE, STDIN, Source, option, read_input
-from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource
+from pytest_etcdtls.settings.port_credentials import SECRET, CredentialSource, key_passphrases
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import listed, printable, shell_word
 
@@ -121,7 +122,7 @@ class Secret:
         return "ca.key" in self.values or self.kind == _CLUSTER_API
 
 
-def read_secret_credentials(source: Source, passphrases: Passphrases) -> CredentialSource:
+def read_secret_credentials(source: Source) -> CredentialSource:
     """Return the credentials of ``--etcd-secret``.
 
     Raises:
@@ -133,7 +134,9 @@ def read_secret_credentials(source: Source, passphrases: Passphrases) -> Credent
         secrets = [_mounted(path, where)]
     else:
         secrets = secrets_in(_content(source, text, where), where)
-    return replace_fields(credentials_of(where, secrets, passphrases), origin=source.origin(SECRET))
+    return replace_fields(
+        credentials_of(where, secrets, partial(key_passphrases, source)), origin=source.origin(SECRET)
+    )
 
 
 def _mounted(directory: Path, where: str) -> Secret:

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import pytest
 from msgspec import Struct
@@ -62,13 +62,6 @@ class Crash(Struct, frozen=True):
     lineno: int = 1
 
 
-class Writer(Protocol):
-    """The methods of pytest's terminal writer that are used."""
-
-    def line(self, text: str, **markup: bool) -> None:
-        """Write a line."""
-
-
 class SuiteRepr:
     """A failed item as pytest's ``longrepr``.
 
@@ -84,7 +77,7 @@ class SuiteRepr:
         self._lines = [*lines]
         self._text = "\n".join(line.text for line in full)
 
-    def toterminal(self, writer: Writer) -> None:
+    def toterminal(self, writer: Any) -> None:  # noqa: ANN401 - a TerminalWriter, which is not public
         """Write it."""
         for line in self._lines:
             writer.line(line.text, **line.markup)
