@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.etcd.cluster import Cluster
     from pytest_etcdtls.etcd.config import ClusterConfig
     from pytest_etcdtls.etcd.replay import ReplayedEtcd, ReplayPlan
+    from pytest_etcdtls.etcd.request import ClusterRequest
     from pytest_etcdtls.etcd.sources import Announce, EtcdSource
     from pytest_etcdtls.run.collector import Experiments
 
@@ -161,9 +162,9 @@ class TargetRun:
             self._starting = False
 
     @property
-    def is_ours(self) -> bool:
-        """Whether there is an owned cluster, running or to be started."""
-        return self.source is not None or self._etcd is not None
+    def is_owned(self) -> bool:
+        """Whether it is an owned cluster, whose files and administrator are known, started or not."""
+        return self.outline.replay is None and (self.source is not None or self._etcd is not None)
 
     def judges(self, target: Target) -> bool:
         """Return whether it is this target, as it was given or with the members that were found."""
@@ -435,14 +436,18 @@ class Run:
             labelled[unique(f"etcd-{safe(source.version)}", labelled)] = source
         return labelled
 
-    def named_etcds(self) -> list[EtcdSource]:
-        """Return the etcds that ``--etcd-binary`` and ``--etcd-image`` name.
+    def requested(self, request: ClusterRequest, label: str | None) -> tuple[ClusterConfig, EtcdSource]:
+        """Return the configuration and the etcd of a test's request, by default those of its target.
 
         Raises:
-            UsageError: if one of them cannot be started.
+            UsageError: if the request cannot be met.
         """
         owned = self.settings.owned
-        return [*self.sources.values()] if owned.binaries or owned.images else []
+        source = request.source(
+            lambda: self.sources.get(label or "") or next(iter(self.sources.values())),
+            lambda: [*self.sources.values()] if owned.binaries or owned.images else [],
+        )
+        return request.config(owned.config), source
 
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:

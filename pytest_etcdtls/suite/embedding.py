@@ -32,7 +32,7 @@ from pytest_etcdtls.run.judge import find_listener, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.suite.following import CLUSTER, TARGET, definitions, overridden, parameters
-from pytest_etcdtls.suite.state import cluster_failure, default_source, of_label, run_of
+from pytest_etcdtls.suite.state import cluster_failure, of_label, run_of
 from pytest_etcdtls.target import Bounds, Listener, Target
 
 
@@ -56,11 +56,6 @@ def connect(target: TargetRun) -> httpx.Client:
         ) from None
 
 
-def _is_owned(target: TargetRun) -> bool:
-    """Return whether the target is an owned cluster, whose files and administrator are known."""
-    return not target.live and target.is_ours and target.outline.replay is None
-
-
 @contextmanager
 def key_prefix(target: TargetRun) -> Iterator[str]:
     """Yield a new prefix for keys; delete all keys with it at the end, if the run may write.
@@ -73,7 +68,7 @@ def key_prefix(target: TargetRun) -> Iterator[str]:
     # A prefix is the range up to its successor (etcd, clientv3.GetPrefixRangeEnd).
     start, end = prefix.encode(), prefix[:-1].encode() + b"0"
     keys = {"key": b64encode(start).decode(), "range_end": b64encode(end).decode()}
-    if _is_owned(target):
+    if target.is_owned:
         try:
             cluster = target.cluster
             call(cluster.gateway(cluster.members[0]), "kv/deleterange", keys)
@@ -140,10 +135,10 @@ class ClusterFactory:
         run = run_of(self._config)
         request = ClusterRequest.read(config, changes)
         try:
-            source = request.source(lambda: default_source(run, self._label), run.named_etcds)
+            actual, source = run.requested(request, self._label)
         except NoEtcdError as error:
             raise cluster_failure(self._config, error) from None
-        cluster = run.start(request.config(run.settings.owned.config), source)
+        cluster = run.start(actual, source)
         self._started.callback(cluster.stop)
         return cluster
 
@@ -329,7 +324,7 @@ _LISTENING = ("size", "metrics", "client_http", "plain_client_listener")
 
 def _how_to_foresee(target: TargetRun) -> str:
     """Return what a user writes, so that the listeners of the fixture are known at collection."""
-    if not _is_owned(target):
+    if not target.is_owned:
         return (
             "write its targets as @pytest.fixture(params=[...]) on etcd_target, which returns request.param"
         )

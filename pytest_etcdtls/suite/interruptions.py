@@ -39,9 +39,6 @@ class Interruption:
 
     The first signal raises KeyboardInterrupt in the main thread, and pytest ends the run (exit code 2).
     Signals that follow soon, or come while :meth:`held`, raise nothing.
-
-    Args:
-        config: pytest's configuration.
     """
 
     def __init__(self, config: pytest.Config) -> None:

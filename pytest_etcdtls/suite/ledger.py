@@ -53,11 +53,7 @@ Subject = tuple[TargetRun, Check, str]
 
 
 class Ledger:
-    """Stores the selection and the results of a run.
-
-    Args:
-        run: the run.
-    """
+    """Stores the selection and the results of a run."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

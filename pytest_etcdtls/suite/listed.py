@@ -57,13 +57,7 @@ _NO_WAIVERS: Final = Review((), (), ())
 
 
 class ClusterJudge:
-    """Judges the clusters of a list, one at a time, and writes the report of each.
-
-    Args:
-        config: pytest's configuration.
-        clusters: the list.
-        run: the run, with the reports and metadata of all clusters.
-    """
+    """Judges the clusters of a list, one at a time, and writes the report of each."""
 
     def __init__(self, config: pytest.Config, clusters: ClusterList, run: Run) -> None:
         self._config = config
@@ -190,15 +184,7 @@ class ClusterSuite(Suite):
 
 
 class ListItems(Items):
-    """The hooks of a process that judges clusters of a list.
-
-    Args:
-        judge: judges one of them.
-        clusters: the list.
-        run: the run.
-        ids: node ids to collect, empty for all.
-        alone: collect nothing else.
-    """
+    """The hooks of a process that judges clusters of a list."""
 
     def __init__(
         self, judge: ClusterJudge, clusters: ClusterList, run: Run, ids: Sequence[str], *, alone: bool
@@ -224,17 +210,7 @@ class ListItems(Items):
 
 
 class ListSession(Reporting):
-    """The hooks of the process that reports, which is no worker.
-
-    Args:
-        config: pytest's configuration.
-        invocation: the parsed command line.
-        run: the run.
-        interruption: the handler of signals.
-        judge: judges a cluster.
-        clusters: the list.
-        text: its text.
-    """
+    """The hooks of the process that reports, which is no worker."""
 
     def __init__(
         self,

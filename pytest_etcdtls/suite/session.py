@@ -147,14 +147,7 @@ def show(
     ledger: Ledger,
     closing: Sequence[str],
 ) -> bool:
-    """Write the summary section; return whether all of it could be.
-
-    Args:
-        terminal: pytest's terminal reporter.
-        report: report of the run.
-        ledger: ledger of the run.
-        closing: further lines, such as the files written.
-    """
+    """Write the summary section; return whether all of it could be."""
     width, verbosity = (
         terminal.config.get_terminal_writer().fullwidth,
         terminal.config.get_verbosity(VERBOSITY),
@@ -265,14 +258,7 @@ def _order(items: list[pytest.Item]) -> None:
 
 
 class Reporting:
-    """The hooks of the process that reports at the end of the run.
-
-    Args:
-        config: pytest's configuration.
-        invocation: the parsed command line.
-        run: the run.
-        interruption: the handler of signals.
-    """
+    """The hooks of the process that reports at the end of the run."""
 
     def __init__(
         self, config: pytest.Config, invocation: Invocation, run: Run, interruption: Interruption
@@ -346,14 +332,7 @@ class Reporting:
 
 
 class SuiteSession(Reporting):
-    """The hooks of the process that reports on the targets of a run.
-
-    Args:
-        config: pytest's configuration.
-        invocation: the parsed command line.
-        ledger: the ledger that stores the results.
-        interruption: the handler of signals.
-    """
+    """The hooks of the process that reports on the targets of a run."""
 
     def __init__(
         self,
@@ -482,13 +461,7 @@ def _carried(report: object) -> CheckResult | None:
 
 
 class Distribution:
-    """Runs the checks of the suite in the process that controls pytest-xdist's workers.
-
-    Args:
-        config: pytest's configuration.
-        items: the hooks that judge.
-        session: the hooks that report.
-    """
+    """Runs the checks of the suite in the process that controls pytest-xdist's workers."""
 
     def __init__(self, config: pytest.Config, items: Items, session: SuiteSession) -> None:
         self._config = config

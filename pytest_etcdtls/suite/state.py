@@ -234,10 +234,6 @@ def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     """Send an xdist worker its share of the limits on a live cluster, and the members that were discovered.
 
     The suite, which runs in the controller, needs a part of the limits; the workers share the rest.
-
-    Args:
-        config: configuration of the controller.
-        workerinput: input of the worker.
     """
     try:
         run = run_of(config)
@@ -500,8 +496,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
     try:
         run = run_of(config)
         request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
-        source = request.source(lambda: default_source(run, label), run.named_etcds)
-        started = run.start(request.config(run.settings.owned.config), source)
+        started = run.start(*run.requested(request, label))
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
         raise cluster_failure(config, error) from None
     with started as cluster:
@@ -509,19 +504,13 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
 
 
 def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
-    source = request.source(lambda: default_source(run, label), run.named_etcds)
-    wanted = request.config(run.settings.owned.config)
+    wanted, source = run.requested(request, label)
     named = sharing_of(config).named
     key = f"{source.location} {wanted!r} {sorted(wanted.extra_files.items())!r}"
     if key not in named:
         settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
         named[key] = run.owned_target(f"etcd-{safe(source.version)}", source, settings)
     return named[key]
-
-
-def default_source(run: Run, label: str | None) -> EtcdSource:
-    """Return the etcd that the owned target of that label is started from, else the first one."""
-    return run.sources.get(label or "") or next(iter(run.sources.values()))
 
 
 def shared(config: pytest.Config, cluster: object) -> TargetRun:
