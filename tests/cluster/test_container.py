@@ -387,6 +387,11 @@ def test_an_engine_on_another_host(start: Start, newest_image: str, monkeypatch:
     assert get(member.peer_url, member, "peer-client", ca="peer-ca.crt") == OK
 
 
+@pytest.mark.fault(
+    "A signal that ends the owner of three containers",
+    outcome="no container, network and no file of it is left",
+    bound="when the watchdog has seen the end of the owner",
+)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "kill"])
 def test_an_owner_that_is_killed_leaves_nothing_behind(
     newest_image: str, tmp_path: Path, number: signal.Signals

@@ -365,6 +365,11 @@ def test_one(cluster):
 """
 
 
+@pytest.mark.fault(
+    "SIGINT or SIGKILL of a run with an etcd process, or a failing fixture after its start",
+    outcome="no process and no file of it is left",
+    bound="when the watchdog has seen the end of the run",
+)
 @pytest.mark.parametrize("mode", ["SIGINT", "SIGKILL", "failing-fixture"])
 def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Path, mode: str) -> None:
     home, fifo = tmp_path / "home", tmp_path / "fifo"

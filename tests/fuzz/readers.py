@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpcore
 import httpx
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.declared.reading import declared_member, read_declarations
 from pytest_etcdtls.declared.yaml_files import looks_like_configuration
@@ -19,10 +20,13 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks, read_pool
+from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.profiles.profiles import read_profiles
 from pytest_etcdtls.profiles.waivers import read_waivers
 from pytest_etcdtls.report.baseline import read_baseline
+from pytest_etcdtls.report.text import certificate_facts
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.settings.secrets import credentials_of, secrets_in
 from pytest_etcdtls.target import Listener
@@ -101,6 +105,7 @@ def _certificate(data: bytes) -> None:
         list(certificate.unparsable(loaded))
         certificate.shown(loaded)
         certificate.key_problem(loaded)
+        certificate_facts(loaded)
 
 
 def _secret(text: str) -> object:
@@ -162,6 +167,7 @@ _REPORT = (
 _SECRET = (
     b"kind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: a}\ndata: {tls.crt: LS0t, tls.key: LS0t}\n"
 )
+_CHAIN = CertificateAuthority.create("CA").issue(SERVER, name="server", hosts=("localhost", "::1")).chain
 _PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 _FLAGS = (
     b"--cert-file",
@@ -220,7 +226,7 @@ READERS: Mapping[str, ForeignReader] = {
             [b"https://127.0.0.1:2379"],
             [b"[", b"::", b"0x7f"],
         ),
-        ForeignReader("certificate", _certificate, (), [bytes.fromhex("308201003081b0a003020102")]),
+        ForeignReader("certificate", _certificate, (), [one.public_bytes(Encoding.DER) for one in _CHAIN]),
         ForeignReader("pem", pem_blocks, (), [_PEM], [b"-----BEGIN ", b"-----END ", b"-----", b"\n"]),
         ForeignReader(
             "trusted-ca", read_pool, (), [_PEM], [b"-----BEGIN ", b"\n-----END ", b"-----\n", b": "]

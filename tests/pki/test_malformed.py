@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,9 @@ from pytest_etcdtls.pki.certificate import (
     key_usages,
     load,
     load_trust,
-    public_key,
     unparsable,
 )
-from pytest_etcdtls.pki.go_parser import MalformedError, Reader, children, encode, parse_error, unjudged
+from pytest_etcdtls.pki.go_parser import children, encode, parse_error, unjudged
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, Profile
 from pytest_etcdtls.report.text import certificate_card, certificate_facts
@@ -209,60 +207,8 @@ def test_a_ca_that_cannot_be_parsed_is_named(name: str, tmp_path: Path) -> None:
         load(der)
 
 
-def mutated(der: bytes, source: random.Random) -> bytes:
-    """Return it with an octet changed, one element of one SEQUENCE dropped, doubled or of another kind."""
-    if source.random() < 0.2:
-        place = source.randrange(len(der))
-        return der[:place] + source.randbytes(1) + der[place + 1 :]
-
-    def walk(data: bytes, left: list[int]) -> bytes:
-        reader, parts = Reader(data), []
-        while reader:
-            tag, content, whole = reader.any_element("")
-            left[0] -= 1
-            if left[0] == 0:
-                kind = source.randrange(4)
-                changed = encode(source.choice((1, 2, 3, 4, 5, 6, 0x13, 0x17, 0x30, 0x82, 0x87)), content)
-                whole = (b"", whole * 2, changed, encode(tag, content[1:]))[kind]
-            elif tag & 0x20 or (tag == 4 and content[:1] in (b"\x30", b"\x03", b"\x04")):
-                try:
-                    whole = encode(tag, walk(content, left))
-                except MalformedError:
-                    parts.append(whole)
-                    continue
-            parts.append(whole)
-        return b"".join(parts)
-
-    return walk(der, [source.randrange(1, 120)])
-
-
-def everything(certificate: x509.Certificate) -> Iterator[object]:
-    yield certificate_facts(certificate)
-    yield list(certificate_card(certificate, NOW))
-    yield list(unparsable(certificate))
-    yield public_key(certificate), key_usages(certificate), is_for(certificate, "serverAuth")
-    for kind in (x509.NameConstraints, x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier):
-        yield extension(certificate, kind)
-
-
-def test_nothing_raises_for_mutated_certificates() -> None:
-    source = random.Random(8)  # noqa: S311 - nothing secret, and the same each time
-    constraints = OtherExtension(CONSTRAINTS, bytes.fromhex("300ea00c300a87087f000000ff000000"))
-    profile = replace(SERVER, subject_alt_names=("localhost", "127.0.0.1", "::1"))
-    der = issued(profile, constraints, OtherExtension("2.5.29.18", bytes.fromhex("30038201" + "61")))
-    read = 0
-    for _ in range(400):
-        changed = mutated(der, source)
-        parse_error(changed)
-        try:
-            certificate = load(changed)
-        except ValueError:
-            continue
-        read += bool(list(everything(certificate)))
-    assert read > 100
-
-
 def test_a_negative_serial_number_in_the_key_identifier_is_not_a_warning() -> None:
     value = encode(0x30, encode(0x80, b"\x01") + encode(0xA1, encode(0x82, b"a")) + encode(0x82, b"\xff"))
     certificate = load(issued(SERVER, OtherExtension("2.5.29.35", value)))
-    assert list(everything(certificate))
+    assert certificate_facts(certificate)
+    assert list(certificate_card(certificate, NOW))

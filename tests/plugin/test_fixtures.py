@@ -21,34 +21,78 @@ def binary(newest_etcd: Path) -> str:
     return f"--etcd-binary={newest_etcd}"
 
 
-def test_parametrisation_covers_every_check_on_every_listener(run: Runner, live: Live) -> None:
+def test_fixtures_on_a_live_cluster(run: Runner, live: Live) -> None:
+    """Every check on every listener, what a user's test names instead, and a client that only reads."""
+    run.ini("etcd_allow_writes = true")  # the command line alone allows that
     run.write(
         test_user="""
+        import pytest
+        from pytest_etcdtls import WriteRefusedError
+
         def test_each(etcd_endpoint, etcd_check):
             assert etcd_check.listener == etcd_endpoint.label
             result = etcd_check.require()
             assert (result.check, result.url) == (etcd_check.id, etcd_endpoint.url)
-        """
-    )
-    ran = run(*live.options, SOME, "--no-etcd-conformance", "-v", report=False)
-    assert ran.exit_code == 0
-    for label in (live.client_label, live.peer_label):
-        for check in ("cert.trusted", "mtls.no-certificate"):
-            assert f"test_each[live-{label}-{check}] PASSED" in ran.out
 
-
-def test_endpoints_and_checks_work_alone(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
         def test_endpoint(etcd_endpoint):
             assert etcd_endpoint.role in ("client", "peer")
 
         def test_check(etcd_check):
             assert etcd_check.run().outcome == "conforms"
-        """
+
+        @pytest.mark.parametrize("etcd_check", [1, 2])
+        def test_parametrised(etcd_check):
+            assert etcd_check in (1, 2)
+
+        @pytest.mark.etcd_checks("cert.trusted", "mtls.no-*")
+        def test_chosen(etcd_check):
+            assert etcd_check.require()
+
+        @pytest.mark.etcd_checks("cert.*", "!cert.trusted")
+        class TestCertificates:
+            def test_class(self, etcd_check):
+                assert etcd_check.id != "cert.trusted"
+
+        @pytest.mark.etcd_checks("nothing.of-that-name")
+        def test_unknown(etcd_check):
+            pass
+
+        KEY = {"key": "Zm9v"}
+
+        def test_reads(etcd_client):
+            assert etcd_client.get("/version").json()["etcdserver"]
+            assert etcd_client.post("/v3/kv/range", json=KEY).json()["header"]
+
+        @pytest.mark.parametrize("method, path", [
+            ("POST", "/v3/kv/put"), ("POST", "/v3/kv/deleterange"), ("POST", "/v3/kv/txn"),
+            ("PUT", "/v2/keys/a"), ("DELETE", "/v2/keys/a"), ("PATCH", "/version"),
+            ("POST", "/v3/kv/range/../put"), ("POST", "//v3/kv/put"),
+        ])
+        def test_refuses(etcd_client, method, path):
+            with pytest.raises(WriteRefusedError, match="--etcd-allow-writes"):
+                etcd_client.request(method, path, json=KEY)
+        """,
+        test_own="""
+        import pytest
+
+        @pytest.fixture
+        def etcd_endpoint():
+            return "mine"
+
+        def test_mine(etcd_endpoint):
+            assert etcd_endpoint == "mine"
+        """,
     )
-    ran = run(*live.options, SOME, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=6)
+    ran = run(*live.options, SOME, "--no-etcd-conformance", "--strict-markers", "-v", report=False)
+    outcomes = ran.result.parseoutcomes()
+    assert (outcomes.get("failed"), outcomes["errors"]) == (None, 1)
+    assert "'nothing.of-that-name' matches no check" in ran.out
+    for label in (live.client_label, live.peer_label):
+        for check in ("cert.trusted", "mtls.no-certificate"):
+            assert f"test_each[live-{label}-{check}] PASSED" in ran.out
+    for name, times in {"check": 4, "chosen": 4, "endpoint": 2, "parametrised": 2, "refuses": 8}.items():
+        assert ran.out.count(f"test_{name}[") == times
+    assert "test_class[live-" in ran.out
 
 
 def test_a_check_about_the_whole_target_has_no_endpoint(run: Runner, live: Live) -> None:
@@ -83,27 +127,6 @@ def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> No
     assert "check.py" not in ran.out.partition("= short test summary info =")[0]
 
 
-def test_a_user_fixture_of_the_same_name_is_not_parametrized(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
-        import pytest
-
-        @pytest.fixture
-        def etcd_endpoint():
-            return "mine"
-
-        def test_mine(etcd_endpoint):
-            assert etcd_endpoint == "mine"
-
-        @pytest.mark.parametrize("etcd_check", [1, 2])
-        def test_parametrised(etcd_check):
-            assert etcd_check in (1, 2)
-        """
-    )
-    ran = run(*live.options, SOME, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=3)
-
-
 def test_suite_and_fixtures_share_observations(run: Runner, live: Live) -> None:
     run.write(test_user="def test_each(etcd_endpoint, etcd_check): etcd_check.require()")
     alone = run(*live.options, SOME, "-p", "no:randomly", "--pyargs", "pytest_etcdtls")
@@ -129,25 +152,6 @@ def test_the_observer_keeps_to_the_cap(run: Runner, live: Live) -> None:
     ran.result.assert_outcomes(passed=1)
 
 
-CLIENT = """
-    import pytest
-    from pytest_etcdtls import WriteRefusedError
-
-    KEY = {"key": "Zm9v"}
-
-    def test_reads(etcd_client):
-        assert etcd_client.get("/version").json()["etcdserver"]
-        assert etcd_client.post("/v3/kv/range", json=KEY).json()["header"]
-
-    @pytest.mark.parametrize("method, path", [
-        ("POST", "/v3/kv/put"), ("POST", "/v3/kv/deleterange"), ("POST", "/v3/kv/txn"),
-        ("PUT", "/v2/keys/a"), ("DELETE", "/v2/keys/a"), ("PATCH", "/version"),
-        ("POST", "/v3/kv/range/../put"), ("POST", "//v3/kv/put"),
-    ])
-    def test_refuses(etcd_client, method, path):
-        with pytest.raises(WriteRefusedError, match="--etcd-allow-writes"):
-            etcd_client.request(method, path, json=KEY)
-"""
 WRITES = """
     def test_writes(etcd_client):
         pair = {"key": "cHl0ZXN0LWV0Y2R0bHM=", "value": "MQ=="}
@@ -157,23 +161,10 @@ WRITES = """
 """
 
 
-def test_the_client_of_a_live_cluster_only_reads(run: Runner, live: Live) -> None:
-    run.write(test_user=CLIENT)
-    ran = run(*live.options, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=9)
-
-
 def test_the_client_of_a_live_cluster_writes_if_that_is_allowed(run: Runner, live: Live) -> None:
     run.write(test_user=WRITES)
     ran = run(*live.options, "--no-etcd-conformance", "--etcd-allow-writes", report=False)
     ran.result.assert_outcomes(passed=1)
-
-
-def test_writes_are_allowed_on_the_command_line_only(run: Runner, live: Live) -> None:
-    run.ini("etcd_allow_writes = true")
-    run.write(test_user=CLIENT)
-    ran = run(*live.options, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=9)
 
 
 def test_the_client_connects_to_the_address_of_connect_to_and_verifies_the_name(
@@ -199,58 +190,6 @@ def test_without_credentials_the_client_names_the_options(run: Runner, live: Liv
     ran.result.assert_outcomes(errors=1)
     assert "pass --etcd-cert and --etcd-key" in ran.out
     assert "client.py" not in ran.out
-
-
-def test_a_marker_chooses_the_checks(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
-        import pytest
-
-        @pytest.mark.etcd_checks("cert.trusted", "mtls.no-*")
-        def test_chosen(etcd_check):
-            assert etcd_check.require()
-
-        @pytest.mark.etcd_checks("cert.*", "!cert.trusted")
-        class TestCertificates:
-            def test_class(self, etcd_check):
-                assert etcd_check.id != "cert.trusted"
-
-        @pytest.mark.etcd_checks("nothing.of-that-name")
-        def test_unknown(etcd_check):
-            pass
-        """
-    )
-    ran = run(*live.options, SOME, "--no-etcd-conformance", "--strict-markers", "-v", report=False)
-    assert ran.out.count("test_chosen[") == 4
-    assert "test_class[live-" in ran.out
-    assert "'nothing.of-that-name' matches no check" in ran.out
-    assert ran.result.parseoutcomes()["errors"] == 1
-
-
-def test_assert_conforms_judges_in_one_line(run: Runner, binary: str) -> None:
-    run.write(
-        test_user="""
-        import pytest
-        from pytest_etcdtls import assert_conforms
-
-        def test_good(etcd_observer, etcd_target):
-            assert len(assert_conforms(etcd_observer, "mtls.no-certificate", "cert.trusted")) == 4
-            assert assert_conforms(etcd_target, "mtls.no-certificate")
-
-        def test_bad(etcd_cluster_factory):
-            open_ = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
-            with etcd_cluster_factory(**open_) as cluster:
-                with pytest.raises(AssertionError, match="1 of 2 results fail(.|\\n)*--client-cert-auth"):
-                    assert_conforms(cluster.target(), "mtls.no-certificate")
-
-        def test_nothing(etcd_cluster_factory):
-            with pytest.raises(AssertionError, match="no check has a verdict"):
-                with etcd_cluster_factory() as cluster:
-                    assert_conforms(cluster.target(), "cluster.members-agree")
-        """
-    )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("what", ["dead", "stopped"])
@@ -287,60 +226,31 @@ def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
     assert "listener.answers on https://127.0.0.1:1 inconclusive" in " ".join(ran.out.split())
 
 
-def test_assert_conforms_shows_the_fault_first_without_its_own_lines(run: Runner, binary: str) -> None:
-    run.write(
-        test_user="""
-        from pytest_etcdtls import assert_conforms
-
-        def test_bad(etcd_cluster_factory):
-            open_ = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
-            with etcd_cluster_factory(**open_) as cluster:
-                assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")
-        """
-    )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(failed=1)
-    assert "run/judge.py" not in ran.out
-    ran.result.stdout.fnmatch_lines(
-        [
-            '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
-            "E * of * results fail",
-            "E *mtls.no-certificate on client-m0 of * violates",
-            "E *a client without a certificate is accepted",
-            "E *remedy:   set --client-cert-auth=true *",
-            "E * more results follow from mtls.no-certificate: *api.debug-vars*mtls.self-signed",
-        ]
-    )
-
-
 # Owned clusters.
 
 
-def test_a_user_test_gets_an_owned_cluster(run: Runner, binary: str) -> None:
+def test_fixtures_on_an_owned_cluster(run: Runner, binary: str) -> None:
     run.write(
         test_writes=WRITES,
         test_user="""
+        import pytest
+        from pytest_etcdtls import assert_conforms
+
+        OPEN = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
+
         def test_target(etcd_target, etcd_cluster):
             assert etcd_target.origin == "process"
             assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
 
         def test_more(etcd_cluster_factory, etcd_cluster):
-            changes = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
-            with etcd_cluster_factory(**changes) as open_:
+            with etcd_cluster_factory(**OPEN) as open_:
                 assert open_.members[0].running
                 assert open_.config.trusted_ca_file is None
                 assert open_.members[0].client_url != etcd_cluster.members[0].client_url
             assert not open_.members[0].running
-        """,
-    )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=3)
 
-
-def test_a_fixture_that_was_removed_says_what_to_use(run: Runner, binary: str) -> None:
-    run.write(
-        test_user="""
-        import pytest
+        def test_unknown_field(etcd_cluster_factory):
+            etcd_cluster_factory(client_auth=False)
 
         def test_gone(etcd_pki):
             pass
@@ -352,11 +262,39 @@ def test_a_fixture_that_was_removed_says_what_to_use(run: Runner, binary: str) -
 
             def test_own(self, etcd_session_client):
                 assert etcd_session_client == "of this class"
-        """
+
+        def test_good(etcd_observer, etcd_target):
+            assert len(assert_conforms(etcd_observer, "mtls.no-certificate", "cert.trusted")) == 4
+            assert assert_conforms(etcd_target, "mtls.no-certificate")
+
+        def test_nothing(etcd_cluster_factory):
+            with pytest.raises(AssertionError, match="no check has a verdict"):
+                with etcd_cluster_factory() as cluster:
+                    assert_conforms(cluster.target(), "cluster.members-agree")
+
+        def test_bad(etcd_cluster_factory):
+            with etcd_cluster_factory(**OPEN) as cluster:
+                with pytest.raises(AssertionError, match="1 of 2 results fail(.|\\n)*--client-cert-auth"):
+                    assert_conforms(cluster.target(), "mtls.no-certificate")
+                assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")
+        """,
     )
-    ran = run(binary, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=1, errors=1)
+    ran = run(binary, "-p", "no:randomly", report=False)
+    ran.result.assert_outcomes(passed=6, failed=2, errors=1)
     assert "the fixture etcd_pki was removed: use etcd_cluster.pki" in ran.out
+    assert "ClusterConfig has no field 'client_auth'" in ran.out
+    # The fault is shown first, without our own lines.
+    assert "run/judge.py" not in ran.out
+    ran.result.stdout.fnmatch_lines(
+        [
+            '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
+            "E * of * results fail",
+            "E *mtls.no-certificate on client-m0 of * violates",
+            "E *a client without a certificate is accepted",
+            "E *remedy:   set --client-cert-auth=true *",
+            "E * more results follow from mtls.no-certificate: *api.debug-vars*mtls.self-signed",
+        ]
+    )
 
 
 def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None:
@@ -526,12 +464,6 @@ def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(run:
     assert "python -m record_conforming" not in said
 
 
-def test_an_unknown_field_is_named(run: Runner, binary: str) -> None:
-    run.write(test_user="def test_more(etcd_cluster_factory): etcd_cluster_factory(client_auth=False)")
-    ran = run(binary, report=False)
-    assert "ClusterConfig has no field 'client_auth'" in ran.out
-
-
 def test_owned_fixtures_are_never_the_live_cluster(run: Runner, live: Live, binary: str) -> None:
     run.write(
         test_user="""
@@ -574,14 +506,6 @@ def test_collection_looks_for_no_etcd(
             engine.accept()
     assert "test_that_names_its_etcd[peer-m2-etcd_cluster0]" in collected.out
     assert not was_run.exists()
-
-
-def test_no_etcd_is_one_message(run: Runner) -> None:
-    run.write(test_user="def test_a(etcd_cluster): pass\ndef test_b(etcd_check): pass")
-    ran = run("--etcd-binary=/nonexistent/etcd", report=False)
-    assert ran.exit_code != 0
-    assert "/nonexistent/etcd" in ran.out
-    assert "discovery.py" not in ran.out
 
 
 @pytest.mark.two_etcds
@@ -643,6 +567,7 @@ def test_without_an_etcd_only_the_tests_that_need_one_fail(run: Runner) -> None:
     ran = run("--etcd-binary=/nonexistent/etcd", "--no-etcd-conformance", report=False)
     ran.result.assert_outcomes(passed=1, errors=3)
     assert "/nonexistent/etcd" in ran.out
+    assert "discovery.py" not in ran.out
 
 
 def test_the_lack_of_an_etcd_is_explained_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

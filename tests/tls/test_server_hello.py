@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from tls.hello_server import ClientHello, Policy, alert, server_hello
 
@@ -100,17 +98,3 @@ def test_other_protocols_are_not_tls(data: bytes) -> None:
 def test_a_server_hello_that_ends_too_early() -> None:
     with pytest.raises(NotTLSError, match="ends too early"):
         read_answer(b"\x16\x03\x03\x00\x0a\x02\0\0\x06" + b"\x03\x03" + b"\0" * 4)
-
-
-def test_mutated_answers_are_answers_or_errors() -> None:
-    scrambler = random.Random(8446)  # noqa: S311 - the same answers in every run
-    data = Policy().answer(OFFER)
-    for _ in range(3000):
-        scrambled = bytearray(data)
-        for _ in range(scrambler.randrange(1, 6)):
-            scrambled[scrambler.randrange(len(data))] = scrambler.randrange(256)
-        try:
-            answer = read_answer(bytes(scrambled), to_key_exchange=True)
-        except NotTLSError:
-            continue
-        assert answer is None or isinstance(answer, int | ServerHello)

@@ -15,29 +15,23 @@ from dataclasses import dataclass, field
 from random import Random
 
 BUNDLES = (
-    *("ca", "ca+other", "other+ca", "renewed", "old+renewed", "renewed+old", "same-key", "der", "empty"),
-    *("key-before", "key-after", "sub-ca", "ca+sub-ca", "duplicate", "text-around", "other", "expired"),
-    *("unparsable-after", "leaf", "crlf", "trusted-label", "crl-after", "no-ca-flag", "der-after"),
-    *("not-yet-valid", "server-usage", "excluding"),
+    *("ca", "ca+other", "renewed", "old+renewed", "same-key", "der", "empty", "sub-ca", "ca+sub-ca", "other"),
+    *("expired", "not-yet-valid", "server-usage", "excluding", "leaf", "trusted-label", "no-ca-flag"),
+    "unparsable-after",
 )
-"""What is in the bundle for clients; ``ca`` is the CA of the good client."""
+"""What is in the bundle for clients; ``ca`` is the CA of the good client. ``declared`` reads many others."""
 
 LEAVES = (
-    *("good", "no-usage", "server-usage", "any-usage", "code-usage", "expired", "expired-long-ago"),
-    *("not-yet-valid", "ends-soon", "address", "other-address", "localhost", "other-name", "wildcard"),
-    *("address+other-name", "other-address+localhost", "uri", "mail", "sub-ca", "sub-ca-missing"),
-    *("sub-ca-with-root", "sha1", "rsa-1024", "rsa-2048", "p384", "ed25519", "critical", "negative-serial"),
-    *("serial-zero", "long-serial", "is-a-ca", "no-key-usage", "encipherment-only", "no-subject"),
-    *("sub-ca-expired", "sub-ca-no-flag", "sub-ca-server-usage", "sub-ca-no-cert-sign", "sub-ca-constrained"),
-    *("sub-ca-excluded", "sub-sub-ca", "sub-ca-sha1", "foreign", "self-signed", "after-2050"),
-    *("address-as-name", "other-key-identifier", "no-key-identifier", "ipv6", "empty-names", "stray-after"),
+    *("good", "no-usage", "server-usage", "code-usage", "expired", "not-yet-valid", "ends-soon", "address"),
+    *("other-address", "localhost", "other-name", "wildcard", "other-address+localhost", "uri", "ipv6"),
+    *("address-as-name", "empty-names", "sub-ca", "sub-ca-missing", "sub-ca-expired", "sub-ca-server-usage"),
+    *("sub-ca-excluded", "foreign", "self-signed", "rsa-1024", "rsa-2048", "ed25519", "critical"),
+    *("negative-serial", "no-subject", "stray-after"),
 )
-"""What the named good client presents."""
+"""What the named good client presents. ``oracle`` verifies many other chains."""
 
-CRLS = (
-    *("none", "der", "der-v1", "pem", "pem-text", "pem-two", "pem-crlf", "junk", "missing", "der-newline"),
-    *("empty", "stale", "foreign", "a-certificate"),
-)
+CRLS = ("none", "der", "pem", "pem-crlf", "junk", "missing", "stale", "foreign")
+"""``declared`` reads many other lists."""
 SERVED_NAMES = ("right", "address", "localhost", "other", "none", "cn-only", "wildcard", "ipv6")
 SERVED_TIMES = ("right", "expired", "just-expired", "not-yet-valid", "ends-soon", "long")
 SERVED_USAGES = ("both", "server", "client", "none", "any")

@@ -395,7 +395,7 @@ def _is_fine(truth: Truth) -> bool:
 
 _RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url")
 """How properties end by which a member accepts other certificates, or none, or listens elsewhere."""
-_WEAK = frozenset({"rsa-1024", "sha1", "sub-ca-sha1", "ends-soon", "sub-ca-expired"})
+_WEAK = frozenset({"rsa-1024", "ends-soon", "sub-ca-expired"})
 
 
 def _advice(arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
