@@ -337,6 +337,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"replace the files of --{_CERTIFICATE} and {_KEY} with a matching pair", _files_are_right),
     (r"with both clientAuth and serverAuth|give both members the same --tls-min-version", _files_are_right),
     (r"replace both files with a certificate and its key that the user of etcd may read", _dialing_pair),
+    (r"put one file with the CA certificates at that path", _files_are_right),
     (r"put a CA certificate that is valid and permits these clients back into the file", _usable_ca),
     (rf"put the expected certificate and its key at the path of --{_CERTIFICATE}", _own_pair),
     (rf"use a separate certificate and key for --{_CERTIFICATE}", _own_pair),

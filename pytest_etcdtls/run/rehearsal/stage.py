@@ -137,11 +137,13 @@ def main() -> None:
         os.close(told if child else telling)
         if child:
             _tell(pid=child)
-            os.close(telling)
+            os.write(telling, b"\n")
             os.waitpid(child, 0)
             return
         _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         os.read(told, 1)  # its process ID is told before whatever it tells
+        if select.select([told], [], [], 0)[0]:
+            os._exit(0)  # the parent ended before its end was a signal
         sys.path.clear()
         sys.meta_path.clear()
         _set_up_network(addresses)
