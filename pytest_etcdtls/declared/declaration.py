@@ -446,9 +446,19 @@ def declared_listeners(declaration: Declaration) -> tuple[DeclaredListener, ...]
     return tuple(listeners)
 
 
-def advertised(declaration: Declaration, role: Role) -> tuple[DeclaredURL, ...]:
-    """Return the URLs that a member advertises; empty for roles that are not advertised."""
-    return declaration.urls(_ADVERTISED[role]) if role in _ADVERTISED else ()
+def advertised(declaration: Declaration, *roles: Role) -> tuple[DeclaredURL, ...]:
+    """Return the URLs that a member advertises, for all roles unless some are named."""
+    flags = (_ADVERTISED[role] for role in roles or _ADVERTISED if role in _ADVERTISED)
+    return tuple(url for flag in flags for url in declaration.urls(flag))
+
+
+def reached_host(listener: DeclaredListener, declaration: Declaration) -> str:
+    """Return the host of a listener; on the unspecified address an advertised one, empty if none is known."""
+    if not listener.url.is_wildcard:
+        return listener.url.host
+    roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
+    urls = advertised(declaration, *roles)
+    return next((url.host for url in urls if not (url.is_wildcard or url.is_socket)), "")
 
 
 def split_http(declaration: Declaration) -> bool:

@@ -30,7 +30,12 @@ from pytest_etcdtls.etcd.launch import Launch, MemberPaths, Served
 from pytest_etcdtls.role import Role
 
 _LISTS: Final = frozenset(FLAGS.values())
-_LOUD_ENOUGH: Final = ("debug", "info")
+_ALWAYS: Final = {"log-output": "stderr", "log-outputs": "stderr", "log-format": "json"}
+_INSTEAD: Final = {
+    ("initial-cluster-state", "existing"): "new",
+    **{("log-level", level): "info" for level in ("warn", "error", "panic", "fatal")},
+}
+"""Values of settings that a replay replaces: always, and instead of a certain value."""
 _SWITCHED_OFF: Final = {
     "enable-log-rotation": "logs are not rotated",
     "enable-distributed-tracing": "traces are not sent",
@@ -104,21 +109,19 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
         return f"{', '.join(sockets)} is not opened"
     if name == "initial-cluster" and value.count("=") > 1:
         return "this member alone"
-    if name == "initial-cluster-state" and value != "new":
-        return "new"
     if name.startswith("discovery") and value:
         return "not used"
-    if name in ("log-output", "log-outputs") and value not in ("stderr", "default"):
-        return "stderr"
-    if name == "log-level" and value not in _LOUD_ENOUGH:
-        return "info"
-    if name == "log-format" and value != "json":
-        return "json"
-    if name == "auth-token" and value.startswith("jwt"):
-        return "simple"
     if name in _SWITCHED_OFF and setting.on:
         return _SWITCHED_OFF[name]
-    return ""
+    instead = _instead(name, value)
+    return "" if instead == value or value == "default" else instead
+
+
+def _instead(name: str, value: str) -> str:
+    """Return the value of a setting that a replay has for every declaration."""
+    if name == "auth-token" and value.startswith("jwt"):
+        return "simple"
+    return _ALWAYS.get(name) or _INSTEAD.get((name, value), value)
 
 
 def relocate(declaration: Declaration, version: str, place: Place, *, additions: Mapping[str, str]) -> Launch:
@@ -180,24 +183,19 @@ class _Values:
         self._by_name: dict[str, Callable[[str], str]] = {
             **dict.fromkeys(_LISTS, lambda value: self._listened(value) if value else value),
             **dict.fromkeys(FILES, lambda value: str(place.file(value)) if value else value),
-            **dict.fromkeys(("log-output", "log-outputs"), lambda _: "stderr"),
             **dict.fromkeys(_SWITCHED_OFF, lambda _: "false"),
             "config-file": lambda _: str(place.paths.config_file),
             "data-dir": lambda _: str(place.paths.data),
             "wal-dir": lambda value: str(place.paths.data / "wal") if value else value,
             "advertise-client-urls": self._advertised,
             "initial-cluster": lambda _: self._members(),
-            "initial-cluster-state": lambda value: "new" if value == "existing" else value,
-            "log-level": lambda value: "info" if value in ("warn", "error", "panic", "fatal") else value,
-            "log-format": lambda _: "json",
-            "auth-token": lambda value: "simple" if value.startswith("jwt") else value,
         }
 
     def of(self, name: str, value: str) -> str:
         """Return the value of a setting."""
         if name.startswith("discovery"):
             return "" if name in ("discovery", "discovery-srv", "discovery-endpoints") else value
-        return self._by_name[name](value) if name in self._by_name else value
+        return self._by_name[name](value) if name in self._by_name else _instead(name, value)
 
     def defaults(self) -> dict[str, str]:
         """Return the lists of URLs that etcd has by default, at their new ports."""

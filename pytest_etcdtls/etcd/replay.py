@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredURL,
     advertised,
     declared_listeners,
+    reached_host,
 )
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import in_force
@@ -142,7 +143,8 @@ def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tu
     for declared in judged:
         url, side = declared.url, sides[declared.role.side]
         # A certificate that etcd generates is for the address that it listens on.
-        host = LOOPBACK if url.secure and side.generated else _judged_host(declared, plan.declaration)
+        host = "" if url.secure and side.generated else reached_host(declared, plan.declaration)
+        host = host or LOOPBACK
         scheme: Literal["https", "http"] = "https" if url.secure else "http"
         # A finding about a member says which listeners it concerns by their role and the member's label.
         label = f"{declared.role}-{plan.label}-{safe(host)}-{url.port}"
@@ -163,15 +165,6 @@ def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tu
         if declared not in judged
     )
     return tuple(listeners), unreached
-
-
-def _judged_host(listener: DeclaredListener, declaration: Declaration) -> str:
-    """Return the host under which a listener is judged; an unspecified address has the advertised one."""
-    if not listener.url.is_wildcard:
-        return listener.url.host
-    roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
-    urls = (url for role in roles for url in advertised(declaration, role))
-    return next((url.host for url in urls if not (url.is_wildcard or url.is_socket)), LOOPBACK)
 
 
 class ReplayedEtcd:

@@ -40,7 +40,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
-from pytest_etcdtls.role import Role, Side
+from pytest_etcdtls.role import Side
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
 from pytest_etcdtls.untrusted import read_regular
 
@@ -251,7 +251,7 @@ class _DeclaredPKI:
     def _hosts(self) -> tuple[str, ...]:
         declaration = self._declared.declaration
         urls = [
-            *(url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)),
+            *advertised(declaration),
             *(listener.url for listener in declared_listeners(declaration)),
         ]
         return tuple(

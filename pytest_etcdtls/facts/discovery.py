@@ -604,7 +604,7 @@ def _candidates(target: Target) -> Iterator[tuple[str, DeclaredListener, str]]:
 
 
 def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
-    urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declared_member.declaration, role)]
+    urls = advertised(declared_member.declaration)
     return dict.fromkeys(url.host for url in urls if not (url.is_wildcard or url.is_socket))
 
 

@@ -221,7 +221,7 @@ def hosts_of(declaration: Declaration) -> tuple[str, ...]:
 
     If only loopback is declared, return the advertised addresses, or else those that it listens on.
     """
-    declared = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    declared = advertised(declaration)
     every = [*declared, *(listener.url for listener in declared_listeners(declaration))]
     every = [url for url in every if not (url.is_wildcard or url.is_socket)]
     beyond = [url for url in every if not url.is_loopback]
@@ -287,8 +287,8 @@ def refuse_unusable_urls(declaration: Declaration, where: str) -> None:
     Raises:
         UsageError: if there is one. It begins with ``where``.
     """
-    advertises = [url for role in Role for url in advertised(declaration, role)]
-    urls = dict.fromkeys((*advertises, *(listener.url for listener in declared_listeners(declaration))))
+    opened = (listener.url for listener in declared_listeners(declaration))
+    urls = dict.fromkeys((*advertised(declaration), *opened))
     if len(urls) > _MOST_URLS:
         raise UsageError(f"{where} declares {len(urls)} URLs, and at most {_MOST_URLS} are judged: omit some")
     for url in urls:

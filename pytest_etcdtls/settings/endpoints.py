@@ -12,7 +12,13 @@ from dataclasses import replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.declared.declaration import Declaration, DeclaredListener, advertised, declared_listeners
+from pytest_etcdtls.declared.declaration import (
+    Declaration,
+    DeclaredListener,
+    advertised,
+    declared_listeners,
+    reached_host,
+)
 from pytest_etcdtls.declared.effective import is_served
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
@@ -309,7 +315,7 @@ def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
         declaration: the declaration of one member.
         own_addresses: the addresses of this machine without loopback.
     """
-    urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    urls = advertised(declaration)
     own = set(own_addresses)
     return any(url.host in own for url in urls) or (bool(urls) and all(url.is_loopback for url in urls))
 
@@ -338,7 +344,7 @@ def _from_here(
     member: str, declared: DeclaredListener, declaration: Declaration, *, here: bool
 ) -> Listener | Unreached:
     role, url = declared.role, declared.url
-    host = _advertised_host(role, declaration) if url.is_wildcard else url.host
+    host = reached_host(declared, declaration)
     reason = ""
     if url.is_socket:
         reason = f"{url} is a socket in the file system, which is not probed"
@@ -359,10 +365,3 @@ def _from_here(
         member=member,
         label=f"{role}-{safe(host)}-{url.port}",
     )
-
-
-def _advertised_host(role: Role, declaration: Declaration) -> str:
-    """Return the host at which a listener on the unspecified address is reached; empty if none is known."""
-    roles = (Role.PEER, Role.CLIENT) if role is Role.PEER else (Role.CLIENT, Role.PEER)
-    urls = (url for role in roles for url in advertised(declaration, role))
-    return next((url.host for url in urls if not url.is_wildcard), "")

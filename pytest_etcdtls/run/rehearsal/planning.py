@@ -34,7 +34,6 @@ from pytest_etcdtls.declared.running import PROC, Process, RunningMember
 from pytest_etcdtls.declared.yaml_files import values_in
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.process_root import status_of
-from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.rehearsal.stage import Plan
 from pytest_etcdtls.tls.namespace import network_of
 from pytest_etcdtls.untrusted import read_regular
@@ -220,8 +219,7 @@ def _declared_ids(declaration: Declaration, process: Process, ids: _IDs) -> _IDs
 
 def _hosts(declaration: Declaration, process: int) -> Iterator[str]:
     """Yield lines of hosts(5) for the names in URLs. They are resolved where etcd resolves them."""
-    urls = [one.url for one in declared_listeners(declaration)]
-    urls += [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    urls = [*(one.url for one in declared_listeners(declaration)), *advertised(declaration)]
     for host in dict.fromkeys(url.host for url in urls if not url.is_socket):
         if is_address(host) or host == "localhost" or not re.fullmatch(r"[A-Za-z0-9._-]+", host):
             continue
