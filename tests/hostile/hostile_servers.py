@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import socket
 import ssl
-import struct
 import subprocess
 import sys
 import threading
@@ -93,13 +91,6 @@ def hostile(tmp_path: Path) -> Iterator[Hostile]:
     yield servers
     for server in servers._servers:
         server.close()
-
-
-def garbage(connection: socket.socket) -> None:
-    """Answer anything with what is neither TLS nor HTTP."""
-    connection.recv(65536)
-    connection.sendall(b"SSH-2.0-garbage\r\n")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
 
 
 @cache

@@ -306,6 +306,7 @@ LINES = {
     "names that are a number": _rejected(**{"ip_addresses": "5", "dns_names": '{"a":1}'}),
     "a deep object": _rejected(error="[" * 100_000 + "]" * 100_000),
     "an object that is cut": _rejected(error="[" * 100_000),
+    "control characters": _rejected(error=r'"\u001b[2K\r\n\u009b"', dns_names=r'["\u202e"]'),
     "a lone surrogate": _rejected(error='"\\ud800"'),
     "a long line": _rejected(error='"' + "open a" * 200_000 + '"'),
     "a long line of text": "rejected connection from " * 40_000 + "\n",
@@ -325,6 +326,10 @@ def test_a_line_that_etcd_did_not_write(tmp_path: Path, name: str) -> None:
     log = read_log(path)
     assert len(log.rejections) in (4, 5)
     assert all(found.time is None or found.time.year == 2026 for found in log.rejections)
+    for rejection in log.rejections:
+        for text in (rejection.error, rejection.remote_address):
+            assert text.isprintable()
+            assert len(text) < 20_000
 
 
 def test_a_log_that_etcd_did_not_write(live: Live, tmp_path: Path) -> None:

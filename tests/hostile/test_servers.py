@@ -39,7 +39,6 @@ from hostile.broken_servers import (
 )
 from hostile.judging_process import HANGS, TIMEOUT, Judged, JudgingProcess
 from servers import Handler, Server, reset
-from tls.hello_server import alert
 
 MEBIBYTES = 150.0
 """Bound of memory at its peak. Judging a good server takes about 60."""
@@ -102,14 +101,9 @@ def _silent_on_version(stream: ssl.SSLSocket, request: bytes) -> None:
 Make = Callable[[Served], Handler]
 
 BEFORE_TRUST: Mapping[str, Make] = {
-    "closes each connection at once": lambda _: lambda connection: connection.close(),
-    "resets each connection at once": lambda _: reset,
-    "accepts each connection and sends nothing": lambda _: hold,
-    "alert handshake_failure to each ClientHello": lambda _: once(alert(40)),
     "garbage without end": lambda _: forever(b"\xa5"),
     "zeros without end": lambda _: forever(b"\0"),
     "garbage, an octet at a time": lambda _: trickle(b"\xa5"),
-    "plain HTTP on the TLS port": lambda _: once(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
     "a record header for 65,535 octets that do not follow": lambda _: once(
         b"\x16\x03\x03\xff\xff", then=hold
     ),
@@ -196,6 +190,9 @@ HTTP2: Mapping[str, Make] = {
         lambda: iter([headers_frame(literal(b"a", b"b"), ends_stream=True)]), ends=True
     ),
     "letters as the grpc-status": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"abc")), ends=True),
+    "a grpc-status of 5,000 digits": lambda s: s.http2(
+        lambda: grpc_answer((b"grpc-status", b"9" * 5000)), ends=True
+    ),
     "a negative grpc-status": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"-1")), ends=True),
     "no grpc-status": lambda s: s.http2(lambda: grpc_answer((b"x", b"y")), ends=True),
     "control sequences in grpc-message": lambda s: s.http2(

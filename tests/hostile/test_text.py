@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hostile.hostile_servers import (
@@ -12,18 +12,18 @@ from hostile.hostile_servers import (
     FORGED,
     Hostile,
     Judging,
-    garbage,
     hostile,
     judge,
     raw_characters,
 )
 from impostors.impostor import Answer
+from report import valid
 
-from pytest_etcdtls.etcd_log.parse import parse_log
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan
+from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.report.json import encoded
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import Finding
@@ -31,36 +31,28 @@ from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 
 FAULTS = {
     "test_names_and_responses_of_a_server_are_data": (
-        "Control, bidirectional and line characters and a forged summary in names, SANs, CA names and bodies",
-        "shown as escape sequences; no forged line, no raw character in the JSON report",
+        "Control and line characters, markup, links and a forged summary in names, SANs, CA names and bodies",
+        "escaped; no forged line, no raw character in the JSON report, data in HTML, Markdown and SARIF",
         "60 s",
-    ),
-    "test_a_server_of_another_protocol_is_reported_as_such": (
-        "Octets that are neither TLS nor HTTP",
-        "listener.answers is inconclusive and shows the octets",
-        "60 s",
-    ),
-    "test_a_hostile_line_of_a_log": (
-        "Log lines with impossible times, NaN, nulls, deeply nested objects",
-        "the line is ignored, no error",
-        "no separate bound",
     ),
 }
 
 __all__ = ["hostile", "judge"]
 
+MARKUP = "<script>window.owned=6</script>"
 FORGING = replace(
     SERVER,
     common_name=CONTROLS,
-    dns_names=("localhost\0.example", f"a\n{FORGED}\n", "b\x1b]0;title\x07", "c\x7f"),
+    dns_names=("localhost\0.example", f"a\n{FORGED}\n", "b\x1b]0;title\x07", "c\x7f", "a|b`c@d"),
 )
 """A server certificate whose every name is an attack."""
 
 
-def test_names_and_responses_of_a_server_are_data(hostile: Hostile, judge: Judging) -> None:
+def test_names_and_responses_of_a_server_are_data(hostile: Hostile, judge: Judging, tmp_path: Path) -> None:
     hostile.server = FORGING
     hostile.authority = replace(AUTHORITY, common_name=CONTROLS)
-    text = json.dumps({"etcdserver": CONTROLS, "etcdcluster": CONTROLS, "health": CONTROLS, "code": CONTROLS})
+    said = f"{MARKUP}</details>]]>|`@octocat`{CONTROLS}"
+    text = json.dumps(dict.fromkeys(("etcdserver", "etcdcluster", "health", "code"), said))
     body = Answer(body=CONTROLS.encode() + b'"etcdserver"', status=500)
     overrides = {
         "/version": Answer(body=text.encode()),
@@ -70,36 +62,20 @@ def test_names_and_responses_of_a_server_are_data(hostile: Hostile, judge: Judgi
         "/livez": Answer(status=302, headers={"Location": "https://x/\x9b31m\x7f"}),
     }
     url = hostile.etcd(overrides)
-    judged = judge(*hostile.options(url), "-v", "-rA", "--etcd-timeout=5")
+    reports = tuple(tmp_path / f"report{suffix}" for suffix in FORMATS)
+    judged = judge(*hostile.options(url), "-v", "-rA", "--etcd-timeout=5", reports=reports)
     assert judged.exit_code == 1
     assert not raw_characters(judged.out)
     assert FORGED.encode() in judged.out
     assert FORGED not in [line.strip(" =\r") for line in judged.out.decode().splitlines()]
     assert not {one["check"] for one in judged.report["results"] if one["outcome"] == "broken"}
-    (written,) = judged.written.values()
-    assert not raw_characters(written)
+    assert not raw_characters(judged.written[tmp_path / "report.json"])
+    read = valid.read(tmp_path)
+    assert MARKUP in read[".html"]
+    assert read[".sarif"]["results"]
     # Verdicts are of the names as they are.
     assert judged.outcomes(url)["cert.trusted"] == "conforms"
     assert judged.outcomes(url)["cert.covers-endpoint"] == "conforms"
-
-
-def test_a_server_of_another_protocol_is_reported_as_such(hostile: Hostile, judge: Judging) -> None:
-    def escapes(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(CONTROLS.encode())
-
-    ssh, other = (f"https://127.0.0.1:{hostile.raw(handler)}" for handler in (garbage, escapes))
-    plain = f"http://127.0.0.1:{hostile.raw(garbage)}"
-    judged = judge(*hostile.options(ssh, other, plain), "--etcd-check=listener,mtls", "--etcd-timeout=2")
-    assert judged.exit_code == 1
-    for url in (ssh, other, plain):
-        result = judged.result_of("listener.answers", url)
-        assert result["outcome"] == "inconclusive"
-        assert "answers neither TLS nor HTTP" in result["reason"]
-        assert judged.outcomes(url)["mtls.plaintext-refused"] == "not-verified"
-    assert "SSH-2.0-garbage" in judged.result_of("listener.answers", ssh)["reason"]
-    assert b"plain HTTP is answered" not in judged.out
-    assert not raw_characters(judged.out)
 
 
 @pytest.mark.parametrize(
@@ -165,29 +141,3 @@ def test_a_json_report_has_no_control_character() -> None:
     assert json.loads(text) == {"\x1b\x7f": ["\x9b\u202e\u200b\U000e0041", "\ufffd", "žluť 日本語"]}
     with pytest.raises(ValueError, match="Out of range float"):
         encoded({"x": float("nan")})
-
-
-LINES = [
-    '{"level":"warn","ts":1e300,"caller":"embed/config_logging.go","msg":"rejected connection",%s}',
-    '{"level":"warn","ts":NaN,"caller":"embed/x.go","msg":"rejected connection",%s}',
-    '{"level":"warn","ts":"0001-01-01T00:00:00+23:59","msg":"rejected connection",%s}',
-    '{"level":"warn","ts":-1,"deep":' + "[" * 5000 + "]" * 5000 + ',"msg":"rejected connection",%s}',
-    '{"level":"warn","ts":' + "9" * 5000 + ',"msg":"rejected connection",%s}',
-    '{"log":"{\\"level\\":\\"warn\\",\\"msg\\":\\"rejected connection\\"}","time":1e300,%s}',
-    '{"MESSAGE":[1,999,-5,"x",null,1e300],"__REALTIME_TIMESTAMP":"' + "9" * 5000 + '",%s}',
-    '2026-01-01 00:00:00.000000 W | embed: rejected connection from "1.2.3.4:'
-    + "9" * 5000
-    + '" (error "\x1b[2K", ServerName "\u202e") %s',
-]
-ERROR = json.dumps(CONTROLS)
-FIELDS = f'"remote-addr":"1.2.3.4:5","error":{ERROR},"ip-addresses":null,"dns-names":[{ERROR}]'
-
-
-@pytest.mark.parametrize("line", LINES)
-def test_a_hostile_line_of_a_log(line: str) -> None:
-    log = parse_log("\n".join([line % FIELDS, LINES[0] % FIELDS]), "etcd.log")
-    assert log.rejections
-    for rejection in log.rejections:
-        for text in (rejection.error, rejection.remote_address):
-            assert text.isprintable()
-            assert len(text) < 20_000
