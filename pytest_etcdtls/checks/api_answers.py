@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import by_each_clock, state_of, when
-from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.judgement import changed, with_attempts
 from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
 from pytest_etcdtls.errors import (
     InconclusiveError,
@@ -160,11 +160,7 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
         yield _NO_CLIENT
 
 
-def _long_ago(clock: MemberClock, **_: object) -> Mapping[str, Any]:
-    return {"clock": replace(clock, ahead=timedelta(days=-10000))}
-
-
-@check("api.clock-agrees", on=EVERY_LISTENER, counterexample=_long_ago)
+@check("api.clock-agrees", on=EVERY_LISTENER, counterexample=changed("clock", ahead=timedelta(days=-10000)))
 def the_clocks_agree(here: Listener, served: ServedClient, clock: MemberClock) -> Iterator[Statement]:
     """The member's clock and the local clock agree within a minute.
 

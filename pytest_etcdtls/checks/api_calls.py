@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.api_answers import show
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.refused_clients import Refusal, explain
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
 from pytest_etcdtls.etcd_log.parse import Cause
@@ -176,8 +177,7 @@ def _why_denied(answer: GatewayAnswer, response: Response) -> str:
     return f"{_NEEDS_USER} ({why})"
 
 
-def _unavailable(answer: RangeAnswer, **_: object) -> Mapping[str, Any]:
-    return {"answer": replace(answer, status=14, message="etcdserver: no leader", well_formed=False)}
+_unavailable = changed("answer", status=14, message="etcdserver: no leader", well_formed=False)
 
 
 @check("api.grpc-range", on={Role.CLIENT}, counterexample=_unavailable)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
@@ -218,8 +219,7 @@ def shown_in_full(certificate: x509.Certificate) -> str:
     return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint}"
 
 
-def _no_path(path: PathToTrust, **_: object) -> Mapping[str, Any]:
-    return {"path": replace(path, error="unable to get local issuer certificate")}
+_no_path = changed("path", error="unable to get local issuer certificate")
 
 
 @check("cert.trusted", on=EVERY_LISTENER, counterexample=_no_path)

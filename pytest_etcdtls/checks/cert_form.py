@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.judgement import serving
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import renewed
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
@@ -216,11 +217,7 @@ def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
     return (leaf, *(found for found in others if found in issuers))
 
 
-def _zero(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, serial_number=0)))}
-
-
-@check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
+@check("cert.serial-number", on=EVERY_LISTENER, counterexample=serving("chain", serial_number=0))
 def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """Serial numbers are not zero and have at most 20 octets.
 
@@ -246,9 +243,7 @@ def serial_numbers_are_valid(here: Listener, chain: ServedChain) -> Iterator[Sta
             )
 
 
-def _unknown_extension(path: CertificationPath, **_: object) -> Mapping[str, Any]:
-    unknown = specimen(dataclasses.replace(SERVER, unknown_critical_extension="1.2.3.4"))
-    return {"path": replace(path, certificates=unknown)}
+_unknown_extension = serving("path", unknown_critical_extension="1.2.3.4")
 
 
 @check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unknown_extension)
@@ -431,11 +426,7 @@ def strict_clients_parse_every_certificate(
 _MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
 
 
-def _weak_key(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, rsa_bits=1024)))}
-
-
-@check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
+@check("cert.key-strength", on=EVERY_LISTENER, counterexample=serving("chain", rsa_bits=1024))
 def the_key_is_strong(here: Listener, chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate's key is strong and of a type that Go's TLS supports.
 
@@ -511,11 +502,7 @@ def the_issuers_keys_are_strong(
             )
 
 
-def _sha1(path: CertificationPath, **_: object) -> Mapping[str, Any]:
-    return {"path": replace(path, certificates=specimen(dataclasses.replace(SERVER, signature_hash="sha1")))}
-
-
-@check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
+@check("cert.signature-hash", on=EVERY_LISTENER, counterexample=serving("path", signature_hash="sha1"))
 def signatures_use_sha2(here: Listener, path: CertificationPath, policy: Policy) -> Iterator[Statement]:
     """The served certificate and its CAs are signed with a hash of the SHA-2 family.
 

@@ -6,18 +6,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from msgspec.structs import replace
 
 from pytest_etcdtls.checks.cert_usage import GENERATED
+from pytest_etcdtls.checks.judgement import changed, serving
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import reissued
 from pytest_etcdtls.declared.declaration import is_address
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
-from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
-from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, is_loopback
@@ -87,8 +85,7 @@ def _hosts(own: OwnURLs) -> set[str]:
     return {parts.hostname or "" for url in own.advertised if (parts := urlsplit(url)).scheme == "https"}
 
 
-def _nameless(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, subject_alt_names=())))}
+_nameless = serving("chain", subject_alt_names=())
 
 
 @check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless, cure=reissued)
@@ -114,9 +111,7 @@ def the_certificate_has_names(here: Listener, chain: ServedChain) -> Iterator[St
         )
 
 
-def _address_as_name(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    leaf = specimen(dataclasses.replace(SERVER, subject_alt_names=("localhost",), dns_names=("10.0.0.1",)))
-    return {"chain": replace(chain, certificates=leaf)}
+_address_as_name = serving("chain", subject_alt_names=("localhost",), dns_names=("10.0.0.1",))
 
 
 @check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name, cure=reissued)
@@ -150,9 +145,7 @@ def _misplaced(certificate: x509.Certificate) -> list[str]:
     ]
 
 
-def _wildcard(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    wildcard = specimen(dataclasses.replace(SERVER, subject_alt_names=("localhost", "*.example")))
-    return {"chain": replace(chain, certificates=wildcard)}
+_wildcard = serving("chain", subject_alt_names=("localhost", "*.example"))
 
 
 @check("cert.wildcard", on=EVERY_LISTENER, counterexample=_wildcard)
@@ -177,9 +170,7 @@ def no_name_is_a_wildcard(here: Listener, chain: ServedChain) -> Iterator[Statem
         )
 
 
-def _not_here(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    leaf = specimen(dataclasses.replace(SERVER, subject_alt_names=("127.0.0.1",)))
-    return {"chain": replace(chain, certificates=leaf)}
+_not_here = serving("chain", subject_alt_names=("127.0.0.1",))
 
 
 @check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here, cure=reissued)
@@ -220,8 +211,7 @@ def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Itera
         )
 
 
-def _advertised_elsewhere(own: OwnURLs, **_: object) -> Mapping[str, Any]:
-    return {"own": replace(own, advertised=("https://elsewhere.invalid:2379",))}
+_advertised_elsewhere = changed("own", advertised=("https://elsewhere.invalid:2379",))
 
 
 @check("cert.covers-advertised-url", on=CLIENT_AND_PEER, counterexample=_advertised_elsewhere, cure=reissued)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.judgement import serving, with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
@@ -58,9 +58,7 @@ def _extended(chain: ServedChain) -> str:
     return f"extendedKeyUsage {', '.join(purposes(chain.leaf) or ()) or '(empty)'}"
 
 
-def _for_clients_only(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    clients_only = specimen(dataclasses.replace(SERVER, extended_key_usage=("clientAuth",)))
-    return {"chain": replace(chain, certificates=clients_only)}
+_for_clients_only = serving("chain", extended_key_usage=("clientAuth",))
 
 
 @check("cert.server-usage", on=EVERY_LISTENER, counterexample=_for_clients_only, cure=reissued)
@@ -83,9 +81,7 @@ def the_certificate_is_for_servers(here: Listener, chain: ServedChain) -> Iterat
         )
 
 
-def _no_digital_signature(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    no_signature = specimen(dataclasses.replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
-    return {"chain": replace(chain, certificates=no_signature)}
+_no_digital_signature = serving("chain", key_usage=frozenset({"keyEncipherment"}))
 
 
 @check("cert.key-usage", on=EVERY_LISTENER, counterexample=_no_digital_signature)
@@ -371,9 +367,7 @@ def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool
         yield "an empty subjectAltName"
 
 
-def _made_by_etcd(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    generated = specimen(dataclasses.replace(SERVER, common_name=None, organization="etcd", self_signed=True))
-    return {"chain": replace(chain, certificates=generated[:1])}
+_made_by_etcd = serving("chain", common_name=None, organization="etcd", self_signed=True)
 
 
 @check("cert.generated", on=EVERY_LISTENER, counterexample=_made_by_etcd, cure=client_certificates)
@@ -401,11 +395,7 @@ def the_certificate_is_not_generated(here: Listener, chain: ServedChain) -> Iter
         )
 
 
-def _a_ca(chain: ServedChain, **_: object) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(dataclasses.replace(SERVER, ca=True)))}
-
-
-@check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=_a_ca)
+@check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=serving("chain", ca=True))
 def the_certificate_is_not_a_ca(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """The served certificate is not a CA certificate.
 

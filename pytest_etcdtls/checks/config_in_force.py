@@ -14,10 +14,11 @@ from pytest_etcdtls.checks.config_files import BUNDLE_BACK, CA_BACK
 from pytest_etcdtls.checks.judgement import commands_for, judge, observed_in, ruling_of
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, CLIENT_PORTS_AND_METRICS, EVERY_LISTENER, check
-from pytest_etcdtls.checks.tls_suites import cipher_option
+from pytest_etcdtls.checks.tls_suites import accepting, cipher_option
 from pytest_etcdtls.declared.cures import restarted
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective import TLS_VERSIONS, ClientAuthentication, prefix
+from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.facts.access import Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange
@@ -111,9 +112,7 @@ def declared_metrics_authentication_is_in_force(
 
 
 def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -> Iterator[Statement]:
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-        return
+    _must_be_declared(declaration)
     served = matrix.cases.accepted
     unclear = matrix.cases.where(lambda case: case.attempt.ending not in (Ending.SERVED, Ending.REFUSED))
     setting, required = _declared_client_auth(declaration)
@@ -234,9 +233,8 @@ def _unusable(declaration: ListenerDeclaration, files: DeclaredFiles | None) -> 
 def _judge_announced(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, unusable: str
 ) -> Iterator[Statement]:
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-    elif observed := next(_differences(bundle, announced), ""):
+    _must_be_declared(declaration)
+    if observed := next(_differences(bundle, announced), ""):
         names = name_list(found.subject for found in bundle.certificates)
         names = names or ("the CAs in that file" if bundle.absent else "no CA")
         yield not_in_force(
@@ -306,9 +304,7 @@ def declared_rules_about_names_are_in_force(
         and restart it; the certificates of the members need that name too, since etcd refuses its own gateway
         and its peers without it.
     """
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-        return
+    _must_be_declared(declaration)
     kept = [rule for rule in names.rules if not rule.matrix.cases.accepted]
     if names.refused is not None and len(kept) == len(names.rules):
         yield _not_allowed(declaration, names, names.refused)
@@ -385,9 +381,7 @@ def declared_versions_are_in_force(
             f"{declaration.here.url} is asked for plain HTTP: there is no TLS to judge",
         )
         return
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-        return
+    _must_be_declared(declaration)
     for attempt in answer.tls:
         if attempt.offered_version is None:
             continue
@@ -425,12 +419,9 @@ def _judge_version(
     )
 
 
-def _one_more(support: SuiteSupport, **_: object) -> Mapping[str, Any]:
-    added = tuple(suite for suite in SUITES if suite.name == "TLS_RSA_WITH_AES_128_GCM_SHA256")
-    return {"support": replace(support, accepted=(*support.accepted, *added))}
-
-
-@check("config.suites-in-force", on=EVERY_LISTENER, counterexample=_one_more)
+@check(
+    "config.suites-in-force", on=EVERY_LISTENER, counterexample=accepting("TLS_RSA_WITH_AES_128_GCM_SHA256")
+)
 def declared_suites_are_in_force(
     declaration: ListenerDeclaration, support: SuiteSupport
 ) -> Iterator[Statement]:
@@ -448,9 +439,7 @@ def declared_suites_are_in_force(
     Level: MUST
     Remediation: set --cipher-suites where etcd reads it, and restart it.
     """
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-        return
+    _must_be_declared(declaration)
     setting = declaration.member.as_read("cipher-suites")
     if setting is None or not setting.value:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no --cipher-suites are declared: Go decides")
@@ -495,9 +484,8 @@ def the_gateway_is_as_declared(
     Level: MUST
     Remediation: set --enable-grpc-gateway where etcd reads it, and restart it.
     """
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-    elif version_key(declaration.member.version) < (3, 4):
+    _must_be_declared(declaration)
+    if version_key(declaration.member.version) < (3, 4):
         yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway of etcd 3.3 has another path")
     elif answer.attempt.response is None:
         yield CannotJudge(
@@ -532,9 +520,7 @@ def profiles_are_as_declared(
     Level: MUST
     Remediation: set --enable-pprof and --log-level where etcd reads them, and restart it.
     """
-    if declaration.listener is None:
-        yield _undeclared(declaration)
-        return
+    _must_be_declared(declaration)
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and (response.status != _ABSENT) is not declaration.member.effective.pprof:
@@ -557,10 +543,9 @@ def _not_as_declared(
     )
 
 
-def _undeclared(declaration: ListenerDeclaration) -> CannotJudge:
-    return CannotJudge(
-        Outcome.NOT_VERIFIED, f"nothing declares {declaration.here.url}, see config.listeners-as-declared"
-    )
+def _must_be_declared(declaration: ListenerDeclaration) -> None:
+    if declaration.listener is None:
+        raise NotVerifiedError(f"nothing declares {declaration.here.url}, see config.listeners-as-declared")
 
 
 def not_in_force(

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import with_attempts
+from pytest_etcdtls.checks.judgement import changed, with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.effective import SIDES, CRLEffect
@@ -230,8 +230,7 @@ def _judge_missing_list(
             )
 
 
-def _not_started(start: DeclaredStart) -> Mapping[str, Any]:
-    return {"start": replace(start, failure="it ended with status 1", log=("fatal",))}
+_not_started = changed("start", failure="it ended with status 1", log=("fatal",))
 
 
 @check("config.starts", on=set(), counterexample=_not_started)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.registry import Counterexample
 from pytest_etcdtls.facts.access import Candidate, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.refusal import ControlState, Ruling, rule
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
+
+
+def changed(name: str, **fields: Any) -> Counterexample:  # noqa: ANN401 - fields of any fact
+    """Return a counterexample: the fact of this parameter with other fields."""
+    return lambda **facts: {name: replace(facts[name], **fields)}
+
+
+def serving(name: str, **profile: Any) -> Counterexample:  # noqa: ANN401 - fields of Profile
+    """Return a counterexample: the fact of this parameter with a certificate of this profile and its CA."""
+    return lambda **facts: {
+        name: replace(facts[name], certificates=specimen(dataclasses.replace(SERVER, **profile)))
+    }
 
 
 def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: ANN401 - fields of Attempt

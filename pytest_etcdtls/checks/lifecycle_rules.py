@@ -19,6 +19,7 @@ from pytest_etcdtls.checks.expectations import (
     finding,
     judge_steps,
 )
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.facts.experiments import (
     Experiment,
@@ -439,8 +440,7 @@ def the_gateway_uses_its_own_client_certificate(
         )
 
 
-def _joined(member: ForeignMember) -> Mapping[str, Any]:
-    return {"member": replace(member, rejected="", joined=True)}
+_joined = changed("member", rejected="", joined=True)
 
 
 @check("lifecycle.member-with-foreign-certificate-cannot-join", on=set(), counterexample=_joined)

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pytest_etcdtls.checks.judgement import key_in_words
-from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
+from pytest_etcdtls.checks.judgement import changed, key_in_words
+from pytest_etcdtls.checks.registry import EVERY_LISTENER, Counterexample, check
 from pytest_etcdtls.declared.cures import suites
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import Policy
@@ -19,9 +19,10 @@ from pytest_etcdtls.tls.command import GROUP, s_client
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, CipherSuite, GroupKind, Weakness
 
 
-def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
+def accepting(name: str) -> Counterexample:
+    """Return a counterexample: this suite is accepted as well."""
     added = tuple(suite for suite in SUITES if suite.name == name)
-    return {"support": replace(support, accepted=(*support.accepted, *added))}
+    return lambda support, **_: {"support": replace(support, accepted=(*support.accepted, *added))}
 
 
 def cipher_option(suites: Iterable[CipherSuite]) -> str:
@@ -46,7 +47,7 @@ def _weak_suites(here: Listener, support: SuiteSupport, weakness: Weakness, kind
 @check(
     "tls.broken-suites",
     on=EVERY_LISTENER,
-    counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
+    counterexample=accepting("TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
     cure=suites,
 )
 def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
@@ -68,7 +69,7 @@ def no_broken_suite_is_accepted(here: Listener, support: SuiteSupport) -> Iterat
 @check(
     "tls.triple-des",
     on=EVERY_LISTENER,
-    counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
+    counterexample=accepting("TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
     cure=suites,
 )
 def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
@@ -91,7 +92,7 @@ def no_suite_with_triple_des_is_accepted(here: Listener, support: SuiteSupport) 
 @check(
     "tls.rsa-key-exchange",
     on=EVERY_LISTENER,
-    counterexample=lambda support, **_: _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+    counterexample=accepting("TLS_RSA_WITH_AES_128_GCM_SHA256"),
     cure=suites,
 )
 def no_suite_without_forward_secrecy_is_accepted(
@@ -117,7 +118,7 @@ def no_suite_without_forward_secrecy_is_accepted(
 @check(
     "tls.cbc-suites",
     on=EVERY_LISTENER,
-    counterexample=lambda support, **_: _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
+    counterexample=accepting("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
     cure=suites,
 )
 def no_suite_in_cbc_mode_is_accepted(here: Listener, support: SuiteSupport) -> Iterator[Statement]:
@@ -139,7 +140,7 @@ def no_suite_in_cbc_mode_is_accepted(here: Listener, support: SuiteSupport) -> I
 
 
 def _static_only(support: SuiteSupport, **_: object) -> Mapping[str, Any]:
-    return _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256")
+    return accepting("TLS_RSA_WITH_AES_128_GCM_SHA256")(replace(support, accepted=()))
 
 
 @check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_static_only, cure=suites)
@@ -242,11 +243,7 @@ def only_listed_suites_of_tls13_are_accepted(
         )
 
 
-def _old_groups(support: GroupSupport, **_: object) -> Mapping[str, Any]:
-    return {"support": replace(support, accepted=OTHERS[:1], weak=WEAK[-1])}
-
-
-@check("tls.groups", on=EVERY_LISTENER, counterexample=_old_groups)
+@check("tls.groups", on=EVERY_LISTENER, counterexample=changed("support", accepted=OTHERS[:1], weak=WEAK[-1]))
 def keys_are_exchanged_with_a_modern_group(
     here: Listener, support: GroupSupport, policy: Policy
 ) -> Iterator[Statement]:
@@ -319,11 +316,7 @@ def _not_of_the_profile(here: Listener, support: GroupSupport, thresholds: Thres
             )
 
 
-def _classical(support: GroupSupport, **_: object) -> Mapping[str, Any]:
-    return {"support": replace(support, accepted=MODERN[:4])}
-
-
-@check("tls.hybrid-group", on=EVERY_LISTENER, counterexample=_classical)
+@check("tls.hybrid-group", on=EVERY_LISTENER, counterexample=changed("support", accepted=MODERN[:4]))
 def a_post_quantum_group_is_accepted(here: Listener, support: GroupSupport) -> Iterator[Statement]:
     """A hybrid group with ML-KEM is accepted.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from msgspec.structs import replace
 
+from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import without
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact, Policy, TLSContact
@@ -358,8 +359,7 @@ def renegotiation_is_refused(here: Listener, renegotiation: Renegotiation) -> It
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.purpose}: {attempt.describe()}")
 
 
-def _invited(tickets: SessionTickets, **_: object) -> Mapping[str, Any]:
-    return {"tickets": replace(tickets, tickets=(Ticket(lifetime=7200, max_early_data=16384),))}
+_invited = changed("tickets", tickets=(Ticket(lifetime=7200, max_early_data=16384),))
 
 
 @check("tls.early-data", on=EVERY_LISTENER, counterexample=_invited)
