@@ -15,7 +15,7 @@ what client/pkg/transport/listener_tls.go checks after the handshake (checkCertS
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -84,7 +84,10 @@ def match_connections(
         endpoints: the log's name of each listener, by URL.
         slack: how far the clock of the log may be from ours.
     """
-    known = _by_address(connections)
+    known: dict[str, list[Connection]] = defaultdict(list)
+    for connection in connections:
+        if connection.local_address:
+            known[connection.local_address].append(connection)
     pairs = []
     for number, line in enumerate(rejections):
         for order, connection in enumerate(known.get(line.remote_address, ())):
@@ -122,14 +125,6 @@ def ended_by_etcd(connection: Connection) -> bool:
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
     return connection.reply is Reply.ALERT
-
-
-def _by_address(connections: Iterable[Connection]) -> Mapping[str, list[Connection]]:
-    known: dict[str, list[Connection]] = defaultdict(list)
-    for connection in connections:
-        if connection.local_address:
-            known[connection.local_address].append(connection)
-    return known
 
 
 def _is_of(endpoint: Side | None, line: Rejection) -> bool:

@@ -2,10 +2,10 @@
 
 A file is read in three steps:
 
-1. :func:`unwrap` removes what is around a line that etcd has written: ``journalctl`` in its text formats,
-   Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
-2. :func:`read_entries` reads the line itself in one of four formats: zap's JSON and console formats (the
-   default from 3.5 on), capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
+1. :func:`read_entries` removes what is around a line that etcd has written: ``journalctl`` in its text
+   formats, Docker's ``json-file``, the kubelet's CRI format, syslog. Some of these have a time.
+2. It reads the line itself in one of four formats: zap's JSON and console formats (the default from 3.5 on),
+   capnslog's text (of 3.4), and what gRPC writes past etcd's logger.
 3. :func:`rejections` picks the entries about rejected connections.
 
 etcd logs a rejected connection when the handshake or its own check after it has failed
@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -261,41 +261,6 @@ _SYSLOG_PREFIX = 320
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
 
-class Wrapped(Struct, frozen=True):
-    """One line written by etcd, without the format that wraps it.
-
-    Attributes:
-        line: the line in the file, counted from 1.
-        text: the text as etcd wrote it.
-        time: the time in the wrapping format, aware UTC; ``None`` without date, time and zone.
-    """
-
-    line: int
-    text: str
-    time: datetime | None = None
-
-
-def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
-    """Yield etcd's lines in the order of the file.
-
-    Args:
-        text: the content of the file.
-        about: texts, one of which a line must contain; other lines are skipped. Empty for all lines.
-    """
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if about and not any(word in line for word in about):
-            continue
-        if len(line) > MAXIMUM_LINE:
-            continue
-        if line.startswith("{") and (fields := _object(line, raw=True)) is not None:
-            if "msg" in fields:
-                yield Wrapped(number, line)
-            elif "log" in fields:  # Docker's logging driver json-file
-                yield Wrapped(number, str(fields["log"]).rstrip("\n"), parse_time(fields.get("time")))
-        else:
-            yield _of_text(line, number)
-
-
 def _object(text: str, *, raw: bool = False) -> dict[str, JSONValue] | None:
     """Return a JSON object; ``None`` for other text, and for one deeper or longer than etcd writes."""
     try:
@@ -303,19 +268,6 @@ def _object(text: str, *, raw: bool = False) -> dict[str, JSONValue] | None:
     except UnreadableJSONError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _of_text(line: str, number: int) -> Wrapped:
-    time = _TIME.search(line[:80])
-    outer = parse_time(time[1]) if time else None
-    if begin := _BEGIN.search(line):
-        return Wrapped(number, line[begin.start() :], outer)
-    if match := _CRI.match(line):
-        return Wrapped(number, line[match.end() :], outer)
-    for tag in _SYSLOG_TAG.finditer(line[:_SYSLOG_PREFIX]):
-        if "etcd" in tag[1] and tag.start() <= 120:
-            return Wrapped(number, line[tag.end() :], outer)
-    return Wrapped(number, line, outer)
 
 
 _YEARS = range(1990, 2201)
@@ -384,11 +336,32 @@ def read_entries(text: str, *, about: Collection[str] = ()) -> Iterator[LogEntry
 
     Args:
         text: the text of the log.
-        about: as in :func:`~pytest_etcdtls.etcd_log.parse.unwrap`.
+        about: texts, one of which a line must contain; other lines are skipped. Empty for all lines.
     """
-    for wrapped in unwrap(text, about):
-        if payload := wrapped.text.strip():
-            yield _parse(payload, wrapped.line, wrapped.time)
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if len(line) <= MAXIMUM_LINE and (not about or any(word in line for word in about)):
+            written, time = _unwrapped(line)
+            if payload := written.strip():
+                yield _parse(payload, number, time)
+
+
+def _unwrapped(line: str) -> tuple[str, datetime | None]:
+    """Return what etcd has written of a line, and the time of the format around it, aware UTC."""
+    if line.startswith("{") and (fields := _object(line, raw=True)) is not None:
+        if "msg" in fields:
+            return line, None
+        # Docker's logging driver json-file.
+        return str(fields.get("log", "")), parse_time(fields.get("time"))
+    found = _TIME.search(line[:80])
+    time = parse_time(found[1]) if found else None
+    if begin := _BEGIN.search(line):
+        return line[begin.start() :], time
+    if match := _CRI.match(line):
+        return line[match.end() :], time
+    for tag in _SYSLOG_TAG.finditer(line[:_SYSLOG_PREFIX]):
+        if "etcd" in tag[1] and tag.start() <= 120:
+            return line[tag.end() :], time
+    return line, time
 
 
 def _parse(payload: str, line: int, outer: datetime | None) -> LogEntry:
@@ -521,24 +494,6 @@ def _latest(text: str) -> datetime | None:
     return next((time for time in reversed(times) if time is not None), None)
 
 
-class LogSource(Protocol):
-    """A member's log. Reading raises OSError or UnreadableFileError if it is no longer readable."""
-
-    @property
-    def name(self) -> str:
-        """The path of the file, or a description."""
-
-    @property
-    def file(self) -> Path | None:
-        """The file, for reproduction commands; ``None`` if there is no permanent file."""
-
-    def read(self) -> tuple[str, bool]:
-        """Return the current text, and whether it is only the end of the log."""
-
-    def read_new(self) -> str:
-        """Return the text logged since the source was made. It may contain earlier lines."""
-
-
 class FileLog(Struct, frozen=True):
     """A log file that another process writes.
 
@@ -607,3 +562,7 @@ class OwnLog(Struct, frozen=True):
     def read_new(self) -> str:
         """Return the current text: the whole log is new."""
         return self.text()
+
+
+LogSource = FileLog | OwnLog
+"""A member's log. Reading raises OSError or UnreadableFileError if it is no longer readable."""

@@ -144,13 +144,6 @@ class EtcdLogs(Struct, frozen=True, kw_only=True):
     logs: tuple[ReadLog, ...]
 
 
-class MatchedLog(Struct, frozen=True):
-    """A log, and the connections of this run that are in it."""
-
-    log: EtcdLog
-    matches: Matches
-
-
 def read_new(source: LogSource) -> str:
     """Return the part of the log written since the run began.
 
@@ -168,14 +161,14 @@ def _why(error: OSError | UnreadableFileError) -> str:
     return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
 
-def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> MatchedLog:
+def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> Matches:
     """Match every connection made so far with the lines of a log."""
     endpoints = _endpoints(target, source)
     listeners = {listener.url for listener in target.listeners}
     # An address that is no listener may be this member's.
     connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
     slack = CLOCKS_APART if target.live else timedelta()
-    return MatchedLog(log, match_connections(connections, log.rejections, endpoints=endpoints, slack=slack))
+    return match_connections(connections, log.rejections, endpoints=endpoints, slack=slack)
 
 
 def _endpoints(target: Target, source: LogSource) -> dict[str, Side]:
@@ -247,13 +240,14 @@ def log_comparison(
     ]
     not_logged = _not_logged(here, target, good, chain)
 
-    def find(text: str) -> MatchedLog:
-        return match_log(target, recording, source, parse_log(text, source.name))
+    def find(text: str) -> tuple[EtcdLog, Matches]:
+        log = parse_log(text, source.name)
+        return log, match_log(target, recording, source, log)
 
-    matched = _wait_for_lines(here, source, find, () if not_logged else attempts)
+    read, matches = _wait_for_lines(here, source, find, () if not_logged else attempts)
     ids = {id(attempt) for attempt in attempts}
-    ours = [match for match in matched.matches.ours if id(match.connection) in ids]
-    unlogged = {id(attempt) for attempt in matched.matches.unmentioned}
+    ours = [match for match in matches.ours if id(match.connection) in ids]
+    unlogged = {id(attempt) for attempt in matches.unmentioned}
     return LogComparison(
         source=source.name,
         file=str(source.file or ""),
@@ -267,20 +261,23 @@ def log_comparison(
             for attempt in attempts
             if id(attempt) in unlogged
         ),
-        latest=matched.log.latest,
-        thinned_out=_is_thinned_out(matched, here),
+        latest=read.latest,
+        thinned_out=_is_thinned_out(read, here),
         not_logged=not_logged,
     )
 
 
-def _is_thinned_out(matched: MatchedLog, here: Listener) -> bool:
+def _is_thinned_out(log: EtcdLog, here: Listener) -> bool:
     """Return whether etcd omitted lines of the listener: it counts those of client and peer ports apart."""
-    return is_thinned_out(line for line in matched.log.rejections if line.endpoint in (None, here.role.side))
+    return is_thinned_out(line for line in log.rejections if line.endpoint in (None, here.role.side))
 
 
 def _wait_for_lines(
-    here: Listener, source: LogSource, find: Callable[[str], MatchedLog], attempts: Iterable[Attempt]
-) -> MatchedLog:
+    here: Listener,
+    source: LogSource,
+    find: Callable[[str], tuple[EtcdLog, Matches]],
+    attempts: Iterable[Attempt],
+) -> tuple[EtcdLog, Matches]:
     """Read the log until each refused attempt has a line, or until the time for a line has passed."""
     expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
     started, known = time.monotonic(), None
@@ -289,13 +286,13 @@ def _wait_for_lines(
         text = read_new(source)
         if text != known:
             known = text
-            matched = find(text)
-            logged = expected & {id(match.connection) for match in matched.matches.ours}
-            thinned_out = _is_thinned_out(matched, here)
-        none_yet = not (source.file or logged or matched.log.rejections)
+            log, matches = find(text)
+            logged = expected & {id(match.connection) for match in matches.ours}
+            thinned_out = _is_thinned_out(log, here)
+        none_yet = not (source.file or logged or log.rejections)
         enough = logged == expected or (logged and thinned_out)
         if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
-            return matched
+            return log, matches
         threading.Event().wait(_PAUSE)
 
 
@@ -331,9 +328,8 @@ def _read(target: Target, recording: Recording, source: LogSource, members: tupl
     except (OSError, UnreadableFileError) as error:
         return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text, source.name, truncated=truncated)
-    matched = match_log(target, recording, source, log)
-    ours = [match.rejection for match in matched.matches.ours]
-    unmatched = matched.matches.unmatched
+    matches = match_log(target, recording, source, log)
+    ours, unmatched = [match.rejection for match in matches.ours], matches.unmatched
     if target.origin != "live" and not ours:  # the published port of a container has changed the addresses
         ours, unmatched = [*unmatched], ()
     return ReadLog(
