@@ -16,8 +16,9 @@ a certificate was renewed in the meantime.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cryptography import x509
 from msgspec import Struct, structs
@@ -95,15 +96,6 @@ class Alternative(Tried, frozen=True, kw_only=True):
     def request(self) -> tuple[bool | None, frozenset[bytes]]:
         """Whether a client certificate is requested, and the DER of the names of the announced CAs."""
         return self.attempt.certificate_requested, frozenset(self.attempt.announced_ca)
-
-    @property
-    def policy(self) -> tuple[Ending, bool | None, frozenset[bytes]]:
-        """How the attempt ended, and the request."""
-        return (self.attempt.ending, *self.request)
-
-    def differs_from(self, other: Alternative) -> bool:
-        """Return whether a policy can be seen on both ways, and another one here."""
-        return self.answers and other.answers and self.policy != other.policy
 
 
 class ServerNames(Struct, frozen=True, kw_only=True):
@@ -194,11 +186,12 @@ def hello_variants(here: Listener, contact: TLSContact, served: ServedChain, wir
         others, answers = [*others[explained:], *single], [*answers[explained:], *of_single]
     others.append(unknown)
     made += [*answers, of_unknown]
+    hellos = (*first, *others)
     variants = tuple(
         HelloVariant(hello=hello.text, options=hello.options, tries=tries)
-        for hello, tries in zip((*first, *others), made, strict=True)
+        for hello, tries in zip(hellos, made, strict=True)
     )
-    steady = _is_steady(wire, variants, [hello.request for hello in (*first, *others)])
+    steady = _is_steady(wire, hellos, variants, lambda attempt: attempt.chain)
     return HelloVariants(variants=variants, steady=steady)
 
 
@@ -219,21 +212,19 @@ def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[
     ]
 
 
-def _is_steady(wire: Wire, variants: tuple[HelloVariant, ...], requests: list[Request]) -> bool:
-    """Return whether the first hello, and the first that got another chain, get the same chains again.
+def _is_steady(
+    wire: Wire, hellos: Sequence[_Hello], seen: Sequence[Tried], answer: Callable[[Attempt], object]
+) -> bool:
+    """Return whether the first hello, and the first that got another answer, get the same answers again.
 
     If not, the certificate was renewed in the meantime, or several servers answer in turn.
     """
-    first = variants[0].chain
-    different = [
-        number for number, variant in enumerate(variants) if variant.chain and variant.chain != first
-    ]
-    if not different:
-        return True
-    numbers = (0, different[0]) * _REPEATS
-    repeated = wire.attempt(*(requests[number] for number in numbers))
-    return all(
-        tries[-1].chain == variants[number].chain for tries, number in zip(repeated, numbers, strict=True)
+    answers = [answer(tried.attempt) for tried in seen]
+    different = next((number for number, other in enumerate(answers) if other and other != answers[0]), 0)
+    return not different or all(
+        answer(tries[-1]) == answers[number]
+        for number in (0, different)
+        for tries in wire.attempt(*[hellos[number].request] * _REPEATS)
     )
 
 
@@ -241,34 +232,24 @@ _PROTOCOLS = (("http/1.1",), ("h2", "http/1.1"))
 """Names that are offered by ALPN. The other attempts offer none, or h2 alone."""
 
 
-class _Way(Struct, frozen=True):
-    """The server name that a client sends, and the protocols that it offers."""
-
-    name: str
-    alpn: tuple[str, ...] | None = None
-
-    def after(self, tries: tuple[Attempt, ...]) -> Alternative:
-        """Return what the tries have shown."""
-        if self.alpn is not None:
-            way, options = f"ALPN {','.join(self.alpn)}", f"-alpn {','.join(self.alpn)}"
-        elif self.name:
-            way, options = f"SNI {self.name}", f"-servername {self.name}"
-        else:
-            way, options = "no SNI", "-noservername"
-        announced = tuple(map(read_name, tries[-1].announced_ca))
-        return Alternative(way=way, options=options, announced=announced, tries=tries)
-
-    def request(self, role: Role, version: TLSVersion | None) -> Request:
-        """Return the request of a client that comes this way. Etcd selects h2 where it is offered."""
-        over_http2 = self.alpn is not None and "h2" in self.alpn and role is not Role.PEER
-        return Request(
-            purpose=f"another {'server name' if self.alpn is None else 'ALPN'}, no certificate",
-            version=version,
-            path=version_path(role),
-            server_name=self.name,
-            alpn=self.alpn,
-            protocol=Protocol.HTTP2 if over_http2 else Protocol.HTTP1,
-        )
+def _way(role: Role, version: TLSVersion | None, name: str, alpn: tuple[str, ...] | None = None) -> _Hello:
+    """Return the hello of a client that sends a server name and offers protocols. Etcd selects h2 of them."""
+    if alpn is not None:
+        text, options = f"ALPN {','.join(alpn)}", f"-alpn {','.join(alpn)}"
+    elif name:
+        text, options = f"SNI {name}", f"-servername {name}"
+    else:
+        text, options = "no SNI", "-noservername"
+    over_http2 = alpn is not None and "h2" in alpn and role is not Role.PEER
+    request = Request(
+        purpose=f"another {'server name' if alpn is None else 'ALPN'}, no certificate",
+        version=version,
+        path=version_path(role),
+        server_name=name,
+        alpn=alpn,
+        protocol=Protocol.HTTP2 if over_http2 else Protocol.HTTP1,
+    )
+    return _Hello(text, options, request)
 
 
 def _names_cost(planned: Planned) -> int:
@@ -296,27 +277,32 @@ def server_names(
         if attempt.offered_version in contact.offered and attempt.certificate_requested is not None
     )
 
-    def seen_on(*ways: _Way) -> list[Alternative]:
-        requests = [way.request(here.role, usual.offered_version) for way in ways]
-        return [way.after(tries) for way, tries in zip(ways, wire.attempt(*requests), strict=True)]
-
     names = dict.fromkeys(("", "localhost", UNKNOWN_NAME, *certified[:_MOST_NAMES]))
     names.pop(usual_name, None)
-    first = _Way(usual_name)
-    ways = (*map(_Way, names), *(_Way(usual_name, alpn) for alpn in _PROTOCOLS))
-    seen = ServerNames(
-        usual=first.after((usual,)), others=tuple(seen_on(*ways)), untried=tuple(certified[_MOST_NAMES:])
+    way_of = partial(_way, here.role, usual.offered_version)
+    ways = [*map(way_of, (usual_name, *names)), *(way_of(usual_name, alpn) for alpn in _PROTOCOLS)]
+    made = [(usual,), *wire.attempt(*(way.request for way in ways[1:]))]
+    seen = [
+        Alternative(
+            way=way.text,
+            options=way.options,
+            announced=tuple(map(read_name, tries[-1].announced_ca)),
+            tries=tries,
+        )
+        for way, tries in zip(ways, made, strict=True)
+    ]
+    return ServerNames(
+        usual=seen[0],
+        others=tuple(seen[1:]),
+        untried=tuple(certified[_MOST_NAMES:]),
+        steady=_is_steady(wire, ways, seen, _policy),
     )
-    pairs = zip(ways, seen.others, strict=True)
-    different = next(((way, other) for way, other in pairs if other.differs_from(seen.usual)), None)
-    if different is None:
-        return seen
-    steady = all(
-        again.policy == before.policy
-        for way, before in ((first, seen.usual), different)
-        for again in seen_on(*[way] * _REPEATS)
-    )
-    return structs.replace(seen, steady=steady)
+
+
+def _policy(attempt: Attempt) -> tuple[Ending, frozenset[bytes], bool] | None:
+    """Return how an attempt ended and what was requested; ``None`` if it did not come as far."""
+    requested = attempt.certificate_requested
+    return None if requested is None else (attempt.ending, frozenset(attempt.announced_ca), requested)
 
 
 def _certified(leaf: x509.Certificate) -> Iterator[str]:
