@@ -482,7 +482,7 @@ PARTS: Mapping[str, frozenset[Part]] = {
     **dict.fromkeys((option.flag for option in _FLEET), frozenset({Part.CLUSTERS})),
     **dict.fromkeys((option.flag for option in _OWNED), _STARTED),
     **dict.fromkeys((option.flag for option in (*_JUDGING, *_BOUNDS)), _EVERYWHERE),
-    # The declaration that is replayed says these.
+    # A replay connects to its own etcd, as no user.
     **dict.fromkeys(("--etcd-connect-to", "--etcd-via", "--etcd-via-env"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-expect-cert", "--etcd-expect-peer-cert"), _LIVE_CLUSTER),
     **dict.fromkeys(("--etcd-log", "--etcd-discover", "--etcd-user", "--etcd-password-file"), _LIVE_CLUSTER),
