@@ -363,7 +363,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"give one name", _one_name),
     (r"rename variables that belong to another program", _rename),
     (_READS_IT, _as_declared),
-    (r"restart etcd with the declaration", _as_declared),
+    (r"restart etcd(?: with the declaration|, or declare the names)", _as_declared),
     (r"^(remove|perhaps) --", _flags_of_this_version),
     (r"give it once", _once),
     (
