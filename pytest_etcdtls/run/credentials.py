@@ -180,21 +180,26 @@ class Credential:
         return certificate, key
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return a context that presents the identity, and trusts the CA of the target.
+        """Return a context that presents the identity, and trusts the target's CA, else those of the system.
 
         The key is not written to disk for it.
 
         Raises:
             UsageError: if the system has no ``memfd_create`` and the key must not be written to disk.
         """
-        context = trusting_context(self._credentials.target, self.listener)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust = self._credentials.target.credentials(self.listener.role).server_ca
+        if trust is None:
+            context.load_default_certs()
+        else:
+            pem = b"".join(found.public_bytes(Encoding.PEM) for found in trust.certificates)
+            context.load_verify_locations(cadata=pem.decode("ascii"))
         identity = self.identity
-        if identity.key is None:
-            return context
-        if not (identity.certificate_file and identity.key_file) and not hasattr(os, "memfd_create"):
+        is_written = identity.key is None or (identity.certificate_file and identity.key_file)
+        if not is_written and not hasattr(os, "memfd_create"):
             certificate, key = map(str, self.files())
             identity = replace(identity, certificate_file=certificate, key_file=key)
-        present(context, identity)
+        _present(context, identity)
         return context
 
     def client(self) -> httpx.Client:
@@ -202,11 +207,24 @@ class Credential:
 
         On a live cluster it raises :class:`WriteRefusedError` for requests other than reads, unless writes
         are allowed.
+
+        Raises:
+            UsageError: if a process carries the connections of the listener, which httpx cannot use.
+            httpx.InvalidURL: if httpx does not take the host of the listener.
         """
-        held = self._credentials
-        return client_of(
-            self.listener, self.ssl_context(), allow_writes=held.allow_writes, timeout=held.timeout
-        )
+        held, listener = self._credentials, self.listener
+        if listener.in_its_network:
+            raise UsageError(
+                f"{listener.url} is in the network namespace of process {listener.process}, which "
+                f"etcd_client does not enter: run pytest in it (nsenter -t {listener.process} -n)"
+            )
+        if listener.via:
+            raise UsageError(
+                f"{listener.url} is reached by --etcd-via, which etcd_client cannot use: forward a port, and "
+                "name it with --etcd-connect-to"
+            )
+        transport = ReadOnlyTransport(listener, self.ssl_context(), held.allow_writes)
+        return httpx.Client(base_url=listener.url, transport=transport, timeout=held.timeout)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables with which etcdctl uses the identity on the listener.
@@ -229,19 +247,7 @@ class Credential:
         return f"<credential {self.identity.name} for {self.listener.label}>"
 
 
-def trusting_context(target: Target, listener: Listener) -> ssl.SSLContext:
-    """Return a client's context that trusts the listener's CA, or the system's CAs if none is known."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    held = target.credentials(listener.role)
-    if held.server_ca is None:
-        context.load_default_certs()
-    else:
-        pem = b"".join(found.public_bytes(Encoding.PEM) for found in held.server_ca.certificates)
-        context.load_verify_locations(cadata=pem.decode("ascii"))
-    return context
-
-
-def present(context: ssl.SSLContext, identity: Identity) -> None:
+def _present(context: ssl.SSLContext, identity: Identity) -> None:
     """Have a client's context present an identity, whose key is not written to disk for it."""
     if identity.key is None:
         return
@@ -257,29 +263,6 @@ def present(context: ssl.SSLContext, identity: Identity) -> None:
         file.write(encode_certificates(identity.chain) + encode_key(identity.key))
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-
-
-def client_of(
-    listener: Listener, context: ssl.SSLContext, *, allow_writes: bool, timeout: float
-) -> httpx.Client:
-    """Return an HTTP client of a listener. The caller closes it.
-
-    Raises:
-        UsageError: if a process carries the connections of the listener, which httpx cannot use.
-        httpx.InvalidURL: if httpx does not take the host of the listener.
-    """
-    if listener.in_its_network:
-        raise UsageError(
-            f"{listener.url} is in the network namespace of process {listener.process}, which etcd_client "
-            f"does not enter: run pytest in it (nsenter -t {listener.process} -n)"
-        )
-    if listener.via:
-        raise UsageError(
-            f"{listener.url} is reached by --etcd-via, which etcd_client cannot use: forward a port, and "
-            "name it with --etcd-connect-to"
-        )
-    transport = ReadOnlyTransport(listener, context, allow_writes)
-    return httpx.Client(base_url=listener.url, transport=transport, timeout=timeout)
 
 
 class ReadOnlyTransport(httpx.HTTPTransport):

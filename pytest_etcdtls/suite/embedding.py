@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -22,12 +21,13 @@ from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.member import outline_listeners
 from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.etcd.sources import named_binary
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.credentials import client_of, present, trusting_context
+from pytest_etcdtls.run.credentials import Credentials
 from pytest_etcdtls.run.judge import find_listener, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
@@ -44,10 +44,13 @@ def connect(target: TargetRun) -> httpx.Client:
     """
     actual = target.observer.target
     listener = _listener(actual)
-    allow_writes = not target.live or target.settings.allow_writes
-    context, timeout = _context(actual, listener), target.settings.bounds.timeout
+    held = actual.credentials(listener.role).identities
+    identity = NO_CERTIFICATE if listener.scheme == "http" else next((one for one in held if one.chain), None)
+    if identity is None:
+        pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
+    credentials = Credentials(target.observer, listener=listener, allow_writes=target.settings.allow_writes)
     try:
-        return client_of(listener, context, allow_writes=allow_writes, timeout=timeout)
+        return credentials.of(identity).client()
     except httpx.InvalidURL as error:
         raise pytest.fail.Exception(
             f"etcd_client cannot be made for {listener.url}: httpx does not take that host ({error}); name "
@@ -92,18 +95,6 @@ def _listener(target: Target) -> Listener:
             if listener.role is role and is_known:
                 return listener
     pytest.fail("etcd_client needs a client listener: pass --etcd-endpoint", pytrace=False)
-
-
-def _context(target: Target, listener: Listener) -> ssl.SSLContext:
-    context = trusting_context(target, listener)
-    if listener.scheme == "https":
-        identity = next((one for one in target.credentials(listener.role).identities if one.chain), None)
-        if identity is None:
-            pytest.fail(
-                "etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False
-            )
-        present(context, identity)
-    return context
 
 
 class ClusterFactory:
