@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct, structs
 
-from pytest_etcdtls.checks.registry import Check, Fault, catalogue, why
+from pytest_etcdtls.checks.registry import Check, catalogue, why
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.document import BenchmarkEntry
@@ -44,7 +44,7 @@ from pytest_etcdtls.report.overview import (
     undecided,
 )
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.untrusted import error_text, printable_lines
 
@@ -71,7 +71,6 @@ _SECTIONS: Final = (
 """The macros of ``sections.html.j2``, in their order on the page."""
 _TEXT_LIMIT: Final = 8192
 """Characters of one text."""
-_MOST_CERTIFICATES: Final = 200
 
 MARKS: Final[Mapping[str, str]] = {
     **{"as expected": "✓", "not as expected": "✗", "a warning": "!", "waived": "~", "undecided": "?"},
@@ -111,6 +110,8 @@ def render(report: Report, lost: list[str]) -> str:
     made.globals |= {"version_of": version_of, "is_of_several": is_of_several, "all_places": places}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
     made.globals |= {"merged": merged, "shown_versions": shown_versions, "alerts_in": alerts_in}
+    made.globals |= {"judged": judged, "exit_reason": exit_reason, "numbered": numbered}
+    made.globals |= {"worst_first": WORST_FIRST, "days_left": days_left, "subjects": SUBJECTS}
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
     parts: dict[str, str] = {}
@@ -190,7 +191,6 @@ class _Page:
     def __init__(self, report: Report) -> None:
         self.report = report
         self.tool = tool()
-        self.subjects = SUBJECTS
 
     @cached_property
     def verdict(self) -> tuple[str, str, str]:
@@ -198,31 +198,6 @@ class _Page:
         found = conclusion(self.report, self.report.problems)
         word, _, rest = found.text.partition(": ")
         return {CLEAN: "good", NOT_CLEAN: "bad"}.get(found.kind, "open"), word, rest
-
-    @cached_property
-    def faults(self) -> list[tuple[str, Fault]]:
-        """The faults with their numbers."""
-        return [*numbered(self.report.faults)]
-
-    @cached_property
-    def warnings(self) -> list[tuple[str, Fault]]:
-        """The warnings with their numbers."""
-        return [*numbered(self.report.warnings)]
-
-    @cached_property
-    def judged(self) -> str:
-        """Of what the verdict is: a label or endpoints, and the version of etcd."""
-        return judged(self.report)
-
-    @property
-    def exit(self) -> str:
-        """The exit code and its reason."""
-        return exit_reason(self.report, self.report.problems, self.report.status)
-
-    @property
-    def counts(self) -> list[tuple[Outcome, int]]:
-        """The number of results by outcome, without zeros."""
-        return [(one, self.report.counts[one]) for one in WORST_FIRST if self.report.counts[one]]
 
     @property
     def matrices(self) -> Iterator[tuple[object, AccessTable]]:
@@ -235,11 +210,6 @@ class _Page:
     def certificates(self) -> list[SeenCertificate]:
         """Every certificate, the first to expire first."""
         return certificates(self.report.seen)
-
-    @property
-    def shown_certificates(self) -> list[SeenCertificate]:
-        """As many of them as are shown."""
-        return self.certificates[:_MOST_CERTIFICATES]
 
     @cached_property
     def window(self) -> tuple[datetime, datetime]:
@@ -264,10 +234,6 @@ class _Page:
     def _place(self, when: datetime) -> int:
         begin, end = self.window
         return round(1000 * min(max((when - begin) / (end - begin), 0), 1))
-
-    def left(self, seen: SeenCertificate) -> str:
-        """Return how long a certificate is still valid."""
-        return days_left(seen.certificate, self.report.started_at)
 
     @property
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
