@@ -70,12 +70,6 @@ def by_each_clock(certificate: x509.Certificate, times: Sequence[datetime]) -> s
     return f"{ours} by the local clock and {theirs} by the member's"
 
 
-def _by_one_clock(certificate: x509.Certificate, name: str, times: Sequence[datetime]) -> CannotJudge:
-    return CannotJudge(
-        Outcome.INCONCLUSIVE, f"{name} {by_each_clock(certificate, times)}, see api.clock-agrees"
-    )
-
-
 def _a_day_late(chain: ServedChain, **_: object) -> Mapping[str, Any]:
     return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc + timedelta(days=1))}
 
@@ -105,7 +99,8 @@ def not_valid_now(
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     states = [state_of(certificate, now) for now in times]
     if len(set(states)) > 1:
-        yield _by_one_clock(certificate, name, times)
+        by_each = by_each_clock(certificate, times)
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{name} {by_each}, see api.clock-agrees")
     elif states[0]:
         state = f"expired {span(times[0] - end)} ago" if times[0] > end else states[0]
         yield Finding(

@@ -95,7 +95,9 @@ def match_connections(
             # Both ends of a loopback connection have one clock.
             exact = is_served(connection) or line.remote_address.startswith(("127.", "[::1]"))
             here = timedelta() if exact else slack
-            if _is_of(endpoints.get(connection.url), line) and _is_in_time(connection, line.time, here):
+            endpoint = endpoints.get(connection.url)
+            is_of = endpoint is None or line.endpoint in (None, endpoint)
+            if is_of and _is_in_time(connection, line.time, here):
                 away = abs(_outside(connection, line.time)) if line.time is not None else timedelta()
                 # Connections to two listeners may have the same address at the same time.
                 rank = (away > _NEAR, not agrees(connection, line), away, number, order)
@@ -125,10 +127,6 @@ def ended_by_etcd(connection: Connection) -> bool:
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
     return connection.reply is Reply.ALERT
-
-
-def _is_of(endpoint: Side | None, line: Rejection) -> bool:
-    return endpoint is None or line.endpoint in (None, endpoint)
 
 
 def _is_in_time(connection: Connection, time: datetime | None, slack: timedelta) -> bool:

@@ -163,19 +163,14 @@ def _why(error: OSError | UnreadableFileError) -> str:
 
 def match_log(target: Target, recording: Recording, source: LogSource, log: EtcdLog) -> Matches:
     """Match every connection made so far with the lines of a log."""
-    endpoints = _endpoints(target, source)
+    endpoints = {
+        listener.url: listener.role.side for listener in target.listeners if target.log_of(listener) is source
+    }
     listeners = {listener.url for listener in target.listeners}
     # An address that is no listener may be this member's.
     connections = [one for one in recording.connections if one.url in endpoints or one.url not in listeners]
     slack = CLOCKS_APART if target.live else timedelta()
     return match_connections(connections, log.rejections, endpoints=endpoints, slack=slack)
-
-
-def _endpoints(target: Target, source: LogSource) -> dict[str, Side]:
-    """Return by URL the endpoint name that the log uses for each listener of its members."""
-    return {
-        listener.url: listener.role.side for listener in target.listeners if target.log_of(listener) is source
-    }
 
 
 _LINE_SECONDS = 1.0

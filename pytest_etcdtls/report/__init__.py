@@ -52,10 +52,6 @@ def write_document(report: Report, path: Path) -> list[str]:
     return lost
 
 
-def _is_own(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid()
-
-
 def write_file(path: Path, parts: Iterable[str]) -> None:
     """Write a file of these parts and replace an existing one, whose mode it keeps if this user owns it.
 
@@ -72,7 +68,7 @@ def write_file(path: Path, parts: Iterable[str]) -> None:
             file.writelines(parts)
         if path.suffix == ".prom":
             os.chmod(name, 0o644)
-        if path.is_file() and not path.is_symlink() and _is_own(path.stat()):
+        if path.is_file() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
             os.chmod(name, stat.S_IMODE(path.stat().st_mode))
         os.replace(name, path)
     except BaseException:

@@ -515,7 +515,9 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
         return
     facts = seen.facts_of.get(listener.label, ())
     tried = {key or fact.identity: fact for key, fact in facts if isinstance(fact, AccessMatrix)}
-    tried = {key: tried[key] for key in sorted(tried, key=_rank) if _is_tried(tried[key])}
+    tried = {
+        key: fact for key in sorted(tried, key=_rank) if (fact := tried[key]).cases and not fact.instead_of
+    }
     bad = {key: fact for key, fact in tried.items() if key not in _OF_OTHER_ROLES}
     numbers = ", ".join(str(version).removeprefix("TLSv") for version in accepted.versions)
     versions = f"TLS {numbers}" if numbers else ""
@@ -527,10 +529,6 @@ def access_in_words(report: Report, seen: Recording, listener: Listener, s: str 
 
 def _rank(key: str) -> tuple[int, str]:
     return (_IN_ORDER.index(key) if key in _IN_ORDER else len(_IN_ORDER)), key
-
-
-def _is_tried(matrix: AccessMatrix) -> bool:
-    return bool(matrix.cases) and not matrix.instead_of
 
 
 def _good_in_words(accepted: AcceptedClient, s: str) -> str:

@@ -389,7 +389,8 @@ def _rejected(group: RejectedOthers) -> str:
     host = group.host or "an unknown address"
     local = ", from an address of this run" if group.from_here else ""
     when = _when(group.first if group.count > 1 else None, group.last)
-    return f"{host}, {_times(group.count)}{where}{when} (line {group.line}): {group.cause}{local}"
+    times = "once" if group.count == 1 else f"{group.count} times"
+    return f"{host}, {times}{where}{when} (line {group.line}): {group.cause}{local}"
 
 
 def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
@@ -406,10 +407,6 @@ def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[
 
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
 
 
 def _when(first: datetime | None, last: datetime | None) -> str:
