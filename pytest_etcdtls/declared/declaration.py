@@ -123,10 +123,15 @@ def _parse(text: str) -> DeclaredURL:
     if parts.path:  # etcd's types.NewURLs refuses it
         raise ValueError("nothing may follow the port, not even a slash")
     # What follows % is the zone of a link-local address (RFC 6874).
-    return DeclaredURL(parts.scheme, (parts.hostname or "").partition("%")[0], _port(parts))
+    return DeclaredURL(parts.scheme, (parts.hostname or "").partition("%")[0], port_of(parts))
 
 
-def _port(parts: SplitResult) -> int:
+def port_of(parts: SplitResult) -> int:
+    """Return the port of a URL.
+
+    Raises:
+        ValueError: if it has none.
+    """
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
         raise ValueError("an IPv6 address is written in brackets")
     try:

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import is_address
+from pytest_etcdtls.declared.declaration import is_address, port_of
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotVerifiedError,
@@ -74,7 +74,9 @@ def parse(text: str) -> Endpoint:
         raise ValueError("it begins with neither https:// nor http://")
     if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("it has more than scheme, host and port")
-    return Endpoint(cast("Literal['https', 'http']", parts.scheme), _host(parts), _port(parts))
+    if not (port := port_of(parts)):
+        raise ValueError("it has no port")
+    return Endpoint(cast("Literal['https', 'http']", parts.scheme), _host(parts), port)
 
 
 def canonical(host: str) -> str:
@@ -88,8 +90,6 @@ def endpoint_of(listener: Listener) -> Endpoint:
 
 
 def _host(parts: SplitResult) -> str:
-    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-        raise ValueError("its IPv6 address is not in brackets")
     host = parts.hostname or ""
     if not is_address(host):
         if not _NAME.fullmatch(host):
@@ -110,16 +110,6 @@ def _host(parts: SplitResult) -> str:
     if why_not := no_machine(str(address)):
         raise ValueError(why_not)
     return str(address)
-
-
-def _port(parts: SplitResult) -> int:
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ValueError("its port is not a number up to 65535") from error
-    if not port:
-        raise ValueError("it has no port")
-    return port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
