@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
@@ -25,25 +24,6 @@ from pytest_etcdtls.report.document import BenchmarkEntry
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, Side
-
-
-class BenchmarkItem(Struct, frozen=True, kw_only=True):
-    """One benchmark item as judged by a flag reader.
-
-    Attributes:
-        item: its number: ``2.2``.
-        side: the port that it is about: client or peer.
-        title: its requirement.
-        passes: whether it passes according to the flags.
-        reads: the flags that were read, as written; ``not given`` for a missing flag.
-    """
-
-    item: str
-    side: Side
-    title: str
-    passes: bool
-    reads: tuple[str, ...]
-
 
 _ITEMS: Final[tuple[tuple[str, Side, str, tuple[str, ...], str], ...]] = (
     ("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), "given"),
@@ -60,15 +40,25 @@ Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which rea
 """
 
 
-def read_flags(declaration: Declaration) -> Iterator[BenchmarkItem]:
-    """Yield every item of section 2 as judged by a flag reader."""
+def read_flags(declaration: Declaration, member: str) -> Iterator[BenchmarkEntry]:
+    """Yield every item of section 2 as judged by a flag reader, for a member, without what the wire says."""
     flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
     true = {name for name, setting in flags.items() if setting.value.lower() == "true"}
-    for number, side, title, names, wanted in _ITEMS:
+    for number, _, title, names, wanted in _ITEMS:
         is_true = true.issuperset(names)
         passes = {"given": flags.keys() >= {*names}, "true": is_true, "not true": not is_true}[wanted]
         reads = tuple(flags[name].written if name in flags else f"--{name} not given" for name in names)
-        yield BenchmarkItem(item=number, side=side, title=title, passes=passes, reads=reads)
+        yield BenchmarkEntry(
+            source="CIS Kubernetes Benchmark",
+            item=number,
+            member=member,
+            title=title,
+            reads=reads,
+            flags_say="pass" if passes else "fail",
+            wire_says=None,
+            checks=(),
+            differs=False,
+        )
 
 
 def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:
@@ -101,14 +91,13 @@ def compare(report: Report, seen: Recording) -> tuple[BenchmarkEntry, ...]:
             of_member = result.listener in member_of
             (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
     items = [
-        (member, item)
+        item
         for member, declared in sorted(seen.target.declared.items())
-        for item in read_flags(declared.declaration)
+        for item in read_flags(declared.declaration, member)
     ]
-    judging = {number: _judging(item) for number, item in {item.item: item for _, item in items}.items()}
+    judging = {number: _judging(number) for number in {item.item for item in items}}
     return tuple(
-        _compared(member, item, [*by_member.get(member, []), *whole], judging[item.item])
-        for member, item in items
+        _compared(item, [*by_member.get(item.member, []), *whole], judging[item.item]) for item in items
     )
 
 
@@ -122,44 +111,34 @@ def is_decided(item: BenchmarkEntry) -> bool:
     return item.wire_says in _DECIDED
 
 
-def _compared(
-    member: str, item: BenchmarkItem, results: Sequence[CheckResult], judging: Set[str]
-) -> BenchmarkEntry:
+def _compared(item: BenchmarkEntry, results: Sequence[CheckResult], judging: Set[str]) -> BenchmarkEntry:
     outcomes: dict[Outcome, set[str]] = {}
     for result in results:
-        if result.role in (CLUSTER, *_roles(item.side)) and _cites(result.references, item.item):
+        if result.role in (CLUSTER, *_roles(item.item)) and _cites(result.references, item.item):
             outcomes.setdefault(result.outcome, set()).add(result.check)
     if outcomes and (missing := judging - set[str]().union(*outcomes.values())):
         outcomes.setdefault(Outcome.NOT_VERIFIED, set()).update(missing)
     wire = next((worst for worst in WORST_OF_SECTION if worst in outcomes), None)
     checks = outcomes[wire] if wire else ()
-    return BenchmarkEntry(
-        source="CIS Kubernetes Benchmark",
-        item=item.item,
-        member=member,
-        title=item.title,
-        reads=item.reads,
-        flags_say="pass" if item.passes else "fail",
-        wire_says=wire,
-        checks=tuple(sorted(checks)),
-        differs=wire in _WRONG if item.passes else wire is Outcome.CONFORMS,
-    )
+    differs = wire in _WRONG if item.flags_say == "pass" else wire is Outcome.CONFORMS
+    return replace(item, wire_says=wire, checks=tuple(sorted(checks)), differs=differs)
 
 
-def _judging(item: BenchmarkItem) -> set[str]:
+def _judging(item: str) -> set[str]:
     """Return the checks that judge the item on any cluster. Experiments need one that the run starts."""
     return {
         check.id
         for check in catalogue().values()
         if not check.opt_in
         and check.family != "lifecycle"
-        and (not check.roles or check.roles & _roles(item.side))
-        and _cites(check.references, item.item)
+        and (not check.roles or check.roles & _roles(item))
+        and _cites(check.references, item)
     }
 
 
-def _roles(side: Side) -> set[Role]:
-    return {Role.PEER} if side == "peer" else {*Role} - {Role.PEER}
+def _roles(item: str) -> set[Role]:
+    of_peers = (item, "peer") in [one[:2] for one in _ITEMS]
+    return {Role.PEER} if of_peers else {*Role} - {Role.PEER}
 
 
 def _cites(references: Iterable[str], item: str) -> bool:
