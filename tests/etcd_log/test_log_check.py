@@ -254,12 +254,3 @@ def test_a_missing_line_is_a_remark(cluster: Cluster) -> None:
         assert result.outcome is Outcome.CONFORMS, result.findings
         assert "foreign-ca, " in result.reason
         assert "self-signed" in result.reason
-
-
-def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
-    def log_text() -> str:
-        raise FileNotFoundError(2, "No such file or directory")
-
-    for result in _judged(cluster, log_text).values():
-        assert result.outcome is Outcome.INCONCLUSIVE
-        assert result.reason == "etcd's log, a log, cannot be read any more: No such file or directory"
