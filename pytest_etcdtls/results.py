@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -99,6 +100,11 @@ class CannotJudge(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "reason", printable(self.reason, _LONGEST))
+
+
+not_applicable = partial(CannotJudge, Outcome.NOT_APPLICABLE)
+not_verified = partial(CannotJudge, Outcome.NOT_VERIFIED)
+inconclusive = partial(CannotJudge, Outcome.INCONCLUSIVE)
 
 
 class Note(Struct, frozen=True):

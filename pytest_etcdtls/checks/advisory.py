@@ -14,7 +14,7 @@ from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.declared.effective import CRL_ON_GRPC
 from pytest_etcdtls.facts.access_matrix import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, SplitListeners
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.command import GOOD_CLIENT, curl, etcdctl, show_version
 from pytest_etcdtls.versions import Release, has_since
@@ -76,8 +76,7 @@ def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[
     over_http = split.http.cases.over(*OVER_HTTP)
     over_grpc = split.grpc.cases.over(*OVER_GRPC)
     if not over_grpc or not over_http or over_http.accepted:
-        reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified("the revoked certificate is not refused over HTTP either, see mtls.revoked-http")
         return
     if over_grpc.accepted:
         http_url = over_http[0].attempt.url

@@ -22,7 +22,7 @@ from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.member_list import MemberListing, MemberRecord
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import shown, span
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
+from pytest_etcdtls.results import Finding, Level, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
@@ -31,7 +31,7 @@ from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.versions import Release, has_since
 
 _LIVEZ_SINCE = {"3.4": 29, "3.5": 11}
-_NO_CLIENT = CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+_NO_CLIENT = not_verified("needs an accepted client")
 
 
 def has_livez(release: Release) -> bool:
@@ -62,7 +62,7 @@ def livez_and_readyz_exist(
         --listen-client-urls.
     """
     if not has_livez(etcd.release):
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no /livez and /readyz")
+        yield not_applicable(f"etcd {etcd.release} has no /livez and /readyz")
         return
     for exchange in (livez, readyz):
         yield from unanswered(exchange)
@@ -178,7 +178,7 @@ def the_clocks_agree(here: Listener, served: ServedClient, clock: MemberClock) -
         yield _NO_CLIENT
         return
     if clock.ahead is None:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"no answer of {here.url} has a Date header")
+        yield not_applicable(f"no answer of {here.url} has a Date header")
         return
     ours, *theirs = clock.times(served.client.attempts[0].started_at)
     if theirs:
@@ -219,9 +219,7 @@ def answered_with(exchange: ClientExchange, response: Response) -> ClientExchang
 def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
     """Yield inconclusive for an exchange without an HTTP response."""
     if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{exchange.attempt.url}{exchange.path}: {exchange.attempt.describe()}"
-        )
+        yield inconclusive(f"{exchange.attempt.url}{exchange.path}: {exchange.attempt.describe()}")
 
 
 def repeat(exchange: ClientExchange) -> Command:
@@ -282,7 +280,7 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
     if response is None:
         return
     if response.status != 200:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
+        yield not_verified(f"/version answers with HTTP {response.status}")
         return
     fields = response.fields
     good = _is_version(fields.get("etcdserver")) and (
@@ -334,8 +332,7 @@ def both_ports_report_the_same_versions(
     """
     siblings = target.siblings(here, Role.CLIENT, Role.CLIENT_HTTP)
     if not siblings:
-        reason = "needs a client listener of the same member: pass --etcd-endpoint for it"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified("needs a client listener of the same member: pass --etcd-endpoint for it")
         return
     reported = {here.url: _reported(versions.at(here))}
     reasons: list[str] = []
@@ -345,7 +342,7 @@ def both_ports_report_the_same_versions(
         except NotApplicableError as error:
             reasons.append(error.reason)
     if len(reported) < 2:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
+        yield not_verified("; ".join(reasons))
         return
     servers = {server for server, _ in reported.values()}
     clusters = {cluster for _, cluster in reported.values()} - _BEFORE_ALL_ARE_KNOWN
@@ -406,9 +403,8 @@ def the_member_is_healthy(
     alarms = _alarms(good)
     reasons = [str(fields["reason"])] if fields.get("reason") else alarms
     if not healthy and reasons and all(text.endswith(_OF_A_STOP) for text in reasons):
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE,
-            f"a member was stopping, run again: {exchange.attempt.url}/health said {printable(reasons[0])}",
+        yield inconclusive(
+            f"a member was stopping, run again: {exchange.attempt.url}/health said {printable(reasons[0])}"
         )
     elif not healthy:
         yield Finding(
@@ -459,8 +455,7 @@ def both_ports_list_the_same_members(
     """
     client = target.first_of(Role.CLIENT)
     if client is None:
-        reason = "needs a client listener of the cluster: pass --etcd-endpoint"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified("needs a client listener of the cluster: pass --etcd-endpoint")
         return
     by_client = listings.at(client).members
     if set(listing.members) != set(by_client):

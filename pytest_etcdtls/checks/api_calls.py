@@ -16,7 +16,7 @@ from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, Range
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import is_current
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Response
@@ -77,11 +77,11 @@ def the_gateway_works(here: Listener, answer: GatewayAnswer, dial: GatewayDial) 
     """
     response = answer.attempt.response
     if response is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} gateway: {answer.attempt.describe()}")
+        yield inconclusive(f"{here.url} gateway: {answer.attempt.describe()}")
     elif response.status == 404:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
+        yield not_applicable("the gateway is switched off (--enable-grpc-gateway)")
     elif response.status in (400, 401, 403):
-        yield CannotJudge(Outcome.NOT_VERIFIED, _why_denied(answer, response))
+        yield not_verified(_why_denied(answer, response))
     elif response.status != 200:
         why, remediation = _why_down(response, dial)
         yield Finding(
@@ -194,9 +194,9 @@ def grpc_range_answers(here: Listener, answer: RangeAnswer) -> Iterator[Statemen
     """
     if answer.status in DENIED:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
+        yield not_verified(f"{_NEEDS_USER} ({why or answer.message})")
     elif answer.attempt.ending is not Ending.SERVED or answer.attempt.response is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} Range: {answer.attempt.describe()}")
+        yield inconclusive(f"{here.url} Range: {answer.attempt.describe()}")
     elif answer.status != 0 or not answer.well_formed:
         yield Finding(
             message="gRPC KV/Range fails",
@@ -267,7 +267,7 @@ def the_peer_port_serves_http1(here: Listener, exchange: NegotiatedExchange) -> 
     """
     attempt = exchange.attempt
     if attempt.ending is Ending.UNCLEAR:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url}: {attempt.describe()}")
+        yield inconclusive(f"{here.url}: {attempt.describe()}")
     elif attempt.response is None:
         yield Finding(
             message="the peer port does not answer HTTP/1.1 once h2 was offered",

@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.refusal import ControlState, rule
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement, not_applicable
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
@@ -257,7 +257,7 @@ def _judge_cases(
 ) -> Iterator[Statement]:
     cases = matrix.cases.over(protocol)
     if not cases:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} does not answer {subject} to the good client")
+        yield not_applicable(f"{here.url} does not answer {subject} to the good client")
     for case in cases:
         line = curl(here.url, version=case.version, protocol=protocol)
         control = case.control.attempt if case.control else None

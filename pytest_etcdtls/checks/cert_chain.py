@@ -54,7 +54,7 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import (
@@ -107,9 +107,8 @@ def the_chain_is_complete(here: Listener, path: PathToTrust, chain: ServedChain)
             reproduce=(show_chain(here.url),),
         )
     elif path.unknown_issuer:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
-            f"the issuer {path.unknown_issuer} is not known, nor are those above it: see cert.trusted",
+        yield not_verified(
+            f"the issuer {path.unknown_issuer} is not known, nor are those above it: see cert.trusted"
         )
 
 
@@ -183,10 +182,9 @@ def every_hello_gets_the_same_chain(here: Listener, hellos: HelloVariants) -> It
     first, *others = [found for found in hellos.variants if found.chain]
     different = [found for found in others if found.chain != first.chain]
     if different and not hellos.steady:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             "the same ClientHello gets different certificates: one was just renewed, or several servers "
-            "answer in turn. Run it again, or name each member by its own address",
+            "answer in turn. Run it again, or name each member by its own address"
         )
     elif different:
         yield Finding(
@@ -307,17 +305,16 @@ def each_port_serves_its_own_certificate(
     Remediation: use a separate certificate and key for --peer-cert-file and --peer-key-file.
     """
     if not target.siblings(here, Role.CLIENT):
-        reason = "needs a client listener of the same member: pass --etcd-endpoint for it"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified("needs a client listener of the same member: pass --etcd-endpoint for it")
         return
     client_port = _client_port(target, here)
     if client_port is None:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "the client listener of the same member has no TLS")
+        yield not_applicable("the client listener of the same member has no TLS")
         return
     client, peer = chains.known(client_port), chains.at(here)
     if client is None:
         reason = f"{client_port.url} sent no certificate that can be read: see listener.answers there"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified(reason)
         return
     same = client.leaf == peer.leaf
     key = public_key(client.leaf)
@@ -361,7 +358,7 @@ def the_certificates_of_the_ports_are_not_swapped(
     """
     members = _both_ports(target)
     if not members:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no member has both a client and a peer port with TLS")
+        yield not_applicable("no member has both a client and a peer port with TLS")
         return
     compared = False
     for ports in members:
@@ -396,9 +393,7 @@ def the_certificates_of_the_ports_are_not_swapped(
             concerns=tuple(port.label for port in ports),
         )
     if not compared:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, "no two files and no two CAs tell the certificates of the ports apart"
-        )
+        yield not_applicable("no two files and no two CAs tell the certificates of the ports apart")
 
 
 def _both_ports(target: Target) -> list[tuple[Listener, Listener]]:
@@ -474,7 +469,7 @@ def the_cas_may_issue_these_names(here: Listener, path: CertificationPath) -> It
     """
     for flaw in constraint_faults(path.certificates):
         if flaw.rule is Rule.UNJUDGED:
-            yield CannotJudge(Outcome.INCONCLUSIVE, not_judged(shown(flaw.certificate), flaw.text))
+            yield inconclusive(not_judged(shown(flaw.certificate), flaw.text))
         else:
             yield Finding(
                 message=f"the constraints of a CA exclude the served certificate: {flaw.text}",
@@ -536,10 +531,9 @@ def etcd_and_kubernetes_have_separate_cas(
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
     alike = [name_text(name) for name in dict.fromkeys(announced.most) if name.public_bytes() in subjects]
     if alike and not trusted:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known: "
-            "pass --etcd-trusted-ca or --etcd-peer-trusted-ca",
+            "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
         )
 
 
@@ -621,9 +615,7 @@ def the_issuers_do_not_expire_soon(
     if expired := [
         shown(found) for found in issuers.certificates if any(state_of(found, now) for now in times)
     ]:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"{', '.join(expired)} is not valid now, see cert.ca-valid-now"
-        )
+        yield not_applicable(f"{', '.join(expired)} is not valid now, see cert.ca-valid-now")
         return
     for issuer in issuers.certificates:
         show = show_issuer(here, issuer, chain, path)

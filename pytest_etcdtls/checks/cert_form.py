@@ -47,7 +47,7 @@ from pytest_etcdtls.pki.go_verify import (
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.pki.thresholds import LIFETIME_OF_THE_CHECKS
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import KEY, SERIAL, SERVED_KEYS, Command, show_chain, show_leaf
 
@@ -100,7 +100,7 @@ def not_valid_now(
     states = [state_of(certificate, now) for now in times]
     if len(set(states)) > 1:
         by_each = by_each_clock(certificate, times)
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{name} {by_each}, see api.clock-agrees")
+        yield inconclusive(f"{name} {by_each}, see api.clock-agrees")
     elif states[0]:
         state = f"expired {span(times[0] - end)} ago" if times[0] > end else states[0]
         yield Finding(
@@ -132,7 +132,7 @@ def the_certificate_does_not_expire_soon(
     """
     times = clock.times(chain.observed_at)
     if state := next(filter(None, (state_of(chain.leaf, now) for now in times)), ""):
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
+        yield not_applicable(f"the certificate {state}, see cert.valid-now")
         return
     yield from ends_soon(chain.leaf, "the certificate", times, policy, show_leaf(here.url))
 
@@ -152,10 +152,9 @@ def ends_soon(
             reproduce=(reproduce,),
         )
     elif any(soon):
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"{name} expires in {span(min(left))} by one of the clocks, here and on the members, and in "
-            f"{span(max(left))} by another, see api.clock-agrees",
+            f"{span(max(left))} by another, see api.clock-agrees"
         )
 
 
@@ -370,9 +369,7 @@ def go_parses_every_certificate(here: Listener, message: CertificateMessage) -> 
                 reproduce=(show_chain(here.url),),
             )
         elif what := unjudged(der):
-            yield CannotJudge(
-                Outcome.INCONCLUSIVE, not_judged(_position(message, number, der), f"has {what}")
-            )
+            yield inconclusive(not_judged(_position(message, number, der), f"has {what}"))
 
 
 def not_judged(certificate: str, what: str) -> str:
@@ -418,7 +415,7 @@ def strict_clients_parse_every_certificate(
             )
 
 
-_MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
+_MALFORMED = not_verified("the key cannot be parsed, see cert.well-formed")
 
 
 @check("cert.key-strength", on=EVERY_LISTENER, counterexample=serving("chain", rsa_bits=1024))

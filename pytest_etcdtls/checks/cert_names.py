@@ -16,7 +16,7 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
+from pytest_etcdtls.results import Finding, Level, Statement, not_applicable, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.command import NAMES, show_leaf
@@ -56,9 +56,9 @@ def the_certificate_covers_the_endpoint(
     if names_host(chain.leaf, here.host):
         return
     if not subject_alt_names(chain.leaf):
-        yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
+        yield not_verified("there are no names, see cert.has-subject-alternative-name")
     elif here.host in _misplaced(chain.leaf):
-        yield CannotJudge(Outcome.NOT_VERIFIED, "the address is a dNSName, see cert.address-as-dns-name")
+        yield not_verified("the address is a dNSName, see cert.address-as-dns-name")
     else:
         needed = {*_endpoints(here, target), *(_hosts(own) if own else ())}
         missing = sorted(host for host in needed if not names_host(chain.leaf, host))
@@ -188,17 +188,13 @@ def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Itera
         as well.
     """
     if here.host != "localhost" and not (is_address(here.host) and is_loopback(here.host)):
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"{here.host} is not loopback; --etcd-endpoint names what is"
-        )
+        yield not_applicable(f"{here.host} is not loopback; --etcd-endpoint names what is")
         return
     if is_generated(chain.leaf):
         yield GENERATED
         return
     if not names_host(chain.leaf, here.host):
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"{here.host} itself is not covered, see cert.covers-endpoint"
-        )
+        yield not_verified(f"{here.host} itself is not covered, see cert.covers-endpoint")
         return
     address = "::1" if here.host == "::1" else "127.0.0.1"
     missing = [name for name in ("localhost", address) if not names_host(chain.leaf, name)]
@@ -233,14 +229,12 @@ def the_certificate_covers_advertised_hosts(
     """
     hosts = _hosts(own)
     if not hosts:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"member {own.member} advertises no https URL for this port"
-        )
+        yield not_applicable(f"member {own.member} advertises no https URL for this port")
     # The hosts of endpoints are judged by cert.covers-endpoint.
     others = hosts - _endpoints(here, target)
     missing = sorted(host for host in others if not names_host(chain.leaf, host))
     if missing and not subject_alt_names(chain.leaf):
-        yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
+        yield not_verified("there are no names, see cert.has-subject-alternative-name")
     elif missing:
         yield Finding(
             message=f"the certificate does not cover {', '.join(missing)}, which the member advertises",

@@ -30,7 +30,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader
 from pytest_etcdtls.pki.go_verify import allows, is_current, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Response
@@ -50,7 +50,7 @@ from pytest_etcdtls.tls.command import (
 _UNAVAILABLE = 503
 _EXPIRED = b"expired certificate"
 """How Go's TLS names the alert certificate_expired, with which etcd refuses its own gateway."""
-GENERATED = CannotJudge(Outcome.NOT_APPLICABLE, "etcd generated the certificate, see cert.generated")
+GENERATED = not_applicable("etcd generated the certificate, see cert.generated")
 """The outcome of checks on a certificate that etcd generated, which cert.generated reports."""
 
 
@@ -156,10 +156,9 @@ def the_certificate_is_for_clients_too(
     elif here.role is not Role.PEER:
         yield from _at_the_gateway(here, chain, served)
     elif dialling.with_another is None and dialling.members != 1:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             "it has no clientAuth, and members that have found each other may dial with another certificate: "
-            "pass --etcd-config",
+            "pass --etcd-config"
         )
     else:
         yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(here.url, USAGES))
@@ -168,9 +167,7 @@ def the_certificate_is_for_clients_too(
 def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
     client = served.client
     if client is None:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED, "it has no clientAuth; needs an accepted client to try the gateway"
-        )
+        yield not_verified("it has no clientAuth; needs an accepted client to try the gateway")
         return
     answers = [attempt.response for attempt in client.served_over(Protocol.GATEWAY)]
     statuses = {response.status for response in answers if response is not None}
@@ -183,7 +180,7 @@ def _at_the_gateway(here: Listener, chain: ServedChain, served: ServedClient) ->
     elif statuses:
         yield Note("the gateway works nevertheless: it dials with another certificate, or none is requested")
     else:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} has no gateway: HTTP is split off")
+        yield not_applicable(f"{here.url} has no gateway: HTTP is split off")
 
 
 def _not_for_clients(chain: ServedChain, consequence: str, line: Command) -> Finding:
@@ -216,9 +213,8 @@ def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudg
     try:
         leaf = load(message.certificates[0])
     except ValueError:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
-            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable",
+        yield not_verified(
+            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
         )
         return
     if is_generated(leaf):

@@ -36,7 +36,15 @@ from pytest_etcdtls.pki.go_verify import (
     is_self_signed,
     issuers_among,
 )
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import (
+    CannotJudge,
+    Finding,
+    Note,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import (
@@ -80,12 +88,12 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     """
     pairs = [(member, pair) for member in files.members for pair in member.pairs]
     if not pairs:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no pair of certificate and key is declared")
+        yield not_applicable("no pair of certificate and key is declared")
     for member, pair in pairs:
         certificate, key = pair.certificate, pair.key
         for file in (certificate, key):
             if file.absent:
-                yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {file.absent}")
+                yield not_verified(f"{member.label}: {file.absent}")
             elif file.problem:
                 yield _unusable(member, pair, file)
         if pair.matches is False:
@@ -200,15 +208,14 @@ def _judge_trusted(trusted: TrustedFile, *, started: bool) -> Iterator[Statement
         has_started = f"a rehearsal with {trusted.source} has started"
         yield Note(f"{trusted.member}: {file.said}: {doubt}; but {has_started}")
     elif pool is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{trusted.member}: {file.absent}")
+        yield not_verified(f"{trusted.member}: {file.absent}")
     elif pool.unjudged:
         why = f"{pool.unjudged}, which is not judged: start an etcd with it to see whether Go reads it"
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{trusted.member}: {file.said}: {why}")
+        yield inconclusive(f"{trusted.member}: {file.said}: {why}")
     elif pool.doubtful:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"{trusted.member}: whether etcd will start again with {file.said} depends on the Go that it was "
-            f"built with: {pool.doubtful}",
+            f"built with: {pool.doubtful}"
         )
 
 
@@ -271,7 +278,7 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
                 judged = True
                 yield from _judge_path(member, pair, bundle, files.observed_at)
     if not judged:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no certificate is declared that a declared CA must accept")
+        yield not_applicable("no certificate is declared that a declared CA must accept")
 
 
 def _judge_path(
@@ -280,7 +287,7 @@ def _judge_path(
     reasons = (pair.certificate.absent, bundle.file.absent or bundle.file.problem)
     missing = [reason for reason in reasons if reason]
     for reason in missing:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {reason}")
+        yield not_verified(f"{member.label}: {reason}")
     if missing or not pair.chain:
         return
     leaf, *sent = pair.chain
@@ -323,7 +330,7 @@ def _judge_issuer(
 ) -> Iterator[Statement]:
     if not pair.chain:
         if pair.certificate.absent:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {pair.certificate.absent}")
+            yield not_verified(f"{member.label}: {pair.certificate.absent}")
         return
     leaf, *sent = pair.chain
     top = (leaf, *issuers_among(leaf, sent, when))[-1]
@@ -406,15 +413,14 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
     """
     lists = [(member, setting, crl) for member in files.members for setting, crl in member.crls]
     if not lists:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no revocation list is declared")
+        yield not_applicable("no revocation list is declared")
     for member, setting, crl in lists:
         if crl.found is None:
             yield _list_missing(member, setting)
         elif crl.unread:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {crl.found} {crl.unread}")
+            yield not_verified(f"{member.label}: {crl.found} {crl.unread}")
         elif not crl.lists:
-            reason = f"{member.label}: {crl.found} is not a list, see config.crl-encoding"
-            yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+            yield not_applicable(f"{member.label}: {crl.found} is not a list, see config.crl-encoding")
         elif crl.next_update is None:
             yield Note(f"{crl.found} has no nextUpdate")
         elif files.observed_at > crl.next_update:
@@ -441,8 +447,8 @@ def _list_missing(member: MemberFiles, setting: Setting) -> CannotJudge:
     files = [file for pair in member.pairs for file in (pair.certificate, pair.key)]
     if any(file.original for file in files):
         reason = f"{member.label}: the file of {setting} does not exist, see config.crl-missing"
-        return CannotJudge(Outcome.NOT_APPLICABLE, reason)
-    return CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not available here")
+        return not_applicable(reason)
+    return not_verified(f"{member.label}: the file of {setting} is not available here")
 
 
 def _readable_key(files: DeclaredFiles) -> Mapping[str, Any]:
@@ -518,10 +524,8 @@ def _has_unexpected_owner(member: MemberFiles, key: FileFact, reader: int | None
 def _no_mode(files: DeclaredFiles) -> CannotJudge:
     absent = [key.absent for member in files.members for pair in member.pairs if (key := pair.key).absent]
     if absent:
-        return CannotJudge(Outcome.NOT_VERIFIED, "; ".join(dict.fromkeys(absent)))
-    return CannotJudge(
-        Outcome.NOT_APPLICABLE, "no key file is declared, or the system has no file permissions"
-    )
+        return not_verified("; ".join(dict.fromkeys(absent)))
+    return not_applicable("no key file is declared, or the system has no file permissions")
 
 
 def _show_mode(key: FileFact) -> Command:
@@ -553,11 +557,11 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
     """
     bundles = [(member, bundle) for member in files.members for bundle in member.bundles.values()]
     if not bundles:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no file of trusted CAs is declared")
+        yield not_applicable("no file of trusted CAs is declared")
     at_hand = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
     if bundles and not at_hand:
         reasons = dict.fromkeys(f"{member.label}: {bundle.file.absent}" for member, bundle in bundles)
-        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
+        yield not_verified("; ".join(reasons))
     keys = {(member.label, key.path): (member, key) for member, bundle in at_hand for key in bundle.keys}
     for member, key in keys.values():
         if key.reach is not None and key.reach & (stat.S_IRWXG | stat.S_IRWXO):

@@ -35,7 +35,16 @@ from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.pki.certificate import name_list, name_text
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import (
+    CannotJudge,
+    Finding,
+    Note,
+    Outcome,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 from pytest_etcdtls.tls.command import ANNOUNCED, STATUS, Command, curl, s_client
@@ -254,8 +263,7 @@ def _judge_announced(
             remediation=CA_BACK,
         )
     elif bundle.absent:
-        seen = f"{unusable}: see config.trusted-ca-usable" if unusable else bundle.absent
-        yield CannotJudge(Outcome.NOT_VERIFIED, seen)
+        yield not_verified(f"{unusable}: see config.trusted-ca-usable" if unusable else bundle.absent)
 
 
 def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[str]:
@@ -376,10 +384,7 @@ def declared_versions_are_in_force(
     Remediation: set --tls-min-version and --tls-max-version where etcd reads them, and restart it.
     """
     if not answer.tls:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE,
-            f"{declaration.here.url} is asked for plain HTTP: there is no TLS to judge",
-        )
+        yield not_applicable(f"{declaration.here.url} is asked for plain HTTP: there is no TLS to judge")
         return
     _must_be_declared(declaration)
     for attempt in answer.tls:
@@ -387,7 +392,7 @@ def declared_versions_are_in_force(
             continue
         # A version in which our TLS library refuses the certificate is supported.
         if attempt.ending is Ending.UNCLEAR and attempt.offered_version not in answer.unusable:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.offered_version}: {attempt.describe()}")
+            yield inconclusive(f"{attempt.offered_version}: {attempt.describe()}")
         else:
             # A version in which no suite fits is supported all the same: see tls.forward-secrecy.
             negotiated = attempt.offered_version in (*answer.offered, *answer.without_suite)
@@ -442,7 +447,7 @@ def declared_suites_are_in_force(
     _must_be_declared(declaration)
     setting = declaration.member.as_read("cipher-suites")
     if setting is None or not setting.value:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "no --cipher-suites are declared: Go decides")
+        yield not_applicable("no --cipher-suites are declared: Go decides")
         return
     # Go's legacy names of two suites lack the suffix _SHA256 (crypto/tls/cipher_suites.go).
     listed = {f"{name}_SHA256" if name.endswith(_CHACHA) else name for name in setting.value.split(",")}
@@ -486,11 +491,9 @@ def the_gateway_is_as_declared(
     """
     _must_be_declared(declaration)
     if version_key(declaration.member.version) < (3, 4):
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway of etcd 3.3 has another path")
+        yield not_applicable("the gateway of etcd 3.3 has another path")
     elif answer.attempt.response is None:
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{declaration.here.url} gateway: {answer.attempt.describe()}"
-        )
+        yield inconclusive(f"{declaration.here.url} gateway: {answer.attempt.describe()}")
     else:
         is_on = answer.attempt.response.status != _ABSENT
         if is_on is not declaration.member.effective.gateway:

@@ -21,7 +21,7 @@ from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, refuses_connections
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, Command, curl, in_plaintext, s_client
@@ -105,7 +105,7 @@ def listeners_are_as_declared(
         others = [other for other in judged if other.answers and other.member == seen.member]
         if seen.refused and declared is not None and others:
             if why := why_stopping(here, target, looks):
-                yield CannotJudge(Outcome.INCONCLUSIVE, why)
+                yield inconclusive(why)
                 continue
             answering = ", ".join(other.declaration.here.url for other in others)
             yield _of_listener(
@@ -117,7 +117,7 @@ def listeners_are_as_declared(
                 observed=seen.said.rpartition("; ")[2],
             )
         elif not seen.answers:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{here.url} does not answer: {seen.said}")
+            yield not_verified(f"{here.url} does not answer: {seen.said}")
         elif declared is None:
             yield _nowhere_declared(seen)
         elif seen.plaintext and not declared.plaintext:
@@ -140,7 +140,7 @@ def listeners_are_as_declared(
         yield Note(reason)
     for member in members.values():
         for reason in _unseen(target, member, judged):
-            yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+            yield not_verified(reason)
 
 
 def _seen(

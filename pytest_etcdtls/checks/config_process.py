@@ -9,7 +9,7 @@ from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.declared.declaration import Setting, SourceLine, Via
 from pytest_etcdtls.declared.running import Difference
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, not_verified
 from pytest_etcdtls.untrusted import printable
 
 
@@ -44,10 +44,9 @@ def the_process_has_the_declared_settings(comparison: ProcessComparison) -> Iter
         `systemctl daemon-reload` comes before `systemctl restart etcd`.
     """
     if comparison.unknown:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"{comparison.unknown}: what is in force is seen by the checks of connections, such as "
-            "config.client-auth-in-force",
+            "config.client-auth-in-force"
         )
         return
     for difference in comparison.differences:

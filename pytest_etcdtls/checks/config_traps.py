@@ -25,7 +25,7 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.rehearsal import Rehearsal
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, Program, curl, local
@@ -79,9 +79,8 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal 
     if not trap.starts and rehearsal and rehearsal.started_with(source):
         return Note(f"{member.label}: {trap.summary}; but a rehearsal with {source} has started")
     if not trap.certain:
-        return CannotJudge(
-            Outcome.NOT_VERIFIED,
-            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}",
+        return not_verified(
+            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}"
         )
     message = f"{member.label}: {trap.summary}"
     if not trap.starts and member.version is not None and not member.replayed:
@@ -201,10 +200,9 @@ def _judge_missing_list(
                 ),
             )
         elif accepted:
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
+            yield not_verified(
                 f"{trap.summary}; {accepted} is accepted: etcd finds the list, or was started "
-                "without it: run on the member, or pass --etcd-pki-dir, a directory with a copy",
+                "without it: run on the member, or pass --etcd-pki-dir, a directory with a copy"
             )
         elif closed := [
             found
@@ -223,10 +221,9 @@ def _judge_missing_list(
                 reproduce=(curl(declaration.here.url, client=GOOD_CLIENT),),
             )
         else:
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
+            yield not_verified(
                 f"{trap.summary}; a good client would show it, and none is accepted: pass --etcd-pki-dir, a "
-                "directory with a copy",
+                "directory with a copy"
             )
 
 

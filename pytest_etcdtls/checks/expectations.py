@@ -17,7 +17,7 @@ from pytest_etcdtls.checks.judgement import SERVED
 from pytest_etcdtls.checks.registry import Counterexample, check
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.lifecycle.settings import runs
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, inconclusive
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import Command
 
@@ -107,7 +107,7 @@ def judge_steps(
         others = _others(experiment, expected)
         controlled = controlled and not others
         for made in others:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
+            yield inconclusive(f"{_done(experiment, expected)}; {made.describe()}")
     for expected in (found for found in expectations if not found.control):
         yield from _judge(experiment, expected, reproduce, controlled=controlled)
 
@@ -123,7 +123,7 @@ def _judge(
     wrong = accepted or (not_accepted if controlled else [])
     for made in others:
         if made not in wrong:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
+            yield inconclusive(f"{_done(experiment, expected)}; {made.describe()}")
     if wrong:
         becomes = "accepted" if accepted else "not accepted"
         yield finding(

@@ -19,7 +19,7 @@ from pytest_etcdtls.facts.api import OtherPort
 from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import BrokenConnections, FirstContact, UnnamedPorts
 from pytest_etcdtls.facts.refusal import is_of_etcd
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Level, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
@@ -73,15 +73,13 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         advice = "name the listener of etcd itself"
         if here.via:
             advice += "; the command of --etcd-via must write only what the listener sends"
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE,
-            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; {advice}",
+        yield inconclusive(
+            f"{here.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; {advice}"
         )
     elif plaintext is None or not (plaintext.answers_plaintext or (attempts and plaintext.is_http)):
         if answer.needs_tls:
-            yield CannotJudge(
-                Outcome.INCONCLUSIVE,
-                f"{here.url} answers TLS and no plain HTTP: use https, pass https://{here.authority}",
+            yield inconclusive(
+                f"{here.url} answers TLS and no plain HTTP: use https, pass https://{here.authority}"
             )
             return
         last = attempts[0] if attempts else plaintext
@@ -90,17 +88,16 @@ def the_listener_answers(here: Listener, answer: FirstContact, key: ServedKey) -
         advice = "; start etcd, or name the address and port at which it listens" if is_closed else ""
         if is_closed and re.search(r"\.svc(\.|$)", here.host):
             advice = "; a Service's name is known in its cluster only: run it there, or pass --etcd-via"
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url} does not answer: {why}{advice}")
+        yield inconclusive(f"{here.url} does not answer: {why}{advice}")
 
 
 def _nothing_in_common(here: Listener, answer: FirstContact, key: ServedKey) -> Statement:
     observed = "; ".join(f"{attempt.offered_version}: {attempt.describe()}" for attempt in answer.tls)
     if TLSVersion.TLS1_3 in answer.without_suite:
         # No flag of etcd takes suites or groups of TLS 1.3 away.
-        return CannotJudge(
-            Outcome.INCONCLUSIVE,
+        return inconclusive(
             f"{here.url} refuses every hello before its ServerHello, as no etcd does ({observed}): name "
-            "the listener of etcd itself, or use the name that a proxy in front of it knows",
+            "the listener of etcd itself, or use the name that a proxy in front of it knows"
         )
     return Finding(
         message=f"no client can connect: --cipher-suites has no suite for {key_in_words(key)}",
@@ -167,7 +164,7 @@ def the_listener_is_an_etcd(
         )
         return
     if client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer of etcd was seen")
+        yield not_verified("needs an accepted client; no answer of etcd was seen")
         return
     if other is not None and other.role is not None and other.attempt is not None:
         named = _A_PORT[here.role]
@@ -183,14 +180,12 @@ def the_listener_is_an_etcd(
         return
     if client.of_etcd:
         if other is None:  # the listener was given up before
-            yield CannotJudge(Outcome.NOT_VERIFIED, "it may be another port of etcd: no answer shows which")
+            yield not_verified("it may be another port of etcd: no answer shows which")
         return
     versions = client.cases.over(Protocol.HTTP1)
     if versions.endings == {Ending.UNCLEAR}:
         # A gateway that is off answers 404, which is no evidence without the answer to /version.
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"the answer to /version is missing: {versions[0].attempt.describe()}"
-        )
+        yield inconclusive(f"the answer to /version is missing: {versions[0].attempt.describe()}")
         return
     first = client.served[0]
     yield Finding(
@@ -303,7 +298,7 @@ def no_unknown_listener_serves_plain_http(ports: UnnamedPorts) -> Iterator[State
     for reason in ports.not_tried:
         yield Note(reason)
     if ports.not_tried and not ports.tried:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(ports.not_tried))
+        yield not_verified("; ".join(ports.not_tried))
 
 
 def _answers_plain_http(attempt: Attempt) -> Finding:

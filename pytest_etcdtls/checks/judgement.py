@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.refusal import ControlState, Ruling, rule
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement, inconclusive
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 from pytest_etcdtls.tls.command import Command, curl
 
@@ -50,10 +50,9 @@ def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge an identity that must be refused, ``who`` in words, by the refusal table, case by case."""
     served: list[Case] = []
     if by_another := matrix.cases.where(lambda case: case.is_by_another):
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE,
+        yield inconclusive(
             "a server in front of etcd answers, so name the listener of etcd itself: "
-            + observed_in(by_another),
+            + observed_in(by_another)
         )
     for case in matrix.cases.where(lambda case: not case.is_by_another):
         ruling = ruling_of(case)

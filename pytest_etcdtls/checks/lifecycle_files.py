@@ -23,7 +23,7 @@ from pytest_etcdtls.lifecycle.settings import CRL_FILE, runs
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
@@ -241,14 +241,9 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
     for client, counts in load.counts.items():
         if counts.unclear:
             examples = "; ".join(counts.examples)
-            yield CannotJudge(
-                Outcome.INCONCLUSIVE, f"{client}: {counts.unclear} without an answer in time: {examples}"
-            )
+            yield inconclusive(f"{client}: {counts.unclear} without an answer in time: {examples}")
     if load.seen < load.renewals:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
-            f"{load.seen} of {load.renewals} renewals were served: see lifecycle.leaf-reload",
-        )
+        yield not_verified(f"{load.seen} of {load.renewals} renewals were served: see lifecycle.leaf-reload")
     served = ", ".join(f"{counts.served} by {client}" for client, counts in load.counts.items())
     yield Note(f"{load.renewals} renewals, requests served: {served}")
     if load.paused:
@@ -466,15 +461,13 @@ def _effect_of_pem(experiment: Experiment, reproduce: tuple[Command | str, ...])
     """Judge the effect of a list in PEM on good clients, by etcd's version."""
     release = Release.parse(experiment.etcd_version)
     if release is None:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"{experiment.etcd_version} is a version without known behaviour"
-        )
+        yield not_verified(f"{experiment.etcd_version} is a version without known behaviour")
         return
     reads_pem = release < _PEM_ENDS
     expected = ACCEPTED if reads_pem else REFUSED_OR_CLOSED
     others = [made for made in experiment.step("pem").of(_GOOD_CLIENT) if made.attempt.ending not in expected]
     if any(made.attempt.ending is Ending.UNCLEAR for made in others):
-        yield CannotJudge(Outcome.INCONCLUSIVE, "; ".join(made.describe() for made in others))
+        yield inconclusive("; ".join(made.describe() for made in others))
     elif others:
         yield finding(
             experiment,

@@ -32,7 +32,7 @@ from pytest_etcdtls.facts.experiments import (
 from pytest_etcdtls.lifecycle.settings import ADMITTED, runs
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
 from pytest_etcdtls.pki.profile import PEER
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, inconclusive
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl, etcdctl, s_client
@@ -253,8 +253,7 @@ def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
     """
     for offer in offers.offers:
         if not offer.exchange.answered:
-            reason = f"{offer.role} port, {offer.suite} offered alone: {offer.exchange.describe()}"
-            yield CannotJudge(Outcome.INCONCLUSIVE, reason)
+            yield inconclusive(f"{offer.role} port, {offer.suite} offered alone: {offer.exchange.describe()}")
     for listed in (True, False):
         wrong = [
             offer
@@ -334,7 +333,7 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
 def _unanswered(attempts: tuple[ExperimentAttempt, ...]) -> Iterator[Statement]:
     for made in attempts:
         if made.attempt.response is None:
-            yield CannotJudge(Outcome.INCONCLUSIVE, made.describe())
+            yield inconclusive(made.describe())
 
 
 @check(
@@ -368,7 +367,7 @@ def the_gateway_derives_no_user_from_a_certificate(
             continue
         served = response.status == 200
         if made.who == _TOKEN and not served:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves no client: {made.describe()}")
+            yield inconclusive(f"the gateway serves no client: {made.describe()}")
         if made.who != _TOKEN and served:
             yield finding(
                 experiment,
@@ -469,6 +468,6 @@ def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> 
             ),
         )
     elif not member.rejected:
-        yield CannotJudge(Outcome.INCONCLUSIVE, "it did not join, and no other member has logged a refusal")
+        yield inconclusive("it did not join, and no other member has logged a refusal")
     elif not member.joined_again:
-        yield CannotJudge(Outcome.INCONCLUSIVE, "it does not join with its own certificate either")
+        yield inconclusive("it does not join with its own certificate either")

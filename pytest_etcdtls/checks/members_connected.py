@@ -13,7 +13,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.facts.peer_connections import PeerConnections
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.command import GOOD_CLIENT, Command, curl
 from pytest_etcdtls.untrusted import listed
@@ -86,7 +86,7 @@ def every_member_can_dial_every_other(
             f"the connections of {listed(without, ', ', _SHOWN)} are not known without its metrics"
         )
     if unknown:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{listed(unknown, '; ', _SHOWN)}: {_ADVICE}")
+        yield not_verified(f"{listed(unknown, '; ', _SHOWN)}: {_ADVICE}")
 
 
 def _who(ways: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str:

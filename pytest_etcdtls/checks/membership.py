@@ -30,7 +30,17 @@ from pytest_etcdtls.facts.members import (
 )
 from pytest_etcdtls.facts.release import EtcdReleases
 from pytest_etcdtls.pki.certificate import name_list
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import (
+    CannotJudge,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+    inconclusive,
+    not_applicable,
+    not_verified,
+)
 from pytest_etcdtls.role import Protocol, Role, Side
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
@@ -320,10 +330,8 @@ def every_member_runs_the_same_version(
 
 def _one_member(listings: MemberListings | None) -> CannotJudge:
     if listings is not None and listings.size == 1:
-        return CannotJudge(Outcome.NOT_APPLICABLE, "the cluster has one member")
-    return CannotJudge(
-        Outcome.NOT_VERIFIED, "needs a second member: pass its --etcd-endpoint, or --etcd-discover"
-    )
+        return not_applicable("the cluster has one member")
+    return not_verified("needs a second member: pass its --etcd-endpoint, or --etcd-discover")
 
 
 _FAILS = '"Failed to connect" or "Connection refused"'
@@ -446,7 +454,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
     """
     for contact in advertised.urls:
         if not contact.attempts:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{contact.url}: {contact.why_not}")
+            yield not_verified(f"{contact.url}: {contact.why_not}")
         elif all(attempt.ending is Ending.UNCLEAR for attempt in contact.attempts):
             yield _unanswered(contact)
 
@@ -459,8 +467,8 @@ def _unanswered(contact: AdvertisedURL) -> Statement:
     ):
         if contact.url.startswith(_NO_TLS):
             reason = f"{contact.url} does not answer plain HTTP, see cluster.advertised-https"
-            return CannotJudge(Outcome.NOT_VERIFIED, reason)
-        return CannotJudge(Outcome.INCONCLUSIVE, f"{contact.url}: {last.describe()}")
+            return not_verified(reason)
+        return inconclusive(f"{contact.url}: {last.describe()}")
     return Finding(
         message=f"{contact.url}, which {contact.member or 'a member'} advertises, is not reachable",
         expected="an answer",
@@ -490,7 +498,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     for listener, listing in listings.listings:
         by_cluster[listing.cluster_id].setdefault(listener.member, (listener.url, listing))
     if all(len(group) < 2 for group in by_cluster.values()):
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "only one member returned its list")
+        yield not_applicable("only one member returned its list")
         return
     for group in by_cluster.values():
         lists = {url: frozenset(listing.members) for url, listing in group.values()}
@@ -591,7 +599,7 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
         member update ID --peer-urls=... for its peers.
     """
     if discovery.source is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, _why_no_list(discovery))
+        yield inconclusive(_why_no_list(discovery))
         return
     for role in (Role.CLIENT, Role.PEER):
         yield from _unreachable_members(discovery, role)

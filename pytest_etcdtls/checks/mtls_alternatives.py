@@ -11,7 +11,7 @@ from pytest_etcdtls.declared.declaration import authority
 from pytest_etcdtls.facts.alternatives import Alternative, OtherAddress, ServerAddresses, ServerNames
 from pytest_etcdtls.facts.refusal import is_of_etcd
 from pytest_etcdtls.pki.certificate import name_list, read_name
-from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Level, Note, Statement, not_verified
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 from pytest_etcdtls.tls.command import ANNOUNCED, GET_VERSION, Command, s_client
@@ -64,10 +64,9 @@ def every_server_name_has_the_same_policy(here: Listener, names: ServerNames) ->
             ),
         )
     elif different and not names.steady:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             "the same hello gets different certificate requests: several servers answer in turn. Name each "
-            "member by its own address",
+            "member by its own address"
         )
     elif different:
         yield Finding(
@@ -146,11 +145,10 @@ def every_address_has_the_same_policy(here: Listener, addresses: ServerAddresses
             )
     rest = [other.address for other in addresses.others if other.connects] + list(addresses.untried)
     if rest:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"{host} has other addresses, judged by their first contact only: "
             f"{', '.join(rest)} ({judged}). Judge each in a run of its own: pass "
-            f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}",
+            f"--etcd-connect-to {here.authority}:{authority(rest[0], port)}"
         )
     for other in addresses.others:
         if not other.connects:

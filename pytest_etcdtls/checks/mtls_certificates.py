@@ -38,7 +38,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_verify import is_self_signed, signature_problem
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, NO_CERTIFICATE
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
@@ -60,13 +60,12 @@ _CLIENT_PAIR_SINCE = (3, 5)
 def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
     if unauthenticated.cases.accepted:
-        reason = "clients without a certificate are accepted, see mtls.no-certificate"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable("clients without a certificate are accepted, see mtls.no-certificate")
         return
     # From 1.25 on Go sends it for a certificate that does not parse (crypto/tls, processCertsFromClient).
     if {attempt.alert for attempt in matrix.cases.attempts} == {DECODE_ERROR}:
         reason = "etcd does not parse this certificate, so it does not show which CAs the port trusts"
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{reason}: see mtls.trusted-client")
+        yield not_verified(f"{reason}: see mtls.trusted-client")
         return
     yield from judge(matrix, who)
 
@@ -91,7 +90,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
     """
     if not any(case.closes for case in matrix.cases) and matrix.san_rule is not SANRule.ACCEPTS:
         reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified(reason)
         return
     yield from _judge(matrix, unauthenticated, "a client's certificate on the peer port")
 
@@ -138,8 +137,7 @@ def the_served_certificate_is_no_client_certificate(
     """
     statements = list(_judge(matrix, unauthenticated, "the served certificate, as a client certificate,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(one, Finding) for one in statements):
-        reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable(f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it")
         return
     yield from statements
 
@@ -182,15 +180,13 @@ def a_resumed_session_is_judged_like_a_full_handshake(
 def _judge_good(here: Listener, resumed: Resumed) -> Iterator[Statement]:
     again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
     if resumed.fresh.ending is not Ending.SERVED:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"{place} is not accepted with a full handshake: {resumed.fresh.describe()}"
-        )
+        yield not_verified(f"{place} is not accepted with a full handshake: {resumed.fresh.describe()}")
     elif again is None:
         yield Note(f"{resumed.version}: the server issues no session")
     elif again.ending is Ending.SERVED:
         yield Note(f"{resumed.version}: {'resumed' if again.resumed else 'not resumed'}")
     elif again.ending in (Ending.UNCLEAR, Ending.CLOSED):
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
+        yield inconclusive(f"{place} with its session: {again.describe()}")
     else:
         yield Finding(
             message=f"the good client is accepted, but not with its session, in {resumed.version}",
@@ -214,7 +210,7 @@ def _judge_revoked(here: Listener, resumed: Resumed) -> Iterator[Statement]:
             reproduce=_resume(here.url, here.url, resumed.version, resumed.identity),
         )
     elif again.ending is Ending.UNCLEAR:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
+        yield inconclusive(f"{place} with its session: {again.describe()}")
 
 
 def _accepted_on_other_port(foreign: ForeignSession, **_: object) -> Mapping[str, Any]:
@@ -247,12 +243,12 @@ def a_session_of_the_other_port_is_refused(here: Listener, foreign: ForeignSessi
     for version, fresh, tried in foreign.presented:
         again = by_etcd(tried, fresh)
         if again.ending is Ending.UNCLEAR:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
+            yield inconclusive(f"{version}: {again.purpose}: {again.describe()}")
         elif again.ending is Ending.SERVED and not again.resumed:
             reason = (
                 "a client without a certificate is accepted without a session too, see mtls.no-certificate"
             )
-            yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+            yield not_applicable(reason)
         elif again.ending is Ending.SERVED:
             yield Finding(
                 message=f"a session of {foreign.other} is accepted in {version}",
@@ -424,7 +420,7 @@ def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
         other = next((now for now, found in states.items() if found != state), None)
         if other is not None:
             different = by_each_clock(given.certificate, (held.observed_at, other))
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"{given.what} {different}, see api.clock-agrees")
+            yield not_verified(f"{given.what} {different}, see api.clock-agrees")
         elif state:
             begins, ends = given.certificate.not_valid_before_utc, given.certificate.not_valid_after_utc
             yield Finding(

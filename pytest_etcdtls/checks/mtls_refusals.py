@@ -13,7 +13,7 @@ from pytest_etcdtls.facts.access import Access, Case
 from pytest_etcdtls.facts.access_matrix import AccessMatrix, IdentityAttempts
 from pytest_etcdtls.facts.etcd_log import LogComparison
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Statement, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
@@ -199,7 +199,7 @@ def _judge_revoked(
 ) -> Iterator[Statement]:
     seen = only(matrix, protocols)
     if not seen.cases:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{here.url} does not serve {name} to clients")
+        yield not_applicable(f"{here.url} does not serve {name} to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 
@@ -366,9 +366,9 @@ def every_tls_version_accepts_the_same_clients(
     Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
     """
     if answer.unusable:
-        yield CannotJudge(Outcome.NOT_VERIFIED, answer.limit)
+        yield not_verified(answer.limit)
     if len(attempts.here.versions) < 2:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "only one TLS version is offered")
+        yield not_applicable("only one TLS version is offered")
         return
     for protocol in attempts.here.protocols:
         for cases in _by_identity(attempts.here.over(protocol)):
@@ -397,11 +397,10 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
     everything = Access((*attempts.here, *attempts.split))
     over_grpc = everything.over(Protocol.GRPC)
     if not over_grpc:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
+        yield not_applicable("gRPC was not tried on this listener")
         return
     if len(over_grpc) == len(everything):
-        reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified("HTTP has a listener of its own: pass --etcd-client-http-endpoint")
         return
     for version in everything.versions:
         for cases in _by_identity(everything.within(version)):
@@ -504,7 +503,7 @@ def _wire_and_log(logged: LoggedAttempt) -> str:
 
 def _no_line(log: LogComparison) -> CannotJudge:
     if log.not_logged:
-        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.not_logged}")
+        return not_applicable(f"etcd does not log {log.not_logged}")
     if log.file:
         why = (
             "pass the log that this member is writing now, as kubectl logs -f, docker logs -f or journalctl "
@@ -516,6 +515,4 @@ def _no_line(log: LogComparison) -> CannotJudge:
     if log.thinned_out:
         why += "; or etcd dropped the lines, from the 101st alike within a second: run again a second later"
     until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest and log.file else ""
-    return CannotJudge(
-        Outcome.NOT_VERIFIED, f"none of our rejected connections is in {log.source}{until}: {why}"
-    )
+    return not_verified(f"none of our rejected connections is in {log.source}{until}: {why}")

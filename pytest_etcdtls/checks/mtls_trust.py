@@ -27,7 +27,7 @@ from pytest_etcdtls.facts.refusal import SANRule, is_of_etcd
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
@@ -106,16 +106,14 @@ def the_listener_trusts_the_expected_cas(
         and restart etcd: it reads the bundle only at start.
     """
     if trust.declared:
-        reason = "the bundle is known from the declaration alone: see config.trusted-ca-in-force"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable("the bundle is known from the declaration alone: see config.trusted-ca-in-force")
         return
     wanted = subjects(trust.certificates)
     expected = name_list(certificate.subject for certificate in trust.certificates)
     versions = [version for version, requested in announced.requested if requested]
     given = dict(announced.names)
     if not versions:
-        reason = "no client certificate is requested, see mtls.announced-ca-present"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable("no client certificate is requested, see mtls.announced-ca-present")
         return
     if trust.inferred:
         yield from _judge_inferred(here, announced, trust)
@@ -141,8 +139,7 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
     number = Counter(name.public_bytes() for name in announced.most)
     option = f"--etcd-{here.role.prefix}trusted-ca"
     if not number:
-        reason = "the list of announced CAs is empty, see mtls.announced-ca-present"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable("the list of announced CAs is empty, see mtls.announced-ca-present")
     elif number - known:
         found = name_list(others or announced.most)
         meant = f"if etcd is meant to trust it, pass the bundle of --{{peer}}trusted-ca-file with {option}"
@@ -165,10 +162,9 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
     elif trust.sole_signer:
         yield Note("the only announced CA has signed the good client's certificate")
     elif trust.unannounced or number != known:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"which of the {len(trust.certificates) + trust.unannounced} CAs in {trust.source} etcd is meant "
-            f"to trust is not known: pass its bundle with {option}",
+            f"to trust is not known: pass its bundle with {option}"
         )
 
 
@@ -227,7 +223,7 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
         --{peer}client-cert-auth=true and --{peer}trusted-ca-file.
     """
     if here.role is Role.METRICS and here.scheme == "http":
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may use plain HTTP")
+        yield not_applicable("a metrics listener may use plain HTTP")
         return
     attempt, over_http2 = plaintext.attempt, plaintext.over_http2
     if over_http2 is not None and over_http2.is_http2:
@@ -236,7 +232,7 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
     another = plaintext.tls_works and response is not None and not is_of_etcd(response)
     if attempt.answers_plaintext and response is not None and another:
         reason = f"plain HTTP: what answers is not etcd: HTTP {response.status}, '{response.excerpt(60)}'"
-        yield CannotJudge(Outcome.INCONCLUSIVE, reason)
+        yield inconclusive(reason)
     elif attempt.is_http and not attempt.answers_plaintext:
         yield Note(f"a page is the answer to plain HTTP, not a response of etcd: {attempt.describe()}")
     elif attempt.is_http2:
@@ -256,12 +252,11 @@ def plain_http_is_refused(here: Listener, plaintext: Plaintext) -> Iterator[Stat
             reproduce=(curl(in_plaintext(here.url), look=IN_PLAINTEXT),),
         )
     elif attempt.first_bytes and not attempt.first_bytes.startswith(_TLS_ALERT):
-        reason = f"plain HTTP: what answers is neither TLS nor HTTP: '{attempt.first_text}'"
-        yield CannotJudge(Outcome.INCONCLUSIVE, reason)
+        yield inconclusive(f"plain HTTP: what answers is neither TLS nor HTTP: '{attempt.first_text}'")
     elif not plaintext.tls_works or not (
         attempt.first_bytes or attempt.stream_end in ("end of stream", "reset")
     ):
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"plain HTTP: {attempt.describe()}")
+        yield inconclusive(f"plain HTTP: {attempt.describe()}")
 
 
 def _refused(client: AcceptedClient, **_: object) -> Mapping[str, Any]:
@@ -301,13 +296,11 @@ def a_trusted_client_is_accepted(
         clients valid certificates of that CA with clientAuth.
     """
     if not client.candidates and unauthenticated.cases.accepted:
-        reason = "clients without a certificate are accepted, see mtls.no-certificate"
-        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        yield not_applicable("clients without a certificate are accepted, see mtls.no-certificate")
         return
     if not client.candidates:
         side = here.role.prefix
-        reason = f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key"
-        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
+        yield not_verified(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
         return
     accepted = client.accepted
     if accepted is not None:
@@ -328,12 +321,11 @@ def a_trusted_client_is_accepted(
         ]
     by_rule = [candidate for candidate in client.candidates if client.closed_by_san_rule(candidate)]
     if not rest:
-        yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, by_rule[0]))
+        yield not_verified(_by_san_rule(here, by_rule[0]))
     elif all(candidate.excluded and candidate.endings == {Ending.REFUSED} for candidate in rest):
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED,
+        yield not_verified(
             f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
-            f"pass --etcd-{here.role.prefix}cert with one that it allows",
+            f"pass --etcd-{here.role.prefix}cert with one that it allows"
         )
     elif failed := [
         candidate
@@ -347,30 +339,27 @@ def a_trusted_client_is_accepted(
         ]
         if wrong and all(_may_lack_names(candidate, grounds) for candidate in wrong):
             side = here.role.prefix
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
+            yield not_verified(
                 f"{_ISSUED} is refused by alert 42, as where etcd allows certain names only: pass "
-                f"--etcd-{side}cert and --etcd-{side}key of a client, or --etcd-config",
+                f"--etcd-{side}cert and --etcd-{side}key of a client, or --etcd-config"
             )
         elif wrong:
             yield _not_accepted(client, wrong[0], grounds)
         elif own := [candidate for candidate in by_rule if not candidate.borrowed]:
-            yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, own[0]))
+            yield not_verified(_by_san_rule(here, own[0]))
         elif all(map(_closed, failed)):
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
+            yield not_verified(
                 "TLS accepted the client port's certificate and etcd closed the connection: the peers' "
                 "revocation list contains it, or etcd cannot read that list: pass --etcd-peer-cert and "
-                "--etcd-peer-key",
+                "--etcd-peer-key"
             )
         else:
-            yield CannotJudge(
-                Outcome.NOT_VERIFIED,
+            yield not_verified(
                 "the client port's certificate is refused, as expected where peers have a separate CA: pass "
-                "--etcd-peer-cert and --etcd-peer-key",
+                "--etcd-peer-cert and --etcd-peer-key"
             )
     else:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{rest[0].identity}: {rest[0].attempts[0].describe()}")
+        yield inconclusive(f"{rest[0].identity}: {rest[0].attempts[0].describe()}")
 
 
 _FAILED = frozenset({Ending.REFUSED, Ending.CLOSED, Ending.OTHER})
@@ -418,17 +407,17 @@ def _beside(
     cases = candidate.cases.over(*accepted.served_protocols)
     if candidate.excluded and cases.endings == {Ending.REFUSED}:
         reason = f"a declared rule about names excludes the certificate of {who}, which is refused"
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{reason}: pass one that it allows")
+        yield not_verified(f"{reason}: pass one that it allows")
     elif client.closed_by_san_rule(candidate):
         # etcd reads its revocation list, since it accepts the other client.
         if candidate.san_rule is SANRule.CLOSES or candidate.revocation is Revocation.NOT_LISTED:
             yield Note(f"{who} is closed by etcd's SAN rule: its SANs do not cover this client's address")
         else:
-            yield CannotJudge(Outcome.NOT_VERIFIED, _by_san_rule(here, candidate))
+            yield not_verified(_by_san_rule(here, candidate))
     elif cases.ended(*_FAILED):
         yield _not_accepted(client, candidate, grounds)
     else:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{who}: {candidate.attempts[0].describe()}")
+        yield inconclusive(f"{who}: {candidate.attempts[0].describe()}")
 
 
 def _is_unparsable(candidate: Candidate, grounds: RefusalGrounds) -> bool:

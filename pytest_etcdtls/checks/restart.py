@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, not_verified
 from pytest_etcdtls.target import StartFailure
 
 
@@ -158,11 +158,11 @@ def the_same_protocol(rehearsal: Rehearsal) -> Iterator[Statement]:
 def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
     """Yield the changes of these topics."""
     if rehearsal.failure is not None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "after a restart etcd does not start: see restart.starts")
+        yield not_verified("after a restart etcd does not start: see restart.starts")
         return
     if not {LISTENER, *rehearsal.compared}.intersection(topics):
         why = "nothing of that was observed of the running etcd: select the families mtls, cert and tls, too"
-        yield CannotJudge(Outcome.NOT_VERIFIED, why)
+        yield not_verified(why)
         return
     for change in rehearsal.changes:
         if change.topic in topics:
@@ -175,7 +175,7 @@ def _changes(rehearsal: Rehearsal, *topics: str) -> Iterator[Statement]:
             )
     for unknown in rehearsal.unknown:
         if unknown.topic in topics:
-            yield CannotJudge(Outcome.NOT_VERIFIED, f"after a restart, {unknown.text}")
+            yield not_verified(f"after a restart, {unknown.text}")
 
 
 def _because(rehearsal: Rehearsal) -> str:

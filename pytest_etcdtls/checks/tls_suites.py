@@ -12,7 +12,7 @@ from pytest_etcdtls.facts.certificates import ServedKey
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.results import Finding, Statement, not_applicable
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.command import GROUP, s_client
@@ -330,9 +330,7 @@ def a_post_quantum_group_is_accepted(here: Listener, support: GroupSupport) -> I
     Remediation: use an etcd that is built with Go 1.24 or newer, and do not set tlsmlkem=0 in GODEBUG.
     """
     if support.version is not TLSVersion.TLS1_3:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, "TLS 1.3 is not offered, and before it there are no hybrid groups"
-        )
+        yield not_applicable("TLS 1.3 is not offered, and before it there are no hybrid groups")
     elif not any(group.kind is GroupKind.HYBRID for group in support.accepted):
         yield Finding(
             message="no post-quantum group is accepted",

@@ -20,7 +20,7 @@ from pytest_etcdtls.facts.protocol import (
 )
 from pytest_etcdtls.facts.sessions import Renegotiation, SessionTickets
 from pytest_etcdtls.pki.thresholds import Thresholds
-from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending, Phase, Ticket, alert_text
@@ -76,7 +76,7 @@ def no_version_below_tls12_is_accepted(
     yield from _excluded(here, contact, policy.of("tls.version-floor"))
     for exchange in old.exchanges:
         if not exchange.answered:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{exchange.offered}: {exchange.describe()}")
+            yield inconclusive(f"{exchange.offered}: {exchange.describe()}")
 
 
 def _excluded(here: Listener, contact: FirstContact, thresholds: Thresholds) -> Iterator[Statement]:
@@ -87,7 +87,7 @@ def _excluded(here: Listener, contact: FirstContact, thresholds: Thresholds) -> 
         if allowed is None or version is None or version in allowed or version not in contact.offered:
             continue
         if attempt.ending is Ending.UNCLEAR:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{version}: {attempt.describe()}")
+            yield inconclusive(f"{version}: {attempt.describe()}")
             continue
         flag, value = _TO_EXCLUDE[version]
         yield Finding(
@@ -133,7 +133,7 @@ def tls13_is_offered(here: Listener, contact: TLSContact) -> Iterator[Statement]
             reproduce=(s_client(here.url, TLSVersion.TLS1_3),),
         )
     elif attempt.ending is Ending.UNCLEAR:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"TLSv1.3: {attempt.describe()}")
+        yield inconclusive(f"TLSv1.3: {attempt.describe()}")
 
 
 def _ignored(variant: UnusualClientHello, **_: object) -> Mapping[str, Any]:
@@ -163,9 +163,7 @@ def the_fallback_signal_is_honoured(
             reproduce=(s_client(here.url, TLSVersion.TLS1_2, "-fallback_scsv"),),
         )
     elif exchange.alert != _INAPPROPRIATE_FALLBACK:
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{exchange.purpose}: {exchange.describe()}, without the signal accepted"
-        )
+        yield inconclusive(f"{exchange.purpose}: {exchange.describe()}, without the signal accepted")
 
 
 def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -300,7 +298,7 @@ def a_silent_connection_is_ended(here: Listener, silence: SilentConnection) -> I
     """
     exchange = silence.exchange
     if not exchange.local_address:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{here.url}: {exchange.describe()}")
+        yield inconclusive(f"{here.url}: {exchange.describe()}")
     elif exchange.reply is Reply.SILENCE:
         yield Finding(
             message="a connection on which nothing is sent stays open",
@@ -339,7 +337,7 @@ def renegotiation_is_refused(here: Listener, renegotiation: Renegotiation) -> It
         )
     attempt = renegotiation.attempt
     if attempt is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, renegotiation.not_requested)
+        yield not_verified(renegotiation.not_requested)
     elif attempt.renegotiated:
         yield Finding(
             message="a client can renegotiate",
@@ -356,7 +354,7 @@ def renegotiation_is_refused(here: Listener, renegotiation: Renegotiation) -> It
             ),
         )
     elif attempt.version is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.purpose}: {attempt.describe()}")
+        yield inconclusive(f"{attempt.purpose}: {attempt.describe()}")
 
 
 _invited = changed("tickets", tickets=(Ticket(lifetime=7200, max_early_data=16384),))
@@ -458,4 +456,4 @@ def an_unknown_protocol_is_refused(
                 reproduce=(_line(here, alpn, choice),),
             )
         elif choice.alert != _NO_APPLICATION_PROTOCOL:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"unknown protocols in {_show(choice)}")
+            yield inconclusive(f"unknown protocols in {_show(choice)}")
