@@ -98,7 +98,7 @@ def _old_split(listeners: SplitListeners) -> Mapping[str, Any]:
     return {"listeners": replace(listeners, members=(old, *others))}
 
 
-@check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_old_split)
+@check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=set(), counterexample=_old_split)
 def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[Statement]:
     """No member runs a release that ignores the revocation list on the gRPC port.
 
@@ -121,7 +121,7 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
         yield _by_version(affected, CRL_ON_GRPC, "the gRPC port may ignore the revocation list")
 
 
-@check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_old_release)
+@check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=set(), counterexample=_old_release)
 def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release that waits indefinitely for stalled TLS handshakes.
 
@@ -136,7 +136,7 @@ def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[
     yield from _inferred(releases, _STALLED_FIXED, "stalled handshakes stay open for ever")
 
 
-@check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_old_release)
+@check("advisory.cve-2026-33413-inferred", on=set(), counterexample=_old_release)
 def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release that answers some calls without authorisation.
 
@@ -152,7 +152,7 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
     yield from _inferred(releases, _UNCHECKED_FIXED, "some calls are not authorised")
 
 
-@check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_old_release)
+@check("advisory.cve-2018-16886-inferred", on=set(), counterexample=_old_release)
 def no_release_uses_the_server_name_as_user(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release whose gateway uses the server's common name as user.
 
@@ -167,7 +167,7 @@ def no_release_uses_the_server_name_as_user(releases: EtcdReleases) -> Iterator[
     yield from _inferred(releases, _GATEWAY_USER_FIXED, "the gateway takes the server's name for the user's")
 
 
-@check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_old_release)
+@check("advisory.cve-2020-15136-inferred", on=set(), counterexample=_old_release)
 def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release whose etcd gateway does not verify its endpoints.
 
@@ -202,7 +202,7 @@ def _old_go(releases: GoReleases) -> Mapping[str, Any]:
     return {"releases": replace(releases, members=(old, *others))}
 
 
-@check("advisory.go-runtime", on=frozenset(), counterexample=_old_go)
+@check("advisory.go-runtime", on=set(), counterexample=_old_go)
 def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
     """Every member is built with a Go release that has the fixes for TLS servers.
 

@@ -314,7 +314,7 @@ def _another_etcd(here: Listener, versions: Versions, **_: object) -> Mapping[st
 _BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
 
 
-@check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
+@check("api.version-agrees", on={Role.PEER}, counterexample=_another_etcd)
 def both_ports_report_the_same_versions(
     here: Listener, target: Target, versions: Versions
 ) -> Iterator[Statement]:
@@ -440,7 +440,7 @@ def _another_member(listing: MemberListing, **_: object) -> Mapping[str, Any]:
     return {"listing": replace(listing, members=(*listing.members, other))}
 
 
-@check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_another_member)
+@check("api.peer-members", on={Role.PEER}, counterexample=_another_member)
 def both_ports_list_the_same_members(
     here: Listener, target: Target, listing: MemberListing, listings: Each[MemberListing]
 ) -> Iterator[Statement]:

@@ -289,7 +289,7 @@ def _shared(here: Listener, chains: Each[ServedChain], **_: object) -> Mapping[s
     return {"chains": Each.of({listener: chains.at(here) for listener, _ in chains})}
 
 
-@check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
+@check("cert.own-certificate-per-port", on={Role.PEER}, counterexample=_shared)
 def each_port_serves_its_own_certificate(
     here: Listener, target: Target, chains: Each[ServedChain]
 ) -> Iterator[Statement]:
@@ -337,7 +337,7 @@ def _swapped(target: Target, chains: Each[ServedChain], **_: object) -> Mapping[
     return {"chains": Each.of(dict(chains) | {client: chains.at(peer), peer: chains.at(client)})}
 
 
-@check("cert.ports-not-swapped", on=frozenset(), counterexample=_swapped)
+@check("cert.ports-not-swapped", on=set(), counterexample=_swapped)
 def the_certificates_of_the_ports_are_not_swapped(
     target: Target,
     chains: Each[ServedChain],
@@ -484,11 +484,7 @@ def _shared_with_kubernetes(kubernetes: KubernetesCA, **_: object) -> Mapping[st
     return {"trust": ClientTrust(certificates=kubernetes.certificates[:1], source="ca.crt")}
 
 
-@check(
-    "cert.ca-not-shared-with-kubernetes",
-    on=CLIENT_AND_PEER,
-    counterexample=_shared_with_kubernetes,
-)
+@check("cert.ca-not-shared-with-kubernetes", on=CLIENT_AND_PEER, counterexample=_shared_with_kubernetes)
 def etcd_and_kubernetes_have_separate_cas(
     here: Listener,
     announced: AnnouncedCAs,

@@ -173,7 +173,7 @@ def no_name_is_a_wildcard(here: Listener, chain: ServedChain) -> Iterator[Statem
 _not_here = serving("chain", subject_alt_names=("127.0.0.1",))
 
 
-@check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here, cure=reissued)
+@check("cert.covers-loopback", on={Role.CLIENT}, counterexample=_not_here, cure=reissued)
 def the_certificate_covers_loopback(here: Listener, chain: ServedChain) -> Iterator[Statement]:
     """For a loopback listener the certificate covers localhost and the address.
 

@@ -125,7 +125,7 @@ def _gateway_down(
 
 @check(
     "cert.client-usage",
-    on=frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}),
+    on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER},
     counterexample=_gateway_down,
     cure=reissued,
 )
@@ -426,7 +426,7 @@ def _one_for_all(served: ServedByMembers) -> Mapping[str, Any]:
     return {"served": replace(served, chains=chains)}
 
 
-@check("cert.own-key-per-member", on=frozenset(), counterexample=_one_for_all)
+@check("cert.own-key-per-member", on=set(), counterexample=_one_for_all)
 def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statement]:
     """Every member serves its own keys.
 

@@ -61,11 +61,7 @@ def _peers_alone(declarations: Declarations, **_: object) -> Mapping[str, Any]:
     return {"declarations": Declarations((replace(member, effective=effective),))}
 
 
-@check(
-    "config.listeners-as-declared",
-    on=set(),
-    counterexample=_peers_alone,
-)
+@check("config.listeners-as-declared", on=set(), counterexample=_peers_alone)
 def listeners_are_as_declared(
     target: Target,
     declarations: Declarations,

@@ -225,7 +225,7 @@ _FEW = 2
 """Broken connections to one listener of which one alone may be chance."""
 
 
-@check("listener.keeps-connections", on=frozenset(), counterexample=_every_fifth)
+@check("listener.keeps-connections", on=set(), counterexample=_every_fifth)
 def connections_are_not_broken(connections: BrokenConnections, target: Target) -> Iterator[Statement]:
     """No connection is reset or ended before the answer to a request that is answered when it is repeated.
 
@@ -268,7 +268,7 @@ def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
     return {"ports": replace(ports, tried=(served, *others))}
 
 
-@check("listener.undeclared", on=frozenset(), counterexample=_metrics_in_plain_http)
+@check("listener.undeclared", on=set(), counterexample=_metrics_in_plain_http)
 def no_unknown_listener_serves_plain_http(ports: UnnamedPorts) -> Iterator[Statement]:
     """No member serves plain HTTP on a usual etcd port that is not a known listener.
 

@@ -33,7 +33,7 @@ def _without_a_peer(connections: PeerConnections, **_: object) -> Mapping[str, A
     return {"connections": replace(connections, peers={first: lonely, **dict(others)})}
 
 
-@check("cluster.members-connected", on=frozenset(), counterexample=_without_a_peer)
+@check("cluster.members-connected", on=set(), counterexample=_without_a_peer)
 def every_member_can_dial_every_other(
     connections: PeerConnections,
     side_by_side: SideBySide | None,

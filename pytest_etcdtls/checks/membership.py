@@ -72,7 +72,7 @@ def _trusts_another(side_by_side: SideBySide) -> Mapping[str, Any]:
     return _first_differs(side_by_side, announced=(name,))
 
 
-@check("cluster.same-ca", on=frozenset(), counterexample=_trusts_another)
+@check("cluster.same-ca", on=set(), counterexample=_trusts_another)
 def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[Statement]:
     """All members trust the same CAs for clients, and the same CAs for peers.
 
@@ -101,7 +101,7 @@ def _one_version_less(side_by_side: SideBySide, **_: object) -> Mapping[str, Any
     return _first_differs(side_by_side, versions=first.versions[:1])
 
 
-@check("cluster.same-policy", on=frozenset(), counterexample=_one_version_less)
+@check("cluster.same-policy", on=set(), counterexample=_one_version_less)
 def every_member_has_the_same_policy(
     side_by_side: SideBySide, declared: Declarations | None, issued: IssuedClients | None
 ) -> Iterator[Statement]:
@@ -269,7 +269,7 @@ def _forgotten(side_by_side: SideBySide) -> Mapping[str, Any]:
     return _first_differs(side_by_side, expires_at=first.expires_at - 2 * _EXPIRY_SPREAD)
 
 
-@check("cluster.expiry-spread", on=frozenset(), counterexample=_forgotten)
+@check("cluster.expiry-spread", on=set(), counterexample=_forgotten)
 def certificates_expire_together(side_by_side: SideBySide) -> Iterator[Statement]:
     """Certificates on the same kind of port expire within a month of each other.
 
@@ -302,7 +302,7 @@ def _an_old_release(releases: EtcdReleases, listings: MemberListings | None) -> 
     return {"releases": replace(releases, members=(replace(first, release=Release(3, 4, 0)), *others))}
 
 
-@check("cluster.same-version", on=frozenset(), counterexample=_an_old_release)
+@check("cluster.same-version", on=set(), counterexample=_an_old_release)
 def every_member_runs_the_same_version(
     releases: EtcdReleases, listings: MemberListings | None
 ) -> Iterator[Statement]:
@@ -351,7 +351,7 @@ def _plain_clients(listings: MemberListings, **_: object) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, client_urls=("http://10.0.0.1:2379",)))
 
 
-@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients, cure=https_of("client"))
+@check("cluster.advertised-https", on=set(), counterexample=_plain_clients, cure=https_of("client"))
 def advertised_client_urls_are_https(
     listings: MemberListings, declarations: Declarations | None
 ) -> Iterator[Statement]:
@@ -388,7 +388,7 @@ def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
     return _first_lists(listings, dataclasses.replace(member, peer_urls=("http://10.0.0.1:2380",)))
 
 
-@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers, cure=https_of("peer"))
+@check("cluster.peer-urls-https", on=set(), counterexample=_plain_peers, cure=https_of("peer"))
 def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every peer URL of every member is https.
 
@@ -438,7 +438,7 @@ def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
     return {"advertised": replace(advertised, urls=(changed, *others))}
 
 
-@check("cluster.advertised-reachable", on=frozenset(), counterexample=_unreachable, cure=advertised)
+@check("cluster.advertised-reachable", on=set(), counterexample=_unreachable, cure=advertised)
 def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
     """Every client URL that a member advertises answers.
 
@@ -481,7 +481,7 @@ def _no_members(listings: MemberListings) -> Mapping[str, Any]:
     return _first_lists(listings)
 
 
-@check("cluster.members-agree", on=frozenset(), counterexample=_no_members)
+@check("cluster.members-agree", on=set(), counterexample=_no_members)
 def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[Statement]:
     """Every member of a cluster lists the same members.
 
@@ -521,7 +521,7 @@ def _another_cluster(claims: ClusterClaims, listings: MemberListings) -> Mapping
     return {"claims": replace(claims, claims=(replace(first, cluster_id="bad0"), *others))}
 
 
-@check("cluster.one-cluster", on=frozenset(), counterexample=_another_cluster)
+@check("cluster.one-cluster", on=set(), counterexample=_another_cluster)
 def every_listener_belongs_to_one_cluster(
     claims: ClusterClaims, listings: MemberListings
 ) -> Iterator[Statement]:
@@ -581,7 +581,7 @@ def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
     return {"discovery": replace(discovery, members=(replace(first, urls=nowhere), *others))}
 
 
-@check("cluster.discovered", on=frozenset(), counterexample=_wildcard)
+@check("cluster.discovered", on=set(), counterexample=_wildcard)
 def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
     """Every listed member can be found by the URLs that it advertises.
 

@@ -410,7 +410,7 @@ def _line(here: Listener, alpn: AlpnChoices, choice: AlpnChoice) -> Command:
     return s_client(here.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
 
 
-@check("tls.alpn-h2", on=frozenset({Role.CLIENT}), counterexample=lambda alpn, **_: _chosen(alpn, "http/1.1"))
+@check("tls.alpn-h2", on={Role.CLIENT}, counterexample=lambda alpn, **_: _chosen(alpn, "http/1.1"))
 def http2_is_selected(here: Listener, alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
     """A client that offers h2 and http/1.1 gets h2.
 
