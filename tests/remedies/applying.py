@@ -80,16 +80,6 @@ def _flags_of_this_version(mending: Mending, _: re.Match[str], __: str) -> Mendi
     return replace(mending.with_flags(extra_flags=()), etcd=None)
 
 
-def _renamed(mending: Mending, match: re.Match[str], _: str) -> Mending:
-    """Give a flag by its new name, or with the upgrade to an etcd that has it."""
-    new = f"{match['new']}=" if mending.version.startswith(match["since"]) else ""
-    flags = [
-        flag.replace(f"{match['old']}=", new) if flag.startswith(f"{match['old']}=") else flag
-        for flag in mending.config.extra_flags
-    ]
-    return mending.with_flags(extra_flags=tuple(flag for flag in flags if flag.startswith("--")))
-
-
 def _once(mending: Mending, _: re.Match[str], __: str) -> Mending:
     """Keep the last value of each flag."""
     flags = {flag.partition("=")[0]: flag for flag in mending.config.extra_flags}
@@ -106,14 +96,6 @@ def _rename(mending: Mending, _: re.Match[str], __: str) -> Mending:
 
 
 _GATES = {"experimental-initial-corrupt-check": "InitialCorruptCheck"}
-
-
-def _new_key(mending: Mending, match: re.Match[str], _: str) -> Mending:
-    """Write a key by its new name, or with the upgrade to an etcd that has it."""
-    lines = [line for line in mending.config.config_file_adds.splitlines() if "experimental-" not in line]
-    if mending.version >= "3.6":
-        lines.append(f"{match['key']}: {match['value']}")
-    return mending.with_flags(config_file_adds="".join(f"{line}\n" for line in lines))
 
 
 def _spell(mending: Mending, _: re.Match[str], __: str) -> Mending:
@@ -319,7 +301,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"serve a certificate with the extended key usage (?P<peer>peer)?serverAuth alone", _issue),
     (r"(?:, or its CA,|and its CA with|with a CA certificate|or use another CA)", _authorities),
     (r"(?:(?:replace|renew) the CA|the new CA)", _authorities),
-    (r"issue the certificate of the CA [^;]* again", _authorities),
     (
         r"(?:issue (?:a new client|this) certificate|renew the clients?'s? certificates?)",
         _issue_to_clients,
@@ -334,7 +315,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"keep only the certificate and its intermediates, [^.;]* file of --{_CERTIFICATE}", _files_are_right),
     (rf"remove it from the file of --{_CERTIFICATE}", _files_are_right),
     (rf"append the intermediates, [^.;]* to the file of --{_CERTIFICATE}", _files_are_right),
-    (rf"replace the files of --{_CERTIFICATE} and {_KEY} with a matching pair", _files_are_right),
     (r"with both clientAuth and serverAuth|give both members the same --tls-min-version", _files_are_right),
     (r"replace both files with a certificate and its key that the user of etcd may read", _dialing_pair),
     (r"put one file with the CA certificates at that path", _files_are_right),
@@ -346,10 +326,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"restart etcd, which reads the bundle only at start; set --(?P<peer>peer-)?trusted-ca-file", _bundle),
     (r"restart etcd, which reads --(?P<peer>peer-)?trusted-ca-file at start only", _bundle),
     (r"if the bundle is the wrong file, put the CA of all (?P<peer>members) and no other into it", _bundle),
-    (r"openssl crl -in crl\.pem -outform DER -out crl\.der", _der),
     (r"convert it: openssl crl -inform \S+ -in \S+ -outform DER", _der),
     (r"have the CA issue it in version 2", _der),
-    (r"write it as (?P<key>feature-gates): (?P<value>\S+)", _new_key),
     (r"start every member with the same TLS flags", _as_declared),
     (r"have one list issued with (the|all) serial numbers", _der),
     (r"put a DER encoded list at the path of --(?P<side>client|peer)-crl-file", _der),
@@ -366,10 +344,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"restart etcd(?: with the declaration|, or declare the names)", _as_declared),
     (r"^(remove|perhaps) --", _flags_of_this_version),
     (r"give it once", _once),
-    (
-        r"give (?P<new>--[a-z-]+)=\S+ \(etcd (?P<since>3\.\d) and newer\) instead of (?P<old>--[a-z-]+)",
-        _renamed,
-    ),
     (r"remove one of the two, and restart etcd", _one_of_two),
     (r"do not set (?P<settings>[a-z0-9=,]+) in GODEBUG", _godebug),
 )
