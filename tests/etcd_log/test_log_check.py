@@ -126,8 +126,9 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
     # Those of the same second are left out with the flood.
     assert at_client.outcome is Outcome.CONFORMS or "or etcd dropped the lines" in at_client.reason
     assert _comparisons(observer)["client-m0"].thinned_out
-    # etcd counts the lines of each side apart.
-    assert not _comparisons(observer)["peer-m0"].thinned_out
+    # etcd counts the lines of each side apart; those of 3.5.1 do not say of which side they are.
+    named = all(line.endpoint for line in parse_log(cluster.members[0].log(), "m0").rejections)
+    assert _comparisons(observer)["peer-m0"].thinned_out is not named
     assert not _comparisons(observer)["peer-m0"].unlogged
 
 
