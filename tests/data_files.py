@@ -1,4 +1,4 @@
-"""The tables beside the pages that programs read: the kill matrix and the faults, as CSV and JSON.
+"""The table beside the pages that programs read: the kill matrix, as CSV and JSON.
 
 ``python -m data_files [DIRECTORY]`` writes the kill matrix, by default to ``docs/data``. ``make site`` writes
 it into the site and a release into ``docs``, so that no change of a check has to.
@@ -13,16 +13,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hostile.fault_table import faults
 from zoo.members import ZOO
 
 VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
 """The etcds that the misconfigurations are judged on."""
-
-
-def data_files() -> dict[str, str]:
-    """Return the files of the faults by path below the root."""
-    return _files("docs/data/faults", [*_faults()])
 
 
 def _files(path: str, rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -45,11 +39,6 @@ def _kills() -> Iterator[Mapping[str, str]]:
                 "check": check,
                 "etcd": " ".join(versions),
             }
-
-
-def _faults() -> Iterator[Mapping[str, str]]:
-    for fault in faults():
-        yield {"fault": fault.name, "outcome": fault.outcome, "bound": fault.bound, "test": fault.path}
 
 
 def _csv(rows: Sequence[Mapping[str, str]]) -> str:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from checks_page import checks_page
-from data_files import data_files
 from facts_page import facts_page
 from hostile.requests_sent import requests_table
 from live.logged_lines import table as logged_table
@@ -39,7 +38,6 @@ def generated(*, new_checks: bool = True) -> dict[str, str]:
         "docs/options.md": options_page(),
         "docs/profiles.md": profiles_page(),
         f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",
-        **data_files(),
     }
 
 

@@ -176,11 +176,6 @@ def test_the_pki_is_copied_in_and_only_root_can_read_it(start: Start, newest_ima
     assert not any(name.endswith("-ca.key") for name in names)
 
 
-@pytest.mark.fault(
-    "Another user of the container engine, who may inspect containers",
-    outcome="no key, password or variable of the run is in the description of a container or of its network",
-    bound="the start of a container",
-)
 def test_the_description_of_a_container_has_no_secret(
     start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,11 +382,6 @@ def test_an_engine_on_another_host(start: Start, newest_image: str, monkeypatch:
     assert get(member.peer_url, member, "peer-client", ca="peer-ca.crt") == OK
 
 
-@pytest.mark.fault(
-    "A signal that ends the owner of three containers",
-    outcome="no container, network and no file of it is left",
-    bound="when the watchdog has seen the end of the owner",
-)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "kill"])
 def test_an_owner_that_is_killed_leaves_nothing_behind(
     newest_image: str, tmp_path: Path, number: signal.Signals

@@ -365,11 +365,6 @@ def test_one(cluster):
 """
 
 
-@pytest.mark.fault(
-    "SIGINT or SIGKILL of a run with an etcd process, or a failing fixture after its start",
-    outcome="no process and no file of it is left",
-    bound="when the watchdog has seen the end of the run",
-)
 @pytest.mark.parametrize("mode", ["SIGINT", "SIGKILL", "failing-fixture"])
 def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Path, mode: str) -> None:
     home, fifo = tmp_path / "home", tmp_path / "fifo"
@@ -411,11 +406,6 @@ def _wait_for_watchdogs() -> None:
                 assert alive(int(arguments[-2])) or gone(int(entry.name))
 
 
-@pytest.mark.fault(
-    "SIGKILL of a process that has written credential files",
-    outcome="the keys are removed",
-    bound="when the watchdog has seen the end of the process",
-)
 def test_files_of_credentials_go_with_a_killed_process(newest_etcd: Path, tmp_path: Path) -> None:
     program = f"""
 import os, signal
@@ -444,11 +434,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.fault(
-    "SIGKILL of a process and of its watchdog",
-    outcome="the next run, or `python -m pytest_etcdtls clean`, removes all of it, nothing of a living one",
-    bound="one start",
-)
 @pytest.mark.parametrize("backend", ["binary", pytest.param("image", marks=pytest.mark.container)])
 @pytest.mark.parametrize("remover", ["clean", "the next run"])
 def test_what_is_left_without_a_watchdog_is_removed_later(

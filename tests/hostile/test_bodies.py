@@ -9,19 +9,6 @@ from impostors.impostor import Answer
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted import JSON_DEPTH, read_json
 
-FAULTS = {
-    "test_compressed_bodies_are_not_decoded": (
-        "A body of 1 GiB of zeros, compressed once, twice and three times",
-        "api.no-content-encoding warns; the good endpoint of the run conforms",
-        "60 s, 400 MiB",
-    ),
-    "test_json_out_of_bounds_costs_no_report": (
-        "JSON with 100,000 levels, a number of a million digits, NaN, lone surrogates, in any response",
-        "no check is broken; the report is complete",
-        "60 s, 400 MiB",
-    ),
-}
-
 __all__ = ["hostile", "judge"]
 
 JSON = {"Content-Type": "application/json"}

@@ -30,39 +30,6 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.timeouts import TimeoutBudget
 from pytest_etcdtls.target import Bounds, Listener, Target
 
-FAULTS = {
-    "test_silent_endpoints_are_given_up": (
-        "An endpoint that never answers, or sends single octets with long pauses",
-        "given up; one check is inconclusive, the rest are not verified",
-        "three attempts in a row",
-    ),
-    "test_an_unreachable_address_costs_one_timeout": (
-        "A host that is off, or a firewall that drops what is sent to a port",
-        "given up; one check is inconclusive, the rest are not verified",
-        "one timeout",
-    ),
-    "test_the_limits_are_of_a_process": (
-        "The same under pytest-xdist, with tests of the user that observe the endpoint",
-        "given up once by the suite, and once by every worker",
-        "three attempts in a row for each process",
-    ),
-    "test_an_etcd_that_is_stopped_in_mid_run_is_given_up": (
-        "An etcd that is stopped (SIGSTOP) in the middle of a run",
-        "given up; earlier results remain",
-        "three attempts in a row, hellos to which a server may be silent, a request that was answered before",
-    ),
-    "test_silence_to_one_offer_does_not_end_the_others": (
-        "A firewall that drops one kind of ClientHello",
-        "the rest is judged",
-        "no separate bound",
-    ),
-    "test_64_tarpits_of_a_member_list_cost_no_more_than_one": (
-        "A member list with 64 addresses that never answer",
-        "all given up at the same time; the good member is judged",
-        "five timeouts for all of them",
-    ),
-}
-
 __all__ = ["run"]
 
 TIMEOUT = 1.0

@@ -35,11 +35,6 @@ SECRETS = {
 INTERFERING = {"ETCD_NAME": "other", "GODEBUG": "x509sha1=1", "SSL_CERT_FILE": "/x", "SSL_CERT_DIR": "/"}
 
 
-@pytest.mark.fault(
-    "Secrets in the environment of the run",
-    outcome="neither etcd nor the watchdog inherits a variable that is not on a list of names",
-    bound="the start of an etcd",
-)
 def test_children_inherit_no_secret(monkeypatch: pytest.MonkeyPatch, newest_etcd: Path) -> None:
     for name, value in {**SECRETS, **INTERFERING}.items():
         monkeypatch.setenv(name, value)
@@ -61,11 +56,6 @@ def test_a_child_finds_the_engine_and_nothing_secret(monkeypatch: pytest.MonkeyP
     assert not any("s3cret" in value for value in child_environment(engine=True).values())
 
 
-@pytest.mark.fault(
-    "Secrets in the environment of a run whose connections a program carries (`--etcd-via`)",
-    outcome="the program inherits the variables of a list, and those that `--etcd-via-env` names",
-    bound="one connection",
-)
 def test_carrier_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inherited = {"KUBECONFIG": "/kube", "SSH_AUTH_SOCK": "/agent", "HOME": "/home", "LANG": "C.UTF-8"}
     for name, value in {**SECRETS, **INTERFERING, **inherited, "AWS_PROFILE": "p", "OTHER": "o"}.items():

@@ -67,11 +67,6 @@ def test_other_text_stays_as_it_is() -> None:
         assert [line.text for line in wrapped(text, 80)] == [text]
 
 
-@pytest.mark.fault(
-    "Commands of GitHub Actions, Azure Pipelines and TeamCity in names and bodies",
-    outcome="no line of the output is a command, at any width",
-    bound="60 s for each width",
-)
 @pytest.mark.parametrize("columns", [40, 80, 123])
 def test_no_line_of_a_run_is_a_command(
     hostile: Hostile, judge: Judging, monkeypatch: pytest.MonkeyPatch, columns: int
@@ -102,11 +97,6 @@ NAME = f"x\n{ATTACK}\r\x1b[31m\u202e"
 ACTS = re.compile("[\x1b\r\u202e]")
 
 
-@pytest.mark.fault(
-    "Commands of a CI runner and control characters in the values of a cluster list",
-    outcome="exit code 4; no line of the message is a command, and it is printable",
-    bound="60 s for each key",
-)
 @pytest.mark.parametrize("key", ["endpoints", "cacert", "config", "log", "pki-dir", "timeout"])
 def test_no_value_of_a_cluster_list_is_a_command(tmp_path: Path, key: str) -> None:
     entry = {"label": "theirs", "endpoints": "https://127.0.0.1:1", key: NAME}
@@ -117,11 +107,6 @@ def test_no_value_of_a_cluster_list_is_a_command(tmp_path: Path, key: str) -> No
     assert not [line for line in ended.output.split("\n") if is_command(line) or ACTS.search(line)]
 
 
-@pytest.mark.fault(
-    "Commands of a CI runner and forged lines in the names and paths of a declaration",
-    outcome="no line of the output or of a report is a command",
-    bound="60 s",
-)
 def test_no_name_in_a_declaration_is_a_command(tmp_path: Path) -> None:
     url = "https://127.0.0.1:1"
     flags = {"cert-file": f"/{NAME}", "key-file": f"/{NAME}", "trusted-ca-file": f"/{NAME}", NAME: NAME}

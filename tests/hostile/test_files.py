@@ -30,34 +30,6 @@ YAML_MEBIBYTES = 103.0
 USAGE_ERROR = 4
 MEBIBYTE = 1024 * 1024
 
-FAULTS = {
-    "test_paths_that_are_no_regular_file": (
-        "A named pipe, device, socket, directory, endless file or overlong name as any file option",
-        "exit code 4, one message",
-        "20 s of processor time, 150 MB, of YAML 108 MB",
-    ),
-    "test_a_process_substitution_that_never_ends": (
-        "A process substitution of the shell whose writer writes nothing",
-        "exit code 4, one message",
-        "12 s, 150 MB, of YAML 108 MB",
-    ),
-    "test_content_that_is_expensive_to_parse": (
-        "1 MiB of BEGIN lines; nested, aliased, repeated YAML; variables that double; nested TOML",
-        "exit code 4, one message",
-        "20 s of processor time, 150 MB, of YAML 108 MB",
-    ),
-    "test_a_log_that_etcd_did_not_write": (
-        "A log with times, names, numbers and nesting that etcd never writes, together with etcd's log",
-        "the same verdicts",
-        "the same as without them",
-    ),
-    "test_a_log_that_becomes_a_pipe": (
-        "A log that is replaced by a named pipe during the run",
-        "a remark; the check of the log is inconclusive",
-        "the same as without it",
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Given:
@@ -364,11 +336,6 @@ def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
     assert "INTERNALERROR" not in ended.output
 
 
-@pytest.mark.fault(
-    "An RSA key of 1,000,000 bits, whose check would take days",
-    outcome="exit code 4, one message",
-    bound="20 s of processor time, 150 MB, of YAML 108 MB",
-)
 def test_an_rsa_key_that_takes_too_long_to_check(tmp_path: Path) -> None:
     numbers = [
         1 << bits | 1 for bits in (1_000_000, 16, 999_999, 500_000, 500_000, 499_999, 499_999, 499_999)

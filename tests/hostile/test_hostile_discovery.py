@@ -30,39 +30,6 @@ from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 
-FAULTS = {
-    "test_unverified_servers_of_every_kind_get_no_credential": (
-        "A member list with servers of other CAs, self-signed, changing, or with plain HTTP",
-        "no client certificate and no password is sent to them",
-        "at most one plain HTTP request each",
-    ),
-    "test_a_client_certificate_of_the_cluster_does_not_prove_a_member": (
-        "A listed address that serves a client certificate of the cluster",
-        "treated as an unverified server",
-        "no credential is sent",
-    ),
-    "test_a_server_with_a_certificate_of_another_role_gets_no_credential": (
-        "A listed peer address that serves the CA of the other role",
-        "treated as an unverified server",
-        "no credential is sent",
-    ),
-    "test_a_list_is_followed_only_from_a_trusted_member": (
-        "A member list from an endpoint of another CA, without a known CA, or over plain HTTP",
-        "the list is not followed",
-        "no connection to what it lists",
-    ),
-    "test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted": (
-        "Addresses that some resolvers read as loopback or metadata addresses, and system ports of loopback",
-        "never contacted",
-        "no connection",
-    ),
-    "test_names_that_resolve_to_such_addresses_are_not_contacted": (
-        "Names that resolve to such addresses",
-        "never contacted",
-        "no connection",
-    ),
-}
-
 __all__ = ["pki", "serve"]
 
 SECRET = "correct horse battery staple"

@@ -20,19 +20,6 @@ from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, PortCredentials, SigningKey, Target, TrustBundle
 
-FAULTS = {
-    "test_nothing_conforms_without_a_handshake": (
-        "Each of 43 servers that refuse, stall, reset or send garbage",
-        "nothing conforms except listed checks of the user's own files",
-        "no separate bound",
-    ),
-    "test_responses_to_plain_http": (
-        "Banners of SSH, SMTP and Redis, an echo, zeros, parts of TLS and HTTP messages, also octet by octet",
-        "listener.answers is inconclusive; only a status line or SETTINGS frame counts as an HTTP answer",
-        "no separate bound",
-    ),
-}
-
 _OF_A_FILE = "judges a certificate of ours that was given, not the listener; its subject is the whole target"
 CONFORMS: Mapping[str, str] = {
     "mtls.client-ca-expires": _OF_A_FILE,

@@ -103,11 +103,6 @@ UNREADABLE = (
 """Variables that are no mark. The first has no ``=``."""
 
 
-@pytest.mark.fault(
-    "Processes of any user whose environment has a mark that cannot be parsed",
-    outcome="they are skipped: what killed runs have left is removed, an etcd starts, the watchdog works",
-    bound="one start",
-)
 @pytest.mark.parametrize("user", [None, pytest.param(OTHER, marks=second_user)], ids=["ours", "other"])
 def test_unreadable_mark_stops_no_cleaning(
     spawn: Spawn, tmp_path: Path, newest_etcd: Path, user: int | None
@@ -173,11 +168,6 @@ FORGED = (
 )
 
 
-@pytest.mark.fault(
-    "Processes whose environment names an owner that has ended, without the secret of its record",
-    outcome="neither they nor the processes of their group are killed",
-    bound="one look at the processes",
-)
 @pytest.mark.parametrize("name", [*FORGED, pytest.param("of-another-user", marks=second_user)])
 @pytest.mark.parametrize("user", [None, pytest.param(OTHER, marks=second_user)], ids=["ours", "other"])
 def test_forged_mark_kills_nobody(spawn: Spawn, tmp_path: Path, name: str, user: int | None) -> None:

@@ -26,25 +26,6 @@ SECRET = "correct horse"
 USAGE_ERROR = 4
 FORMS = {"PKCS #8": PrivateFormat.PKCS8, "traditional": PrivateFormat.TraditionalOpenSSL}
 
-FAULTS = {
-    "test_a_wrong_passphrase": ("A wrong passphrase of an encrypted key", "exit code 4, one message", "2 s"),
-    "test_no_passphrase": (
-        "An encrypted key without a passphrase, and no terminal to ask for it",
-        "exit code 4, one message",
-        "2 s",
-    ),
-    "test_a_key_that_costs_too_much_to_decrypt": (
-        "An encrypted key that demands 2^31 iterations, or 1 TiB of memory for scrypt, or more",
-        "exit code 4, one message; nothing is derived",
-        "2 s, 400 MiB",
-    ),
-    "test_an_object_of_a_token": (
-        "A PKCS #11 URI with a PIN as certificate or key",
-        "exit code 4, one message without the PIN",
-        "2 s",
-    ),
-}
-
 
 @pytest.fixture(scope="module")
 def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:

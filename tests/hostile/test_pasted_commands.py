@@ -82,11 +82,6 @@ def _run(line: str, shell: str = "bash") -> None:
 
 
 @pytest.mark.program("bash", "dash")
-@pytest.mark.fault(
-    "A host or a path with commands of a shell, in every command that a check prints",
-    outcome="it is one word of the command, and nothing of it is executed",
-    bound="60 s for each command",
-)
 def test_no_command_of_a_check_executes_a_host_or_a_path(run: Path) -> None:
     lines = _commands(_said_by_all(lambda text: text.replace("127.0.0.1", HOST)))
     assert len(lines) > 50
@@ -113,11 +108,6 @@ PATH_OF_ATTACKER = (
 """What is before each path, of a declaration, an available file or a log."""
 
 
-@pytest.mark.fault(
-    "Paths with lines of a diff, control characters, commands of a shell or a CI runner, or a hyphen first",
-    outcome="in no text of a finding a line or a raw character; in no command an option or a command",
-    bound="60 s for each command",
-)
 @pytest.mark.program("bash", "dash")
 def test_no_path_is_a_line_an_option_or_a_command(run: Path) -> None:
     said = _said_by_all(_with_path)

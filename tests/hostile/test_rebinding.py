@@ -24,11 +24,6 @@ def _in_namespaces(directory: Path, *command: str) -> list[str]:
 
 @pytest.mark.whole
 @pytest.mark.program("ip", "mount", "unshare")
-@pytest.mark.fault(
-    "A host name whose address changes during the run (DNS rebinding)",
-    outcome="the password is sent only to the server that proved who it is",
-    bound="300 s",
-)
 @pytest.mark.parametrize(
     "addresses",
     [[ETCD, OTHER], [OTHER, ETCD], [ETCD, OTHER] * 100, [ETCD, ETCD, ETCD, OTHER], [ETCD] * 10 + [OTHER]],

@@ -7,34 +7,6 @@ from pathlib import Path
 import pytest
 from hostile.hostile_servers import Hostile, Judging, hostile, judge
 
-FAULTS = {
-    "test_a_report_path_that_was_removed": (
-        "A report whose directory has been removed",
-        "the other reports are written; exit code 1",
-        "no separate bound",
-    ),
-    "test_a_format_that_fails": (
-        "A report format that raises an exception",
-        "the other reports are written; exit code 1",
-        "no separate bound",
-    ),
-    "test_a_part_that_cannot_be_encoded": (
-        "An observation or connection that cannot be encoded",
-        "the report is partial and names the missing parts; exit code 1",
-        "no separate bound",
-    ),
-    "test_a_part_of_the_summary_that_cannot_be_shown": (
-        "A section of the summary that raises an exception",
-        "the rest is shown; exit code 1",
-        "no separate bound",
-    ),
-    "test_a_standard_output_that_is_closed": (
-        "A standard output that is closed, full, or closes early",
-        "the reports are complete",
-        "no separate bound",
-    ),
-}
-
 __all__ = ["hostile", "judge"]
 
 SOME = ("--etcd-check=cert.trusted,mtls.no-certificate,api.version-body", "--etcd-timeout=5")

@@ -212,24 +212,6 @@ FLAPPING: Mapping[str, Make] = {
     "every second connection is reset": lambda s: every_second(s.relayed(_well), reset),
 }
 
-FAULT_TABLES = {
-    "BEFORE_TRUST": (
-        "no verdict about certificates, clients and API",
-        "150 s at --etcd-timeout=1, 150 MiB",
-    ),
-    "AFTER_HANDSHAKE": (
-        "the certificate is judged; no verdict about the API",
-        "150 s at --etcd-timeout=1, 150 MiB",
-    ),
-    "NOT_ETCD": (
-        "the server is not accepted as an etcd; no verdict about the API",
-        "150 s at --etcd-timeout=1, 150 MiB",
-    ),
-    "HTTP2": ("version and health are judged; gRPC does not conform", "150 s at --etcd-timeout=1, 150 MiB"),
-    "FLAPPING": ("each verdict is the same as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
-    "WELL": ("everything is judged as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
-}
-
 CASES = [
     *((Kind.NO_HANDSHAKE, name, make) for name, make in BEFORE_TRUST.items()),
     *((Kind.NO_ANSWER, name, make) for name, make in AFTER_HANDSHAKE.items()),

@@ -22,39 +22,6 @@ SECONDS = 60.0
 SILENCE = 600
 """The time-out of an attempt, which nobody waits for."""
 
-FAULTS = {
-    "test_a_silent_endpoint_is_not_waited_for": (
-        "SIGINT or SIGTERM while connections wait for an endpoint that accepts them and sends nothing",
-        "report marked partial, exit code 2",
-        "1 s on a quiet machine, at any `--etcd-timeout`",
-    ),
-    "test_an_endpoint_that_drops_packets_is_not_waited_for": (
-        "SIGINT or SIGTERM while a TCP connect is waiting",
-        "report marked partial, exit code 2",
-        "1 s on a quiet machine, at any `--etcd-timeout`",
-    ),
-    "test_a_run_on_an_etcd_is_partial": (
-        "SIGINT or SIGTERM in the middle of a run",
-        "report with the results so far, marked partial, exit code 2",
-        "1 s on a quiet machine",
-    ),
-    "test_what_is_recorded_is_judged": (
-        "SIGINT or SIGTERM while the first listener is silent and the facts of another one are recorded",
-        "results of the other listener as in a whole run, without a further connection; partial, exit code 2",
-        "1 s on a quiet machine",
-    ),
-    "test_signals_that_follow_do_not_lose_the_report": (
-        "Ten signals in a row, most of them while the report is written",
-        "report marked partial, exit code 2",
-        "1 s on a quiet machine",
-    ),
-    "test_nothing_of_an_owned_cluster_is_left": (
-        "SIGTERM while a cluster that the run started is judged",
-        "report marked partial, exit code 2; no process and no directory is left",
-        "until etcd has stopped",
-    ),
-}
-
 
 @pytest.fixture
 def silent() -> Iterator[str]:

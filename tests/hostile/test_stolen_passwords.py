@@ -20,29 +20,6 @@ AS_ROOT = ("--etcd-user=root", "--etcd-password-file=home/.vault-token")
 
 pytestmark = pytest.mark.whole
 
-FAULTS = {
-    "test_a_list_names_a_password_file_of_somebody_else": (
-        "A cluster list that names a password file outside its directory, also through a link",
-        "exit code 4 before any connection; --etcd-clusters-trusted allows it",
-        "300 s",
-    ),
-    "test_a_list_on_standard_input_has_no_directory": (
-        "A cluster list on standard input that names a password file of the working directory",
-        "exit code 4 before any connection; --etcd-clusters-trusted allows it",
-        "300 s",
-    ),
-    "test_a_list_does_not_get_the_password_of_the_run": (
-        "A cluster list that names server and CA, and a run with a password",
-        "the password is not sent; not-verified, with the reason",
-        "300 s",
-    ),
-    "test_a_declaration_does_not_get_the_password_of_the_run": (
-        "A declaration that names server and CA, and a run with a password",
-        "the password is not sent; not-verified, with the reason",
-        "300 s",
-    ),
-}
-
 
 @pytest.fixture(scope="module")
 def server(newest_etcd: Path) -> Iterator[Cluster]:

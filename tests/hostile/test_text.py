@@ -29,14 +29,6 @@ from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import Finding
 from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 
-FAULTS = {
-    "test_names_and_responses_of_a_server_are_data": (
-        "Control and line characters, markup, links and a forged summary in names, SANs, CA names and bodies",
-        "escaped; no forged line, no raw character in the JSON report, data in HTML, Markdown and SARIF",
-        "60 s",
-    ),
-}
-
 __all__ = ["hostile", "judge"]
 
 MARKUP = "<script>window.owned=6</script>"

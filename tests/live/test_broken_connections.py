@@ -55,7 +55,6 @@ def judge(cluster: Cluster, every: int) -> dict[str, CheckResult]:
 
 
 @pytest.mark.kills("listener.keeps-connections")
-@pytest.mark.fault("Every fifth connection is reset", outcome="warns", bound="each request twice more")
 def test_every_fifth_connection_is_reset(cluster: Cluster) -> None:
     result = judge(cluster, every=5)[CHECK]
     [finding] = result.findings

@@ -97,9 +97,6 @@ def _most_at_once(observer: Observer, url: str) -> int:
     return max(sum(other.started_at <= one.started_at < ended_at(other) for other in here) for one in here)
 
 
-@pytest.mark.fault(
-    "A delay of 30 ms in each direction", outcome="the same verdicts", bound="the same connections"
-)
 def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     observer = Observer(_live(etcd))
     direct = {(result.check, result.listener): result for result in run_checks(observer)}

@@ -93,7 +93,6 @@ def test_two_clusters(newest_etcd: Path) -> None:
     assert result.findings[0].observed.count("https://") == 4
 
 
-@pytest.mark.fault("A metrics endpoint of another cluster", outcome="violates", bound="none")
 def test_the_metrics_of_another_cluster(etcd_binary: Path) -> None:
     config = replace(GOOD, metrics="http")
     with start_process(config, etcd_binary) as first, start_process(config, etcd_binary) as second:

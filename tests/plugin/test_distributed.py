@@ -175,11 +175,6 @@ def pytest_configure(config):
 """
 
 
-@pytest.mark.fault(
-    "Messages between the processes of pytest-xdist",
-    outcome="they have no key, passphrase or password",
-    bound="300 s",
-)
 def test_messages_of_workers_have_no_secret(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETCDTLS_KEY_PASSWORD", "s3cret-passphrase")
     (run.directory / "password").write_text("s3cret-password\n", encoding="utf-8")

@@ -49,11 +49,6 @@ def test_a_token_is_never_indexed_and_never_logged(
     assert isinstance(header, NeverIndexedHeaderTuple)
 
 
-@pytest.mark.fault(
-    "A run with a password whose logs are shown (`-o log_cli=true --log-level=DEBUG`)",
-    outcome="neither the password nor the token of etcd is in the output or the reports of pytest",
-    bound="120 s",
-)
 def test_debug_logs_of_a_run_have_no_secret(run: Runner, newest_etcd: Path) -> None:
     with start_process(ClusterConfig(authentication=True), newest_etcd) as cluster:
         target = cluster.target()

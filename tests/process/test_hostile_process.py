@@ -58,11 +58,6 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
     return Runner(pytester, monkeypatch)
 
 
-@pytest.mark.fault(
-    "A process of another user whose name, files, standard error and variables are hostile, as etcd's",
-    outcome="root shows no character and no line of them as it is, and no content of a file",
-    bound="60 s",
-)
 def test_words_of_a_process_act_nowhere(start: Callable[..., int], run: Runner) -> None:
     pid = start(
         *(f"--name={TEXT}", *FILES, "--client-cert-auth", "--log-outputs=stderr,/etc/shadow,/dev/zero"),

@@ -12,18 +12,6 @@ from plugin.unvisited import nobody_came, url_of
 
 from replay.nodes import node
 
-FAULTS = {
-    "test_other_versions_are_judged_if_one_does_not_start": (
-        "One etcd does not start with the replayed declaration, another one does",
-        "config.starts violates, with the lines of its log; the other etcd is judged",
-        "no separate bound",
-    ),
-    "test_a_clean_run_names_the_replayed_declaration": (
-        "A replayed declaration advertises the address of a running member",
-        "conforms, without a connection to that member",
-        "no connection",
-    ),
-}
 GATES = {"feature-gates": None, "watch-progress-notify-interval": None}
 
 

@@ -16,14 +16,6 @@ from pytest_etcdtls.results import Finding, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
-FAULTS = {
-    "test_markdown_keeps_its_bound_and_counts_the_omitted_parts": (
-        "Thousands of findings in a Markdown report",
-        "the worst first, and the number of omitted parts",
-        "900,000 octets",
-    ),
-}
-
 ATTACKS = (
     "<script>window.owned = 1</script>",
     '"><img src=x onerror="window.owned = 2">',
