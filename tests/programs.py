@@ -53,7 +53,6 @@ _PACKAGES = {
 
 _OTHERWISE = {
     "grpcurl": "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
-    "molecule": "make test WITH=neighbours",
     "pyright": "make test WITH=neighbours",
 }
 """How to install what Debian does not have."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from plugin.live_etcd import Live
 from shown_commands import section
 from starting import start_process
@@ -187,8 +186,8 @@ class Way:
     left: Callable[[Ran, bool], None] = nothing_more
 
 
-ELSEWHERE = {"molecule", "pytest-randomly", "pytest-rerunfailures", "pytest-timeout", "pytest-socket"}
-"""The verifier below, and plugins that are tried by ``tests/plugin``."""
+ELSEWHERE = {"pytest-randomly", "pytest-rerunfailures", "pytest-timeout", "pytest-socket"}
+"""Plugins that are tried by ``tests/plugin``."""
 
 WAYS: Mapping[str, Way] = {
     **{
@@ -228,116 +227,18 @@ ALL = Way(
 """All of them at once, but for one of the two that run tests again."""
 
 
-def judges_as_without(way: Way, etcd: Etcd, directory: Path) -> Ran:
-    user = way.user
-    if user is HOST:
-        path, other = map(str, etcd.certificates)
-        user = HOST.format(path=path, other=other)
-    ran = pytest_in(directory, etcd.live, *way.options, user=user)
-    assert "INTERNALERROR" not in ran.output, ran.output
-    assert ran.exit_code == etcd.violates, ran.output
-    assert ran.outcomes == etcd.plain
-    assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ran.output, ran.output
-    way.left(ran, etcd.violates)
-    return ran
-
-
 @pytest.mark.parametrize("name", [*WAYS, "all"])
 def test_with_a_plugin_the_verdict_is_the_same(name: str, etcds: dict[str, Etcd], tmp_path: Path) -> None:
+    way = WAYS.get(name, ALL)
     for place, etcd in etcds.items():
-        judges_as_without(WAYS.get(name, ALL), etcd, tmp_path / place)
-
-
-@pytest.fixture
-def container(etcds: dict[str, Etcd]) -> Iterator[str]:
-    """A container with the files of the clean etcd, and what testinfra calls to read them."""
-    image = "pytest-etcdtls/read-files"
-    programs = [f"/bin/{name}" for name in ("sh", "cat", "test", "sleep", "uname")]
-    linked = subprocess.run(["ldd", *programs], check=True, capture_output=True, encoding="utf-8").stdout
-    libraries = sorted(set(re.findall(r"(/\S+) \(0x", linked)))
-    with subprocess.Popen(
-        ["tar", "--dereference", "--absolute-names", "-cf", "-", *programs, *libraries],
-        stdout=subprocess.PIPE,
-    ) as tar:
-        subprocess.run(["docker", "import", "-", image], stdin=tar.stdout, check=True, capture_output=True)
-    files = etcds["clean"].live.files
-    started = subprocess.run(
-        [
-            *("docker", "run", "--detach", "--rm", "--network=none", f"--volume={files}:{files}:ro"),
-            *("--env=PATH=/bin", image, "sleep", "600"),
-        ],
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-    ).stdout.strip()
-    try:
-        yield started
-    finally:
-        subprocess.run(["docker", "rm", "--force", started], check=True, capture_output=True)
-        subprocess.run(["docker", "rmi", image], check=False, capture_output=True)
-
-
-@pytest.mark.container
-@pytest.mark.program("docker", "ldd", "tar")
-def test_testinfra_reads_a_file_in_a_container(
-    container: str, etcds: dict[str, Etcd], tmp_path: Path
-) -> None:
-    way = replace(WAYS["testinfra"], options=("-p", "pytest11.testinfra", f"--hosts=docker://{container}"))
-    judges_as_without(way, etcds["clean"], tmp_path / "clean")
-
-
-@pytest.mark.program(
-    "ansible",
-    "ansible-config",
-    "ansible-galaxy",
-    "ansible-inventory",
-    "ansible-playbook",
-    "molecule",
-    "pytest",
-)
-def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd], tmp_path: Path) -> None:
-    for name, etcd in etcds.items():
-        scenario = tmp_path / name / "molecule" / "default"
-        (scenario / "tests").mkdir(parents=True)
-        options = dict(option.removeprefix("--").split("=", 1) for option in (*etcd.live.options, CHECKS))
         path, other = map(str, etcd.certificates)
-        (scenario / "tests" / "test_served.py").write_text(
-            HOST.format(path=path, other=other), encoding="utf-8"
-        )
-        (scenario / "converge.yml").write_text(
-            "- hosts: all\n  gather_facts: false\n  tasks: []\n", encoding="utf-8"
-        )
-        (scenario / "molecule.yml").write_text(
-            yaml.safe_dump(
-                {
-                    "dependency": {"name": "galaxy", "enabled": False},
-                    "driver": {
-                        "name": "default",
-                        "options": {
-                            "managed": False,
-                            "ansible_connection_options": {"ansible_connection": "local"},
-                        },
-                    },
-                    "platforms": [{"name": "localhost"}],
-                    "provisioner": {"name": "ansible"},
-                    "verifier": {"name": "testinfra", "options": options},
-                }
-            ),
-            encoding="utf-8",
-        )
-        ended = subprocess.run(
-            ["molecule", "verify"],
-            cwd=tmp_path / name,
-            env={**os.environ, "HOME": str(tmp_path), "NO_COLOR": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=250,
-            check=False,
-        )
-        assert (ended.returncode != 0) == etcd.violates, ended.stdout
-        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ended.stdout
-        assert "test_served.py ." in ended.stdout
+        user = HOST.format(path=path, other=other) if way.user is HOST else way.user
+        ran = pytest_in(tmp_path / place, etcd.live, *way.options, user=user)
+        assert "INTERNALERROR" not in ran.output, ran.output
+        assert ran.exit_code == etcd.violates, ran.output
+        assert ran.outcomes == etcd.plain
+        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else IN_PART}" in ran.output, ran.output
+        way.left(ran, etcd.violates)
 
 
 def test_the_page_names_each_plugin_with_the_tested_version() -> None:
