@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import calendar
 import functools
-import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
@@ -41,7 +40,6 @@ Names = tuple[tuple[int, bytes], ...]
 """Tag and content of each GeneralName."""
 
 RSA_KEY: Final = "1.2.840.113549.1.1.1"
-_DSA_KEY: Final = "1.2.840.10040.4.1"
 EC_KEY: Final = "1.2.840.10045.2.1"
 ED25519: Final = "1.3.101.112"
 """The key, and its signature algorithm too (RFC 8410 section 3)."""
@@ -52,11 +50,8 @@ SUBJECT_ALT_NAME: Final = "2.5.29.17"
 BASIC_CONSTRAINTS: Final = "2.5.29.19"
 NAME_CONSTRAINTS: Final = "2.5.29.30"
 POLICIES: Final = "2.5.29.32"
-POLICY_MAPPINGS: Final = "2.5.29.33"
 AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
-POLICY_CONSTRAINTS: Final = "2.5.29.36"
 EXTENDED_KEY_USAGE: Final = "2.5.29.37"
-INHIBIT_ANY_POLICY: Final = "2.5.29.54"
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _FIELD = {number: 0x80 | number for number in range(3)}
@@ -75,6 +70,10 @@ _NUMERIC = re.compile(rb"[0-9 ]*\Z")
 
 class MalformedError(ValueError):
     """The data is malformed; the message names the malformed part."""
+
+
+class UnjudgedError(MalformedError):
+    """There is something that is not judged here, so Go may refuse it; the message names it."""
 
 
 class Reader:
@@ -249,16 +248,13 @@ def parse_error(der: bytes) -> str:
     """Return why Go does not parse a certificate; empty if it does."""
     try:
         _certificate(der)
+    except UnjudgedError:
+        return ""
     except MalformedError as error:
         return str(error)
     return ""
 
 
-_UNJUDGED: Final = {
-    POLICY_MAPPINGS: "policyMappings",
-    POLICY_CONSTRAINTS: "policyConstraints",
-    INHIBIT_ANY_POLICY: "inhibitAnyPolicy",
-}
 _LABELS: Final = rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _USUAL_URI: Final = re.compile(
     rb"[A-Za-z][A-Za-z0-9+.-]*://" + _LABELS + rb"(?::[0-9]+)?(?:/[A-Za-z0-9._~/-]*)?\Z"
@@ -270,25 +266,12 @@ _USUAL_URI: Final = re.compile(
 def unjudged(der: bytes) -> str:
     """Return what a certificate has that is not judged here, so Go may refuse it; empty for nothing."""
     try:
-        for extension in raw_extensions(der):
-            if name := _UNJUDGED.get(extension.oid):
-                return f"the extension {name}"
-            if extension.oid == SUBJECT_ALT_NAME:
-                for tag, content, _ in general_names(extension.value):
-                    if tag == URI and not _USUAL_URI.match(content):
-                        return f"the unusual URI {_shown(content)}"
-            elif extension.oid == NAME_CONSTRAINTS:
-                for tag, _ in itertools.chain(*name_constraints(extension.value)):
-                    if tag in (EMAIL, URI):
-                        return "name constraints on mailboxes or URIs"
-        tbs = Reader(der).inside(SEQUENCE, "certificate").inside(SEQUENCE, "tbsCertificate")
-        tbs.optional(_VERSION, "version")
-        for field in ("serialNumber", "signature", "issuer", "validity", "subject"):
-            tbs.any_element(field)
-        algorithm = tbs.inside(SEQUENCE, "subjectPublicKeyInfo").inside(SEQUENCE, "algorithm")
-        return "a DSA key" if algorithm.object_identifier("algorithm") == _DSA_KEY else ""
+        _certificate(der)
+    except UnjudgedError as error:
+        return str(error)
     except MalformedError:
         return ""  # parse_error says so
+    return ""
 
 
 def key_error(spki: bytes) -> str:
@@ -483,7 +466,12 @@ def _ed25519_key(parameters: bytes, octets: bytes) -> None:
         raise MalformedError("malformed Ed25519 key")
 
 
+def _unjudged(what: str, *_: bytes) -> NoReturn:
+    raise UnjudgedError(what)
+
+
 _KEY_READERS: dict[str, Callable[[bytes, bytes], None]] = {
+    "1.2.840.10040.4.1": functools.partial(_unjudged, "a DSA key"),
     RSA_KEY: _rsa_key,
     EC_KEY: _ec_key,
     ED25519: _ed25519_key,
@@ -558,6 +546,8 @@ def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
 
 def _subject_alt_name(value: bytes) -> None:
     for tag, content, _ in general_names(value):
+        if tag == URI and content.isascii() and not _USUAL_URI.match(content):
+            raise UnjudgedError(f"the unusual URI {_shown(content)}")
         if tag in (EMAIL, DNS, URI) and not content.isascii():
             raise MalformedError(
                 f"a name of the subjectAltName has octets that are not ASCII: {_shown(content)}"
@@ -589,7 +579,9 @@ def _constraint(tag: int, content: bytes) -> None:
     if tag in (EMAIL, DNS, URI):
         if not content.isascii():
             raise problem
-        if tag == DNS and not is_domain(content.decode(), constraint=True):
+        if tag != DNS:
+            raise UnjudgedError("name constraints on mailboxes or URIs")
+        if not is_domain(content.decode(), constraint=True):
             raise problem
     elif tag == IP:
         half = len(content) // 2
@@ -654,12 +646,12 @@ READERS: dict[str, Callable[[bytes], object]] = {
     NAME_CONSTRAINTS: name_constraints,
     "2.5.29.31": _distribution_points,
     POLICIES: policies,
-    POLICY_MAPPINGS: lambda _: None,
+    "2.5.29.33": functools.partial(_unjudged, "the extension policyMappings"),
     AUTHORITY_KEY_IDENTIFIER: authority_key_identifier,
-    POLICY_CONSTRAINTS: lambda _: None,
+    "2.5.29.36": functools.partial(_unjudged, "the extension policyConstraints"),
     EXTENDED_KEY_USAGE: extended_key_usage,
-    INHIBIT_ANY_POLICY: lambda _: None,
+    "2.5.29.54": functools.partial(_unjudged, "the extension inhibitAnyPolicy"),
     "1.3.6.1.5.5.7.1.1": _information_access,
 }
-"""The extensions that Go handles, by OID: each function raises if Go does not parse the value. Of those that
-decide about policies nothing is read: see :func:`unjudged`."""
+"""The extensions that Go handles, by OID: each function raises if Go does not parse the value, or if that is
+not judged."""
