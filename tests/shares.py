@@ -52,8 +52,6 @@ SHARES: Final = {
     "cluster/test_watchdog.py": Share(24, 3),
     "declared/test_bundles_on_etcd.py": Share(8),
     "declared/test_configuration_file_on_etcd.py": Share(12, 3),
-    "declared/test_effective_on_etcd.py": Share(12),
-    "declared/test_one_fault_live.py": Share(0, 2),
     "declared/test_pod.py": Share(3),
     "discovery/test_discovery_in_pytest.py": Share(24, 2),
     "discovery/test_unnamed_ports.py": Share(4),

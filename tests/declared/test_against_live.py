@@ -27,7 +27,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Listener, Target, Unreached
+from pytest_etcdtls.target import Listener, Target
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +52,6 @@ def _changed(argument: str, changes: dict[str, str]) -> str:
 def _judge(target: Target, id_: str, role: Role | None = None) -> CheckResult:
     listener = next((one for one in target.listeners if one.role is role), None)
     return Judge(Observer(target)).result(catalogue()[id_], listener)
-
-
-def test_as_it_was_started(cluster: Cluster) -> None:
-    result = _judge(cluster.target(), "config.listeners-as-declared")
-    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
-
-
-def test_a_listener_that_is_not_judged_is_not_verified(cluster: Cluster) -> None:
-    target = cluster.target()
-    alone = replace(target, listeners=target.listeners[:1])
-    result = _judge(alone, "config.listeners-as-declared")
-    url = cluster.members[0].peer_url
-    assert result.outcome is Outcome.NOT_VERIFIED
-    assert result.reason == f"{url} is not among the endpoints: pass --etcd-peer-endpoint for it"
-    unreached = Unreached(member="m0", role=Role.PEER, url=url, reason="it is on loopback elsewhere")
-    result = _judge(replace(alone, unreached=(unreached,)), "config.listeners-as-declared")
-    assert (result.outcome, result.reason) == (Outcome.NOT_VERIFIED, "it is on loopback elsewhere")
-
-
-def test_a_listener_that_nothing_declares_is_found(cluster: Cluster) -> None:
-    result = _judge(
-        _with_declaration(cluster, listen_client_urls="https://127.0.0.1:1"), "config.listeners-as-declared"
-    )
-    (finding,) = result.findings
-    assert finding.message.startswith(f"{cluster.members[0].client_url} answers, and nothing in")
-    assert finding.expected == "--listen-client-urls=https://127.0.0.1:1 (the command line)"
 
 
 def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
