@@ -228,8 +228,7 @@ _LIVE = (
         "--etcd-pki-dir",
         "directory with the declared files, or copies of them. Each file is found by its whole path, by any "
         "suffix of the path, or by its name, in the subdirectory with the member's name if there is one. "
-        "With endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd, "
-        "and a client is also found as tls.crt and tls.key, as in a Secret that is mounted.",
+        "With endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(

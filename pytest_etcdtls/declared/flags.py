@@ -366,16 +366,6 @@ def _gates(declaration: Declaration) -> str:
     return ",".join(f"{gate}={value}" for gate, value in given.items())
 
 
-def predecessors(setting: Setting, version: str | None) -> tuple[tuple[str, str], ...]:
-    """Return names and values to give in a version that is too old for the setting; empty if it has none."""
-    gates = {gate: flag for flag, gate in _GATE_OF.items() if flag_known(flag, version)}
-    if setting.name == "feature-gates":
-        pairs = (word.partition("=") for word in setting.value.split(","))
-        return tuple((gates[gate], value) for gate, _, value in pairs if gate in gates)
-    old = next((old for old, new in _NEW_NAME.items() if new == setting.name), f"experimental-{setting.name}")
-    return ((old, setting.value),) if flag_known(old, version) else ()
-
-
 GO_SUITES: Final = names(
     """
     TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384 TLS_CHACHA20_POLY1305_SHA256

@@ -57,7 +57,6 @@ from pytest_etcdtls.declared.start import (
     is_proxy,
     not_read,
 )
-from pytest_etcdtls.declared.static_pods import pods_beside
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
     drop_ins,
@@ -531,10 +530,7 @@ def read_declarations(
     Raises:
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
-    try:
-        return tuple(_read_declarations(path, pki_dir, option))
-    except RecursionError as error:
-        raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
+    return tuple(_read_declarations(path, pki_dir, option))
 
 
 def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterator[Declaration]:
@@ -546,13 +542,12 @@ def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterato
         started = _started(form, path, text, files, option)
         yield assemble(started, form=form, source=str(path), open_file=files.open)
         return
-    beside = tuple(pods_beside(path, text))
     for pod in read_pods(text, str(path)):
         of_pod = structs.replace(files, mounts=pod.mounts)
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
-        yield replace(declaration, pod=pod.name, owner=pod.owner, beside=beside)
+        yield replace(declaration, pod=pod.name, owner=pod.owner)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:

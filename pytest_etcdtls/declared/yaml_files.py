@@ -53,21 +53,14 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     if len(text) > maximum:
         raise UsageError(f"{file}: larger than {maximum // 1024} KiB, no declaration in YAML is")
     try:
-        # Counted first: a node takes 600 octets, and one character at least of the text.
-        if len(text) > _MAXIMUM_VALUES:
-            _refuse_many(yaml.parse(text, Loader=_LOADER), file)
-        nodes = list(yaml.compose_all(text, Loader=_LOADER))
+        _refuse_excess(yaml.parse(text, Loader=_LOADER), file)
+        return [node for node in yaml.compose_all(text, Loader=_LOADER) if not is_null(node)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = SourceLine(file, mark.line + 1) if mark else SourceLine(file)
         raise UsageError(f"{place}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
-    except RecursionError as error:
-        raise UsageError(f"{file}: nested too deeply for a declaration of etcd") from error
-    for node in nodes:
-        _refuse_excess(node, file)
-    return [node for node in nodes if not is_null(node)]
 
 
 def values_in(text: str, file: str) -> object:
@@ -83,52 +76,28 @@ def values_in(text: str, file: str) -> object:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
 
 
-def _refuse_many(events: Iterable[yaml.Event], file: str) -> None:
-    values = 0
-    for event in events:
-        values += isinstance(event, yaml.NodeEvent)
-        if values > _MAXIMUM_VALUES:
-            raise UsageError(f"{file}: more than {_MAXIMUM_VALUES} values in YAML")
-
-
-def _refuse_excess(root: Node, file: str) -> None:
-    """Refuse aliases and depth that cost more than the text is long, and an anchor that contains itself.
-
-    etcd and the kubelet refuse such a file as well ("excessive aliasing", "value contains itself").
+def _refuse_excess(events: Iterable[yaml.Event], file: str) -> None:
+    """Refuse more values, or deeper ones, than a declaration has, and aliases, which may stand for as many.
 
     Raises:
-        UsageError: if there are more values with every alias written out.
+        UsageError: if there are such.
     """
-    known: dict[int, tuple[int, int]] = {}  # values and depth of a node, by its id
-    above: set[int] = set()
-
-    def measure(node: Node) -> tuple[int, int]:
-        if id(node) in above:
-            raise UsageError(f"{place_of(node, file)}: an anchor contains itself")
-        if id(node) in known:
-            return known[id(node)]
-        is_deep = len(above) == _MAXIMUM_DEPTH
-        above.add(id(node))
-        below = [] if is_deep else [measure(child) for child in _children(node)]
-        above.remove(id(node))
-        values = 1 + sum(values for values, _ in below)
-        depth = 1 + max((depth for _, depth in below), default=0)
-        if values > _MAXIMUM_VALUES:
-            raise UsageError(
-                f"{place_of(node, file)}: more than {_MAXIMUM_VALUES} values, aliases written out"
-            )
-        if is_deep or depth > _MAXIMUM_DEPTH:
-            raise UsageError(f"{place_of(node, file)}: nested too deeply for a declaration of etcd")
-        known[id(node)] = (values, depth)
-        return values, depth
-
-    measure(root)
-
-
-def _children(node: Node) -> list[Node]:
-    if isinstance(node, MappingNode):
-        return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, SequenceNode) else []
+    values = depth = 0
+    problem = ""
+    for event in events:
+        values += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or (
+            isinstance(event, yaml.ScalarEvent) and event.value == "<<"
+        ):
+            problem = "aliases and merged keys (*name, <<) are not read: write the values out"
+        elif values > _MAXIMUM_VALUES:
+            problem = f"more than {_MAXIMUM_VALUES} values in YAML"
+        elif depth > _MAXIMUM_DEPTH:
+            problem = "nested too deeply for a declaration of etcd"
+        if problem:
+            line = event.start_mark.line + 1 if event.start_mark else None
+            raise UsageError(f"{SourceLine(file, line)}: {problem}")
 
 
 class Entry(Struct, frozen=True):
@@ -140,20 +109,10 @@ class Entry(Struct, frozen=True):
 
 
 def entries(node: Node | None, file: str) -> Iterator[Entry]:
-    """Yield the entries of a mapping, merged ones (``<<``) first; nothing for other nodes."""
-    if not isinstance(node, MappingNode):
-        return
-    own = []
-    for key, value in node.value:
-        if not isinstance(key, ScalarNode):
-            continue
-        if key.tag == _PREFIX + "merge":
-            merged = value.value if isinstance(value, SequenceNode) else [value]
-            for mapping in reversed(merged):
-                yield from (entry for entry in entries(mapping, file) if entry.key != "<<")
-        else:
-            own.append(Entry(key.value, place_of(key, file), value))
-    yield from own
+    """Yield the entries of a mapping; nothing for other nodes."""
+    for key, value in node.value if isinstance(node, MappingNode) else ():
+        if isinstance(key, ScalarNode):
+            yield Entry(key.value, place_of(key, file), value)
 
 
 def node_at(node: Node | None, *keys: str) -> Node | None:
@@ -249,21 +208,19 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
 
 
 def _decoded(node: Node, file: str) -> list[Entry]:
-    """Return the entries of a mapping, each key once; one of a merged mapping (``<<``) may be replaced.
+    """Return the entries of a mapping, each key once.
 
     Raises:
         UsageError: if a key is given again, also in other case. Of the two, etcd drops one without a message.
     """
-    own = {id(value) for _, value in node.value} if isinstance(node, MappingNode) else set()
     given: dict[str, Entry] = {}
     for entry in entries(node, file):
-        before = given.get(entry.key.lower())
-        if before is not None and id(before.value) in own:
+        before = given.setdefault(entry.key.lower(), entry)
+        if before is not entry:
             raise UsageError(
                 f"{entry.place}: the key {escaped(entry.key)} is given again (line {before.place.line}), and "
                 "etcd drops one of the two: leave the one that is meant"
             )
-        given[entry.key.lower()] = entry
     return list(given.values())
 
 

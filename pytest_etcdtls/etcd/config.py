@@ -5,6 +5,7 @@ Size, PKI and every etcd flag that affects TLS.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -145,8 +146,11 @@ class ClusterConfig:
                 raise UsageError(f"extra_files: {name!r} is not a plain file name")
 
 
-_FIELDS = tuple(ClusterConfig.__dataclass_fields__)
-SECURITY_FIELDS = _FIELDS[_FIELDS.index("cert_file") : _FIELDS.index("client_scheme")]
+SECURITY_FIELDS = tuple(
+    name
+    for name in ClusterConfig.__dataclass_fields__
+    if re.search(r"cert|key_file|ca_file|crl|tls|suites|_san_", name)
+)
 """The fields of :class:`ClusterConfig` that are named as flags of etcd."""
 _OF_BOTH_PORTS = ("cipher_suites", "tls_min_version", "tls_max_version")
 

@@ -114,7 +114,7 @@ def trusted_leaf(here: Listener, target: Target, served: ServedChain, path: Path
             verifies it is from another source than the password.
     """
     if why := target.password_withheld:
-        raise NotVerifiedError(f"the password was not sent: {why}")
+        raise NotVerifiedError(f"no password was sent: {why}")
     if not path.verified or not names_host(served.leaf, here.host):
         raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
     return TrustedLeaf(served.leaf.public_bytes(Encoding.DER))

@@ -23,7 +23,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart
+from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, who_overwrites
 from pytest_etcdtls.declared.declaration import (
     TRUE,
     Change,
@@ -34,7 +34,6 @@ from pytest_etcdtls.declared.declaration import (
     SourceLine,
     Via,
 )
-from pytest_etcdtls.declared.distributions import who_overwrites
 from pytest_etcdtls.declared.effective import (
     SIDES,
     ClientAuthentication,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import exists
@@ -25,7 +25,6 @@ from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     AnyFile,
     Passphrases,
-    is_for,
     load_certificates,
     load_identity,
     load_key,
@@ -33,7 +32,7 @@ from pytest_etcdtls.pki.certificate import (
     load_trusted_file,
     public_key,
 )
-from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.go_verify import find_path, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
@@ -130,8 +129,9 @@ def _why_withheld(source: Source, ca_origin: str | None) -> str:
         return ""
     of_password, of_ca = (name or "the command line or the environment" for name in (password, ca_origin))
     return (
-        f"it is from {of_password}, and the CA that verifies the server is from {of_ca}; give --etcd-cacert "
-        "where --etcd-user and --etcd-password-file are given, for a cluster of a list all three in the list"
+        f"that of the etcd user is from {of_password}, and the CA that verifies the server is from {of_ca}; "
+        "give --etcd-cacert where --etcd-user and --etcd-password-file are given, for a cluster of a list "
+        "all three in the list"
     )
 
 
@@ -237,9 +237,8 @@ def key_passphrases(source: Source, path: AnyFile, named_by: str) -> Sequence[by
         return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
     if value := source.environment.get(KEY_PASSWORD):
         return [value.encode(errors="surrogateescape")]
-    asked = source.ask(
-        printable(f"Passphrase of {named_by} {path}: ", 1024)
-    )  # a declaration may name the file
+    # A declaration may name the file.
+    asked = source.ask(printable(f"Passphrase of {named_by} {path}: ", 1024))
     return [asked.encode(errors="surrogateescape")] if asked else []
 
 
@@ -358,23 +357,7 @@ def _checked(signing: SigningKey | None, trusted: TrustBundle | None) -> Signing
 
 def chains_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:
     """Return whether a chain, leaf first, leads to one of the anchors, by names and signatures only."""
-    current, rest = chain[0], list(chain[1:])
-    while True:
-        if current in anchors or any(_signed(current, anchor) for anchor in anchors):
-            return True
-        above = next((found for found in rest if _signed(current, found)), None)
-        if above is None:
-            return False
-        rest.remove(above)
-        current = above
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return find_path(chain[0], chain[1:], anchors, datetime.now(UTC)) is not None
 
 
 _OPTIONS = {
@@ -450,7 +433,7 @@ def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) 
 
     Raises:
         UsageError: if there is no ``ca.crt``, a certificate has no key, a file's content does not fit its
-            name, or ``tls.crt`` is for servers alone.
+            name, or the directory is that of a Secret.
     """
     # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
     etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
@@ -458,17 +441,20 @@ def read_directory(directory: Path, origin: str, listeners: Sequence[Listener]) 
     if not exists(etcd / "ca.crt"):
         raise UsageError(
             f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
-            "names of files are looked for, as in /etc/kubernetes/pki/etcd, and ca.crt, tls.crt and "
-            "tls.key; --etcd-secret reads a mounted Secret with other names"
+            "names of files are looked for, as in /etc/kubernetes/pki/etcd; --etcd-secret reads a mounted "
+            "Secret"
         )
     ca, server, peer = _bundle(etcd / "ca.crt"), _pair(etcd, "server"), _pair(etcd, "peer", "peer-pair")
     healthcheck = _pair(etcd, HEALTHCHECK)
     apiserver = _pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER)
-    secret = _client_of_secret(etcd)
+    if exists(etcd / "tls.crt"):
+        raise UsageError(
+            f"{_OPTION} {etcd} holds tls.crt, the files of a Secret: pass {option(SECRET)} {etcd}"
+        )
     return CredentialSource(
         origin=origin,
-        client=_side_of_node(ca, server, healthcheck, apiserver, secret),
-        peer=_side_of_node(ca, peer, healthcheck, peer, secret),
+        client=_side_of_node(ca, server, healthcheck, apiserver),
+        peer=_side_of_node(ca, peer, healthcheck, peer),
         expected=tuple(_expected_of_node(listeners, server, peer)),
         kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
     )
@@ -499,18 +485,6 @@ def _expected_of_node(
         leaf = pair.chain[0]
         if len(hosts) == 1 or names_host(leaf, listener.host):
             yield ExpectedLeaf.on(listener, leaf, pair.origin)
-
-
-def _client_of_secret(directory: Path) -> Identity | None:
-    """Return the client in a directory with the files of a Secret, as cert-manager writes it."""
-    pair = _pair(directory, "tls", "client")
-    if pair is not None and not is_for(pair.chain[0], "clientAuth"):
-        raise UsageError(
-            f"{_OPTION} {directory}: tls.crt is not a certificate for clients (extendedKeyUsage). Pass the "
-            f"directory of a client's Secret, or --etcd-cacert={directory / 'ca.crt'} with --etcd-cert and "
-            f"--etcd-key, and --etcd-expect-cert={directory / 'tls.crt'} if it must be served"
-        )
-    return pair
 
 
 def _bundle(path: Path) -> TrustBundle:

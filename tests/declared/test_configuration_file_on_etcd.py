@@ -57,9 +57,6 @@ CASES: Mapping[str, str] = {
     "flags for keys": MEMBER + "cert-file: {pki}/server.crt\nkey-file: {pki}/server.key\n",
     "unknown keys": GOOD + "  crl-file: {pki}/crl.der\nclient-crl-file: {pki}/crl.der\n",
     "a field of Go for a key": GOOD + "ClientTLSInfo:\n  CRLFile: {pki}/crl.der\n",
-    "merged mappings": "x: &x\n  cert-file: {pki}/server.crt\n  key-file: {pki}/server.key\n"
-    + MEMBER
-    + "client-transport-security:\n  <<: *x\n  trusted-ca-file: {pki}/client-ca.crt\n",
     "another document": GOOD + "---\nclient-transport-security: {}\n",
     "names as a string": GOOD + "  allowed-hostname: one.example\n",
     "a tabulator": GOOD + "\tname: a\n",

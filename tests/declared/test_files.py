@@ -15,7 +15,7 @@ from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan, Profile
+from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.settings.port_credentials import read_directory
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -175,25 +175,10 @@ def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path:
         read_directory(tmp_path, "", ())
 
 
-def test_the_files_of_a_secret_are_a_client(kubeadm: Path, tmp_path: Path) -> None:
-    etcd = kubeadm / "etcd"
-    shutil.copy(etcd / "ca.crt", tmp_path)
-    for suffix in ("crt", "key"):
-        shutil.copy(etcd / f"healthcheck-client.{suffix}", tmp_path / f"tls.{suffix}")
-    found = read_directory(tmp_path, "", ())
-    for side in (found.client, found.peer):
-        [client] = side.identities
-        assert (client.name, client.certificate_file) == ("client", str(tmp_path / "tls.crt"))
-
-
-def test_a_secret_of_a_server_is_refused(tmp_path: Path) -> None:
-    authority = CertificateAuthority.create("etcd")
-    issued = authority.issue(Profile(common_name="etcd", extended_key_usage=("serverAuth",)), name="server")
-    assert issued.key is not None
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
-    (tmp_path / "tls.crt").write_bytes(encode_certificates(issued.chain))
-    (tmp_path / "tls.key").write_bytes(encode_key(issued.key))
-    with pytest.raises(UsageError, match=r"tls.crt is not a certificate for clients \(extendedKeyUsage\)"):
+def test_the_files_of_a_secret_are_refused(kubeadm: Path, tmp_path: Path) -> None:
+    shutil.copy(kubeadm / "etcd" / "ca.crt", tmp_path)
+    (tmp_path / "tls.crt").touch()
+    with pytest.raises(UsageError, match=f"holds tls.crt, .* pass --etcd-secret {tmp_path}"):
         read_directory(tmp_path, "", ())
 
 

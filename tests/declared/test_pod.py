@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pytest_etcdtls.errors import UsageError
 
 
 def _pod(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
-    spec = {"containers": list(containers)}
+    spec = {"containers": [deepcopy(container) for container in containers]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}, "spec": spec, **more}
 
 
@@ -230,7 +231,8 @@ def test_the_configuration_file_under_the_pki_dir(tmp_path: Path) -> None:
 def _declared(directory: Path, *objects: dict[str, Any]) -> dict[str, Declaration]:
     path = directory / "declaration"
     path.write_text(
-        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": list(objects)}), encoding="utf-8"
+        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [deepcopy(one) for one in objects]}),
+        encoding="utf-8",
     )
     return {one.pod: one for one in read_declarations(path)}
 
@@ -290,94 +292,6 @@ def test_a_member_that_is_started_by_a_shell_is_not_left_out(tmp_path: Path) -> 
 )
 def test_what_overwrites_a_pod(tmp_path: Path, metadata: dict[str, Any], owner: str) -> None:
     assert _declared(tmp_path, _live("etcd-0", ETCD, **metadata))["db/etcd-0"].owner == owner
-
-
-def _beside(
-    directory: Path, *files: tuple[str, str], name: str = "etcd.yaml"
-) -> list[tuple[str, bool, bool]]:
-    """Return the other pods of a manifest's member: file, whether it runs, whether it is a second one."""
-    manifests = directory / "manifests"
-    manifests.mkdir(exist_ok=True)
-    for earlier in manifests.iterdir():
-        earlier.unlink()
-    own = _of_kubelet("etcd", "a")
-    for file, text in ((name, own), *files):
-        (manifests / file).write_text(text, encoding="utf-8")
-    [declaration] = read_declarations(manifests / name)
-    return [(Path(one.file).name, one.runs, not one.has_same_name) for one in declaration.beside]
-
-
-def _of_kubelet(pod: str, member: str, **metadata: str) -> str:
-    url = f"https://{member}.example:2380"
-    container = _container(command=["etcd", f"--name={member}", f"--initial-advertise-peer-urls={url}"])
-    return yaml.safe_dump({**_pod(container), "metadata": {"name": pod, **metadata}})
-
-
-def test_files_that_a_kubelet_runs_beside_a_manifest(tmp_path: Path) -> None:
-    backup = _of_kubelet("etcd", "a").replace("v3.6.4", "v3.5.1")
-    assert _beside(tmp_path, ("etcd.yaml.bak", backup)) == [("etcd.yaml.bak", True, False)]
-    assert _beside(tmp_path, ("etcd.old", backup)) == [("etcd.old", False, False)]
-    first, last = ("etcd.old", backup), ("etcd.yaml~", backup)
-    assert _beside(tmp_path, first, last) == [("etcd.old", False, False), ("etcd.yaml~", True, False)]
-    renamed = _of_kubelet("etcd-old", "a")
-    assert _beside(tmp_path, ("etcd-old.yaml", renamed)) == [("etcd-old.yaml", True, True)]
-
-
-def test_files_that_are_no_pod_of_the_member(tmp_path: Path) -> None:
-    server = yaml.safe_dump({**_pod(OTHER), "metadata": {"name": "kube-apiserver"}})
-    files = {
-        ".etcd.yaml.swp": _of_kubelet("etcd", "a"),
-        "another-node.yaml": _of_kubelet("etcd", "b"),
-        "etcd-events.yaml": _of_kubelet("etcd-events", "events"),
-        "kube-apiserver.yaml": server,
-        "notes.txt": "etcd: see the wiki",
-        "broken.yaml": "kind: Pod\nspec: [",
-    }
-    assert _beside(tmp_path, *files.items()) == []
-    elsewhere = tmp_path / "copies"
-    elsewhere.mkdir()
-    for name in ("etcd.yaml", "etcd.yaml.bak"):
-        (elsewhere / name).write_text(_of_kubelet("etcd", "a"), encoding="utf-8")
-    assert read_declaration(elsewhere / "etcd.yaml").beside == ()
-
-
-NEW = ["etcd", "--name=cp1", "--initial-advertise-peer-urls=https://10.0.0.11:2380"]
-OLD = "--initial-advertise-peer-urls=http://10.0.0.11:2380"
-
-
-@pytest.mark.parametrize(
-    ("name", "pod", "container", "is_run"),
-    [
-        ("etcd.yaml.bak", "etcd", _container(command=NEW), True),
-        ("etcd.yaml~", "etcd", _container(command=["etcd", "--name=cp1", OLD]), True),
-        ("etcd.yaml.orig", "etcd", _container(command=["etcd", *OLD.split("="), "--name", "old"]), True),
-        ("etcd.yaml.rpmsave", "etcd", _container(command=["etcd", "--name=cp1"]), True),
-        ("etcd2.json", "etcd", _container(command=["etcd", "--name=cp1", OLD.replace("11", "99")]), True),
-        ("x", "etcd", _container(command=["sh", "-c", f"exec etcd --name cp1 {OLD}"]), True),
-        ("y", "etcd", _container(command=["etcd"], env=[{"name": "ETCD_NAME", "value": "cp1"}]), True),
-        ("z", "etcd", _container(command=["etcd"]), True),
-        ("etcd-1.yaml", "etcd-old", _container(command=["etcd", OLD]), True),
-        ("bak.yaml", "etcd", _container(command=["etcd", OLD]), False),
-        ("cp2.yaml", "etcd", _container(command=["etcd", "--name=cp2", OLD.replace("11", "12")]), None),
-        ("events.yaml", "etcd-events", _container(command=["etcd", OLD.replace("2380", "2381")]), None),
-        ("scheduler.yaml", "etcd", _container(command=["kube-scheduler", "--name=cp1"]), None),
-        (".etcd.yaml.swp", "etcd", _container(command=NEW), None),
-    ],
-)
-def test_other_files_of_a_kubelets_directory(
-    tmp_path: Path, name: str, pod: str, container: dict[str, Any], is_run: bool | None
-) -> None:
-    """It runs a backup that was written before TLS was configured, and no other node's pod is meant."""
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    manifest = manifests / "etcd.yaml"
-    manifest.write_text(json.dumps(_pod(_container(command=NEW))), encoding="utf-8")
-    (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})), encoding="utf-8")
-    (manifests / "etcd.d").mkdir()
-    beside = read_declaration(manifest).beside
-    assert [(one.file, one.runs) for one in beside] == (
-        [] if is_run is None else [(str(manifests / name), is_run)]
-    )
 
 
 def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:

@@ -399,13 +399,6 @@ def test_unknown_variables(variable: str, version: str, found: str | None) -> No
         ("--feature-gates=A=true", "3.5.33", "it is a flag of 3.6 and newer", ""),
         ("--experimental-initial-corrupt-check", "3.7.0", "it is a flag of 3.3 to 3.6", ""),
         ("--client-cert-ath", None, "no version has it", ""),
-        (
-            "--feature-gates=InitialCorruptCheck=true,LeaseCheckpoint=false",
-            "3.5.33",
-            "",
-            "give --experimental-initial-corrupt-check=true --experimental-enable-lease-checkpoint=false",
-        ),
-        ("--corrupt-check-time=1m", "3.5.33", "", "give --experimental-corrupt-check-time=1m"),
         ("--experimental-corrupt-check-time=1m", "3.7.3", "", "give --corrupt-check-time"),
     ],
 )
@@ -485,16 +478,6 @@ def test_a_configuration_file_that_is_named_twice(old: str, tmp_path: Path) -> N
 def test_a_key_that_is_given_twice_is_refused(text: str, key: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf":3: the key {key} is given again \(line [12]\)"):
         written(tmp_path, text)
-
-
-def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
-    declaration = written(
-        tmp_path,
-        "peer-transport-security: &tls {client-cert-auth: true}\n"
-        "client-transport-security: {<<: *tls, client-cert-auth: false}\n",
-    )
-    assert not declaration.on("client-cert-auth")
-    assert declaration.on("peer-client-cert-auth")
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ READERS: Mapping[str, ForeignReader] = {
             "command-line",
             _in_file(_members),
             (UsageError,),
-            [b"etcd\0--cert-file=/a\0--client-cert-auth\0", *_files(SHAPES, "k0s/*")],
+            [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
             _FLAGS,
         ),
     )

@@ -119,14 +119,14 @@ def test_a_list_does_not_get_the_password_of_the_run(server: Cluster, home: Path
     (home / "colleague" / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     _, sent, output = _judge_list(home, _entry(server, cacert=ca), *AS_ROOT)
     assert not sent, output
-    assert "the password was not sent: it is from the command line" in output
+    assert "no password was sent: that of the etcd user is from the command line" in output
     _, sent, output = _judge_list(home, _entry(server, cacert=ca), user=f"root:{SECRET}")
     assert not sent, output
     # The other way round: the CA is the run's, and the list names user and password.
     listed = _entry(server, user="root", **{"password-file": "password"})
     _, sent, output = _judge_list(home, listed, f"--etcd-cacert={ca}")
     assert not sent, output
-    assert "the password was not sent: it is from --etcd-clusters" in output
+    assert "no password was sent: that of the etcd user is from --etcd-clusters" in output
     _, sent, output = _judge_list(home, _entry(server), f"--etcd-cacert={ca}", *AS_ROOT)
     assert sent, output
 

@@ -70,22 +70,6 @@ def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster
     assert f"http://{ADDRESS}:{node.metrics}" in finding.message + finding.observed
 
 
-@pytest.mark.kills("config.manifest-beside")
-def test_a_backup_that_the_kubelet_runs_instead(lax: Cluster) -> None:
-    node = lax.nodes[0]
-    backup = node.manifest.with_name("etcd.yaml.bak")
-    for text, outcome in ((f"# old\n{node.text}", Outcome.VIOLATES), (node.text, Outcome.WARNS)):
-        backup.write_text(text, encoding="utf-8")
-        live = target(etcd_config=node.manifest, etcd_pki_dir=node.pki)
-        [result] = judged(live, "config.manifest-beside")
-        assert result.outcome is outcome, result
-        [finding] = result.findings
-        assert f"the kubelet runs the pod kube-system/etcd of {backup}" in finding.message
-    backup.unlink()
-    [result] = judged(target(etcd_config=node.manifest, etcd_pki_dir=node.pki), "config.manifest-beside")
-    assert result.outcome is Outcome.CONFORMS
-
-
 @pytest.mark.kills("config.listeners-as-declared")
 def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(lax: Cluster) -> None:
     node = lax.nodes[0]

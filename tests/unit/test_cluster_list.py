@@ -104,7 +104,7 @@ def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
         ("[[cluster]]\nlabel = ", "is not TOML"),
         ("- label: a\n  label: b", "'label' is given twice"),
         ("- label: [", "not valid YAML"),
-        ("a: &a [*a]", "contains itself"),
+        ("a: &a [*a]", "aliases and merged keys"),
         ("just text", "is not a list of clusters"),
         ("---\n- label: a\n---\n- label: b", "is not a list of clusters"),
         ("", "names no cluster"),

@@ -129,8 +129,7 @@ def test_the_ca_of_cluster_api_signs_clients_and_peers(
     etcd = secret(CLUSTER_API, {"tls.crt": CA, "tls.key": "ca.key"}, "prod-etcd")
     kubernetes = secret(CLUSTER_API, {"tls.crt": "foreign-ca.crt", "tls.key": "foreign-ca.key"}, "prod-ca")
     proxy = {**kubernetes, "metadata": {"name": "prod-proxy"}}
-    listed = {"kind": "List", "items": [proxy, kubernetes, etcd]}
-    live = _target(tmp_path, yaml.safe_dump(listed))
+    live = _target(tmp_path, json.dumps({"kind": "List", "items": [proxy, kubernetes, etcd]}))
     for port in (live.client, live.peer):
         assert port.identities == ()
         assert port.signing_key is not None
