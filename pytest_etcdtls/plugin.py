@@ -9,16 +9,21 @@ Two things are done to the process. The times are of the processor, for a run on
   each is compiled at every start: 1.1 s. Else they are read more slowly: 0.1 s. pytest has no public way to
   leave out the package of a plugin, so it is removed from the set of names that pytest made.
 - A run of the suite imports 600 modules, which never become garbage. Each full collection searches all of
-  them, at the end of the session and twice when the interpreter ends: 0.4 s. So they are frozen until the
-  session ends, and once more at the end of the process, as the documentation of ``gc.freeze`` describes.
+  them, at the end of the session and twice when the interpreter ends: 0.4 s. So nothing is collected while
+  they are imported, they are frozen until the session ends, and once more at the end of the process, as the
+  documentation of ``gc.freeze`` describes.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.options import Invocation
 
 MARKERS = (
     "etcdtls: a check of the etcd TLS conformance suite",
@@ -91,14 +96,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:
         return
-    if invocation.fleet is not None or not hasattr(config, "workerinput"):
-        from pytest_etcdtls.suite.state import add_metadata
-
-        add_metadata(config)
-    from pytest_etcdtls.suite.session import activate
-
-    activate(config, invocation)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        _activate(config, invocation)
+    finally:
+        if collects:
+            gc.enable()
     if not gc.get_freeze_count():
         gc.freeze()
         config.add_cleanup(gc.unfreeze)
         atexit.register(gc.freeze)
+
+
+def _activate(config: pytest.Config, invocation: Invocation) -> None:
+    from pytest_etcdtls.suite.session import activate
+    from pytest_etcdtls.suite.state import add_metadata
+
+    if invocation.fleet is not None or not hasattr(config, "workerinput"):
+        add_metadata(config)
+    activate(config, invocation)
