@@ -68,6 +68,7 @@ class TargetRun:
         handed_out: a user's test has used the owned cluster since it was last compared.
         outline: the target that is observed, once it is.
         selected: the checks that judge it; empty if that is not known.
+        results: what items and reports show, made once, also if the etcd is replaced afterwards.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class TargetRun:
         self._start = start
         self._given = outline
         self._failure: EtcdTLSError | None = None
-        self._results: dict[Place, CheckResult] = {}
+        self.results: dict[Place, CheckResult] = {}
+        self._kept: dict[Place, CheckResult] = {}
         self._experiments: Experiments | None = None
         self._experimenting = False
         self._has_told = False
@@ -188,7 +190,7 @@ class TargetRun:
         self.end_experiments()
         self._etcd.stop()
         self._etcd = None
-        self._results.clear()
+        self._kept.clear()
         for name in ("observer", "judge"):
             self.__dict__.pop(name, None)
         return why
@@ -242,7 +244,7 @@ class TargetRun:
             waivers=settings.waivers,
             today=settings.started_at.date(),
             selected=self.selected,
-            results=self._results,
+            results=self._kept,
         )
 
     @property
@@ -287,7 +289,7 @@ class TargetRun:
         It is made once and kept. If the cluster does not start, no check can be verified, and the first one
         is inconclusive, unless :data:`STARTS` is selected and fails the run.
         """
-        kept = self._results.get((check.id, label))
+        kept = self._kept.get((check.id, label))
         if kept and kept.outcome not in FOUND:
             return kept
         if self._ended:
@@ -307,6 +309,16 @@ class TargetRun:
             judge.collect()
         self._experiment(judge)
         return judge.result(check, find_listener(target, label))
+
+    def report(self, check: Check, label: str) -> CheckResult:
+        """Return the result that its item and the reports show."""
+        place = check.id, label
+        if (known := self.results.get(place)) is not None:
+            return known
+        result = self.result(check, label)
+        if result.outcome is not Outcome.NOT_RUN:
+            self.results[place] = result
+        return result
 
     def fault_of(self, result: CheckResult) -> CheckResult:
         """Return the fault from which a violation follows in the end; itself if it is a fault."""
@@ -355,7 +367,7 @@ class TargetRun:
 
     def keep(self, result: CheckResult) -> None:
         """Keep a result that was made without running its check, unless there is one already."""
-        self._results.setdefault((result.check, result.listener), result)
+        self._kept.setdefault((result.check, result.listener), result)
 
     def not_run(self, check: Check, label: str) -> CheckResult:
         """Return the result of a check before which the run ended."""

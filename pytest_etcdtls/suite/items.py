@@ -296,7 +296,6 @@ class CheckItem(SuiteItem):
     def bind(self, check: Check, target: TargetRun) -> None:
         """Set the check and the listener of the item."""
         self.check, self.target = check, target
-        self.result: CheckResult | None = None
         self.function = self.obj = check.function
         self.module = sys.modules[check.function.__module__]
         self.originalname = check.id
@@ -306,6 +305,11 @@ class CheckItem(SuiteItem):
     def label(self) -> str:
         """Label of the listener."""
         return self.parent.name
+
+    @property
+    def result(self) -> CheckResult | None:
+        """The result that the target has for it; ``None`` before it is run."""
+        return self.target.results.get((self.check.id, self.label))
 
     @property
     def subject(self) -> tuple[TargetRun, Check, str]:
@@ -345,28 +349,26 @@ class CheckItem(SuiteItem):
 
     def _judge(self) -> CheckResult:
         """Return the result. The check runs once, however often the item is run."""
-        if self.result is None:
-            if self.target.handed_out:
-                self.target.replace_damaged()
-            try:
-                self.result = self.target.result(self.check, self.label)
-            except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
-                reason = f"stopped before a verdict: {stopped}"
-                self.target.keep(self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason))
-                self.result = self.target.result(self.check, self.label)
-                raise
-            finally:
-                self._add_properties()
-        return self.result
+        if self.result is not None:
+            return self.result
+        if self.target.handed_out:
+            self.target.replace_damaged()
+        try:
+            result = self.target.report(self.check, self.label)
+        except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+            reason = f"stopped before a verdict: {stopped}"
+            self.target.keep(self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason))
+            self._add_properties(self.target.report(self.check, self.label))
+            raise
+        self._add_properties(result)
+        return result
 
-    def _add_properties(self) -> None:
-        if self.result is None:
-            return
+    def _add_properties(self, result: CheckResult) -> None:
         for name in _PROPERTIES:
-            if value := getattr(self.result, name):
+            if value := getattr(result, name):
                 self.user_properties.append(_property(name, str(value)))
-        if cause := self.result.cause:
+        if cause := result.cause:
             self.user_properties.append((CAUSE, f"{cause.check} on {cause.listener}"))
-        if self.result.outcome in FOUND:
-            fault = self.target.fault_of(self.result)
+        if result.outcome in FOUND:
+            fault = self.target.fault_of(result)
             self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))

@@ -1,4 +1,4 @@
-"""The ledger of a run: the selected checks, their results, and the exit code that follows from them.
+"""The ledger of a run: the selected checks, what their results come to, and the exit code.
 
 pytest's exit code says what happened to items. It is corrected by what no item shows: a TLS listener on which
 no check about mutual TLS has a verdict, a stale waiver, a report that was not written, a suite that was
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -23,7 +23,7 @@ from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.options import ROOT, Invocation
+from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED
 from pytest_etcdtls.profiles.waivers import Review, review
 from pytest_etcdtls.report.behaviour import snapshot
@@ -32,7 +32,7 @@ from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.report.overview import plural, undecided
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.run.judge import STARTS, left_out_of
+from pytest_etcdtls.run.judge import STARTS, Place, left_out_of
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.runner import Run, TargetRun
 from pytest_etcdtls.target import Listener
@@ -53,18 +53,17 @@ Subject = tuple[TargetRun, Check, str]
 
 
 class Ledger:
-    """Stores the selection and the results of a run."""
+    """Stores the selection of a run. Each target has its results."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._selected: dict[str, Subject] = {}
-        self._results: dict[str, CheckResult] = {}
+        self._selected: Sequence[Subject] = ()
 
-    def select(self, subjects: Mapping[str, Subject]) -> None:
-        """Record what the selected items judge, by node id. A violation follows only from one of these."""
-        self._selected = dict(subjects)
-        selected = {(target, check.id, label) for target, check, label in subjects.values()}
-        for target in {target for target, _, _ in subjects.values()}:
+    def select(self, subjects: Iterable[Subject]) -> None:
+        """Record what the selected items judge. A violation follows only from one of these."""
+        self._selected = tuple(subjects)
+        selected = {(target, check.id, label) for target, check, label in self._selected}
+        for target in {target for target, _, _ in self._selected}:
             target.selected |= {
                 (check.id, label): check
                 for label, checks in target.subjects(self.run.checks)
@@ -72,48 +71,37 @@ class Ledger:
                 if (target, check.id, label) in selected
             }
 
-    def judge(self, subjects: Mapping[str, Subject]) -> None:
+    def judge(self, subjects: Iterable[Subject]) -> None:
         """Judge without items of pytest."""
         self.select(subjects)
-        for nodeid, (target, check, label) in subjects.items():
-            self.record(nodeid, target.result(check, label))
+        for target, check, label in self._selected:
+            target.report(check, label)
 
-    def record(self, nodeid: str, result: CheckResult) -> None:
-        """Record the result of an item. The first result is kept."""
-        self._results.setdefault(nodeid, result)
-
-    def record_failed_starts(self) -> None:
-        """Record each start of an etcd that failed, also if no item was selected for it, or none was run."""
+    def judge_failed_starts(self) -> None:
+        """Judge each start of an etcd that failed, also if no item was selected for it, or none was run."""
         for target in self.run.targets:
-            nodeid = f"{ROOT}::{target.outline.label}::{CLUSTER}::{STARTS}"
             if target.seen is not None and not target.seen.target.runs:
-                self.record(nodeid, target.result(catalogue()[STARTS], CLUSTER))
+                target.report(catalogue()[STARTS], CLUSTER)
 
     def judge_recorded(self) -> None:
-        """Record the results of items that were not run whose facts are recorded, without a connection.
+        """Judge what was selected and not run, where the facts are recorded, without a connection.
 
         Checks of the user are left out: the signal may have come because one of them does not end.
         """
         self.run.end()
         deadline = time.monotonic() + _SECONDS_AT_END
-        for nodeid, (target, check, label) in self._selected.items():
-            if check.is_ours and nodeid not in self._results and time.monotonic() < deadline:
-                result = target.result(check, label)
-                if result.outcome is not Outcome.NOT_RUN:
-                    self.record(nodeid, result)
-
-    def result(self, nodeid: str) -> CheckResult | None:
-        """Return the recorded result of an item, ``None`` if there is none."""
-        return self._results.get(nodeid)
+        for target, check, label in self._selected:
+            if check.is_ours and time.monotonic() < deadline:
+                target.report(check, label)
 
     @property
     def results(self) -> list[CheckResult]:
         """One result per selected item, in order of selection, including items that were not run."""
-        known = dict(self._results)
-        for nodeid, (target, check, label) in self._selected.items():
-            if nodeid not in known:
-                known[nodeid] = target.not_run(check, label)
-        return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
+        results = {
+            (target, check.id, label): target.results.get((check.id, label)) or target.not_run(check, label)
+            for target, check, label in self._selected
+        }
+        return [*(results | {(target, *place): result for target, place, result in self._judged()}).values()]
 
     @property
     def selected(self) -> int:
@@ -123,22 +111,28 @@ class Ledger:
     @property
     def judged(self) -> int:
         """The number of results that arrived."""
-        return len(self._results)
+        return len([*self._judged()])
 
     @property
     def complete(self) -> bool:
         """Whether every selected item has a result."""
-        return all(nodeid in self._results for nodeid in self._selected)
+        return all((check.id, label) in target.results for target, check, label in self._selected)
 
     @property
     def failed(self) -> bool:
         """Whether a result fails the run."""
-        return any(result.outcome in FAILED for result in self._results.values())
+        return any(result.outcome in FAILED for _, _, result in self._judged())
 
     def review_waivers(self) -> Review:
         """Return which waivers were used and which are stale."""
         today = self.run.settings.started_at.date()
-        return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
+        results = [result for _, _, result in self._judged()]
+        return review(self.run.settings.waivers, results, catalogue().keys(), today)
+
+    def _judged(self) -> Iterator[tuple[TargetRun, Place, CheckResult]]:
+        for target in self.run.known_targets:  # the targets of a run without an etcd cannot be asked for
+            for place, result in target.results.items():
+                yield target, place, result
 
     def problems(self, session: pytest.Session, invocation: Invocation) -> Iterator[str]:
         """Yield the problems that fail the run in addition to results, one sentence each."""
@@ -183,7 +177,7 @@ class Ledger:
 
     def _deselected(self) -> frozenset[str]:
         """Return the checks that could judge a listener and were not selected for it."""
-        judged = {(target, label, check.id) for target, check, label in self._selected.values()}
+        judged = {(target, label, check.id) for target, check, label in self._selected}
         every = select()
         return frozenset(
             check.id

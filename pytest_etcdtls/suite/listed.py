@@ -95,7 +95,7 @@ class ClusterJudge:
         run.discover()
         ledger = Ledger(run)
         try:
-            ledger.judge(subjects_of(run))
+            ledger.judge(subjects_of(run).values())
         finally:
             run.abandon()
         problems, reviewed = shortcomings(ledger), ledger.review_waivers()

@@ -347,7 +347,7 @@ class SuiteSession(Reporting):
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
-        self.ledger.select({item.nodeid: item.subject for item in items if isinstance(item, CheckItem)})
+        self.ledger.select(item.subject for item in items if isinstance(item, CheckItem))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Record the selection."""
@@ -356,15 +356,12 @@ class SuiteSession(Reporting):
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Record the result."""
-        result = _carried(report)
-        if result is not None:
-            self.ledger.record(report.nodeid, result)
+        """Keep one report of a check that passes."""
         ended = yield
         # pytest's reporter keeps the reports of passed set-ups and teardowns under an empty key, and ignores
         # them: two for each check, with its whole result.
         terminal = self.terminal
-        if result is not None and terminal is not None and report.passed and not report.sections:
+        if _carried(report) and terminal is not None and report.passed and not report.sections:
             kept = terminal.stats.get("", [])
             if kept and kept[-1] is report:
                 kept.pop()
@@ -375,8 +372,7 @@ class SuiteSession(Reporting):
         result = _carried(report)
         if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
-        recorded = self.ledger.result(report.nodeid)
-        follows = recorded and recorded.outcome is Outcome.VIOLATES and recorded.cause
+        follows = result and result.outcome is Outcome.VIOLATES and result.cause
         if follows and report.when == "call" and report.failed:
             return CONSEQUENCE, "f", ("FOLLOWS", {"red": True})
         return None
@@ -397,7 +393,7 @@ class SuiteSession(Reporting):
         ledger = self.ledger
         if self.interruption.received is not None:
             ledger.judge_recorded()
-        ledger.record_failed_starts()
+        ledger.judge_failed_starts()
         self.problems = [*ledger.problems(session, self.invocation)]
         status = ledger.exit_status(int(session.exitstatus), self.problems)
         if status != pytest.ExitCode.USAGE_ERROR:

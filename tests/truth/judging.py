@@ -85,7 +85,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     run = Run(settings)
     (target,) = run.targets
     ledger = Ledger(run)
-    ledger.judge(subjects_of(run))
+    ledger.judge(subjects_of(run).values())
     problems = shortcomings(ledger)
     report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(
