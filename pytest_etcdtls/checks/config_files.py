@@ -593,9 +593,7 @@ def the_declared_file_is_served(
 
     Spec: etcd --cert-file
     Spec: CIS Kubernetes 2.1
-    Follows: cert.ports-not-swapped, config.config-file-hides-flags, config.does-not-start,
-        config.flag-unknown-to-version, config.variable-beside-flag, config.unknown-variable,
-        config.unknown-key
+    Follows: cert.ports-not-swapped, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
@@ -615,9 +613,7 @@ def the_declared_file_is_served_to_peers(
 
     Spec: etcd --peer-cert-file
     Spec: CIS Kubernetes 2.4
-    Follows: cert.ports-not-swapped, config.config-file-hides-flags, config.does-not-start,
-        config.flag-unknown-to-version, config.variable-beside-flag, config.unknown-variable,
-        config.unknown-key
+    Follows: cert.ports-not-swapped, config.*flags, config.does-not-start, config.*flag*, config.unknown-*
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
