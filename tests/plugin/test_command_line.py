@@ -33,25 +33,18 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         assert (option.name in words) is option.ini
 
 
-@pytest.mark.parametrize("option", ["--etcd-endpint=https://h:1", "--etcd-end=https://h:1", "--etcd-list"])
-def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> None:
-    ran = run(option, report=False)
-    assert ran.exit_code == 4
-    assert f"unrecognized arguments: {option}" in ran.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--etcd-endpoint=10.0.0.11:2379"], "no scheme"),
+        ([URL, "--etcd-label="], "a label has letters, digits"),
+        ([URL, "--etcd-label=a::b"], "a label has letters, digits"),
         ([URL, "--etcd-cacert=missing.crt"], "missing.crt"),
         ([URL, "--etcd-cacert=~nobody-has-this-name/ca.crt"], "~nobody-has-this-name/ca.crt: does not exist"),
         ([URL, "--etcd-cert=missing.crt"], "--etcd-key"),
-        ([URL, "--etcd-check=typo"], "matches no check"),
         ([URL, "--etcd-check=mtls.no-certificat"], "did you mean 'mtls.no-certificate'?"),
         (["--etcd-explain=cert.trustd"], "did you mean 'cert.trusted'?"),
         ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
-        ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
         (["--etcd-conformance", "--etcd-binary="], "--etcd-binary is empty: pass the path of an etcd"),
         ([URL, "--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "and --etcd-endpoint names a live one"),
         (["--etcd-config=missing.yaml", "--etcd-binary=etcd"], "missing.yaml"),
@@ -63,14 +56,12 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ([URL, "--etcd-size=2"], "--etcd-size"),
         (["--etcd-pki-dir=."], "--etcd-pki-dir names files and no address: add --etcd-config"),
         ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),
-        ([URL, "etcdtls::live::typo"], "not found: etcdtls::live::typo"),
         ([URL, "etcdtls::live::client-127.0.0.1-2::cert"], "not found"),
         (
             [URL, "etcdtls::live::client-127.0.0.1-2::config.served-file"],
             "config.served-file is left out, there is no declaration: pass --etcd-config",
         ),
         (["--etcd-explain=typo"], "there is no check of that id"),
-        (["--etcd-explain=config.next-version"], "was removed: start that version with the declaration"),
         ([URL, "--etcd-check=config.next-version"], "was removed: start that version with the declaration"),
         ([URL, "--etcd-fix=fix.diff"], "--etcd-fix was removed: each fault prints the settings"),
         (["--no-etcd-conformance", "--pyargs", "pytest_etcdtls"], "rules the suite out"),
@@ -82,6 +73,11 @@ def test_an_unusable_setting_is_one_message_and_exit_code_4(
     assert says in refused(run(*arguments, report=False))
 
 
+def test_a_misspelt_or_shortened_option_is_refused(run: Runner) -> None:
+    for option in ("--etcd-endpint=https://h:1", "--etcd-end=https://h:1"):
+        assert f"unrecognized arguments: {option}" in run(option, report=False).err
+
+
 def test_an_unusable_setting_is_one_message_under_xdist(run: Runner) -> None:
     assert "missing.crt" in refused(run(URL, "--etcd-cacert=missing.crt", "-n2", report=False))
 
@@ -89,21 +85,29 @@ def test_an_unusable_setting_is_one_message_under_xdist(run: Runner) -> None:
 # Where endpoints may come from.
 
 
-@pytest.mark.parametrize("beside", [(), (URL,)])
-@pytest.mark.parametrize("option", ["--etcd-endpoint={}", "--etcd-config=missing.yaml"])
-def test_a_cluster_in_addopts_is_refused_also_beside_another(
-    run: Runner, listening: socket.socket, option: str, beside: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("addopts", "beside", "says"),
+    [
+        ("--etcd-endpoint={}", (), "--etcd-conformance"),
+        ("--etcd-endpoint={}", (URL,), "--etcd-conformance"),
+        ("--etcd-config=missing.yaml", (), "--etcd-conformance"),
+        ("--etcd-conformance\netcd_endpoint = {}", (), "ini file"),
+        (None, (), "PYTEST_ADDOPTS"),
+    ],
+)
+def test_a_cluster_in_addopts_is_refused(
+    run: Runner,
+    listening: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    addopts: str | None,
+    beside: tuple[str, ...],
+    says: str,
 ) -> None:
-    run.ini(f"addopts = {option.format(url_of(listening))}")
-    assert "--etcd-conformance" in refused(run(*beside, report=False))
-    assert nobody_came(listening)
-
-
-def test_an_endpoint_in_the_environment_is_refused(
-    run: Runner, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_ADDOPTS", f"--etcd-endpoint={url_of(listening)}")
-    assert "PYTEST_ADDOPTS" in refused(run(report=False))
+    if addopts is None:
+        monkeypatch.setenv("PYTEST_ADDOPTS", f"--etcd-endpoint={url_of(listening)}")
+    else:
+        run.ini(f"addopts = {addopts.format(url_of(listening))}")
+    assert says in refused(run(*beside, report=False))
     assert nobody_came(listening)
 
 
@@ -140,31 +144,15 @@ def test_a_cluster_of_the_ini_file_alone_is_not_used(
     assert nobody_came(listening)
 
 
-def test_the_request_for_ini_endpoints_is_refused_in_addopts(run: Runner, listening: socket.socket) -> None:
-    run.ini(f"addopts = --etcd-conformance\netcd_endpoint = {url_of(listening)}")
-    assert "ini file" in refused(run(report=False))
-    assert nobody_came(listening)
-
-
 def test_endpoints_of_the_command_line_replace_those_of_the_ini_file(run: Runner, live: Live) -> None:
-    run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
-    ran = run(f"--etcd-endpoint={live.client}", "--etcd-conformance", "--etcd-check=cert.valid-now")
-    assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
-
-
-def test_endpoints_are_given_as_to_etcdctl(run: Runner, live: Live) -> None:
+    """They are written as for etcdctl, or are in a file of arguments."""
     place = live.client.partition("://")[2]
-    ran = run(f"--etcd-endpoints={place}", *live.credentials, "--etcd-check=listener.answers")
-    assert ran.exit_code == 0
-    assert f"{place} is read as https://{place}" in " ".join(ran.out.split())
-
-
-def test_an_endpoint_in_a_file_of_arguments_is_on_the_command_line(run: Runner, live: Live) -> None:
-    (run.directory / "arguments.txt").write_text(
-        f"--etcd-endpoint={live.client}\n--etcd-check=cert.valid-now\n", encoding="utf-8"
-    )
-    ran = run("@arguments.txt")
-    assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+    (run.directory / "arguments.txt").write_text(f"--etcd-endpoint={live.client}\n", encoding="utf-8")
+    run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
+    for argument in (f"--etcd-endpoints={place}", "@arguments.txt"):
+        ran = run(argument, "--etcd-conformance", "--etcd-check=cert.valid-now")
+        assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+        assert (f"{place} is read as https://{place}" in " ".join(ran.out.split())) is ("=" in argument)
 
 
 # Precedence.
@@ -209,30 +197,20 @@ def test_the_variables_are_those_of_etcdctl(run: Runner, live: Live, monkeypatch
     assert ran.result_of("mtls.trusted-client")["outcome"] == "conforms"
 
 
-def test_an_etcd_of_the_ini_file_is_used_for_the_clusters_of_fixtures(run: Runner) -> None:
-    run.ini("etcd_binary = etcd")
-    assert run(URL, "--collect-only", "-q", report=False).exit_code == 0
-
-
 # Answers without a session.
-
-
-def test_the_catalogue_is_listed(run: Runner) -> None:
-    ran = run("--etcd-list-checks", report=False)
-    assert ran.exit_code == 0
-    assert re.search(r"^mtls\.no-certificate +MUST +critical +\S", ran.out, re.MULTILINE)
-    assert re.search(r"^\d+ checks$", ran.out, re.MULTILINE)
-    assert "mtls" not in run("--etcd-list-checks", "--etcd-check=cert", report=False).out
 
 
 @pytest.mark.parametrize("patterns", [(), ("--etcd-check=cert",), ("--etcd-check=tls.stalled-handshake*",)])
 def test_the_header_counts_the_checks_as_the_list_does(run: Runner, patterns: tuple[str, ...]) -> None:
-    listed = run("--etcd-list-checks", *patterns, report=False).out
+    ran = run("--etcd-list-checks", *patterns, report=False)
+    assert ran.exit_code == 0
+    line = re.search(r"^mtls\.no-certificate +MUST +critical +\S", ran.out, re.MULTILINE)
+    assert (line is None) is bool(patterns)
     header = run(URL, "--collect-only", *patterns, report=False).out
-    [number] = re.findall(r"^(\d+) checks$", listed, re.MULTILINE)
+    [number] = re.findall(r"^(\d+) checks$", ran.out, re.MULTILINE)
     assert re.search(rf"^etcd TLS: pytest-etcdtls .*, {number} checks$", header, re.MULTILINE)
-    asked_for = re.findall(r"^(\d+) more, only when asked for$", listed, re.MULTILINE)
-    lines = len(re.findall(r"^[a-z]\S+ +(?:MUST|SHOULD) +", listed, re.MULTILINE))
+    asked_for = re.findall(r"^(\d+) more, only when asked for$", ran.out, re.MULTILINE)
+    lines = len(re.findall(r"^[a-z]\S+ +(?:MUST|SHOULD) +", ran.out, re.MULTILINE))
     assert lines == int(number) + sum(map(int, asked_for))
 
 
@@ -268,14 +246,12 @@ def test_no_run_makes_more_connections_than_planned(run: Runner, live: Live) -> 
     assert all(made[url] <= most[url] + retries for url in most)
 
 
-def test_a_plan_beyond_the_cap_names_it(run: Runner, live: Live) -> None:
-    ran = run(*live.options, "--etcd-plan", "--etcd-max-connections=3", report=False)
-    assert "at most 3 connections" in ran.out
-    assert "is inconclusive" in ran.out
-
-
-def test_a_check_stopped_by_the_cap_is_inconclusive(run: Runner, live: Live) -> None:
-    ran = run(f"--etcd-endpoint={live.client}", *live.credentials, "--etcd-max-connections=4")
+def test_checks_stopped_by_the_cap_are_inconclusive_as_planned(run: Runner, live: Live) -> None:
+    options = (f"--etcd-endpoint={live.client}", *live.credentials, "--etcd-max-connections=4")
+    plan = run(*options, "--etcd-plan", report=False)
+    assert "at most 4 connections" in plan.out
+    assert "is inconclusive" in plan.out
+    ran = run(*options)
     assert ran.exit_code == 1
     assert ran.connections == 4
     assert ran.counts["inconclusive"]

@@ -12,7 +12,7 @@ SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_user(n): assert n"
 
 
-@pytest.mark.parametrize("how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"]], ids=" ".join)
+@pytest.mark.parametrize("how", [["-n2"], ["-n2", "--dist=each"]], ids=" ".join)
 def test_each_result_exists_once_without_more_connections(run: Runner, live: Live, how: list[str]) -> None:
     run.write(test_user=TESTS)
     alone = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
@@ -27,42 +27,42 @@ def test_each_result_exists_once_without_more_connections(run: Runner, live: Liv
     assert theirs["passed"] == ours["passed"] - 5 + 5 * copies
 
 
-def test_progress_never_exceeds_100_percent(run: Runner, live: Live) -> None:
+def test_progress_ends_with_100_percent_and_junit_has_each_result_once(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n2", "-v")
+    ran = run(*live.options, SOME, "-n2", "-v", "--junitxml=junit.xml")
     assert ran.exit_code == 0
     progress = [int(number) for number in re.findall(r"\[ *(\d+)%\]", ran.out)]
     assert progress
     assert max(progress) == progress[-1] == 100
+    text = (run.directory / "junit.xml").read_text(encoding="utf-8")
+    assert text.count('name="cert.trusted"') == 2
+    assert text.count("<testcase ") == len(ran.outcomes) + 6
 
 
-def test_the_suite_alone_ends_with_0_and_starts_no_workers(run: Runner, live: Live) -> None:
-    for arguments in (["--pyargs", "pytest_etcdtls"], [live.node_id("cert.trusted")]):
+def test_workers_are_started_for_tests_of_the_user(run: Runner, live: Live) -> None:
+    """They do not search for our node ids, and a directory without tests does not end with 5."""
+    ours, suite = live.node_id("cert.trusted"), ("--pyargs", "pytest_etcdtls")
+    for arguments, workers in (((), True), (suite, False), ((ours,), False)):
         ran = run(*live.options, SOME, "-n1", *arguments)
         assert ran.exit_code == 0
-        assert not re.search(r"\d workers?\b", ran.out)
+        assert (re.search(r"\d workers?\b", ran.out) is not None) is workers
         assert ran.outcomes
-
-
-def test_a_directory_without_tests_does_not_end_with_5(run: Runner, live: Live) -> None:
-    assert run(*live.options, SOME, "-n1").exit_code == 0
-
-
-def test_workers_do_not_search_for_our_node_ids(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n1", live.node_id("cert.trusted"), "test_user.py")
+    ran = run(*live.options, SOME, "-n1", ours, "test_user.py")
     assert ran.exit_code == 0
     ran.result.assert_outcomes(passed=7)
-    ran = run(*live.options, SOME, "-n1", "--pyargs", "pytest_etcdtls", "test_user.py")
+    ran = run(*live.options, SOME, "-n1", *suite, "test_user.py")
     assert ran.exit_code == 0
     assert ran.result.parseoutcomes()["passed"] > 7
+    ran = run(*live.options, SOME, "-n1", "-k", "test_user")
+    assert ran.exit_code == 1
+    assert "none of its checks ran" in " ".join(ran.out.split())
 
 
-@pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
-def test_after_our_first_failure_with_x_no_user_test_runs(run: Runner, live: Live, option: str) -> None:
+def test_after_our_first_failure_with_x_no_user_test_runs(run: Runner, live: Live) -> None:
     run.with_house()
     run.write(test_user=TESTS)
-    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "-n1", option)
+    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "-n1", "-x")
     assert ran.exit_code == 1
     ran.result.assert_outcomes(failed=1)
     assert ran.counts == {"violates": 1, "not-run": 2}
@@ -77,41 +77,12 @@ def test_selection_lf_and_reruns_work_under_xdist(run: Runner, live: Live) -> No
     assert set(selected.counts) == {"warns"}
 
 
-def test_all_deselected_ends_with_1(run: Runner, live: Live) -> None:
-    run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n1", "-k", "test_user")
-    assert ran.exit_code == 1
-    assert "none of its checks ran" in " ".join(ran.out.split())
-
-
 def test_a_crashing_worker_loses_none_of_our_results(run: Runner, live: Live) -> None:
     run.write(test_user="import os\ndef test_user(): os._exit(1)")
     ran = run(*live.options, SOME, "-n1", "--max-worker-restart=0")
     assert ran.exit_code == 1
     assert set(ran.counts) <= {"conforms", "not-verified", "warns", "not-applicable"}
     assert ran.counts["conforms"]
-
-
-def test_fixtures_of_a_worker_see_the_live_target(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
-        def test_target(etcd_target):
-            assert etcd_target.origin == "live"
-
-        def test_each(etcd_endpoint):
-            assert etcd_endpoint.url.startswith("https://127.0.0.1:")
-        """
-    )
-    ran = run(*live.options, SOME, "-n1", "test_user.py")
-    assert ran.exit_code == 0
-
-
-def test_junit_has_each_result_once(run: Runner, live: Live) -> None:
-    run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n2", "--junitxml=junit.xml")
-    text = (run.directory / "junit.xml").read_text(encoding="utf-8")
-    assert text.count('name="cert.trusted"') == 2
-    assert text.count("<testcase ") == len(ran.outcomes) + 6
 
 
 def test_fixtures_in_workers_share_the_cap(run: Runner, live: Live) -> None:
@@ -122,7 +93,8 @@ def test_fixtures_in_workers_share_the_cap(run: Runner, live: Live) -> None:
         from pytest_etcdtls.facts.access import AcceptedClient
 
         @pytest.mark.parametrize("n", range(4))
-        def test_cap(etcd_observer, etcd_target, n):
+        def test_cap(etcd_observer, etcd_target, etcd_endpoint, n):
+            assert etcd_target.live and etcd_endpoint in etcd_target.listeners
             with pytest.raises(InconclusiveError, match="share of one of 2 processes in the cap"):
                 etcd_observer.get(AcceptedClient, listener=etcd_target.listeners[0])
             assert len(etcd_observer.connections) == 4
@@ -130,7 +102,7 @@ def test_fixtures_in_workers_share_the_cap(run: Runner, live: Live) -> None:
         """
     )
     ran = run(*live.options, "--no-etcd-conformance", "--etcd-max-connections=8", "-n2", report=False)
-    ran.result.assert_outcomes(passed=4)
+    ran.result.assert_outcomes(passed=8)
 
 
 def test_the_suite_reserves_its_connections_and_workers_share_the_rest(run: Runner, live: Live) -> None:

@@ -19,7 +19,6 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 from starting import start_process
 
-from pytest_etcdtls.__main__ import main
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report.document import schema
 
@@ -66,13 +65,6 @@ def _reports(directory: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _words(documents: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {
-        label: re.sub(r"\d+ OF \d+ CHECKS (CLEAN) .*|:.*", r"\1", one["verdict"])
-        for label, one in documents.items()
-    }
-
-
 def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, str]]:
     return {
         (label, result["listener"], result["check"], result["outcome"])
@@ -81,72 +73,72 @@ def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, 
     }
 
 
-def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Path) -> None:
-    reports = [f"--etcd-report={run.directory}/{name}" for name in ("x/", "x.html", "x.md")]
+@pytest.fixture
+def whole(run: Runner, clusters: Path) -> dict[str, dict[str, Any]]:
+    """The reports of a run in one process, with those of all clusters beside them."""
+    reports = [f"--etcd-report={run.directory}/{name}" for name in ("whole/", "x.html", "x.md")]
     said = "--etcd-metadata=ticket=OPS-17 <b>"
     ran = run(f"--etcd-clusters={clusters}", SOME, said, *reports, "--junitxml=x.xml", report=False)
     assert ran.exit_code == 1
-    shown = re.findall(
-        r"^(\d)/3 (\S+) +(?:\d+ OF \d+ CHECKS )?(CLEAN|NOT CLEAN|NO VERDICT)", ran.out, re.MULTILINE
-    )
-    assert {label: word for _, label, word in shown} == WORDS
-    summary = ran.out[ran.out.index("\nfaults\n") + 1 :].splitlines()
-    assert "  mtls.no-certificate (critical) on 1 cluster: prod-open" in summary
-    assert (
-        summary[-1]
-        == "etcd TLS: NOT CLEAN: 3 clusters: 1 not clean, 1 without a verdict, 1 clean in some checks"
-    )
+    (run.directory / "out").write_text(ran.out, encoding="utf-8")
+    return _reports(run.directory / "whole")
 
-    documents = _reports(run.directory / "x")
-    assert _words(documents) == WORDS
-    assert {label: one["summary"]["faults"] for label, one in documents.items()} == {
-        **{"prod-eu-1": 0, "prod-open": 1, "prod-silent": 0}
-    }
-    assert all(one["connections"] and one["observations"] for one in documents.values())
-    assert all(one["metadata"] == {"ticket": "OPS-17 <b>"} for one in documents.values())
-    page, text = ((run.directory / name).read_text(encoding="utf-8") for name in ("x.html", "x.md"))
+
+def test_each_cluster_has_its_verdict_in_every_format(
+    run: Runner, whole: dict[str, dict[str, Any]], live: Live
+) -> None:
+    out, page, text = (
+        (run.directory / name).read_text(encoding="utf-8") for name in ("out", "x.html", "x.md")
+    )
+    shown = re.findall(r"^\d/3 (\S+) +(?:\d+ OF \d+ CHECKS )?(CLEAN|NOT CLEAN|NO VERDICT)", out, re.MULTILINE)
+    assert dict(shown) == WORDS
+    summary = out[out.index("\nfaults\n") + 1 :].splitlines()
+    assert "  mtls.no-certificate (critical) on 1 cluster: prod-open" in summary
+    verdict = "NOT CLEAN: 3 clusters: 1 not clean, 1 without a verdict, 1 clean in some checks"
+    assert summary[-1] == f"etcd TLS: {verdict}"
+    assert {
+        label: re.sub(r"\d+ OF \d+ CHECKS (CLEAN) .*|:.*", r"\1", document["verdict"])
+        for label, document in whole.items()
+    } == WORDS
     assert "<dt>ticket</dt><dd>OPS-17 &lt;b&gt;</dd>" in page
     assert not re.search(r" (?:src|href)=\"(?!#main\")", page), "it links to nothing"
-    for label, one in documents.items():
-        connections = one["summary"]["connections"]
+    for label, document in whole.items():
+        connections, is_open = document["summary"]["connections"], label == "prod-open"
+        assert document["summary"]["faults"] == is_open
+        assert document["connections"]
+        assert document["observations"]
+        assert document["metadata"] == {"ticket": "OPS-17 <b>"}
         [row] = [line for line in page.splitlines() if f'<th scope="row">{label}</th>' in line]
         assert row.endswith(f"<td>{connections}</td></tr>")
         [line] = [line for line in text.splitlines() if line.startswith(f"| `{label}` |")]
         assert line.endswith(f"| {connections} |")
-        [ends] = {*_ends(one)} or {""}
+        ends = _ends(document)
         assert f"<td>{ends}</td>" in row
         assert f"| {ends} |" in line
-        assert ("mtls.no-certificate" in row, "mtls.no-certificate" in line) == (
-            *(label == "prod-open", label == "prod-open"),
-        )
+        assert ("mtls.no-certificate" in row, "mtls.no-certificate" in line) == (is_open, is_open)
     root = ElementTree.parse(run.directory / "x.xml")  # noqa: S314 - written by pytest
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert {
         name: [child.tag for child in case if child.tag != "properties"] for name, case in cases.items()
-    } == {**{"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}}
+    } == {"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}
     assert "remedy: set --client-cert-auth=true" in "".join(cases["prod-open"].itertext())
 
-
-def _ends(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the date on which the first of the served certificates expires, if some were seen."""
-    served = [
-        observation for observation in document["observations"] if observation["kind"] == "served-chain"
-    ]
-    if ends := [certificate["not_after"] for one in served for certificate in one["certificates"]]:
-        yield min(ends)[:10]
+    listed = whole["prod-eu-1"]
+    alone = run(*live.options, "--etcd-label=prod-eu-1", SOME).report
+    assert _outcomes({"": listed}) == _outcomes({"": alone})
+    assert (listed["summary"], listed["targets"]) == (alone["summary"], alone["targets"])
 
 
-def test_a_cluster_of_a_list_is_judged_as_alone(run: Runner, clusters: Path, live: Live) -> None:
-    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/x/", report=False)
-    alone = run(*live.options, "--etcd-label=prod-eu-1", SOME)
-    listed = _reports(run.directory / "x")["prod-eu-1"]
-    assert _outcomes({"": listed}) == _outcomes({"": alone.report})
-    assert listed["summary"] == alone.report["summary"]
-    assert listed["targets"] == alone.report["targets"]
+def _ends(document: dict[str, Any]) -> str:
+    """Return the date on which the first of the served certificates expires, if some were seen."""
+    served = [fact for fact in document["observations"] if fact["kind"] == "served-chain"]
+    ends = [certificate["not_after"] for fact in served for certificate in fact["certificates"]]
+    return str(min(ends, default=""))[:10]
 
 
-def test_parts_have_the_reports_of_the_whole_list(run: Runner, clusters: Path) -> None:
-    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/whole/", report=False)
+def test_parts_have_the_reports_of_the_whole_list(
+    run: Runner, clusters: Path, whole: dict[str, dict[str, Any]]
+) -> None:
     codes, last = [], []
     for number in range(1, 5):
         ran = run(
@@ -161,38 +153,29 @@ def test_parts_have_the_reports_of_the_whole_list(run: Runner, clusters: Path) -
     assert sorted(codes) == [0, 0, 1, 1], "one part is empty, which is no failure"
     [empty] = [line for line in last if "nothing to judge" in line]
     assert re.fullmatch(r"etcd TLS: CLEAN: the list has no cluster in part ./4, .*", empty)
-    whole, parts = _reports(run.directory / "whole"), _reports(run.directory / "parts")
+    parts = _reports(run.directory / "parts")
     assert _outcomes(parts) == _outcomes(whole)
 
 
-def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None:
-    run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={run.directory}/alone/", report=False)
-    page = run.directory / "x.html"
+def test_one_worker_judges_all_of_a_cluster(
+    run: Runner, clusters: Path, whole: dict[str, dict[str, Any]]
+) -> None:
+    reports = [f"--etcd-report={run.directory}/{name}" for name in ("spread/", "y.html")]
     ran = run.pytester.run(
-        *(
-            sys.executable,
-            "-m",
-            "pytest",
-            "--etcd-clusters=-",
-            SOME,
-            f"--etcd-report={run.directory}/spread/",
-            f"--etcd-report={page}",
-            "-n2",
-            "--pyargs",
-            "pytest_etcdtls",
-        ),
+        *(sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls"),
+        *("--etcd-clusters=-", SOME, "-n2", *reports),
         stdin=clusters.read_bytes(),
         timeout=300,
     )
     assert ran.ret == 1
     assert "2 workers [3 items]" in ran.stdout.str()
-    assert all(label in page.read_text(encoding="utf-8") for label in WORDS)
-    before, after = _reports(run.directory / "alone"), _reports(run.directory / "spread")
-    assert _outcomes(after) == _outcomes(before)
-    connections = [
-        {label: one["summary"]["connections"] for label, one in found.items()} for found in (before, after)
+    page = (run.directory / "y.html").read_text(encoding="utf-8")
+    assert all(label in page for label in WORDS)
+    spread = _reports(run.directory / "spread")
+    assert _outcomes(spread) == _outcomes(whole)
+    assert [spread[label]["summary"]["connections"] for label in WORDS] == [
+        whole[label]["summary"]["connections"] for label in WORDS
     ]
-    assert connections[0] == connections[1]
 
 
 def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, clusters: Path) -> None:
@@ -262,12 +245,7 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
     [
         (["--etcd-clusters=none.toml"], "none.toml does not exist"),
         (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits'; did you mean 'endpoints'?"),
-        (
-            ["--etcd-clusters=y.toml", "--etcd-endpoint=https://10.0.0.1:2379"],
-            "--etcd-endpoint is about one cluster",
-        ),
         (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
-        (["--etcd-clusters=y.toml", "--etcd-report=x.jsonl"], "gets a JSON report of each"),
         (
             ["--etcd-clusters=y.toml", "--etcd-report=x.sarif"],
             "one cluster alone, with --etcd-endpoint",
@@ -286,18 +264,11 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
 def test_an_unusable_list_is_refused_before_any_connection(
     run: Runner, arguments: list[str], said: str
 ) -> None:
-    table = '[[cluster]]\nlabel = "a"\n'
-    (run.directory / "x.toml").write_text(f'{table}endpoits = "https://10.0.0.1:2379"\n', encoding="utf-8")
-    (run.directory / "y.toml").write_text(f'{table}endpoints = "https://10.0.0.1:2379"\n', encoding="utf-8")
-    (run.directory / "z.toml").write_text(
-        f'{table}endpoints = "https://10.0.0.1:2379"\ncacert = "none.crt"\n', encoding="utf-8"
-    )
+    table, url = '[[cluster]]\nlabel = "a"\n', '"https://10.0.0.1:2379"'
+    lists = {"x": f"endpoits = {url}", "y": f"endpoints = {url}", "z": f'endpoint = {url}\ncacert = "no.crt"'}
+    for name, text in lists.items():
+        (run.directory / f"{name}.toml").write_text(table + text, encoding="utf-8")
     ran = run(*arguments, report=False)
     assert ran.exit_code == 4
     assert said in " ".join(ran.err.split())
     assert "Traceback" not in ran.err
-
-
-def test_merge_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["merge", "1.jsonl"]) == 4
-    assert "give --etcd-report=DIR/; each cluster's report is a file of it" in capsys.readouterr().err

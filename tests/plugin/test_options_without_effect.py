@@ -141,30 +141,21 @@ def test_what_is_in_files_and_variables_is_for_several_runs(
             ["--etcd-fail-on-difference"],
             "it is about the suite, which is not run: add --etcd-conformance or --etcd-endpoint, or omit",
         ),
-        (
-            ["--pyargs", "pytest_etcdtls", "--etcd-cacert=ca.crt"],
-            "--etcd-cacert has no effect here: it is about a live cluster, and the command line names none",
-        ),
-        (["--pyargs", "pytest_etcdtls", ENDPOINT, "--etcd-size=3"], "this run starts no cluster: omit"),
-        (["--pyargs", "pytest_etcdtls", ENDPOINT, "--etcd-allow-writes", "-k", "x"], ""),
+        (["--etcd-cacert=ca.crt", *SUITE_ALONE], "about a live cluster, and the command line names none"),
+        ([*SUITE_ALONE, ENDPOINT, "--etcd-size=3"], "this run starts no cluster: omit"),
         (["--etcd-conformance", "--etcd-metadata=ticket=1"], "for reports, and none is written"),
         (["--etcd-conformance", "--etcd-gentle", "--etcd-concurrency=4"], "makes one connection at a time"),
-        (["--no-etcd-conformance", "--etcd-clusters=x.toml"], "--no-etcd-conformance rules out"),
+        (["--etcd-cert=client.crt"], "add --etcd-conformance, which uses those of the ini file"),
     ],
 )
 def test_one_message(run: Runner, arguments: list[str], says: str) -> None:
+    if "uses those of the ini file" in says:
+        run.ini("etcd_endpoint = https://10.0.0.11:2379")
     ran = run(*arguments, report=False)
-    assert ran.exit_code == (pytest.ExitCode.USAGE_ERROR if says else ran.exit_code)
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
     assert says in " ".join(ran.err.split())
     assert "Traceback" not in ran.out + ran.err
     assert not list(run.directory.glob("*.json"))
-
-
-def test_a_credential_beside_endpoints_of_the_ini_file(run: Runner) -> None:
-    run.ini("etcd_endpoint = https://10.0.0.11:2379")
-    ran = run("--etcd-cert=client.crt", report=False)
-    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
-    assert "add --etcd-conformance, which uses those of the ini file" in " ".join(ran.err.split())
 
 
 def test_a_list_of_clusters_has_no_target_for_fixtures(run: Runner, live: Live, tmp_path: Path) -> None:

@@ -17,62 +17,55 @@ def summary(ran: Ran) -> str:
     return ran.out.partition("= etcd TLS conformance =")[2]
 
 
-def test_the_header_names_listeners_and_credentials(run: Runner, live: Live) -> None:
-    head = run(*live.options, SOME).out.partition("collected")[0]
+def test_listeners_credentials_and_certificates_are_shown(run: Runner, live: Live) -> None:
+    ran = run(*live.options, SOME, "-v")
+    head = ran.out.partition("collected")[0]
     assert re.search(r"^etcd TLS: pytest-etcdtls \S+, OpenSSL \d\S* .*, \d+ checks$", head, re.MULTILINE)
     for words in (live.client, live.peer, "client.crt", "server-ca.crt", "peer-client.crt"):
         assert words in head
     assert "client.key" not in head
+    text = summary(ran)
+    assert re.search(r"  client-\S+: CN=etcd-server, issued by CN=etcd client-port CA\n +\d{4}-", text)
+    assert "ECDSA P-256, sha256; digitalSignature; serverAuth, clientAuth\n" in text
+    assert re.search(r"SHA-256 [0-9a-f]{64}\s+on\s+https://", text)
 
 
-def test_the_verdict_names_each_certificate(run: Runner, live: Live) -> None:
-    text = " ".join(run(*live.options, SOME).out.split())
+def test_each_fault_is_shown_once_and_the_verdict_is_the_last(run: Runner, live: Live) -> None:
+    ran = run(*live.wrong_anchor)
+    assert ran.out.count("expected: a certificate with a path to") == 1
+    assert "--etcd-cacert (" not in ran.out, "what was passed is not asked for"
+    assert "\x1b" not in ran.out
+    text = " ".join(ran.out.split())
     for side in ("server", "peer"):
         assert re.search(
             rf"serves CN=etcd-{side} by CN=etcd [\w-]+ CA, SHA-256 [0-9a-f]{{16}}, "
             r"until \d{4}-\d\d-\d\d \(\d+ days\)",
             text,
         )
-
-
-def test_verbose_shows_each_certificate(run: Runner, live: Live) -> None:
-    text = summary(run(*live.options, SOME, "-v"))
-    assert re.search(r"  client-\S+: CN=etcd-server, issued by CN=etcd client-port CA\n +\d{4}-", text)
-    assert "ECDSA P-256, sha256; digitalSignature; serverAuth, clientAuth\n" in text
-    assert re.search(r"SHA-256 [0-9a-f]{64}\s+on\s+https://", text)
-
-
-def test_quiet_shows_failures(run: Runner, live: Live) -> None:
-    _, _, text = run(*live.wrong_anchor, SOME, "-q").out.partition("short test summary info")
-    assert "SHA-256" in text
-    ran = run(*live.wrong_anchor, SOME, "-qq")
-    _, _, text = ran.out.partition("short test summary info")
-    assert "1. cert.trusted (high) on client-" in text
-    assert "SHA-256" not in text
-    assert "not verified\n" not in text
-    assert ran.verdict.startswith(f"etcd TLS: NOT CLEAN: 1 fault (1 check) ({live.client}")
-
-
-def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, live: Live) -> None:
-    ran = run(*live.wrong_anchor)
-    assert ran.out.count("expected: a certificate with a path to") == 1
     last = ran.out.rstrip().splitlines()[-32:]  # an old etcd has six warnings more
     assert ran.verdict.startswith(f"etcd TLS: NOT CLEAN: 1 fault (1 check) ({live.client}, etcd 3.")
     assert any(line.startswith("live (live, etcd ") for line in last)
     assert any("exit code 1: 1 fault" in line for line in last)
-
-
-def test_a_ca_that_was_passed_is_not_asked_for(run: Runner, live: Live) -> None:
-    passed = " ".join(run(*live.wrong_anchor).out.split())
-    assert "--etcd-cacert (" not in passed
     without = " ".join(run(f"--etcd-endpoint={live.client}").out.split())
     assert "--etcd-cacert (" in without
 
 
-def test_the_verdict_on_a_clean_cluster_is_clean(run: Runner, live: Live) -> None:
-    ran = run(*live.options)
+@pytest.mark.parametrize("arguments", [["--tb=no"], ["-q"], ["-qq"], ["-n1"], ["--color=yes"]], ids=" ".join)
+def test_a_fault_is_shown_with_any_option(run: Runner, live: Live, arguments: list[str]) -> None:
+    ran = run(*live.wrong_anchor, SOME, *arguments)
+    assert ran.exit_code == 1
+    assert "1. cert.trusted (high) on client-" in ran.out
+    assert "etcd TLS: NOT CLEAN: 1 fault (1 check) (https" in ran.out
+    assert ("SHA-256" in ran.out.partition("short test summary info")[2]) is (arguments != ["-qq"])
+    assert ("\x1b" in ran.out) is ("--color=yes" in arguments)
+
+
+@pytest.mark.parametrize("plugin", ["no:terminal", "no:terminalreporter"])
+def test_without_a_terminal_reports_are_written(run: Runner, live: Live, plugin: str) -> None:
+    ran = run(*live.options, SOME, "-p", plugin)
     assert ran.exit_code == 0
-    assert ran.verdict.startswith(f"etcd TLS: CLEAN ({live.client}, etcd 3.")
+    assert ran.out.strip() == ""
+    assert ran.counts["conforms"]
 
 
 def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
@@ -84,54 +77,7 @@ def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
     assert ran.verdict == f"etcd TLS: {clean} (prod-1: {live.client})"
     assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
     title = (run.directory / "r.md").read_text(encoding="utf-8").splitlines()[0]
-    assert (
-        f"{clean.replace('mtls.no-certificate', '`mtls.no-certificate`')} (`prod-1`: `{live.client}`" in title
-    )
-
-
-@pytest.mark.parametrize("label", ["", "a::b", "a/b", "x" * 101])
-def test_a_label_that_cannot_be_in_a_node_id_is_refused(run: Runner, live: Live, label: str) -> None:
-    ran = run(*live.options, f"--etcd-label={label}", report=False)
-    assert ran.exit_code == 4
-    assert "a label has letters, digits" in ran.err
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--tb=no"], ["-q", "--tb=no"], ["-p", "no:terminalreporter"], ["-n1"]]
-)
-def test_a_fault_is_shown_with_any_option(run: Runner, live: Live, arguments: list[str]) -> None:
-    ran = run(*live.wrong_anchor, SOME, *arguments)
-    assert ran.exit_code == 1
-    if "no:terminalreporter" not in arguments:
-        assert "1. cert.trusted (high) on client-" in ran.out
-        assert ran.verdict.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check) (https")
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--no-header"], ["-q"], ["-qq"], ["-vv"], ["--color=no"]], ids=" ".join
-)
-def test_no_line_but_a_command_is_wider_than_80(run: Runner, live: Live, arguments: list[str]) -> None:
-    run.with_house()
-    ran = run(*live.options, "--etcd-check=house", *arguments)
-    text = summary(ran).partition("= short test summary info =")[0]
-    pasted = {
-        line
-        for result in ran.report["results"]
-        for finding in result["findings"]
-        for command in finding["reproduce"]
-        for line in command.splitlines()
-    }
-    wide = [
-        line
-        for line in text.splitlines()
-        if len(line) > 80 and line.strip() not in pasted and "/" not in line
-    ]
-    assert not wide
-
-
-def test_colours_follow_the_option(run: Runner, live: Live) -> None:
-    assert "\x1b" not in run(*live.wrong_anchor, SOME).out
-    assert "\x1b" in run(*live.wrong_anchor, SOME, "--color=yes").out
+    assert f"(`prod-1`: `{live.client}`" in title
 
 
 def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
@@ -169,45 +115,14 @@ def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
         position = text.index(words, position) + len(words)
 
 
-def test_not_verified_results_are_grouped_by_reason(run: Runner, live: Live) -> None:
-    ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=mtls.expired,mtls.not-yet-valid", "-vv")
-    text = summary(ran).partition("\nnot verified\n")[2].partition("\n\n")[0]
-    assert text.count("--etcd-cert") + text.count("--etcd-ca-key") == 1
-    assert text.startswith("  2: needs the key of the CA")
-    assert re.search(
-        r"mtls\.(expired|not-yet-valid), mtls\.(expired|not-yet-valid) on", " ".join(text.split())
-    )
-
-
 def test_no_secret_is_shown_or_written(run: Runner, live: Live) -> None:
     password = run.directory / "password"
     password.write_text("correct horse battery staple\n", encoding="utf-8")
-    options = (
-        "--etcd-user=root",
-        f"--etcd-password-file={password}",
-        "-vv",
-        "--showlocals",
-        "--setup-show",
-        "-rA",
-    )
-    ran = run(*live.wrong_anchor, *options)
+    shows = ("-vv", "--showlocals", "--setup-show", "-rA")
+    ran = run(*live.wrong_anchor, "--etcd-user=root", f"--etcd-password-file={password}", *shows)
     key = "".join((live.files / "client.key").read_text(encoding="utf-8").split("\n")[1:-2])
     for text in (ran.out, ran.err, str(ran.written)):
-        assert "correct horse" not in text
-        assert "PRIVATE KEY" not in text
-        assert key[:40] not in text
-
-
-def test_without_a_terminal_reports_are_written(run: Runner, live: Live) -> None:
-    ran = run(*live.options, SOME, "-p", "no:terminal")
-    assert ran.exit_code == 0
-    assert ran.out.strip() == ""
-    assert ran.counts["conforms"]
-
-
-def test_several_reports_are_the_same(run: Runner, live: Live) -> None:
-    ran = run(*live.options, SOME, "--etcd-report=again.json")
-    assert (run.directory / "again.json").read_text(encoding="utf-8") == ran.written
+        assert not [secret for secret in ("correct horse", "PRIVATE KEY", key[:40]) if secret in text]
 
 
 def test_paths_of_reports_are_lines_of_their_own(run: Runner) -> None:

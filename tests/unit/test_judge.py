@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +25,6 @@ from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.facts.listener import FirstContact, Policy
 from pytest_etcdtls.profiles.profiles import NO_PROFILES
-from pytest_etcdtls.profiles.waivers import Waiver
 from pytest_etcdtls.results import (
     Ancestor,
     CannotJudge,
@@ -69,13 +67,11 @@ class _Observer:
 
     def __init__(self, raises: dict[type[Any], UnobservedError] | None = None) -> None:
         self.target = Target(label="t", origin="live", listeners=(LISTENER,))
-        self.asked: list[type[Any]] = []
         self._raises = raises or {}
 
     def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
         if type_ is FirstContact:
             return CONTACT
-        self.asked.append(type_)
         if type_ in self._raises:
             raise self._raises[type_]
         return object()
@@ -150,50 +146,44 @@ def test_the_worst_statement_decides(
     assert (result.outcome, result.reason) == (outcome, reason)
 
 
-@pytest.mark.usefixtures("gates")
-@pytest.mark.parametrize(
-    ("level", "strict", "outcome"),
-    [
-        (Level.MUST, False, Outcome.VIOLATES),
-        (Level.SHOULD, False, Outcome.WARNS),
-        (Level.SHOULD, True, Outcome.VIOLATES),
-    ],
-)
-def test_level_and_strictness(level: Level, strict: bool, outcome: Outcome) -> None:
-    result = _judge(_check(_says(FINDING), level), strict=strict)
-    assert result.outcome is outcome
-    assert result.findings == (FINDING,)
-    assert result.remediation == "set --peer-cert-file"
-
-
 _LOWER = dataclasses.replace(FINDING, level=Level.SHOULD, remediation="renew --{peer}cert-file")
+_ON_CLIENTS: dict[str, Any] = {"must_on": frozenset({Role.CLIENT})}
+_LOWERS: dict[str, Any] = {"lowers": True}
 
 
 @pytest.mark.usefixtures("gates")
 @pytest.mark.parametrize(
-    ("findings", "level", "outcome", "remediation"),
+    ("findings", "level", "strict", "fields", "outcome", "remediation"),
     [
-        ((_LOWER,), Level.SHOULD, Outcome.WARNS, "renew --peer-cert-file"),
-        ((_LOWER, FINDING), Level.MUST, Outcome.VIOLATES, "renew --peer-cert-file; set --peer-cert-file"),
+        ((FINDING,), Level.MUST, False, {}, Outcome.VIOLATES, "set --peer-cert-file"),
+        ((FINDING,), Level.SHOULD, False, {}, Outcome.WARNS, "set --peer-cert-file"),
+        ((FINDING,), Level.SHOULD, True, {}, Outcome.VIOLATES, "set --peer-cert-file"),
+        ((FINDING,), Level.MUST, False, _ON_CLIENTS, Outcome.WARNS, "set --peer-cert-file"),
+        ((_LOWER,), Level.MUST, False, _LOWERS, Outcome.WARNS, "renew --peer-cert-file"),
+        (
+            (_LOWER, FINDING),
+            *(Level.MUST, False, _LOWERS, Outcome.VIOLATES),
+            "renew --peer-cert-file; set --peer-cert-file",
+        ),
     ],
 )
-def test_a_finding_may_lower_the_level_and_name_its_remedy(
-    findings: tuple[Finding, ...], level: Level, outcome: Outcome, remediation: str
+def test_level_and_strictness(
+    findings: tuple[Finding, ...],
+    level: Level,
+    strict: bool,
+    fields: dict[str, Any],
+    outcome: Outcome,
+    remediation: str,
 ) -> None:
-    result = _judge(replace(_check(_says(*findings)), lowers=True))
-    assert (result.level, result.outcome, result.remediation) == (level, outcome, remediation)
+    """A finding may lower the level, and name its remedy."""
+    result = _judge(replace(_check(_says(*findings), level), **fields), strict=strict)
+    assert (result.outcome, result.findings, result.remediation) == (outcome, findings, remediation)
+    assert result.level is (Level.SHOULD if outcome is Outcome.WARNS or strict else Level.MUST)
 
 
 @pytest.mark.usefixtures("gates")
 def test_a_lower_level_that_the_docstring_does_not_announce_is_an_error() -> None:
     assert _judge(_check(_says(_LOWER))).outcome is Outcome.BROKEN
-
-
-@pytest.mark.usefixtures("gates")
-def test_a_level_by_role() -> None:
-    on_clients = replace(_check(_says(FINDING)), must_on=frozenset({Role.CLIENT}))
-    result = _judge(on_clients)
-    assert (result.level, result.outcome) == (Level.SHOULD, Outcome.WARNS)
 
 
 @pytest.mark.usefixtures("gates")
@@ -292,18 +282,6 @@ def test_the_reason_for_an_abandoned_listener_is_shown_once(gates: dict[str, Che
     assert (result.outcome, result.reason) == (Outcome.INCONCLUSIVE, known.reason)
 
 
-@pytest.mark.usefixtures("gates")
-def test_a_verdict_is_kept() -> None:
-    said = [_says(FINDING), _says()]
-    check = _check(lambda: said.pop(0)())
-    observer = _Observer()
-    judge = Judge(cast("Observer", observer))
-    first = judge.result(check, LISTENER)
-    asked = len(observer.asked)
-    assert judge.result(check, LISTENER) is first
-    assert len(observer.asked) == asked
-
-
 def test_checks_are_chosen_by_pattern(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         results = run_checks(Observer(cluster.target()), ["mtls.no-*", "cert.trusted", "!*.trusted"])
@@ -312,31 +290,13 @@ def test_checks_are_chosen_by_pattern(newest_etcd: Path) -> None:
             run_checks(Observer(cluster.target()), ["mtls.typo"])
 
 
-OPEN, SIGNED = "mtls.no-certificate", "mtls.self-signed"
-
-
-def _follows(*selected: str, waived: str = "") -> CheckResult:
-    """Return the result of a violation, with the selected checks, which violate too."""
-    checks = {id_: _check(_says(FINDING), id_=id_) for id_ in (OPEN, SIGNED)}
-    waiver = Waiver(check=waived, reason="for now", expires=date(2030, 1, 1), source="waivers.toml")
+@pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize("others", [{"mtls.no-certificate"}, set()])
+def test_a_violation_follows_from_a_selected_check_only(others: set[str]) -> None:
+    selected = {id_: _check(_says(FINDING), id_=id_) for id_ in ("mtls.self-signed", *others)}
     judge = Judge(
         cast("Observer", _Observer()),
-        waivers=(waiver,) if waived else (),
-        today=date(2029, 1, 1),
-        selected={(id_, LISTENER.label): checks[id_] for id_ in selected},
+        selected={(id_, LISTENER.label): check for id_, check in selected.items()},
     )
-    return judge.result(checks[SIGNED], LISTENER)
-
-
-@pytest.mark.usefixtures("gates")
-def test_a_violation_follows_from_a_selected_check_only() -> None:
-    assert _follows(OPEN, SIGNED).cause == Ancestor(OPEN, LISTENER.label)
-    assert _follows(SIGNED).cause is None
-
-
-@pytest.mark.usefixtures("gates")
-def test_a_waiver_accepts_what_follows_from_the_fault() -> None:
-    result = _follows(OPEN, SIGNED, waived=OPEN)
-    assert (result.outcome, result.cause) == (Outcome.WAIVED, Ancestor(OPEN, LISTENER.label))
-    assert result.reason.startswith(f"follows from {OPEN} on {LISTENER.label}: for now")
-    assert _follows(SIGNED, waived=OPEN).outcome is Outcome.VIOLATES
+    cause = judge.result(selected["mtls.self-signed"], LISTENER).cause
+    assert cause == (Ancestor("mtls.no-certificate", LISTENER.label) if others else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import pytest
@@ -38,12 +38,12 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_CHECKS", {})
 
 
-def _register(id_: str = "cert.sample", docstring: str | None = GOOD) -> Check:
+def _register(id_: str = "cert.sample", docstring: str = GOOD, on: Iterable[Role] = {Role.CLIENT}) -> Check:
     def sample(chain: ServedChain, exchange: Annotated[ClientExchange, "/version"]) -> Iterator[Statement]:
         yield from ()
 
     sample.__doc__ = docstring
-    check(id_, on={Role.CLIENT}, counterexample=lambda **_: {})(sample)
+    check(id_, on=set(on), counterexample=lambda **_: {})(sample)
     return registered()[id_]
 
 
@@ -76,23 +76,10 @@ def test_a_check_may_take_the_listener_the_target_and_a_fact_of_every_listener()
     assert list(made.reads(target, peer)) == [(there, ServedChain, None) for there in target.listeners]
 
 
-def test_a_check_reads_no_fact_later_and_none_of_other_addresses() -> None:
-    def sample(chain: Lazy[ServedChain]) -> Iterator[Statement]:
-        yield from ()
-
-    sample.__doc__ = GOOD
-    with pytest.raises(RegistrationError, match="parameter 'chain' is not annotated with a type of fact"):
-        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(sample)
-
-
-def test_the_catalogue_has_checks_registered_after_it_was_read() -> None:
+def test_a_registered_check_is_in_the_catalogue_with_the_flags_of_its_port() -> None:
     assert "cert.sample" not in catalogue()
     made = _register()
     assert catalogue()["cert.sample"] is made
-
-
-def test_flags_are_those_of_the_port() -> None:
-    made = _register()
     assert made.remedy(Role.CLIENT) == "set --cert-file, and --client-crl-file."
     assert made.remedy(Role.PEER) == "set --peer-cert-file, and --peer-crl-file."
     assert made.sources(Role.PEER)[1] == "etcd --peer-cert-file"
@@ -135,40 +122,40 @@ def test_a_removed_id_is_not_used_again() -> None:
         _register("config.next-version")
 
 
-def test_a_function_must_be_a_generator() -> None:
-    def returns_nothing(chain: ServedChain) -> Iterator[Statement]:
-        return iter(())
-
-    returns_nothing.__doc__ = GOOD
-    with pytest.raises(RegistrationError, match="not a generator"):
-        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(returns_nothing)
+def _not_a_generator(chain: ServedChain) -> Iterator[Statement]:
+    return iter(())
 
 
-def test_a_parameter_without_an_observation_type_is_refused() -> None:
-    def untyped(chain) -> Iterator[Statement]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        yield from ()
-
-    untyped.__doc__ = GOOD
-    with pytest.raises(RegistrationError, match="'chain' is not annotated"):
-        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(untyped)
+def _later(chain: Lazy[ServedChain]) -> Iterator[Statement]:
+    yield from ()
 
 
-def test_a_level_may_depend_on_the_role() -> None:
-    docstring = GOOD.replace("Level: MUST", "Level: MUST on peer, metrics, else SHOULD")
+def _untyped(chain) -> Iterator[Statement]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    yield from ()
 
-    def sample(chain: ServedChain) -> Iterator[Statement]:
-        yield from ()
 
-    sample.__doc__ = docstring
-    check("cert.sample", on=set(Role), counterexample=lambda **_: {})(sample)
-    made = registered()["cert.sample"]
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (_not_a_generator, "not a generator"),
+        (_later, "parameter 'chain' is not annotated with a type of fact"),
+        (_untyped, "'chain' is not annotated"),
+    ],
+)
+def test_another_function_is_refused(
+    function: Callable[..., Iterator[Statement]], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function, "__doc__", GOOD)
+    with pytest.raises(RegistrationError, match=said):
+        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(function)
+
+
+def test_a_level_may_depend_on_the_role_or_the_finding() -> None:
+    made = _register(docstring=GOOD.replace("MUST", "MUST on peer, metrics, else SHOULD"), on=set(Role))
     assert (made.level, made.level_text) == (Level.MUST, "MUST on peer, metrics, else SHOULD")
     assert {role for role in Role if made.level_on(role) is Level.MUST} == {Role.PEER, Role.METRICS}
     assert not made.lowers
-
-
-def test_a_level_may_depend_on_the_finding() -> None:
-    made = _register(docstring=GOOD.replace("Level: MUST", "Level: MUST, SHOULD where no client is refused"))
+    made = _register("cert.other", docstring=GOOD.replace("MUST", "MUST, SHOULD where no client is refused"))
     assert (made.level, made.lowers, made.level_on(Role.CLIENT)) == (Level.MUST, True, Level.MUST)
 
 

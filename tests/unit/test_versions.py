@@ -65,26 +65,20 @@ def test_a_change_by_line(text: str, fixed: bool) -> None:
     assert has_since(text, FIXED) is has_since(release(text), FIXED) is fixed
 
 
-def test_an_unknown_version_is_the_newest() -> None:
+def test_versions() -> None:
+    """An unknown version is the newest."""
     assert has_since(None, FIXED)
     assert has_since("3.8.0-alpha.0", {**FIXED, "3.8": 0}) is False
-
-
-def test_versions() -> None:
     assert version_key("v3.6.4-0") == (3, 6, 4)
     assert version_key("3.6") == (3, 6)
     assert version_key(None) > (3, 99)
     assert (minor_line("3.6.4"), minor_line(None)) == ("3.6", None)
-
-
-def test_versions_of_images() -> None:
     assert tag_version("registry.k8s.io/etcd:3.6.4-0") == "3.6.4"
     assert tag_version("localhost:5000/etcd:v3.5.21-k3s1-build20250612") == "3.5.21"
     assert tag_version("localhost/etcd:v3.8.0-alpha.0-amd64") == "3.8.0-alpha.0"
     assert tag_version("quay.io/coreos/etcd:v3.5.9@sha256:0123") == "3.5.9"
-    assert tag_version("registry.k8s.io/etcd:latest") is None
-    assert tag_version("registry.k8s.io/etcd") is None
-    assert tag_version(None) is None
+    for unknown in ("registry.k8s.io/etcd:latest", "registry.k8s.io/etcd", None):
+        assert tag_version(unknown) is None
 
 
 @pytest.mark.parametrize(
