@@ -115,6 +115,7 @@ SHARES: Final = {
     "plugin/test_owned.py": Share(32, 4),
     "plugin/test_program.py": Share(3),
     "plugin/test_terminal.py": Share(12, 3),
+    "plugin/test_verdict_in_pytest.py": Share(12, 3),
     "plugin/test_via.py": Share(12, 3),
     "presets/test_presets.py": Share(40, 2),
     "process/test_finding.py": Share(6, 2),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.checks.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 
-CLIENT = {Role.CLIENT}
-FINDING = Finding(
+FIRE = Finding(
     message="the house is on fire",
     expected="no fire",
     observed="fire",
@@ -20,104 +19,12 @@ FINDING = Finding(
 )
 
 
-@check("house.conforms", on=CLIENT, counterexample=dict)
-def conforms() -> Iterator[Statement]:
-    """The house stands.
-
-    Spec: House rules, 1
-    Severity: low
-    Level: MUST
-    Remediation: none needed.
-    """
-    yield Note("as ever")
+def _crash() -> Statement:
+    return Note(str(1 // int("0")))
 
 
-@check("house.violates", on=CLIENT, counterexample=dict)
-def violates() -> Iterator[Statement]:
-    """The house does not burn.
-
-    Fire destroys houses.
-
-    Spec: House rules, 2
-    Severity: critical
-    Level: MUST
-    Remediation: put it out with --{peer}water-file.
-    """
-    yield FINDING
-
-
-@check("house.warns", on=CLIENT, counterexample=dict)
-def warns() -> Iterator[Statement]:
-    """The house should not smoke.
-
-    Spec: House rules, 3
-    Severity: low
-    Level: SHOULD
-    Remediation: sweep the chimney.
-    """
-    yield Finding(message="there is smoke", expected="none", observed="some")
-
-
-@check("house.not-applicable", on=CLIENT, counterexample=dict)
-def not_applicable() -> Iterator[Statement]:
-    """The cellar is dry.
-
-    Spec: House rules, 4
-    Severity: low
-    Level: MUST
-    Remediation: pump.
-    """
-    yield CannotJudge(Outcome.NOT_APPLICABLE, "there is no cellar")
-
-
-@check("house.not-verified", on=CLIENT, counterexample=dict)
-def not_verified() -> Iterator[Statement]:
-    """The attic is dry.
-
-    Spec: House rules, 5
-    Severity: low
-    Level: MUST
-    Remediation: mend the roof.
-    """
-    yield CannotJudge(Outcome.NOT_VERIFIED, "needs a ladder: pass --ladder")
-
-
-@check("house.inconclusive", on=CLIENT, counterexample=dict)
-def inconclusive() -> Iterator[Statement]:
-    """The door opens.
-
-    Spec: House rules, 6
-    Severity: low
-    Level: MUST
-    Remediation: oil it.
-    """
-    yield CannotJudge(Outcome.INCONCLUSIVE, "nobody answered the door")
-
-
-@check("house.broken", on=CLIENT, counterexample=dict)
-def broken() -> Iterator[Statement]:
-    """The check works.
-
-    Spec: House rules, 7
-    Severity: low
-    Level: MUST
-    Remediation: mend the check.
-    """
-    yield Note(str(1 // int("0")))
-
-
-@check("house.waits", on=CLIENT, counterexample=dict)
-def waits() -> Iterator[Statement]:
-    """The check comes to an end.
-
-    With HOUSE_STARTED in the environment it writes to that pipe, and then waits for another that nobody
-    writes to.
-
-    Spec: House rules, 8
-    Severity: low
-    Level: MUST
-    Remediation: wait.
-    """
+def _wait() -> Statement:
+    """With HOUSE_STARTED in the environment, write to that pipe and wait for one that nobody writes to."""
     started = os.environ.get("HOUSE_STARTED")
     if started:
         with open(started, "w", encoding="utf-8") as pipe:
@@ -127,4 +34,42 @@ def waits() -> Iterator[Statement]:
         while not select.select([forever], [], [], 0.05)[0]:
             pass
         os.close(forever)
-    yield Note("no need to wait")
+    return Note("no need to wait")
+
+
+def _add(number: int, id_: str, requirement: str, says: Callable[[], Statement], **fields: str) -> None:
+    def house() -> Iterator[Statement]:
+        yield says()
+
+    lines = {"Spec": f"House rules, {number}", "Severity": "low", "Level": "MUST", "Remediation": "mend it."}
+    house.__doc__ = "\n\n".join(
+        [requirement, "\n".join(f"{key}: {text}" for key, text in (lines | fields).items())]
+    )
+    check(f"house.{id_}", on={Role.CLIENT}, counterexample=dict)(house)
+
+
+_add(1, "conforms", "The house stands.", lambda: Note("as ever"))
+_add(
+    *(2, "violates", "The house does not burn.\n\nFire destroys houses.", lambda: FIRE),
+    Severity="critical",
+    Remediation="put it out with --{peer}water-file.",
+)
+_add(
+    *(3, "warns", "The house should not smoke."),
+    lambda: Finding(message="there is smoke", expected="none", observed="some"),
+    Level="SHOULD",
+)
+_add(
+    *(4, "not-applicable", "The cellar is dry."),
+    lambda: CannotJudge(Outcome.NOT_APPLICABLE, "there is no cellar"),
+)
+_add(
+    *(5, "not-verified", "The attic is dry."),
+    lambda: CannotJudge(Outcome.NOT_VERIFIED, "needs a ladder: pass --ladder"),
+)
+_add(
+    *(6, "inconclusive", "The door opens."),
+    lambda: CannotJudge(Outcome.INCONCLUSIVE, "nobody answered the door"),
+)
+_add(7, "broken", "The check works.", _crash)
+_add(8, "waits", "The check comes to an end.", _wait)

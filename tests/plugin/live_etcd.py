@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
@@ -25,7 +25,6 @@ class Live:
     files: Path
     client: str
     peer: str
-    options: tuple[str, ...] = field(init=False)
 
     @classmethod
     def of(cls, cluster: Cluster) -> Live:
@@ -33,15 +32,13 @@ class Live:
         member = cluster.members[0]
         return cls(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self,
-            "options",
-            (
-                f"--etcd-endpoint={self.client}",
-                f"--etcd-peer-endpoint={self.peer}",
-                *self.credentials,
-            ),
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that judge both listeners."""
+        return (
+            f"--etcd-endpoint={self.client}",
+            f"--etcd-peer-endpoint={self.peer}",
+            *self.credentials,
         )
 
     @property

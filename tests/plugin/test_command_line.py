@@ -13,6 +13,7 @@ from plugin.unvisited import nobody_came, url_of
 from pytest_etcdtls.options import OPTIONS
 
 URL = "--etcd-endpoint=https://127.0.0.1:2"
+ALONE = ("--pyargs", "pytest_etcdtls")
 
 
 def refused(ran: Ran) -> str:
@@ -64,13 +65,37 @@ def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
         (["--etcd-explain=typo"], "there is no check of that id"),
         ([URL, "--etcd-check=config.next-version"], "was removed: start that version with the declaration"),
         ([URL, "--etcd-fix=fix.diff"], "--etcd-fix was removed: each fault prints the settings"),
-        (["--no-etcd-conformance", "--pyargs", "pytest_etcdtls"], "rules the suite out"),
+        (["--no-etcd-conformance", *ALONE], "rules the suite out"),
+        (["--etcd-conformance", "--etcd-binary=/nonexistent/etcd"], "/nonexistent/etcd"),
+        ([URL, "--etcd-baseline=missing.json"], "ERROR: --etcd-baseline"),
+        ([URL, "--etcd-baseline=pytest.ini"], "ERROR: --etcd-baseline"),
+        ([URL, "--etcd-fail-on-difference"], "ERROR: --etcd-fail-on-difference"),
+        ([URL, "--etcd-write-waivers=pytest.ini"], "ERROR: --etcd-write-waivers"),
+        ([URL, "--etcd-write-waivers=missing/waivers.toml"], "ERROR: --etcd-write-waivers"),
+        ([URL, "--etcd-via=nc {host}"], "does not name {host} and {port}, as in"),
+        ([URL, "--etcd-via=no-such-program {host} {port}"], "there is no program no-such-program"),
+        ([URL, "--etcd-via=sh -c 'x {host} {port}"], "is not a command (No closing quotation)"),
+        (
+            ["--no-etcd-conformance", "--etcd-report=x.json"],
+            "--etcd-report has no effect here: it is about the suite, which --no-etcd-conformance rules out",
+        ),
+        (
+            ["--etcd-fail-on-difference"],
+            "it is about the suite, which is not run: add --etcd-conformance or --etcd-endpoint, or omit",
+        ),
+        (["--etcd-cert=client.crt"], "add --etcd-conformance, which uses those of the ini file"),
+        ([*ALONE, "--etcd-cacert=ca.crt"], "about a live cluster, and the command line names none"),
+        ([*ALONE, URL, "--etcd-size=3"], "this run starts no cluster: omit"),
+        (["--etcd-conformance", "--etcd-metadata=ticket=1"], "for reports, and none is written"),
+        (["--etcd-conformance", "--etcd-gentle", "--etcd-concurrency=4"], "makes one connection at a time"),
     ],
 )
 def test_an_unusable_setting_is_one_message_and_exit_code_4(
     run: Runner, arguments: list[str], says: str
 ) -> None:
+    run.ini("etcd_endpoint = https://10.0.0.11:2379" if "ini file" in says else "")
     assert says in refused(run(*arguments, report=False))
+    assert not list(run.directory.glob("*.json"))
 
 
 def test_a_misspelt_or_shortened_option_is_refused(run: Runner) -> None:
@@ -150,7 +175,7 @@ def test_endpoints_of_the_command_line_replace_those_of_the_ini_file(run: Runner
     (run.directory / "arguments.txt").write_text(f"--etcd-endpoint={live.client}\n", encoding="utf-8")
     run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
     for argument in (f"--etcd-endpoints={place}", "@arguments.txt"):
-        ran = run(argument, "--etcd-conformance", "--etcd-check=cert.valid-now")
+        ran = run(argument, live.credentials[0], "--etcd-conformance", "--etcd-check=cert.valid-now")
         assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
         assert (f"{place} is read as https://{place}" in " ".join(ran.out.split())) is ("=" in argument)
 

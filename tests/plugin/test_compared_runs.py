@@ -58,52 +58,6 @@ def test_a_worse_result_fails_the_run(run: Runner, live: Live, judged: str, tmp_
     assert "NOT AS BEFORE: no fault, " in ran.out
 
 
-@pytest.mark.whole
-def test_a_new_warning_is_worse(run: Runner, live: Live, judged: str) -> None:
-    ran = run(*live.options, SOME, "--etcd-expiry-days=3000", judged)
-    assert ran.exit_code == 1
-    assert re.search(r"Worse than the baseline: .*conforms -> warns", " ".join(ran.out.split()))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--etcd-fail-on-difference",),
-        ("--etcd-baseline=missing.json",),
-        ("--etcd-baseline=pytest.ini",),
-        ("--etcd-write-waivers=pytest.ini",),
-        ("--etcd-write-waivers=missing/waivers.toml",),
-    ],
-)
-def test_an_unusable_baseline_or_path_is_one_message(run: Runner, options: tuple[str, ...]) -> None:
-    run.ini("")
-    ran = run("--etcd-endpoint=https://127.0.0.1:9", *options, report=False)
-    assert ran.exit_code == 4
-    (message,) = [line for line in ran.err.splitlines() if line.startswith("ERROR: ")]
-    assert message.startswith(f"ERROR: {options[0].partition('=')[0]}")
-    assert "Traceback" not in ran.err
-
-
-def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, tmp_path: Path) -> None:
-    path = tmp_path / "waivers.toml"
-    ran = run(*live.wrong_anchor, SOME, f"--etcd-write-waivers={path}")
-    assert ran.exit_code == 1
-    proposed = path.read_text(encoding="utf-8")
-    violations = {
-        (result["check"], result["listener"])
-        for result in ran.report["results"]
-        if result["outcome"] == "violates"
-    }
-    assert proposed.count("[[waiver]]") == len(violations)
-    ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
-    assert ran.exit_code == 4
-    assert "reason: a text that is not empty is expected" in ran.err
-    path.write_text(proposed.replace('reason = ""', 'reason = "the other CA is meant"'), encoding="utf-8")
-    ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
-    assert ran.exit_code == 0
-    assert ran.report["summary"]["waived"] == len(violations)
-
-
 def test_without_a_fault_no_waivers_are_proposed(run: Runner, live: Live, tmp_path: Path) -> None:
     path = tmp_path / "waivers.toml"
     ran = run(*live.options, "--etcd-check=cert.trusted", f"--etcd-write-waivers={path}")

@@ -21,7 +21,15 @@ def binary(newest_etcd: Path) -> str:
     return f"--etcd-binary={newest_etcd}"
 
 
-def test_fixtures_on_a_live_cluster(run: Runner, live: Live) -> None:
+@pytest.fixture
+def without_etcd(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no etcd to be found."""
+    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
+    monkeypatch.setenv("PATH", str(run.directory))
+
+
+def test_fixtures_on_a_live_cluster(run: Runner, live: Live, binary: str) -> None:
     """Every check on every listener, what a user's test names instead, and a client that only reads."""
     run.ini("etcd_allow_writes = true")  # the command line alone allows that
     run.write(
@@ -29,10 +37,15 @@ def test_fixtures_on_a_live_cluster(run: Runner, live: Live) -> None:
         import pytest
         from pytest_etcdtls import WriteRefusedError
 
-        def test_each(etcd_endpoint, etcd_check):
-            assert etcd_check.listener == etcd_endpoint.label
+        def test_each(etcd_endpoint, etcd_check, etcd_target):
+            assert etcd_check.listener == (etcd_endpoint.label if etcd_endpoint else "cluster")
             result = etcd_check.require()
-            assert (result.check, result.url) == (etcd_check.id, etcd_endpoint.url)
+            shown = etcd_endpoint or etcd_target.listeners[0]
+            assert (result.check, result.url) == (etcd_check.id, shown.url)
+
+        def test_owned_is_never_the_live_cluster(etcd_target, etcd_cluster):
+            assert etcd_target.origin == "live"
+            assert etcd_cluster.members[0].client_url != etcd_target.listeners[0].url
 
         def test_endpoint(etcd_endpoint):
             assert etcd_endpoint.role in ("client", "peer")
@@ -83,28 +96,18 @@ def test_fixtures_on_a_live_cluster(run: Runner, live: Live) -> None:
             assert etcd_endpoint == "mine"
         """,
     )
-    ran = run(*live.options, SOME, "--no-etcd-conformance", "--strict-markers", "-v", report=False)
+    some, alone = f"{SOME},listener.keeps-connections", "--no-etcd-conformance"
+    ran = run(*live.options, some, binary, alone, "--strict-markers", "-v", report=False)
     outcomes = ran.result.parseoutcomes()
     assert (outcomes.get("failed"), outcomes["errors"]) == (None, 1)
     assert "'nothing.of-that-name' matches no check" in ran.out
     for label in (live.client_label, live.peer_label):
         for check in ("cert.trusted", "mtls.no-certificate"):
             assert f"test_each[live-{label}-{check}] PASSED" in ran.out
-    for name, times in {"check": 4, "chosen": 4, "endpoint": 2, "parametrised": 2, "refuses": 8}.items():
+    assert "test_each[live-cluster-listener.keeps-connections] PASSED" in ran.out
+    for name, times in {"check": 5, "chosen": 4, "endpoint": 2, "parametrised": 2, "refuses": 8}.items():
         assert ran.out.count(f"test_{name}[") == times
     assert "test_class[live-" in ran.out
-
-
-def test_a_check_about_the_whole_target_has_no_endpoint(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
-        def test_each(etcd_endpoint, etcd_check):
-            assert (etcd_endpoint is None) == (etcd_check.listener == "cluster")
-        """
-    )
-    ran = run(*live.options, "--etcd-check=cluster", "--no-etcd-conformance", "-v", report=False)
-    assert ran.exit_code == 0
-    assert "[live-cluster-cluster." in ran.out
 
 
 def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> None:
@@ -135,38 +138,6 @@ def test_suite_and_fixtures_share_observations(run: Runner, live: Live) -> None:
     assert both.connections == alone.connections
 
 
-def test_the_observer_keeps_to_the_cap(run: Runner, live: Live) -> None:
-    run.write(
-        test_user="""
-        import pytest
-        from pytest_etcdtls import InconclusiveError
-        from pytest_etcdtls.facts.access import AcceptedClient
-
-        def test_cap(etcd_observer, etcd_target):
-            with pytest.raises(InconclusiveError, match="--etcd-max-connections"):
-                etcd_observer.get(AcceptedClient, listener=etcd_target.listeners[0])
-            assert len(etcd_observer.connections) == 4
-        """
-    )
-    ran = run(*live.options, "--no-etcd-conformance", "--etcd-max-connections=4", report=False)
-    ran.result.assert_outcomes(passed=1)
-
-
-WRITES = """
-    def test_writes(etcd_client):
-        pair = {"key": "cHl0ZXN0LWV0Y2R0bHM=", "value": "MQ=="}
-        assert etcd_client.post("/v3/kv/put", json=pair).status_code == 200
-        assert etcd_client.post("/v3/kv/range", json=pair).json()["kvs"][0]["value"] == pair["value"]
-        assert etcd_client.post("/v3/kv/deleterange", json=pair).json()["deleted"] == "1"
-"""
-
-
-def test_the_client_of_a_live_cluster_writes_if_that_is_allowed(run: Runner, live: Live) -> None:
-    run.write(test_user=WRITES)
-    ran = run(*live.options, "--no-etcd-conformance", "--etcd-allow-writes", report=False)
-    ran.result.assert_outcomes(passed=1)
-
-
 def test_the_client_connects_to_the_address_of_connect_to_and_verifies_the_name(
     run: Runner, live: Live
 ) -> None:
@@ -192,26 +163,25 @@ def test_without_credentials_the_client_names_the_options(run: Runner, live: Liv
     assert "client.py" not in ran.out
 
 
-@pytest.mark.parametrize("what", ["dead", "stopped"])
-def test_a_member_that_does_not_answer_conforms_to_nothing(run: Runner, binary: str, what: str) -> None:
+def test_a_member_that_does_not_answer_conforms_to_nothing(run: Runner, binary: str) -> None:
     """The checks of a certificate file and of the other members conform."""
     run.write(
-        test_user=f"""
+        test_user="""
         import pytest
         from pytest_etcdtls import assert_conforms
 
         def test_it(etcd_cluster_factory):
             with etcd_cluster_factory(size=3) as cluster:
                 target = cluster.target()
-                cluster.stop_member(2) if {what == "stopped"} else cluster.stop()
-                strict, lenient = {{"strict": True}}, {{"allow_unverified": True}}
-                for pattern, more in (("mtls.no-certificate", strict), ("cert.*", lenient), ("api", {{}})):
-                    with pytest.raises(AssertionError, match="listener.answers on client-m2"):
-                        assert_conforms(target, pattern, **more)
+                for stop in (lambda: cluster.stop_member(2), cluster.stop):
+                    stop()
+                    strict, lenient = {"strict": True}, {"allow_unverified": True}
+                    for pattern, more in (("mtls.no-certificate", strict), ("cert.*", lenient), ("api", {})):
+                        with pytest.raises(AssertionError, match="listener.answers on client-m2"):
+                            assert_conforms(target, pattern, **more)
         """
     )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=1)
+    run(binary, report=False).result.assert_outcomes(passed=1)
 
 
 def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
@@ -231,7 +201,6 @@ def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
 
 def test_fixtures_on_an_owned_cluster(run: Runner, binary: str) -> None:
     run.write(
-        test_writes=WRITES,
         test_user="""
         import pytest
         from pytest_etcdtls import assert_conforms
@@ -280,7 +249,7 @@ def test_fixtures_on_an_owned_cluster(run: Runner, binary: str) -> None:
         """,
     )
     ran = run(binary, "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(passed=6, failed=2, errors=1)
+    ran.result.assert_outcomes(passed=5, failed=2, errors=1)
     assert "the fixture etcd_pki was removed: use etcd_cluster.pki" in ran.out
     assert "ClusterConfig has no field 'client_auth'" in ran.out
     # The fault is shown first, without our own lines.
@@ -391,90 +360,21 @@ def test_a_line_says_which_etcd_the_fixtures_use(
         [binary, "test_others.py"],
         [binary, "-q"],
         [binary, "--collect-only"],
-        ["--etcd-binary=/nonexistent/etcd"],
-        [binary, "--etcd-conformance", "--etcd-check=cert.trusted"],
         [*live.options, "--etcd-check=cert.trusted", "test_judges.py"],
     )
     for arguments in silent:
         assert USES not in run(*arguments, report=False).out, arguments
 
 
+@pytest.mark.usefixtures("without_etcd")
 def test_the_etcd_of_the_run_is_available_to_fixtures(
     run: Runner, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
-    monkeypatch.setenv("PATH", str(run.directory))
-    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     run.write(test_user="def test_it(etcd_cluster_factory): etcd_cluster_factory(version='3.9')")
     ran = run(f"--etcd-binary={newest_etcd}", report=False)
     said = f"there is no etcd 3.9 to start: those available are {binary_version(newest_etcd)}; name one with"
     assert said in " ".join(ran.out.replace("\nE ", " ").split())
-
-
-def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(run: Runner, binary: str) -> None:
-    run.write(
-        house_range=r"""
-        from typing import Annotated
-        from msgspec.structs import replace
-        from pytest_etcdtls import Finding, Listener, Role, check
-        from pytest_etcdtls.facts import ClientExchange, Response
-
-        RANGE = 'POST /v3/kv/range\nContent-Type: application/json\n\n{"key":"aGVhbHRo"}'
-
-        def _refused(exchange, **_):
-            attempt = replace(exchange.attempt, response=Response(status=403, headers={}, body=b"no"))
-            return {"exchange": replace(exchange, tries=(attempt,))}
-
-        @check("house.may-read", on={Role.CLIENT}, counterexample=_refused)
-        def the_client_may_read(here: Listener, exchange: Annotated[ClientExchange, RANGE]):
-            '''The client may read.
-
-            Our backups do.
-
-            Spec: House rules, 8
-            Severity: medium
-            Level: MUST
-            Remediation: grant the role.
-            '''
-            if exchange.attempt.response is None or exchange.attempt.response.status != 200:
-                yield Finding(message="refused", expected="HTTP 200", observed=exchange.attempt.describe())
-        """,
-        test_user="""
-        import house_range, pytest
-        from pytest_etcdtls import Observer, prove_check
-
-        def test_recorded():
-            prove_check(house_range.the_client_may_read)
-
-        def test_real(etcd_observer):
-            prove_check(house_range.the_client_may_read, observer=etcd_observer)
-
-        def test_wrong(etcd_cluster_factory):
-            observer = Observer(etcd_cluster_factory(authentication=True).target())
-            with pytest.raises(AssertionError, match="is not silent about a conforming etcd"):
-                prove_check("house.may-read", observer=observer)
-        """,
-    )
-    ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=2, failed=1)
-    said = " ".join(ran.out.replace("\nE ", " ").split())
-    assert "house.may-read (" in said
-    assert "no recorded etcd was asked 'POST /v3/kv/range, as client over http/1.1" in said
-    assert "ask a real etcd: prove_check(..., observer=etcd_observer), in a test with the fixture" in said
-    assert "python -m record_conforming" not in said
-
-
-def test_owned_fixtures_are_never_the_live_cluster(run: Runner, live: Live, binary: str) -> None:
-    run.write(
-        test_user="""
-        def test_both(etcd_target, etcd_cluster):
-            assert etcd_target.origin == "live"
-            assert etcd_cluster.members[0].client_url != etcd_target.listeners[0].url
-        """
-    )
-    ran = run(*live.options, binary, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(passed=1)
 
 
 def test_collection_looks_for_no_etcd(
@@ -571,10 +471,8 @@ def test_without_an_etcd_only_the_tests_that_need_one_fail(run: Runner) -> None:
     assert "discovery.py" not in ran.out
 
 
-def test_the_lack_of_an_etcd_is_explained_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
-    monkeypatch.setenv("PATH", str(run.directory))
+@pytest.mark.usefixtures("without_etcd")
+def test_the_lack_of_an_etcd_is_explained_once(run: Runner) -> None:
     run.write(
         test_it="""
         import pytest
@@ -613,19 +511,16 @@ def pytest_configure(config):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-p", "no:terminal"],
         ["-p", "no:terminal", "-n1"],
         ["-p", "other_reporter"],
         ["--no-summary"],
-        ["--no-summary", "-n1"],
     ],
     ids=" ".join,
 )
+@pytest.mark.usefixtures("without_etcd")
 def test_without_a_terminal_reporter_the_first_test_explains_that_there_is_no_etcd(
     run: Runner, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
-    monkeypatch.setenv("PATH", str(run.directory))
     monkeypatch.syspath_prepend(run.directory)
     run.write(
         other_reporter=OTHER_REPORTER,
@@ -639,7 +534,6 @@ def test_without_a_terminal_reporter_the_first_test_explains_that_there_is_no_et
         def test_two(etcd_client): pass
         """,
     )
-    monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
     ran = run("--etcd-backend=process", "-p", "no:randomly", "--junitxml=run.xml", *arguments, report=False)
     assert ran.exit_code == 1
     said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text(encoding="utf-8"))

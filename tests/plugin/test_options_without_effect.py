@@ -130,34 +130,6 @@ def test_what_is_in_files_and_variables_is_for_several_runs(
     assert not list(run.directory.glob("*.json"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (
-            ["--no-etcd-conformance", "--etcd-report=x.json"],
-            "--etcd-report has no effect here: it is about the suite, which --no-etcd-conformance rules out",
-        ),
-        (
-            ["--etcd-fail-on-difference"],
-            "it is about the suite, which is not run: add --etcd-conformance or --etcd-endpoint, or omit",
-        ),
-        (["--etcd-cacert=ca.crt", *SUITE_ALONE], "about a live cluster, and the command line names none"),
-        ([*SUITE_ALONE, ENDPOINT, "--etcd-size=3"], "this run starts no cluster: omit"),
-        (["--etcd-conformance", "--etcd-metadata=ticket=1"], "for reports, and none is written"),
-        (["--etcd-conformance", "--etcd-gentle", "--etcd-concurrency=4"], "makes one connection at a time"),
-        (["--etcd-cert=client.crt"], "add --etcd-conformance, which uses those of the ini file"),
-    ],
-)
-def test_one_message(run: Runner, arguments: list[str], says: str) -> None:
-    if "uses those of the ini file" in says:
-        run.ini("etcd_endpoint = https://10.0.0.11:2379")
-    ran = run(*arguments, report=False)
-    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
-    assert says in " ".join(ran.err.split())
-    assert "Traceback" not in ran.out + ran.err
-    assert not list(run.directory.glob("*.json"))
-
-
 def test_a_list_of_clusters_has_no_target_for_fixtures(run: Runner, live: Live, tmp_path: Path) -> None:
     """They would judge an etcd of their own. One that the test names itself is meant."""
     clusters = tmp_path / "clusters.toml"

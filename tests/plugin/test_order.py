@@ -158,35 +158,6 @@ def test_ctrl_c_ends_with_2_and_a_partial_report(run: Runner, live: Live, worker
     assert said.startswith("etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 2 checks not run (")
 
 
-def test_ctrl_c_stops_an_owned_cluster(run: Runner, tmp_path: Path, newest_etcd: Path) -> None:
-    owned = f"--etcd-binary={recording_etcd(tmp_path, newest_etcd)}"
-    code, output = interrupted(run, "--pyargs", "pytest_etcdtls", owned, "--etcd-check=house.waits")
-    assert code == 2, output
-    started = [int(line) for line in (tmp_path / "pids").read_text(encoding="utf-8").split()]
-    assert len(started) == 1
-    assert not any(is_running(pid) for pid in started)
-
-
-def recording_etcd(directory: Path, etcd: Path) -> Path:
-    """Return an etcd that records its process id when it starts a member."""
-    script = directory / "etcd"
-    script.write_text(
-        "#!/bin/sh\n"
-        f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {directory / "pids"} ;; esac\n'
-        f'exec {etcd} "$@"\n',
-        encoding="utf-8",
-    )
-    script.chmod(0o700)
-    return script
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_a_time_out_by_signal_is_inconclusive_and_not_repeated(
     run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.runs import Ran, Runner
+from plugin.runs import Runner
 
 NEVER = dt.date(2999, 12, 31)
 EVERY_OUTCOME = {
@@ -53,7 +53,24 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
+LOG = """
+import json
+import pytest
+
+def pytest_configure(config):
+    class Log:
+        def pytest_runtest_logreport(self, report):
+            data = config.hook.pytest_report_to_serializable(config=config, report=report)
+            with open("log", "a", encoding="utf-8") as file:
+                file.write(json.dumps(data) + "\\n")
+
+    config.pluginmanager.register(Log())
+"""
+"""Writes each report to a file, as pytest-reportlog does."""
+
+
 def test_every_outcome_has_its_place_in_pytest(house: Runner, live: Live) -> None:
+    house.write(conftest=LOG)
     ran = house(*live.options, "--etcd-check=house", "-v", "--junitxml=junit.xml")
     assert ran.exit_code == 1
     assert dict(ran.outcomes) == {
@@ -71,6 +88,9 @@ def test_every_outcome_has_its_place_in_pytest(house: Runner, live: Live) -> Non
     assert "ZeroDivisionError" in ran.result_of("house.broken")["reason"]
     assert "not of the cluster" in " ".join(ran.out.split())
     _assert_junit(house.directory / "junit.xml", live)
+    logged = [json.loads(line) for line in (house.directory / "log").read_text(encoding="utf-8").splitlines()]
+    carried = [data["etcdtls"] for data in logged if data.get("etcdtls")]
+    assert {result["check"]: result["outcome"] for result in carried} == EVERY_OUTCOME
 
 
 def _assert_junit(path: Path, live: Live) -> None:
@@ -208,57 +228,6 @@ def test_an_endpoint_that_does_not_answer_is_inconclusive_once(run: Runner, clos
     ran = run(f"--etcd-endpoint=https://127.0.0.1:{closed_port}", "--etcd-check=cert")
     assert set(ran.counts) <= {"not-verified", "not-applicable"}
     assert ran.exit_code == 1
-
-
-OF_ANOTHER_PROCESS = """
-import json
-import pytest
-
-class Border:
-    def __init__(self, config):
-        self.config = config
-        self.encoded = 0
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item):
-        report = yield
-        hook = self.config.hook
-        text = json.dumps(hook.pytest_report_to_serializable(config=self.config, report=report))
-        self.encoded += '"house.' in text
-        report = hook.pytest_report_from_serializable(config=self.config, data=json.loads(text))
-        if isinstance(report.longrepr, list):
-            report.longrepr = tuple(report.longrepr)  # of a skipped item; JSON has no tuples
-        return report
-
-    def pytest_unconfigure(self):
-        print(f"{self.encoded} encoded")
-
-def pytest_configure(config):
-    config.pluginmanager.register(Border(config))
-"""
-
-
-def test_a_serialized_report_keeps_its_result(house: Runner, live: Live) -> None:
-    """Encode and decode reports as pytest-xdist and pytest-reportlog do, with pytest's hooks."""
-    options = (*live.options, "--etcd-check=house", "-v", "-s")
-    here = house(*options)
-    house.write(conftest=OF_ANOTHER_PROCESS)
-    there = house(*options)
-    encoded = re.search(r"^(\d+) encoded$", there.out, re.MULTILINE)
-    assert encoded is not None
-    assert int(encoded[1]) >= len(EVERY_OUTCOME)
-    assert there.exit_code == here.exit_code
-    assert there.outcomes == here.outcomes
-    assert _by_check(there) == _by_check(here)
-    assert f"{live.node_id('house.warns')} WARNS" in there.out
-
-
-def _by_check(ran: Ran) -> dict[str, dict[str, object]]:
-    """Return the results by check, without the time that they took."""
-    results = ran.report["results"]
-    return {
-        result["check"]: {name: result[name] for name in result if name != "seconds"} for result in results
-    }
 
 
 def test_checks_that_options_exclude_are_counted_and_not_collected(run: Runner, live: Live) -> None:

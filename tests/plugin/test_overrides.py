@@ -11,7 +11,6 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 
 from pytest_etcdtls import ClusterConfig, start_cluster
-from pytest_etcdtls.etcd.sources import binary_version
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -26,15 +25,24 @@ OVERRIDE = """
 """A cluster with keys of another type, by which it is recognised."""
 
 FOLLOWS = """
-    def follows(cluster, key_type, client, target, observer):
+    def follows(key_type, cluster, client, target, observer):
         urls = {listener.url for listener in target.listeners}
         assert str(cluster.config.pki.key_type) == key_type
         assert cluster.members[0].client_url in urls and str(client.base_url) in urls
         assert observer.target is target
         assert client.get("/version").status_code == 200
-        return True
+
+    # What follows is requested before the cluster itself.
+    def test_follows(etcd_client, etcd_target, etcd_observer, etcd_cluster, request):
+        follows(request.module.KEY_TYPE, etcd_cluster, etcd_client, etcd_target, etcd_observer)
+
+    test_again = test_follows
 """
-ASKS = "etcd_client, etcd_target, etcd_observer"
+ASKS = """
+    from follows import test_again, test_follows
+
+    KEY_TYPE = "{key_type}"
+"""
 
 
 @pytest.fixture
@@ -42,31 +50,18 @@ def binary(newest_etcd: Path) -> str:
     return f"--etcd-binary={newest_etcd}"
 
 
-def _asking(key_type: str, names: str = ASKS) -> str:
-    """A test that requests what follows before the cluster itself."""
-    return f"""
-    from follows import follows
-
-    def test_follows({names}, etcd_cluster):
-        assert follows(etcd_cluster, "{key_type}", {names})
-
-    def test_again({names}, etcd_cluster):
-        assert follows(etcd_cluster, "{key_type}", {names})
-    """
-
-
 def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str) -> None:
     run.write(
         conftest=OVERRIDE.format(scope="session", key_type="ecdsa-p384"),
         follows=FOLLOWS,
-        test_a_of_conftest=_asking("ecdsa-p384"),
-        test_b_of_module=OVERRIDE.format(scope="session", key_type="ed25519") + _asking("ed25519"),
-        test_c_module_scope=OVERRIDE.format(scope="module", key_type="ecdsa-p256") + _asking("ecdsa-p256"),
-        test_d_function_scope=OVERRIDE.format(scope="function", key_type="ed25519") + _asking("ed25519"),
-        test_e_of_conftest=_asking("ecdsa-p384"),
+        test_a_of_conftest=ASKS.format(key_type="ecdsa-p384"),
+        test_c_module_scope=(OVERRIDE + ASKS).format(scope="module", key_type="ecdsa-p256"),
+        test_d_function_scope=(OVERRIDE + ASKS).format(scope="function", key_type="ed25519"),
         test_f_of_class="""
         import pytest
-        from follows import follows
+        from follows import follows, test_follows
+
+        KEY_TYPE = "ecdsa-p384"
 
         class TestOwn:
             @pytest.fixture(scope="class")
@@ -74,11 +69,8 @@ def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str
                 with etcd_session_cluster_factory(key_type="ecdsa-p256") as cluster:
                     yield cluster
 
-            def test_follows(self, etcd_client, etcd_target, etcd_observer, etcd_cluster):
-                assert follows(etcd_cluster, "ecdsa-p256", etcd_client, etcd_target, etcd_observer)
-
-        def test_outside(etcd_client, etcd_target, etcd_observer, etcd_cluster):
-            assert follows(etcd_cluster, "ecdsa-p384", etcd_client, etcd_target, etcd_observer)
+            def test_class(self, etcd_client, etcd_target, etcd_observer, etcd_cluster):
+                follows("ecdsa-p256", etcd_cluster, etcd_client, etcd_target, etcd_observer)
         """,
         test_g_dynamically="""
         def test_follows(request, etcd_cluster):
@@ -87,25 +79,7 @@ def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str
         """,
     )
     ran = run(binary, report=False)
-    ran.result.assert_outcomes(passed=13)
-
-
-def test_checks_and_endpoints_follow_an_override(run: Runner, binary: str) -> None:
-    run.write(
-        conftest=OVERRIDE.format(scope="module", key_type="ecdsa-p384"),
-        test_user="""
-        def test_check(etcd_check, etcd_cluster):
-            assert etcd_check.require().url in {
-                etcd_cluster.members[0].client_url, etcd_cluster.members[0].peer_url
-            }
-
-        def test_endpoint(etcd_endpoint, etcd_cluster):
-            assert etcd_endpoint.url.startswith("https://127.0.0.1")
-        """,
-    )
-    ran = run(binary, SOME, "-v", report=False)
-    ran.result.assert_outcomes(passed=6)
-    assert "test_check[client-m0-cert.trusted]" in ran.out
+    ran.result.assert_outcomes(passed=9)
 
 
 UNFORESEEN = """
@@ -184,7 +158,7 @@ def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
     assert "test_endpoint[plain-" in ran.out or "-plain]" in ran.out
 
 
-def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, binary: str, live: Live) -> None:
+def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, binary: str) -> None:
     run.write(
         test_wrapped="""
         import pytest
@@ -228,12 +202,12 @@ def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, bin
     ran = run(binary, SOME, report=False)
     ran.result.assert_outcomes(passed=6, errors=1)
     assert "whose value is str, and no" in ran.out
-    ran = run(*live.options, SOME, "--no-etcd-conformance", "test_target.py", report=False)
-    ran.result.assert_outcomes(passed=5)
 
 
 def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[str, Path]) -> None:
     version, newest = next(iter(etcd_binaries)), [*etcd_binaries][-1]
+    elsewhere = run.directory / "elsewhere"
+    elsewhere.symlink_to(etcd_binaries[newest])
     run.write(
         test_user=f"""
         import pytest
@@ -256,6 +230,14 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
             assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
             assert etcd_cluster.config.metrics == ("http" if other == 1 else "https")
 
+        @pytest.mark.parametrize("etcd_cluster", [{newest.rpartition(".")[0]!r}], indirect=True)
+        def test_version_of_the_options(etcd_cluster):
+            assert etcd_cluster.members[0].argv[0] == {str(elsewhere)!r}
+
+        @pytest.mark.parametrize("etcd_cluster", ["metrics-over-http"], indirect=True)
+        def test_mistyped(etcd_cluster):
+            pass
+
         def test_of_the_options(etcd_cluster):
             assert etcd_cluster.version == {newest!r}
             assert etcd_cluster.config.metrics is None
@@ -270,36 +252,15 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
             pass
         """
     )
-    ran = run(f"--etcd-binary={etcd_binaries[newest]}", "-v", report=False)
-    ran.result.assert_outcomes(passed=8, errors=1)
+    ran = run(f"--etcd-binary={elsewhere}", "-v", report=False)
+    ran.result.assert_outcomes(passed=9, errors=2)
+    assert "there is no preset 'metrics-over-http'" in ran.out
+    assert "did you mean 'metrics-over-https'?" in ran.out
     # The summary repeats the line in full where the environment sets CI.
     lines = [line for line in ran.out.splitlines() if not line.startswith("ERROR ")]
     assert sum("besides its fields there are" in line for line in lines) == 1
     for listener in ("client-m0", "metrics-m0", "peer-m0"):
         assert f"test_endpoint[{listener}-" in ran.out
-
-
-def test_a_version_is_searched_among_the_etcds_of_options(run: Runner, newest_etcd: Path) -> None:
-    elsewhere = run.pytester.path / "elsewhere"
-    elsewhere.symlink_to(newest_etcd)
-    line = binary_version(newest_etcd).rpartition(".")[0]
-    run.write(
-        test_user=f"""
-        import pytest
-
-        @pytest.mark.parametrize("etcd_cluster", [{line!r}], indirect=True)
-        def test_version(etcd_cluster):
-            assert etcd_cluster.members[0].argv[0] == {str(elsewhere)!r}
-
-        @pytest.mark.parametrize("etcd_cluster", ["metrics-over-http"], indirect=True)
-        def test_mistyped(etcd_cluster):
-            pass
-        """
-    )
-    ran = run(f"--etcd-binary={elsewhere}", report=False)
-    ran.result.assert_outcomes(passed=1, errors=1)
-    assert "there is no preset 'metrics-over-http'" in ran.out
-    assert "did you mean 'metrics-over-https'?" in ran.out
 
 
 def test_a_damaged_cluster_is_replaced_before_the_next_test(run: Runner, binary: str) -> None:
@@ -312,6 +273,8 @@ def test_a_damaged_cluster_is_replaced_before_the_next_test(run: Runner, binary:
             return {"cluster": etcd_cluster}
         """,
         test_a_damage="""
+        import pytest
+
         KEPT = []
 
         def test_first(etcd_cluster, etcd_observer, service):
@@ -341,49 +304,37 @@ def test_a_damaged_cluster_is_replaced_before_the_next_test(run: Runner, binary:
             added = {"peerURLs": ["https://127.0.0.1:1"], "isLearner": True}
             assert etcd_client.post("/v3/cluster/member/add", json=added).status_code == 200
 
-        def test_after_addition(etcd_cluster):
+        def test_adds_with_the_fixtures(etcd_cluster, etcd_target):
             assert etcd_cluster is not KEPT[-1]
-            etcd_cluster.stop_member(0)
-        """,
-    )
-    ran = run(binary, SOME, "-p", "no:randomly", "--etcd-conformance")
-    assert ran.exit_code == 0
-    assert set(ran.outcomes.values()) == {"conforms"}
-    for words in ("m0 is not running", "other files: m0/server.crt", "members , m0 instead of m0"):
-        assert words in ran.out
-    assert "start one with etcd_cluster_factory" in ran.out
+            etcd_cluster.add_member()
 
+        def test_after_the_second_addition(etcd_cluster, etcd_target):
+            assert [member.name for member in etcd_cluster.members] == ["m0"]
+            assert len(etcd_target.listeners) == 2
 
-@pytest.mark.whole
-def test_a_damaged_cluster_of_an_override_is_replaced(run: Runner, binary: str) -> None:
-    run.write(
-        conftest=OVERRIDE.format(scope="session", key_type="ecdsa-p384"),
-        test_user="""
-        def test_stops(etcd_cluster):
-            etcd_cluster.stop_member(0)
-
-        def test_after(etcd_client, etcd_cluster):
-            assert etcd_client.base_url == etcd_cluster.members[0].client_url
-            assert etcd_client.get("/version").status_code == 200
-            assert etcd_cluster.difference() == ""
-        """,
-    )
-    ran = run(binary, "-p", "no:randomly", "--strict-markers", "-Werror", report=False)
-    ran.result.assert_outcomes(passed=2)
-
-
-@pytest.mark.whole
-def test_results_of_a_damaged_cluster_are_dropped(run: Runner, binary: str) -> None:
-    run.write(
-        test_user="""
-        def test_damages(etcd_cluster, etcd_check):
+        @pytest.mark.etcd_checks("cert.trusted")
+        def test_results_of_a_damaged_cluster_are_dropped(etcd_cluster, etcd_check):
             etcd_cluster.stop_member(0)
             assert etcd_check.run().outcome in ("inconclusive", "not-verified")
-        """
+        """,
+        test_b_override=OVERRIDE.format(scope="module", key_type="ecdsa-p384")
+        + """
+    def test_stops(etcd_cluster):
+        etcd_cluster.stop_member(0)
+
+    def test_after(etcd_client, etcd_cluster):
+        assert etcd_client.base_url == etcd_cluster.members[0].client_url
+        assert etcd_client.get("/version").status_code == 200
+        assert etcd_cluster.difference() == ""
+        """,
     )
     ran = run(binary, SOME, "-p", "no:randomly", "--etcd-conformance")
     assert ran.exit_code == 0
     assert set(ran.outcomes.values()) == {"conforms"}
+    damages = ("m0 is not running", "other files: m0/server.crt", "members , m0 instead of m0")
+    for words in (*damages, "members m0, m1 instead of m0"):
+        assert words in ran.out
+    assert "start one with etcd_cluster_factory" in ran.out
 
 
 SEEN = """
@@ -495,22 +446,6 @@ def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary
     assert "etcd that was replaced" not in ran.out
 
 
-def test_a_shared_cluster_with_a_new_member_is_replaced(run: Runner, binary: str) -> None:
-    run.write(
-        test_it="""
-        def test_one(etcd_cluster, etcd_target):
-            etcd_cluster.add_member()
-
-        def test_two(etcd_cluster, etcd_target):
-            assert [member.name for member in etcd_cluster.members] == ["m0"]
-            assert len(etcd_target.listeners) == 2
-        """
-    )
-    ran = run("-p", "no:randomly", binary, report=False)
-    ran.result.assert_outcomes(passed=2)
-    assert "members m0, m1 instead of m0" in ran.out
-
-
 def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
     run.write(
         test_it="""
@@ -534,14 +469,13 @@ def test_the_clusters_of_an_inventory(run: Runner, newest_etcd: Path) -> None:
     config = ClusterConfig(size=3, client_cert_auth=False, trusted_ca_file=None)
     with start_cluster(binary=newest_etcd) as one, start_cluster(config, binary=newest_etcd) as three:
         entries = []
-        for label, members in (("one", one.members), ("three", three.members)):
-            files = [("cacert", "server-ca.crt"), ("cert", "client.crt"), ("key", "client.key")]
-            files += [("peer-cacert", "peer-ca.crt"), ("peer-cert", "peer-client.crt")]
-            entry: dict[str, object] = {"label": label, "peer-key": str(members[0].file("peer-client.key"))}
-            entry |= {key: str(members[0].file(file)) for key, file in files}
-            entry["endpoints"] = [member.client_url for member in members]
-            entry["peer-endpoints"] = [member.peer_url for member in members]
-            entries.append(entry)
+        for label, cluster in (("one", one), ("three", three)):
+            options = [option.removeprefix("--etcd-").split("=") for option in Live.of(cluster).credentials]
+            urls = {
+                "endpoints": [member.client_url for member in cluster.members],
+                "peer-endpoints": [member.peer_url for member in cluster.members],
+            }
+            entries.append({"label": label, **dict(options), **urls})
         (run.directory / "clusters.json").write_text(json.dumps(entries), encoding="utf-8")
         run.write(
             test_user=r"""

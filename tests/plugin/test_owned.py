@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from plugin.runs import Runner
-from plugin.test_order import is_running, recording_etcd
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -18,7 +17,22 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 @pytest.fixture
 def recorded(tmp_path: Path, newest_etcd: Path) -> Path:
     """An etcd that records its process id when it starts a member."""
-    return recording_etcd(tmp_path, newest_etcd)
+    script = tmp_path / "etcd"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {tmp_path / "pids"} ;; esac\n'
+        f'exec {newest_etcd} "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o700)
+    return script
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def started(recorded: Path) -> list[int]:
@@ -53,29 +67,21 @@ def test_node_ids_are_known_without_a_started_cluster(run: Runner, recorded: Pat
     assert len(ran.outcomes) == 1
 
 
-def test_suite_and_fixtures_share_one_cluster(run: Runner, recorded: Path) -> None:
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
+def test_suite_and_fixtures_share_one_cluster(run: Runner, recorded: Path, workers: list[str]) -> None:
+    """Workers start their own; none is started for deselected checks."""
     run.write(
         test_user="""
         def test_cluster(etcd_cluster, etcd_target, etcd_observer):
             assert etcd_cluster.members[0].client_url == etcd_target.listeners[0].url
+        def test_plain(): pass
         """
     )
-    ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME)
-    assert ran.exit_code == 0
-    assert len(started(recorded)) == 1
-
-
-def test_no_cluster_is_started_for_deselected_checks(run: Runner, recorded: Path) -> None:
-    run.write(test_user="def test_user(): pass")
-    assert run("--etcd-conformance", f"--etcd-binary={recorded}", "-k", "test_user").exit_code == 1
+    owned = ("--etcd-conformance", f"--etcd-binary={recorded}")
+    assert run(*owned, "-k", "test_plain", *workers).exit_code == 1
     assert not started(recorded)
-
-
-def test_under_xdist_only_the_controller_starts_a_cluster(run: Runner, recorded: Path) -> None:
-    run.write(test_user="import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_user(n): pass")
-    ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME, "-n2")
-    assert ran.exit_code == 0
-    assert len(started(recorded)) == 1
+    assert run(*owned, SOME, *workers).exit_code == 0
+    assert len(started(recorded)) == (2 if workers else 1)
 
 
 def test_each_binary_is_a_target_with_a_label_of_its_own(
@@ -119,13 +125,6 @@ def test_a_cluster_that_does_not_start_is_one_fault(run: Runner, recorded: Path)
     assert len(started(recorded)) == 1
     assert "no way" in ran.out
     assert "Traceback" not in ran.out
-
-
-def test_a_missing_binary_ends_with_4(run: Runner) -> None:
-    ran = run("--etcd-conformance", "--etcd-binary=/nonexistent/etcd")
-    assert ran.exit_code == 4
-    assert "/nonexistent/etcd" in ran.err
-    assert not ran.path.exists()
 
 
 def test_a_kept_cluster_runs_on_and_its_message_has_the_command_to_stop_it(

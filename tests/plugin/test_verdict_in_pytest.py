@@ -109,6 +109,8 @@ def test_a_fault_and_what_follows_from_it_need_one_waiver(run: Runner, open_etcd
     proposed = run.directory / "w.toml"
     text = proposed.read_text(encoding="utf-8")
     assert text.count("[[waiver]]") == 1
+    ran = run(*open_etcd.options, "--etcd-waivers=w.toml", report=False)
+    assert (ran.exit_code, "reason: a text that is not empty is expected" in ran.err) == (4, True)
     proposed.write_text(text.replace('reason = ""', 'reason = "open until Monday"'), encoding="utf-8")
     (run.directory / "test_user.py").unlink()
     ran = run(*open_etcd.options, "--etcd-waivers=w.toml", *FORMATS)

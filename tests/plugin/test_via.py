@@ -113,23 +113,3 @@ def test_a_process_that_waits_is_killed(run: Runner, cluster: Cluster) -> None:
     )
     assert ran.exit_code == 1
     _assert_none_left(cluster)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("nc {host}", "does not name {host} and {port}, as in"),
-        ("no-such-program {host} {port}", "there is no program no-such-program"),
-        ("sh -c 'x {host} {port}", "is not a command (No closing quotation)"),
-    ],
-)
-def test_a_command_that_cannot_be_used_is_refused(run: Runner, command: str, message: str) -> None:
-    ran = run(
-        "--pyargs",
-        "pytest_etcdtls",
-        "--etcd-endpoint=https://127.0.0.1:1",
-        f"--etcd-via={command}",
-        report=False,
-    )
-    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
-    assert message in " ".join(ran.err.split())

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.report import baseline
+from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.report import baseline, render
 from pytest_etcdtls.report.baseline import (
     CheckOutcome,
     Snapshot,
@@ -24,64 +25,21 @@ from pytest_etcdtls.report.baseline import (
 )
 from pytest_etcdtls.report.document import Behaviour
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 
-REPORT: dict[str, Any] = {
-    "schema_version": 1,
-    "tool": {"name": "pytest-etcdtls", "version": "0.1.0", "python": "3.11.7", "openssl": "OpenSSL 3.5.0"},
-    "started_at": "2030-01-01T00:00:00Z",
-    "seconds": 1.5,
-    "partial": False,
-    "targets": [
-        {
-            "label": "live",
-            "origin": "live",
-            "etcd_version": "3.5.33",
-            "source": None,
-            "listeners": [
-                {"role": "client", "url": "https://10.0.0.11:2379", "label": "client-10.0.0.11-2379"}
-            ],
-            "declared": [],
-            "unreached": [],
-            "benchmark": [],
-            "behaviour": [
-                {
-                    "listener": "client-10.0.0.11-2379",
-                    "topic": "access",
-                    "subject": "none",
-                    "detail": "TLS 1.3",
-                    "value": "refused",
-                }
-            ],
-        }
-    ],
-    "results": [
-        {
-            "check": "mtls.no-certificate",
-            "level": "MUST",
-            "severity": "critical",
-            "target": "live",
-            "listener": "client-10.0.0.11-2379",
-            "role": "client",
-            "url": "https://10.0.0.11:2379",
-            "outcome": "conforms",
-            "reason": "",
-            "findings": [],
-            "remediation": "",
-            "references": [],
-            "seconds": 0.0,
-            "cause": None,
-        }
-    ],
-    "faults": [],
-    "observations": [],
-    "connections": [],
-    "summary": {
-        **{str(outcome): 0 for outcome in Outcome},
-        "conforms": 1,
-        "faults": 0,
-        "connections": 0,
-    },
-}
+LABEL = "client-10.0.0.11-2379"
+LISTENER = Listener(role=Role.CLIENT, scheme="https", host="10.0.0.11", port=2379, member="m0", label=LABEL)
+RECORDED = Recording(target=Target(label="live", origin="live", listeners=(LISTENER,), etcd_version="3.5.33"))
+REPORT: dict[str, Any] = json.loads(
+    render(
+        made_report(made_result(Outcome.CONFORMS, "mtls.no-certificate", listener=LABEL), seen=(RECORDED,)),
+        ".json",
+    )
+)
+REPORT["targets"][0]["behaviour"] = [
+    {"listener": LABEL, "topic": "access", "subject": "none", "detail": "TLS 1.3", "value": "refused"}
+]
 
 
 def write(directory: Path, content: object) -> Path:
@@ -96,14 +54,13 @@ def changed(**values: object) -> dict[str, Any]:
 
 def test_a_report_is_read(tmp_path: Path) -> None:
     read = read_baseline(write(tmp_path, REPORT))
-    label = "client-10.0.0.11-2379"
     assert read.snapshots == (
         Snapshot(
             label="live",
             etcd_version="3.5.33",
-            listeners=((label, "client"),),
-            outcomes={(label, "mtls.no-certificate"): CheckOutcome(Outcome.CONFORMS)},
-            behaviour=(Behaviour(label, "access", "none", "TLS 1.3", "refused"),),
+            listeners=((LABEL, "client"),),
+            outcomes={(LABEL, "mtls.no-certificate"): CheckOutcome(Outcome.CONFORMS)},
+            behaviour=(Behaviour(LABEL, "access", "none", "TLS 1.3", "refused"),),
         ),
     )
     assert not read.partial
@@ -146,15 +103,11 @@ def test_a_baseline_file_has_the_snapshots_a_line_for_each_check_and_behaviour(t
     assert changed == ['  "config.starts": {"warns": ["cluster"]},']
 
 
-def test_values_of_wrong_types_in_a_baseline_file_are_read_or_refused(tmp_path: Path) -> None:
-    for document in _with_something_else(json.loads(written(SNAPSHOTS, partial=False))):
-        with suppress(UsageError):
-            read_baseline(write(tmp_path, document))
-
-
 def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> None:
     target = {name: value for name, value in REPORT["targets"][0].items() if name != "behaviour"}
-    (snapshot,) = read_baseline(write(tmp_path, changed(targets=[target]))).snapshots
+    later = ("verdict", "metadata", "differences", "profiles", "attempts")
+    before = {name: value for name, value in changed(targets=[target]).items() if name not in later}
+    (snapshot,) = read_baseline(write(tmp_path, before)).snapshots
     assert snapshot.behaviour == ()
     assert snapshot.outcomes
 
@@ -171,10 +124,8 @@ def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> 
         ([], "no report of pytest-etcdtls"),
         ({"schema_version": 1, "tool": {"name": "trivy"}}, "no report of pytest-etcdtls"),
         ({"version": "2.1.0", "runs": []}, "no report of pytest-etcdtls"),
-        (changed(schema_version=2), "it has schema version 2 and was written by pytest-etcdtls 0.1.0"),
-        (changed(schema_version=0), "it has schema version 0"),
+        (changed(schema_version=2), "it has schema version 2 and was written by pytest-etcdtls "),
         (changed(schema_version=True), "it has schema version True"),
-        (changed(schema_version=None), "it has schema version None"),
         (changed(targets=[]), "it has no target"),
         (changed(targets=REPORT["targets"] * 2), "two of its targets have one label"),
         (changed(targets=None), "targets: a list is expected"),
@@ -214,21 +165,20 @@ def _with_something_else(value: Any) -> Iterator[Any]:
         yield from ({name: kept for name, kept in value.items() if name != gone} for gone in value)
 
 
-def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [REPORT, json.loads(written(SNAPSHOTS, partial=False))])
+def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path, whole: Any) -> None:
     tried = refused = 0
-    for document in _with_something_else(REPORT):
+    for document in _with_something_else(whole):
         tried += 1
         try:
             read = read_baseline(write(tmp_path, document))
         except UsageError:
             refused += 1
         else:
-            texts = [
-                text for snapshot in read.snapshots for text in (snapshot.label, snapshot.etcd_version or "")
-            ]
-            assert all(text.isprintable() for text in texts)
+            texts = [(snapshot.label, snapshot.etcd_version or "") for snapshot in read.snapshots]
+            assert all(text.isprintable() for pair in texts for text in pair)
     assert tried > 250
-    assert refused > 150
+    assert refused > 100
 
 
 def test_matching_of_results() -> None:

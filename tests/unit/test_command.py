@@ -48,8 +48,7 @@ TUNNEL = Shell(_target(_listener("etcd.example", 2379, connect_to=("127.0.0.1", 
 TO_A_NAME = Shell(_target(_listener("10.0.0.11", 2379, connect_to=("bastion", 2379))))
 TO_IPV6 = Shell(_target(_listener("10.0.0.11", 2379, connect_to=("fe80::1%eth0", 2379))))
 BY_RULE = Shell(_target(connect_to=(ConnectTo(text="", host="etcd.example", to_port=12379),)))
-NAME, ADDRESS = "https://etcd.example:2379", "https://10.0.0.11:2379"
-IPV6, ZONE = "https://[fd00::11]:2379", "https://[fe80::1%eth0]:2379"
+NAME, ADDRESS, ZONE = "https://etcd.example:2379", "https://10.0.0.11:2379", "https://[fe80::1%eth0]:2379"
 _TLS = "--insecure-transport=false --insecure-skip-tls-verify endpoint status"
 _CURL = "curl -sS -i -k --http1.1"
 
@@ -64,19 +63,9 @@ _CURL = "curl -sS -i -k --http1.1"
             f"{_CURL} --connect-to ::127.0.0.1:12379 https://etcd.example:2379/version",
         ),
         (
-            curl(in_plaintext(NAME)),
-            TUNNEL,
-            f"{_CURL} --connect-to ::127.0.0.1:12379 http://etcd.example:2379/version",
-        ),
-        (
             send_nothing(NAME, ""),
             TUNNEL,
             "time timeout 30 curl -sS --connect-to ::127.0.0.1:12379 telnet://etcd.example:2379",
-        ),
-        (
-            curl(NAME),
-            BY_RULE,
-            f"{_CURL} --connect-to ::etcd.example:12379 https://etcd.example:2379/version",
         ),
         (curl(ADDRESS), BY_RULE, f"{_CURL} https://10.0.0.11:2379/version"),
         (
@@ -84,7 +73,6 @@ _CURL = "curl -sS -i -k --http1.1"
             TO_IPV6,
             f"{_CURL} --connect-to '::[fe80::1%eth0]:2379' https://10.0.0.11:2379/version",
         ),
-        (curl(IPV6), ANY_SHELL, f"{_CURL} 'https://[fd00::11]:2379/version'"),
         (curl(ZONE), ANY_SHELL, f"{_CURL} 'https://[fe80::1%eth0]:2379/version'"),
         (s_client(NAME), ANY_SHELL, "openssl s_client -connect etcd.example:2379 </dev/null"),
         (
@@ -96,11 +84,6 @@ _CURL = "curl -sS -i -k --http1.1"
             s_client(NAME, options="-servername other"),
             TUNNEL,
             "openssl s_client -connect 127.0.0.1:12379 -servername other </dev/null",
-        ),
-        (
-            s_client(NAME, options="-noservername"),
-            TUNNEL,
-            "openssl s_client -connect 127.0.0.1:12379 -noservername </dev/null",
         ),
         (s_client(ADDRESS), TO_A_NAME, "openssl s_client -connect bastion:2379 -noservername </dev/null"),
         (s_client(NAME), BY_RULE, "openssl s_client -connect etcd.example:12379 </dev/null"),
@@ -133,10 +116,8 @@ _CURL = "curl -sS -i -k --http1.1"
 )
 def test_commands_lead_where_the_run_connects(command: Command, shell: Shell, line: str) -> None:
     assert _first_line(command, shell) == line
-
-
-def test_the_hint_names_the_endpoint_that_etcdctl_prints() -> None:
-    assert '# look for "https://127.0.0.1:12379," and more in a row' in etcdctl(NAME).render(TUNNEL)
+    if command == etcdctl(NAME):
+        assert '# look for "https://127.0.0.1:12379," and more in a row' in command.render(shell)
 
 
 def _identity(name: str) -> Identity:
@@ -224,26 +205,21 @@ def test_no_certificate_is_presented_unless_one_is_named(command: Command) -> No
     assert replace(command, client=GOOD_CLIENT).render(unknown) == command.render(unknown)
 
 
-def test_exported_variables_do_not_change_what_etcdctl_does() -> None:
+def test_exported_variables_do_not_change_what_a_command_does() -> None:
+    """Neither those of etcdctl nor a proxy."""
     shell = Shell(_target(), exported=("ETCDCTL_KEY", "PATH", "ETCDCTL_API", "ETCDCTL_CERT", "ETCD_NAME"))
     assert _first_line(etcdctl(NAME), shell) == (
         f"env -u ETCDCTL_CERT -u ETCDCTL_KEY etcdctl --endpoints={NAME} {_TLS}"
     )
     assert _first_line(curl(NAME), shell) == _first_line(curl(NAME))
-
-
-def test_an_exported_proxy_is_not_used() -> None:
     shell = Shell(_target(), exported=("HTTPS_PROXY", "https_proxy", "no_proxy", "PATH"))
     assert _first_line(curl(NAME), shell) == f"{_CURL} --noproxy '*' https://etcd.example:2379/version"
     assert _first_line(etcdctl(NAME), shell).startswith("env -u HTTPS_PROXY -u https_proxy etcdctl ")
     assert _first_line(s_client(NAME), shell) == _first_line(s_client(NAME))
 
 
-def test_text_is_taken_as_it_is() -> None:
-    text = "curl --cert client.crt --key client.key https://etcd.example:2379  # $HOME"
-    assert TUNNEL.texts([text]) == (text,)
-
-
-def test_a_comment_is_one_line() -> None:
+def test_a_comment_is_one_line_and_text_is_taken_as_it_is() -> None:
     command = s_client(NAME, look="CN=a\nrm -rf x")
     assert str(command).splitlines()[1:] == [r"# look for CN=a\nrm -rf x"]
+    text = "curl --cert client.crt --key client.key https://etcd.example:2379  # $HOME"
+    assert TUNNEL.texts([text]) == (text,)

@@ -11,11 +11,10 @@ from conforming import sample
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.declared.files import BundleFact, FileFact, MemberFiles
+from pytest_etcdtls.declared.files import FileFact, MemberFiles
 from pytest_etcdtls.facts.declared_files import DeclaredFiles
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
-from pytest_etcdtls.role import Side
 
 Change = Callable[[MemberFiles], MemberFiles]
 
@@ -122,12 +121,3 @@ def test_the_certificate_that_etcd_dials_client_ports_with_must_be_of_the_client
     [finding] = said("config.chain-closes", dialling)
     assert isinstance(finding, Finding)
     assert "does not chain" in finding.message
-
-
-def test_a_certificate_served_on_client_ports_may_be_of_any_ca() -> None:
-    def another(member: MemberFiles) -> MemberFiles:
-        server, peer = (pair for pair in member.pairs if not pair.dials)
-        of_clients: dict[Side, BundleFact] = {"client": member.bundles["client"]}
-        return replace(member, pairs=(replace(server, chain=peer.chain),), bundles=of_clients)
-
-    assert said("config.chain-closes", another) == []

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 from conforming import sample_listener
+from msgspec.structs import replace
+from starting import start_process
 
 from pytest_etcdtls.checks import registry
 from pytest_etcdtls.checks.registry import Check, catalogue, check, registered
 from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Need
 from pytest_etcdtls.results import Finding, Level, Severity, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.conforming import observers, prove_check
+from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Response
 
 GOOD = """Something holds.
 
@@ -74,6 +80,35 @@ def test_a_check_may_take_the_listener_the_target_and_a_fact_of_every_listener()
     target, peer = observers()[0].target, sample_listener(Role.PEER)
     assert made.given == {"here": Listener, "target": Target}
     assert list(made.reads(target, peer)) == [(there, ServedChain, None) for there in target.listeners]
+
+
+RANGE = 'POST /v3/kv/range\nContent-Type: application/json\n\n{"key":"aGVhbHRo"}'
+
+
+def test_a_check_of_a_request_that_is_not_recorded_is_proved_on_a_real_etcd(newest_etcd: Path) -> None:
+    def sample(exchange: Annotated[ClientExchange, RANGE]) -> Iterator[Statement]:
+        if exchange.attempt.response is None or exchange.attempt.response.status != 200:
+            yield Finding(message="refused", expected="HTTP 200", observed=exchange.attempt.describe())
+
+    def refused(exchange: ClientExchange) -> dict[str, object]:
+        attempt = replace(exchange.attempt, response=Response(status=403, headers={}, body=b"no"))
+        return {"exchange": replace(exchange, tries=(attempt,))}
+
+    sample.__doc__ = GOOD
+    check("cert.sample", on={Role.CLIENT}, counterexample=refused)(sample)
+    said = "no recorded etcd was asked 'POST /v3/kv/range, as client over http/1.1"
+    with pytest.raises(
+        AssertionError, match=rf"{said}.* ask a real etcd: .*observer=etcd_observer"
+    ) as raised:
+        prove_check(sample)
+    assert "record_conforming" not in str(raised.value)
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        prove_check(sample, observer=Observer(cluster.target()))
+    with (
+        start_process(ClusterConfig(authentication=True), newest_etcd) as cluster,
+        pytest.raises(AssertionError, match="is not silent about a conforming etcd"),
+    ):
+        prove_check("cert.sample", observer=Observer(cluster.target()))
 
 
 def test_a_registered_check_is_in_the_catalogue_with_the_flags_of_its_port() -> None:
