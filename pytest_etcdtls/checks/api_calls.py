@@ -1,6 +1,7 @@
 """The API works for authorised clients: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 between peers."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,14 +12,17 @@ from pytest_etcdtls.checks.refused_clients import Refusal, explain
 from pytest_etcdtls.checks.registry import CLIENT_PORTS, check
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
-from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, GatewayDial, RangeAnswer
+from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, RangeAnswer
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
+from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import is_current
 from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.tls.command import GOOD_CLIENT, STATUS, curl, etcdctl
 
@@ -56,7 +60,16 @@ def _out_of_order(answer: GatewayAnswer, **_: object) -> Mapping[str, Any]:
 
 
 @check("api.gateway-works", on=CLIENT_PORTS, counterexample=_out_of_order)
-def the_gateway_works(here: Listener, answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
+def the_gateway_works(
+    here: Listener,
+    target: Target,
+    answer: GatewayAnswer,
+    served: ServedChain | None,
+    announced: AnnouncedCAs | None,
+    client: ServedClient | None,
+    dialling: Dialling,
+    grounds: RefusalGrounds,
+) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
     Clients of the gateway get status 503, while /version and gRPC work. etcd connects to its own client port
@@ -83,7 +96,16 @@ def the_gateway_works(here: Listener, answer: GatewayAnswer, dial: GatewayDial) 
     elif response.status in (400, 401, 403):
         yield not_verified(_why_denied(answer, response))
     elif response.status != 200:
-        why, remediation = _why_down(response, dial)
+        hostnames = credentials_at(here, target).allowed_hostname
+        # etcd judges what it dials by its own clock.
+        ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
+        refusal = Refusal(
+            chain=served.certificates if served else (),
+            grounds=replace(grounds, alerts_differ=True, revocation=None),
+            when=answer.attempt.started_at + ahead,
+            announced=frozenset(name.public_bytes() for name in announced.most) if announced else frozenset(),
+        )
+        why, remediation = _why_down(response, refusal, dialling, hostnames)
         yield Finding(
             message=f"the JSON gateway does not work: {why}" if why else "the JSON gateway does not work",
             expected="HTTP 200",
@@ -96,7 +118,9 @@ def the_gateway_works(here: Listener, answer: GatewayAnswer, dial: GatewayDial) 
         yield Note(f"requested as user {answer.user}")
 
 
-def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
+def _why_down(
+    response: Response, refusal: Refusal, dialling: Dialling, hostnames: tuple[str, ...]
+) -> tuple[str, str]:
     """Return why the gateway cannot connect to etcd, and the remedy; empty texts for another failure.
 
     The response often gives no reason ("connection closed", "broken pipe"), and before Go 1.20 the alert is
@@ -106,14 +130,16 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     if response.status != 503:
         return "", "see etcd's log; look for a proxy in front of the client port"
     cause = next((cause for words, cause in _CAUSES.items() if words in text), None)
-    served_are_valid = dial.observed_at and all(is_current(one, dial.observed_at) for one in dial.served)
-    own = dial.with_another or (dial.with_another is None and cause is Cause.EXPIRED and served_are_valid)
-    chain = dial.own if own else dial.served
+    rule = " ".join(("--client-cert-allowed-hostname", *hostnames))
+    served, own = refusal.chain, dialling.with_another
+    if own is None and cause is Cause.EXPIRED:
+        own = bool(served) and all(is_current(certificate, refusal.when) for certificate in served)
+    chain = dialling.own if own else served
     if own and not chain:
         why = {
             Cause.EXPIRED: "has expired",
             Cause.UNKNOWN_CA: "is from a CA that is not trusted for clients",
-            Cause.NAME_NOT_ALLOWED: f"does not satisfy {_hostname(dial)}",
+            Cause.NAME_NOT_ALLOWED: f"does not satisfy {rule}",
         }.get(cause or Cause.OTHER, "is refused, or etcd cannot be dialled for another reason")
         return (
             f"the gateway dials etcd with the certificate of --client-cert-file, which {why}",
@@ -127,28 +153,16 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
             "etcd could not load its certificate and key when the gateway dialled it",
             f"put a certificate and its key at the paths of {pair}",
         )
-    if cause is Cause.NAME_NOT_ALLOWED or (cause is None and dial.allowed_hostname):
+    if cause is Cause.NAME_NOT_ALLOWED or (cause is None and hostnames):
         return (
-            f"etcd applies {_hostname(dial)} to the connection that the gateway makes to it, which cannot "
-            "satisfy that rule",
+            f"etcd applies {rule} to the connection that the gateway makes to it, which cannot satisfy "
+            "that rule",
             f"use gRPC: {_NO_GATEWAY}",
         )
-    reason = explain(
-        Refusal(
-            chain=chain,
-            grounds=RefusalGrounds(
-                bundle=dial.trust.certificates if dial.trust else (),
-                source=dial.trust.source if dial.trust else "",
-                is_file=dial.trust is not None and dial.trust.declared,
-                authorities=dial.authorities,
-            ),
-            when=dial.observed_at or chain[0].not_valid_before_utc,
-            alerts=frozenset(EXPLANATIONS[cause].alerts if cause else ()),
-            announced=frozenset(name.public_bytes() for name in dial.announced),
-        )
-    )
+    alerts = frozenset(EXPLANATIONS[cause].alerts if cause else ())
+    reason = explain(replace(refusal, chain=chain, alerts=alerts))
     which = "the certificate of --client-cert-file" if own else "the served certificate"
-    unless = "" if own or dial.with_another is False else ", unless --client-cert-file names another one"
+    unless = "" if own or dialling.with_another is False else ", unless --client-cert-file names another one"
     with_it = f"the gateway dials etcd with {which}, {shown(chain[0])}{unless}"
     if reason is None:
         return (
@@ -161,10 +175,6 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     if reason.cause is Cause.UNKNOWN_CA:
         remedy += "; restart etcd if --trusted-ca-file has changed, which it reads at start only"
     return f"{with_it}, and is refused: {reason.why}", remedy
-
-
-def _hostname(dial: GatewayDial) -> str:
-    return "--client-cert-allowed-hostname" + "".join(f" {name}" for name in dial.allowed_hostname)
 
 
 def _why_denied(answer: GatewayAnswer, response: Response) -> str:

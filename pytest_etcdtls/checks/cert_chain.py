@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.cert_form import ends_soon, not_judged, not_valid_now, state_of
 from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
 from pytest_etcdtls.facts.certificates import (
@@ -23,7 +24,6 @@ from pytest_etcdtls.facts.certificates import (
     DeclaredLeaf,
     ExpectedCertificate,
     Issuers,
-    KubernetesCA,
     PathToTrust,
     ServedChain,
 )
@@ -56,7 +56,7 @@ from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.results import Finding, Statement, inconclusive, not_applicable, not_verified
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, Target, TrustBundle
 from pytest_etcdtls.tls.command import (
     ANNOUNCED,
     DIFFERENT,
@@ -480,15 +480,26 @@ def the_cas_may_issue_these_names(here: Listener, path: CertificationPath) -> It
             )
 
 
-def _shared_with_kubernetes(kubernetes: KubernetesCA, **_: object) -> Mapping[str, Any]:
-    return {"trust": ClientTrust(certificates=kubernetes.certificates[:1], source="ca.crt")}
+def _with_kubernetes(target: Target, **_: object) -> Mapping[str, Any]:
+    bundle = TrustBundle(specimen()[1:], "ca.crt of Kubernetes")
+    return {"target": dataclasses.replace(target, kubernetes_ca=bundle)}
 
 
-@check("cert.ca-not-shared-with-kubernetes", on=CLIENT_AND_PEER, counterexample=_shared_with_kubernetes)
+def _shared_with_kubernetes(target: Target, **_: object) -> Mapping[str, Any]:
+    bundle = _kubernetes_ca(target)
+    return {"trust": ClientTrust(certificates=bundle.certificates, source=bundle.source)}
+
+
+@check(
+    "cert.ca-not-shared-with-kubernetes",
+    on=CLIENT_AND_PEER,
+    counterexample=_shared_with_kubernetes,
+    conforming=_with_kubernetes,
+)
 def etcd_and_kubernetes_have_separate_cas(
     here: Listener,
+    target: Target,
     announced: AnnouncedCAs,
-    kubernetes: KubernetesCA,
     chain: ServedChain | None,
     issuers: Issuers | None,
     trust: ClientTrust | None,
@@ -506,6 +517,7 @@ def etcd_and_kubernetes_have_separate_cas(
     Remediation: use a separate CA for etcd: in --{peer}trusted-ca-file, for --{peer}cert-file, and for the
         API server's client certificate (--etcd-certfile).
     """
+    kubernetes = _kubernetes_ca(target)
     keys = [public_key(certificate) for certificate in kubernetes.certificates]
     # Of an inferred bundle, names alone show what etcd trusts.
     trusted = trust.certificates if trust is not None and not trust.inferred else ()
@@ -533,7 +545,19 @@ def etcd_and_kubernetes_have_separate_cas(
         )
 
 
-def _root(chain: ServedChain | None, kubernetes: KubernetesCA) -> Path:
+def _kubernetes_ca(target: Target) -> TrustBundle:
+    bundle = target.kubernetes_ca
+    if bundle is None and target.origin != "live":
+        raise NotApplicableError("this cluster was started here and serves no Kubernetes")
+    if bundle is None:
+        raise NotVerifiedError(
+            "needs the CA of the Kubernetes cluster that uses this etcd: pass --etcd-kubernetes-ca "
+            "(/etc/kubernetes/pki/ca.crt)"
+        )
+    return bundle
+
+
+def _root(chain: ServedChain | None, kubernetes: TrustBundle) -> Path:
     """Return the CA of Kubernetes above the served certificate, also where no CA of servers was given."""
     if chain is None:
         return ()
@@ -542,7 +566,7 @@ def _root(chain: ServedChain | None, kubernetes: KubernetesCA) -> Path:
     return path[-1:] if path else ()
 
 
-def _signers(client: AcceptedClient | None, announced: AnnouncedCAs, kubernetes: KubernetesCA) -> Path:
+def _signers(client: AcceptedClient | None, announced: AnnouncedCAs, kubernetes: TrustBundle) -> Path:
     """Return the CA of Kubernetes that has signed the accepted client where certificates are requested.
 
     Such a CA is trusted there, whatever is known of the bundle.

@@ -163,8 +163,8 @@ def _judge_inferred(here: Listener, announced: AnnouncedCAs, trust: ClientTrust)
         yield Note("the only announced CA has signed the good client's certificate")
     elif trust.unannounced or number != known:
         yield not_verified(
-            f"which of the {len(trust.certificates) + trust.unannounced} CAs in {trust.source} etcd is meant "
-            f"to trust is not known: pass its bundle with {option}"
+            f"etcd's trusted CAs are unknown, {trust.source} has "
+            f"{len(trust.certificates) + trust.unannounced}: pass etcd's bundle with {option}"
         )
 
 

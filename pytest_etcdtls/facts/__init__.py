@@ -20,7 +20,6 @@ from pytest_etcdtls.facts.api import NegotiatedExchange as NegotiatedExchange
 from pytest_etcdtls.facts.api import OtherPort as OtherPort
 from pytest_etcdtls.facts.api import UnauthenticatedExchange as UnauthenticatedExchange
 from pytest_etcdtls.facts.calls import GatewayAnswer as GatewayAnswer
-from pytest_etcdtls.facts.calls import GatewayDial as GatewayDial
 from pytest_etcdtls.facts.calls import RangeAnswer as RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs as AnnouncedCAs
 from pytest_etcdtls.facts.certificates import CertificateMessage as CertificateMessage
@@ -30,7 +29,6 @@ from pytest_etcdtls.facts.certificates import DeclaredLeaf as DeclaredLeaf
 from pytest_etcdtls.facts.certificates import Dialling as Dialling
 from pytest_etcdtls.facts.certificates import ExpectedCertificate as ExpectedCertificate
 from pytest_etcdtls.facts.certificates import Issuers as Issuers
-from pytest_etcdtls.facts.certificates import KubernetesCA as KubernetesCA
 from pytest_etcdtls.facts.certificates import PathToTrust as PathToTrust
 from pytest_etcdtls.facts.certificates import ServedByMembers as ServedByMembers
 from pytest_etcdtls.facts.certificates import ServedChain as ServedChain

@@ -30,7 +30,6 @@ from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.facts.fact import Planned, Wire, fact
 from pytest_etcdtls.facts.good_identities import (
     ISSUED,
-    AcceptedIdentity,
     GoodIdentities,
     IssuedIdentities,
     Revocation,
@@ -316,15 +315,6 @@ def _accepted_cost(planned: Planned) -> int:
 def accepted_client(connections: AcceptedConnections) -> AcceptedClient:
     """Return the good identities that were tried, without what is kept of their connections."""
     return connections.client
-
-
-@fact(reported=False)
-def accepted_identity(good: AcceptedClient, known: GoodIdentities) -> AcceptedIdentity:
-    """Return the good identity that is accepted, with its key, and what its answers say of the clock."""
-    accepted = good.accepted
-    if accepted is None:
-        return AcceptedIdentity(None)
-    return AcceptedIdentity(known.named(accepted.identity), accepted.clock_ahead or timedelta())
 
 
 @fact(connections=_accepted_cost, reported=False)

@@ -15,10 +15,11 @@ from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, escaped
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import ClientTrust, ServedChain
 from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import (
-    AcceptedIdentity,
+    GoodIdentities,
     IssuedIdentities,
     credentials_at,
     declared_crl,
@@ -151,7 +152,8 @@ def client_identity(
     contact: Lazy[TLSContact],
     chain: Lazy[ServedChain],
     issued: Lazy[IssuedIdentities],
-    accepted: Lazy[AcceptedIdentity],
+    good: Lazy[AcceptedClient],
+    known: Lazy[GoodIdentities],
     trust: Lazy[ClientTrust],
 ) -> ClientIdentity:
     """Return the identity of that name: made or issued for the run, or one that we hold.
@@ -167,10 +169,10 @@ def client_identity(
         """Yield identities that a rule may exclude: the accepted one, then those of the same CA."""
         trusted = trust.known()
         anchors = trusted.certificates if trusted else ()
-        good = accepted.get().identity
-        if good is not None:
-            yield good
-            path = _path(good, anchors)
+        if (accepted := good.get().accepted) is not None:
+            identity = known.get().named(accepted.identity)
+            yield identity
+            path = _path(identity, anchors)
             anchors = path[-1:] if path else ()
         yield from (identity for identity in _ours(here, target) if _path(identity, anchors))
 
@@ -192,7 +194,7 @@ def client_identity(
         case "server-certificate":
             identity = _server_certificate(chain.get().leaf, _ours(here, target))
         case _:
-            return _broken(key, credentials, issued, held, accepted)
+            return _broken(key, credentials, issued, held, good)
     return ClientIdentity(identity)
 
 
@@ -201,7 +203,7 @@ def _broken(
     credentials: PortCredentials,
     issued: Lazy[IssuedIdentities],
     held: Callable[[], Iterator[Identity]],
-    accepted: Lazy[AcceptedIdentity],
+    good: Lazy[AcceptedClient],
 ) -> ClientIdentity:
     """Return an issued identity that breaks one rule; without the CA's key, one that we hold and that does.
 
@@ -216,8 +218,10 @@ def _broken(
     try:
         identity = issued.get().issued[key]
     except NotVerifiedError as missing:
+        accepted = good.get().accepted
+        ahead = (accepted.clock_ahead if accepted else None) or timedelta()
         for identity in held():
-            if _breaks_only(key, identity, credentials, accepted.get().clock_ahead):
+            if _breaks_only(key, identity, credentials, ahead):
                 return ClientIdentity(identity, held=missing.reason)
         raise
     return ClientIdentity(identity, identities.VALID_COUNTERPARTS.get(key))

@@ -2,7 +2,7 @@
 
 The gateway is a client of etcd itself. It dials the member's own client port (``grpcGatewayDial`` in
 server/embed/etcd.go), with the pair of ``--client-cert-file``, else with the served one. So what it answers
-depends on whether etcd accepts the certificate that it presents to itself (:class:`GatewayDial`).
+depends on whether etcd accepts the certificate that it presents to itself.
 
 A password and a token are secrets. They are sent only to the leaf that was seen and verified
 (:class:`TrustedLeaf`), and only where etcd refuses a call without a user.
@@ -14,28 +14,17 @@ import dataclasses
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Annotated
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UsageError
-from pytest_etcdtls.facts.access import PresentedClient, ServedClient
-from pytest_etcdtls.facts.certificates import (
-    AnnouncedCAs,
-    ClientTrust,
-    Dialling,
-    PathToTrust,
-    ServedChain,
-    given_authorities,
-)
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.facts.access import PresentedClient
+from pytest_etcdtls.facts.certificates import PathToTrust, ServedChain
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
-from pytest_etcdtls.facts.good_identities import credentials_at
 from pytest_etcdtls.facts.listener import Tried
-from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, Role
@@ -55,30 +44,6 @@ class GatewayAnswer(Tried, frozen=True, kw_only=True):
     identity: str
     user: str = ""
     why_not: str = ""
-
-
-class GatewayDial(Struct, frozen=True, kw_only=True):
-    """The connection that the gateway makes to etcd's own client port, as far as it is known.
-
-    Attributes:
-        served: certificates that the client port serves, leaf first; empty if not known.
-        observed_at: when they were served by the member's clock, aware UTC.
-        with_another: etcd is declared to dial with another certificate; ``None`` if that is not known.
-        own: the certificates of that declared file, leaf first; empty if it is not here.
-        trust: the bundle that etcd is meant to trust for clients; ``None`` if it is not known.
-        authorities: CA certificates that were given for any purpose.
-        announced: subjects of the CAs that the client port announces.
-        allowed_hostname: declared hostnames, one of which a client certificate must cover.
-    """
-
-    served: tuple[x509.Certificate, ...]
-    observed_at: datetime | None
-    with_another: bool | None
-    trust: ClientTrust | None
-    authorities: tuple[x509.Certificate, ...]
-    announced: tuple[x509.Name, ...]
-    allowed_hostname: tuple[str, ...]
-    own: tuple[x509.Certificate, ...] = ()
 
 
 class RangeAnswer(Tried, frozen=True, kw_only=True):
@@ -318,38 +283,3 @@ def _grpc_port(target: Target, here: Listener) -> Listener:
         if other.scheme == "https":
             return other
     raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member, with https")
-
-
-@fact
-def gateway_dial(
-    here: Listener,
-    target: Target,
-    served: ServedChain | None,
-    trust: ClientTrust | None,
-    announced: AnnouncedCAs | None,
-    client: ServedClient | None,
-    dialling: Dialling,
-) -> GatewayDial:
-    """Return what is known of both ends of the connection that the gateway makes."""
-    # etcd judges what it dials by its own clock.
-    ahead = (client.client.clock_ahead if client and client.client else None) or timedelta()
-    return GatewayDial(
-        served=served.certificates if served else (),
-        observed_at=served.observed_at + ahead if served else None,
-        with_another=dialling.with_another,
-        own=_own_certificates(target, here.member),
-        trust=trust,
-        authorities=given_authorities(target),
-        announced=announced.most if announced else (),
-        allowed_hostname=credentials_at(here, target).allowed_hostname,
-    )
-
-
-def _own_certificates(target: Target, member: str) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of ``--client-cert-file``; empty if it is not declared or not here."""
-    declared = target.declared.get(member)
-    path = declared.file("client-cert-file") if declared else None
-    try:
-        return load_certificates(path, option="--client-cert-file") if path else ()
-    except UsageError:
-        return ()

@@ -236,10 +236,12 @@ class Dialling(Struct, frozen=True, kw_only=True):
     Attributes:
         with_another: etcd is declared to present a certificate other than the served one; ``None`` if that
             is not known, since connections to the listener do not show it.
+        own: the certificates of that declared file, leaf first; empty if it is not here.
         members: number of members of the cluster; ``None`` if it is not known.
     """
 
     with_another: bool | None
+    own: tuple[x509.Certificate, ...] = ()
     members: int | None = None
 
 
@@ -247,31 +249,6 @@ class ServedByMembers(Struct, frozen=True, kw_only=True):
     """The chains that the TLS listeners of at least two members serve."""
 
     chains: tuple[tuple[Listener, ServedChain], ...]
-
-
-class KubernetesCA(Struct, frozen=True, kw_only=True):
-    """The CA of the Kubernetes cluster that the etcd serves.
-
-    Attributes:
-        source: where it comes from.
-    """
-
-    certificates: tuple[x509.Certificate, ...]
-    source: str
-
-
-@fact
-def kubernetes_ca(target: Target) -> KubernetesCA:
-    """Return the CA that the user names with ``--etcd-kubernetes-ca``."""
-    bundle = target.kubernetes_ca
-    if bundle is None and target.origin != "live":
-        raise NotApplicableError("this cluster was started here and serves no Kubernetes")
-    if bundle is None:
-        raise NotVerifiedError(
-            "needs the CA of the Kubernetes cluster that uses this etcd: pass --etcd-kubernetes-ca "
-            "(/etc/kubernetes/pki/ca.crt)"
-        )
-    return KubernetesCA(certificates=bundle.certificates, source=bundle.source)
 
 
 @fact

@@ -180,12 +180,6 @@ _FIRST_LINE = 5.0
 _PAUSE = 0.02
 
 
-class MemberLog(Struct, frozen=True):
-    """The log of the member behind a TLS listener."""
-
-    source: LogSource
-
-
 POD_LOGS: Final = "/var/log/pods/kube-system_etcd-*/etcd/*.log"
 """Where the kubelet keeps the log of kubeadm's etcd."""
 
@@ -196,8 +190,7 @@ def _pod_log(target: Target) -> str:
     return f"='{POD_LOGS}'" if declared and glob.glob(POD_LOGS) else ""
 
 
-@fact(reported=False)
-def member_log(here: Listener, target: Target) -> MemberLog:
+def _log_of(here: Listener, target: Target) -> LogSource:
     """Return the log of the listener's member.
 
     Raises:
@@ -210,14 +203,13 @@ def member_log(here: Listener, target: Target) -> MemberLog:
         raise NotVerifiedError(
             f"needs etcd's log of the connections that it rejected: pass --etcd-log{_pod_log(target)}"
         )
-    return MemberLog(source)
+    return source
 
 
 @fact
 def log_comparison(
     here: Listener,
     target: Target,
-    log: MemberLog,
     contact: TLSContact,
     good: AcceptedClient,
     identities: IdentityAttempts,
@@ -226,7 +218,7 @@ def log_comparison(
     recording: Recording,
 ) -> LogComparison:
     """Wait for the log's lines about the attempts that show which identities are accepted, and compare."""
-    source = log.source
+    source = _log_of(here, target)
     attempts = [
         *contact.tls,
         *(attempt for candidate in good.candidates for case in candidate.cases for attempt in case.tries),

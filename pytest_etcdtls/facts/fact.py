@@ -157,7 +157,7 @@ class Facts(typing.Protocol):
 
 
 class Context(Facts, Work, Wire, typing.Protocol):
-    """What a fact is got by."""
+    """An observer, bound to one listener, gets facts."""
 
     @property
     def recording(self) -> Recording:

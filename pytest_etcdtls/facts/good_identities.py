@@ -9,7 +9,6 @@ revocation list may name it: etcd compares the serial number of every certificat
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from enum import StrEnum
 
 from cryptography.x509.oid import NameOID
@@ -48,18 +47,6 @@ class IssuedIdentities(Struct, frozen=True):
     """The identities issued with the CA's key of a listener, made once; they hold keys."""
 
     issued: dict[str, Identity]
-
-
-class AcceptedIdentity(Struct, frozen=True):
-    """The good identity that a listener accepts, ready to be presented; it may hold a key.
-
-    Attributes:
-        identity: ``None`` if none is accepted.
-        clock_ahead: how far the server's clock is ahead of ours, as far as its answers show.
-    """
-
-    identity: Identity | None
-    clock_ahead: timedelta = timedelta()
 
 
 def local_host(attempt: Attempt) -> str:

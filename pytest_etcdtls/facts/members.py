@@ -12,7 +12,7 @@ from typing import Annotated
 from cryptography import x509
 from msgspec import Struct
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
@@ -29,6 +29,7 @@ from pytest_etcdtls.facts.member_list import (
     reported_member,
 )
 from pytest_etcdtls.facts.stopping import SecondLook, why_stopping
+from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, entered_process
 from pytest_etcdtls.tls.attempt import Attempt
@@ -286,6 +287,15 @@ def dialling(here: Listener, target: Target, listing: Lazy[MemberListing]) -> Di
     """Return whether etcd dials with another certificate than it serves, as far as options tell."""
     with_another = target.dials_with_another
     if with_another is not None:
-        return Dialling(with_another=here.role in with_another)
+        return Dialling(with_another=here.role in with_another, own=_own_certificates(here, target))
     listed = listing.known() if here.role is Role.PEER else None
     return Dialling(with_another=None, members=len(listed.members) if listed else None)
+
+
+def _own_certificates(here: Listener, target: Target) -> tuple[x509.Certificate, ...]:
+    declared, flag = target.declared.get(here.member), f"{here.role.prefix}client-cert-file"
+    path = declared.file(flag) if declared else None
+    try:
+        return load_certificates(path, option=f"--{flag}") if path else ()
+    except UsageError:
+        return ()

@@ -93,14 +93,12 @@ def refusal_grounds(
     trust: ClientTrust | None,
     release: Lazy[GoRelease],
 ) -> RefusalGrounds:
-    """Return what is known of the bundle, the rules and the Go release; nothing if every client is served."""
-    if all(candidate.served for candidate in client.candidates):
-        return RefusalGrounds()
+    """Return what is known of the bundle and the rules, and the Go release where a client is refused."""
     credentials = credentials_at(here, target)
     bundle = _declared_bundle(declaration) if declaration else None
     if bundle is None and trust is not None:
         bundle = trust.certificates, trust.source
-    go = release.known()
+    go = None if all(candidate.served for candidate in client.candidates) else release.known()
     allowed = [
         *(f"common name {name}" for name in credentials.allowed_cn),
         *(f"hostname {name}" for name in credentials.allowed_hostname),

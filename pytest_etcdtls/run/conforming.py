@@ -47,13 +47,12 @@ from pytest_etcdtls.etcd.config import ClusterConfig, FileNames, loopback_addres
 from pytest_etcdtls.etcd.member import Member, OwnedMembers
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
-from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import Network, Observer, find_fact
-from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
+from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd, Ticket
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, Reply, ServerHello, version_name
 
@@ -237,15 +236,9 @@ def views(target: Target) -> tuple[Target, Target]:
         client=replace(target.client, revoked=None, signing_key=None),
         peer=replace(target.peer, signing_key=None),
         expected=(),
-        kubernetes_ca=TrustBundle((_kubernetes().certificate,), "ca.crt of Kubernetes"),
         discover=True,
     )
     return target, named
-
-
-@functools.cache
-def _kubernetes() -> CertificateAuthority:
-    return CertificateAuthority.create("kubernetes")
 
 
 class Replay(Network):

@@ -540,7 +540,7 @@ def _is_credential(request: Request) -> bool:
 
 
 class _ObserverContext:
-    """What a fact is got by: an observer, bound to one listener."""
+    """Gets facts of one listener by an observer."""
 
     def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer
