@@ -9,7 +9,6 @@ from pathlib import Path
 from checks_page import checks_page
 from facts_page import facts_page
 from hostile.requests_sent import requests_table
-from live.logged_lines import table as logged_table
 from options_page import options_page
 from presets.page import presets_table
 from profiles_page import profiles_page
@@ -32,9 +31,7 @@ def generated(*, new_checks: bool = True) -> dict[str, str]:
         "docs/checks.md": checks_page(checks),
         "docs/facts.md": facts_page(),
         "docs/fixtures.md": _filled("docs/fixtures.md", presets=presets_table()),
-        "docs/limits.md": _filled(
-            "docs/limits.md", requests=requests_table(), logged="\n".join(logged_table())
-        ),
+        "docs/limits.md": _filled("docs/limits.md", requests=requests_table()),
         "docs/options.md": options_page(),
         "docs/profiles.md": profiles_page(),
         f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",

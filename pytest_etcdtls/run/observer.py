@@ -540,7 +540,7 @@ def _is_credential(request: Request) -> bool:
 
 
 class _ObserverContext:
-    """Gets facts of one listener by an observer."""
+    """An observer, bound to one listener, gets facts."""
 
     def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer

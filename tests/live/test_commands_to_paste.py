@@ -132,17 +132,6 @@ def test_swapped_files_are_shown_by_diff(newest_etcd: Path, tmp_path: Path) -> N
             assert _paste(command, tmp_path, newest_etcd).splitlines() == ["same"], command
 
 
-def test_every_command_names_existing_files(newest_etcd: Path) -> None:
-    with start_process(OPEN, newest_etcd) as cluster:
-        results = run_checks(
-            Observer(cluster.target()), select(["cluster.advertised-https", "api.pprof-hidden"])
-        )
-        lines = [line for result in results for finding in result.findings for line in finding.commands]
-        files = [name for line in lines for name in re.findall(r"--(?:cert|key)[ =](\S+)", line)]
-        assert len(files) == 4
-        assert all(Path(name).is_file() for name in files)
-
-
 @pytest.mark.program("openssl", "curl")
 def test_an_issued_client_is_made_before_it_is_presented(newest_etcd: Path, tmp_path: Path) -> None:
     with start_process(ClusterConfig(extra_flags=("--enable-pprof",)), newest_etcd) as cluster:

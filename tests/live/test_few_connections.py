@@ -12,7 +12,6 @@ from accounting import AccountingObserver
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
@@ -32,16 +31,13 @@ from pytest_etcdtls.tls.hello import HelloExchange
 @pytest.fixture(scope="module")
 def live(newest_etcd: Path) -> Iterator[Target]:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        yield _live(cluster)
-
-
-def _live(cluster: Cluster) -> Target:
-    return replace(cluster.target(), origin="live", etcd_version=None, source=None)
+        yield replace(cluster.target(), origin="live", etcd_version=None, source=None)
 
 
 def test_fewer_connections_give_the_same_verdicts(live: Target) -> None:
     checks, sparing = select(["tls"]), replace(live, sparing=True)
     observers = [AccountingObserver(live), AccountingObserver(sparing)]
+    [client, *_] = live.listeners
     whole, less = (
         [(result.check, result.listener, result.outcome) for result in run_checks(o, checks)]
         for o in observers
@@ -51,12 +47,8 @@ def test_fewer_connections_give_the_same_verdicts(live: Target) -> None:
         assert number <= planned(sparing, checks)[label]
         assert number < observers[0].first_tries[label]
     assert sorted(observers[1].beyond) == []
-
-
-def test_untested_behaviour_is_not_reported_as_observed(live: Target) -> None:
-    observer, [client, *_] = Observer(replace(live, sparing=True)), live.listeners
-    assert not observer.get(SuiteSupport, None, client).complete
-    assert not observer.get(GroupSupport, None, client).complete
+    for type_ in (SuiteSupport, GroupSupport):
+        assert not observers[1].get(type_, None, client).complete
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
@@ -64,15 +56,10 @@ def test_an_unauthenticated_client_that_tls_refuses_is_tried_once(live: Target) 
     observer, [client, *_] = Observer(live), live.listeners
     found = observer.get(UnauthenticatedExchange, "/metrics", client)
     assert (found.attempt.ending, found.attempt.purpose) == (Ending.REFUSED, "first contact, no certificate")
-    assert [
-        connection.purpose for connection in observer.connections if "/metrics" in connection.purpose
-    ] == []
-
-
-def test_plain_http_with_an_ended_stream_is_sent_once(live: Target) -> None:
-    observer, [client, *_] = Observer(live), live.listeners
     observer.get(Plaintext, None, client)
-    assert Counter(connection.purpose for connection in observer.connections)["plain HTTP"] == 1
+    made = Counter(connection.purpose for connection in observer.connections)
+    assert made["plain HTTP"] == 1  # whose stream ended
+    assert not [purpose for purpose in made if "/metrics" in purpose]
 
 
 def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> None:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_pair
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -34,13 +34,13 @@ def _judge(target: Target, check: str) -> CheckResult:
     return Judge(Observer(target)).result(catalogue()[check], listener)
 
 
+def _first_pair() -> dict[str, bytes]:
+    return encode_pair(CertificateAuthority.create("first").issue(_GOOD, name="gateway"), "gateway")
+
+
 def _renew(cluster: Cluster, pair: Identity) -> None:
     """Start etcd with the pair: up to 3.6 the gateway dials when etcd starts."""
-    assert pair.key is not None
-    (member,) = cluster.members
-    key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    member.file("gateway.key").write_bytes(key)
-    member.file("gateway.crt").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in pair.chain))
+    cluster.members[0].replace_files(encode_pair(pair, "gateway"))
     cluster.restart()
 
 
@@ -68,13 +68,7 @@ _CASES: list[tuple[str, Callable[[CertificateAuthority], Identity], str]] = [
 def test_the_pair_of_its_own_is_named(
     etcd_binary: Path, make: Callable[[CertificateAuthority], Identity], why: str
 ) -> None:
-    first = CertificateAuthority.create("first").issue(_GOOD, name="gateway")
-    assert first.key is not None
-    files = {
-        "gateway.crt": first.chain[0].public_bytes(Encoding.PEM),
-        "gateway.key": first.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    }
-    with start_process(replace(OWN, extra_files=files), etcd_binary) as cluster:
+    with start_process(replace(OWN, extra_files=_first_pair()), etcd_binary) as cluster:
         _renew(cluster, make(cluster.pki.client_ca))
         target = cluster.target()
         declared = _judge(target, "api.gateway-works")
@@ -96,13 +90,7 @@ def test_an_expired_pair_is_not_a_fault_of_the_served_certificate(etcd_binary: P
     that the connection was closed instead.
     """
     servers_only = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
-    first = CertificateAuthority.create("first").issue(_GOOD, name="gateway")
-    assert first.key is not None
-    files = {
-        "gateway.crt": first.chain[0].public_bytes(Encoding.PEM),
-        "gateway.key": first.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    }
-    config = replace(OWN, pki=servers_only, extra_files=files, tls_max_version="TLS1.2")
+    config = replace(OWN, pki=servers_only, extra_files=_first_pair(), tls_max_version="TLS1.2")
     with start_process(config, etcd_binary) as cluster:
         _renew(cluster, cluster.pki.client_ca.issue(_EXPIRED, name="gateway"))
         target = replace(cluster.target(), declared={}, dials_with_another=None)
