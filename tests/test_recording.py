@@ -12,7 +12,6 @@ from conforming import roles_of
 from msgspec.structs import replace
 from record_conforming import VERSION, record
 
-import pytest_etcdtls.run.conforming
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Need
@@ -21,7 +20,6 @@ from pytest_etcdtls.run.conforming import (
     BOUNDS,
     CLUSTERS,
     FILE,
-    NotRecordedError,
     Replay,
     conforming,
     observers,
@@ -91,28 +89,6 @@ def test_what_is_not_recorded_can_be_given() -> None:
         counterexample=lambda exchange: {"exchange": replace(exchange, path="/bad")},
     )
     prove_check(unknown)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"clusters": {}}', '{"etcd": "3.6.16", "clusters": {"three-members": 1}}']
-)
-def test_an_invalid_recording_is_named_with_the_command(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "conforming.json"
-    path.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(pytest_etcdtls.run.conforming, "FILE", path)
-    with pytest.raises(
-        NotRecordedError,
-        match=r"conforming\.json has no readable .* with 'PYTHONPATH=tests python -m record_conforming'",
-    ):
-        recorded.__wrapped__("three-members")
-
-
-def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytest_etcdtls.run.conforming, "FILE", tmp_path / "conforming.json")
-    with pytest.raises(NotRecordedError, match=r"conforming\.json has no readable .*No such file"):
-        recorded.__wrapped__("three-members")
 
 
 def test_the_replay_is_that_of_a_target_with_files_and_a_declaration() -> None:

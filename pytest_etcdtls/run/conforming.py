@@ -36,7 +36,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
@@ -176,21 +176,11 @@ class Recorded(Struct, frozen=True):
 
 @functools.cache
 def recorded(name: str) -> Recorded:
-    """Return a cluster of the file.
-
-    Raises:
-        NotRecordedError: if the file does not have it, or cannot be read.
-    """
-    try:
-        document = json.loads(FILE.read_text(encoding="utf-8"))
-        its = document["clusters"][name]
-        ports, answers = iter(its["ports"]), its["answers"]
-        arguments: Mapping[str, list[str]] = its["arguments"]
-        version = str(document["etcd"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise NotRecordedError(
-            f"{FILE} has no readable recording of {name} ({error!r}): make it anew with {ANEW}"
-        ) from error
+    """Return a cluster of the file."""
+    document = json.loads(FILE.read_text(encoding="utf-8"))
+    its, version = document["clusters"][name], str(document["etcd"])
+    ports, answers = iter(its["ports"]), its["answers"]
+    arguments: Mapping[str, list[str]] = its["arguments"]
     directory = Path(tempfile.mkdtemp(prefix="etcdtls-recording-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     config = CLUSTERS[name]
@@ -241,6 +231,9 @@ def views(target: Target) -> tuple[Target, Target]:
     return target, named
 
 
+C = TypeVar("C", Attempt, HelloExchange)
+
+
 class Replay(Network):
     """Answers from the file."""
 
@@ -250,45 +243,27 @@ class Replay(Network):
     def attempt(self, there: Listener, request: Request, timeout: float) -> Attempt:
         """Return the recorded attempt, and fill the session's slot."""
         key = request_key(there, request)
-        answer = dict(self._answer(there, key))
-        tickets = answer.pop("tickets", None)
+        tickets = self._answer(there, key).get("tickets")
         if request.keep is not None and tickets is not None:
             request.keep.session = cast("Any", key)  # nothing resumes it: a request says that it does
             request.keep.tickets = tuple(Ticket(**ticket) for ticket in tickets)
-        known = {name: self._read(name, value) for name, value in answer.items()}
-        return Attempt(
-            url=there.url,
-            purpose=request.purpose,
-            identity=request.identity.name,
-            protocol=request.protocol,
-            offered_version=request.version,
-            started_at=self._cluster.now,
-            **known,
-        )
+        of_request: dict[str, Any] = {"identity": request.identity.name, "protocol": request.protocol}
+        of_request |= {"purpose": request.purpose, "offered_version": request.version}
+        return self._connection(Attempt, there, key, of_request)
 
     def hello(self, there: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
         """Return the recorded reply."""
-        offered = version_name(hello.version)
-        return self._exchange(there, hello_key(there, hello), purpose=hello.purpose, offered=offered)
+        of_hello = {"purpose": hello.purpose, "offered": version_name(hello.version)}
+        return self._connection(HelloExchange, there, hello_key(there, hello), of_hello)
 
     def silence(self, there: Listener, purpose: str, seconds: float) -> HelloExchange:
         """Return how the recorded connection ended."""
-        return self._exchange(there, purpose, purpose=purpose, offered="")
+        return self._connection(HelloExchange, there, purpose, {"purpose": purpose, "offered": ""})
 
-    def _exchange(self, there: Listener, key: str, *, purpose: str, offered: str) -> HelloExchange:
-        answer = dict(self._answer(there, key))
-        hello = answer.pop("server_hello", None)
-        if hello is not None:
-            hello = ServerHello(**hello | {"extensions": frozenset(hello.get("extensions", ()))})
-        return HelloExchange(
-            url=there.url,
-            purpose=purpose,
-            offered=offered,
-            reply=Reply(answer.pop("reply")),
-            started_at=self._cluster.now,
-            server_hello=hello,
-            **answer,
-        )
+    def _connection(self, kind: type[C], there: Listener, key: str, known: Mapping[str, Any]) -> C:
+        answer = {name: self._read(name, value) for name, value in self._answer(there, key).items()}
+        answer.pop("tickets", None)
+        return kind(url=there.url, started_at=self._cluster.now, **known, **answer)
 
     def _answer(self, there: Listener, key: str) -> Mapping[str, Any]:
         try:
@@ -313,6 +288,10 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "stream_end": StreamEnd,
     "offered_alpn": tuple,
     "first_bytes": lambda text: text.encode("latin-1"),
+    "reply": Reply,
+    "server_hello": lambda hello: ServerHello(
+        **hello | {"extensions": frozenset(hello.get("extensions", ()))}
+    ),
 }
 
 BOUNDS: Final = Bounds(concurrency=1, max_connections=100_000)
@@ -320,11 +299,7 @@ BOUNDS: Final = Bounds(concurrency=1, max_connections=100_000)
 
 @functools.cache
 def observers() -> tuple[Observer, ...]:
-    """Return an observer of each view of each cluster, in the order in which they are asked for facts.
-
-    Raises:
-        NotRecordedError: if the file cannot be read.
-    """
+    """Return an observer of each view of each cluster, in the order in which they are asked for facts."""
     return tuple(
         Observer(target, BOUNDS, Replay(cluster))
         for cluster in map(recorded, CLUSTERS)

@@ -111,17 +111,6 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
         assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
 
 
-@pytest.mark.parametrize(
-    "bounds", [Bounds(concurrency=1), Bounds(concurrency=1, pause=0.001)], ids=["one", "gentle"]
-)
-def test_one_connection_at_a_time(etcd: Cluster, proxies: list[SlowNetwork], bounds: Bounds) -> None:
-    run = _selected(_slow(etcd, proxies), bounds)
-    _results(run)
-    [target] = run.targets
-    for listener in target.outline.listeners:
-        assert _most_at_once(target.observer, listener.url) == 1
-
-
 def test_nothing_is_collected_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     """As after Ctrl-C, or the first failure with ``-x``."""
     run = _selected(_slow(etcd, proxies), Bounds())

@@ -112,6 +112,31 @@ def test_another_etcd_in_the_other_family_accepts_everybody(
     assert "::1" in ran.result_of(_CHECK)["findings"][0]["message"]
 
 
+def _greet(connection: socket.socket) -> None:
+    connection.sendall(b"SSH-2.0-test\r\n")
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize(
+    ("config", "outcome", "observed"),
+    [(OTHER_CA, "warns", "CN=etcd peer CA"), (None, "not-verified", "")],
+    ids=["another CA", "no etcd"],
+)
+def test_what_accepts_nobody_at_another_address_is_named(
+    config: ClusterConfig | None, outcome: str, observed: str, resolving: Path, newest_etcd: Path
+) -> None:
+    _hosts(resolving, _BOTH)
+    with (
+        start_process(STRICT, newest_etcd) as strict,
+        start_process(config or STRICT, newest_etcd) as other,
+        _served_at({"127.0.0.1": _to(strict), "::1": _to(other) if config else _greet}) as port,
+    ):
+        ran = _judge(strict, resolving, port)
+    result = ran.result_of(_CHECK)
+    assert (result["outcome"], ran.found("violates")) == (outcome, set())
+    assert observed in str(result["findings"])
+
+
 def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path) -> None:
     _hosts(resolving, {"etcd.example": ("127.0.0.3", "127.0.0.1", "127.0.0.2")})
     with (
@@ -125,32 +150,6 @@ def test_each_of_several_records_is_contacted(resolving: Path, newest_etcd: Path
     assert [finding["message"] for finding in result["findings"]] == [
         "127.0.0.3 (etcd.example) accepts a client without a certificate"
     ]
-
-
-@pytest.mark.ipv6
-def test_an_open_etcd_at_the_judged_address_is_the_fault(resolving: Path, newest_etcd: Path) -> None:
-    _hosts(resolving, _BOTH)
-    with (
-        start_process(STRICT, newest_etcd) as strict,
-        start_process(OPEN, newest_etcd) as other,
-        _served_at({"127.0.0.1": _to(other), "::1": _to(strict)}) as port,
-    ):
-        ran = _judge(strict, resolving, port)
-    assert "mtls.no-certificate" in ran.found("violates")
-    assert ran.result_of(_CHECK)["outcome"] in ("warns", "not-verified")
-
-
-@pytest.mark.ipv6
-def test_another_ca_is_a_warning(resolving: Path, newest_etcd: Path) -> None:
-    _hosts(resolving, _BOTH)
-    with (
-        start_process(STRICT, newest_etcd) as strict,
-        start_process(OTHER_CA, newest_etcd) as other,
-        _served_at({"127.0.0.1": _to(strict), "::1": _to(other)}) as port,
-    ):
-        result = _judge(strict, resolving, port).result_of(_CHECK)
-    assert result["outcome"] == "warns"
-    assert "CN=etcd peer CA" in result["findings"][0]["observed"]
 
 
 @pytest.mark.ipv6
@@ -196,17 +195,3 @@ def test_a_name_with_one_address_costs_no_connection(resolving: Path, newest_etc
     assert [
         connection for connection in ran.report["connections"] if "no certificate" in connection["purpose"]
     ][2:] == []
-
-
-@pytest.mark.ipv6
-def test_what_is_no_etcd_at_another_address_is_named(resolving: Path, newest_etcd: Path) -> None:
-    def greet(connection: socket.socket) -> None:
-        connection.sendall(b"SSH-2.0-test\r\n")
-
-    _hosts(resolving, _BOTH)
-    with (
-        start_process(STRICT, newest_etcd) as strict,
-        _served_at({"127.0.0.1": _to(strict), "::1": greet}) as port,
-    ):
-        ran = _judge(strict, resolving, port)
-    assert (ran.result_of(_CHECK)["outcome"], ran.found("violates")) == ("not-verified", set())

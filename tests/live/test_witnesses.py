@@ -254,39 +254,22 @@ def test_a_certificate_with_sans_that_etcd_closes_proves_nothing(newest_etcd: Pa
 REVOKED = ("mtls.revoked-http", "mtls.revoked-grpc")
 
 
-def test_a_held_certificate_that_the_list_revokes_is_refused(newest_etcd: Path) -> None:
-    with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
-        target = _live(cluster, client=(cluster.pki.client, cluster.pki.revoked))
-        assert _outcomes(_judge(target, Role.CLIENT, *REVOKED)) == dict.fromkeys(REVOKED, "conforms")
-
-
-def test_a_held_certificate_that_the_list_revokes_is_accepted(newest_etcd: Path) -> None:
-    with start_process(GOOD, newest_etcd) as cluster:
-        crl = cluster.members[0].file("crl.der")
-        target = _live(cluster, f"--client-crl-file={crl}", client=(cluster.pki.revoked,))
-        assert _outcomes(_judge(target, Role.CLIENT, *REVOKED)) == dict.fromkeys(REVOKED, "violates")
-
-
 @pytest.mark.parametrize(("in_force", "outcome"), [(True, "conforms"), (False, "violates")])
-def test_with_the_key_of_the_ca_a_listed_serial_number_is_tried(
+def test_a_certificate_that_the_list_revokes_is_held_or_issued(
     newest_etcd: Path, in_force: bool, outcome: str
 ) -> None:
-    with start_process(
-        replace(GOOD, client_crl_file="crl.der") if in_force else GOOD, newest_etcd
-    ) as cluster:
-        crl = cluster.members[0].file("crl.der")
-        target = _live(cluster, *(() if in_force else (f"--client-crl-file={crl}",)))
-        key = cluster.target().client.signing_key
-        target = replace(target, client=replace(target.client, signing_key=key))
-        results = _judge(target, Role.CLIENT, *REVOKED)
-    assert _outcomes(results) == dict.fromkeys(REVOKED, outcome)
-
-
-def test_without_the_key_of_the_ca_the_reason_names_the_option(newest_etcd: Path) -> None:
-    with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
-        result = _judge(_live(cluster), Role.CLIENT, REVOKED[0])[REVOKED[0]]
-    assert result.outcome is Outcome.NOT_VERIFIED
-    assert "--etcd-ca-key" in result.reason
+    config = replace(GOOD, client_crl_file="crl.der") if in_force else GOOD
+    with start_process(config, newest_etcd) as cluster:
+        crl, pki = cluster.members[0].file("crl.der"), cluster.pki
+        flags = () if in_force else (f"--client-crl-file={crl}",)
+        good = (pki.client,) if in_force else ()
+        held = _judge(_live(cluster, *flags, client=(*good, pki.revoked)), Role.CLIENT, *REVOKED)
+        target, key = _live(cluster, *flags), cluster.target().client.signing_key
+        neither = _judge(target, Role.CLIENT, REVOKED[0])[REVOKED[0]]
+        issued = replace(target, client=replace(target.client, signing_key=key))
+        for results in (held, _judge(issued, Role.CLIENT, *REVOKED)):
+            assert _outcomes(results) == dict.fromkeys(REVOKED, outcome)
+    assert (neither.outcome, "--etcd-ca-key" in neither.reason) == (Outcome.NOT_VERIFIED, True)
 
 
 CREDENTIALS = (

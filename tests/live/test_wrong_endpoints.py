@@ -63,15 +63,6 @@ def test_an_http_endpoint_that_serves_tls_needs_https(role: Role, etcd_binary: P
     )
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_metrics_port_serves_metrics_only(scheme: str, etcd_binary: Path) -> None:
-    config = replace(GOOD, metrics="http" if scheme == "http" else "https")
-    with start_process(config, etcd_binary) as cluster:
-        target = cluster.target()
-        result = _judge(replace(target, listeners=(_of(target, Role.METRICS),)), "api.metrics-scope")
-    assert result.outcome is Outcome.CONFORMS
-
-
 @pytest.mark.kills("api.metrics-exposed")
 @pytest.mark.parametrize(
     ("host", "outcome"), [("etcd.example", Outcome.WARNS), ("localhost", Outcome.CONFORMS)]
