@@ -142,6 +142,7 @@ _HTTP1 = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/jso
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 _HTTP2 = bytes.fromhex("000000040000000000000001010400000001880000020001000000017879")
 _HELLO = bytes.fromhex("160303002a020000260303") + bytes(32) + bytes.fromhex("00c02b00") + b"\0\0"
+_KEYS = _HELLO + bytes.fromhex("16030300080c00000403001d00")
 _ALERT = bytes.fromhex("15030300020228")
 _MEMBER = http.encode({1: 7, 2: b"m0", 3: b"https://127.0.0.1:2380", 4: b"https://127.0.0.1:2379"})
 _GRPC = http.encode({1: http.encode({1: 9, 2: 7}), 2: _MEMBER})
@@ -170,31 +171,12 @@ _SECRET = (
 _CHAIN = CertificateAuthority.create("CA").issue(SERVER, name="server", hosts=("localhost", "::1")).chain
 _PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 _FLAGS = (
-    b"--cert-file",
-    b"--trusted-ca-file=",
-    b"--client-cert-auth",
-    b"etcd",
-    b" ",
-    b"\n",
-    b"=",
-    b"'",
-    b'"',
-    b"$(",
+    *(b"--cert-file", b"--trusted-ca-file=", b"--client-cert-auth", b"etcd", b" ", b"\n", b"="),
+    *(b"'", b'"', b"$("),
 )
 _YAML = (
-    b"- ",
-    b": ",
-    b"\n",
-    b"  ",
-    b"command",
-    b"containers",
-    b"spec",
-    b"&a ",
-    b"*a",
-    b"{",
-    b"[",
-    b"|\n",
-    b"!!python/",
+    *(b"- ", b": ", b"\n", b"  ", b"command", b"containers", b"spec", b"&a ", b"*a", b"{", b"["),
+    *(b"|\n", b"!!python/"),
 )
 _JSON = (b"{", b"[", b'"', b":", b",", b"1e999", b"9" * 400, b"null", b"\\ud800", b"]", b"}", b"NaN")
 
@@ -205,10 +187,7 @@ READERS: Mapping[str, ForeignReader] = {
             "hello", read_answer, (ValueError,), [_HELLO, _ALERT], [b"\x16\x03\x03", b"\x02", b"\0\0"]
         ),
         ForeignReader(
-            "hello-key-exchange",
-            lambda data: read_answer(data, to_key_exchange=True),
-            (ValueError,),
-            [_HELLO + bytes.fromhex("16030300080c00000403001d00")],
+            "hello-key-exchange", lambda data: read_answer(data, to_key_exchange=True), (ValueError,), [_KEYS]
         ),
         ForeignReader(
             "http1", _sent(Protocol.HTTP1), _WIRE, [_HTTP1, _CHUNKED], [b"\r\n", b": ", b"Content-Length"]
@@ -255,30 +234,20 @@ READERS: Mapping[str, ForeignReader] = {
         ),
         ForeignReader("secret", _text(_secret), (UsageError,), [_SECRET], [*_YAML, b"data", b"LS0t"]),
         ForeignReader(
-            "manifest",
+            "declaration",
             _in_file(_members),
             (UsageError,),
-            _files(SHAPES, "kubeadm/*", "rke2/*.yaml"),
-            _YAML,
-        ),
-        ForeignReader(
-            "etcd-yaml", _in_file(_members), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
+            [
+                b"etcd\0--cert-file=/a\0--client-cert-auth\0",
+                *_files(SHAPES, "kubeadm/*", "rke2/*.yaml", "yaml/*", "k3s/*", "kubespray/*.env", "k0s/*"),
+            ],
+            (*_YAML, *_FLAGS),
         ),
         ForeignReader(
             "unit",
             _in_file(_members, "etcd.service"),
             (UsageError,),
             _files(SHAPES, "systemd/*.service", "debian/*"),
-            _FLAGS,
-        ),
-        ForeignReader(
-            "environment-file", _in_file(_members), (UsageError,), _files(SHAPES, "kubespray/*.env"), _FLAGS
-        ),
-        ForeignReader(
-            "command-line",
-            _in_file(_members),
-            (UsageError,),
-            [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
             _FLAGS,
         ),
     )

@@ -56,17 +56,8 @@ def _passwords(data: bytes) -> None:
 
 
 _OF_FILES = (
-    *(
-        "certificates-file",
-        "key-file",
-        "log-file",
-        "profile",
-        "waivers",
-        "baseline",
-        "configuration",
-        "manifest",
-    ),
-    *("etcd-yaml", "unit", "command-line"),
+    *("certificates-file", "key-file", "log-file", "profile", "waivers", "baseline", "configuration"),
+    *("declaration", "unit"),
 )
 FILE_READERS: dict[str, Read] = {
     **{name: READERS[name].read for name in _OF_FILES},
