@@ -63,7 +63,6 @@ SHARES: Final = {
     "hostile/test_bodies.py": Share(36, 6),
     "hostile/test_bounds.py": Share(48, 8),
     "hostile/test_children.py": Share(12, 3),
-    "hostile/test_ci_logs.py": Share(32, 4),
     "hostile/test_files.py": Share(60, 12),
     "hostile/test_hostile_discovery.py": Share(24, 4),
     "hostile/test_no_evidence.py": Share(60, 12),

@@ -1,12 +1,14 @@
-"""Text of a server in terminal and reports: no control character, no forged line."""
+"""Text of others in terminal, reports and CI logs: no control character, forged line, command of a runner."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hostile.child_run import ChildRun
 from hostile.hostile_servers import (
     CONTROLS,
     FORGED,
@@ -19,6 +21,7 @@ from hostile.hostile_servers import (
 from impostors.impostor import Answer
 from report import valid
 
+from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
@@ -31,43 +34,87 @@ from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 
 __all__ = ["hostile", "judge"]
 
+COMMANDS = (
+    "::error file=a.py,line=1::owned",
+    "::stop-commands::token",
+    "::add-mask::etcd",
+    "##[error]owned",
+    "##[group]owned",
+    "##vso[task.setvariable variable=x]owned",
+    "##vso[task.complete result=Succeeded;]",
+    "##teamcity[buildStatus status='SUCCESS']",
+)
+ATTACK = " ".join(COMMANDS)
 MARKUP = "<script>window.owned=6</script>"
 FORGING = replace(
     SERVER,
     common_name=CONTROLS,
-    dns_names=("localhost\0.example", f"a\n{FORGED}\n", "b\x1b]0;title\x07", "c\x7f", "a|b`c@d"),
+    dns_names=("localhost\0.example", f"a\n{FORGED}\n", "b\x1b]0;title\x07", "c\x7f", "a|b`c@d", *COMMANDS),
 )
 """A server certificate whose every name is an attack."""
 
 
-def test_names_and_responses_of_a_server_are_data(hostile: Hostile, judge: Judging, tmp_path: Path) -> None:
+def is_command(line: str) -> bool:
+    """Return whether a runner acts on a line of a log.
+
+    GitHub: ``ActionCommand.TryParseV2`` trims the line, wants ``::`` first and another ``::`` behind it;
+    ``TryParse`` looks for ``##[`` anywhere. Azure Pipelines looks for ``##vso[`` anywhere, and TeamCity for
+    ``##teamcity[``.
+    """
+    return re.match(r"\s*::.*::", line) is not None or re.search(r"##\w*\[", line) is not None
+
+
+@pytest.mark.parametrize("columns", [40, 80, 123])
+def test_names_and_responses_of_a_server_are_data(
+    hostile: Hostile, judge: Judging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     hostile.server = FORGING
     hostile.authority = replace(AUTHORITY, common_name=CONTROLS)
-    said = f"{MARKUP}</details>]]>|`@octocat`{CONTROLS}"
+    said = f"\n{ATTACK}{MARKUP}</details>]]>|`@octocat`{CONTROLS}"
     text = json.dumps(dict.fromkeys(("etcdserver", "etcdcluster", "health", "code"), said))
-    body = Answer(body=CONTROLS.encode() + b'"etcdserver"', status=500)
+    body = Answer(body=f"{COMMANDS[0]}\n{ATTACK}{CONTROLS}".encode() + b'"etcdserver"', status=500)
     overrides = {
         "/version": Answer(body=text.encode()),
         "/health": body,
         "/metrics": body,
         "/v3/maintenance/status": body,
-        "/livez": Answer(status=302, headers={"Location": "https://x/\x9b31m\x7f"}),
+        "/livez": Answer(status=302, headers={"Location": f"https://x/\x9b31m\x7f{ATTACK}"}),
     }
     url = hostile.etcd(overrides)
     reports = tuple(tmp_path / f"report{suffix}" for suffix in FORMATS)
-    judged = judge(*hostile.options(url), "-v", "-rA", "--etcd-timeout=5", reports=reports)
+    judged = judge(*hostile.options(url), "-v", "-rA", "-l", "--etcd-timeout=5", reports=reports)
     assert judged.exit_code == 1
     assert not raw_characters(judged.out)
-    assert FORGED.encode() in judged.out
-    assert FORGED not in [line.strip(" =\r") for line in judged.out.decode().splitlines()]
+    lines = judged.output.splitlines()
+    assert FORGED in judged.output
+    assert FORGED not in [line.strip(" =\r") for line in lines]
+    assert any("error file=a.py" in line for line in lines)  # it is shown
+    written = judged.written[tmp_path / "report.json"]
+    assert not [line for line in (*lines, *written.decode().splitlines()) if is_command(line)]
     assert not {one["check"] for one in judged.report["results"] if one["outcome"] == "broken"}
-    assert not raw_characters(judged.written[tmp_path / "report.json"])
+    assert not raw_characters(written)
     read = valid.read(tmp_path)
     assert MARKUP in read[".html"]
     assert read[".sarif"]["results"]
     # Verdicts are of the names as they are.
     assert judged.outcomes(url)["cert.trusted"] == "conforms"
     assert judged.outcomes(url)["cert.covers-endpoint"] == "conforms"
+
+
+@pytest.mark.parametrize("before", ["word", "https://127.0.0.1:2379", "x" * 77])
+def test_no_width_makes_a_line_a_command(before: str) -> None:
+    for width in range(1, 200):
+        for first, rest in (("", None), ("", "  "), ("observed  ", None)):
+            lines = [line.text for line in wrapped(f"{before} {ATTACK}\n{ATTACK}", width, first, rest)]
+            assert not [line for line in lines if is_command(line)]
+    assert r"\x3a:error" in "\n".join(line.text for line in wrapped(ATTACK, 30))
+
+
+def test_other_text_stays_as_it_is() -> None:
+    for text in ("# heading", "## heading", "a::b", "[::1]:2379", "etcdtls::live::client::mtls.expired"):
+        assert escaped(text) == text
+        assert [line.text for line in wrapped(text, 80)] == [text]
 
 
 @pytest.mark.parametrize(
@@ -133,3 +180,43 @@ def test_a_json_report_has_no_control_character() -> None:
     assert json.loads(text) == {"\x1b\x7f": ["\x9b\u202e\u200b\U000e0041", "\ufffd", "žluť 日本語"]}
     with pytest.raises(ValueError, match="Out of range float"):
         encoded({"x": float("nan")})
+
+
+NAME = f"x\n{ATTACK}\r\x1b[31m\u202e"
+"""A name that a YAML or JSON file can contain."""
+ACTS = re.compile("[\x1b\r\u202e]")
+
+
+@pytest.mark.parametrize("key", ["endpoints", "cacert", "timeout"])
+def test_no_value_of_a_cluster_list_is_a_command(tmp_path: Path, key: str) -> None:
+    entry = {"label": "theirs", "endpoints": "https://127.0.0.1:1", key: NAME}
+    (tmp_path / "clusters.json").write_text(json.dumps([entry]), encoding="utf-8")
+    ended = ChildRun(tmp_path, ["--etcd-clusters=clusters.json", "-v", "-rA"]).end()
+    assert ended.exit_code == 4, ended.output
+    assert r"x\n::error file=a.py" in ended.output
+    assert not [line for line in ended.output.split("\n") if is_command(line) or ACTS.search(line)]
+
+
+def test_no_name_in_a_declaration_is_a_command(tmp_path: Path) -> None:
+    url = "https://127.0.0.1:1"
+    flags = {"cert-file": f"/{NAME}", "key-file": f"/{NAME}", "trusted-ca-file": f"/{NAME}", NAME: NAME}
+    declared = {
+        "name": NAME,
+        "listen-client-urls": url,
+        "advertise-client-urls": url,
+        NAME: NAME,
+        "client-transport-security": flags,
+        "tls-min-version": NAME,
+    }
+    (tmp_path / "etcd.yaml").write_text(json.dumps(declared), encoding="utf-8")
+    report, document = tmp_path / "report.md", tmp_path / "report.json"
+    reports = (f"--etcd-report={report}", f"--etcd-report={document}")
+    options = ("--etcd-config=etcd.yaml", "--etcd-check=config.*", *reports)
+    ended = ChildRun(tmp_path, ["-v", "-rA", "-l", *options]).end()
+    assert ended.exit_code == 1, ended.output
+    assert "is not here" in ended.output
+    assert not re.search(r"(?<!\\)\\u(001b|202e)", document.read_text(encoding="utf-8"))
+    for text in (ended.output, report.read_text(encoding="utf-8")):
+        lines = text.split("\n")
+        assert not [line for line in lines if is_command(line) or ACTS.search(line)]
+        assert not [line for line in lines if line.startswith(("error file=", r"\x3a:error file="))]
