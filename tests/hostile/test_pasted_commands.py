@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -14,30 +13,16 @@ from typing import Any
 
 import pytest
 from conforming import add_to_recording
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec import Struct, structs
 
 from pytest_etcdtls.checks.registry import Check, catalogue
 from pytest_etcdtls.facts.fact import Each
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.results import Finding, Note, Statement
-from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.tls.command import (
-    GOOD_CLIENT,
-    Command,
-    Shell,
-    compare_leaf,
-    curl,
-    etcdctl,
-    s_client,
-    show_chain,
-    show_file,
-    show_leaf,
-)
-from pytest_etcdtls.untrusted import file_word, shell_word
+from pytest_etcdtls.tls.command import Shell
+from pytest_etcdtls.untrusted import shell_word
 
 second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a second user")
 PROGRAMS = ("curl", "openssl", "etcdctl", "sleep", "timeout", "grep", "diff", "cat", "ls", "stat")
@@ -214,44 +199,3 @@ def test_a_word_is_one_word_in_every_shell(shell: str, user: int | None) -> None
         if shell != "dash" or word.isprintable():
             assert said == f"<{word}>"
         assert (said.count("<"), said[-1], ran.stderr) == (1, ">", b""), word
-
-
-hosts = st.text(
-    st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "),
-    min_size=1,
-    max_size=40,
-)
-"""What ``shlex`` reads as a shell does: it does not know ``$'...'``."""
-
-
-@settings(deadline=None)
-@given(host=hosts, certificate=hosts, key=hosts)
-def test_a_command_has_exactly_the_intended_words(host: str, certificate: str, key: str) -> None:
-    url, shell = f"https://{host}:2379", _shell(certificate, key)
-    authority = url.partition("://")[2]
-
-    def words(command: Command) -> list[str]:
-        return shlex.split(command.render(shell).partition("\n# look for")[0])
-
-    cert, tls = ["--cert", certificate, "--key", key], ["--tlsv1.3"]
-    assert words(curl(url, client=GOOD_CLIENT, version=TLSVersion.TLS1_3)) == [
-        *("curl", "-sS", "-i", "-k", "--http1.1", *tls, *cert, f"{url}/version"),
-    ]
-    gateway = words(curl(url, role="client", protocol=Protocol.GATEWAY))
-    assert gateway[-3:] == ["-d", "{}", f"{url}/v3/maintenance/status"]
-    assert words(etcdctl(url, GOOD_CLIENT)) == [
-        *(
-            "etcdctl",
-            f"--endpoints={url.replace('%', '%25')}",
-            "--insecure-transport=false",
-            "--insecure-skip-tls-verify",
-        ),
-        *(f"--cert={certificate}", f"--key={key}", "endpoint", "status"),
-    ]
-    shown = words(s_client(url, TLSVersion.TLS1_2, f"-groups {host}", GOOD_CLIENT))
-    assert shown[:5] == ["openssl", "s_client", "-connect", authority, "-tls1_2"]
-    assert shown[5:-1] == ["-groups", *host.split(), "-cert", certificate, "-key", key]
-    assert authority in words(show_chain(url))
-    assert words(show_leaf(url))[3] == authority
-    assert file_word(certificate) in words(compare_leaf(url, certificate))
-    assert words(show_file(certificate))[3] == file_word(certificate)

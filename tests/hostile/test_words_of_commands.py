@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import pytest_etcdtls
 
 PROGRAMS = (
@@ -58,24 +56,6 @@ def _without_allowed(text: str) -> str:
 
 
 MODULES = sorted(Path(pytest_etcdtls.__file__).parent.rglob("*.py"))
-
-
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ('f"made by: rm {directory}/server.crt"', True),
-        ('f"convert it: openssl pkey -in {path} -out key.pem"', True),
-        ('f"kubectl get secret -n {namespace}"', True),
-        ('"rm {directory}/{name}.crt".format(directory=directory)', True),
-        ('f"convert it: openssl pkey -in {shell_word(path)} -out key.pem"', False),
-        ("""f"convert it: {pasted('openssl', 'pkey', '-in', path)}" """, False),
-        ('f"{path} is no file"', False),
-        ('f"etcd refuses it, as openssl does: {error}"', False),
-    ],
-)
-def test_the_rule_finds_what_it_is_for(tmp_path: Path, source: str, found: bool) -> None:
-    (tmp_path / "module.py").write_text(source, encoding="utf-8")
-    assert any(COMMAND.search(text) for _, text in _texts(tmp_path / "module.py")) == found
 
 
 def test_no_value_follows_a_program_unquoted() -> None:
