@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -127,10 +127,26 @@ def serve() -> Iterator[Callable[[Handler], Server]]:
         server.close()
 
 
+def etcd_context(
+    directory: Path,
+    role: Role = Role.CLIENT,
+    verify: ssl.VerifyMode = ssl.CERT_REQUIRED,
+    protocols: Sequence[str] = ("h2",),
+) -> ssl.SSLContext:
+    """Return a server's context as etcd's: h2 by ALPN, a certificate of the CA of that port is required."""
+    name, authority = ("peer", "peer-ca") if role is Role.PEER else ("server", "client-ca")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "m0" / f"{name}.crt", directory / "m0" / f"{name}.key")
+    context.load_verify_locations(directory / f"{authority}.crt")
+    context.verify_mode = verify
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
 @pytest.fixture
 def tls_context(pki: tuple[ClusterPKI, Path]) -> ssl.SSLContext:
     """A server context that requests no client certificate."""
-    _, directory = pki
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "m0" / "server.crt", directory / "m0" / "server.key")
+    context.load_cert_chain(pki[1] / "m0" / "server.crt", pki[1] / "m0" / "server.key")
     return context

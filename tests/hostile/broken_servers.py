@@ -25,10 +25,9 @@ from hyperframe.frame import (
     PingFrame,
     RstStreamFrame,
     SettingsFrame,
-    WindowUpdateFrame,
 )
 from OpenSSL import SSL
-from servers import Handler
+from servers import Handler, etcd_context
 from tls.hello_server import TLS1_2, alert, server_hello
 
 TLSHandler = Callable[[ssl.SSLSocket, bytes], None]
@@ -138,21 +137,9 @@ class Served:
     def __init__(self, pki: Path) -> None:
         self._pki = pki
 
-    def context(self, *, asks: bool = True, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-        """Return a context as etcd's: certificates of the CA are required, h2 is selected."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._pki / "m0" / "server.crt", self._pki / "m0" / "server.key")
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        if asks:
-            context.load_verify_locations(self._pki / "client-ca.crt")
-            context.verify_mode = ssl.CERT_REQUIRED
-        if version is not None:
-            context.maximum_version = version
-        return context
-
     def tls(self, then: TLSHandler, context: ssl.SSLContext | None = None) -> Handler:
         """Finish the handshake, read the beginning of a request, and go on."""
-        usual = context or self.context()
+        usual = context or etcd_context(self._pki)
 
         def handle(connection: socket.socket) -> None:
             with usual.wrap_socket(connection, server_side=True) as stream:
@@ -194,7 +181,7 @@ class Served:
 
     def relayed(self, send: Callable[[socket.socket, bytes], None]) -> Handler:
         """Serve well, but pass everything that the server sends through a function."""
-        context = self.context()
+        context = etcd_context(self._pki)
 
         def handle(connection: socket.socket) -> None:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -224,9 +211,7 @@ class Served:
 
     def chain_of(self, count: int) -> Handler:
         """Serve a chain of that many certificates."""
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
-        context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
+        context = self._openssl_context()
         extra = x509.load_pem_x509_certificate((self._pki / "client-ca.crt").read_bytes())
         for _ in range(count):
             context.add_extra_chain_cert(extra)
@@ -234,9 +219,7 @@ class Served:
 
     def asking_for(self, authorities: int) -> Handler:
         """Ask for a certificate of that many CAs."""
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
-        context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
+        context = self._openssl_context()
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
         key = ed25519.Ed25519PrivateKey.generate()
         for number in range(authorities):
@@ -245,7 +228,7 @@ class Served:
 
     def tickets(self, count: int) -> Handler:
         """Send that many session tickets after a handshake of TLS 1.3."""
-        context = self.context()
+        context = etcd_context(self._pki)
         context.num_tickets = count
         return self.tls(
             lambda stream, _: stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), context
@@ -253,10 +236,8 @@ class Served:
 
     def renegotiating(self) -> Handler:
         """Ask for a new handshake of TLS 1.2 again and again."""
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context = self._openssl_context()
         context.set_max_proto_version(TLS1_2)
-        context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
-        context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
 
         def ask(tls: SSL.Connection) -> None:
             while True:
@@ -264,6 +245,12 @@ class Served:
                 tls.do_handshake()
 
         return self._openssl(context, ask)
+
+    def _openssl_context(self) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
+        context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
+        return context
 
     @staticmethod
     def _openssl(context: SSL.Context, then: Callable[[SSL.Connection], None] | None = None) -> Handler:
@@ -391,14 +378,12 @@ def after(first: bytes, *rest: Frame | bytes) -> Callable[[], Iterator[bytes]]:
 
 SETTINGS_FLOOD = repeated(SettingsFrame(0, settings={3: 100}))
 PING_FLOOD = repeated(PingFrame(0, opaque_data=b"etcdtls!"))
-WINDOW_FLOOD = repeated(WindowUpdateFrame(0, window_increment=1))
 EMPTY_DATA_FLOOD = after(headers_frame(STATUS_200 + GRPC_TYPE), DataFrame(1))
 DATA_FLOOD = after(headers_frame(STATUS_200 + GRPC_TYPE), DataFrame(1, data=bytes(16000)))
 CONTINUATION_FLOOD = after(
     headers_frame(STATUS_200, ends_headers=False), ContinuationFrame(1, data=literal(b"a", bytes(1000)))
 )
 INFORMATIONAL_FLOOD = repeated(headers_frame(literal(b":status", b"103")))
-UNKNOWN_FLOOD = repeated(b"\0\0\x08\xfa\0\0\0\0\0" + bytes(8))
 RESET = repeated(RstStreamFrame(1, error_code=11))
 GO_AWAY = repeated(GoAwayFrame(0, last_stream_id=0, error_code=11))
 WARNINGS = alert(90, level=1)

@@ -1,4 +1,4 @@
-"""A run of pytest in a process of its own that files and signals are tried on."""
+"""A run of pytest in a process of its own that servers, files and signals are tried on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HANGS = 300.0
 _ADDRESS_SPACE = 3 << 30
 """Octets, so that a file without an end stops the run and not the machine."""
 
-NOTING_ITS_PEAK = """
+_NOTING_ITS_PEAK = """
 import atexit, runpy, sys
 from pathlib import Path
 _, peak, *sys.argv[1:] = sys.argv
@@ -31,32 +31,27 @@ runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 """As ``python -m pytest``, with a note of its memory. The kernel also counts that of the parent."""
 
 
-def mebibytes(peak: Path) -> float:
-    """Return the resident memory that a run has noted, at its peak; not a number if it was killed before."""
-    if not peak.exists():
-        return math.nan
-    noted = re.search(r"VmHWM:\s+(\d+) kB", peak.read_text(encoding="utf-8"))
-    assert noted is not None
-    return int(noted[1]) / 1024
-
-
 @dataclass(frozen=True)
 class Ended:
     """A run that has ended.
 
     Attributes:
         exit_code: negative for a signal.
-        output: standard output and error.
+        out: standard output and error.
         seconds: from its start to its end.
         processor: seconds of the processor.
         mebibytes: of resident memory, at its peak; not a number for a run that was killed.
     """
 
     exit_code: int
-    output: str
+    out: bytes
     seconds: float
     processor: float
     mebibytes: float
+
+    @property
+    def output(self) -> str:
+        return self.out.decode(errors="replace")
 
 
 class ChildRun:
@@ -68,6 +63,7 @@ class ChildRun:
         environment: variables besides those of the tests.
         stdin: of the run.
         limit: whether its address space is limited.
+        shell: what a shell does with its output, as ``| head -1``.
     """
 
     def __init__(
@@ -78,20 +74,22 @@ class ChildRun:
         environment: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
         limit: bool = True,
+        shell: str = "",
     ) -> None:
         self._log = directory / "output.txt"
         self._peak = directory / "peak.txt"
         self._begin = time.monotonic()
         options = ("-p", "no:cacheprovider", "-p", "no:randomly")
-        command = [sys.executable, "-c", NOTING_ITS_PEAK, str(self._peak), *options, *arguments]
+        command = [sys.executable, "-c", _NOTING_ITS_PEAK, str(self._peak), *options, *arguments]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                ["sh", "-c", f'"$@" {shell}', "sh", *command] if shell else command,
                 cwd=directory,
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "COLUMNS": "140", **(environment or {})},
+                env={**inherited, "COLUMNS": "140", **(environment or {})},
                 preexec_fn=_prepared if limit else _defaults,
             )
         self._end = os.pidfd_open(self._process.pid)
@@ -117,7 +115,8 @@ class ChildRun:
             if select.select([self._end], [], [], 0.02)[0]:
                 return
             if time.monotonic() > deadline:
-                self._kill()
+                self._process.kill()
+                self.end()
                 raise TimeoutError(self.output)
 
     def end(self) -> Ended:
@@ -134,14 +133,20 @@ class ChildRun:
             os.close(self._end)
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - self._begin
-        processor = usage.ru_utime + usage.ru_stime
-        return Ended(self._process.returncode, self.output, seconds, processor, mebibytes(self._peak))
+        return Ended(
+            exit_code=self._process.returncode,
+            out=self._log.read_bytes(),
+            seconds=time.monotonic() - self._begin,
+            processor=usage.ru_utime + usage.ru_stime,
+            mebibytes=self._mebibytes(),
+        )
 
-    def _kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._end)
+    def _mebibytes(self) -> float:
+        if not self._peak.exists():
+            return math.nan
+        noted = re.search(r"VmHWM:\s+(\d+) kB", self._peak.read_text(encoding="utf-8"))
+        assert noted is not None
+        return int(noted[1]) / 1024
 
 
 def _defaults() -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import ssl
-import subprocess
-import sys
-import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from hostile.child_run import NOTING_ITS_PEAK, mebibytes
+from hostile.child_run import ChildRun, Ended
 from impostors.impostor import Answer, answers, impostor
-from servers import Handler, Server
+from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan, Profile
@@ -54,20 +49,11 @@ class Hostile:
         ClusterPKI.generate(plan, [MemberNames("m0")]).write(directory)
         return directory
 
-    @cached_property
-    def context(self) -> ssl.SSLContext:
-        """Of a server that wants a certificate, as etcd does."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.pki / "m0" / "server.crt", self.pki / "m0" / "server.key")
-        context.load_verify_locations(self.pki / "client-ca.crt")
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["h2"])
-        return context
-
     def etcd(self, overrides: Mapping[str, Answer] | None = None) -> str:
         """Return the URL of a server with an etcd's answers, but for those that are given."""
         responses = {**answers("3.6.16"), **(overrides or {})}
-        return f"https://127.0.0.1:{self.raw(impostor(responses, lambda _: self.context))}"
+        context = etcd_context(self.pki)
+        return f"https://127.0.0.1:{self.raw(impostor(responses, lambda _: context))}"
 
     def options(self, *urls: str) -> list[str]:
         """Return the options that judge these endpoints."""
@@ -102,22 +88,17 @@ def bomb(layers: int) -> bytes:
     return b"".join([*(packing.compress(zeros) for _ in range(1024)), packing.flush()])
 
 
-@dataclass(frozen=True)
-class Judged:
+@dataclass(frozen=True, kw_only=True)
+class Judged(Ended):
     """What a run in a child process came to.
 
     Attributes:
-        out: standard output and standard error, as octets.
-        memory: the most that the process held, in MiB; not a number if it was killed.
+        written: the reports by path.
     """
 
-    exit_code: int
-    out: bytes
-    seconds: float
-    memory: float
     written: Mapping[Path, bytes]
 
-    @property
+    @cached_property
     def report(self) -> dict[str, Any]:
         """The first report, which keeps its schema and is strict JSON."""
         (text, *_) = self.written.values()
@@ -125,19 +106,14 @@ class Judged:
         jsonschema.validate(document, schema())
         return document
 
+    def results(self, url: str) -> dict[str, dict[str, Any]]:
+        """Return the results by check, of one listener."""
+        found = self.report["results"]
+        return {one["check"]: one for one in found if one["url"] == url and one["role"] != "cluster"}
+
     def outcomes(self, url: str) -> dict[str, str]:
         """Return outcome by check, of one listener."""
-        found = self.report["results"]
-        return {
-            one["check"]: one["outcome"] for one in found if one["url"] == url and one["role"] != "cluster"
-        }
-
-    def result_of(self, check: str, url: str) -> dict[str, Any]:
-        """Return the only result of a check on a listener."""
-        (found,) = (
-            result for result in self.report["results"] if (result["check"], result["url"]) == (check, url)
-        )
-        return dict(found)
+        return {check: result["outcome"] for check, result in self.results(url).items()}
 
 
 def _refuse(name: str) -> None:
@@ -154,42 +130,22 @@ def judge(tmp_path: Path) -> Judging:
     def run(
         *options: str,
         reports: tuple[Path, ...] = (tmp_path / "report.json",),
-        stdout: Callable[[], int] | None = None,
         shell: str = "",
         plugin: str = "",
     ) -> Judged:
-        command = [sys.executable, "-c", NOTING_ITS_PEAK, str(tmp_path / "peak")]
-        command += ["--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
-        if plugin:
-            (tmp_path / "sabotage.py").write_text(plugin, encoding="utf-8")
-            command += ["-p", "sabotage"]
-        command += [*options, *(f"--etcd-report={report}" for report in reports)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-        path = os.pathsep.join(filter(None, (str(tmp_path), environment.get("PYTHONPATH"))))
-        environment = {"COLUMNS": "80", **environment, "PYTHONPATH": path, "PYTHONUTF8": "1"}
-        output = tmp_path / "output"
-        began = time.monotonic()
-        with output.open("wb") as file:
-            child = subprocess.Popen(
-                ["sh", "-c", f'"$@" {shell}', "sh", *command] if shell else command,
-                cwd=tmp_path,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout() if stdout else file,
-                stderr=file,
-            )
-            timer = threading.Timer(400, child.kill)
-            timer.start()
-            _, status = os.waitpid(child.pid, 0)
-            timer.cancel()
-        child.returncode = os.waitstatus_to_exitcode(status)
-        return Judged(
-            exit_code=child.returncode,
-            out=output.read_bytes(),
-            seconds=time.monotonic() - began,
-            memory=mebibytes(tmp_path / "peak"),
-            written={report: report.read_bytes() for report in reports if report.is_file()},
-        )
+        (tmp_path / "sabotage.py").write_text(plugin, encoding="utf-8")
+        path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+        ended = ChildRun(
+            tmp_path,
+            [
+                *("--pyargs", "pytest_etcdtls", "-p", "sabotage", *options),
+                *(f"--etcd-report={report}" for report in reports),
+            ],
+            environment={"COLUMNS": os.environ.get("COLUMNS", "80"), "PYTHONPATH": path, "PYTHONUTF8": "1"},
+            shell=shell,
+        ).end()
+        written = {report: report.read_bytes() for report in reports if report.is_file()}
+        return Judged(**asdict(ended), written=written)
 
     return run
 

@@ -47,16 +47,16 @@ def test_compressed_bodies_are_not_decoded(hostile: Hostile, judge: Judging) -> 
         urls.append(hostile.etcd(dict.fromkeys((*ENCODED, "/etcdserverpb.Maintenance/Status"), answer)))
     good = hostile.etcd()
     judged = judge(*hostile.options(*urls, good), "--etcd-check=listener,api", "--etcd-timeout=5")
-    assert judged.memory < MEMORY
+    assert judged.mebibytes < MEMORY
     assert judged.seconds < SECONDS
     assert judged.exit_code == 1
     for layers, with_grpc, without in zip((1, 2, 3), urls[::2], urls[1::2], strict=True):
         encoding = ", ".join(["gzip"] * layers)
         assert judged.outcomes(with_grpc)["api.no-content-encoding"] == "warns"
-        (first, *_) = judged.result_of("api.no-content-encoding", with_grpc)["findings"]
+        (first, *_) = judged.results(with_grpc)["api.no-content-encoding"]["findings"]
         assert f"encoded as {encoding}" in first["observed"]
         assert judged.outcomes(without)["listener.is-etcd"] == "violates"
-        (first, *_) = judged.result_of("listener.is-etcd", without)["findings"]
+        (first, *_) = judged.results(without)["listener.is-etcd"]["findings"]
         assert f"content encoding {encoding}" in first["observed"]
     assert judged.outcomes(good)["api.no-content-encoding"] == "conforms"
     assert not {"broken", "violates"} & set(judged.outcomes(good).values())
@@ -72,7 +72,7 @@ def test_json_out_of_bounds_costs_no_report(hostile: Hostile, judge: Judging) ->
     assert b"Traceback" not in judged.out
     assert b"INTERNALERROR" not in judged.out
     assert judged.exit_code == 1
-    assert judged.memory < MEMORY
+    assert judged.mebibytes < MEMORY
     assert judged.seconds < SECONDS
     assert not judged.report["partial"]
     assert not {result["check"] for result in judged.report["results"] if result["outcome"] == "broken"}

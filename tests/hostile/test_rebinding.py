@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import itertools
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from impostors.impostor import Answer, answers, impostor
+from impostors.staging import FakeCluster
+from servers import Handler, Server, etcd_context, pki, serve
 
-TESTS = Path(__file__).parents[1]
-ETCD, OTHER = "127.0.0.1", "127.0.0.2"
+from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
+from pytest_etcdtls.run.judge import run_checks
+from pytest_etcdtls.run.observer import Observer
+from pytest_etcdtls.target import Bounds
+
+__all__ = ["pki", "serve"]
 
 
-def _in_namespaces(directory: Path, *command: str) -> list[str]:
-    (directory / "resolv.conf").write_text(
-        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", encoding="utf-8"
+@pytest.mark.parametrize("turns", [1, 5, 1000])
+def test_a_password_does_not_follow_a_name(
+    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], tmp_path: Path, turns: int
+) -> None:
+    """So many connections reach one server, the following as many the other one, and so on."""
+    ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path)
+    another = etcd_context(tmp_path, verify=ssl.CERT_NONE)
+    contexts = [etcd_context(pki[1]), another]
+    number, here, receivers = itertools.count(), threading.local(), set()
+
+    def reached(_: socket.socket) -> ssl.SSLContext:
+        here.context = contexts[next(number) // turns % 2]
+        return here.context
+
+    class Responses(dict[str, Answer]):
+        def get(self, path: str, default: Answer | None = None) -> Answer | None:  # type: ignore[override]
+            if path == "/etcdserverpb.Auth/Authenticate":
+                receivers.add(here.context)
+            return super().get(path, default)
+
+    responses = Responses(answers("3.6.16"))
+    responses["/etcdserverpb.KV/Range"] = Answer(grpc_status=16)  # without a token
+    fake = FakeCluster(*pki, serve)
+    server = serve(impostor(responses, reached))
+    fake.listeners.append(server.listener())
+    target = replace(fake.target(), user=("root", "s3cret-password"))
+    run_checks(
+        Observer(target, Bounds(timeout=2, concurrency=1)), select(["api.grpc-range", "api.gateway-works"])
     )
-    mount = f'mount --bind {directory / "resolv.conf"} "$(readlink -f /etc/resolv.conf)" && exec "$@"'
-    return ["unshare", "--mount", "--net", "--map-root-user", "sh", "-c", mount, "sh", *command]
-
-
-@pytest.mark.whole
-@pytest.mark.program("ip", "mount", "unshare")
-@pytest.mark.parametrize(
-    "addresses",
-    [[ETCD, OTHER], [OTHER, ETCD], [ETCD, OTHER] * 100, [ETCD, ETCD, ETCD, OTHER], [ETCD] * 10 + [OTHER]],
-    ids=["after-the-first", "before", "in-turns", "after-three", "after-ten"],
-)
-def test_a_password_does_not_follow_a_name(newest_etcd: Path, tmp_path: Path, addresses: list[str]) -> None:
-    if subprocess.run(_in_namespaces(tmp_path, "true"), capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to make namespaces")
-    program = [sys.executable, "-m", "hostile.rebinding", str(newest_etcd), str(tmp_path), *addresses]
-    ran = subprocess.run(
-        _in_namespaces(tmp_path, *program),
-        env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "120"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
-    assert found["contacted"] or found["to etcd"], found["output"]
-    assert not found["received"], found["output"]
-    assert "Traceback" not in found["output"]
+    assert another not in receivers
+    assert receivers or turns < 1000

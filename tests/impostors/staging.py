@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from impostors.impostor import Answer, Answers, answers, impostor
-from servers import Handler, Server
+from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -38,17 +38,6 @@ class FakeCluster:
     listeners: list[Listener] = field(default_factory=list)
     responses: dict[str, Answer] = field(default_factory=dict)
 
-    def context(self, role: Role = Role.CLIENT, verify: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
-        """Return a server's context as etcd's: h2 by ALPN, certificates of the CA of that port."""
-        name, authority = ("peer", "peer-ca") if role is Role.PEER else ("server", "client-ca")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        pair = self.directory / "m0" / name
-        context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
-        context.load_verify_locations(self.directory / f"{authority}.crt")
-        context.verify_mode = verify
-        context.set_alpn_protocols(["h2"])
-        return context
-
     def put_up(
         self,
         role: Role = Role.CLIENT,
@@ -60,7 +49,7 @@ class FakeCluster:
     ) -> Listener:
         """Start a server with the responses of an etcd, except for the overrides, and return its listener."""
         self.responses = {**answers(version), **(overrides or {})}
-        usual = self.context(role)
+        usual = etcd_context(self.directory, role)
         server = self.serve(impostor(self.responses, context or (lambda _: usual), refuses))
         self.listeners.append(server.listener(role=role))
         return self.listeners[-1]

@@ -10,9 +10,10 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from impostors.hello import offers_tls13
 from impostors.impostor import PREFACE, Answer, answers
 from impostors.staging import FakeCluster
+from servers import etcd_context
+from tls.hello_server import TLS1_3, parse_client_hello
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.results import Level, Outcome
@@ -137,10 +138,11 @@ def test_a_peer_port_with_http2_only_after_h2_is_found(fake: FakeCluster) -> Non
 @pytest.mark.kills("mtls.same-verdict-every-version")
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
 def test_a_certificate_request_in_tls13_only_is_found(fake: FakeCluster, role: Role) -> None:
-    strict, lax = fake.context(role), fake.context(role, ssl.CERT_NONE)
+    strict, lax = etcd_context(fake.directory, role), etcd_context(fake.directory, role, ssl.CERT_NONE)
 
     def by_hello(connection: socket.socket) -> ssl.SSLContext:
-        return strict if offers_tls13(connection) else lax
+        hello = parse_client_hello(connection.recv(65536, socket.MSG_PEEK))
+        return strict if TLS1_3 in hello.versions else lax
 
     fake.put_up(role, context=by_hello)
     result = fake.judge("mtls.same-verdict-every-version")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from OpenSSL import SSL
-from servers import Handler, Server
+from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -35,15 +35,8 @@ class Files:
     directory: Path
 
     def context(self, role: Role = Role.CLIENT) -> ssl.SSLContext:
-        """Return a server context as etcd's: it requires a certificate of the clients' CA."""
-        name = "peer" if role is Role.PEER else "server"
-        authority = "peer-ca" if role is Role.PEER else "client-ca"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        pair = self.directory / "m0" / name
-        context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(self.directory / f"{authority}.crt")
-        return context
+        """Return a server context as etcd's, without ALPN."""
+        return etcd_context(self.directory, role, protocols=())
 
     def target(self, *listeners: Listener, revocation: bool = False) -> Target:
         """Return a target with all credentials of the PKI."""
