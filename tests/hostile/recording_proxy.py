@@ -14,11 +14,13 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import hpack
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
-from servers import Server
+from servers import Server, etcd_context
+
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SECONDS = 30.0
@@ -40,32 +42,6 @@ class Sent:
     path: str
 
 
-@dataclass(frozen=True)
-class Side:
-    """The files of one port: what the proxy serves, and by what it is known to etcd."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path
-    client_certificate: Path
-    client_key: Path
-
-    @classmethod
-    def of_port(cls, pki: Path, port: str) -> Self:
-        """Return those of the client port or of the peer port of ``m0``."""
-        served, authority, client = {
-            "client": ("server", "client-ca", "client"),
-            "peer": ("peer", "peer-ca", "peer-client"),
-        }[port]
-        return cls(
-            pki / "m0" / f"{served}.crt",
-            pki / "m0" / f"{served}.key",
-            pki / f"{authority}.crt",
-            pki / f"{client}.crt",
-            pki / f"{client}.key",
-        )
-
-
 class RecordingProxy(Server):
     """Listens on a port of its own for one listener of an etcd.
 
@@ -74,17 +50,18 @@ class RecordingProxy(Server):
         url: of the proxy.
     """
 
-    def __init__(self, side: Side, etcd: tuple[str, int], *, asks: bool = True) -> None:
+    def __init__(self, pki: Path, listener: Listener, *, asks: bool = True) -> None:
         """Start it.
 
         Args:
-            side: the files.
-            etcd: address of the listener that it stands for.
+            pki: directory of the files of the cluster.
+            listener: the one of ``m0`` that it stands for.
             asks: whether it requires a client certificate of the CA, as etcd does; else everybody is let in,
                 and what a stranger would ask is seen too.
         """
         self.sent: Counter[Sent] = Counter()
-        self._etcd, self._side, self._asks = etcd, side, asks
+        self._etcd, self._pki, self._role = (listener.host, listener.port), pki, listener.role
+        self._verify = ssl.CERT_REQUIRED if asks else ssl.CERT_NONE
         self._lock = threading.Lock()
         super().__init__(self._record, seconds=_SECONDS)
         self.url = f"https://127.0.0.1:{self.port}"
@@ -112,8 +89,9 @@ class RecordingProxy(Server):
                 )
 
     def _relay(self, connection: socket.socket, received: bytearray) -> None:
+        context = etcd_context(self._pki, self._role, self._verify, ("h2", "http/1.1"))
         with (
-            self._context().wrap_socket(connection, server_side=True) as client,
+            context.wrap_socket(connection, server_side=True) as client,
             socket.create_connection(self._etcd, timeout=_SECONDS) as opened,
             self._upstream(client.selected_alpn_protocol()).wrap_socket(opened) as etcd,
         ):
@@ -134,19 +112,11 @@ class RecordingProxy(Server):
                         received += data
                     (etcd if side is client else client).sendall(data)
 
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._side.certificate, self._side.key)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        if self._asks:
-            context.load_verify_locations(self._side.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
     def _upstream(self, protocol: str | None) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.load_cert_chain(self._side.client_certificate, self._side.client_key)
+        client = self._pki / ("peer-client" if self._role is Role.PEER else "client")
+        context.load_cert_chain(client.with_suffix(".crt"), client.with_suffix(".key"))
         if protocol is not None:
             context.set_alpn_protocols([protocol])
         return context

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from hostile.recording_proxy import RecordingProxy, Sent, Side
+from hostile.recording_proxy import RecordingProxy, Sent
 from hostile.requests_sent import ALLOWED
 from plugin.runs import Ran, Runner, run
 from starting import start_process
@@ -22,6 +21,7 @@ from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
+from pytest_etcdtls.role import Role
 
 __all__ = ["run"]
 
@@ -98,20 +98,20 @@ def options(cluster: Cluster, client: str, peer: str) -> list[str]:
     files = cluster.pki_directory
     for name, authority in (("client-ca", cluster.pki.client_ca), ("peer-ca", cluster.pki.peer_ca)):
         (files / f"{name}.key").write_bytes(encode_key(authority.key))
-    given = [
-        f"--etcd-endpoint={client}",
-        f"--etcd-peer-endpoint={peer}",
-        f"--etcd-cacert={files / 'server-ca.crt'}",
-        f"--etcd-cert={files / 'client.crt'}",
-        f"--etcd-key={files / 'client.key'}",
-        f"--etcd-ca-key={files / 'client-ca.key'}",
-        f"--etcd-trusted-ca={files / 'client-ca.crt'}",
-        f"--etcd-peer-cacert={files / 'peer-ca.crt'}",
-        f"--etcd-peer-cert={files / 'peer-client.crt'}",
-        f"--etcd-peer-key={files / 'peer-client.key'}",
-        f"--etcd-peer-ca-key={files / 'peer-ca.key'}",
-        f"--etcd-peer-trusted-ca={files / 'peer-ca.crt'}",
-    ]
+    given = [f"--etcd-endpoint={client}", f"--etcd-peer-endpoint={peer}"]
+    for option, file in {
+        "cacert": "server-ca.crt",
+        "cert": "client.crt",
+        "key": "client.key",
+        "ca-key": "client-ca.key",
+        "trusted-ca": "client-ca.crt",
+        "peer-cacert": "peer-ca.crt",
+        "peer-cert": "peer-client.crt",
+        "peer-key": "peer-client.key",
+        "peer-ca-key": "peer-ca.key",
+        "peer-trusted-ca": "peer-ca.crt",
+    }.items():
+        given.append(f"--etcd-{option}={files / file}")
     if cluster.user is not None:
         given += [f"--etcd-user={cluster.user[0]}", f"--etcd-password-file={files.parent / 'root-password'}"]
     return given
@@ -147,11 +147,10 @@ def test_every_request_is_an_allowed_one(
     run: Runner, newest_etcd: Path, asks: bool, authentication: bool
 ) -> None:
     with filled(newest_etcd, authentication=authentication) as cluster:
-        (member,) = cluster.members
-        files = cluster.pki_directory
+        listeners = {listener.role: listener for listener in cluster.target().listeners}
         with (
-            RecordingProxy(Side.of_port(files, "client"), _address(member.client_url), asks=asks) as client,
-            RecordingProxy(Side.of_port(files, "peer"), _address(member.peer_url), asks=asks) as peer,
+            RecordingProxy(cluster.pki_directory, listeners[Role.CLIENT], asks=asks) as client,
+            RecordingProxy(cluster.pki_directory, listeners[Role.PEER], asks=asks) as peer,
         ):
             ran = run(*options(cluster, client.url, peer.url))
     judged_everything(ran)
@@ -163,8 +162,3 @@ def test_every_request_is_an_allowed_one(
     assert Sent("grpc", "POST", "/etcdserverpb.KV/Range") in client.sent
     assert Sent("http/1.1", "GET", "/members") in peer.sent
     assert (Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") in client.sent) == authentication
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return str(parts.hostname), int(parts.port or 0)

@@ -156,32 +156,33 @@ def _on(version: int, answer: bytes) -> Callable[[ClientHello], bytes | None]:
     return lambda hello: answer if hello.versions == (version,) else None
 
 
-def test_closing_on_an_old_version_is_not_a_refusal(serve: Serve) -> None:
-    results = judge(serve, Policy(raw=_on(TLS1_1, b"")))
-    assert outcomes(results)["tls.version-floor"] is Outcome.INCONCLUSIVE
-    reason = next(result.reason for result in results if result.check == "tls.version-floor")
-    assert "TLSv1.1" in reason
+def _to_others(hello: ClientHello) -> bytes | None:
+    return alert(80) if hello.versions == (TLS1_2,) and 0xC02B not in hello.suites else None
 
 
-def test_another_alert_than_that_of_a_refusal_is_inconclusive(serve: Serve) -> None:
-    def raw(hello: ClientHello) -> bytes | None:
-        return alert(80) if hello.versions == (TLS1_2,) and 0xC02B not in hello.suites else None
-
-    found = outcomes(judge(serve, Policy(raw=raw)))
-    for check in ("tls.broken-suites", "tls.triple-des", "tls.rsa-key-exchange", "tls.cbc-suites"):
-        assert found[check] is Outcome.INCONCLUSIVE
+def _to_fallback(hello: ClientHello) -> bytes | None:
+    return alert(HANDSHAKE_FAILURE) if FALLBACK_SCSV in hello.suites else None
 
 
-def test_another_alert_to_the_signal_of_a_fallback_is_inconclusive(serve: Serve) -> None:
-    def raw(hello: ClientHello) -> bytes | None:
-        return alert(HANDSHAKE_FAILURE) if FALLBACK_SCSV in hello.suites else None
-
-    assert outcomes(judge(serve, Policy(raw=raw)))["tls.fallback-signal"] is Outcome.INCONCLUSIVE
-
-
-def test_a_suite_that_was_not_offered_is_inconclusive(serve: Serve) -> None:
-    policy = Policy(raw=_on(TLS1_2, server_hello(TLS1_2, 0x1234, b"") + alert(80)))
-    assert outcomes(judge(serve, policy))["tls.broken-suites"] is Outcome.INCONCLUSIVE
+@pytest.mark.parametrize(
+    ("raw", "checks"),
+    [
+        (_on(TLS1_1, b""), ["tls.version-floor"]),
+        (_to_others, ["tls.broken-suites", "tls.triple-des", "tls.rsa-key-exchange", "tls.cbc-suites"]),
+        (_to_fallback, ["tls.fallback-signal"]),
+        (_on(TLS1_2, server_hello(TLS1_2, 0x1234, b"") + alert(80)), ["tls.broken-suites"]),
+    ],
+    ids=["closes on TLS 1.1", "another alert", "another alert to a fallback", "a suite that was not offered"],
+)
+def test_what_is_no_refusal_is_inconclusive(
+    serve: Serve, raw: Callable[[ClientHello], bytes | None], checks: list[str]
+) -> None:
+    results = judge(serve, Policy(raw=raw))
+    assert {check: outcomes(results)[check] for check in checks} == dict.fromkeys(
+        checks, Outcome.INCONCLUSIVE
+    )
+    reasons = {result.check: result.reason for result in results}
+    assert "tls.version-floor" not in checks or "TLSv1.1" in reasons["tls.version-floor"]
 
 
 def test_a_warning_before_the_hello_is_not_a_refusal(serve: Serve) -> None:

@@ -92,7 +92,6 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
             Outcome.NOT_VERIFIED,
         ),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
-        ("tls.fallback-signal", _unusual(alert=40), Outcome.INCONCLUSIVE),
         ("tls.alpn-unknown-refused", _other_alert, Outcome.INCONCLUSIVE),
         ("tls.tls13-offered", _unclear, Outcome.INCONCLUSIVE),
         ("tls.stalled-handshake", _unconnected, Outcome.INCONCLUSIVE),
