@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -331,18 +332,8 @@ def headers_frame(
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """Return a header field of HPACK, literal and not indexed (RFC 7541 section 6.2.2)."""
-    return b"\x00" + _length(name) + name + _length(value) + value
-
-
-def _length(text: bytes) -> bytes:
-    if len(text) < 127:
-        return bytes([len(text)])
-    rest, out = len(text) - 127, b"\x7f"
-    while rest > 127:
-        out += bytes([rest & 127 | 128])
-        rest >>= 7
-    return out + bytes([rest])
+    """Return a header field of HPACK that is never indexed (RFC 7541 section 6.2.3)."""
+    return bytes(Encoder().encode([(name, value, True)], huffman=False))
 
 
 STATUS_200 = b"\x88"

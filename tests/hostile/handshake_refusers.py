@@ -10,7 +10,7 @@ from servers import Handler, reset
 from tls.hello_server import alert, server_hello
 
 
-def _drain(connection: socket.socket) -> None:
+def drain(connection: socket.socket) -> None:
     """Read until the client closes, so that what was sent is not lost to a reset."""
     connection.shutdown(socket.SHUT_WR)
     while connection.recv(65536):
@@ -24,7 +24,7 @@ def sends(data: bytes, *, first: bool = False) -> Handler:
         if not first:
             connection.recv(65536)
         connection.sendall(data)
-        _drain(connection)
+        drain(connection)
 
     return handle
 
@@ -58,7 +58,7 @@ def _http(connection: socket.socket) -> None:
     status, body = ("200 OK", b'{"etcdserver":"3.6.16"}') if data[:4] == b"GET " else ("400 Bad Request", b"")
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     connection.sendall(head.encode() + body)
-    _drain(connection)
+    drain(connection)
 
 
 def _trickles(connection: socket.socket) -> None:
@@ -81,7 +81,7 @@ def _of_version(version: int) -> Handler:
         connection.sendall(
             server_hello(version, _RSA_WITH_AES_128_GCM, b"") + alert(40) if fits else alert(70)
         )
-        _drain(connection)
+        drain(connection)
 
     return handle
 
@@ -95,7 +95,7 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
     hello = server_hello(0x0303, _RSA_WITH_AES_128_GCM, b"")
     copied = hello + certificate_message(*chain)
     return {
-        **{f"alert {number}": sends(alert(number)) for number in (10, 40, 42, 46, 48, 50, 70, 80, 86, 116)},
+        **{f"alert {number}": sends(alert(number)) for number in (40, 42, 70, 80, 86, 116)},
         "alert 42 before anything": sends(alert(42), first=True),
         "close_notify": sends(alert(0, 1)),
         "a warning": sends(alert(42, 1)),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from hostile.handshake_refusers import refusers
-from servers import Handler, Server
+from hostile.handshake_refusers import drain, refusers
+from impostors.staging import FakeCluster
+from servers import Handler, Server, pki, serve
 
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Bounds, PortCredentials, SigningKey, Target, TrustBundle
+from pytest_etcdtls.target import Bounds, Target
+
+__all__ = ["pki", "serve"]
 
 _OF_A_FILE = "judges a certificate of ours that was given, not the listener; its subject is the whole target"
 CONFORMS: Mapping[str, str] = {
@@ -31,44 +34,21 @@ CONFORMS: Mapping[str, str] = {
 """Checks that conform where no handshake succeeded, and why."""
 
 
-@cache
-def _pki() -> ClusterPKI:
-    return ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
-
-
-@cache
-def _servers() -> Mapping[str, Handler]:
-    chain = _pki().leaves["m0"].server.chain
-    return refusers(tuple(found.public_bytes(Encoding.DER) for found in chain))
+Judge = Callable[..., list[CheckResult]]
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The server of that name."""
-    started = Server(_servers()[request.param])
-    yield started
-    started.close()
+def judged(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Judge:
+    """Judges the server of that name by the whole catalogue, with every credential, in each role."""
 
+    def judge(name: str, scheme: str, *roles: Role) -> list[CheckResult]:
+        chain = pki[0].leaves["m0"].server.chain
+        server = serve(refusers(tuple(found.public_bytes(Encoding.DER) for found in chain))[name])
+        fake = FakeCluster(*pki, serve, [server.listener(scheme, role) for role in roles])
+        observer = Observer(replace(fake.target(), user=("root", "password")), Bounds(timeout=0.5))
+        return run_checks(observer, [check for check in catalogue().values() if not check.opt_in])
 
-def _judge(server: Server, scheme: str, *roles: Role) -> list[CheckResult]:
-    pki = _pki()
-    client = PortCredentials(
-        server_ca=TrustBundle((pki.server_ca.certificate,), "ca"),
-        identities=(pki.client,),
-        client_trust=TrustBundle((pki.client_ca.certificate,), "ca"),
-        signing_key=SigningKey(pki.client_ca.certificate, pki.client_ca.key),
-        revoked=pki.revoked,
-    )
-    target = Target(
-        label="t",
-        origin="live",
-        listeners=tuple(server.listener(scheme, role) for role in roles),
-        client=client,
-        peer=client,
-        user=("root", "password"),
-    )
-    observer = Observer(target, Bounds(timeout=0.5))
-    return run_checks(observer, [check for check in catalogue().values() if not check.opt_in])
+    return judge
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +65,9 @@ def _named(results: list[CheckResult], *outcomes: Outcome) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("server", _servers(), indirect=True)
-def test_nothing_conforms_without_a_handshake(server: Server) -> None:
-    results = _judge(server, "https", Role.CLIENT, Role.PEER, Role.METRICS)
+@pytest.mark.parametrize("name", refusers(()))
+def test_nothing_conforms_without_a_handshake(judged: Judge, name: str) -> None:
+    results = judged(name, "https", Role.CLIENT, Role.PEER, Role.METRICS)
     conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
     assert conforming == set(CONFORMS), _named(results, Outcome.CONFORMS)
     assert _named(results, Outcome.BROKEN) == {}
@@ -96,9 +76,11 @@ def test_nothing_conforms_without_a_handshake(server: Server) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-@pytest.mark.parametrize("server", ["HTTP", "HTTP to everything"], indirect=True)
-def test_plain_http_that_serves_data_is_found_without_a_handshake(server: Server, scheme: str) -> None:
-    results = _judge(server, scheme, Role.CLIENT, Role.PEER)
+@pytest.mark.parametrize("name", ["HTTP", "HTTP to everything"])
+def test_plain_http_that_serves_data_is_found_without_a_handshake(
+    judged: Judge, name: str, scheme: str
+) -> None:
+    results = judged(name, scheme, Role.CLIENT, Role.PEER)
     violated = {(result.check, result.role) for result in results if result.outcome is Outcome.VIOLATES}
     assert {("mtls.plaintext-refused", "client"), ("mtls.plaintext-refused", "peer")} <= violated
 
@@ -131,20 +113,18 @@ ANSWERS: Mapping[str, tuple[bytes, bool]] = {
 @pytest.mark.parametrize("pieces", ["whole", "octets"])
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize(("answer", "is_http"), ANSWERS.values(), ids=ANSWERS)
-def test_responses_to_plain_http(answer: bytes, is_http: bool, scheme: str, pieces: str) -> None:
+def test_responses_to_plain_http(
+    serve: Callable[[Handler], Server], answer: bytes, is_http: bool, scheme: str, pieces: str
+) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
         for octet in [answer] if pieces == "whole" else [bytes([one]) for one in answer]:
             connection.sendall(octet)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
-            pass
+        drain(connection)
 
-    server = Server(handle)
-    target = Target(label="t", origin="live", listeners=(server.listener(scheme),))
+    target = Target(label="t", origin="live", listeners=(serve(handle).listener(scheme),))
     checks = select(["listener.answers", "mtls.plaintext-refused"])
     answers, refused = run_checks(Observer(target, Bounds(timeout=2)), checks)
-    server.close()
     if is_http:
         assert refused.outcome is Outcome.VIOLATES
         return
@@ -152,10 +132,7 @@ def test_responses_to_plain_http(answer: bytes, is_http: bool, scheme: str, piec
     assert "answers neither TLS nor HTTP" in answers.reason
 
 
-def test_old_versions_are_found_without_a_handshake() -> None:
-    server = Server(_servers()["TLS 1.0 alone"])
-    results = _judge(server, "https", Role.CLIENT)
-    server.close()
-    outcomes = {result.check: result.outcome for result in results}
+def test_old_versions_are_found_without_a_handshake(judged: Judge) -> None:
+    outcomes = {result.check: result.outcome for result in judged("TLS 1.0 alone", "https", Role.CLIENT)}
     assert outcomes["tls.version-floor"] is Outcome.VIOLATES
     assert outcomes["listener.answers"] is Outcome.NOT_VERIFIED

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,26 +66,6 @@ def _run(line: str, shell: str = "bash") -> None:
     )
 
 
-@pytest.mark.program("bash", "dash")
-def test_no_command_of_a_check_executes_a_host_or_a_path(run: Path) -> None:
-    lines = _commands(_said_by_all(lambda text: text.replace("127.0.0.1", HOST)))
-    assert len(lines) > 50
-    _execute_nothing(run, lines)
-    words = (run / "words").read_bytes().decode().split("\0")
-    assert any(word.startswith(f"https://{HOST}:") and word.endswith("/version") for word in words)
-    assert any(re.fullmatch(rf"{re.escape(HOST)}:\d+", word) for word in words)
-    assert set(FILES) <= set(words)
-
-
-def _execute_nothing(run: Path, lines: Iterable[str]) -> None:
-    for line in sorted(lines):
-        for shell in SHELLS:
-            # A reader may copy one line of the output.
-            for part in {line, *line.split("\n")}:
-                _run(part, shell)
-            assert not (run / "executed").exists(), f"{shell}: {line}"
-
-
 PATH_OF_ATTACKER = (
     "-rf/q'\n--- /dev/null\n+++ b/etc/cron.d/x\n::error::x\x1b[2J\u202e';touch executed;"
     "$(touch${IFS}executed)"
@@ -94,16 +74,26 @@ PATH_OF_ATTACKER = (
 
 
 @pytest.mark.program("bash", "dash")
-def test_no_path_is_a_line_an_option_or_a_command(run: Path) -> None:
-    said = _said_by_all(_with_path)
+def test_no_host_or_path_is_a_line_an_option_or_a_command(run: Path) -> None:
+    said = [statement for check in catalogue().values() for statement in _said(check)]
     texts = [text for one in said for text in _texts_of(one) if "executed" in text]
     assert len(texts) > 30
     for text in texts:
         assert text.isprintable(), text
-    lines = _commands(said)
-    assert len(lines) > 20
-    _execute_nothing(run, lines)
+    findings = [one for one in said if isinstance(one, Finding)]
+    lines = {line for finding in findings for line in _shell(*FILES).texts(finding.reproduce)}
+    lines = {line for line in lines if "executed" in line}
+    assert len(lines) > 50
+    for line in sorted(lines):
+        for shell in SHELLS:
+            # A reader may copy one line of the output.
+            for part in {line, *line.split("\n")}:
+                _run(part, shell)
+            assert not (run / "executed").exists(), f"{shell}: {line}"
     words = (run / "words").read_bytes().decode().split("\0")
+    assert any(word.startswith(f"https://{HOST}:") and word.endswith("/version") for word in words)
+    assert any(re.fullmatch(rf"{re.escape(HOST)}:\d+", word) for word in words)
+    assert set(FILES) <= set(words)
     assert any(word.startswith(f"./{PATH_OF_ATTACKER}") for word in words)
     assert not [word for word in words if word.startswith("-rf")]
 
@@ -117,48 +107,39 @@ def _texts_of(statement: Statement) -> Iterator[str]:
         yield statement.text if isinstance(statement, Note) else statement.reason
 
 
-def _with_path(text: str) -> str:
-    return PATH_OF_ATTACKER + text if text.startswith("/") else text
-
-
-def _said_by_all(change: Callable[[str], str]) -> list[Statement]:
-    return [statement for check in catalogue().values() for statement in _said(check, change)]
-
-
-def _commands(said: Iterable[Statement]) -> set[str]:
-    """Return the commands of findings that have something of the attacker."""
-    findings = [one for one in said if isinstance(one, Finding)]
-    lines = {line for finding in findings for line in _shell(*FILES).texts(finding.reproduce)}
-    return {line for line in lines if "executed" in line}
-
-
-def _said(check: Check, change: Callable[[str], str]) -> Iterator[Statement]:
-    """Yield what a check says of its own counterexample, in which the texts are changed."""
+def _said(check: Check) -> Iterator[Statement]:
+    """Yield what a check says of its own counterexample, with hosts and paths of the attacker."""
     add_to_recording()
     observations = conforming(check)
     observations |= dict(check.counterexample(**observations))
-    return check.function(**{name: _changed(fact, change) for name, fact in observations.items()})
+    return check.function(**{name: _changed(fact) for name, fact in observations.items()})
 
 
-def _changed(value: Any, change: Callable[[str], str]) -> Any:
+def _attacked(text: str) -> str:
+    text = text.replace("127.0.0.1", HOST)
+    return PATH_OF_ATTACKER + text if text.startswith("/") else text
+
+
+def _changed(value: Any) -> Any:
     """Return a fact with other texts and paths."""
     if isinstance(value, str) and type(value) is str:
-        return change(value)
+        return _attacked(value)
     if isinstance(value, Path):
-        return Path(change(str(value)))
+        return Path(_attacked(str(value)))
     if isinstance(value, Each):
-        return Each.of({_changed(listener, change): _changed(fact, change) for listener, fact in value})
+        return Each.of({_changed(listener): _changed(fact) for listener, fact in value})
     if type(value) is dict:
-        return {_changed(name, change): _changed(its, change) for name, its in value.items()}
+        return {_changed(name): _changed(its) for name, its in value.items()}
     if type(value) is tuple:
-        return tuple(_changed(its, change) for its in value)
+        return tuple(map(_changed, value))
     if isinstance(value, Struct):
-        its = {name: _changed(its, change) for name, its in structs.asdict(value).items()}
+        its = {name: _changed(its) for name, its in structs.asdict(value).items()}
         return structs.replace(value, **its)
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    its = {field.name: _changed(getattr(value, field.name), change) for field in fields(value) if field.init}
-    return replace(value, **its)
+    return replace(
+        value, **{field.name: _changed(getattr(value, field.name)) for field in fields(value) if field.init}
+    )
 
 
 def _shell(certificate: str, key: str) -> Shell:

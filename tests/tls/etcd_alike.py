@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from impostors.impostor import answers, impostor
 from OpenSSL import SSL
 from servers import Handler, Server, etcd_context
 
@@ -62,15 +62,7 @@ def etcd_alike(
         refuses: returns whether it closes after the handshake without an answer, as etcd does for its CRL.
     """
 
-    def handle(connection: socket.socket) -> None:
-        connection.settimeout(10)
-        with context.wrap_socket(connection, server_side=True) as stream:
-            if not refuses(stream) and _request_came(stream.recv):
-                stream.sendall(ANSWER)
-            with contextlib.suppress(OSError):
-                stream.unwrap()
-
-    return handle
+    return impostor(answers("3.6.16"), lambda _: context, lambda stream, _: refuses(stream))
 
 
 def forgetful(context: SSL.Context) -> Handler:
@@ -79,25 +71,17 @@ def forgetful(context: SSL.Context) -> Handler:
     def handle(connection: socket.socket) -> None:
         stream = SSL.Connection(context, connection)
         stream.set_accept_state()
+        data = b""
         try:
             stream.do_handshake()
-            if _request_came(stream.recv):
-                stream.sendall(ANSWER)
+            while b"\r\n\r\n" not in (data := data + stream.recv(4096)):
+                pass
+            stream.sendall(ANSWER)
             stream.shutdown()
         except SSL.Error as error:
             raise OSError(str(error)) from error
 
     return handle
-
-
-def _request_came(receive: Callable[[int], bytes]) -> bool:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = receive(4096)
-        if not chunk:
-            return False
-        data += chunk
-    return True
 
 
 def both_ports(servers: Sequence[Server]) -> tuple[Listener, Listener]:
