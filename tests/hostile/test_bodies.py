@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hostile.hostile_servers import Hostile, Judging, bomb, hostile, judge, raw_characters
+from hostile.hostile_servers import Hostile, Judging, bomb, raw_characters
 from impostors.impostor import Answer
 
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted import JSON_DEPTH, read_json
-
-__all__ = ["hostile", "judge"]
 
 JSON = {"Content-Type": "application/json"}
 MEMORY = 400

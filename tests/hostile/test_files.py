@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hostile.child_run import ChildRun, Ended
-from plugin.live_etcd import Live, start_live
+from plugin.live_etcd import Live
 
 from pytest_etcdtls.etcd_log.parse import read_log
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -232,12 +232,6 @@ def test_content_that_is_expensive_to_parse(valid: Path, name: str) -> None:
     assert len(ended.output) < 4000
     if "YAML" in name or "too many values" in name or "Secret" in name:
         assert ended.mebibytes < YAML_MEBIBYTES
-
-
-@pytest.fixture(scope="module")
-def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with start_live(tmp_path_factory.mktemp("logged"), newest_etcd) as live:
-        yield live
 
 
 def _rejected(**fields: str) -> str:

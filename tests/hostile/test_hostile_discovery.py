@@ -12,7 +12,7 @@ from discovery.test_unusual_answers import by_grpc, member
 from hostile.discovery_servers import RecordingServer
 from impostors.staging import FakeCluster
 from OpenSSL import SSL
-from servers import Handler, Server, pki, serve
+from servers import Handler, Server
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import catalogue
@@ -29,8 +29,6 @@ from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
-
-__all__ = ["pki", "serve"]
 
 SECRET = "correct horse battery staple"
 Recording = Callable[..., RecordingServer]

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import drain, refusers
 from impostors.staging import FakeCluster
-from servers import Handler, Server, pki, serve
+from servers import Handler, Server
 
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -20,8 +20,6 @@ from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, Target
-
-__all__ = ["pki", "serve"]
 
 _OF_A_FILE = "judges a certificate of ours that was given, not the listener; its subject is the whole target"
 CONFORMS: Mapping[str, str] = {

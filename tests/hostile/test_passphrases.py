@@ -8,7 +8,6 @@ import pty
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from hostile.child_run import ChildRun
-from plugin.live_etcd import Live, start_live
+from plugin.live_etcd import Live
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import load_key
@@ -28,12 +27,6 @@ from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 
 SECRET = "correct horse"
 USAGE_ERROR = 4
-
-
-@pytest.fixture(scope="module")
-def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with start_live(tmp_path_factory.mktemp("encrypted"), newest_etcd) as live:
-        yield live
 
 
 @pytest.fixture(autouse=True)

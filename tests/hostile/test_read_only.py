@@ -14,6 +14,7 @@ import httpx
 import pytest
 from hostile.recording_proxy import RecordingProxy, Sent
 from hostile.requests_sent import ALLOWED
+from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner, run
 from starting import start_process
 
@@ -98,20 +99,11 @@ def options(cluster: Cluster, client: str, peer: str) -> list[str]:
     files = cluster.pki_directory
     for name, authority in (("client-ca", cluster.pki.client_ca), ("peer-ca", cluster.pki.peer_ca)):
         (files / f"{name}.key").write_bytes(encode_key(authority.key))
-    given = [f"--etcd-endpoint={client}", f"--etcd-peer-endpoint={peer}"]
-    for option, file in {
-        "cacert": "server-ca.crt",
-        "cert": "client.crt",
-        "key": "client.key",
-        "ca-key": "client-ca.key",
-        "trusted-ca": "client-ca.crt",
-        "peer-cacert": "peer-ca.crt",
-        "peer-cert": "peer-client.crt",
-        "peer-key": "peer-client.key",
-        "peer-ca-key": "peer-ca.key",
-        "peer-trusted-ca": "peer-ca.crt",
-    }.items():
-        given.append(f"--etcd-{option}={files / file}")
+    given = [
+        *(f"--etcd-endpoint={client}", f"--etcd-peer-endpoint={peer}", *Live.of(cluster).credentials),
+        *(f"--etcd-ca-key={files / 'client-ca.key'}", f"--etcd-trusted-ca={files / 'client-ca.crt'}"),
+        *(f"--etcd-peer-ca-key={files / 'peer-ca.key'}", f"--etcd-peer-trusted-ca={files / 'peer-ca.crt'}"),
+    ]
     if cluster.user is not None:
         given += [f"--etcd-user={cluster.user[0]}", f"--etcd-password-file={files.parent / 'root-password'}"]
     return given

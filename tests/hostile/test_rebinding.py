@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from impostors.impostor import Answer, answers, impostor
 from impostors.staging import FakeCluster
-from servers import Handler, Server, etcd_context, pki, serve
+from servers import Handler, Server, etcd_context
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -21,8 +21,6 @@ from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds
-
-__all__ = ["pki", "serve"]
 
 
 @pytest.mark.parametrize("turns", [1, 5, 1000])

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile.hostile_servers import Hostile, Judging, hostile, judge
-
-__all__ = ["hostile", "judge"]
+from hostile.hostile_servers import Hostile, Judging
 
 SOME = ("--etcd-check=cert.trusted,mtls.no-certificate,api.version-body", "--etcd-timeout=5")
 

@@ -34,10 +34,8 @@ from hostile.broken_servers import (
     once,
     trickle,
 )
-from hostile.hostile_servers import Hostile, Judging, hostile, judge
+from hostile.hostile_servers import Hostile, Judging
 from servers import Handler, reset
-
-__all__ = ["hostile", "judge"]
 
 SECONDS = 150.0
 """A run takes a few on a quiet machine."""

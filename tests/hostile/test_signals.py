@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hostile.child_run import ChildRun
 from hostile.delaying_proxy import DelayingProxy
-from plugin.live_etcd import Live, start_live
+from plugin.live_etcd import Live
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 SECONDS = 60.0
@@ -42,12 +42,6 @@ def full() -> Iterator[str]:
         yield f"https://127.0.0.1:{address[1]}"
         for one in waiting:
             one.close()
-
-
-@pytest.fixture(scope="module")
-def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with start_live(tmp_path_factory.mktemp("signalled"), newest_etcd) as live:
-        yield live
 
 
 def _report(directory: Path) -> dict[str, Any]:

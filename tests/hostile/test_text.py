@@ -14,8 +14,6 @@ from hostile.hostile_servers import (
     FORGED,
     Hostile,
     Judging,
-    hostile,
-    judge,
     raw_characters,
 )
 from impostors.impostor import Answer
@@ -31,8 +29,6 @@ from pytest_etcdtls.report.json import encoded
 from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import Finding
 from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
-
-__all__ = ["hostile", "judge"]
 
 COMMANDS = (
     "::error file=a.py,line=1::owned",

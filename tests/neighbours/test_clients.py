@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile.child_run import ChildRun
 from shown_commands import section
 from starting import start_process
 
@@ -30,6 +28,13 @@ _CLOSED = (
     "Remote end closed connection",
 )
 _SECONDS = 30
+
+
+@pytest.fixture(autouse=True)
+def _no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unset what requests and gRPC take their trust from, whatever a client is given."""
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +56,8 @@ def innermost(error: BaseException) -> str:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_works_survives_a_rotation_and_reports_refusals_as_documented(
-    library: str, cluster: Cluster, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+    library: str, cluster: Cluster, credentials: Credentials
 ) -> None:
-    # requests and gRPC take their trust from these, whatever a client is given.
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.delenv(variable, raising=False)
     name, make, options, message = LIBRARIES[library]
     module = pytest.importorskip(name)
     host, _, port = cluster.members[0].client_url.removeprefix("https://").rpartition(":")
@@ -95,17 +97,8 @@ def test_the_page_names_the_tested_versions() -> None:
 def test_the_example_of_the_page(tmp_path: Path, newest_etcd: Path) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "test_example.py").write_text(code, encoding="utf-8")
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-p", "etcdtls"),
-            *(f"--etcd-binary={newest_etcd}", f"--rootdir={tmp_path}"),
-        ],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if "CA_BUNDLE" not in name},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=200,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout
-    assert "3 passed" in ended.stdout
+    ended = ChildRun(
+        tmp_path, ["-p", "etcdtls", f"--etcd-binary={newest_etcd}", f"--rootdir={tmp_path}"]
+    ).end()
+    assert ended.exit_code == 0, ended.output
+    assert "3 passed" in ended.output

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
 from shown_commands import section
 from starting import start_process
@@ -73,13 +70,8 @@ class Ran:
     output: str
 
     @property
-    def report(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))
-        return document
-
-    @property
     def outcomes(self) -> frozenset[tuple[str, str, str]]:
-        results = self.report["results"]
+        results = json.loads((self.directory / "report.json").read_text(encoding="utf-8"))["results"]
         found = [(result["listener"], result["check"], result["outcome"]) for result in results]
         assert len(found) == len(set(found)), "a result is there twice"
         return frozenset(found)
@@ -89,21 +81,15 @@ def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) 
     """Run pytest with our plugin and what the options load, beside one test of the user's."""
     directory.mkdir(exist_ok=True)
     (directory / "test_user.py").write_text(user, encoding="utf-8")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    ended = subprocess.run(
+    ended = ChildRun(
+        directory,
         [
-            *(sys.executable, "-m", "pytest", "-p", "etcdtls", *options, CHECKS, *live.options),
-            *("--etcd-report=report.json", f"--rootdir={directory}", "-p", "no:cacheprovider"),
+            *("-p", "etcdtls", *options, CHECKS, *live.options),
+            *("--etcd-report=report.json", f"--rootdir={directory}"),
         ],
-        cwd=directory,
-        env={**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=250,
-        check=False,
-    )
-    return Ran(directory, ended.returncode, ended.stdout)
+        environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
+    ).end()
+    return Ran(directory, ended.exit_code, ended.output)
 
 
 @pytest.fixture(scope="session")
