@@ -108,8 +108,17 @@ def _certificate(data: bytes) -> None:
         certificate_facts(loaded)
 
 
-def _secret(text: str) -> object:
+def _configuration(path: Path) -> object:
+    return looks_like_configuration(_decoded(path), "etcd.yml")
+
+
+def _secret(path: Path) -> object:
+    text = _decoded(path)
     return credentials_of("--etcd-secret -", secrets_in(text, "--etcd-secret -"), lambda _, __: ())
+
+
+def _decoded(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
 
 
 def _members(path: Path) -> object:
@@ -180,75 +189,62 @@ _YAML = (
 )
 _JSON = (b"{", b"[", b'"', b":", b",", b"1e999", b"9" * 400, b"null", b"\\ud800", b"]", b"}", b"NaN")
 
-READERS: Mapping[str, ForeignReader] = {
-    reader.name: reader
-    for reader in (
-        ForeignReader(
-            "hello", read_answer, (ValueError,), [_HELLO, _ALERT], [b"\x16\x03\x03", b"\x02", b"\0\0"]
-        ),
-        ForeignReader(
-            "hello-key-exchange", lambda data: read_answer(data, to_key_exchange=True), (ValueError,), [_KEYS]
-        ),
-        ForeignReader(
-            "http1", _sent(Protocol.HTTP1), _WIRE, [_HTTP1, _CHUNKED], [b"\r\n", b": ", b"Content-Length"]
-        ),
-        ForeignReader("http2", _sent(Protocol.HTTP2), _WIRE, [_HTTP2]),
-        ForeignReader("grpc", _sent(Protocol.GRPC), _WIRE, [_HTTP2]),
-        ForeignReader("protobuf", http.fields, (ValueError,), [_GRPC]),
-        ForeignReader("members-grpc", member_list.from_grpc, (ValueError,), [_MESSAGE]),
-        ForeignReader("members-gateway", member_list.from_gateway, (ValueError,), [_GATEWAY], _JSON),
-        ForeignReader("members-peer", member_list.from_peer, (ValueError,), [_PEERS], _JSON),
-        ForeignReader(
-            "member-url",
-            _text(member_list.parse),
-            (ValueError,),
-            [b"https://127.0.0.1:2379"],
-            [b"[", b"::", b"0x7f"],
-        ),
-        ForeignReader("certificate", _certificate, (), [one.public_bytes(Encoding.DER) for one in _CHAIN]),
-        ForeignReader("pem", pem_blocks, (), [_PEM], [b"-----BEGIN ", b"-----END ", b"-----", b"\n"]),
-        ForeignReader(
-            "trusted-ca", read_pool, (), [_PEM], [b"-----BEGIN ", b"\n-----END ", b"-----\n", b": "]
-        ),
-        ForeignReader("certificates-file", _in_file(load_certificates), (UsageError,), [_PEM]),
-        ForeignReader(
-            "key-file", _in_file(load_key), (UsageError,), [_PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")]
-        ),
-        ForeignReader(
-            "log", _text(lambda text: parse_log(text, "etcd.log")), (), _files(LOGS, "*.log"), _JSON
-        ),
-        ForeignReader("log-file", _in_file(read_log), (UsageError,), _files(LOGS, "journal-short-*"), _JSON),
-        ForeignReader(
-            "profile", _in_file(_profiles, "profile.toml"), (UsageError,), [_PROFILE], [b"[", b"=", b"\n"]
-        ),
-        ForeignReader(
-            "waivers", _in_file(read_waivers, "waivers.toml"), (UsageError,), [_WAIVER], [b"[", b"=", b"\n"]
-        ),
-        ForeignReader("baseline", _in_file(read_baseline), (UsageError,), [_REPORT], _JSON),
-        ForeignReader(
-            "configuration",
-            _text(lambda text: looks_like_configuration(text, "etcd.yml")),
-            (UsageError,),
-            _files(SHAPES, "yaml/*"),
-            _YAML,
-        ),
-        ForeignReader("secret", _text(_secret), (UsageError,), [_SECRET], [*_YAML, b"data", b"LS0t"]),
-        ForeignReader(
-            "declaration",
-            _in_file(_members),
-            (UsageError,),
-            [
-                b"etcd\0--cert-file=/a\0--client-cert-auth\0",
-                *_files(SHAPES, "kubeadm/*", "rke2/*.yaml", "yaml/*", "k3s/*", "kubespray/*.env", "k0s/*"),
-            ],
-            (*_YAML, *_FLAGS),
-        ),
-        ForeignReader(
-            "unit",
-            _in_file(_members, "etcd.service"),
-            (UsageError,),
-            _files(SHAPES, "systemd/*.service", "debian/*"),
-            _FLAGS,
-        ),
-    )
-}
+_FLAT = (b"[", b"=", b"\n")
+_DASHES = (b"-----BEGIN ", b"-----END ", b"-----", b"\n", b": ")
+
+
+def _of_bytes(name: str, read: Read, *seeds: bytes, words: Sequence[bytes] = ()) -> ForeignReader:
+    return ForeignReader(name, read, (ValueError,), seeds, words)
+
+
+def _of_http(name: str, protocol: Protocol, *seeds: bytes) -> ForeignReader:
+    return ForeignReader(name, _sent(protocol), _WIRE, seeds, (b"\r\n", b": ", b"Content-Length"))
+
+
+def _of_file(
+    name: str, read: Callable[[Path], object], *seeds: bytes, words: Sequence[bytes] = (), file: str = "input"
+) -> ForeignReader:
+    return ForeignReader(name, _in_file(read, file), (UsageError,), seeds, words)
+
+
+def _of_any(name: str, read: Read, *seeds: bytes, words: Sequence[bytes] = ()) -> ForeignReader:
+    return ForeignReader(name, read, (), seeds, words)
+
+
+_ALL = (
+    _of_bytes("hello", read_answer, _HELLO, _ALERT, words=(b"\x16\x03\x03", b"\x02", b"\0\0")),
+    _of_bytes("hello-key-exchange", lambda data: read_answer(data, to_key_exchange=True), _KEYS),
+    _of_http("http1", Protocol.HTTP1, _HTTP1, _CHUNKED),
+    _of_http("http2", Protocol.HTTP2, _HTTP2),
+    _of_http("grpc", Protocol.GRPC, _HTTP2),
+    _of_bytes("protobuf", http.fields, _GRPC),
+    _of_bytes("members-grpc", member_list.from_grpc, _MESSAGE),
+    _of_bytes("members-gateway", member_list.from_gateway, _GATEWAY, words=_JSON),
+    _of_bytes("members-peer", member_list.from_peer, _PEERS, words=_JSON),
+    _of_bytes(
+        "member-url", _text(member_list.parse), b"https://127.0.0.1:2379", words=(b"[", b"::", b"0x7f")
+    ),
+    _of_any("certificate", _certificate, *(one.public_bytes(Encoding.DER) for one in _CHAIN)),
+    _of_any("pem", pem_blocks, _PEM, words=_DASHES),
+    _of_any("trusted-ca", read_pool, _PEM, words=_DASHES),
+    _of_any("log", _text(lambda text: parse_log(text, "etcd.log")), *_files(LOGS, "*.log"), words=_JSON),
+    _of_file("certificates-file", load_certificates, _PEM),
+    _of_file("key-file", load_key, _PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")),
+    _of_file("log-file", read_log, *_files(LOGS, "journal-short-*"), words=_JSON),
+    _of_file("profile", _profiles, _PROFILE, words=_FLAT, file="profile.toml"),
+    _of_file("waivers", read_waivers, _WAIVER, words=_FLAT, file="waivers.toml"),
+    _of_file("baseline", read_baseline, _REPORT, words=_JSON),
+    _of_file("configuration", _configuration, *_files(SHAPES, "yaml/*"), words=_YAML),
+    _of_file("secret", _secret, _SECRET, words=(*_YAML, b"data", b"LS0t")),
+    _of_file(
+        "declaration",
+        _members,
+        b"etcd\0--cert-file=/a\0--client-cert-auth\0",
+        *_files(SHAPES, "kubeadm/*", "rke2/*.yaml", "yaml/*", "k3s/*", "kubespray/*.env"),
+        words=(*_YAML, *_FLAGS),
+    ),
+    _of_file(
+        "unit", _members, *_files(SHAPES, "systemd/*.service", "debian/*"), words=_FLAGS, file="etcd.service"
+    ),
+)
+READERS: Mapping[str, ForeignReader] = {reader.name: reader for reader in _ALL}

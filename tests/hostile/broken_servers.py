@@ -11,11 +11,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
 from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -30,6 +28,8 @@ from hyperframe.frame import (
 from OpenSSL import SSL
 from servers import Handler, etcd_context
 from tls.hello_server import TLS1_2, alert, server_hello
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
 
 TLSHandler = Callable[[ssl.SSLSocket, bytes], None]
 """What a server does on a connection after the handshake, given the first bytes of the request."""
@@ -222,9 +222,8 @@ class Served:
         """Ask for a certificate of that many CAs."""
         context = self._openssl_context()
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
-        key = ed25519.Ed25519PrivateKey.generate()
         for number in range(authorities):
-            context.add_client_ca(_self_signed(key, f"Authority {number}"))
+            context.add_client_ca(CertificateAuthority.create(f"Authority {number}").certificate)
         return self._openssl(context)
 
     def tickets(self, count: int) -> Handler:
@@ -266,21 +265,6 @@ class Served:
             tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
         return handle
-
-
-def _self_signed(key: ed25519.Ed25519PrivateKey, name: str) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, None)
-    )
 
 
 def by_byte(pause: float) -> Callable[[socket.socket, bytes], None]:
