@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
-from hostile.broken_servers import certificate_message, handshake_message, hold
+from hostile.broken_servers import certificate_message, handshake_message, hold, once
 from servers import Handler, reset
 from tls.hello_server import alert, server_hello
 
@@ -17,12 +17,15 @@ def drain(connection: socket.socket) -> None:
         pass
 
 
-def sends(data: bytes, *, first: bool = False) -> Handler:
-    """Return a handler that sends the same to everybody, before the client sends or after."""
+def sends(data: bytes) -> Handler:
+    """Return a handler that sends the same to everybody, once the client has sent something."""
+    return once(data, then=drain)
+
+
+def _first(data: bytes) -> Handler:
+    """Return a handler that sends the same to everybody before the client sends."""
 
     def handle(connection: socket.socket) -> None:
-        if not first:
-            connection.recv(65536)
         connection.sendall(data)
         drain(connection)
 
@@ -33,19 +36,6 @@ _RSA_WITH_AES_128_GCM = 0x009C
 _ECDHE_WITH_AES_128_GCM = 0xC02B
 _CERTIFICATE_REQUEST = handshake_message(13, b"\x01\x40" + b"\x00\x02\x04\x03" + b"\x00\x00")
 _DONE = handshake_message(14, b"")
-
-
-def _closes(connection: socket.socket) -> None:
-    connection.recv(65536)
-
-
-def _closes_at_once(connection: socket.socket) -> None:
-    connection.close()
-
-
-def _resets(connection: socket.socket) -> None:
-    connection.recv(65536)
-    reset(connection)
 
 
 def _echoes(connection: socket.socket) -> None:
@@ -96,17 +86,17 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
     copied = hello + certificate_message(*chain)
     return {
         **{f"alert {number}": sends(alert(number)) for number in (40, 42, 70, 80, 86, 116)},
-        "alert 42 before anything": sends(alert(42), first=True),
+        "alert 42 before anything": _first(alert(42)),
         "close_notify": sends(alert(0, 1)),
         "a warning": sends(alert(42, 1)),
         "a thousand warnings": sends(alert(90, 1) * 1000),
         "TLS 1.0 alone": _of_version(0x0301),
         "TLS 1.1 alone": _of_version(0x0302),
         "TLS 1.0 to everybody": sends(server_hello(0x0301, 0x002F, b"")),
-        "closes at once": _closes_at_once,
-        "closes": _closes,
+        "closes at once": lambda connection: connection.close(),
+        "closes": once(b""),
         "resets at once": reset,
-        "resets": _resets,
+        "resets": once(b"", then=reset),
         "never answers": hold,
         "echoes": _echoes,
         "trickles": _trickles,
@@ -130,7 +120,7 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
         ),
         "HTTP": _http,
         "HTTP to everything": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-        "HTTP/2 in clear": sends(bytes.fromhex("000000040000000000"), first=True),
-        "SSH": sends(b"SSH-2.0-OpenSSH_9.6\r\n", first=True),
-        "SMTP": sends(b"220 mail.example ESMTP\r\n", first=True),
+        "HTTP/2 in clear": _first(bytes.fromhex("000000040000000000")),
+        "SSH": _first(b"SSH-2.0-OpenSSH_9.6\r\n"),
+        "SMTP": _first(b"220 mail.example ESMTP\r\n"),
     }

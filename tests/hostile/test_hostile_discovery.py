@@ -205,41 +205,15 @@ def test_a_list_is_followed_only_from_a_trusted_member(
     ] in result.reason
 
 
-LOCAL_AND_METADATA = (
-    "https://localhost:22",
-    "https://127.0.0.1:443",
-    "https://[::1]:1023",
-    "https://0x7f.1:2379",
-    "https://2130706433:2379",
-    "https://127.1:2379",
-    "https://0177.0.0.1:2379",
-    "https://0x7f000001:2379",
-    "https://1.2.3.4.5:2379",
-    "https://localhost.:2379",
-    "https://x.localhost:2379",
-    "https://[::127.0.0.1]:2379",
-    "https://[::ffff:127.0.0.1]:2379",
-    "https://[64:ff9b::7f00:1]:2379",
-    "https://[64:ff9b::a9fe:a9fe]:2379",
-    "https://[2002:7f00:1::]:2379",
-    "https://169.254.169.254:2379",
-    "https://[::ffff:169.254.169.254]:2379",
-    "https://[fd00:ec2::254]:2379",
-    "https://[fe80::1]:2379",
-    "https://100.100.100.200:2379",
-    "https://192.0.0.192:2379",
-    "https://[fd20:ce::254]:2379",
-    "https://[::ffff:0:169.254.169.254]:2379",
-    "https://[fd00::5efe:169.254.169.254]:2379",
-    "https://[fd00::200:5efe:127.0.0.1]:2379",
-    "https://[2001:0:102:304::5601:5601]:2379",
-    "https://0.0.0.1:2379",
-    "https://240.0.0.1:2379",
-    "https://255.255.255.255:2379",
-    "https://0.0.0.0:2379",
-    "https://[::]:2379",
-    "https://[::0.0.0.0]:2379",
-)
+_PORTS = ("localhost:22", "127.0.0.1:443", "[::1]:1023")
+_HOSTS = """
+0x7f.1 2130706433 127.1 0177.0.0.1 0x7f000001 1.2.3.4.5 localhost. x.localhost [::127.0.0.1]
+[::ffff:127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::a9fe:a9fe] [2002:7f00:1::] 169.254.169.254
+[::ffff:169.254.169.254] [fd00:ec2::254] [fe80::1] 100.100.100.200 192.0.0.192 [fd20:ce::254]
+[::ffff:0:169.254.169.254] [fd00::5efe:169.254.169.254] [fd00::200:5efe:127.0.0.1]
+[2001:0:102:304::5601:5601] 0.0.0.1 240.0.0.1 255.255.255.255 0.0.0.0 [::] [::0.0.0.0]
+"""
+LOCAL_AND_METADATA = [f"https://{place}" for place in (*_PORTS, *(f"{host}:2379" for host in _HOSTS.split()))]
 
 
 def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted(
