@@ -55,7 +55,7 @@ defaults
 frontend tls
   bind fd@{descriptor} ssl crt {pki}/proxy.pem alpn h2,http/1.1 {rules}
   {each}
-  default_backend {backend}
+  default_backend h1
   use_backend h2 if {{ path_beg /etcdserverpb }}
 backend h1
   server etcd 127.0.0.1:{etcd} ssl verify none crt {pki}/proxy-client.pem
@@ -76,11 +76,14 @@ def nginx(cluster: Cluster, directory: Path, *, rules: str, each: str = "") -> I
     """
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         text = _NGINX.format(
-            port=listening.getsockname()[1], pki=_pki(cluster), etcd=_port(cluster), rules=rules, each=each
+            port=listening.getsockname()[1],
+            pki=cluster.pki_directory,
+            etcd=_port(cluster),
+            rules=rules,
+            each=each,
         )
-        (directory / "nginx.conf").write_text(text, encoding="utf-8")
-        command = ["nginx", "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
-        with _running(command, directory, listening):
+        command = ["nginx", "-p", str(directory), "-e", "stderr", "-c"]
+        with _running(command, directory, text, listening):
             yield _behind(cluster, listening)
 
 
@@ -97,34 +100,29 @@ def haproxy(
         each: a line of the frontend.
         etcd: the port to connect to instead of the cluster's.
     """
-    pki = _pki(cluster)
-    for name, files in (
-        ("proxy.pem", ("m0/server.crt", "m0/server.key")),
-        ("proxy-client.pem", ("client.crt", "client.key")),
-    ):
-        (directory / name).write_text(
-            "".join((pki / file).read_text(encoding="utf-8") for file in files), encoding="utf-8"
-        )
+    pki = cluster.pki_directory
+    for name, pair in (("proxy", pki / "m0" / "server"), ("proxy-client", pki / "client")):
+        parts = (pair.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".crt", ".key"))
+        (directory / f"{name}.pem").write_text("".join(parts), encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         text = _HAPROXY.format(
             descriptor=listening.fileno(),
             etcd=etcd or _port(cluster),
             rules=rules.format(pki=pki),
             each=each,
-            backend="h1",
             pki=directory,
         )
-        (directory / "haproxy.cfg").write_text(text, encoding="utf-8")
-        with _running(["haproxy", "-q", "-db", "-f", str(directory / "haproxy.cfg")], directory, listening):
+        with _running(["haproxy", "-q", "-db", "-f"], directory, text, listening):
             yield _behind(cluster, listening)
 
 
 @contextlib.contextmanager
-def _running(command: list[str], directory: Path, listening: socket.socket) -> Iterator[None]:
-    errors = directory / "errors"
+def _running(command: list[str], directory: Path, text: str, listening: socket.socket) -> Iterator[None]:
+    configuration, errors = directory / "proxy.conf", directory / "errors"
+    configuration.write_text(text, encoding="utf-8")
     with errors.open("w", encoding="utf-8") as stderr:
         process = subprocess.Popen(
-            command,
+            [*command, str(configuration)],
             pass_fds=(listening.fileno(),),
             # nginx takes over sockets that this variable names. So neither waits for a port or loses it.
             env={**os.environ, "NGINX": f"{listening.fileno()};"},
@@ -136,10 +134,6 @@ def _running(command: list[str], directory: Path, listening: socket.socket) -> I
     finally:
         process.terminate()
         process.wait(timeout=10)
-
-
-def _pki(cluster: Cluster) -> Path:
-    return cluster.members[0].file("client-ca.crt").parent
 
 
 def _port(cluster: Cluster) -> int:

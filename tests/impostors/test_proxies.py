@@ -64,11 +64,6 @@ def _of(results: dict[str, CheckResult], outcome: Outcome) -> set[str]:
 
 BEHIND: Mapping[str, tuple[Proxy, dict[str, Any], tuple[str, ...]]] = {
     "nginx 400": (nginx, {"rules": "ssl_verify_client on;"}, BAD),
-    "nginx 403": (
-        nginx,
-        {"rules": "ssl_verify_client optional;", "each": f"{_UNVERIFIED} {{ return 403; }}"},
-        BAD,
-    ),
     "nginx 302": (
         nginx,
         {
