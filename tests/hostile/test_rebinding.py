@@ -34,8 +34,8 @@ def test_a_password_does_not_follow_a_name(
     number, here, receivers = itertools.count(), threading.local(), set()
 
     def reached(_: socket.socket) -> ssl.SSLContext:
-        here.context = contexts[next(number) // turns % 2]
-        return here.context
+        context = here.context = contexts[next(number) // turns % 2]
+        return context
 
     class Responses(dict[str, Answer]):
         def get(self, path: str, default: Answer | None = None) -> Answer | None:  # type: ignore[override]

@@ -87,7 +87,8 @@ def test_refused_with_a_certificate_alert(
     serve: Serve, asking: ssl.SSLContext, version: TLSVersion, presented: bool
 ) -> None:
     listener = serve(_tls(asking, _read_request)).listener()
-    attempt = _attempt(listener, version=version, **({"identity": foreign_ca()} if presented else {}))
+    given: dict[str, Any] = {"identity": foreign_ca()} if presented else {}
+    attempt = _attempt(listener, version=version, **given)
     assert (attempt.ending, attempt.certificate_requested) == (Ending.REFUSED, True)
     # After the ServerHelloDone, the alert 40 is about the certificate.
     assert attempt.alert == (48 if presented else 40 if version is TLSVersion.TLS1_2 else 116)
