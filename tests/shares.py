@@ -70,7 +70,7 @@ SHARES: Final = {
     "hostile/test_passphrases.py": Share(48, 8),
     "hostile/test_pasted_commands.py": Share(4),
     "hostile/test_read_only.py": Share(20, 3),
-    "hostile/test_report_writing.py": Share(36, 6),
+    "hostile/test_report_writing.py": Share(24, 4),
     "hostile/test_servers.py": Share(60, 12),
     "hostile/test_signals.py": Share(36, 6),
     "hostile/test_text.py": Share(6, 2),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import pytest
 from hostile.recording_proxy import RecordingProxy, Sent
 from hostile.requests_sent import ALLOWED
@@ -18,6 +16,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner, run
 from starting import start_process
 
+from pytest_etcdtls.etcd.admin import Gateway
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
@@ -32,40 +31,21 @@ NAMELESS = PKIPlan(client=replace(CLIENT, common_name=None, organization="client
 KEY, VALUE = (base64.b64encode(text).decode() for text in (b"config", b"secret"))
 
 
-class Gateway:
-    """The JSON gateway of one member, as its administrator uses it."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        context = ssl.create_default_context(cafile=cluster.pki_directory / "server-ca.crt")
-        context.load_cert_chain(cluster.pki_directory / "client.crt", cluster.pki_directory / "client.key")
-        self._http = httpx.Client(base_url=cluster.members[0].client_url, verify=context, trust_env=False)
-        if cluster.user is not None:
-            name, password = cluster.user
-            login = self.post("/v3/auth/authenticate", name=name, password=password)
-            self._http.headers["Authorization"] = login["token"]
-
-    def post(self, path: str, **message: object) -> dict[str, Any]:
-        """Call a method and return its answer."""
-        answer = self._http.post(path, json=message)
-        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+def post(gateway: Gateway, path: str, **message: object) -> dict[str, Any]:
+    """Call a method of the JSON gateway, as an administrator, and return its answer."""
+    status, answer = gateway.post(path, message)
+    assert status == 200, f"{path}: {status} {answer}"
+    return answer
 
 
 def state(gateway: Gateway, version: str) -> dict[str, object]:
     """Return what an etcd holds, as far as it tells an administrator: answers without their headers."""
 
     def body(path: str, **message: object) -> object:
-        return {name: value for name, value in gateway.post(path, **message).items() if name != "header"}
+        return {name: value for name, value in post(gateway, path, **message).items() if name != "header"}
 
     return {
-        "revision": gateway.post("/v3/kv/range", key=KEY)["header"]["revision"],
+        "revision": post(gateway, "/v3/kv/range", key=KEY)["header"]["revision"],
         # HashKV; before etcd 3.5 the gateway has Hash alone, which is of the whole database.
         "hash": body("/v3/maintenance/hash"),
         "members": body("/v3/cluster/member/list"),
@@ -80,7 +60,7 @@ def state(gateway: Gateway, version: str) -> dict[str, object]:
 
 def raft_index(gateway: Gateway) -> int:
     """Return the index of the last Raft entry, which grows also with what leaves no other trace."""
-    return int(gateway.post("/v3/maintenance/status")["raftIndex"])
+    return int(post(gateway, "/v3/maintenance/status")["raftIndex"])
 
 
 @contextmanager
@@ -88,9 +68,9 @@ def filled(binary: Path, *, authentication: bool) -> Iterator[Cluster]:
     """Start an etcd with a key, a lease and, with authentication, a user and a role."""
     config = ClusterConfig(authentication=authentication, pki=NAMELESS)
     with start_process(config, binary) as cluster:
-        with Gateway(cluster) as gateway:
-            lease = gateway.post("/v3/lease/grant", TTL="86400")["ID"]
-            gateway.post("/v3/kv/put", key=KEY, value=VALUE, lease=lease)
+        gateway = cluster.gateway(cluster.members[0])
+        lease = post(gateway, "/v3/lease/grant", TTL="86400")["ID"]
+        post(gateway, "/v3/kv/put", key=KEY, value=VALUE, lease=lease)
         yield cluster
 
 
@@ -118,8 +98,9 @@ def judged_everything(ran: Ran) -> None:
 
 @pytest.mark.parametrize("authentication", [False, True], ids=["open", "authentication"])
 def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authentication: bool) -> None:
-    with filled(etcd_binary, authentication=authentication) as cluster, Gateway(cluster) as gateway:
+    with filled(etcd_binary, authentication=authentication) as cluster:
         (member,) = cluster.members
+        gateway = cluster.gateway(member)
         before, first = state(gateway, cluster.version), raft_index(gateway)
         ran = run(*options(cluster, member.client_url, member.peer_url), "--etcd-discover")
         last, after = raft_index(gateway), state(gateway, cluster.version)
