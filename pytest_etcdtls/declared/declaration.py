@@ -291,6 +291,24 @@ class Mount(Struct, frozen=True):
     outside: str
 
 
+class RunAs(Struct, frozen=True, kw_only=True):
+    """The user that etcd is declared to run as: a name or an ID, as its groups are.
+
+    Attributes:
+        setting: what declares it: ``User=`` or ``runAsUser``.
+        group: empty for that of the user.
+        others: further groups.
+        of_unit: the user also has the groups that this machine gives it.
+    """
+
+    place: SourceLine
+    setting: str
+    user: str
+    group: str = ""
+    others: tuple[str, ...] = ()
+    of_unit: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedWith:
     """What etcd is started with, in order, as a replay needs it. Values that are not known are left out.
@@ -328,6 +346,7 @@ class Declaration:
         image: the container image.
         version: the version of etcd from the image's tag; ``None`` if the tag does not contain one.
         mounts: directories and files of the node that are mounted in the container.
+        run_as: the user that it runs as; ``None`` if that is not declared, or not known.
         go_environment: variables that the Go runtime reads: ``GODEBUG``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
         etcdctl: variables for etcdctl in the same environment, such as ``ETCDCTL_CERT``.
         notes: what could not be read and may matter, one sentence each.
@@ -346,6 +365,7 @@ class Declaration:
     image: str | None = None
     version: str | None = None
     mounts: tuple[Mount, ...] = ()
+    run_as: RunAs | None = None
     go_environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()

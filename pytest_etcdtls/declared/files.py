@@ -20,6 +20,7 @@ from pytest_etcdtls.declared.declaration import (
     CRLReading,
     DeclaredMember,
     DeclaredPaths,
+    RunAs,
     Setting,
     exists,
 )
@@ -423,6 +424,31 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
         return FileFact(said=str(setting), absent=why_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
     return replace(fact, original=declared.paths.is_original(setting.value, path))
+
+
+def ids_of(run_as: RunAs) -> tuple[int, int | None, set[int]]:
+    """Return the IDs of the user, of its group if that is known, and of further groups.
+
+    An ID need not have an entry on this machine.
+
+    Raises:
+        KeyError: if this machine does not have a user or a group of that name.
+    """
+    import grp
+    import pwd
+
+    user = int(run_as.user) if run_as.user.isdecimal() else pwd.getpwnam(run_as.user).pw_uid
+    group, *others = (
+        None if not text else int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+        for text in (run_as.group, *filter(None, run_as.others))
+    )
+    groups = {other for other in others if other is not None}
+    with suppress(KeyError):
+        if run_as.of_unit:
+            entry = pwd.getpwuid(user)
+            groups |= {*os.getgrouplist(entry.pw_name, entry.pw_gid)} - {entry.pw_gid}
+            group = entry.pw_gid if group is None else group
+    return user, group, groups
 
 
 def why_absent(declared: DeclaredMember, setting: Setting) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 from msgspec import Struct
 from yaml.nodes import Node
 
-from pytest_etcdtls.declared.declaration import Mount, SourceLine
+from pytest_etcdtls.declared.declaration import Mount, RunAs, SourceLine
 from pytest_etcdtls.declared.flags import FLAG_OF
 from pytest_etcdtls.declared.start import (
     INSTEAD,
@@ -106,7 +106,7 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
     name, namespace = (text_at(pod, "metadata", key) for key in ("name", "namespace"))
     every = items(node_at(pod, "spec", "containers"))
     containers = [
-        _Container(container, f"pod {name}, container {text_at(container, 'name')}", file, expansion)
+        _Container(container, pod, f"pod {name}, container {text_at(container, 'name')}", file, expansion)
         for container in every
         if _program(container).is_etcd
     ]
@@ -178,8 +178,9 @@ def _owner(pod: Node) -> str:
 class _Container:
     """A container that starts etcd, with its variables."""
 
-    def __init__(self, container: Node, where: str, file: str, expansion: Expansion) -> None:
+    def __init__(self, container: Node, pod: Node, where: str, file: str, expansion: Expansion) -> None:
         self._container, self._where, self._file = container, printable(where, 200), file
+        self._pod = pod
         self._expansion = expansion
         self._known: dict[str, Variable] = {}
 
@@ -205,6 +206,25 @@ class _Container:
                 if one is self._known[one.name] or (one.name in FLAG_OF and not one.unresolved)
             ),
             image=text_of(node_at(self._container, "image")),
+            run_as=self._run_as(),
+        )
+
+    def _run_as(self) -> RunAs | None:
+        """Return the user of the security context; the image's groups of that user are not known."""
+        of_pod = node_at(self._pod, "spec", "securityContext")
+        contexts = (node_at(self._container, "securityContext"), of_pod)
+        users = [node for context in contexts if (node := node_at(context, "runAsUser")) is not None]
+        groups = [text for context in contexts if (text := text_at(context, "runAsGroup"))]
+        if not users or not text_of(users[0]):
+            return None
+        others = (text_of(item) or "" for item in items(node_at(of_pod, "supplementalGroups")))
+        return RunAs(
+            place=place_of(users[0], self._file),
+            setting="runAsUser",
+            user=text_of(users[0]) or "",
+            group=groups[0] if groups else "0",
+            others=tuple(group for group in (*others, text_at(of_pod, "fsGroup")) if group),
+            of_unit=False,
         )
 
     def mounts(self, volumes: Iterable[Node]) -> Iterator[Mount]:

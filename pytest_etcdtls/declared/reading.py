@@ -356,6 +356,7 @@ def assemble(
         image=invocation.image,
         version=tag_version(invocation.image),
         mounts=mounts,
+        run_as=invocation.run_as,
         go_environment=MappingProxyType({variable.name: variable.value for variable in of_go}),
         etcdctl=MappingProxyType(
             {name: variable.value for name, variable in variables.items() if name.startswith("ETCDCTL_")}

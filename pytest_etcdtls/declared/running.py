@@ -7,7 +7,9 @@ name are looked up in the root directory of the process (:mod:`pytest_etcdtls.pr
 that of etcd, whatever is mounted in its container.
 
 A member is a process whose program is named ``etcd`` and that is started neither as a proxy nor to print its
-version.
+version. k3s runs etcd within its own process, and overwrites its command line (``proctitle.SetProcTitle``).
+It starts that etcd with the file ``config`` in the data directory of etcd (pkg/daemons/executor, ``ETCD``,
+and ``ETCDConfig.ToConfigFile``), which is the directory of the database that the process has open.
 
 A process ID is used again after a process has ended. So the time at which the process was started is compared
 before and after its files are read.
@@ -43,6 +45,8 @@ from pytest_etcdtls.untrusted import printable, read_regular
 PROC: Final = Path("/proc")
 _LARGEST: Final = 4 * 1024 * 1024
 """Octets of a command line or an environment. Linux passes a program no more than 6 MiB of both."""
+_DATABASE: Final = "/member/snap/db"
+"""The path of the database in etcd's data directory."""
 _DELETED: Final = " (deleted)"
 """What Linux adds to the path of a program that was replaced since, as by an upgrade."""
 _PRINTS: Final = frozenset({"--version", "-version", "--help", "-help", "-h", "-V"})
@@ -54,11 +58,13 @@ class Process(Struct, frozen=True, kw_only=True):
     Attributes:
         started: when it was started, in clock ticks since the machine was (proc_pid_stat(5), field 22).
         argv: etcd's command line: the program and its arguments.
+        embedded: another program runs etcd within its own process.
     """
 
     pid: int
     started: int
     argv: tuple[str, ...]
+    embedded: bool = False
 
     @property
     def name(self) -> str:
@@ -117,8 +123,8 @@ def find_process(pid: int) -> Process:
     if process is None:
         shown = printable(" ".join(_argv(pid)[:2]), 100)
         raise UsageError(
-            f"--etcd-pid {pid}: process {pid} ({shown}) is not a member of etcd: see pgrep -a etcd; of one "
-            "within another program, as in k3s, pass its configuration file as --etcd-config"
+            f"--etcd-pid {pid}: process {pid} ({shown}) is not a member of etcd, nor k3s with an embedded "
+            "etcd that this user can see: see pgrep -a etcd"
         )
     return process
 
@@ -127,12 +133,17 @@ def _member(pid: int) -> Process | None:
     started, argv = _start_of(pid), _argv(pid)
     if started is None or not argv:  # a thread of the kernel, or a process that has ended
         return None
+    embedded = False
     program = _link(pid, "exe").removesuffix(_DELETED)
-    if "etcd" not in (PurePosixPath(argv[0]).name, PurePosixPath(program).name):
+    named = {PurePosixPath(argv[0]).name, PurePosixPath(program).name}
+    if "etcd" in named:
+        if len(argv) > 1 and (argv[1] in PROXIES or argv[1] in _PRINTS):
+            return None
+    elif "k3s" in named and (directory := _data_directory(pid)):
+        argv, embedded = ("etcd", f"--config-file={directory}/config"), True
+    else:
         return None
-    if len(argv) > 1 and (argv[1] in PROXIES or argv[1] in _PRINTS):
-        return None
-    return Process(pid=pid, started=started, argv=argv)
+    return Process(pid=pid, started=started, argv=argv, embedded=embedded)
 
 
 def _start_of(pid: int) -> int | None:
@@ -165,6 +176,12 @@ def _link(pid: int, name: str) -> str:
         return ""
 
 
+def _data_directory(pid: int) -> str:
+    """Return the data directory of an etcd whose database a process has open; empty if there is none."""
+    links = (_link(pid, f"fd/{number}") for number in names_in(PROC / str(pid) / "fd"))
+    return next((link.removesuffix(_DATABASE) for link in links if link.endswith(_DATABASE)), "")
+
+
 def read_running(process: Process) -> RunningMember:
     """Return what a process was started with, and its files.
 
@@ -195,7 +212,7 @@ def read_running(process: Process) -> RunningMember:
         return here
 
     # Of equal variables the first one counts (syscall.Getenv of Go).
-    variables = dict(_pair(text) for text in reversed(environment) if "=" in text)
+    variables = {} if process.embedded else dict(_pair(text) for text in reversed(environment) if "=" in text)
     declaration = from_command_line(
         process.argv, variables, source=process.name, find=find, form=Form.PROCESS
     )

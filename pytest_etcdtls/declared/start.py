@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import SourceLine
+from pytest_etcdtls.declared.declaration import RunAs, SourceLine
 from pytest_etcdtls.errors import UsageError
 
 INSTEAD: Final = (
@@ -70,11 +70,13 @@ class ProgramStart(Struct, frozen=True, kw_only=True):
         program: the program and its arguments.
         environment: its variables, in the order in which they are set.
         image: the image of the container that runs it; ``None`` if it is not known.
+        run_as: the user that it is started as; ``None`` if that is not declared, or not known.
     """
 
     program: tuple[Word, ...]
     environment: tuple[Variable, ...] = ()
     image: str | None = None
+    run_as: RunAs | None = None
 
 
 PROXIES: Final = frozenset({"gateway", "grpc-proxy"})

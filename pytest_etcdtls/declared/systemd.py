@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
-from pytest_etcdtls.declared.declaration import SourceLine
+from pytest_etcdtls.declared.declaration import RunAs, SourceLine
 from pytest_etcdtls.declared.start import Expansion, ProgramStart, Variable, Word, not_read
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.untrusted import printable
@@ -316,7 +316,25 @@ def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) 
     if not program or not program[0].is_etcd:
         starts = printable(program[0].text if program else "nothing", 100)
         raise not_read(command.place, f"a unit that starts {starts}, not etcd itself,")
-    return ProgramStart(program=program, environment=environment)
+    return ProgramStart(program=program, environment=environment, run_as=_run_as(directives, command))
+
+
+def _run_as(directives: Sequence[Directive], command: Directive) -> RunAs | None:
+    """Return the user of a unit; ``None`` where its rights are others' too (systemd.exec(5))."""
+    last = {directive.key: directive for directive in directives}
+    user = last.get("User")
+    prefix = command.value.lstrip()[: -len(command.value.lstrip().lstrip(_EXEC_PREFIXES)) or None]
+    may_read_all = any("CAP_DAC_" in one.value for one in directives if one.key == "AmbientCapabilities")
+    if user is None or not user.value.strip() or "%" in user.value or set(prefix) & set("+!") or may_read_all:
+        return None
+    others = (directive.value.split() for directive in _in_force(directives, "SupplementaryGroups"))
+    return RunAs(
+        place=user.place,
+        setting="User=",
+        user=user.value.strip(),
+        group=last["Group"].value.strip() if "Group" in last else "",
+        others=tuple(name for names in others for name in names),
+    )
 
 
 def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:

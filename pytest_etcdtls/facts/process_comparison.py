@@ -71,7 +71,7 @@ def process_comparison(target: Target) -> ProcessComparison:
 
 def _unknown(running: RunningMember) -> str:
     config = running.declared.declaration.config_file
-    if config is None:
+    if config is None or running.process.embedded:  # which writes the file when it starts
         return ""
     here = str(running.declared.paths.of_process(config))
     if not (changed := _since(running, (here,))):

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
 from kubeadm.nodes import PKI, changed
 
 from process.containers import Container, container, target
@@ -157,6 +158,7 @@ class Draw:
     files: tuple[str, ...] = ()
     settings: Settings = field(default_factory=dict)
     declared: bool = False
+    next_user: int | None = None
     update: bool = False
 
     def __str__(self) -> str:
@@ -166,6 +168,7 @@ class Draw:
             *(f"{name}={value}" for name, value in self.settings.items()),
         ]
         parts += ["declared"] if self.declared else []
+        parts += [f"then user {self.next_user}"] if self.next_user is not None else []
         return f"{self.number}: {', '.join([*parts, *(['another version'] if self.update else [])])}"
 
 
@@ -174,11 +177,13 @@ def draw(seed: int, number: int) -> Draw:
     choose = random.Random(f"{seed}/{number}")  # noqa: S311 - a draw is repeatable
     made = Draw(number, choose.choice((0, 0, USER)), declared=choose.random() < 0.3)
     for _ in range(choose.choice((0, 1, 1, 1, 1, 1, 1, 2, 2, 3))):
-        kind = choose.choices(("file", "setting", "version"), (8, 9, 1))[0]
+        kind = choose.choices(("file", "setting", "user", "version"), (8, 9, 1, 1))[0]
         if kind == "file":
             made = replace(made, files=(*made.files, choose.choice(list(FILES))))
         elif kind == "setting":
             made = replace(made, settings={**made.settings, **choose.choice(SETTINGS)}, declared=True)
+        elif kind == "user":
+            made = replace(made, next_user=choose.choice((0, USER)), declared=True)
         else:
             made = replace(made, update=True)
     return made
@@ -277,7 +282,14 @@ def compare(one: Draw, binary: Path, update: Path | None, directory: Path, addre
             for name, value in one.settings.items()
         }
         text = changed(node.text, settings)
-        then = replace(first, node=replace(node, text=text), user=one.user, processes=[])
+        if one.next_user is not None:
+            text = _with_user(text, one.next_user)
+        then = replace(
+            first,
+            node=replace(node, text=text),
+            user=one.user if one.next_user is None else one.next_user,
+            processes=[],
+        )
         urls = sorted({url for made in (first, then) for url in _urls(made, address)})
         _asked(urls, pairs)  # now it has read all its files
         for name in one.files:
@@ -313,6 +325,12 @@ def _rehearsed(one: Draw, process: Process, text: str, directory: Path) -> tuple
     results = rehearsed(live)
     reasons = [made.reason for made in results.values() if made.outcome is Outcome.NOT_VERIFIED]
     return set(wrong(results)), "" if wrong(results) or not reasons else reasons[0]
+
+
+def _with_user(text: str, user: int) -> str:
+    document = yaml.safe_load(text)
+    document["spec"]["containers"][0]["securityContext"] = {"runAsUser": user, "runAsGroup": user}
+    return yaml.safe_dump(document)
 
 
 def _urls(made: Container, address: str) -> Iterator[str]:

@@ -136,7 +136,25 @@ def test_no_process(text: str) -> None:
         read_processes(Given(etcd_pid=text))
 
 
-def test_k3s_has_no_process_of_etcd() -> None:
+def test_k3s_runs_etcd_within_its_own_process(tmp_path: Path) -> None:
+    """Its command line is overwritten; the file that it writes lies beside the database that it has open."""
+    directory = tmp_path / "server/db/etcd"
+    (directory / "member/snap").mkdir(parents=True)
+    (directory / "member/snap/db").touch()
+    (directory / "config").write_text(
+        "name: cp1\nlisten-client-urls: https://127.0.0.1:2379\nadvertise-client-urls: https://127.0.0.1:2379\n"
+        "client-transport-security:\n  client-cert-auth: true\n  cert-file: /server.crt\n"
+    )
+    with sleeping("/usr/local/bin/k3s", code=f"db = open({str(directory / 'member/snap/db')!r})") as pid:
+        process = find_process(pid)
+        declaration = read_running(process).declared.declaration
+    assert process.embedded
+    assert declaration.text("name") == "cp1"
+    assert declaration.on("client-cert-auth")
+    assert declaration.settings["cert-file"].place.file == f"/proc/{pid}/root{directory}/config"
+
+
+def test_k3s_without_an_etcd() -> None:
     with sleeping("/usr/local/bin/k3s") as pid, pytest.raises(UsageError, match="is not a member of etcd"):
         find_process(pid)
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from discovery.learner import start_learner
 from kubeadm.nodes import running
 from plugin.runs import Runner, run
@@ -37,6 +38,7 @@ from pytest_etcdtls.declared.running import Process, RunningMember, find_process
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import available_memory, started
 from pytest_etcdtls.run.rehearsal.planning import plan_of
@@ -376,6 +378,12 @@ def test_an_unprivileged_etcd(newest_etcd: Path, tmp_path: Path) -> None:
         await_age(process)
         os.chown(node.node.pki / "etcd" / "server.key", 0, 0)
         [message] = wrong(rehearsed(target(process)))["restart.starts"]
+        manifest = tmp_path / "as-root.yaml"
+        document = yaml.safe_load(node.node.text)
+        document["spec"]["containers"][0]["securityContext"] = {"runAsUser": 0, "runAsGroup": 0}
+        manifest.write_text(yaml.safe_dump(document), encoding="utf-8")
+        declared = rehearsed(target(process, etcd_config=manifest))
+        assert declared["restart.starts"].outcome is Outcome.CONFORMS  # what is declared counts
         unprivileged.stop()
     assert "server.key: permission denied; /etc/kubernetes/pki/etcd/server.key was changed at" in message
 

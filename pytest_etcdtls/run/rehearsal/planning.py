@@ -28,9 +28,9 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
     is_address,
 )
-from pytest_etcdtls.declared.files import is_directory
+from pytest_etcdtls.declared.files import ids_of, is_directory
 from pytest_etcdtls.declared.flags import FLAG_OF
-from pytest_etcdtls.declared.running import PROC, RunningMember
+from pytest_etcdtls.declared.running import PROC, Process, RunningMember
 from pytest_etcdtls.declared.yaml_files import values_in
 from pytest_etcdtls.errors import NotVerifiedError, UsageError
 from pytest_etcdtls.process_root import status_of
@@ -44,6 +44,8 @@ _OF_THE_START: Final = frozenset(
 ) | {"JOURNAL_STREAM", "INVOCATION_ID"}
 """Variables by which systemd and a program that it started find each other (sd_notify(3))."""
 _STREAMS: Final = frozenset({"stderr", "stdout", "default", "systemd/journal", "/dev/stderr", "/dev/stdout"})
+_IDs = tuple[int, int, tuple[int, ...]]
+"""The IDs of a user, of its group, and of further groups."""
 _DISCOVERY: Final = ("discovery", "discovery-srv", "discovery-endpoints")
 
 
@@ -58,6 +60,8 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         NotVerifiedError, UnreadableFileError, OSError: if it cannot be rehearsed.
     """
     process, own = running.process, running.declared.declaration
+    if process.embedded:
+        raise NotVerifiedError("it runs etcd within another program, which is not started again")
     here = PROC / str(process.pid)
     if os.readlink(here / "ns/user") != os.readlink(PROC / "self/ns/user"):
         raise NotVerifiedError("it has a user namespace of its own")
@@ -72,8 +76,10 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
     variables = (word.partition("=")[::2] for word in reversed(_words(here / "environ")) if "=" in word)
     environment = {name: value for name, value in dict(variables).items() if name not in _OF_THE_START}
     user, group = (int(status[name].split()[1]) for name in ("Uid", "Gid"))
+    ids = user, group, tuple(map(int, status["Groups"].split()))
     if declaration is not own:
         argv, environment = _declared(declaration, running, argv[0], environment)
+        ids = _declared_ids(declaration, process, ids)
     configuration, changes = declaration.started_with.configuration, dict(_changes(declaration, running))
     if configuration is not None:
         configuration = _with_keys(configuration, changes)
@@ -93,9 +99,9 @@ def plan_of(running: RunningMember, declaration: Declaration) -> Plan:
         program=argv[0] if argv[0].startswith("/") else "",
         argv=tuple(argv),
         environment={**environment, "GOMAXPROCS": "2"},  # threads and their memory are for two processors
-        user=user,
-        group=group,
-        groups=tuple(map(int, status["Groups"].split())),
+        user=ids[0],
+        group=ids[1],
+        groups=ids[2],
         bounding=int(status["CapBnd"], 16),
         ambient=int(status["CapAmb"], 16),
         no_new_privileges=status["NoNewPrivs"] == "1",
@@ -194,6 +200,21 @@ def _declared(
 def unknown_of(declaration: Declaration, own: Declaration) -> dict[str, Setting]:
     """Return the settings whose value the process alone has, such as the address of a pod."""
     return {name: own.settings[name] for name in declaration.started_with.left_out & own.settings.keys()}
+
+
+def _declared_ids(declaration: Declaration, process: Process, ids: _IDs) -> _IDs:
+    """Return the declared IDs of user, group and further groups; those of the process if not known."""
+    declared = declaration.run_as
+    if declared is None or declared.user in (str(ids[0]), ""):
+        return ids
+    named = not all(text.isdecimal() for text in (declared.user, declared.group, *declared.others) if text)
+    if named and os.readlink(PROC / str(process.pid) / "root") != "/":
+        return ids  # this machine does not know the users of a container
+    try:
+        user, group, groups = ids_of(declared)
+    except KeyError:
+        return ids
+    return user, group or 0, tuple(sorted(groups))
 
 
 def _hosts(declaration: Declaration, process: int) -> Iterator[str]:
