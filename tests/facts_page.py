@@ -1,4 +1,4 @@
-"""``docs/facts.md``: what a check can read, by subject, and which facts connect."""
+"""The tables of ``docs/facts.md``: what a check can read, by subject, and which facts connect."""
 
 from __future__ import annotations
 
@@ -13,38 +13,23 @@ from checks_page import cell
 import pytest_etcdtls.facts
 from pytest_etcdtls.facts.fact import Fact, facts
 
-_ABOVE = """\
-# Facts
 
-```python
-def my_check(here: Listener, served: ServedChain) -> Iterator[Statement]: ...
-```
-
-A [check](own-checks.md) names the facts that it reads by their types. A fact is made at most once for each
-listener and key. The types are importable from `pytest_etcdtls.facts`, where a type checker knows their
-fields. `Annotated[T, "key"]` is one of several. Only a fact that connects adds to `--etcd-plan`. `make docs`
-writes this page.
-"""
-
-
-def facts_page() -> str:
-    """Return the page."""
+def facts_tables() -> str:
+    """Return a table for each module of facts."""
     importlib.import_module("pytest_etcdtls.lifecycle.changes")
     named = [fact for fact in facts().values() if fact.type.__name__ in vars(pytest_etcdtls.facts)]
     ours = sorted(named, key=lambda fact: (fact.module, fact.type.__name__))
-    return "\n".join([_ABOVE, *_tables(ours)])
+    return "\n".join(_tables(ours))
 
 
 def _tables(every: list[Fact]) -> Iterator[str]:
     for module, group in groupby(every, key=lambda fact: fact.module):
-        yield f"## {module.rpartition('.')[2]}"
-        yield ""
+        yield from ("", f"## {module.rpartition('.')[2]}", "")
         yield "| fact | what it is | key | connects |"
         yield "|---|---|---|---|"
         for fact in group:
             key = "" if fact.keys == "none" else fact.keys
             yield f"| `{fact.type.__name__}` | {_about(fact)} | {key} | {'' if fact.is_computed else 'yes'} |"
-        yield ""
 
 
 def _about(fact: Fact) -> str:

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from checks_page import checks_page
-from facts_page import facts_page
+from facts_page import facts_tables
 from hostile.requests_sent import requests_table
-from options_page import options_page
+from options_page import options_tables
 from presets.page import presets_table
-from profiles_page import profiles_page
+from profiles_page import profiles_tables, thresholds_table
 
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.report.document import SCHEMA_VERSION, schema
@@ -29,11 +29,13 @@ def generated(*, new_checks: bool = True) -> dict[str, str]:
     checks = [check for check in catalogue().values() if new_checks or check.id in named]
     return {
         "docs/checks.md": checks_page(checks),
-        "docs/facts.md": facts_page(),
+        "docs/facts.md": _filled("docs/facts.md", facts=facts_tables()),
         "docs/fixtures.md": _filled("docs/fixtures.md", presets=presets_table()),
         "docs/limits.md": _filled("docs/limits.md", requests=requests_table()),
-        "docs/options.md": options_page(),
-        "docs/profiles.md": profiles_page(),
+        "docs/options.md": _filled("docs/options.md", options=options_tables()),
+        "docs/profiles.md": _filled(
+            "docs/profiles.md", thresholds=thresholds_table(), profiles=profiles_tables()
+        ),
         f"pytest_etcdtls/report/schema-v{SCHEMA_VERSION}.json": json.dumps(schema(), indent=2) + "\n",
     }
 
