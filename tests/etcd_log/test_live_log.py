@@ -1,4 +1,4 @@
-"""The log of a live etcd, while it is written: in every form, rotated, of several members."""
+"""The log of a live etcd, while it is written: rotated, removed, of several members."""
 
 from __future__ import annotations
 
@@ -9,25 +9,16 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from etcd_log import shipping
 from etcd_log.conftest import Logged
-from etcd_log.shipping import Wrap, shipped
 from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
-from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run.judge import Judge
 from pytest_etcdtls.run.observer import Observer
 
 CHECK = catalogue()["mtls.log-tells-the-same"]
-SHAPES = (
-    shipping.as_it_is,
-    shipping.json_file,
-    shipping.timestamps,
-    shipping.journal_short,
-    shipping.kubectl_prefix,
-)
 
 
 def _observer(etcd: Logged, log: LogSource) -> Observer:
@@ -39,19 +30,6 @@ def _all_agree(observer: Observer, outcome: Outcome = Outcome.CONFORMS) -> list[
     results = [judge.result(CHECK, listener) for listener in observer.target.listeners]
     assert {result.outcome for result in results} == {outcome}, results
     return results
-
-
-@pytest.mark.parametrize("wrap", SHAPES, ids=lambda wrap: wrap.__name__)
-def test_a_log_that_is_being_shipped_to_a_file(etcd: Logged, wrap: Wrap, tmp_path: Path) -> None:
-    path = tmp_path / "etcd.log"
-    with shipped(etcd.file, path, wrap):
-        observer = _observer(etcd, FileLog.of(path))
-        _all_agree(observer)
-        [log] = observer.get(EtcdLogs).logs
-    comparisons = [fact for _, _, fact in observer.facts if isinstance(fact, LogComparison)]
-    assert [bool(found.compared) for found in comparisons] == [True, True]
-    assert log.source == str(path)
-    assert log.ours >= sum(len(found.compared) for found in comparisons)
 
 
 @pytest.mark.parametrize("how", ["renamed", "truncated"])

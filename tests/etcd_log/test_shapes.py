@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.parse import Cause, parse_log, read_entries, read_log
+from pytest_etcdtls.etcd_log.parse import Cause, parse_log, read_log
 
 SHAPES = Path(__file__).parent / "shapes"
 POKED = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.EXPIRED, Cause.PLAINTEXT]
@@ -82,12 +82,6 @@ def test_grpc_at_debug_level() -> None:
     assert found.remote_address.startswith("127.0.0.1:")
 
 
-def test_console_and_text_have_levels() -> None:
-    for name in ("3.6-console", "3.4-text", "3.7-json"):
-        entries = list(read_entries((SHAPES / f"{name}.log").read_text(encoding="utf-8")))
-        assert {entry.level for entry in entries if entry.message.startswith("rejected")} <= {"warn", "info"}
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -108,13 +102,6 @@ def test_files_that_are_no_log(content: bytes, said: str, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=said) as caught:
         read_log(path)
     assert str(path) in str(caught.value)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a directory"):
-        read_log(tmp_path)
-    with pytest.raises(UsageError, match="does not exist"):
-        read_log(tmp_path / "gone.log")
 
 
 def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
