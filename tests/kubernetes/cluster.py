@@ -22,8 +22,8 @@ from pytest_etcdtls.etcd.sources import binary_version
 HERE = Path(__file__).parent
 CONTAINERD = "unix:///run/containerd/containerd.sock"
 NETWORK = "10.11.0"
-LAPTOP, *NODES = (f"{NETWORK}.{number}" for number in (1, 2, 3))
-PODS = "10.244.{}.0/24"
+LAPTOP, NODE = f"{NETWORK}.1", f"{NETWORK}.2"
+PODS = "10.244.0.0/24"
 
 _CONTAINERD_TOML = """
 version = 2
@@ -39,20 +39,18 @@ version = 2
 
 
 class KubeadmCluster:
-    """A control plane whose nodes are brought up one after the other.
+    """A control plane of one node.
 
     Args:
-        laptop: a machine that reaches the nodes and is none; it has the kubeconfig of the administrator.
+        laptop: a machine that reaches the node and is none; it has the kubeconfig of the administrator.
+        node: the machine of the control plane.
         programs: directory of kubeadm, kubelet and the others.
-        etcd: static binary of etcd for the nodes.
-
-    Attributes:
-        nodes: the machines of the control plane.
+        etcd: static binary of etcd for the node.
     """
 
-    def __init__(self, laptop: Machine, programs: Path, etcd: Path) -> None:
+    def __init__(self, laptop: Machine, node: Machine, programs: Path, etcd: Path) -> None:
         self.laptop = laptop
-        self.nodes: list[Machine] = []
+        self.node = node
         self._programs = programs
         self._etcd = etcd
         self._version = programs.parent.name
@@ -65,22 +63,28 @@ class KubeadmCluster:
         ran = self.laptop.run("kubectl", *words, check=check, text=text)
         return ran.stdout if check else ran.stdout + ran.stderr
 
-    def init(self, node: Machine) -> None:
-        """Make the first node with ``kubeadm init``."""
-        self._prepare(node)
+    def init(self) -> None:
+        """Make the node with ``kubeadm init``, and wait until it is ready."""
+        node = self.node
+        self._prepare()
         documents = [
             {
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
                 "kind": "InitConfiguration",
                 "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": 6443},
-                "nodeRegistration": _registration(node),
+                "nodeRegistration": {
+                    "name": node.name,
+                    "criSocket": CONTAINERD,
+                    "imagePullPolicy": "IfNotPresent",
+                    "taints": [],
+                },
             },
             {
                 "apiVersion": "kubeadm.k8s.io/v1beta4",
                 "kind": "ClusterConfiguration",
                 "kubernetesVersion": f"v{self._version}",
                 "controlPlaneEndpoint": f"{node.address}:6443",
-                "networking": {"podSubnet": PODS.format(0)},
+                "networking": {"podSubnet": PODS},
                 "etcd": {"local": {"imageTag": self._images["etcd"].rpartition(":")[2]}},
             },
             {
@@ -100,54 +104,28 @@ class KubeadmCluster:
             },
         ]
         node.write("/etc/kubernetes/kubeadm.yaml", yaml.safe_dump_all(documents))
-        self._kubeadm(node, "init", "--skip-phases=addon/coredns,addon/kube-proxy")
+        self._kubeadm("init", "--skip-phases=addon/coredns,addon/kube-proxy")
         self.laptop.write(
             str(self.laptop.directory / ".kube/config"), node.read("/etc/kubernetes/admin.conf")
         )
-        self._wait_for(node)
+        for what in (f"node/{node.name}", f"pod/etcd-{node.name}"):
+            for condition in ("create", "condition=Ready"):
+                self.kubectl("wait", f"--for={condition}", what, "-n", "kube-system", "--timeout=120s")
 
-    def join(self, node: Machine) -> None:
-        """Add a node to the control plane, with a member of etcd, by ``kubeadm join``."""
-        first = self.nodes[0]
-        self._prepare(node)
-        uploaded = first.run("kubeadm", "init", "phase", "upload-certs", "--upload-certs").stdout.split()
-        words = first.run("kubeadm", "token", "create", "--print-join-command").stdout.split()
-        discovery = dict(zip(words[3::2], words[4::2], strict=True))
-        document = {
-            "apiVersion": "kubeadm.k8s.io/v1beta4",
-            "kind": "JoinConfiguration",
-            "discovery": {
-                "bootstrapToken": {
-                    "token": discovery["--token"],
-                    "apiServerEndpoint": f"{first.address}:6443",
-                    "caCertHashes": [discovery["--discovery-token-ca-cert-hash"]],
-                }
-            },
-            "controlPlane": {
-                "certificateKey": uploaded[-1],
-                "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": 6443},
-            },
-            "nodeRegistration": _registration(node),
-        }
-        node.write("/etc/kubernetes/kubeadm.yaml", yaml.safe_dump(document))
-        self._kubeadm(node, "join")
-        self._wait_for(node)
+    def load(self, image: Path) -> None:
+        """Make an image known to the node."""
+        self.node.run("ctr", "--namespace=k8s.io", "images", "import", image)
 
-    def load(self, image: Path, *nodes: Machine) -> None:
-        """Make an image known to nodes, by default to all of them."""
-        for node in nodes or self.nodes:
-            node.run("ctr", "--namespace=k8s.io", "images", "import", image)
-
-    def _prepare(self, node: Machine) -> None:
+    def _prepare(self) -> None:
         """Start containerd and kubelet, which waits for kubeadm, and write the images."""
-        number = NODES.index(node.address)
+        node = self.node
         bridge = {
             "type": "bridge",
             "bridge": "cni0",
             "isGateway": True,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": PODS.format(number)}]],
+                "ranges": [[{"subnet": PODS}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
             },
         }
@@ -171,11 +149,12 @@ class KubeadmCluster:
                 {f"/usr/local/bin/{name}": program},
                 config={"Entrypoint": ["/usr/local/bin/pause"]} if name == "pause" else None,
             )
-            self.load(archive, node)
+            self.load(archive)
             archive.unlink()
         node.start(HERE / "kubelet.sh", self._programs / "kubelet", log=node.directory / "kubelet.log")
 
-    def _kubeadm(self, node: Machine, *words: str) -> None:
+    def _kubeadm(self, *words: str) -> None:
+        node = self.node
         # They are about modules that the kernel has built in, swap, and cgroups of version 1.
         ran = node.run(
             *("kubeadm", words[0], "--config=/etc/kubernetes/kubeadm.yaml", "--ignore-preflight-errors=all"),
@@ -186,47 +165,27 @@ class KubeadmCluster:
             said = (node.directory / "kubelet.log").read_text(encoding="utf-8").splitlines()[-20:]
             raise AssertionError("\n".join(["kubeadm:", ran.stdout, ran.stderr, "kubelet:", *said]))
 
-    def _wait_for(self, node: Machine) -> None:
-        self.nodes.append(node)
-        for what in (f"node/{node.name}", f"pod/etcd-{node.name}"):
-            for condition in ("create", "condition=Ready"):
-                self.kubectl("wait", f"--for={condition}", what, "-n", "kube-system", "--timeout=120s")
-
 
 @contextmanager
-def running(directory: Path, programs: Path, etcd: Path, *, nodes: int = 1) -> Iterator[KubeadmCluster]:
+def running(directory: Path, programs: Path, etcd: Path) -> Iterator[KubeadmCluster]:
     """Bring up a cluster, and remove it.
 
     Args:
         directory: a new one, of all that is written.
         programs: of ``build.sh``.
         etcd: static binary of etcd.
-        nodes: how many nodes the control plane has, at most two.
     """
     directory.mkdir()
     path = [programs, Path(sys.executable).parent]
     try:
         with ExitStack() as stack:
-            laptop, *machines = (
+            laptop, node = (
                 stack.enter_context(started(name, address, directory / name, path))
-                for name, address in [("laptop", LAPTOP), *zip(("cp1", "cp2"), NODES, strict=True)][
-                    : nodes + 1
-                ]
+                for name, address in (("laptop", LAPTOP), ("cp1", NODE))
             )
-            connect(laptop, machines)
-            cluster = KubeadmCluster(laptop, programs, etcd)
-            cluster.init(machines[0])
-            for machine in machines[1:]:
-                cluster.join(machine)
+            connect(laptop, node)
+            cluster = KubeadmCluster(laptop, node, programs, etcd)
+            cluster.init()
             yield cluster
     finally:
         directory.rmdir()
-
-
-def _registration(node: Machine) -> dict[str, object]:
-    return {
-        "name": node.name,
-        "criSocket": CONTAINERD,
-        "imagePullPolicy": "IfNotPresent",
-        "taints": [],
-    }

@@ -7,7 +7,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -21,22 +20,15 @@ VERSION = os.environ.get("KUBERNETES_VERSION")
 collect_ignore_glob = [] if VERSION else ["test_*.py"]
 
 
-@contextmanager
-def new_cluster(etcd_binaries: dict[str, Path], nodes: int) -> Iterator[KubeadmCluster]:
-    """Bring up a cluster with the newest etcd 3.6, which kubeadm 1.34 expects."""
+@pytest.fixture(scope="session")
+def cluster(etcd_binaries: dict[str, Path]) -> Iterator[KubeadmCluster]:
+    """A cluster with the newest etcd 3.6, which kubeadm 1.34 expects."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
     programs = cache / "kubernetes" / str(VERSION) / "bin"
     *_, etcd = (path for version, path in etcd_binaries.items() if version.startswith("3.6."))
     # Not in pytest's directory, whose name is too long for the sockets of containerd.
     directory = Path(gettempdir()) / f"etcdtls-{secrets.token_hex(4)}"
-    with running(directory, programs, etcd, nodes=nodes) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def cluster(etcd_binaries: dict[str, Path]) -> Iterator[KubeadmCluster]:
-    """A cluster of one node."""
-    with new_cluster(etcd_binaries, nodes=1) as started:
+    with running(directory, programs, etcd) as started:
         yield started
 
 

@@ -31,7 +31,7 @@ inside() { # NAME DIRECTORY
     done
     rm -f /etc/resolv.conf
     echo 'nameserver 127.0.0.1' >/etc/resolv.conf
-    printf '%s\n' '127.0.0.1 localhost' '10.11.0.1 laptop' '10.11.0.2 cp1' '10.11.0.3 cp2' >/etc/hosts
+    printf '%s\n' '127.0.0.1 localhost' '10.11.0.1 laptop' '10.11.0.2 cp1' >/etc/hosts
     hostname "$1"
     ip link set lo up
     echo "$init"

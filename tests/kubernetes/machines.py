@@ -134,25 +134,15 @@ def started(name: str, address: str, directory: Path, path: Sequence[Path] = ())
         process.wait()
 
 
-def connect(switch: Machine, machines: Sequence[Machine]) -> None:
-    """Give the machines a network, with a bridge on one of them, whose address it gets."""
-    if switch.run("ip", "link", "show", "lan", check=False).returncode != 0:
-        switch.run("ip", "link", "add", "lan", "type", "bridge")
-        switch.run("ip", "address", "add", f"{switch.address}/24", "dev", "lan")
-        switch.run("ip", "link", "set", "lan", "up")
-    for machine in machines:
-        peer = ["peer", "name", "eth0", "netns", f"/proc/{machine.init}/ns/net"]
-        subprocess.run(
-            [
-                *("nsenter", f"--target={switch.init}", "--net"),
-                *("ip", "link", "add", machine.name, "type", "veth", *peer),
-            ],
-            check=True,
-        )
-        switch.run("ip", "link", "set", machine.name, "master", "lan", "up")
+def connect(first: Machine, second: Machine) -> None:
+    """Connect two machines by a cable."""
+    peer = ["peer", "name", "eth0", "netns", f"/proc/{second.init}/ns/net"]
+    cable = ["ip", "link", "add", "eth0", "type", "veth", *peer]
+    subprocess.run(["nsenter", f"--target={first.init}", "--net", *cable], check=True)
+    for machine in (first, second):
         machine.run("ip", "address", "add", f"{machine.address}/24", "dev", "eth0")
         machine.run("ip", "link", "set", "eth0", "up")
-        machine.run("ip", "route", "add", "default", "via", switch.address)
+    second.run("ip", "route", "add", "default", "via", first.address)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:

@@ -21,6 +21,6 @@ def paste(cluster: KubeadmCluster, code: str) -> str:
     Raises:
         AssertionError: if one fails.
     """
-    for shown, real in (("REGISTRY/", ""), ("10.0.0.11", cluster.nodes[0].address)):
+    for shown, real in (("REGISTRY/", ""), ("10.0.0.11", cluster.node.address)):
         code = code.replace(shown, real)
     return cluster.laptop.run("sh", "-e", text=code).stdout

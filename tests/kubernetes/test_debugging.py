@@ -16,7 +16,7 @@ pytestmark = pytest.mark.container
 
 
 def test_a_node(cluster: KubeadmCluster, runner: str) -> None:
-    [node] = cluster.nodes
+    node = cluster.node
     [pid] = node.run("pgrep", "--exact", "etcd").stdout.split()
     said = paste(cluster, block("debug -n etcd-tls node/cp1 --image=$IMAGE"))
     assert f"member cp1 as process {pid} declares it" in said
@@ -61,7 +61,7 @@ def test_a_service_of_the_node_needs_the_profile_sysadmin(
     cluster: KubeadmCluster, runner: str, newest_etcd: Path
 ) -> None:
     """It has capabilities that a pod of the profile ``general`` lacks."""
-    [node] = cluster.nodes
+    node = cluster.node
     flags = FLAGS.replace(":23", ":33").replace("/pki/", "/etc/kubernetes/pki/etcd/")
     log = node.directory / "service.log"
     service = node.start(newest_etcd, *flags.split(), log=log)
@@ -80,7 +80,7 @@ def test_a_service_of_the_node_needs_the_profile_sysadmin(
 @pytest.fixture
 def prod(cluster: KubeadmCluster) -> Iterator[None]:
     """The namespace of the page, with a Secret of etcd's files."""
-    [node] = cluster.nodes
+    node = cluster.node
     of = cluster.laptop.directory / "prod"
     for name in (*FILES, *CLIENT):
         cluster.laptop.write(str(of / name), node.read(f"/etc/kubernetes/pki/etcd/{name}"))
@@ -136,17 +136,3 @@ def test_an_ordinary_pod(cluster: KubeadmCluster, runner: str, prod: None, restr
     assert "member etcd-0 as process 1 declares it" in said
     assert "accepts healthcheck-client; refuses all 4 bad identities" in said
     assert "etcd TLS: CLEAN (etcd-0: https://127.0.0.1:2379, etcd 3.6." in said
-
-
-def test_a_static_pod_has_no_ephemeral_containers(cluster: KubeadmCluster, runner: str) -> None:
-    words = (
-        "debug",
-        "-n",
-        "kube-system",
-        "etcd-cp1",
-        "--target=etcd",
-        f"--image={runner}",
-        "--profile=baseline",
-    )
-    said = cluster.kubectl(*words, check=False)
-    assert "static pods do not support ephemeral containers" in said

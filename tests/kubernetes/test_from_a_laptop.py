@@ -15,7 +15,7 @@ from kubernetes.shown import block, paste
 
 @pytest.fixture(scope="module")
 def on_the_node(cluster: KubeadmCluster) -> Judged:
-    return judge(cluster.nodes[0], *ON_THE_NODE)
+    return judge(cluster.node, *ON_THE_NODE)
 
 
 def _judged(cluster: KubeadmCluster, code: str) -> Judged:
@@ -42,7 +42,7 @@ def keys(cluster: KubeadmCluster) -> None:
     """The keys of etcd's own certificates on the laptop, where the page has none, so that all is verified."""
     of = "pki/etcd"
     for name in ("server.key", "peer.key"):
-        text = cluster.nodes[0].read(f"/etc/kubernetes/{of}/{name}")
+        text = cluster.node.read(f"/etc/kubernetes/{of}/{name}")
         cluster.laptop.write(str(cluster.laptop.directory / of / name), text)
         cluster.laptop.run("chmod", "600", f"{of}/{name}")
 
@@ -65,9 +65,14 @@ def test_ssh_carries_connections(cluster: KubeadmCluster, keys: None, on_the_nod
     assert _differ(judged, on_the_node) == {}
 
 
+def test_the_list_that_kubectl_prints(cluster: KubeadmCluster) -> None:
+    _copy(cluster)
+    assert "etcd TLS: CLEAN" in paste(cluster, block("> pods.yaml"))
+
+
 def _serve_ssh(cluster: KubeadmCluster) -> None:
     """Let root of the laptop log in at the node by a key."""
-    laptop, [node] = cluster.laptop, cluster.nodes
+    laptop, node = cluster.laptop, cluster.node
     laptop.run("mkdir", "-p", "-m", "700", "/root/.ssh")
     laptop.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/of-the-tests")
     options = "IdentityFile /root/.ssh/of-the-tests\nStrictHostKeyChecking no\n"
@@ -85,7 +90,7 @@ def _serve_ssh(cluster: KubeadmCluster) -> None:
 
 def _copy(cluster: KubeadmCluster) -> None:
     """Put the manifest and the certificates of the node where the pages have them."""
-    laptop, [node] = cluster.laptop, cluster.nodes
+    laptop, node = cluster.laptop, cluster.node
     names = ["ca.crt", "etcd/ca.crt"]
     names += [f"etcd/{name}" for name in ("server.crt", "peer.crt", "healthcheck-client.crt")]
     for name in (*names, "etcd/healthcheck-client.key"):

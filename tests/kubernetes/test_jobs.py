@@ -40,7 +40,7 @@ def test_the_job_of_a_node(cluster: KubeadmCluster, runner: str) -> None:
 
 def test_a_node_without_one_of_the_files_is_left_as_it_is(cluster: KubeadmCluster) -> None:
     """A directory ``etcd.yaml`` in ``manifests`` would be in the way of ``kubeadm join``."""
-    [node] = cluster.nodes
+    node = cluster.node
     before = node.run("find", "/etc/kubernetes").stdout
     text = manifest("control-plane-job.yaml").replace("name: etcd-tls\n", "name: absent\n", 1)
     text = text.replace("path: /etc/kubernetes/manifests/etcd.yaml", "path: /etc/kubernetes/manifests/absent")
@@ -66,7 +66,7 @@ def test_every_hour(cluster: KubeadmCluster, runner: str) -> None:
     cluster.laptop.write(str(cluster.laptop.directory / name), manifest(name))
     said = paste(cluster, block("--from=cronjob/etcd-tls"))
     assert "CHECKS CLEAN (without config.ca-key-beside)" in said, said
-    [node] = cluster.nodes
+    node = cluster.node
     path = "/var/lib/node_exporter/textfile_collector/etcd-tls.prom"
     metrics = {family.name: family for family in text_string_to_metric_families(node.read(path))}
     [clean] = metrics["etcdtls_clean"].samples
@@ -116,7 +116,7 @@ key = "client.key"
 
 
 def test_a_list_of_clusters_in_parts(cluster: KubeadmCluster, runner: str) -> None:
-    [node] = cluster.nodes
+    node = cluster.node
     node.run("mkdir", "-p", "/var/lib/reports")
     cluster.kubectl("apply", "-f", "-", text=FLEET)
     names = ["prod-eu-1", "prod-us-1", "test"]

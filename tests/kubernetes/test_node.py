@@ -10,7 +10,7 @@ from kubernetes.machines import wait_until
 
 
 def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
-    judged = judge(cluster.nodes[0], *ON_THE_NODE)
+    judged = judge(cluster.node, *ON_THE_NODE)
     assert judged.exit_code == 0, judged.text
     assert "etcd TLS: CLEAN" in judged.text
     needed = {reason.rpartition("pass ")[2] for reason in judged.reasons("not-verified")}
@@ -23,7 +23,7 @@ def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
 
 def test_with_the_named_options_everything_is_verified(cluster: KubeadmCluster) -> None:
     judged = judge(
-        cluster.nodes[0],
+        cluster.node,
         *ON_THE_NODE,
         "--etcd-ca-key=/etc/kubernetes/pki/etcd/ca.key",
         "--etcd-peer-ca-key=/etc/kubernetes/pki/etcd/ca.key",
@@ -34,7 +34,7 @@ def test_with_the_named_options_everything_is_verified(cluster: KubeadmCluster) 
 
 
 def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: KubeadmCluster) -> None:
-    [node] = cluster.nodes
+    node = cluster.node
     right = node.read(MANIFEST)
 
     def process() -> str:

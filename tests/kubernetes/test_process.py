@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.judging import MANIFEST, Judged, edited_but_not_applied, judge
-from kubernetes.machines import Machine
+from kubernetes.judging import MANIFEST, edited_but_not_applied, judge
 
 
 def test_the_process_is_enough(cluster: KubeadmCluster) -> None:
-    judged = judge(cluster.nodes[0], "--etcd-pid=auto")
+    judged = judge(cluster.node, "--etcd-pid=auto")
     assert judged.exit_code == 0, judged.text
     assert "etcd TLS: CLEAN (cp1: " in judged.text
 
 
 def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) -> None:
-    [node] = cluster.nodes
+    node = cluster.node
     [pid] = node.run("pgrep", "--exact", "etcd").stdout.split()
     with edited_but_not_applied(node, "--client-cert-auth=true", "--client-cert-auth=false") as wrong:
         judged = judge(node, "--etcd-pid=auto", f"--etcd-config={MANIFEST}")
@@ -28,48 +27,13 @@ def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) ->
     ) in said
 
 
-def _rehearsed(node: Machine) -> Judged:
-    return judge(node, "--etcd-pid=auto", "--etcd-rehearse", f"--etcd-config={MANIFEST}")
-
-
 def test_a_manifest_with_which_etcd_does_not_start(cluster: KubeadmCluster) -> None:
     """What the declaration predicts follows from what the rehearsal shows: one fault."""
-    [node] = cluster.nodes
+    node = cluster.node
     bundle = "--trusted-ca-file=/etc/kubernetes/pki/etcd/"
     with edited_but_not_applied(node, f"{bundle}ca.crt", f"{bundle}absent.crt"):
-        judged = _rehearsed(node)
+        judged = judge(node, "--etcd-pid=auto", "--etcd-rehearse", f"--etcd-config={MANIFEST}")
     assert judged.exit_code == 1
     said = " ".join(judged.text.split())
     assert "etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault" in said, said
     assert "after a restart etcd does not start: " in said
-
-
-def test_certificates_that_are_renewed_need_no_restart(cluster: KubeadmCluster) -> None:
-    [node] = cluster.nodes
-    for name in ("etcd-server", "etcd-peer", "etcd-healthcheck-client"):
-        node.run("kubeadm", "certs", "renew", name)
-    judged = _rehearsed(node)
-    assert judged.exit_code == 0, judged.text
-    assert "etcd TLS: CLEAN, ALSO AFTER A RESTART (cp1: " in judged.text
-    assert "a restart changes nothing, and none is needed for what is on disk" in " ".join(
-        judged.text.split()
-    )
-
-
-def test_a_ca_that_is_renewed_waits_for_the_restart(cluster: KubeadmCluster) -> None:
-    """Beside the old one it changes what is announced; instead of it, who is accepted."""
-    [node] = cluster.nodes
-    bundle = "/etc/kubernetes/pki/etcd/ca.crt"
-    made = node.directory / "renewed"
-    node.run("kubeadm", "init", "phase", "certs", "etcd-ca", f"--cert-dir={made}")
-    old, new = node.read(bundle), node.read(f"{made}/etcd/ca.crt")
-    try:
-        node.write(bundle, old + new)
-        beside = _rehearsed(node)
-        node.write(bundle, new)
-        instead = _rehearsed(node)
-    finally:
-        node.write(bundle, old)
-    assert "etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault" in " ".join(beside.text.split())
-    clients = [outcome for place, outcome in instead.outcomes.items() if place.endswith(" restart.clients")]
-    assert clients == ["violates"]

@@ -7,7 +7,7 @@ from kubernetes.shown import block, paste
 
 
 def test_the_ca_of_cluster_api_is_enough(cluster: KubeadmCluster) -> None:
-    laptop, [node] = cluster.laptop, cluster.nodes
+    laptop, node = cluster.laptop, cluster.node
     for suffix in ("crt", "key"):
         text = node.read(f"/etc/kubernetes/pki/etcd/ca.{suffix}")
         laptop.write(str(laptop.directory / f"etcd-ca.{suffix}"), text)
