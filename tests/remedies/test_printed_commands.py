@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from remedies.test_remedies import ids
 from starting import start_process
 from zoo.judging import start_or_skip
 from zoo.members import ZOO
@@ -60,7 +59,7 @@ def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path)
             assert _is_seen(text, shown), f"{text}\n\n{shown}"
 
 
-@pytest.mark.parametrize("member", ids(ZOO))
+@pytest.mark.parametrize("member", [pytest.param(one, id=one.name) for one in ZOO])
 def test_every_command_shows_its_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
     if member.checks != ALL_BUT_LIFECYCLE or member.name in NOT_IN_THE_FILE:
         pytest.skip("it is not reproduced by hand")

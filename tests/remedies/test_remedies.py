@@ -64,10 +64,13 @@ ROUNDS = 2
 """Where two faults are independent, the first can hide the second, whose remedy is printed once it shows."""
 
 
-def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
-    """Apply the printed remedies until no finding remains, and return the number of rounds."""
+@pytest.mark.parametrize(
+    "member",
+    [pytest.param(one, id=one.name) for one in ZOO if one.name not in NOT_OF_THE_CLUSTER | NOT_IN_FLAGS],
+)
+def test_every_remedy_removes_the_finding(member: Misconfigured, etcd_binary: Path, tmp_path: Path) -> None:
     try:
-        version, results = judge_member(member, binary, directory)
+        version, results = judge_member(member, etcd_binary, tmp_path)
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
     if {(member.name, version), (member.name, version.rpartition(".")[0])} & IMPOSSIBLE:
@@ -80,10 +83,10 @@ def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
         assert did != (member.config, member.after_start, member.etcd), (
             f"no rule of tests/remedies/applying.py is about what is wrong here in these words: {printed}"
         )
-        _, results = judge_member(better, binary, directory)
+        _, results = judge_member(better, etcd_binary, tmp_path)
         still = left(better, version, results)
         if not still:
-            return number
+            return
         new = {check for where in still.values() for ids in where.values() for check in ids}
         before = {check for ids in member.found_by(version).values() for check in ids}
         member = better
@@ -92,31 +95,3 @@ def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
         brought = new - before - BROUGHT_ABOUT.get(member.name, set())
         assert not brought, f"{printed} brings about {brought}\n{explain(results)}"
     raise AssertionError(printed)
-
-
-TWO_FAULTS = {
-    "client-hostname-not-in-force",
-    "no-suite-fits-and-tls12-only",
-    # The gateway has no pair that clients' CA has issued, or a rule that it cannot satisfy.
-    *("server-ca-is-none", "server-ca-for-other-names", "root-with-unknown-extension", "server-ca-expired"),
-    # The advertised host is not covered by the certificate, and does not answer either.
-    "client-advertises-another-name",
-}
-"""Two faults, of which the report counts the second as a consequence of the first."""
-
-MEMBERS = [one for one in ZOO if one.name not in NOT_OF_THE_CLUSTER | NOT_IN_FLAGS]
-SOME = [one for one in MEMBERS if one.config.size == 1][::3]
-"""What is tried on the newest etcd; test_every_remedy.py tries all on every etcd."""
-
-
-def ids(members: list[Misconfigured]) -> list[object]:
-    return [pytest.param(one, id=one.name) for one in members]
-
-
-@pytest.mark.parametrize("member", ids(SOME))
-def test_a_remedy_removes_the_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
-    assert cured(member, newest_etcd, tmp_path) == (2 if member.name in TWO_FAULTS else 1)
-
-
-def test_enough_remedies_are_tried() -> None:
-    assert len(SOME) >= 30
