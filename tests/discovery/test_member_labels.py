@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pytest_etcdtls.facts.discovery import labelled, member_ids
 from pytest_etcdtls.facts.member_list import MemberRecord
 from pytest_etcdtls.role import Role
@@ -21,6 +23,7 @@ def record(number: int, name: str | None = None, host: str | None = None) -> Mem
 
 
 THREE = (record(1), record(2), record(3))
+TWINS = (record(1, host="localhost"), record(2, host="localhost"))
 
 
 def named(host: str, port: int = 2379, role: Role = Role.CLIENT) -> Listener:
@@ -37,36 +40,33 @@ def nobody(listener: Listener) -> str:
     raise AssertionError(f"{listener.url} was asked for its ID")
 
 
-def test_a_listener_belongs_to_the_only_member_that_advertises_it() -> None:
-    here = target(named("10.0.0.2"), named("10.0.0.3", 2380, Role.PEER))
-    assert member_ids(here, THREE, nobody) == {"client-10.0.0.2-2379": "2", "peer-10.0.0.3-2380": "3"}
-
-
-def test_all_listeners_belong_to_an_only_member() -> None:
-    here = target(named("127.0.0.1", 12379), named("x", 2381, Role.METRICS))
-    assert set(member_ids(here, THREE[:1], lambda _: "").values()) == {"1"}
+@pytest.mark.parametrize(
+    ("host", "port", "role", "records", "answered", "expected"),
+    [
+        ("10.0.0.2", 2379, Role.CLIENT, THREE, "asked", "2"),
+        ("10.0.0.3", 2380, Role.PEER, THREE, "asked", "3"),
+        ("127.0.0.1", 12379, Role.CLIENT, THREE[:1], "", "1"),
+        ("x", 2381, Role.METRICS, THREE[:1], "", "1"),
+        ("10.0.0.1", 2381, Role.METRICS, THREE[:1], "99", "99"),
+        ("127.0.0.1", 12379, Role.CLIENT, THREE, "3", "3"),
+        ("127.0.0.1", 12379, Role.CLIENT, (), "3", "3"),
+        ("127.0.0.1", 12379, Role.CLIENT, THREE, "", None),
+        ("localhost", 2379, Role.CLIENT, TWINS, "2", "2"),
+        ("localhost", 2379, Role.CLIENT, TWINS, "", None),
+    ],
+)
+def test_the_member_of_a_listener(
+    host: str, port: int, role: Role, records: tuple[MemberRecord, ...], answered: str, expected: str | None
+) -> None:
+    """The only member that advertises it, else the ID that it answers with, else an only member."""
+    here = named(host, port, role)
+    assert member_ids(target(here), records, lambda _: answered).get(here.label) == expected
 
 
 def test_a_listener_of_another_cluster_is_not_a_member_of_a_single_member_cluster() -> None:
     here = target(named("10.0.0.1"), named("10.0.0.1", 2381, Role.METRICS))
-    ids = member_ids(here, THREE[:1], lambda _: "99")
-    assert ids == {"client-10.0.0.1-2379": "1", "metrics-10.0.0.1-2381": "99"}
-    listeners, _ = labelled(here, THREE[:1], ids)
-    assert [listener.member for listener in listeners] == ["m1", "99"]
-
-
-def test_a_listener_that_no_member_advertises_reports_its_id() -> None:
-    here = target(named("127.0.0.1", 12379))
-    assert member_ids(here, THREE, lambda _: "3") == {"client-127.0.0.1-12379": "3"}
-    assert member_ids(here, (), lambda _: "3") == {"client-127.0.0.1-12379": "3"}
-    assert member_ids(here, THREE, lambda _: "") == {}
-
-
-def test_a_url_that_two_members_advertise_decides_nothing() -> None:
-    both = (record(1, host="localhost"), record(2, host="localhost"))
-    here = target(named("localhost"))
-    assert member_ids(here, both, lambda _: "2") == {"client-localhost-2379": "2"}
-    assert member_ids(here, both, lambda _: "") == {}
+    ids = {"client-10.0.0.1-2379": "1", "metrics-10.0.0.1-2381": "99"}
+    assert [listener.member for listener in labelled(here, THREE[:1], ids)[0]] == ["m1", "99"]
 
 
 def test_members_keep_the_label_of_their_named_listener() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -24,47 +25,35 @@ def grpc(*messages: bytes) -> bytes:
     return b"\0" + len(body).to_bytes(4, "big") + body
 
 
-def test_grpc() -> None:
+def by_grpc() -> tuple[tuple[MemberRecord, ...], str | None]:
     first = encode({1: NUMBER, 2: b"m0", 3: RECORD.peer_urls[0].encode()})
     first += b"".join(encode({4: url.encode()}) for url in reversed(RECORD.client_urls))
-    second = encode({1: 7, 3: UNSTARTED.peer_urls[0].encode(), 5: 1})
-    members, cluster_id = from_grpc(grpc(first, second))
-    assert members == (RECORD, UNSTARTED)
+    return from_grpc(grpc(first, encode({1: 7, 3: UNSTARTED.peer_urls[0].encode(), 5: 1})))
+
+
+def by_json(id_: str, identifiers: Sequence[object]) -> list[dict[str, object]]:
+    urls = {"peerURLs": RECORD.peer_urls, "clientURLs": RECORD.client_urls}
+    unstarted = {"peerURLs": UNSTARTED.peer_urls, "isLearner": True}
+    return [{id_: identifiers[0], "name": "m0", **urls}, {id_: identifiers[1], **unstarted}]
+
+
+def by_gateway() -> tuple[tuple[MemberRecord, ...], str | None]:
+    members = by_json("ID", [str(NUMBER), "7"])
+    header = {"cluster_id": str(0xC0FFEE)}
+    return from_gateway(json.dumps({"header": header, "members": members}).encode())
+
+
+def by_peer() -> tuple[tuple[MemberRecord, ...], str | None]:
+    return from_peer(json.dumps(by_json("id", [NUMBER, 7])).encode()), None
+
+
+@pytest.mark.parametrize(("read", "cluster"), [(by_grpc, "c0ffee"), (by_gateway, "c0ffee"), (by_peer, None)])
+def test_a_list_of_each_api(
+    read: Callable[[], tuple[tuple[MemberRecord, ...], str | None]], cluster: str | None
+) -> None:
+    members, cluster_id = read()
+    assert (members, cluster_id) == ((RECORD, UNSTARTED), cluster)
     assert [member.learner for member in members] == [False, True]
-    assert cluster_id == "c0ffee"
-
-
-def test_the_gateway() -> None:
-    members = [
-        {
-            "ID": str(NUMBER),
-            "name": "m0",
-            "peerURLs": list(RECORD.peer_urls),
-            "clientURLs": list(RECORD.client_urls),
-        },
-        {"ID": "7", "peerURLs": list(UNSTARTED.peer_urls), "isLearner": True},
-    ]
-    found, cluster_id = from_gateway(
-        json.dumps({"header": {"cluster_id": "12648430"}, "members": members}).encode()
-    )
-    assert found == (RECORD, UNSTARTED)
-    assert [member.learner for member in found] == [False, True]
-    assert cluster_id == "c0ffee"
-
-
-def test_the_peer_port() -> None:
-    members = [
-        {
-            "id": NUMBER,
-            "name": "m0",
-            "peerURLs": list(RECORD.peer_urls),
-            "clientURLs": list(RECORD.client_urls),
-        },
-        {"id": 7, "name": "", "peerURLs": list(UNSTARTED.peer_urls), "isLearner": True},
-    ]
-    found = from_peer(json.dumps(members).encode())
-    assert found == (RECORD, UNSTARTED)
-    assert [member.learner for member in found] == [False, True]
 
 
 def test_the_gateway_omits_an_empty_list() -> None:

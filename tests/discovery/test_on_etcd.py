@@ -13,7 +13,7 @@ from zoo.model import explain
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
+from pytest_etcdtls.facts.discovery import QueriedBy
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.run.judge import run_checks
@@ -21,37 +21,6 @@ from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Bounds, ConnectTo, PortCredentials
 
 GOOD = ClusterConfig()
-
-
-def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
-    observer = observer_of(live(trio, named(trio.members[1].client_url)))
-    assert urls(observer) == everything(trio)
-    assert found(observer).source is not None
-    assert found(observer).questions[-1].api is QueriedBy.GRPC
-    assert [member.name for member in found(observer).members] == ["m0", "m1", "m2"]
-    assert {url.reachability for member in found(observer).members for url in member.urls} == {
-        Reachability.NAMED,
-        Reachability.FOUND,
-    }
-    result = judged(observer)
-    assert (result.outcome, result.reason) == (
-        Outcome.CONFORMS,
-        f"3 members, by gRPC of {trio.members[1].client_url}: m0, m1, m2",
-    )
-
-
-def test_only_named_listeners_are_observed_and_each_fact_once(trio: Cluster) -> None:
-    observer = observer_of(live(trio, named(trio.members[0].client_url)))
-    before = list(observer.connections)
-    assert {connection.url for connection in before} == {trio.members[0].client_url}
-    observer.discover()
-    judged(observer)
-    assert observer.connections == before
-    purposes = [connection.purpose for connection in before]
-    run_checks(observer)
-    here = [one.purpose for one in observer.connections if one.url == trio.members[0].client_url]
-    assert here[: len(purposes)] == purposes
-    assert here.count("gRPC MemberList") == 1
 
 
 def test_a_discovered_member_is_judged_like_a_named_one(trio: Cluster) -> None:
@@ -217,18 +186,6 @@ def test_a_learner_is_judged_as_well(newest_etcd: Path, tmp_path: Path) -> None:
     ]
     assert explain(bad) == ""
     assert urls(observer) == everything(cluster) | {learner.client_url, learner.peer_url}
-
-
-def test_no_listener_returns_the_list(trio: Cluster) -> None:
-    dead = [named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER)]
-    observer = observer_of(live(trio, *dead))
-    result = judged(observer)
-    assert result.outcome is Outcome.INCONCLUSIVE
-    assert observer.target.listeners == tuple(dead)
-    assert result.reason.count("Connection refused") == 2
-    assert "gRPC of https://127.0.0.1:1, the JSON gateway of https://127.0.0.1:1" in result.reason
-    assert "/members of https://127.0.0.1:2" in result.reason
-    assert "Pass an endpoint that answers" in result.reason
 
 
 def test_a_list_that_needs_a_certificate_is_not_green(trio: Cluster) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from discovery.discovering import judged, live, named, observer_of
-from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
-from kubeadm.nodes import Node, running
+from kubeadm.namespaces import NoNamespacesError, two_machines
+from kubeadm.nodes import running
 from msgspec import convert, structs
-from plugin.runs import Ran, run_apart
+from plugin.runs import run_apart
 from starting import start_process
 
 from pytest_etcdtls.checks.gates import no_unknown_listener_serves_plain_http
@@ -149,73 +149,55 @@ def test_unnamed_ports_are_within_the_cap(with_metrics: Cluster, metrics_port: i
     assert judged(observer, ID).outcome is Outcome.INCONCLUSIVE
 
 
-@contextmanager
-def node(directory: Path, etcd: Path, changes: dict[str, str | None]) -> Iterator[tuple[Node, Machine]]:
-    """Run kubeadm's etcd at kubeadm's ports on a machine of its own; yield it and another machine."""
-    try:
-        with (
-            two_machines() as (there, elsewhere),
-            running(
-                directory,
-                etcd,
-                [there.address],
-                changes,
-                ports=(2379, 2380, 2381),
-                prefix=there.prefix,
-            ) as cluster,
-        ):
-            yield cluster.nodes[0], elsewhere
-    except NoNamespacesError as error:
-        pytest.skip(f"needs network namespaces (root): {error}")
-
-
-def discovered(node: Node, machine: Machine, directory: Path) -> tuple[Ran, ResultEntry]:
-    """Run pytest on a machine, with one endpoint; return the result of the check too."""
-    pki = node.pki / "etcd"
-    ran = run_apart(
-        directory,
-        *(f"--etcd-endpoint=https://{node.address}:2379", "--etcd-discover"),
-        *(f"--etcd-cacert={pki / 'ca.crt'}", f"--etcd-cert={pki / 'healthcheck-client.crt'}"),
-        *(f"--etcd-key={pki / 'healthcheck-client.key'}", "--etcd-check=listener,mtls.no-certificate"),
-        prefix=machine.prefix,
-    )
-    return ran, convert(ran.result_of(ID), ResultEntry)
+METRICS = "http://10.111.0.1:2381"
+OPENED = "https://127.0.0.1:2379,https://10.111.0.1:2379,http://10.111.0.1:4001"
 
 
 @pytest.mark.program("ip")
 @pytest.mark.kills("listener.undeclared")
-def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
-    changes: dict[str, str | None] = {
-        "listen-metrics-urls": "http://0.0.0.0:2381",
-        "listen-client-urls": "https://127.0.0.1:2379,https://10.111.0.1:2379,http://10.111.0.1:4001",
-    }
-    with node(tmp_path / "node", newest_etcd, changes) as (there, elsewhere):
-        ran, result = discovered(there, elsewhere, tmp_path)
-    assert ran.exit_code == 1, ran.out
-    assert result.outcome is Outcome.VIOLATES
-    urls = [finding.message.partition(" at ")[2].partition(",")[0] for finding in result.findings]
-    assert urls == ["http://10.111.0.1:2381", "http://10.111.0.1:4001"]
-    made = [
-        connection["url"] for connection in ran.report["connections"] if connection["url"].startswith("http:")
-    ]
-    assert sorted(made) == [f"http://10.111.0.1:{port}" for port in (2381, 2381, 4001, 7001)]
-    assert "Only the named listeners" not in ran.out
-
-
-@pytest.mark.program("ip")
-def test_metrics_from_another_machine_are_a_warning(newest_etcd: Path, tmp_path: Path) -> None:
-    """As api.metrics-exposed warns of them where they are declared or named."""
-    with node(tmp_path / "node", newest_etcd, {"listen-metrics-urls": "http://0.0.0.0:2381"}) as (
-        there,
-        elsewhere,
-    ):
-        ran, result = discovered(there, elsewhere, tmp_path)
-    assert (ran.exit_code, result.outcome) == (0, Outcome.WARNS), ran.out
-
-
-@pytest.mark.program("ip")
-def test_from_another_machine_loopback_is_not_tried(newest_etcd: Path, tmp_path: Path) -> None:
-    with node(tmp_path / "node", newest_etcd, {}) as (there, elsewhere):
-        ran, result = discovered(there, elsewhere, tmp_path)
-    assert ran.exit_code == 0, ran.out
-    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+@pytest.mark.parametrize(
+    ("changes", "exit_code", "outcome", "urls"),
+    [
+        ({}, 0, Outcome.CONFORMS, []),
+        ({"listen-metrics-urls": "http://0.0.0.0:2381"}, 0, Outcome.WARNS, [METRICS]),
+        (
+            {"listen-metrics-urls": "http://0.0.0.0:2381", "listen-client-urls": OPENED},
+            1,
+            Outcome.VIOLATES,
+            [METRICS, "http://10.111.0.1:4001"],
+        ),
+    ],
+    ids=["loopback", "metrics", "clients"],
+)
+def test_from_another_machine(
+    changes: Mapping[str, str],
+    exit_code: int,
+    outcome: Outcome,
+    urls: list[str],
+    newest_etcd: Path,
+    tmp_path: Path,
+) -> None:
+    """On loopback nothing is tried; metrics are a warning, as of api.metrics-exposed."""
+    with ExitStack() as stack:
+        try:
+            there, elsewhere = stack.enter_context(two_machines())
+        except NoNamespacesError as error:
+            pytest.skip(f"needs network namespaces (root): {error}")
+        ports, directory = (2379, 2380, 2381), tmp_path / "node"
+        cluster = stack.enter_context(
+            running(directory, newest_etcd, [there.address], changes, ports=ports, prefix=there.prefix)
+        )
+        pki = cluster.nodes[0].pki / "etcd"
+        ran = run_apart(
+            tmp_path,
+            *(f"--etcd-endpoint=https://{there.address}:2379", "--etcd-discover"),
+            *(f"--etcd-cacert={pki / 'ca.crt'}", f"--etcd-cert={pki / 'healthcheck-client.crt'}"),
+            *(f"--etcd-key={pki / 'healthcheck-client.key'}", "--etcd-check=listener,mtls.no-certificate"),
+            prefix=elsewhere.prefix,
+        )
+    result = convert(ran.result_of(ID), ResultEntry)
+    assert (ran.exit_code, result.outcome) == (exit_code, outcome), ran.out
+    assert [finding.message.partition(" at ")[2].partition(",")[0] for finding in result.findings] == urls
+    made = [connection["url"] for connection in ran.report["connections"]]
+    usual = [f"http://10.111.0.1:{port}" for port in (2381, 4001, 7001)]
+    assert sorted(url for url in made if url.startswith("http:")) == sorted([*usual, *urls[:1]])

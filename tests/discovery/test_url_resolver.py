@@ -58,26 +58,6 @@ def reachabilities(members: Sequence[DiscoveredMember]) -> list[Reachability]:
 HERE = named("10.0.0.1")
 
 
-def test_a_discovered_listener_is_labelled_like_a_named_one() -> None:
-    resolver, members = resolve(
-        [HERE],
-        record("1", "https://10.0.0.1:2379", "https://10.0.0.1:2380"),
-        record("2", "https://etcd-2.example:2379", "https://[fd00::2]:2380"),
-    )
-    assert [(one.label, one.role, one.member, one.url) for one in resolver.listeners] == [
-        ("client-10.0.0.1-2379", "client", "10.0.0.1", "https://10.0.0.1:2379"),
-        ("peer-10.0.0.1-2380", "peer", "m1", "https://10.0.0.1:2380"),
-        ("client-etcd-2.example-2379", "client", "m2", "https://etcd-2.example:2379"),
-        ("peer-fd00--2-2380", "peer", "m2", "https://[fd00::2]:2380"),
-    ]
-    assert reachabilities(members) == [
-        Reachability.NAMED,
-        Reachability.FOUND,
-        Reachability.FOUND,
-        Reachability.FOUND,
-    ]
-
-
 def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
     urls = ("https://[1:2::3]:4", "https://1-2--3:4", "http://1-2--3:4", "http://10.0.0.1:2379")
     resolver, members = resolve([HERE], record("1", urls))
@@ -132,17 +112,6 @@ def test_a_possibly_different_listener_is_judged_separately(listener: Listener, 
     assert member.urls[0].reachability is Reachability.FOUND
 
 
-def test_rules_apply_to_discovered_listeners() -> None:
-    rules = [
-        ConnectTo(text="a", host="10.0.0.2", port=2379, to_host="127.0.0.1", to_port=22379),
-        ConnectTo(text="b", host="10.0.0.9"),
-    ]
-    resolver, members = resolve([HERE], record("2", "https://10.0.0.2:2379"), rules=rules)
-    assert resolver.listeners[1].connect_to == ("127.0.0.1", 22379)
-    assert reachabilities(members) == [Reachability.FOUND]
-    assert list(resolver.unused_rules) == ["b"]
-
-
 def test_a_url_redirected_to_a_named_listener_is_that_listener() -> None:
     tunnel = named("127.0.0.1", 12379)
     rules = [ConnectTo(text="r", host="10.0.0.1", to_host="127.0.0.1", to_port=12379)]
@@ -171,18 +140,6 @@ def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
     )
     assert len(resolver.listeners) == 1
     assert reachabilities(members) == [Reachability.LEFT_OUT]
-
-
-def test_a_url_of_two_members_is_judged_for_one() -> None:
-    urls = "https://etcd.example:2379", "https://etcd.example:2380"
-    resolver, members = resolve([HERE], record("1", *urls), record("2", *urls))
-    assert reachabilities(members) == [
-        Reachability.FOUND,
-        Reachability.FOUND,
-        Reachability.SHARED,
-        Reachability.SHARED,
-    ]
-    assert len(resolver.listeners) == 3
 
 
 def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:

@@ -8,11 +8,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from plugin.runs import run
-from plugin.unvisited import listening
 
 from kubeadm.nodes import Cluster, running
 
-__all__ = ["listening", "run"]
+__all__ = ["run"]
 
 ADDRESS = "127.0.0.11"
 

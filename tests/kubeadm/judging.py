@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from given import Given as Given
+from zoo.model import explain as explain
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -36,27 +37,3 @@ def found(results: Iterable[CheckResult]) -> Found:
         if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
             seen[str(result.outcome)][str(result.role)].add(result.check)
     return {outcome: dict(roles) for outcome, roles in seen.items()}
-
-
-def beyond(results: Found, usual: Found) -> Found:
-    """Return what was found in addition to what a conforming node shows."""
-    left: dict[str, dict[str, set[str]]] = {}
-    for outcome, roles in results.items():
-        for role, ids in roles.items():
-            new = ids - usual.get(outcome, {}).get(role, set())
-            if new:
-                left.setdefault(outcome, {})[role] = new
-    return left
-
-
-def explain(results: Iterable[CheckResult]) -> str:
-    """Return every result that does not conform, for the message of a failing test."""
-    lines = []
-    for result in results:
-        if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
-            lines.append(f"{result.listener} {result.check} {result.outcome}: {result.reason}")
-            lines += [
-                f"    {finding.message}; expected {finding.expected}; observed {finding.observed}"
-                for finding in result.findings
-            ]
-    return "\n".join(lines)

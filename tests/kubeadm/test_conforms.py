@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import yaml
-from plugin.runs import Runner
 from zoo.baseline import warned
 
 from kubeadm.conftest import ADDRESS
@@ -19,7 +15,6 @@ from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 
-PAGE = Path(__file__).parents[2] / "docs" / "kubeadm.md"
 ONE_CA: Mapping[str, set[str]] = {
     "client": {"mtls.peer-certificate-on-client-port"},
     "peer": {"mtls.client-certificate-on-peer-port"},
@@ -41,33 +36,6 @@ def usual(version: str) -> Found:
     for role, checks in ONE_CA.items():
         warnings.setdefault(role, set()).update(checks)
     return {"warns": warnings, "not-verified": NOT_VERIFIED}
-
-
-def test_the_documented_command(
-    control_plane: Cluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is that of the page, with the paths of the node."""
-    node = control_plane.nodes[0]
-    [options] = re.findall(
-        r"^pytest-etcdtls (--config=/etc/\S+ \\\n +--pki-dir=\S+)$",
-        PAGE.read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    options = options.replace("\\\n", " ").replace("--", "--etcd-")
-    words = shlex.split(options.replace("/etc/kubernetes", f"{node.root}/etc/kubernetes"))
-    ran = Runner(pytester, monkeypatch)("--pyargs", "pytest_etcdtls", *words)
-    assert ran.exit_code == 0, ran.out
-    assert not set(ran.counts) & {"violates", "inconclusive", "broken", "not-run"}
-    assert ran.counts["conforms"] > 200
-    listeners = {(listener["role"], listener["url"]) for listener in ran.report["targets"][0]["listeners"]}
-    assert listeners == {
-        ("client", f"https://127.0.0.1:{node.client}"),
-        ("client", f"https://{ADDRESS}:{node.client}"),
-        ("peer", f"https://{ADDRESS}:{node.peer}"),
-        ("metrics", f"http://127.0.0.1:{node.metrics}"),
-    }
-    assert "apiserver-etcd-client" in ran.out
-    assert "BEGIN" not in ran.out + str(ran.written)
 
 
 def test_a_node_of_every_version(etcd_binary: Path, tmp_path: Path) -> None:
@@ -143,27 +111,7 @@ def three_nodes(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield cluster
 
 
-@pytest.mark.whole
-def test_nodes_of_every_version(etcd_binary: Path, tmp_path: Path) -> None:
-    with running(tmp_path, etcd_binary, [f"127.0.0.{number}" for number in (41, 42, 43)]) as cluster:
-        live = target(etcd_config=[node.manifest for node in cluster.nodes], etcd_pki_dir=tmp_path)
-        results = judged(live, "!lifecycle", "!tls", "!api", "!advisory")
-    assert set(live.declared) == {"cp1", "cp2", "cp3"}
-    conforming = [result.check for result in results if result.outcome is Outcome.CONFORMS]
-    assert conforming.count("config.served-file") == conforming.count("config.peer-served-file") * 2 == 6
-    expected = {
-        outcome: {role: ids for role, found_there in roles.items() if (ids := _without_tls(found_there))}
-        for outcome, roles in usual(cluster.version).items()
-    }
-    assert found(results) == expected, explain(results)
-
-
-def _without_tls(checks: set[str]) -> set[str]:
-    return {check for check in checks if not check.startswith(("tls.", "api.", "advisory."))}
-
-
-@pytest.mark.parametrize("form", ["yaml", "json"])
-def test_three_nodes_in_the_list_that_kubectl_prints(form: str, three_nodes: Cluster, tmp_path: Path) -> None:
+def test_three_nodes_in_the_list_that_kubectl_prints(three_nodes: Cluster, tmp_path: Path) -> None:
     """kubectl get pod -l component=etcd -n kube-system: mirror pods, each as its node's manifest."""
     pods = []
     for node in three_nodes.nodes:
@@ -172,10 +120,8 @@ def test_three_nodes_in_the_list_that_kubectl_prints(form: str, three_nodes: Clu
         pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "hash"
         pods.append({**pod, "status": {"phase": "Running", "podIP": node.address, "hostIP": node.address}})
     listed = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": pods}
-    path = tmp_path / f"pods.{form}"
-    path.write_text(
-        yaml.safe_dump(listed) if form == "yaml" else json.dumps(listed, indent=4), encoding="utf-8"
-    )
+    path = tmp_path / "pods.yaml"
+    path.write_text(yaml.safe_dump(listed), encoding="utf-8")
     live = target(etcd_config=path, etcd_pki_dir=three_nodes.nodes[0].root.parent)
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, "config", "cluster", "mtls.trusted-client")

@@ -101,3 +101,15 @@ def test_a_run_says_which_profile_it_applies_and_its_notes(control_plane: Cluste
     assert row in markdown
     named = run(*options, "--etcd-profile=kubeadm", "--etcd-check=listener", report=False)
     assert "  profile kubeadm\n" in named.out
+
+
+def test_a_cluster_on_the_command_line_replaces_that_of_the_ini_file(run: Runner) -> None:
+    manifest = SHAPES / "v1.34.yaml"
+    run.ini("etcd_endpoint = https://10.0.0.99:2379\netcd_peer_endpoint = https://10.0.0.99:2380")
+    collected = run(f"--etcd-config={manifest}", "--collect-only", "-q", report=False).out
+    assert "10.0.0.99" not in collected
+    assert "etcdtls::live::client-10.0.0.11-2379::config.served-file" in collected
+    run.ini(f"etcd_config = {manifest}")
+    collected = run("--etcd-endpoint=https://10.0.0.99:2379", "--collect-only", "-q", report=False).out
+    assert "10.0.0.11" not in collected
+    assert "etcdtls::live::client-10.0.0.99-2379::cert.trusted" in collected
