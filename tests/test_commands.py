@@ -85,7 +85,6 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
             )
         )
         _write_files(one, directory)
-        _write_files(one, directory / "docker" / "pki")
         write_manifest(one.members[0], directory / "etcd.yaml")
         [node] = kubeadm.members
         (directory / "kubeadm").mkdir()
@@ -110,8 +109,6 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
             {
                 "10.0.0.11:2379": client,
                 "10.0.0.11:2380": peer,
-                "localhost:2379": client,
-                "localhost:2380": peer,
                 "/etc/kubernetes/manifests/etcd.yaml": "kubeadm/etcd.yaml",
                 "/etc/systemd/system/etcd.service": "etcd.service",
                 "/etc/kubernetes/pki/etcd": str(node.file("server.crt").parent),
@@ -123,7 +120,6 @@ def scene(etcd_binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def _write_files(cluster: Cluster, directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     member = cluster.members[0]
     for shown, name in FILES.items():
         shutil.copy(member.file(name), directory / shown)

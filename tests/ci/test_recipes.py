@@ -178,23 +178,6 @@ def test_the_workflow_judges_a_release(etcd_images: dict[str, str], job: Path) -
     assert ran.returncode == 0, ran.stdout
 
 
-@pytest.mark.container
-@pytest.mark.program("bash", "sed")
-def test_the_workflow_tries_the_image_of_the_declaration(etcd_images: dict[str, str], job: Path) -> None:
-    repository = _repository(job)
-    *_, image = etcd_images.values()
-    declaration = repository / "etcd.yaml"
-    text = re.sub(r"(?m)^    - --experimental.*\n", "", declaration.read_text(encoding="utf-8"))
-    declaration.write_text(
-        re.sub(r"image: .*", f"image: {image}", text).replace("crl.pem", "crl.der"), encoding="utf-8"
-    )
-    [script] = [step["run"] for step in _loaded(BUMP / GITHUB.name)["jobs"]["bump"]["steps"] if "run" in step]
-    ran = _bash(script, repository, PYTEST_ADDOPTS=" ".join(FEW))
-    assert ran.returncode == 0, ran.stdout
-    summary = (repository / "summary.md").read_text(encoding="utf-8").replace("`", "")
-    assert re.search(rf"etcd-3.5.33 .* of the baseline → .*{image.rpartition(':')[2]}", summary)
-
-
 def _repository(job: Path) -> Path:
     """Return the example as a repository, with the wheel."""
     return Path(shutil.copytree(BUMP, job, dirs_exist_ok=True))

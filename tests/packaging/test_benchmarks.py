@@ -74,19 +74,3 @@ def test_the_connections_on_the_page_of_measurements_are_current(
     # The table is of the day when it was measured.
     assert all(abs(other - first) <= first / 10 for other in others)
     assert abs(today - first) <= first / 20, f"{today} today: measure docs/measured.md anew"
-
-
-@pytest.mark.usefixtures("etcd_binaries")
-def test_an_unknown_name_is_refused() -> None:
-    result = run("speed")
-    assert result.returncode == 2
-    assert "speed: there are startup, judging, latency, owned, many, clusters" in result.stderr
-
-
-@pytest.mark.usefixtures("etcd_binaries")
-def test_many_members_are_compared_with_one_in_time_and_memory() -> None:
-    result = run("--repeat=1", "--members=2", "many")
-    assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^\| (\d+) members?, (\d+) MiB \| \d", result.stdout, re.MULTILINE)
-    assert [members for members, _ in rows] == ["1", "2"]
-    assert all(int(memory) > 10 for _, memory in rows)
