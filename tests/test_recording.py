@@ -17,17 +17,13 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import Need
 from pytest_etcdtls.results import Finding, Outcome, Statement
 from pytest_etcdtls.run.conforming import (
-    BOUNDS,
     CLUSTERS,
     FILE,
-    Replay,
     conforming,
     observers,
     prove_check,
-    recorded,
 )
 from pytest_etcdtls.run.judge import Judge
-from pytest_etcdtls.run.observer import Observer
 
 DOCUMENT = json.loads(FILE.read_text(encoding="utf-8"))
 
@@ -89,18 +85,6 @@ def test_what_is_not_recorded_can_be_given() -> None:
         counterexample=lambda exchange: {"exchange": replace(exchange, path="/bad")},
     )
     prove_check(unknown)
-
-
-def test_the_replay_is_that_of_a_target_with_files_and_a_declaration() -> None:
-    cluster = recorded("three-members")
-    assert set(cluster.target.declared) == {"m0", "m1", "m2"}
-    assert [role for role in cluster.target.listeners if role.member == "m0"]
-    observer = Observer(cluster.target, BOUNDS, Replay(cluster))
-    exchange = observer.get(ClientExchange, "GET /version", cluster.target.listeners[0])
-    assert exchange.attempt.response is not None
-    assert json.loads(exchange.attempt.response.body)["etcdserver"] == VERSION
-    assert abs((exchange.attempt.started_at - cluster.now).total_seconds()) == 0
-    assert exchange.attempt.response.date is not None
 
 
 @pytest.mark.etcd_version(VERSION)

@@ -14,7 +14,7 @@ _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
 """Messages that begin a startup. Which one comes first depends on version and configuration."""
 
-_VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
+_VERSION = re.compile(r"etcd Version: (\S+)")
 
 
 class LoggedTLS(Struct, frozen=True, kw_only=True):
@@ -34,7 +34,6 @@ class Startup(Struct, frozen=True, kw_only=True):
 
     Attributes:
         etcd_version: the version of etcd; ``None`` if the log begins after the startup.
-        go_version: the version of Go that etcd was built with: ``go1.24.0``.
         client: TLS on client and https metrics listeners; ``None`` without TLS.
         peer: TLS on peer listeners; ``None`` without TLS.
         urls: the URLs by flag name, where the log has them (3.4's text format does not).
@@ -42,7 +41,6 @@ class Startup(Struct, frozen=True, kw_only=True):
     """
 
     etcd_version: str | None = None
-    go_version: str | None = None
     client: LoggedTLS | None = None
     peer: LoggedTLS | None = None
     urls: dict[str, tuple[str, ...]] = {}
@@ -62,9 +60,7 @@ def last_startup(entries: Iterable[LogEntry]) -> Startup:
 def _add(startup: Startup, entry: LogEntry) -> Startup:
     message = entry.message
     if match := _VERSION.match(message):
-        if message.startswith("etcd"):
-            return replace(startup, etcd_version=match[1])
-        return replace(startup, go_version=match[1])
+        return replace(startup, etcd_version=match[1])
     if message == "starting an etcd server":
         urls = {
             name: tuple(map(str, value))
@@ -74,7 +70,6 @@ def _add(startup: Startup, entry: LogEntry) -> Startup:
         return replace(
             startup,
             etcd_version=entry.text("etcd-version") or startup.etcd_version,
-            go_version=entry.text("go-version") or startup.go_version,
             urls=urls,
         )
     if message.startswith("loaded server configuration"):

@@ -27,7 +27,6 @@ def write_image(
     name: str,
     files: Mapping[str, Path],
     *,
-    root: Path | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an image.
@@ -36,23 +35,18 @@ def write_image(
         archive: the file to write.
         name: of the image, with its tag.
         files: programs, by their path in the image.
-        root: a directory with further files, which becomes ``/``.
         config: what a Dockerfile's ENTRYPOINT, ENV, USER and WORKDIR say, with the names of the OCI image
             specification.
     """
     layer = archive.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
-        if root is not None:
-            tar.add(root, arcname=".", filter=_without_mounts)
         for directory in sorted({parent for path in files for parent in PurePosixPath(path).parents}):
             entry = tarfile.TarInfo(str(directory).lstrip("/") or ".")
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            if root is None:
-                tar.addfile(entry)
-        if root is None:
-            entry = tarfile.TarInfo("tmp")
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(entry)
+        entry = tarfile.TarInfo("tmp")
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+        tar.addfile(entry)
         for path, source in files.items():
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.mode, entry.size = 0o755, source.stat().st_size
@@ -78,10 +72,6 @@ def write_image(
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     layer.unlink()
-
-
-def _without_mounts(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if entry.name.startswith(("./proc/", "./sys/", "./dev/", "./var/cache/apt/")) else entry
 
 
 def write_python_image(archive: Path, name: str) -> None:

@@ -1,13 +1,14 @@
-"""Runs of pytest on a machine of the cluster."""
+"""Runs of pytest on a machine of the cluster, and commands of the page, as pasted on the laptop."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
+from plugin.runs import Ran, run_apart
+from shown_commands import commands_of
+
+from kubernetes.cluster import KubeadmCluster
 from kubernetes.machines import Machine
 
 MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
@@ -15,41 +16,14 @@ ON_THE_NODE = (f"--etcd-config={MANIFEST}", "--etcd-pki-dir=/etc/kubernetes/pki/
 """The two options of docs/kubeadm.md."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The result of a run.
-
-    Attributes:
-        exit_code: of pytest.
-        text: what it printed.
-        report: its JSON report.
-    """
-
-    exit_code: int
-    text: str
-    report: dict[str, Any]
-
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """The outcomes, by URL and check."""
-        return {f"{result['url']} {result['check']}": result["outcome"] for result in self.report["results"]}
-
-    def reasons(self, outcome: str) -> set[str]:
-        """Return the reasons of results with that outcome."""
-        return {result["reason"] for result in self.report["results"] if result["outcome"] == outcome}
-
-
-def judge(machine: Machine, *options: str) -> Judged:
+def judge(machine: Machine, *options: str) -> Ran:
     """Run pytest with these options and a JSON report."""
-    report = machine.directory / "report.json"
-    report.unlink(missing_ok=True)
-    ran = machine.run(
-        *("pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls", f"--etcd-report={report}"),
-        *options,
-        check=False,
-    )
-    assert report.exists(), ran.stdout + ran.stderr
-    return Judged(ran.returncode, ran.stdout, json.loads(report.read_text(encoding="utf-8")))
+    return run_apart(machine.directory, *options, prefix=machine.inside())
+
+
+def reasons(ran: Ran, outcome: str) -> set[str]:
+    """Return the reasons of results with that outcome."""
+    return {result["reason"] for result in ran.report["results"] if result["outcome"] == outcome}
 
 
 @contextmanager
@@ -65,3 +39,20 @@ def edited_but_not_applied(node: Machine, old: str, new: str) -> Iterator[str]:
     finally:
         node.write(MANIFEST, right)
         node.run("pkill", "--signal=CONT", "--exact", "kubelet")
+
+
+def block(text: str) -> str:
+    """Return the only block of the page that has this text."""
+    [found] = [command.code for command in commands_of("docs/kubeadm.md") if text in command.code]
+    return found
+
+
+def paste(cluster: KubeadmCluster, code: str) -> str:
+    """Run commands on the laptop with the names of this cluster; return what they wrote.
+
+    Raises:
+        AssertionError: if one fails.
+    """
+    for shown, real in (("REGISTRY/", ""), ("10.0.0.11", cluster.node.address)):
+        code = code.replace(shown, real)
+    return cluster.laptop.run("sh", "-e", text=code).stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -39,8 +39,6 @@ class Machine:
         self,
         *words: str | Path,
         check: bool = True,
-        environment: Mapping[str, str] | None = None,
-        directory: Path | None = None,
         text: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program on the machine and return what it wrote, standard error beside output.
@@ -49,13 +47,13 @@ class Machine:
             AssertionError: if it fails, unless ``check`` is false.
         """
         ran = subprocess.run(
-            self._words(words, directory),
+            self.inside(*words),
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             encoding="utf-8",
             check=False,
-            env=self._environment(environment),
+            env=self._environment(),
             timeout=300,
         )
         if check and ran.returncode != 0:
@@ -77,7 +75,7 @@ class Machine:
         """Start a program, which ends with the machine, and what it has started too."""
         with log.open("ab") as file:
             process = subprocess.Popen(
-                self._words(words),
+                self.inside(*words),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -87,14 +85,15 @@ class Machine:
         self._started.append(process)
         return process
 
-    def _words(self, words: Sequence[str | Path], directory: Path | None = None) -> list[str]:
-        inside = ["nsenter", f"--target={self.init}", "--mount", "--net", "--uts", "--pid", "--ipc"]
-        return [*inside, f"--wdns={directory or self.directory}", *map(str, words)]
+    def inside(self, *words: str | Path) -> list[str]:
+        """Return words before a program that run it on the machine, with those after them."""
+        namespaces = ["--mount", "--net", "--uts", "--pid", "--ipc", f"--wdns={self.directory}"]
+        return ["nsenter", f"--target={self.init}", *namespaces, *map(str, words)]
 
-    def _environment(self, further: Mapping[str, str] | None = None) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         own = child_environment()
         path = ":".join([*map(str, self.path), own["PATH"]])
-        return {**own, "PATH": path, "HOME": str(self.directory), "COLUMNS": "80", **(further or {})}
+        return {**own, "PATH": path, "HOME": str(self.directory), "COLUMNS": "80"}
 
 
 @contextmanager

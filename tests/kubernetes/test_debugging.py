@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from kubernetes.cluster import KubeadmCluster
+from kubernetes.judging import block, paste
 from kubernetes.machines import wait_until
-from kubernetes.shown import block, paste
 
 pytestmark = pytest.mark.container
 

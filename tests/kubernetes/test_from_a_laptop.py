@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+from plugin.runs import Ran
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.judging import ON_THE_NODE, Judged, judge
+from kubernetes.judging import ON_THE_NODE, block, judge, paste
 from kubernetes.machines import wait_until
-from kubernetes.shown import block, paste
 
 
 @pytest.fixture(scope="module")
-def on_the_node(cluster: KubeadmCluster) -> Judged:
+def on_the_node(cluster: KubeadmCluster) -> Ran:
     return judge(cluster.node, *ON_THE_NODE)
 
 
-def _judged(cluster: KubeadmCluster, code: str) -> Judged:
+def _judged(cluster: KubeadmCluster, code: str) -> Ran:
     """Run the commands of a page, with a JSON report."""
     report = cluster.laptop.directory / "report.json"
     report.unlink(missing_ok=True)
     text = paste(cluster, code.replace("pytest-etcdtls ", f"pytest-etcdtls -v --report={report} "))
-    read: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return Judged(0, text, read)
+    result = pytest.RunResult(0, text.splitlines(), [], 0.0)
+    return Ran(result, report, report.read_text(encoding="utf-8"))
 
 
-def _differ(one: Judged, other: Judged) -> dict[str, tuple[str, str]]:
+def _differ(one: Ran, other: Ran) -> dict[str, tuple[str, str]]:
     """Return the results that both have and that differ."""
     outcomes = other.outcomes
     return {
@@ -48,20 +45,20 @@ def keys(cluster: KubeadmCluster) -> None:
 
 
 def test_a_debugging_pod_carries_connections(
-    cluster: KubeadmCluster, keys: None, busybox: str, on_the_node: Judged
+    cluster: KubeadmCluster, keys: None, busybox: str, on_the_node: Ran
 ) -> None:
     judged = _judged(cluster, block("-- nc {host} {port}"))
-    assert "etcd TLS: CLEAN" in judged.text
+    assert "etcd TLS: CLEAN" in judged.out
     assert judged.outcomes.keys() == on_the_node.outcomes.keys()
     assert _differ(judged, on_the_node) == {}
 
 
 @pytest.mark.program("sshd")
-def test_ssh_carries_connections(cluster: KubeadmCluster, keys: None, on_the_node: Judged) -> None:
+def test_ssh_carries_connections(cluster: KubeadmCluster, keys: None, on_the_node: Ran) -> None:
     _serve_ssh(cluster)
     _copy(cluster)
     judged = _judged(cluster, block("ssh -fN"))
-    assert "etcd TLS: CLEAN" in judged.text
+    assert "etcd TLS: CLEAN" in judged.out
     assert _differ(judged, on_the_node) == {}
 
 

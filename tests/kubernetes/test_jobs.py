@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from shown_commands import ROOT
 
 from kubernetes.cluster import KubeadmCluster
+from kubernetes.judging import block, paste
 from kubernetes.machines import wait_until
-from kubernetes.shown import block, paste
 
 pytestmark = pytest.mark.container
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.judging import MANIFEST, ON_THE_NODE, judge
+from kubernetes.judging import MANIFEST, ON_THE_NODE, judge, reasons
 from kubernetes.machines import wait_until
 
 
 def test_the_two_options_are_enough(cluster: KubeadmCluster) -> None:
     judged = judge(cluster.node, *ON_THE_NODE)
-    assert judged.exit_code == 0, judged.text
-    assert "etcd TLS: CLEAN" in judged.text
-    needed = {reason.rpartition("pass ")[2] for reason in judged.reasons("not-verified")}
+    assert judged.exit_code == 0, judged.out
+    assert "etcd TLS: CLEAN" in judged.out
+    needed = {reason.rpartition("pass ")[2] for reason in reasons(judged, "not-verified")}
     assert needed == {
         "--etcd-ca-key=/etc/kubernetes/pki/etcd/ca.key",
         "--etcd-peer-ca-key=/etc/kubernetes/pki/etcd/ca.key",
@@ -29,8 +29,8 @@ def test_with_the_named_options_everything_is_verified(cluster: KubeadmCluster) 
         "--etcd-peer-ca-key=/etc/kubernetes/pki/etcd/ca.key",
         "--etcd-log=/var/log/pods/kube-system_etcd-*/etcd/*.log",
     )
-    assert judged.exit_code == 0, judged.text
-    assert judged.reasons("not-verified") == judged.reasons("inconclusive") == set()
+    assert judged.exit_code == 0, judged.out
+    assert reasons(judged, "not-verified") == reasons(judged, "inconclusive") == set()
 
 
 def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: KubeadmCluster) -> None:
@@ -60,14 +60,14 @@ def test_the_remedy_of_a_fault_is_applied_and_kubelet_restarts_etcd(cluster: Kub
         apply(wrong)
         judged = judge(node, *ON_THE_NODE)
         assert judged.exit_code == 1
-        assert "NOT CLEAN" in judged.text
+        assert "NOT CLEAN" in judged.out
         flag = r"\+ (--(?:client-cert-auth|trusted-ca-file)=\S+)  # "
-        written = [*dict.fromkeys(re.findall(flag, judged.text))]  # the failure of each client port has them
+        written = [*dict.fromkeys(re.findall(flag, judged.out))]  # the failure of each client port has them
         assert len(written) == 2
         flags = "".join(f"    - {flag}\n" for flag in sorted(set(written)))
         apply(wrong.replace("    - etcd\n", f"    - etcd\n{flags}"))
         judged = judge(node, *ON_THE_NODE)
-        assert judged.exit_code == 0, judged.text
+        assert judged.exit_code == 0, judged.out
     finally:
         if node.read(MANIFEST) != right:
             apply(right)

@@ -8,8 +8,8 @@ from kubernetes.judging import MANIFEST, edited_but_not_applied, judge
 
 def test_the_process_is_enough(cluster: KubeadmCluster) -> None:
     judged = judge(cluster.node, "--etcd-pid=auto")
-    assert judged.exit_code == 0, judged.text
-    assert "etcd TLS: CLEAN (cp1: " in judged.text
+    assert judged.exit_code == 0, judged.out
+    assert "etcd TLS: CLEAN (cp1: " in judged.out
 
 
 def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) -> None:
@@ -19,7 +19,7 @@ def test_a_manifest_that_the_kubelet_has_not_applied(cluster: KubeadmCluster) ->
         judged = judge(node, "--etcd-pid=auto", f"--etcd-config={MANIFEST}")
     [line] = [n for n, text in enumerate(wrong.splitlines(), 1) if "- --client-cert-auth=false" in text]
     assert judged.exit_code == 1
-    said = " ".join(judged.text.split())
+    said = " ".join(judged.out.split())
     assert "NOT CLEAN: 1 fault" in said
     assert (
         f"--client-cert-auth=false ({MANIFEST}:{line}) is declared, and process {pid} was started with "
@@ -34,6 +34,6 @@ def test_a_manifest_with_which_etcd_does_not_start(cluster: KubeadmCluster) -> N
     with edited_but_not_applied(node, f"{bundle}ca.crt", f"{bundle}absent.crt"):
         judged = judge(node, "--etcd-pid=auto", "--etcd-rehearse", f"--etcd-config={MANIFEST}")
     assert judged.exit_code == 1
-    said = " ".join(judged.text.split())
+    said = " ".join(judged.out.split())
     assert "etcd TLS: CLEAN NOW, NOT AFTER A RESTART: 1 fault" in said, said
     assert "after a restart etcd does not start: " in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubernetes.cluster import KubeadmCluster
-from kubernetes.shown import block, paste
+from kubernetes.judging import block, paste
 
 
 def test_the_ca_of_cluster_api_is_enough(cluster: KubeadmCluster) -> None:

@@ -54,8 +54,10 @@ class Mending:
 
     def reset(self, name: str) -> Mending:
         """Give a setting the value of a good cluster."""
-        if name in ("after_start", "etcd"):
-            return replace(self, **{name: None})
+        if name == "after_start":
+            return replace(self, after_start=None)
+        if name == "etcd":
+            return replace(self, etcd=None)
         if name.startswith("pki."):
             name = name.removeprefix("pki.")
             return self.with_pki(**{name: getattr(GOOD.pki, name)})

@@ -57,26 +57,18 @@ def added(remedy: Remedy) -> list[str]:
     return [line.partition("  # ")[0][4:] for line in remedy.settings if line.startswith("+ --")]
 
 
-def test_peers_get_the_whole_of_tls(pki: Path) -> None:
+def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
     text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
-    done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key|client|trusted)", text=text)
+    done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key)", text=text)
     assert sorted(added(done)) == [
         "initial-advertise-peer-urls=https://10.0.0.11:2380",
         "initial-cluster=cp1=https://10.0.0.11:2380",
         "listen-peer-urls=https://10.0.0.11:2380",
         f"peer-cert-file={ETCD}/peer.crt",
-        "peer-client-cert-auth=true",
         f"peer-key-file={ETCD}/peer.key",
-        f"peer-trusted-ca-file={ETCD}/ca.crt",
     ]
     assert any("etcdctl member update ID --peer-urls=https://" in remark for remark in done.remarks)
     assert any("etcd.local.extraArgs" in remark for remark in done.remarks)
-
-
-def test_a_pair_is_made_by_kubeadm(pki: Path) -> None:
-    text = MANIFEST.read_text(encoding="utf-8").replace("https://10.0.0.11:2380", "http://10.0.0.11:2380")
-    done = cured(https_of("peer"), pki, "peer", without="--peer-(cert|key)", text=text)
-    assert f"peer-cert-file={ETCD}/peer.crt" in added(done)
     assert any(
         remark.endswith("does not exist yet: kubeadm init phase certs etcd-peer") for remark in done.remarks
     )
