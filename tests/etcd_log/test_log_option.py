@@ -73,13 +73,6 @@ def test_the_newest_log_of_a_directory_or_a_glob(files: Path, value: str, found:
     assert log.name == str(files / found)
 
 
-@pytest.mark.parametrize("value", ["empty", "*.txt"])
-def test_a_directory_or_a_glob_without_a_log(files: Path, value: str) -> None:
-    (files / "empty").mkdir()
-    with pytest.raises(UsageError, match="--etcd-log"):
-        read_logs(Given(files, etcd_log=[value]), LISTENERS)
-
-
 def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
     assert set(read_logs(Given(files, etcd_log=["10.0.0.9=a.log"]), LISTENERS, may_grow=True)) == {"10.0.0.9"}
 
@@ -98,22 +91,21 @@ def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
         (["words.log"], "is no log of etcd"),
         (["binary.log"], "is binary"),
         (["/dev/null"], "is no regular file"),
+        (["pipe"], "is no regular file but a named pipe: write the content to a file"),
+        (["empty"], "--etcd-log"),
+        (["*.txt"], "--etcd-log"),
     ],
     ids=str,
 )
 def test_logs_that_cannot_be_used(files: Path, values: list[str], said: str) -> None:
     (files / "empty.log").touch()
+    (files / "empty").mkdir()
+    os.mkfifo(files / "pipe")
     (files / "words.log").write_text("hello\n", encoding="utf-8")
     (files / "binary.log").write_bytes(b"\x7fELF\0\0\0")
     with pytest.raises(UsageError, match=re.escape(said)) as caught:
         read_logs(Given(files, etcd_log=values), LISTENERS)
     assert str(caught.value).startswith("--etcd-log")
-
-
-def test_a_pipe_is_not_waited_for(files: Path) -> None:
-    os.mkfifo(files / "pipe")
-    with pytest.raises(UsageError, match="is no regular file but a named pipe: write the content to a file"):
-        read_logs(Given(files, etcd_log=["pipe"]), LISTENERS)
 
 
 def _summary(ran: Ran) -> str:
