@@ -1,13 +1,13 @@
 """Experiments and what is expected of them.
 
-An experiment of which every attempt has an expectation is one function: its docstring is that of the check,
-and its body yields the steps. Others are registered with :func:`~pytest_etcdtls.lifecycle.settings.runs`, and
-their checks judge with :func:`judge_steps`.
+An experiment with one check is one function: its docstring is that of the check, and its body yields the
+steps. Others are registered with :func:`~pytest_etcdtls.lifecycle.settings.runs`, and their checks judge with
+:func:`judge_steps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Struct
@@ -66,23 +66,29 @@ class Expected(Struct, frozen=True):
 
 
 def experiment_check(
-    name: str, *expectations: Expected, reproduce: tuple[Command | str, ...]
+    name: str,
+    *expectations: Expected,
+    reproduce: tuple[Command | str, ...] = (),
+    also: Callable[[Experiment], Iterable[Statement]] = lambda _: (),
+    counterexample: Counterexample | None = None,
 ) -> Callable[[Procedure], Procedure]:
     """Register an experiment and its check, ``lifecycle.NAME``, which its docstring describes.
-
-    The counterexample accepts the first client that must be refused.
 
     Args:
         name: its name.
         expectations: how its attempts must end.
         reproduce: commands for a finding.
+        also: judges what no expectation says.
+        counterexample: of the check (default: the first client that must be refused is accepted).
     """
 
     def judge(experiment: Experiment) -> Iterator[Statement]:
         yield from judge_steps(experiment, expectations, reproduce)
+        yield from also(experiment)
 
-    refused = next(expected for expected in expectations if expected.endings != ACCEPTED)
-    counterexample = attempts_changed(refused.step, refused.who, **SERVED)
+    if counterexample is None:
+        refused = next(expected for expected in expectations if expected.endings != ACCEPTED)
+        counterexample = attempts_changed(refused.step, refused.who, **SERVED)
 
     def register(procedure: Procedure) -> Procedure:
         judge.__doc__, judge.__name__ = procedure.__doc__, procedure.__name__
@@ -124,6 +130,22 @@ def _judge(
     for made in others:
         if made not in wrong:
             yield inconclusive(f"{_done(experiment, expected)}; {made.describe()}")
+    stale = [
+        made
+        for made in experiment.step(expected.step).of(expected.who)
+        if made.on_disk is not None
+        and made.attempt.ending is Ending.SERVED
+        and made.attempt.chain[:1] != (made.on_disk,)
+    ]
+    if stale and expected.endings == ACCEPTED:
+        yield finding(
+            experiment,
+            expected.step,
+            stale,
+            message=f"another certificate is served ({_done(experiment, expected)})",
+            expected="the certificate that is on disk",
+            reproduce=reproduce,
+        )
     if wrong:
         becomes = "accepted" if accepted else "not accepted"
         yield finding(

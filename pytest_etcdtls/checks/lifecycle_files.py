@@ -26,7 +26,7 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.results import Finding, Note, Statement, inconclusive, not_verified
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.tls.command import ACCEPTED_OR_NOT, Command, curl, local, s_client
+from pytest_etcdtls.tls.command import ACCEPTED_OR_NOT, curl, local, s_client
 from pytest_etcdtls.untrusted import pasted
 from pytest_etcdtls.versions import Release
 
@@ -51,27 +51,6 @@ def _reproduce(port: str, file: str) -> tuple[str, ...]:
     )
 
 
-def _served_from_disk(
-    experiment: Experiment, step: str, reproduce: tuple[Command | str, ...] = ()
-) -> Iterator[Statement]:
-    """Judge whether every good client is served with the certificate that is on disk."""
-    yield from judge_steps(experiment, [Expected(step, _GOOD_CLIENT, ACCEPTED)], reproduce)
-    stale = [
-        made
-        for made in experiment.step(step).of(_GOOD_CLIENT)
-        if made.attempt.ending is Ending.SERVED and made.attempt.chain[:1] != (made.on_disk,)
-    ]
-    if stale:
-        yield finding(
-            experiment,
-            step,
-            stale,
-            message=f"another certificate is served ({experiment.step(step).done})",
-            expected="the certificate that is on disk",
-            reproduce=reproduce,
-        )
-
-
 def _reload_pair(lab: "Lab", role: Role) -> Iterator[Step]:
     """Replace the certificate and key of a port, and observe which certificate new handshakes get."""
     served, new, file = lab.served(role), lab.another_pair(role), lab.file_of(role)
@@ -82,23 +61,15 @@ def _reload_pair(lab: "Lab", role: Role) -> Iterator[Step]:
     lab.member.replace_files(encode_pair(served, file))
 
 
-@runs("leaf-reload")
-def _reload_server(lab: "Lab") -> Iterator[Step]:
-    return _reload_pair(lab, Role.CLIENT)
-
-
-@runs("peer-leaf-reload")
-def _reload_peer(lab: "Lab") -> Iterator[Step]:
-    return _reload_pair(lab, Role.PEER)
-
-
+_RELOADED = (
+    Expected("before", _GOOD_CLIENT, ACCEPTED, control=True),
+    Expected("replaced", _GOOD_CLIENT, ACCEPTED),
+)
 _STALE = attempts_changed("replaced", _GOOD_CLIENT, chain=(b"0",))
 
 
-@check("lifecycle.leaf-reload", on=set(), counterexample=_STALE)
-def a_new_pair_is_served_without_a_restart(
-    experiment: Annotated[Experiment, "leaf-reload"],
-) -> Iterator[Statement]:
+@experiment_check("leaf-reload", *_RELOADED, reproduce=_reproduce("2379", "server"), counterexample=_STALE)
+def a_new_pair_is_served_without_a_restart(lab: "Lab") -> Iterator[Step]:
     """A renewed certificate is served on the client port without a restart.
 
     Short-lived certificates depend on it: an etcd that keeps the certificate from its start serves an expired
@@ -112,15 +83,11 @@ def a_new_pair_is_served_without_a_restart(
     Remediation: restart this etcd, member by member, after every renewal of --cert-file and --key-file, and
         report it: etcd has read them at every handshake since 3.2.
     """
-    reproduce = _reproduce("2379", "server")
-    yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD_CLIENT, ACCEPTED, control=True)])
+    return _reload_pair(lab, Role.CLIENT)
 
 
-@check("lifecycle.peer-leaf-reload", on=set(), counterexample=_STALE)
-def a_new_peer_pair_is_served_without_a_restart(
-    experiment: Annotated[Experiment, "peer-leaf-reload"],
-) -> Iterator[Statement]:
+@experiment_check("peer-leaf-reload", *_RELOADED, reproduce=_reproduce("2380", "peer"), counterexample=_STALE)
+def a_new_peer_pair_is_served_without_a_restart(lab: "Lab") -> Iterator[Step]:
     """A renewed certificate is served on the peer port without a restart.
 
     Members connect rarely, so a stale certificate is noticed only when a member returns, and then it cannot
@@ -134,14 +101,35 @@ def a_new_peer_pair_is_served_without_a_restart(
     Remediation: restart this etcd, member by member, after every renewal of --peer-cert-file and
         --peer-key-file, and report it: etcd has read them at every handshake since 3.2.
     """
-    reproduce = _reproduce("2380", "peer")
-    yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD_CLIENT, ACCEPTED, control=True)])
+    return _reload_pair(lab, Role.PEER)
 
 
-@runs("half-pair-refused")
-def _mismatched_pair(lab: "Lab") -> Iterator[Step]:
-    """Replace a certificate before its key, then empty its file, and observe which clients are served."""
+@experiment_check(
+    "half-pair-refused",
+    Expected("half", _GOOD_CLIENT, NO_HANDSHAKE),
+    Expected("empty", _GOOD_CLIENT, NO_HANDSHAKE),
+    Expected("whole", _GOOD_CLIENT, ACCEPTED),
+    reproduce=(
+        local("cp", "new.crt", "server.crt"),
+        s_client(_AT_HOME, look='"alert internal error": the key of new.crt is not there yet'),
+    ),
+)
+def a_mismatched_pair_is_refused(lab: "Lab") -> Iterator[Step]:
+    """Handshakes fail exactly while certificate and key on disk do not match.
+
+    An etcd that serves during the mismatch does not read renewals; one that fails afterwards loses all its
+    clients. Handshakes end with the alert internal_error (80) meanwhile. A renewal that changes the key has
+    such a moment, however short. A renewal that keeps the key and renames the new certificate over the old
+    one has none.
+
+    Spec: etcd --cert-file, --key-file
+    Spec: RFC 8446 section 6.2
+    Severity: medium
+    Level: MUST
+    Remediation: if etcd serves during the mismatch, it does not read renewals at all: see
+        lifecycle.leaf-reload. If it does not serve a matching pair again, restart etcd after a renewal of
+        --cert-file and --key-file, and report it.
+    """
     new = {role: lab.another_pair(role) for role in lab.good_clients}
 
     def after(done: str, name: str, files: Callable[[Role, str], Mapping[str, bytes]]) -> Step:
@@ -160,42 +148,6 @@ def _mismatched_pair(lab: "Lab") -> Iterator[Step]:
     yield after("the certificate's file was emptied", "empty", lambda _, file: {f"{file}.crt": b""})
     for role in new:
         lab.member.replace_files(encode_pair(lab.served(role), lab.file_of(role)))
-
-
-@check(
-    "lifecycle.half-pair-refused", on=set(), counterexample=attempts_changed("half", _GOOD_CLIENT, **SERVED)
-)
-def a_mismatched_pair_is_refused(
-    experiment: Annotated[Experiment, "half-pair-refused"],
-) -> Iterator[Statement]:
-    """Handshakes fail exactly while certificate and key on disk do not match.
-
-    An etcd that serves during the mismatch does not read renewals; one that fails afterwards loses all its
-    clients. Handshakes end with the alert internal_error (80) meanwhile. A renewal that changes the key has
-    such a moment, however short. A renewal that keeps the key and renames the new certificate over the old
-    one has none.
-
-    Spec: etcd --cert-file, --key-file
-    Spec: RFC 8446 section 6.2
-    Severity: medium
-    Level: MUST
-    Remediation: if etcd serves during the mismatch, it does not read renewals at all: see
-        lifecycle.leaf-reload. If it does not serve a matching pair again, restart etcd after a renewal of
-        --cert-file and --key-file, and report it.
-    """
-    expectations = [
-        Expected("half", _GOOD_CLIENT, NO_HANDSHAKE),
-        Expected("empty", _GOOD_CLIENT, NO_HANDSHAKE),
-    ]
-    yield from judge_steps(
-        experiment,
-        expectations,
-        (
-            local("cp", "new.crt", "server.crt"),
-            s_client(_AT_HOME, look='"alert internal error": the key of new.crt is not there yet'),
-        ),
-    )
-    yield from _served_from_disk(experiment, "whole")
 
 
 def _one_lost(load: RenewalUnderLoad) -> Mapping[str, Any]:
@@ -409,56 +361,16 @@ def a_new_revocation_list_is_in_force_at_once(lab: "Lab") -> Iterator[Step]:
     yield lab.step("taken off", "the list was replaced by an empty one again", clients)
 
 
-@runs("crl-encoding")
-def _crl_encoding(lab: "Lab") -> Iterator[Step]:
-    """Replace a CRL in DER by one in PEM, then by a file that is not a CRL."""
-    clients = _clients_of_crl(lab)
-    _replace_crl(lab, clients[_NAMED].values(), encoding="pem")
-    yield lab.step("pem", "the list with the named client's certificate is encoded as PEM", clients)
-    lab.member.replace_files({CRL_FILE: b"this is not a list\n"})
-    yield lab.step("unreadable", "the list's file was replaced by a file that is not a list", clients)
-    _replace_crl(lab)
-    yield lab.step("der", "the list is an empty one in DER", clients)
+_UNREADABLE = (
+    local("openssl", "crl", "-inform", "DER", "-in", "crl.der", "-out", "crl.pem"),
+    curl(_AT_HOME, client="client", look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.pem)"),
+)
 
 
-@check("lifecycle.crl-encoding", on=set(), counterexample=attempts_changed("pem", _NAMED, **SERVED))
-def an_unreadable_list_refuses_every_client(
-    experiment: Annotated[Experiment, "crl-encoding"],
-) -> Iterator[Statement]:
-    """No client is accepted with a revocation list that this etcd cannot read.
-
-    If clients are accepted with an unreadable list, revoked ones are among them. etcd up to 3.5 reads PEM and
-    DER, 3.6 and newer read DER only: after an upgrade with a list in PEM, etcd refuses every client that
-    presents a certificate.
-
-    Spec: etcd --client-crl-file, --peer-crl-file
-    Spec: RFC 5280 section 5
-    Severity: high
-    Level: MUST
-    Remediation: convert the file of --client-crl-file to DER (`openssl crl -outform DER`) before an upgrade
-        to 3.6; if a client is accepted with a list that cannot be read, do not rely on revocation with this
-        etcd.
-    """
-    reproduce = (
-        local("openssl", "crl", "-inform", "DER", "-in", "crl.der", "-out", "crl.pem"),
-        curl(_AT_HOME, client="client", look=f"{ACCEPTED_OR_NOT} (etcd runs with --client-crl-file=crl.pem)"),
-    )
-    yield from judge_steps(
-        experiment,
-        [
-            Expected("der", _GOOD_CLIENT, ACCEPTED, control=True),
-            Expected("pem", _NAMED, REFUSED_OR_CLOSED),
-            Expected("unreadable", _NAMED, REFUSED_OR_CLOSED),
-            Expected("unreadable", _GOOD_CLIENT, REFUSED_OR_CLOSED),
-        ],
-        reproduce,
-    )
-    if all(made.attempt.ending in REFUSED_OR_CLOSED for made in experiment.step("pem").of(_NAMED)):
-        yield from _effect_of_pem(experiment, reproduce)
-
-
-def _effect_of_pem(experiment: Experiment, reproduce: tuple[Command | str, ...]) -> Iterator[Statement]:
-    """Judge the effect of a list in PEM on good clients, by etcd's version."""
+def _effect_of_pem(experiment: Experiment) -> Iterator[Statement]:
+    """Judge the effect of a list in PEM on good clients, by etcd's version, if no revoked one is let in."""
+    if not all(made.attempt.ending in REFUSED_OR_CLOSED for made in experiment.step("pem").of(_NAMED)):
+        return
     release = Release.parse(experiment.etcd_version)
     if release is None:
         yield not_verified(f"{experiment.etcd_version} is a version without known behaviour")
@@ -475,9 +387,42 @@ def _effect_of_pem(experiment: Experiment, reproduce: tuple[Command | str, ...])
             others,
             message="a list in PEM does not have the effect that is known for this version",
             expected="good clients accepted, the list read" if reads_pem else "every client refused",
-            reproduce=reproduce,
+            reproduce=_UNREADABLE,
         )
     else:
         yield Note(
             "a list in PEM is read" if reads_pem else "with a list in PEM every client is refused: use DER"
         )
+
+
+@experiment_check(
+    "crl-encoding",
+    Expected("der", _GOOD_CLIENT, ACCEPTED, control=True),
+    Expected("pem", _NAMED, REFUSED_OR_CLOSED),
+    Expected("unreadable", _NAMED, REFUSED_OR_CLOSED),
+    Expected("unreadable", _GOOD_CLIENT, REFUSED_OR_CLOSED),
+    reproduce=_UNREADABLE,
+    also=_effect_of_pem,
+)
+def an_unreadable_list_refuses_every_client(lab: "Lab") -> Iterator[Step]:
+    """No client is accepted with a revocation list that this etcd cannot read.
+
+    If clients are accepted with an unreadable list, revoked ones are among them. etcd up to 3.5 reads PEM and
+    DER, 3.6 and newer read DER only: after an upgrade with a list in PEM, etcd refuses every client that
+    presents a certificate.
+
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Spec: RFC 5280 section 5
+    Severity: high
+    Level: MUST
+    Remediation: convert the file of --client-crl-file to DER (`openssl crl -outform DER`) before an upgrade
+        to 3.6; if a client is accepted with a list that cannot be read, do not rely on revocation with this
+        etcd.
+    """
+    clients = _clients_of_crl(lab)
+    _replace_crl(lab, clients[_NAMED].values(), encoding="pem")
+    yield lab.step("pem", "the list with the named client's certificate is encoded as PEM", clients)
+    lab.member.replace_files({CRL_FILE: b"this is not a list\n"})
+    yield lab.step("unreadable", "the list's file was replaced by a file that is not a list", clients)
+    _replace_crl(lab)
+    yield lab.step("der", "the list is an empty one in DER", clients)

@@ -37,7 +37,11 @@ _Answer = tuple[int, dict[str, Any]]
 
 
 class Gateway:
-    """A client of one member's HTTP endpoints."""
+    """A client of one member's HTTP endpoints.
+
+    Attributes:
+        token: of the user that is logged in.
+    """
 
     def __init__(self, url: str, certificate: Path, key: Path) -> None:
         """Use a listener that serves HTTP/1.1.
@@ -50,7 +54,7 @@ class Gateway:
         self.url = url
         self._certificate = certificate
         self._key = key
-        self._token = ""
+        self.token = ""
 
     def log_in(self, user: tuple[str, str]) -> None:
         """Send the token of a user, by name and password, with every further request.
@@ -59,7 +63,7 @@ class Gateway:
             ClusterStartError: if etcd refuses.
         """
         message = {"name": user[0], "password": user[1]}
-        self._token = str(call(self, "auth/authenticate", message).get("token"))
+        self.token = str(call(self, "auth/authenticate", message).get("token"))
 
     def health(self) -> str | None:
         """Request ``/health`` and ``/version``; return the problem, ``None`` if the member is healthy.
@@ -104,8 +108,8 @@ class Gateway:
         connection = self.connection()
         try:
             headers = {"Content-Type": "application/json"} if body else {}
-            if self._token:
-                headers["Authorization"] = self._token
+            if self.token:
+                headers["Authorization"] = self.token
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             text = response.read()

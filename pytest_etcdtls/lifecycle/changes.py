@@ -11,19 +11,18 @@ import base64
 import http.client
 import json
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnobservedError, UnreadableJSONError
-from pytest_etcdtls.etcd.admin import Gateway, call
+from pytest_etcdtls.errors import ClusterStartError, InconclusiveError, UnobservedError
+from pytest_etcdtls.etcd.admin import USER, Gateway, call, enable_authentication
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
     Counts,
@@ -43,16 +42,16 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import SERVER, Identity
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Target
-from pytest_etcdtls.tls.attempt import Attempt, Request, StreamEnd
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
 from pytest_etcdtls.tls.hello import TLS1_2, ClientHello
 from pytest_etcdtls.tls.http import encode
 from pytest_etcdtls.tls.suites import suite_name
-from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.settings import Measurement
+
 
 T = TypeVar("T")
 
@@ -63,7 +62,7 @@ class ExperimentResults(Struct, frozen=True):
     outcomes: Mapping[str, Any]
 
     def of(self, type_: type[T], experiment: str) -> T:
-        """Return the observation of an experiment.
+        """Return the observation of an experiment, which is of that type.
 
         Raises:
             UnobservedError: if it has none.
@@ -71,11 +70,7 @@ class ExperimentResults(Struct, frozen=True):
         outcome = self.outcomes[experiment]
         if isinstance(outcome, UnobservedError):
             raise type(outcome)(outcome.reason)
-        if not isinstance(outcome, type_):
-            raise TypeError(
-                f"the experiment {experiment} gives {type(outcome).__name__}, not {type_.__name__}"
-            )
-        return outcome
+        return cast("T", outcome)
 
 
 @fact(reported=False)
@@ -222,8 +217,8 @@ _GRANTED, _OTHER_KEY = b"granted", b"other"
 _RANGE = "/etcdserverpb.KV/Range"
 
 
-def _turn_on(gateway: Gateway) -> str:
-    """Create the users and enable authentication. Return the password of ``root``.
+def _turn_on(gateway: Gateway) -> tuple[str, str]:
+    """Create the users and enable authentication. Return name and password of ``root``.
 
     ``reader`` may read one key. The common name of the server's own certificate has the role ``root``: if the
     gateway used this identity for a client without a name, that client could do everything.
@@ -231,29 +226,24 @@ def _turn_on(gateway: Gateway) -> str:
     Raises:
         ClusterStartError: if etcd refuses a request.
     """
-    password = secrets.token_urlsafe(18)
-    call(gateway, "auth/user/add", {"name": "root", "password": password})
-    call(gateway, "auth/role/add", {"name": "root"})
-    call(gateway, "auth/user/grant", {"user": "root", "role": "root"})
     for name in (READER, str(SERVER.common_name)):
         call(gateway, "auth/user/add", {"name": name, "options": {"no_password": True}})
-    call(gateway, "auth/user/grant", {"user": SERVER.common_name, "role": "root"})
+    call(gateway, "auth/user/grant", {"user": SERVER.common_name, "role": USER})
     call(gateway, "auth/role/add", {"name": "readers"})
     permission = {"permType": "READ", "key": _base64(_GRANTED)}
     call(gateway, "auth/role/grant", {"name": "readers", "perm": permission})
     call(gateway, "auth/user/grant", {"user": READER, "role": "readers"})
-    call(gateway, "auth/enable", {})
-    return password
+    return enable_authentication(gateway)
 
 
 @runs("users")
 def _users(lab: Lab) -> Iterator[Step]:
     """Make requests as several users, over gRPC and over the gateway."""
-    password = _turn_on(lab.member.gateway())
+    lab.cluster.user = _turn_on(lab.member.gateway())
     reader = lab.issue(Role.CLIENT, "reader", common_name=READER)
     other = lab.issue(Role.CLIENT, "other", common_name="other")
     nameless = lab.issue(Role.CLIENT, "nameless", common_name=None, organization="etcd")
-    token = _token(lab, nameless, password)
+    token = lab.cluster.gateway(lab.member).token
 
     def grpc(who: str, identity: Identity, key: bytes = _GRANTED) -> ExperimentAttempt:
         request = Request(
@@ -296,28 +286,6 @@ def _users(lab: Lab) -> Iterator[Step]:
     )
 
 
-def _token(lab: Lab, identity: Identity, password: str) -> str:
-    """Return a token for ``root``. The gateway issues none to a client with a common name.
-
-    Raises:
-        InconclusiveError: if etcd issues no token.
-    """
-    request = Request(
-        purpose="experiment: authenticate",
-        path="/v3/auth/authenticate",
-        protocol=Protocol.GATEWAY,
-        body=json.dumps({"name": "root", "password": password}).encode(),
-    )
-    attempt = lab.call("root", identity, request).attempt
-    try:
-        body = read_json(attempt.response.body if attempt.response else b"", raw=True)
-    except UnreadableJSONError as error:
-        raise InconclusiveError(f"no token for root: {attempt.describe()}") from error
-    if not isinstance(body, dict) or "token" not in body:
-        raise InconclusiveError(f"no token for root: {attempt.describe()}")
-    return str(body["token"])
-
-
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
@@ -329,198 +297,139 @@ _TRAFFIC_SECONDS = 15.0
 """The longest wait for requests. Each request has its own time-out."""
 
 _AFTER_RENEWAL = 50
-"""How many requests each client makes after a renewal, without the new certificate, before the wait ends."""
+"""How many new connections are made after a renewal, without the new certificate, before the wait ends."""
 
 _BETWEEN_RENEWALS = 10
 """The least number of requests of each client between two renewals."""
 
-
-class UnclearError(Exception):
-    """A request got no answer within its time-out."""
-
-
-class LostError(Exception):
-    """A request was refused, answered with an error, or cut off."""
+Answer = tuple[Literal["served", "lost", "unclear"], str, bytes]
+"""How a request ended, that in words if it was not served, and the certificate of a new connection."""
 
 
-class Traffic:
-    """Clients that make requests until they are stopped."""
+class Client(threading.Thread):
+    """A client that makes one request after the other until it is stopped.
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()  # guards the counts and the leaves
-        self._stop = False
-        self._counts: dict[str, Counts] = {}
-        self._leaves: dict[str, bytes] = {}
-        self._threads: list[threading.Thread] = []
+    Args:
+        request: makes a request.
+        gate: a context manager that is entered for every request.
 
-    def add(self, client: str, request: Callable[[], bytes], gate: AbstractContextManager[object]) -> None:
-        """Add a client.
+    Attributes:
+        counts: of its requests.
+        leaf: the certificate that was served last, if it is known.
+    """
 
-        Args:
-            client: a description of the client.
-            request: makes a request and returns the served certificate in DER, if it is known.
-            gate: a context manager that is entered for every request.
-        """
-        self._counts[client] = Counts(served=0)
-        # A daemon thread does not block the exit of the interpreter after an interrupt.
-        thread = threading.Thread(target=self._work, args=(client, request, gate), name=client, daemon=True)
-        self._threads.append(thread)
+    def __init__(self, request: Callable[[], Answer], gate: AbstractContextManager[object]) -> None:
+        super().__init__(daemon=True)  # it does not block the exit of the interpreter after an interrupt
+        self._request = request
+        self._gate = gate
+        self._is_over = False
+        self.counts = Counts(served=0)
+        self.leaf = b""
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
+    def run(self) -> None:
+        """Make the requests."""
+        while not self._is_over:
+            with self._gate:
+                ending, why, leaf = self._request()
+            counts = self.counts
+            examples = (*counts.examples, why) if why else counts.examples
+            self.leaf = leaf or self.leaf
+            self.counts = replace(
+                counts, examples=examples[:_EXAMPLES], **{ending: getattr(counts, ending) + 1}
+            )
 
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._stop = True
-        for thread in self._threads:
-            thread.join()
+    @property
+    def requests(self) -> int:
+        """Number of its requests."""
+        return self.counts.served + self.counts.lost + self.counts.unclear
 
-    def await_requests(self, number: int, leaf: bytes | None = None) -> bool:
-        """Wait until every client has made a number of further requests, or one has got the certificate.
+    def stop(self) -> None:
+        """Make no further request."""
+        self._is_over = True
+        self.join()
 
-        In the latter case, every client has made at least one further request. Return whether a client has
-        got the certificate.
-        """
-        with self._changed:
-            start = self._requests()
 
-            def made(least: int) -> bool:
-                return all(requests - start[name] >= least for name, requests in self._requests().items())
-
-            def seen() -> bool:
-                return leaf is not None and leaf in self._leaves.values()
-
-            self._changed.wait_for(lambda: made(number) or (seen() and made(1)), _TRAFFIC_SECONDS)
-            return seen()
-
-    def counts(self) -> dict[str, Counts]:
-        """Return the counts of every client."""
-        with self._changed:
-            return dict(self._counts)
-
-    def _requests(self) -> dict[str, int]:
-        return {name: counts.served + counts.lost + counts.unclear for name, counts in self._counts.items()}
-
-    def _work(self, client: str, request: Callable[[], bytes], gate: AbstractContextManager[object]) -> None:
-        while not self._stop:
-            ending, leaf = "served", b""
-            examples: tuple[str, ...] = ()
-            try:
-                with gate:
-                    leaf = request()
-            except UnclearError as error:
-                ending, examples = "unclear", (str(error),)
-            except LostError as error:
-                ending, examples = "lost", (str(error),)
-            with self._changed:
-                counts = self._counts[client]
-                self._counts[client] = replace(
-                    counts,
-                    examples=(*counts.examples, *examples)[:_EXAMPLES],
-                    **{ending: getattr(counts, ending) + 1},
-                )
-                self._leaves[client] = leaf or self._leaves.get(client, b"")
-                self._changed.notify_all()
+def _await(reached: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached() and time.monotonic() < deadline:
+        threading.Event().wait(_GLANCE_SECONDS)
 
 
 @measures("rotation-loses-no-request")
 def _renew_under_load(lab: Lab) -> RenewalUnderLoad:
     """Renew the certificate of the client port under load, with the same key."""
-    served = lab.served(Role.CLIENT)
+    served, listener = lab.served(Role.CLIENT), lab.listener(Role.CLIENT)
+    requests = cycle(
+        status_request(listener, lab.cluster.pki.client, None, protocol, "renewal under load")
+        for protocol in (Protocol.HTTP1, Protocol.GATEWAY, Protocol.GRPC)
+    )
     # In a container, a file is missing for a moment while it is replaced: no client may connect then.
     paused = lab.cluster.origin == "container"
     gate: AbstractContextManager[object] = threading.Lock() if paused else nullcontext()
-    open_connection = _OpenConnection(lab)
-    traffic = Traffic()
-    traffic.add("new connections", _NewConnections(lab).request, gate)
-    traffic.add("an open connection", open_connection.request, nullcontext())
+    new = Client(lambda: _connect(listener, next(requests), lab.seconds), gate)
+    # http.client reconnects automatically after the connection is closed.
+    connection = lab.member.gateway().connection()
+    connection.timeout = lab.seconds
+    clients = {"new connections": new, "an open connection": Client(lambda: _ask(connection), nullcontext())}
+
+    def go_on() -> None:
+        least = {client: client.requests + _BETWEEN_RENEWALS for client in clients.values()}
+        _await(lambda: all(one.requests >= number for one, number in least.items()), _TRAFFIC_SECONDS)
+
     seen = 0
+    for client in clients.values():
+        client.start()
     try:
-        with traffic:
-            traffic.await_requests(_BETWEEN_RENEWALS)
-            for _ in range(RENEWALS):
-                lab.raise_if_given_up()
-                renewed = lab.another_pair(Role.CLIENT, same_key=True)
-                with gate:
-                    lab.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
-                seen += traffic.await_requests(_AFTER_RENEWAL, der(renewed))
-                traffic.await_requests(_BETWEEN_RENEWALS)
+        go_on()
+        for _ in range(RENEWALS):
+            lab.raise_if_given_up()
+            renewed, most = lab.another_pair(Role.CLIENT, same_key=True), new.requests + _AFTER_RENEWAL
+            leaf = der(renewed)
+            with gate:
+                lab.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
+            _await(lambda: new.leaf == leaf or new.requests >= most, _TRAFFIC_SECONDS)  # noqa: B023
+            seen += new.leaf == leaf
+            go_on()
     finally:
-        open_connection.close()
+        for client in clients.values():
+            client.stop()
+        connection.close()
         lab.member.replace_files({"server.crt": encode_certificates(served.chain)})
     return RenewalUnderLoad(
         etcd_version=lab.cluster.version,
         renewals=RENEWALS,
         seen=seen,
         paused=paused,
-        counts=traffic.counts(),
+        counts={name: client.counts for name, client in clients.items()},
     )
 
 
-class _NewConnections:
-    """A client that opens a connection for every request: over HTTP/1.1, the gateway and gRPC in turn."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._listener = lab.listener(Role.CLIENT)
-        self._seconds = lab.seconds
-        client = lab.cluster.pki.client
-        self._requests = cycle(
-            status_request(self._listener, client, None, protocol, "renewal under load")
-            for protocol in (Protocol.HTTP1, Protocol.GATEWAY, Protocol.GRPC)
-        )
-
-    def request(self) -> bytes:
-        """Make the next request.
-
-        Raises:
-            LostError, UnclearError: if it is not answered well.
-        """
-        attempt = make_attempt(self._listener, next(self._requests), self._seconds)
-        if _is_good(attempt):
-            return attempt.chain[0]
-        message = f"new connection, {attempt.protocol}: {attempt.describe()}"
-        raise UnclearError(message) if attempt.stream_end is StreamEnd.TIMEOUT else LostError(message)
-
-
-def _is_good(attempt: Attempt) -> bool:
+def _connect(listener: Listener, request: Request, seconds: float) -> Answer:
+    """Make a request on a connection of its own."""
+    attempt = make_attempt(listener, request, seconds)
     response = attempt.response
-    return (
+    if (
         response is not None
         and response.status == http.HTTPStatus.OK
         and response.headers.get("grpc-status", "0") == "0"
-    )
+    ):
+        return "served", "", attempt.chain[0]
+    ending: Literal["lost", "unclear"] = "unclear" if attempt.stream_end is StreamEnd.TIMEOUT else "lost"
+    return ending, f"new connection, {attempt.protocol}: {attempt.describe()}", b""
 
 
-class _OpenConnection:
-    """A client that makes all requests on one connection, and opens another only if that breaks."""
-
-    def __init__(self, lab: Lab) -> None:
-        # http.client reconnects automatically after the connection is closed.
-        self._connection = lab.member.gateway().connection()
-        self._connection.timeout = lab.seconds
-
-    def request(self) -> bytes:
-        """Make the next request.
-
-        Raises:
-            LostError, UnclearError: if it is not answered well.
-        """
-        try:
-            self._connection.request("GET", "/version")
-            response = self._connection.getresponse()
-            response.read()
-        except TimeoutError as error:
-            self.close()
-            raise UnclearError(f"open connection: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise LostError(f"open connection: {type(error).__name__}: {error}") from error
-        if response.status != http.HTTPStatus.OK:
-            raise LostError(f"open connection: HTTP {response.status}")
-        return b""
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+def _ask(connection: http.client.HTTPConnection) -> Answer:
+    """Make a request on a connection that is open, or open another if it broke."""
+    try:
+        connection.request("GET", "/version")
+        response = connection.getresponse()
+        response.read()
+    except TimeoutError as error:
+        connection.close()
+        return "unclear", f"open connection: {error}", b""
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        return "lost", f"open connection: {type(error).__name__}: {error}", b""
+    if response.status != http.HTTPStatus.OK:
+        return "lost", f"open connection: HTTP {response.status}", b""
+    return "served", "", b""
