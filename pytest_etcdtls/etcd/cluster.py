@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from pytest_etcdtls.errors import (
     ClusterStartError,
-    UnreadableJSONError,
     UsageError,
 )
 from pytest_etcdtls.etcd.admin import (
@@ -40,14 +38,14 @@ from pytest_etcdtls.etcd.config import (
 )
 from pytest_etcdtls.etcd.home import Home, Start
 from pytest_etcdtls.etcd.launch import MemberAddresses, with_last_line
-from pytest_etcdtls.etcd.member import Member, OwnedMembers, build_member
+from pytest_etcdtls.etcd.member import Member, build_member, owned_target
 from pytest_etcdtls.etcd.request import ClusterChoices, ClusterRequest
 from pytest_etcdtls.etcd.sources import EtcdSource, find_etcd
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.command import without_variables
-from pytest_etcdtls.untrusted import pasted, printable, read_json
+from pytest_etcdtls.untrusted import pasted
 
 if TYPE_CHECKING:
     import httpx
@@ -198,10 +196,7 @@ class Cluster:
 
     def target(self, label: str | None = None) -> Target:
         """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
-        owned = OwnedMembers(
-            etcd=self._home.etcd, config=self.config, pki=self.pki, members=self.members, user=self.user
-        )
-        return owned.target(label)
+        return owned_target(self._home.etcd, self.config, self.pki, self.members, label=label, user=self.user)
 
     def difference(self) -> str:
         """Return how the cluster differs from the one that was started, empty if it does not.
@@ -227,7 +222,6 @@ class Cluster:
 
         It may be called repeatedly.
         """
-        self._condition.close()
         for index, member in enumerate(self.members):
             # An engine does not stop a paused container.
             if member.name in self._paused and not self._home.keep:
@@ -569,18 +563,13 @@ def _client_commands(cluster: Cluster) -> list[str]:
 
 
 class _Condition:
-    """Compares a cluster with what it was when it came up.
-
-    It takes one to two milliseconds for a cluster of processes, the first time a handshake more: the
-    connection to the first member is kept between the comparisons.
-    """
+    """Compares a cluster with what it was when it came up: its members, their files, and the member list."""
 
     def __init__(self, cluster: Cluster) -> None:
         """Remember the files of the cluster, which has just come up."""
         self._cluster = cluster
         self._files = _contents(cluster.pki_directory)
         self._started = self._members()
-        self._connection: http.client.HTTPConnection | None = None
 
     def difference(self) -> str:
         """Return how the cluster differs from what was started, empty if it does not."""
@@ -593,12 +582,6 @@ class _Condition:
             except OSError as error:
                 return f"{member.name} cannot be found: {error}"
         return self._replaced_members() or self._other_files() or self._other_members()
-
-    def close(self) -> None:
-        """Close the connection. It is opened again when it is needed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _members(self) -> dict[str, tuple[str, ...]]:
         """Return what each member runs, by name."""
@@ -627,43 +610,20 @@ class _Condition:
         """Compare the member list, unless the cluster may refuse its own client."""
         if not self._cluster.config.expects_health:
             return ""
+        first = self._cluster.members[0]
         try:
-            status, body = self._list_members()
+            status, answer = first.gateway().post("/v3/cluster/member/list", {})
         except (OSError, http.client.HTTPException) as error:
-            return f"{self._cluster.members[0].name} does not answer: {type(error).__name__}: {error}"
+            return f"{first.name} does not answer: {type(error).__name__}: {error}"
         if status != HTTPStatus.OK:
             return ""  # with authentication enabled, etcd may refuse the list to a client without a token
-        try:
-            answer = read_json(body)
-        except UnreadableJSONError:
-            answer = None
-        listed = answer.get("members") if isinstance(answer, dict) else None
+        listed = answer.get("members")
         if not isinstance(listed, list):
-            return f"{self._cluster.members[0].name} answers {printable(body[:80])}"
+            return f"{first.name} answers {answer}"
         # A member that was added and has not started has no name.
         names = sorted(str(entry.get("name", "")) for entry in listed if isinstance(entry, dict))
         started = sorted(member.name for member in self._cluster.members)
         return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
-
-    def _list_members(self) -> tuple[int, bytes]:
-        if self._connection is not None:
-            try:
-                return self._exchange(self._connection)
-            except (OSError, http.client.HTTPException):
-                self.close()  # the member was restarted, or has closed an idle connection
-        self._connection = self._cluster.members[0].gateway().connection()
-        try:
-            return self._exchange(self._connection)
-        except BaseException:
-            self.close()
-            raise
-
-    @staticmethod
-    def _exchange(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v3/cluster/member/list", json.dumps({}), headers)
-        response = connection.getresponse()
-        return response.status, response.read()
 
 
 def _contents(directory: Path) -> dict[Path, bytes]:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Literal, Self, TypedDict
+from typing import Literal, TypedDict
 
 from msgspec import Struct
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.etcd.launch import Attachment, MemberAddresses, MemberPaths
-from pytest_etcdtls.etcd.ports import loopback
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import PKIPlan
 
@@ -56,8 +55,7 @@ class ClusterConfig:
         plaintext_on_client_port: add an ``http`` client listener on the port of the ``https`` one.
         metrics: scheme of ``--listen-metrics-urls``; ``None`` for no such listener.
         client_http: split HTTP off the gRPC port with ``--listen-client-http-urls``.
-        host: address that members listen on and advertise: ``127.0.0.1`` or ``::1`` (default: the first that
-            this host has).
+        host: address that members listen on and advertise: ``127.0.0.1`` or ``::1``.
         network: for containers, the name of an existing network of the engine on which they are (default: a
             network of their own, :attr:`Cluster.network`).
         aliases: for containers, further names of each member on the network, also in its certificates;
@@ -111,7 +109,7 @@ class ClusterConfig:
     plaintext_on_client_port: bool = False
     metrics: Scheme | None = None
     client_http: bool = False
-    host: str = field(default_factory=loopback)
+    host: str = "127.0.0.1"
     network: str | None = None
     aliases: tuple[str, ...] = ()
     advertise: Literal["host", "network"] = "host"
@@ -237,19 +235,12 @@ def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -
     )
 
 
-class FileNames(Struct, frozen=True):
-    """Paths of one member's files below the PKI directory, by logical name."""
+def file_paths(pki: ClusterPKI, member: str) -> dict[str, PurePosixPath]:
+    """Return the paths of a member's files below the PKI directory, by logical name.
 
-    known: Mapping[str, PurePosixPath]
-
-    @classmethod
-    def of_member(cls, pki: ClusterPKI, member: str) -> Self:
-        """Return the file names of a member, including the CA keys if they are written."""
-        return cls({**pki.paths(member, with_ca_keys=True), **pki.paths(member)})
-
-    def path(self, name: str) -> PurePosixPath:
-        """Return the path of a file. An unknown name is a file at the top of the PKI directory."""
-        return self.known.get(name, PurePosixPath(name))
+    The CA keys are among them. An unknown name is a file at the top of the PKI directory.
+    """
+    return {**pki.paths(member, with_ca_keys=True), **pki.paths(member)}
 
 
 def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
@@ -258,7 +249,7 @@ def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_c
     An extra file with the logical name of a generated file replaces it, for every member.
     """
     extra = {
-        FileNames.of_member(pki, member.name).path(name): content
+        file_paths(pki, member.name).get(name, PurePosixPath(name)): content
         for member in pki.members
         for name, content in config.extra_files.items()
     }
@@ -288,7 +279,7 @@ def member_flags(
     addresses: Sequence[MemberAddresses],
     index: int,
     place: MemberPaths,
-    files: FileNames,
+    files: Mapping[str, PurePosixPath],
     *,
     token: str,
     alone: bool,
@@ -355,14 +346,16 @@ def _timing(config: ClusterConfig, flags: FlagSet, *, alone: bool) -> Iterator[F
     yield Flag("", "log-outputs", "stderr")
 
 
-def _security(config: ClusterConfig, flags: FlagSet, place: MemberPaths, files: FileNames) -> Iterator[Flag]:
+def _security(
+    config: ClusterConfig, flags: FlagSet, place: MemberPaths, files: Mapping[str, PurePosixPath]
+) -> Iterator[Flag]:
     for setting in SECURITY_FIELDS:
         value = getattr(config, setting)
         if value is None or value is False or value == ():
             continue
         name = flags.spell(setting.replace("_", "-"))
         if setting.endswith("_file"):
-            value = place.pki / files.path(value)
+            value = place.pki / files.get(value, value)
         elif value is True:
             value = "true"
         elif isinstance(value, tuple):

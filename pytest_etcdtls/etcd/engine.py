@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from pytest_etcdtls.children import child_environment
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.etcd_flags import FlagSet, printed_version
-from pytest_etcdtls.etcd.watchdog import OWNER, Watchdog, command
+from pytest_etcdtls.etcd.watchdog import OWNER, command, this_process
 
 if TYPE_CHECKING:
     import docker
@@ -216,9 +216,7 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"
-    watchdog = Watchdog()  # the container is removed even if this process is killed
     try:
-        watchdog.guard_command(command(remove_abandoned, token))
         with engine(WORK_SECONDS) as client:
             # Run the binary itself instead of the image's entry point, which may be a script.
             container = client.containers.create(
@@ -226,7 +224,7 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
                 entrypoint=["etcd"],
                 command=[argument],
                 network_mode="none",
-                labels={LABEL: token},
+                labels=owner_labels(token, this_process()),
                 use_config_proxy=False,
             )
             try:
@@ -238,7 +236,6 @@ def _run_once(image: str, argument: str, _identifier: str | None) -> str:
     finally:
         with suppress(UsageError):
             remove_all(token)
-        watchdog.dismiss()
 
 
 def owner_labels(token: str, owner: str) -> dict[str, str]:

@@ -28,7 +28,6 @@ _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?)
 _SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
 _ADDRESS_IN_USE = "bind: address already in use"
-_NO_LOCAL_PORT = "connect: cannot assign requested address"
 _OPEN_FILES = re.compile(r'file descriptor limit of etcd process is too low.*"limit":(\d+)')
 """What etcd logs if its limit is not above 150 (server/embed/etcd.go, reservedInternalFDNum)."""
 
@@ -161,7 +160,6 @@ class ReadinessLog:
     Attributes:
         serves_peers: its peer port answers. There may be no leader yet.
         address_in_use: another program has taken one of its ports.
-        cannot_connect: the system gave it no address and port to connect from.
     """
 
     def __init__(self, expected: Iterable[Served]) -> None:
@@ -171,7 +169,6 @@ class ReadinessLog:
         self._incomplete = b""
         self.serves_peers = False
         self.address_in_use = False
-        self.cannot_connect = False
 
     def read(self, output: bytes) -> Self:
         """Read further output. Its last line may still be incomplete."""
@@ -193,8 +190,6 @@ class ReadinessLog:
                 self.serves_peers = True
             elif _ADDRESS_IN_USE in line:
                 self.address_in_use = True
-            elif _NO_LOCAL_PORT in line:
-                self.cannot_connect = True
 
 
 def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import itertools
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,8 +16,8 @@ from pytest_etcdtls.errors import UsageError, did_you_mean
 from pytest_etcdtls.etcd.admin import Gateway
 from pytest_etcdtls.etcd.config import (
     ClusterConfig,
-    FileNames,
     command_line,
+    file_paths,
     loopback_addresses,
     member_flags,
     render,
@@ -44,7 +44,7 @@ class Member:
         addresses: its URLs as seen from this host.
         argv: its command line, for reports. It contains paths but no secret.
         pki_root: the cluster's PKI directory on this host.
-        files: paths of its files below ``pki_root``.
+        files: paths of its files below ``pki_root``, by logical name.
         server: the process or the container that runs its etcd.
         variables: environment variables from the configuration.
         config_file: its ``--config-file`` on this host; ``None`` if it has none.
@@ -54,7 +54,7 @@ class Member:
     addresses: MemberAddresses
     argv: tuple[str, ...]
     pki_root: Path
-    files: FileNames = field(repr=False)
+    files: Mapping[str, PurePosixPath] = field(repr=False)
     server: Server = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     config_file: Path | None = None
@@ -131,14 +131,14 @@ class Member:
         if (path := self.path(name)).exists():
             return path
         extra = {found.name for found in self.pki_root.glob("*") if found.is_file()}
-        has = sorted({known for known in self.files.known if self.path(known).exists()} | extra)
+        has = sorted({known for known in self.files if self.path(known).exists()} | extra)
         raise UsageError(
             f"{self.name} has no file {name!r}: it has {', '.join(has)}{did_you_mean(name, has)}"
         )
 
     def path(self, name: str) -> Path:
         """Return the path on this host of a file by logical name, which need not exist."""
-        return self.pki_root / self.files.path(name)
+        return self.pki_root / self.files.get(name, name)
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return a context that trusts the CA of the client listener and presents the client certificate."""
@@ -168,7 +168,10 @@ class Member:
         Raises:
             OSError: if the system or the container engine refuses.
         """
-        write_files(self.pki_root, {self.files.path(name): content for name, content in contents.items()})
+        write_files(
+            self.pki_root,
+            {PurePosixPath(self.files.get(name, name)): content for name, content in contents.items()},
+        )
         self.server.copy_files()
 
     @property
@@ -212,7 +215,7 @@ def build_member(
     """
     own, backend = addresses[index], home.backend
     inside = [backend.listens_on(reached) for reached in addresses]
-    paths, files = backend.paths(own.name), FileNames.of_member(pki, own.name)
+    paths, files = backend.paths(own.name), file_paths(pki, own.name)
     flags = member_flags(
         config, home.etcd.flags(), inside, index, paths, files, token=home.token, alone=alone, joins=joins
     )
@@ -238,42 +241,39 @@ def build_member(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedMembers:
-    """Members with their keys and certificates, of which a target is made.
+def owned_target(
+    etcd: EtcdSource,
+    config: ClusterConfig,
+    pki: ClusterPKI,
+    members: Sequence[Member],
+    *,
+    label: str | None = None,
+    user: tuple[str, str] | None = None,
+) -> Target:
+    """Return members with their keys and certificates as a target.
 
-    Attributes:
+    Args:
         etcd: the etcd that they run.
         config: their configuration.
         pki: their keys and certificates.
         members: the members.
+        label: of the target (default: ``etcd-VERSION``).
         user: name and password of the administrator if authentication is enabled.
     """
-
-    etcd: EtcdSource
-    config: ClusterConfig
-    pki: ClusterPKI
-    members: Sequence[Member]
-    user: tuple[str, str] | None = field(default=None, repr=False)
-
-    def target(self, label: str | None = None) -> Target:
-        """Return the target. The label defaults to ``etcd-VERSION``."""
-        return Target(
-            label=label or f"etcd-{self.etcd.version}",
-            origin=self.etcd.kind,
-            listeners=tuple(listener for member in self.members for listener in _listeners(member.addresses)),
-            client=_client_credentials(self),
-            peer=_peer_credentials(self),
-            expected=tuple(leaf for member in self.members for leaf in _expected(self, member)),
-            etcd_version=self.etcd.version,
-            source=self.etcd.location,
-            user=self.user,
-            dials_with_another=frozenset(_dials_with_another(self.config)),
-            declared={
-                member.name: declared for member in self.members if (declared := member.declared) is not None
-            },
-            logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in self.members},
-        )
+    return Target(
+        label=label or f"etcd-{etcd.version}",
+        origin=etcd.kind,
+        listeners=tuple(listener for member in members for listener in _listeners(member.addresses)),
+        client=_client_credentials(config, pki, members),
+        peer=_peer_credentials(config, pki, members),
+        expected=tuple(leaf for member in members for leaf in _expected(pki, member)),
+        etcd_version=etcd.version,
+        source=etcd.location,
+        user=user,
+        dials_with_another=frozenset(_dials_with_another(config)),
+        declared={member.name: declared for member in members if (declared := member.declared) is not None},
+        logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in members},
+    )
 
 
 def _dials_with_another(config: ClusterConfig) -> Iterator[Role]:
@@ -309,8 +309,8 @@ def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
     return tuple(replace(listener, port=0) for member in members for listener in _listeners(member))
 
 
-def _client_credentials(cluster: OwnedMembers) -> PortCredentials:
-    pki, config, member = cluster.pki, cluster.config, cluster.members[0]
+def _client_credentials(config: ClusterConfig, pki: ClusterPKI, members: Sequence[Member]) -> PortCredentials:
+    member = members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
         identities=(with_files(pki.client, member.path),),
@@ -320,13 +320,13 @@ def _client_credentials(cluster: OwnedMembers) -> PortCredentials:
         revoked=with_files(pki.revoked, member.path)
         if config.client_crl_file not in {None, "empty-crl.der", *config.extra_files}
         else None,
-        served=_served_identities(cluster, config.cert_file),
+        served=_served_identities(pki, members, config.cert_file),
         allowed_hostname=allowed_names(config.client_cert_allowed_hostname),
     )
 
 
-def _peer_credentials(cluster: OwnedMembers) -> PortCredentials:
-    pki, config, member = cluster.pki, cluster.config, cluster.members[0]
+def _peer_credentials(config: ClusterConfig, pki: ClusterPKI, members: Sequence[Member]) -> PortCredentials:
+    member = members[0]
     peer = pki.peers[member.name]
     return PortCredentials(
         server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
@@ -334,16 +334,16 @@ def _peer_credentials(cluster: OwnedMembers) -> PortCredentials:
         identities=(with_files(pki.peer_client, member.path), with_files(peer, member.path)),
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
-        served=_served_identities(cluster, config.peer_cert_file),
+        served=_served_identities(pki, members, config.peer_cert_file),
         allowed_cn=allowed_names(config.peer_cert_allowed_cn),
         allowed_hostname=allowed_names(config.peer_cert_allowed_hostname),
     )
 
 
-def _served_identities(cluster: OwnedMembers, file: str | None) -> tuple[Identity, ...]:
+def _served_identities(pki: ClusterPKI, members: Sequence[Member], file: str | None) -> tuple[Identity, ...]:
     """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
-    pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
-    return tuple(with_files(pairs[member.name], member.path) for member in cluster.members if pairs)
+    pairs = {"server.crt": pki.servers, "peer.crt": pki.peers}.get(file or "", {})
+    return tuple(with_files(pairs[member.name], member.path) for member in members if pairs)
 
 
 def allowed_names(value: str | None) -> tuple[str, ...]:
@@ -351,13 +351,13 @@ def allowed_names(value: str | None) -> tuple[str, ...]:
     return tuple(value.split(",")) if value else ()
 
 
-def _expected(cluster: OwnedMembers, member: Member) -> Iterator[ExpectedLeaf]:
+def _expected(pki: ClusterPKI, member: Member) -> Iterator[ExpectedLeaf]:
     """Yield the certificates that were generated for the listeners. The configuration may name others."""
     for listener in _listeners(member.addresses):
         if listener.scheme == "http":
             continue
         peer = listener.role is Role.PEER
-        identity = (cluster.pki.peers if peer else cluster.pki.servers)[member.name]
+        identity = (pki.peers if peer else pki.servers)[member.name]
         file = member.path("peer.crt" if peer else "server.crt")
         yield ExpectedLeaf.on(listener, identity.chain[0], str(file))
 

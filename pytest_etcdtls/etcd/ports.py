@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -24,40 +23,6 @@ MOST = 32
 _BLOCK = 1 + MOST
 _FIRST_PORT = 20000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-
-
-@functools.cache
-def loopback() -> str:
-    """Return the loopback address of this host: ``127.0.0.1``, or ``::1`` where there is no other."""
-    for address in ("127.0.0.1", "::1"):
-        if _any_port(address) in (0, errno.EADDRINUSE):
-            return address
-    return "127.0.0.1"
-
-
-def local_ports_taken() -> str:
-    """Return that this host has no port left for a connection, and what to do; empty if it has one."""
-    if _any_port(loopback()) != errno.EADDRINUSE:
-        return ""
-    try:
-        ports = "-".join(_EPHEMERAL.read_text(encoding="utf-8").split())
-    except OSError:
-        ports = "unknown"
-    return (
-        f"every local port for connections is in use (net.ipv4.ip_local_port_range: {ports}): end what holds "
-        "them, which ss -tan shows, or widen the range"
-    )
-
-
-def _any_port(address: str) -> int:
-    """Return why no port that the system chooses can be bound on an address, as errno; 0 if one can."""
-    try:
-        # Not socket.socket: plugins that forbid tests the network replace it.
-        with closing(_socket.socket(_family(address), _socket.SOCK_STREAM)) as probe:
-            probe.bind((address, 0))
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
 
 
 class PortTakenError(ClusterStartError):
@@ -90,12 +55,13 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
     Raises:
         ClusterStartError: if every block is taken, or this host does not have the address.
     """
-    if _any_port(host) not in (0, errno.EADDRINUSE):
+    if not _has_address(host):
         raise ClusterStartError(
-            f"no port can be bound on {host}: this host does not have that address; it has {loopback()}"
+            f"no port can be bound on {host}: this host does not have that address; the other one is "
+            f"host={'127.0.0.1' if ':' in host else '::1'!r}"
         )
     for start in _blocks(skip):
-        guard = _guard(start)
+        guard = _guard(host, start)
         if guard is None:
             continue
         free = [port for port in range(start + 1, start + _BLOCK) if _is_free(host, port)]
@@ -125,14 +91,24 @@ def _end_of_range() -> int:
     return ephemeral if ephemeral >= _FIRST_PORT + _BLOCK * 16 else 32768
 
 
-def _guard(port: int) -> socket.socket | None:
-    """Return a socket that holds the port on loopback; ``None`` if another program has it.
+def _has_address(host: str) -> bool:
+    try:
+        # Not socket.socket: plugins that forbid tests the network replace it.
+        with closing(_socket.socket(_family(host), _socket.SOCK_STREAM)) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return True
+
+
+def _guard(host: str, port: int) -> socket.socket | None:
+    """Return a socket that holds the port; ``None`` if another program has it.
 
     Without SO_REUSEADDR and without listening: no other program can bind the port, even with that option.
     """
-    guard = socket.socket(_family(loopback()), socket.SOCK_STREAM)
+    guard = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
-        guard.bind((loopback(), port))
+        guard.bind((host, port))
     except OSError:
         guard.close()
         return None

@@ -30,7 +30,7 @@ from pytest_etcdtls.etcd.container import HOME, EtcdContainer
 from pytest_etcdtls.etcd.engine import image_present, image_version, published_host, pull, remove_all
 from pytest_etcdtls.etcd.home import Home, Start
 from pytest_etcdtls.etcd.leftovers import remove_containers
-from pytest_etcdtls.etcd.member import Member, OwnedMembers, build_member
+from pytest_etcdtls.etcd.member import Member, build_member, owned_target
 from pytest_etcdtls.etcd.sources import PULL_SECONDS, EtcdSource
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
@@ -230,9 +230,7 @@ class EtcdTLSContainer(DockerContainer):
 
     def target(self, label: str | None = None) -> Target:
         """Return it as a target, to observe and judge it. The label defaults to ``etcd-VERSION``."""
-        return OwnedMembers(etcd=self._etcd, config=self.config, pki=self.pki, members=self.members).target(
-            label
-        )
+        return owned_target(self._etcd, self.config, self.pki, self.members, label=label)
 
     @property
     def _etcd(self) -> EtcdSource:

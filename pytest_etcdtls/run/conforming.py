@@ -43,8 +43,8 @@ from msgspec import Struct
 
 from pytest_etcdtls.checks.registry import Check, CheckFunction, catalogue, place_of
 from pytest_etcdtls.errors import RegistrationError, UnobservedError
-from pytest_etcdtls.etcd.config import ClusterConfig, FileNames, loopback_addresses, write_pki
-from pytest_etcdtls.etcd.member import Member, OwnedMembers
+from pytest_etcdtls.etcd.config import ClusterConfig, file_paths, loopback_addresses, write_pki
+from pytest_etcdtls.etcd.member import Member, owned_target
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.facts.fact import Each, Need, Reading
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -194,7 +194,7 @@ def recorded(name: str) -> Recorded:
                 addresses=loopback_addresses(config, member, ports),
                 argv=tuple(argument.replace("{directory}", str(directory)) for argument in argv),
                 pki_root=directory / "pki",
-                files=FileNames.of_member(pki, member),
+                files=file_paths(pki, member),
                 server=cast("Any", None),
             )
         )
@@ -202,9 +202,7 @@ def recorded(name: str) -> Recorded:
     return Recorded(
         name,
         # Without a source no cluster is started for an experiment.
-        replace(
-            OwnedMembers(etcd=etcd, config=config, pki=pki, members=members).target(), logs={}, source=None
-        ),
+        replace(owned_target(etcd, config, pki, members), logs={}, source=None),
         answers,
         {its_name: der for der, its_name in certificate_names(pki).items()},
         datetime.now(UTC),
