@@ -1,17 +1,20 @@
-"""Starting clusters of processes in tests."""
+"""Starting clusters in tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.cluster import Cluster, start_cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.etcd.engine import engine
 from pytest_etcdtls.etcd.member import Member
 from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.sources import EtcdSource, find_etcd
 
 
 def process_of(member: Member) -> EtcdProcess:
@@ -20,17 +23,31 @@ def process_of(member: Member) -> EtcdProcess:
     return member.server
 
 
+def left_behind(token: str) -> list[str]:
+    """Return the containers and networks of a cluster that the engine, if there is one, still has."""
+    label = f"pytest-etcdtls={token}"
+    left: list[str] = []
+    with suppress(UsageError), engine() as client:
+        containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        left = [str(one.name) for one in (*containers, *client.networks.list(filters={"label": label}))]
+    return left
+
+
 Start = Callable[..., Cluster]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a cluster of processes that ends with the test."""
+    """Start a cluster of a binary, an image or a source; it ends with the test."""
     with ExitStack() as stack:
 
-        def start_one(config: ClusterConfig, binary: Path, **options: object) -> Cluster:
+        def start_one(config: ClusterConfig, etcd: Path | str | EtcdSource, **options: object) -> Cluster:
+            if isinstance(etcd, Path):
+                etcd = find_etcd(binary=etcd)
+            elif isinstance(etcd, str):
+                etcd = find_etcd(image=etcd)
             # The options are those of start_cluster.
-            cluster = start_cluster(config, binary=binary, directory=tmp_path, **options)  # type: ignore[arg-type]
+            cluster = start_cluster(config, etcd, directory=tmp_path, **options)  # type: ignore[arg-type]
             return stack.enter_context(cluster)
 
         yield start_one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starting import start_container, start_process
@@ -17,7 +16,6 @@ from pytest_etcdtls import (
     UsageError,
     run_checks,
 )
-from pytest_etcdtls.etcd.admin import Gateway, add_learner
 
 KEY = {"key": "Zm9v"}
 
@@ -118,27 +116,3 @@ def test_a_member_that_does_not_start_leaves_the_cluster_as_it_was(newest_etcd: 
         assert _members(cluster) == {"m0"}
         assert [path.name for path in cluster.directory.iterdir() if path.name == "m1"] == []
         assert cluster.difference() == "m0 was started with another command line"
-
-
-def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
-    newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Earlier, etcd would end at its start."""
-    answers, posted = iter(["not_decided", "not_decided"]), []
-    post = Gateway.post
-
-    def noted(gateway: Gateway, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        posted.append(path)
-        return post(gateway, path, message)
-
-    monkeypatch.setattr(Gateway, "post", noted)
-    with start_process(ClusterConfig(), newest_etcd) as cluster:
-        first = cluster.members[0]
-        gateway = first.gateway()
-        decided = gateway.cluster_version
-        monkeypatch.setattr(Gateway, "cluster_version", lambda _: next(answers, None) or decided())
-        add_learner(gateway, ["https://127.0.0.1:1"], 60)
-    lists = posted.index("/v3/cluster/member/add")
-    assert lists >= 3
-    assert set(posted[:lists]) == {"/v3/cluster/member/list"}
-    assert next(answers, None) is None

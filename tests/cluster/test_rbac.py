@@ -8,7 +8,6 @@ import pytest
 
 from cluster.conftest import Start
 from pytest_etcdtls.errors import ClusterStartError
-from pytest_etcdtls.etcd.admin import Gateway, enable_authentication
 from pytest_etcdtls.etcd.cluster import Cluster, keep_message
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
@@ -47,25 +46,6 @@ def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     shown = [repr(cluster), repr(cluster.target()), keep_message(cluster), cluster.members[0].log()]
     assert not any(password in text for text in [*shown, *cluster.members[0].argv])
-
-
-def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> None:
-    cluster = start(replace(NAMELESS, size=3), newest_etcd)
-    cluster.restart()
-    assert cluster.members[0].gateway().post("/v3/auth/authenticate", _login(cluster))[0] == 200
-
-
-def test_an_unreachable_gateway_cannot_enable_authentication(tmp_path: Path) -> None:
-    gateway = Gateway("http://127.0.0.1:1", tmp_path / "client.crt", tmp_path / "client.key")
-    with pytest.raises(
-        ClusterStartError, match=r"cannot be administered: auth/user/add: .*Connection refused"
-    ):
-        enable_authentication(gateway)
-
-
-def test_responses_that_are_not_json_are_text(start: Start, newest_etcd: Path) -> None:
-    gateway = start(ClusterConfig(), newest_etcd).members[0].gateway()
-    assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\\n"})
 
 
 def test_a_gateway_that_fails_cannot_enable_authentication(start: Start, etcd_binary: Path) -> None:

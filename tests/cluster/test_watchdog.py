@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cluster.conftest import left_behind
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.etcd.cluster import start_cluster
 from pytest_etcdtls.etcd.engine import remove_all
@@ -35,6 +36,7 @@ class Owned:
     owner: subprocess.Popen[str]
     etcds: list[int]
     directory: Path
+    token: str
     watchdog: int | None
     child: int | None
 
@@ -54,23 +56,24 @@ Own = Callable[..., Owned]
 
 
 @pytest.fixture
-def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
+def own(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Own]:
     """Run an owner in a new process."""
     with ExitStack() as stack:
 
-        def run(manner: str = "plain", size: int = 1) -> Owned:
+        def run(manner: str = "plain", size: int = 1, backend: str = "binary") -> Owned:
+            etcd = request.getfixturevalue("newest_image" if backend == "image" else "newest_etcd")
             owner = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, OWNER, "binary", newest_etcd, str(size), tmp_path, manner],
+                    [sys.executable, OWNER, backend, etcd, str(size), tmp_path, manner],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                     encoding="utf-8",
                 )
             )
             stack.callback(owner.kill)
             assert owner.stdout is not None
             state: dict[str, Any] = json.loads(owner.stdout.readline())
-            del state["token"]
             state["directory"] = Path(state["directory"])
             return Owned(owner, **state)
 
@@ -98,12 +101,27 @@ def gone(pid: int) -> bool:
         os.close(process)
 
 
+@pytest.mark.fault(
+    "A signal that ends the owner of three etcds, as processes or in containers",
+    outcome="no process, container, network and no file of it is left",
+    bound="when the watchdog has seen the end of the owner",
+)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_a_killed_owner_leaves_nothing(own: Own, number: signal.Signals) -> None:
-    owned = own(size=3)
-    assert len(owned.etcds) == 3
+@pytest.mark.parametrize("backend", ["binary", pytest.param("image", marks=pytest.mark.container)])
+def test_a_killed_owner_leaves_nothing(own: Own, backend: str, number: signal.Signals) -> None:
+    owned = own(size=3, backend=backend)
+    if backend == "binary":
+        assert len(owned.etcds) == 3
+        sessions = {os.getsid(pid) for pid in owned.processes}
+        assert os.getsid(owned.owner.pid) not in sessions, "Ctrl-C in the terminal reaches them"
+    else:
+        assert len(left_behind(owned.token)) == 4
     owned.end(number)
+    assert owned.owner.stdout is not None
+    readable, _, _ = select.select([owned.owner.stdout], [], [], DEADLINE)
+    assert readable, "somebody still holds the owner's standard output"
     assert all(gone(pid) for pid in owned.processes)
+    assert left_behind(owned.token) == []
     assert not owned.directory.exists()
 
 
@@ -130,23 +148,6 @@ def test_a_kept_cluster_survives_its_owner(own: Own) -> None:
         for pid in owned.etcds:
             os.kill(pid, signal.SIGKILL)
     assert all(gone(pid) for pid in owned.etcds)
-
-
-def test_the_standard_output_of_a_killed_owner_ends(own: Own) -> None:
-    owned = own()
-    owned.end(signal.SIGKILL)
-    assert owned.owner.stdout is not None
-    readable, _, _ = select.select([owned.owner.stdout], [], [], DEADLINE)
-    assert readable, "somebody still holds the owner's standard output"
-    assert owned.owner.stdout.read() == ""
-    assert all(gone(pid) for pid in owned.etcds)
-
-
-def test_ctrl_c_in_the_terminal_reaches_neither_etcd_nor_watchdog(own: Own) -> None:
-    owned = own()
-    sessions = {os.getsid(pid) for pid in owned.processes}
-    assert len(sessions) == 2
-    assert os.getsid(owned.owner.pid) not in sessions
 
 
 @pytest.mark.parametrize("end", ["interrupt", "close"])
@@ -263,8 +264,9 @@ def _order(pipe: int, *orders: dict[str, object]) -> None:
 
 
 def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], tmp_path: Path) -> None:
-    doomed, trace = tmp_path / "doomed", tmp_path / "trace"
+    doomed, trace, kept = tmp_path / "doomed", tmp_path / "trace", tmp_path / "kept"
     doomed.mkdir()
+    kept.mkdir()
     marked, other = _sleeper({MARK: "in-process"}), _sleeper({MARK: "somebody else"})
     command = [sys.executable, "-c", f"open({str(trace)!r}, 'wb').close()"]
     _order(
@@ -274,12 +276,14 @@ def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], 
         {"directory": str(doomed)},
         {"command": command},
     )
+    os.write(orders[1], json.dumps({"directory": str(kept)}).encode())  # an incomplete order
     os.close(orders[1])
     watch(orders[0], os.getppid())
     assert marked.wait(DEADLINE) == -signal.SIGKILL
     assert other.poll() is None
     assert not doomed.exists()
     assert trace.exists()
+    assert kept.exists()
     other.kill()
     other.wait()
 
@@ -310,20 +314,6 @@ def test_the_watchdog_waits_for_a_process_that_is_being_started(
     watch(orders[0], os.getppid())
     assert becoming.poll() == 0
     assert not doomed.exists()
-
-
-def test_the_watchdog_does_nothing_after_the_final_order(orders: tuple[int, int], tmp_path: Path) -> None:
-    _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
-    watch(orders[0], os.getppid())
-    os.close(orders[1])
-    assert tmp_path.exists()
-
-
-def test_an_incomplete_order_is_ignored(orders: tuple[int, int], tmp_path: Path) -> None:
-    os.write(orders[1], json.dumps({"directory": str(tmp_path)}).encode())
-    os.close(orders[1])
-    watch(orders[0], os.getppid())
-    assert tmp_path.exists()
 
 
 def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
