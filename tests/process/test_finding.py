@@ -69,18 +69,12 @@ def test_every_member_is_found_and_no_proxy(two: tuple[Container, Container], ne
     assert gateway.pid not in found
 
 
-def test_each_is_a_target_with_a_label_of_its_own(two: tuple[Container, Container]) -> None:
-    pids = ",".join(str(one.process().pid) for one in two)
-    found = targets(etcd_pid=pids)
-    assert [one.label for one in found] == ["cp1-127.0.0.43", "cp1-127.0.0.44"]
-    for live, node in zip(found, two, strict=True):
-        assert [log.name for log in live.logs.values()] == [f"/proc/{node.process().pid}/fd/2"]
-
-
-def test_a_run_on_both(
+def test_each_is_a_target_with_a_label_of_its_own(
     two: tuple[Container, Container], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = ",".join(str(one.process().pid) for one in two)
+    for live, node in zip(targets(etcd_pid=pids), two, strict=True):
+        assert [log.name for log in live.logs.values()] == [f"/proc/{node.process().pid}/fd/2"]
     ran = Runner(pytester, monkeypatch)(
         "--pyargs", "pytest_etcdtls", f"--etcd-pid={pids}", "--etcd-check=mtls.no-certificate,listener"
     )
@@ -95,12 +89,8 @@ def test_an_option_about_one_etcd(two: tuple[Container, Container]) -> None:
             read_processes(Given(etcd_pid=pids, **{name: "https://127.0.0.43:2379"}))
     with pytest.raises(UsageError, match="--etcd-pki-dir is for an etcd elsewhere"):
         read_processes(Given(etcd_pid=pids, etcd_pki_dir="/etc/kubernetes/pki"))
-
-
-def test_a_file_belongs_to_the_process_of_its_member(two: tuple[Container, Container]) -> None:
-    pids = ",".join(str(one.process().pid) for one in two)
     read = read_processes(Given(etcd_pid=pids, etcd_config=two[1].node.manifest))
-    assert [one.running and one.running.written is not None for one in read] == [False, True]
+    assert [one.running and one.running.written is not None for one in read] == [False, True], "its member's"
 
 
 def test_an_environment_file_is_compared(two: tuple[Container, Container], tmp_path: Path) -> None:
@@ -152,9 +142,6 @@ def test_k3s_runs_etcd_within_its_own_process(tmp_path: Path) -> None:
     assert declaration.text("name") == "cp1"
     assert declaration.on("client-cert-auth")
     assert declaration.settings["cert-file"].place.file == f"/proc/{pid}/root{directory}/config"
-
-
-def test_k3s_without_an_etcd() -> None:
     with sleeping("/usr/local/bin/k3s") as pid, pytest.raises(UsageError, match="is not a member of etcd"):
         find_process(pid)
 

@@ -111,15 +111,6 @@ def test_a_renewed_bundle_waits_for_the_restart(node: Container, process: Proces
     assert all("/etc/kubernetes/pki/etcd/ca.crt was changed at" in text for text in found["restart.clients"])
 
 
-def test_a_further_ca(node: Container, process: Process) -> None:
-    """Nobody of this run is refused or accepted otherwise, and the announced names tell."""
-    live = target(process)
-    with file_changed(_ca(node), _ca(node).read_bytes() + OTHER_CA):
-        found = wrong(rehearsed(live))
-    assert sorted(found) == ["restart.announced-ca"]
-    assert "new CN=other" in found["restart.announced-ca"][0]
-
-
 def test_a_bundle_that_the_model_does_not_judge(node: Container, process: Process) -> None:
     """Whether Go reads it is not known without an etcd that starts with it."""
     constraints = OtherExtension("2.5.29.36", bytes.fromhex("3003800100"))
@@ -148,15 +139,6 @@ def test_a_ca_that_is_made_again_under_its_name(newest_etcd: Path, tmp_path: Pat
     assert "clients of /etc/kubernetes/pki/etcd/clients.crt: changed at " in results["restart.clients"].reason
 
 
-@pytest.mark.kills("restart.starts")
-def test_a_bundle_that_is_gone(node: Container, process: Process) -> None:
-    live = target(process)
-    with file_changed(_ca(node), None):
-        found = wrong(rehearsed(live))
-    assert sorted(found) == ["restart.starts"]
-    assert "after a restart etcd does not start: it ends with status 1: " in found["restart.starts"][0]
-
-
 def test_the_program_is_gone(node: Container, process: Process) -> None:
     live = target(process)
     program = node.node.root / "etcd"
@@ -170,7 +152,7 @@ def test_the_program_is_gone(node: Container, process: Process) -> None:
     )
 
 
-@pytest.mark.kills("restart.listeners", "restart.certificate", "restart.protocol")
+@pytest.mark.kills("restart.listeners", "restart.certificate", "restart.protocol", "restart.starts")
 @pytest.mark.parametrize(
     ("changes", "check", "text"),
     [
@@ -271,6 +253,7 @@ CHANGES: dict[str, Callable[[Node], tuple[Path, bytes | None]]] = {
     "no-ca": lambda node: (node.pki / "etcd/ca.crt", None),
     "empty-bundle": lambda node: (node.pki / "etcd/ca.crt", b""),
     "another-key": lambda node: (node.pki / "etcd/server.key", (node.pki / "etcd/peer.key").read_bytes()),
+    "no-peer-certificate": lambda node: (node.pki / "etcd/peer.crt", None),
     "a-line": lambda node: (node.pki / "etcd/ca.crt", (node.pki / "etcd/ca.crt").read_bytes() + b"\n"),
 }
 
@@ -339,22 +322,14 @@ def test_the_last_line(node: Container, process: Process, run: Runner) -> None:
     [observed] = [
         observation for observation in ran.report["observations"] if observation["kind"] == "rehearsal"
     ]
-    assert json.dumps(observed["changes"]).count("announced CAs") == 1
-
-
-def test_it_needs_a_process(run: Runner) -> None:
+    changes = json.dumps(observed["changes"])
+    assert (changes.count("announced CAs"), changes.count("new CN=other")) == (1, 1)
+    ran = run(*words, "--etcd-plan", report=False)
+    assert (
+        "its next restart, rehearsed: its program is started once more, with every mount read-only" in ran.out
+    )
     ran = run(
         "--pyargs", "pytest_etcdtls", "--etcd-endpoint=https://127.0.0.1:1", "--etcd-rehearse", report=False
     )
     assert ran.exit_code == 4
     assert "--etcd-rehearse starts the program of a running etcd once more" in ran.out + ran.err
-
-
-def test_the_plan_says_what_it_does(node: Container, process: Process, run: Runner) -> None:
-    ran = run(
-        *("--pyargs", "pytest_etcdtls", f"--etcd-pid={process.pid}", "--etcd-rehearse", "--etcd-plan"),
-        report=False,
-    )
-    assert (
-        "its next restart, rehearsed: its program is started once more, with every mount read-only" in ran.out
-    )
