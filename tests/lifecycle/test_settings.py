@@ -1,4 +1,4 @@
-"""Which clusters are started for experiments, when, and that they are removed."""
+"""Which clusters are started for experiments, when, side by side, and that they are removed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
-from pytest_etcdtls.checks.registry import select
+from pytest_etcdtls.checks.registry import Check, select
 from pytest_etcdtls.lifecycle.changes import settings_for
 from pytest_etcdtls.report.model import jsonable
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run.collector import AT_ONCE, Experiments
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.run.workers import SharedLock
 
 DEADLINE = 60.0
 
 
-def _judged(target: Target, *patterns: str) -> list[CheckResult]:
-    return run_checks(Observer(target), select(patterns or ("lifecycle",)))
+def _needs(checks: Iterable[Check]) -> list[tuple[type[Any], str | None]]:
+    return [(need.type, need.key) for check in checks for need in check.needs.values()]
 
 
 def _started(record: Path) -> list[int]:
@@ -54,7 +57,7 @@ def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path)
     record = tmp_path / "record"
     program = recorded(record)(newest_etcd, tmp_path)
     target = of_etcd(str(program), "3.7.3", "live")
-    assert _judged(target) == []
+    assert run_checks(Observer(target), select(["lifecycle"])) == []
     judge = Judge(Observer(target))
     results = [judge.result(check, None) for check in select(["lifecycle"])]
     assert {result.outcome for result in results} == {Outcome.NOT_APPLICABLE}
@@ -64,15 +67,30 @@ def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path)
     assert _started(record) == []
 
 
-def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) -> None:
+def test_a_cluster_is_started_once_for_its_checks_and_its_connections_are_not_those_of_the_target(
+    newest_etcd: Path, tmp_path: Path
+) -> None:
     record = tmp_path / "record"
-    target = of_binary(recorded(record)(newest_etcd, tmp_path))
-    observer = Observer(target)
+    observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
     for _ in range(2):
         results = run_checks(observer, select(["lifecycle.allowed-hostname", "lifecycle.peer-san"]))
         assert [result.outcome for result in results] == [Outcome.CONFORMS] * 2
     assert len(_started(record)) == 1
     assert not any(map(_alive, _started(record)))
+    assert (observer.connections, dict(observer.used)) == ([], {})
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_etcd_that_does_not_start_is_inconclusive(
+    newest_etcd: Path, tmp_path: Path, *, is_there: bool
+) -> None:
+    program = tmp_path / "absent" / "etcd"
+    if is_there:
+        program = changed_flags(listen_client_urls="nonsense")(newest_etcd, tmp_path)
+    checks = select(["lifecycle.allowed-hostname", "lifecycle.peer-san"])
+    results = run_checks(Observer(of_etcd(str(program), "3.7.3")), checks)
+    assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE] * 2
+    assert all("did not start" in result.reason and str(program) in result.reason for result in results)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +104,7 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
     ],
 )
 def test_the_plan_has_the_number_of_clusters(patterns: list[str], clusters: int, newest_etcd: Path) -> None:
-    needs = [(need.type, need.key) for check in select(patterns) for need in check.needs.values()]
-    assert len(settings_for(of_binary(newest_etcd), needs)) == clusters
-
-
-def test_connections_of_experiments_are_not_counted_for_the_target(newest_etcd: Path) -> None:
-    observer = Observer(of_binary(newest_etcd))
-    run_checks(observer, select(["lifecycle.leaf-reload"]))
-    assert (observer.connections, dict(observer.used)) == ([], {})
+    assert len(settings_for(of_binary(newest_etcd), _needs(select(patterns)))) == clusters
 
 
 def test_no_secret_is_among_the_facts(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,19 +118,6 @@ def test_no_secret_is_among_the_facts(newest_etcd: Path, monkeypatch: pytest.Mon
     shown = json.dumps(facts)
     assert password not in shown
     assert "PRIVATE KEY" not in shown
-
-
-def test_an_etcd_that_does_not_start_is_inconclusive(newest_etcd: Path, tmp_path: Path) -> None:
-    target = of_binary(changed_flags(listen_client_urls="nonsense")(newest_etcd, tmp_path))
-    results = _judged(target, "lifecycle.allowed-hostname", "lifecycle.peer-san")
-    assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE] * 2
-    assert all("did not start" in result.reason for result in results)
-
-
-def test_a_missing_binary_is_inconclusive(tmp_path: Path) -> None:
-    (result,) = _judged(of_etcd(str(tmp_path / "etcd"), "3.7.3"), "lifecycle.leaf-reload")
-    assert result.outcome is Outcome.INCONCLUSIVE
-    assert str(tmp_path / "etcd") in result.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
@@ -140,3 +138,58 @@ def test_no_process_outlives_the_run(newest_etcd: Path, tmp_path: Path, number: 
         owner.wait(DEADLINE)
     assert _await(lambda: not any(map(_alive, _started(record))))
     assert _await(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [])
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_concurrent_experiments_give_the_same_results(newest_etcd: Path, tmp_path: Path) -> None:
+    record, checks = tmp_path / "record", select(["lifecycle.version-*", "lifecycle.cipher-suites"])
+    observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
+    experiments = Experiments(observer, settings_for(observer.target, _needs(checks)))
+    results = run_checks(observer, checks)
+    experiments.end()
+    assert {result.outcome for result in results} == {Outcome.CONFORMS}
+    assert len(_started(record)) == 3
+    assert not any(map(_alive, _started(record)))
+
+
+def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
+    newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, clusters = tmp_path / "record", tmp_path / "clusters"
+    clusters.mkdir()
+    program = recorded(record)(newest_etcd, tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(clusters))
+    observer = Observer(of_binary(program))
+    settings = settings_for(observer.target, _needs(select(["lifecycle"])))
+    experiments = Experiments(observer, settings)
+    assert _await(lambda: bool(_started(record)))
+    experiments.end()
+    assert list(clusters.iterdir()) == []
+    assert 0 < len(_started(record)) <= AT_ONCE + 2 < len(settings) + 2  # one cluster has three members
+
+
+def test_an_experiment_that_runs_alone_excludes_others() -> None:
+    lock, order = SharedLock(), list[str]()
+    started, alone, may_end = threading.Event(), threading.Event(), threading.Event()
+
+    def work_with_others() -> None:
+        with lock.shared():
+            started.set()
+            may_end.wait(DEADLINE)
+            order.append("shared")
+
+    def work_alone() -> None:
+        started.wait(DEADLINE)
+        with lock.shared(), lock.exclusive():
+            order.append("alone")
+            alone.set()
+
+    threads = [threading.Thread(target=work) for work in (work_with_others, work_alone)]
+    for thread in threads:
+        thread.start()
+    started.wait(DEADLINE)
+    assert not alone.is_set()
+    may_end.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert order == ["shared", "alone"]

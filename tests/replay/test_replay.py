@@ -105,32 +105,6 @@ def test_a_pem_crl_refuses_every_client_from_3_6_on(
             assert seen.faults == {"config.crl-encoding"}
 
 
-@pytest.mark.etcd_version("3.6", "3.7")
-def test_suites_that_go_does_not_support(etcd_binary: Path, tmp_path: Path) -> None:
-    changes = {"cipher-suites": "TLS_NO_SUCH_SUITE", "feature-gates": None}
-    with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path, "config", "listener") as seen:
-        assert "config.starts" in seen.violated
-        [starts] = seen.of("config.starts")
-        assert "TLS_NO_SUCH_SUITE" in starts.message
-
-
-@pytest.mark.etcd_version("3.4", "3.5.1", "3.6")
-def test_tls_1_3_alone(etcd_binary: Path, tmp_path: Path) -> None:
-    changes = {
-        "tls-min-version": "TLS1.3",
-        "feature-gates": None,
-        "watch-progress-notify-interval": None,
-        "initial-cluster": None,
-    }
-    with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path, "config", "tls") as seen:
-        if str(seen.target.etcd_version).startswith("3.6"):
-            assert not seen.violated
-            assert seen.outcomes("config.version-range-in-force") >= {Outcome.CONFORMS}
-        else:
-            assert seen.faults == {"config.flag-unknown-to-version"}
-            assert not seen.target.runs
-
-
 SHAPES_READ = (
     ("k3s/config", "3.6", ()),
     ("rke2/etcd.yaml", "3.5.33", ()),
@@ -177,14 +151,6 @@ def test_auto_tls_in_a_container(etcd_images: dict[str, str], tmp_path: Path) ->
         plan_of_file(tmp_path / "etcd.env"), image, tmp_path, "cert.covers-endpoint", "mtls"
     ) as seen:
         assert seen.faults == {"cert.covers-endpoint", "mtls.no-certificate"}
-
-
-@pytest.mark.container
-@pytest.mark.etcd_version("3.5.33")
-def test_in_a_container_that_ends_at_once(etcd_image: str, tmp_path: Path) -> None:
-    with replayed(plan_of(node(tmp_path)), etcd_image, tmp_path, "config", "mtls") as seen:
-        assert seen.faults == {"config.flag-unknown-to-version"}
-        assert "flag provided but not defined" in seen.of("config.starts")[0].message
 
 
 def test_a_declaration_that_cannot_be_tried(newest_etcd: Path, tmp_path: Path) -> None:
