@@ -26,20 +26,14 @@ from pytest_etcdtls.facts.experiments import (
     ForeignMember,
     RenewalUnderLoad,
     Step,
-    SuiteOffer,
-    SuiteOffers,
 )
 from pytest_etcdtls.facts.process_comparison import ProcessComparison
 from pytest_etcdtls.facts.rehearsal import Rehearsal
-from pytest_etcdtls.lifecycle.changes import UNLISTED
-from pytest_etcdtls.lifecycle.settings import LISTED
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.rehearsal import COMPARED
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
-from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
-from pytest_etcdtls.tls.suites import suite_name
 
 _NOW = datetime.now(UTC)
 
@@ -168,6 +162,18 @@ _EXPERIMENTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "good client offering TLSv1.3 only": "no handshake",
         }
     },
+    "cipher-suites": {
+        "started": {
+            f"good client offering TLS_ECDHE_ECDSA_WITH_{suite} only": ending
+            for suite, ending in (
+                ("AES_128_GCM_SHA256", "accepted"),
+                ("CHACHA20_POLY1305_SHA256", "accepted"),
+                ("AES_256_GCM_SHA384", "no handshake"),
+                ("AES_128_CBC_SHA", "no handshake"),
+                ("AES_256_CBC_SHA", "no handshake"),
+            )
+        }
+    },
     "users": {
         "over gRPC": {
             "certificate with the user's name, key that the user may read": "gRPC status 0",
@@ -185,32 +191,6 @@ _EXPERIMENTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "started": {"good client": "accepted", "good client by the gateway": "accepted"}
     },
 }
-
-
-def _reply(code: int, *, accepted: bool) -> HelloExchange:
-    return HelloExchange(
-        url="https://127.0.0.1:2379",
-        purpose="conforming",
-        offered="TLSv1.2",
-        reply=Reply.SERVER_HELLO if accepted else Reply.ALERT,
-        started_at=_NOW,
-        server_hello=ServerHello(version=TLS1_2, suite=code) if accepted else None,
-        alert=None if accepted else 40,
-    )
-
-
-def _suite_offers() -> SuiteOffers:
-    offers = tuple(
-        SuiteOffer(
-            role=role,
-            suite=suite_name(code),
-            listed=code in LISTED,
-            exchange=_reply(code, accepted=code in LISTED),
-        )
-        for role in ("client", "peer")
-        for code in LISTED + UNLISTED
-    )
-    return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
 
 
 def _renewals() -> RenewalUnderLoad:
@@ -270,7 +250,6 @@ def _addresses(here: Listener) -> ServerAddresses:
 
 
 _OF_TARGET: Mapping[type[Any], Any] = {
-    SuiteOffers: _suite_offers,
     RenewalUnderLoad: _renewals,
     ForeignMember: _foreign_member,
     EtcdLogs: lambda: EtcdLogs(logs=(ReadLog(source="/var/log/etcd.log", members=("m0",)),)),

@@ -3,10 +3,8 @@
 Each experiment stands before its checks.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
-
-from msgspec.structs import replace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 from pytest_etcdtls.checks.expectations import (
     ACCEPTED,
@@ -25,17 +23,14 @@ from pytest_etcdtls.facts.experiments import (
     ExperimentAttempt,
     ForeignMember,
     Step,
-    SuiteOffer,
-    SuiteOffers,
 )
-from pytest_etcdtls.lifecycle.settings import ADMITTED
+from pytest_etcdtls.lifecycle.settings import ADMITTED, LISTED
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
 from pytest_etcdtls.pki.profile import PEER
 from pytest_etcdtls.results import Finding, Statement, inconclusive
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
 from pytest_etcdtls.tls.command import STATUS, Command, curl, etcdctl, s_client
-from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
 
 if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.lab import Lab
@@ -226,17 +221,28 @@ def no_version_above_the_maximum_is_negotiated(lab: "Lab") -> Iterator[Step]:
     return _versions(lab)
 
 
-def _all_accepted(offers: SuiteOffers) -> Mapping[str, Any]:
-    def accepted(offer: SuiteOffer) -> SuiteOffer:
-        hello = ServerHello(version=TLS1_2, suite=0xC02C)
-        exchange = replace(offer.exchange, reply=Reply.SERVER_HELLO, alert=None, server_hello=hello)
-        return replace(offer, exchange=exchange)
+_UNLISTED = {
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+}
+"""Every etcd offers them by default."""
 
-    return {"offers": replace(offers, offers=tuple(map(accepted, offers.offers)))}
 
-
-@check("lifecycle.cipher-suites", on=set(), counterexample=_all_accepted)
-def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
+@experiment_check(
+    "cipher-suites",
+    *(Expected(_STARTED, f"good client offering {suite} only", ACCEPTED) for suite in LISTED),
+    *(Expected(_STARTED, f"good client offering {suite} only", NO_HANDSHAKE) for suite in _UNLISTED),
+    reproduce=(
+        s_client(
+            _CLIENT_PORT,
+            TLSVersion.TLS1_2,
+            "-cipher ECDHE-ECDSA-AES256-GCM-SHA384",
+            look=f"{_REFUSED} with --cipher-suites without this suite",
+        ),
+    ),
+)
+def only_listed_suites_are_accepted(lab: "Lab") -> Iterator[Step]:
     """With --cipher-suites both ports accept only the listed suites in TLS 1.2.
 
     A suite that was left out on purpose would remain in use, or a listed one would not work. TLS 1.3 has
@@ -250,37 +256,15 @@ def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
     Remediation: do not rely on --cipher-suites with this etcd; --tls-min-version=TLS1.3 excludes all suites
         of TLS 1.2.
     """
-    for offer in offers.offers:
-        if not offer.exchange.answered:
-            yield inconclusive(f"{offer.role} port, {offer.suite} offered alone: {offer.exchange.describe()}")
-    for listed in (True, False):
-        wrong = [
-            offer
-            for offer in offers.offers
-            if offer.listed is listed
-            and offer.exchange.reply is (Reply.ALERT if listed else Reply.SERVER_HELLO)
-        ]
-        if wrong:
-            yield _not_as_listed(offers, wrong, listed=listed)
-
-
-def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool) -> Finding:
-    return Finding(
-        message=f"suites that are {'listed are refused' if listed else 'not listed are accepted'}",
-        expected="accepted" if listed else "refused",
-        observed="; ".join(
-            f"{offer.role} port, {offer.suite}: {offer.exchange.describe()}" for offer in wrong
-        ),
-        evidence={"etcd": offers.etcd_version, "started with": " ".join(offers.flags)},
-        reproduce=(
-            s_client(
-                _CLIENT_PORT,
-                TLSVersion.TLS1_2,
-                "-cipher ECDHE-ECDSA-AES256-GCM-SHA384",
-                look=f"{_REFUSED} with --cipher-suites without this suite",
-            ),
-        ),
+    attempts = (
+        lab.attempt(
+            f"good client offering {suite} only", role, identity, version=TLSVersion.TLS1_2, suites=name
+        )
+        for role, identity in lab.good_clients.items()
+        for suite, name in (LISTED | _UNLISTED).items()
     )
+    done = f"etcd was started with {' '.join(lab.flags)}"
+    yield Step(name=_STARTED, done=done, attempts=tuple(attempts))
 
 
 _GRPC, _GATEWAY = "over gRPC", "over the gateway"

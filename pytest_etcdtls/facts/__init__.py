@@ -49,7 +49,6 @@ from pytest_etcdtls.facts.etcd_log import LogComparison as LogComparison
 from pytest_etcdtls.facts.experiments import Experiment as Experiment
 from pytest_etcdtls.facts.experiments import ForeignMember as ForeignMember
 from pytest_etcdtls.facts.experiments import RenewalUnderLoad as RenewalUnderLoad
-from pytest_etcdtls.facts.experiments import SuiteOffers as SuiteOffers
 from pytest_etcdtls.facts.fact import Each as Each
 from pytest_etcdtls.facts.listener import BrokenConnections as BrokenConnections
 from pytest_etcdtls.facts.listener import FirstContact as FirstContact

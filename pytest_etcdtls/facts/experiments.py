@@ -8,7 +8,6 @@ from typing import Any
 from msgspec import Struct
 
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.tls.hello import HelloExchange
 
 
 class ExperimentAttempt(Struct, frozen=True, kw_only=True):
@@ -79,33 +78,6 @@ class Experiment(Struct, frozen=True, kw_only=True):
             if step.name == name:
                 return step
         raise LookupError(f"experiment {self.name!r} has no step {name!r}")
-
-
-class SuiteOffer(Struct, frozen=True, kw_only=True):
-    """One TLS 1.2 cipher suite offered alone.
-
-    Attributes:
-        suite: its name in the IANA registry.
-        listed: it is listed in ``--cipher-suites``.
-    """
-
-    role: str
-    suite: str
-    listed: bool
-    exchange: HelloExchange
-
-
-class SuiteOffers(Struct, frozen=True, kw_only=True):
-    """Cipher suites offered one by one to an etcd with ``--cipher-suites``.
-
-    Attributes:
-        etcd_version: of that etcd.
-        flags: of the cluster, in addition to those for mutual TLS on both ports.
-    """
-
-    etcd_version: str
-    flags: tuple[str, ...]
-    offers: tuple[SuiteOffer, ...]
 
 
 class Counts(Struct, frozen=True, kw_only=True):

@@ -31,13 +31,11 @@ from pytest_etcdtls.facts.experiments import (
     ForeignMember,
     RenewalUnderLoad,
     Step,
-    SuiteOffer,
-    SuiteOffers,
     is_of_experiment,
 )
 from pytest_etcdtls.facts.fact import Observation, Planned, Work, fact, fact_of
 from pytest_etcdtls.lifecycle.lab import Lab, der, start_like
-from pytest_etcdtls.lifecycle.settings import LISTED, MEASUREMENTS, SETTINGS, measures, runs, setting_of
+from pytest_etcdtls.lifecycle.settings import MEASUREMENTS, SETTINGS, measures, runs, setting_of
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_pair
 from pytest_etcdtls.pki.profile import SERVER, Identity
@@ -45,9 +43,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
-from pytest_etcdtls.tls.hello import TLS1_2, ClientHello
 from pytest_etcdtls.tls.http import encode
-from pytest_etcdtls.tls.suites import suite_name
 
 if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.settings import Measurement
@@ -106,12 +102,6 @@ def _setting(planned: Planned) -> tuple[str | None]:
 def experiment(key: str, results: Annotated[ExperimentResults, _setting]) -> Experiment:
     """Return the steps of an experiment and the attempts in each."""
     return results.of(Experiment, key)
-
-
-@fact
-def suite_offers(results: Annotated[ExperimentResults, "suites"]) -> SuiteOffers:
-    """Return the cipher suites that etcd accepts when it is started with ``--cipher-suites``."""
-    return results.of(SuiteOffers, "cipher-suites")
 
 
 @fact
@@ -186,28 +176,6 @@ def _await_rejection(lab: Lab, before: list[int]) -> tuple[str, bool]:
             return str(refused[0][0]).strip(), False
         threading.Event().wait(_GLANCE_SECONDS)
     return "", False
-
-
-UNLISTED = (0xC02C, 0xC009, 0xC00A)
-"""ECDHE-ECDSA with AES-256-GCM and AES-CBC-SHA. Every etcd offers them by default."""
-
-
-@measures("cipher-suites")
-def _suites(lab: Lab) -> SuiteOffers:
-    """Offer each cipher suite separately, on both ports."""
-    offers = [
-        SuiteOffer(
-            role=role,
-            suite=suite_name(code),
-            listed=code in LISTED,
-            exchange=lab.send_hello(
-                role, ClientHello(purpose=f"experiment: {suite_name(code)}", version=TLS1_2, suites=(code,))
-            ),
-        )
-        for role in (Role.CLIENT, Role.PEER)
-        for code in LISTED + UNLISTED
-    ]
-    return SuiteOffers(etcd_version=lab.cluster.version, flags=lab.flags, offers=tuple(offers))
 
 
 READER = "reader"

@@ -33,7 +33,6 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
-from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, exchange_hello
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
@@ -124,15 +123,6 @@ class Lab:
                 break
         return attempt
 
-    def send_hello(self, role: Role, hello: ClientHello) -> HelloExchange:
-        """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
-        self.raise_if_given_up()
-        for _ in range(_TRIES):
-            exchange = exchange_hello(self.listener(role), hello, self.seconds)
-            if exchange.answered:
-                break
-        return exchange
-
     def attempts(
         self, who: str, role: Role, identity: Identity, on_disk: bytes | None = None
     ) -> tuple[ExperimentAttempt, ...]:
@@ -164,10 +154,12 @@ class Lab:
         protocol: Protocol = Protocol.HTTP1,
         version: TLSVersion | None = None,
         on_disk: bytes | None = None,
+        suites: str = "",
     ) -> ExperimentAttempt:
         """Make one attempt with an identity."""
         request = status_request(self.listener(role), identity, version, protocol, f"experiment: {who}")
-        return ExperimentAttempt(who=who, role=role, attempt=self._make(role, request), on_disk=on_disk)
+        attempt = self._make(role, replace(request, suites=suites))
+        return ExperimentAttempt(who=who, role=role, attempt=attempt, on_disk=on_disk)
 
     def call(self, who: str, identity: Identity, request: Request) -> ExperimentAttempt:
         """Make a given request on the client port."""

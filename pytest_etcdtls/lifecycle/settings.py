@@ -16,7 +16,6 @@ from msgspec import Struct
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.experiments import Step
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
-from pytest_etcdtls.tls.suites import suite_name
 
 if TYPE_CHECKING:
     from pytest_etcdtls.lifecycle.lab import Lab
@@ -71,8 +70,11 @@ CRL_FILE = "empty-crl.der"
 ADMITTED = "localhost"
 """The allowed hostname. The served certificate covers it too, since the gateway dials with it."""
 
-LISTED = (0xC02B, 0xCCA9)
-"""ECDHE-ECDSA with AES-128-GCM, which etcd requires in order to start, and with ChaCha20-Poly1305."""
+LISTED = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+"""OpenSSL's names of suites, one of which etcd requires in order to start."""
 
 _SETTINGS = (  # longest first
     LabCluster(
@@ -102,7 +104,7 @@ _SETTINGS = (  # longest first
         ClusterConfig(peer_cert_allowed_hostname=ADMITTED, extra_flags=("--bcrypt-cost=4",)),
         ("peer-allowed-hostname", "users"),
     ),
-    LabCluster("suites", ClusterConfig(cipher_suites=tuple(map(suite_name, LISTED))), ("cipher-suites",)),
+    LabCluster("suites", ClusterConfig(cipher_suites=tuple(LISTED)), ("cipher-suites",)),
     LabCluster(
         "dialling",
         ClusterConfig(

@@ -30,7 +30,7 @@ from pytest_etcdtls.facts.api import (
 from pytest_etcdtls.facts.calls import GatewayAnswer, RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
 from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
-from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad, SuiteOffers
+from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad
 from pytest_etcdtls.facts.listener import FirstContact, Tried
 from pytest_etcdtls.facts.protocol import (
     AlpnChoices,
@@ -411,14 +411,6 @@ def _experiment(fact: Experiment, _: str, __: str | None) -> Iterator[Behaviour]
         for (role, who), attempts in tries.items():
             if (ended := _ended(attempts)) is not None:
                 yield Behaviour(role, "lifecycle", f"{fact.name}, {step.name}", who, ended[0])
-
-
-@texts.register(SuiteOffers)
-def _suite_offers(fact: SuiteOffers, _: str, __: str | None) -> Iterator[Behaviour]:
-    for offer in fact.offers:
-        if value := _reply(offer.exchange):
-            listed = "listed" if offer.listed else "not listed"
-            yield Behaviour(offer.role, "lifecycle", f"--cipher-suites, {listed}", offer.suite, value)
 
 
 @texts.register(ForeignMember)

@@ -458,6 +458,7 @@ class Request:
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
         proved: DER of the leaves for which the server has proved who it is. If another one is served, neither
             a certificate nor a request is sent. ``None`` for any.
+        suites: OpenSSL's names of the TLS 1.2 suites to offer; empty for the usual ones.
         keep: where the TLS session of this connection is put.
         resume: the TLS session to offer, of an earlier connection in the same TLS version.
         renegotiate: request a second handshake before the request (TLS 1.2).
@@ -477,6 +478,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     only_to: bytes | None = field(default=None, repr=False)
     proved: frozenset[bytes] | None = field(default=None, repr=False)
+    suites: str = ""
     keep: SessionSlot | None = field(default=None, repr=False)
     resume: SessionSlot | None = field(default=None, repr=False)
     renegotiate: bool = False

@@ -38,7 +38,6 @@ from msgspec import Struct
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.declared.declaration import authority, is_address
-from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Carrier, Listener, is_loopback, no_machine
 from pytest_etcdtls.tls.attempt import (
@@ -731,7 +730,7 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
     if request.resume is not None and request.resume.context is not None:
         context = request.resume.context
     else:
-        context = _context(request.version, alpn, request.identity)
+        context = _context(request, alpn)
         if request.keep is not None:
             request.keep.watch(context)
             stream.received = bytearray()
@@ -755,18 +754,19 @@ def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn:
     return stream.handshake() and (not request.renegotiate or stream.renegotiate())
 
 
-def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identity) -> SSL.Context:
+def _context(request: Request, alpn: tuple[str, ...]) -> SSL.Context:
+    version = request.version
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     # Checks report weak keys and signatures of either side; our TLS library must not refuse them.
-    context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+    context.set_cipher_list(f"{request.suites or 'DEFAULT'}:@SECLEVEL=0".encode())
     floor, ceiling = (_VERSIONS[version],) * 2 if version else (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
     context.set_min_proto_version(floor)
     context.set_max_proto_version(ceiling)
     if alpn:
         context.set_alpn_protos([name.encode() for name in alpn])
     # NOTE: a connection has no method to add intermediates; add them before a connection is made.
-    for intermediate in identity.chain[1:]:
+    for intermediate in request.identity.chain[1:]:
         context.add_extra_chain_cert(intermediate)
     return context
 
