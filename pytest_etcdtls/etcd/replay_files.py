@@ -6,7 +6,7 @@ certificates, keys and revocation lists with the names, key types and purposes o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
@@ -14,7 +14,6 @@ from typing import Final, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
-from msgspec import Struct
 
 from pytest_etcdtls.declared.declaration import (
     FILES,
@@ -120,149 +119,6 @@ def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
         return f"the file of {setting} {error.happened}"
 
 
-def _unusable_bundle(declared: DeclaredMember, setting: Setting) -> bytes | None:
-    """Return the content of a file of trusted CAs that keeps etcd from starting or has no CA for it."""
-    content = _read(declared, setting)
-    if isinstance(content, str):
-        return None
-    pool = read_pool(content)
-    return content if pool.refused or pool.nothing else None
-
-
-class _Leaf(Struct, frozen=True):
-    """A certificate to issue.
-
-    Attributes:
-        path: its declared path.
-        key: the declared path of its key; ``None`` if it is not declared.
-        declared: the certificates of the declared file, leaf first; empty if they are not here.
-        dials: whether etcd presents it as a client only.
-    """
-
-    side: Side
-    path: str
-    key: str | None
-    declared: tuple[x509.Certificate, ...]
-    dials: bool
-
-
-class _DeclaredPKI:
-    """What is known of the declared PKI.
-
-    Args:
-        declared: the declared member.
-        key_type: type of keys where no certificate shows it.
-    """
-
-    def __init__(self, declared: DeclaredMember, key_type: KeyType | None) -> None:
-        self._declared = declared
-        self._key_type = key_type or KeyType.ECDSA_P256
-        self._authorities: dict[object, CertificateAuthority] = {}
-        self.bundles = {
-            side: self.certificates(f"{prefix(side)}trusted-ca-file", trust=True) for side in SIDES
-        }
-
-    def certificates(self, name: str, *, trust: bool = False) -> tuple[x509.Certificate, ...]:
-        """Return the certificates of a declared file; empty if it is not here, or contains none."""
-        setting = _given(self._declared, name)
-        path = None if setting is None else self._declared.paths.find(setting.value)
-        if path is None or name in self._declared.others:
-            return ()
-        try:
-            return load_trusted_file(path, option=name)[0] if trust else load_certificates(path)
-        except UsageError:
-            return ()
-
-    def trusted(self, side: Side) -> CertificateAuthority:
-        """Return the CA in the bundle of a side. Equal bundles, or equal paths, have the same."""
-        setting = _given(self._declared, f"{prefix(side)}trusted-ca-file")
-        known = frozenset(certificate.subject.public_bytes() for certificate in self.bundles[side])
-        return self._authority(
-            known or (setting.value if setting else side), f"{side}-ca", self.bundles[side]
-        )
-
-    def issuer(self, leaf: _Leaf) -> CertificateAuthority:
-        """Return the CA that issues a certificate: that of the bundle that verifies it, or one of its own."""
-        order: tuple[Side, ...] = (leaf.side, *(side for side in SIDES if side != leaf.side))
-        if not leaf.declared or not any(self.bundles.values()):
-            known = _given(self._declared, f"{prefix(leaf.side)}trusted-ca-file") is not None
-            return self.trusted(leaf.side) if known else self._authority(leaf.path, "server-ca", ())
-        first, *sent = leaf.declared
-        for side in order:
-            if self.bundles[side] and find_path(first, sent, self.bundles[side], first.not_valid_before_utc):
-                authority = self.trusted(side)
-                has_intermediate = any(not is_self_signed(certificate) for certificate in sent)
-                return authority.intermediate("intermediate-ca") if has_intermediate else authority
-        return self._authority(first.issuer.public_bytes(), "server-ca", ())
-
-    def _authority(
-        self, key: object, name: str, declared: tuple[x509.Certificate, ...]
-    ) -> CertificateAuthority:
-        """Return the CA with this key; a new one has name and key type of the declared certificate."""
-        if key not in self._authorities:
-            common_name = _attribute(declared[0].subject, NameOID.COMMON_NAME) if declared else None
-            key_type = _key_type(declared[0]) if declared else None
-            self._authorities[key] = CertificateAuthority.create(
-                common_name or name, key_type or self._key_type
-            )
-        return self._authorities[key]
-
-    def leaves(self) -> Iterator[_Leaf]:
-        """Yield each certificate file once."""
-        seen: set[str] = set()
-        for side in SIDES:
-            for name, key_name in _PAIRS.items():
-                full = f"{prefix(side)}{name}"
-                setting = _given(self._declared, full)
-                key = _given(self._declared, f"{prefix(side)}{key_name}")
-                if setting is not None and setting.value not in seen:
-                    seen.add(setting.value)
-                    yield _Leaf(
-                        side,
-                        setting.value,
-                        key.value if key else None,
-                        self.certificates(full),
-                        dials=name != "cert-file",
-                    )
-
-    def profile(self, leaf: _Leaf) -> Profile:
-        """Return the profile of a certificate: like the declared one, with this machine's loopback."""
-        name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
-        if not leaf.declared:
-            if leaf.dials:
-                return replace(CLIENT, common_name=name)
-            return replace(SERVER, common_name=name, subject_alt_names=(*self._hosts(), *_LOOPBACK))
-        declared = leaf.declared[0]
-        names = extension(declared, x509.SubjectAlternativeName)
-        hosts = tuple(
-            dict.fromkeys(
-                str(name.value) for name in names or () if isinstance(name, (x509.DNSName, x509.IPAddress))
-            )
-        )
-        loopback = () if leaf.dials or not hosts else tuple(one for one in _LOOPBACK if one not in hosts)
-        return Profile(
-            common_name=_attribute(declared.subject, NameOID.COMMON_NAME),
-            organization=_attribute(declared.subject, NameOID.ORGANIZATION_NAME),
-            subject_alt_names=(*hosts, *loopback),
-            extended_key_usage=purposes(declared),
-            key_type=_key_type(declared),
-        )
-
-    def _hosts(self) -> tuple[str, ...]:
-        declaration = self._declared.declaration
-        urls = [
-            *advertised(declaration),
-            *(listener.url for listener in declared_listeners(declaration)),
-        ]
-        return tuple(
-            dict.fromkeys(
-                url.host
-                for url in urls
-                if not (url.is_wildcard or url.is_socket or url.is_loopback) and url.host
-            )
-        )
-
-
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str | None:
     attributes = name.get_attributes_for_oid(oid)
     return str(attributes[0].value)[:_LONGEST_NAME] or None if attributes else None
@@ -279,7 +135,7 @@ def _key_type(certificate: x509.Certificate) -> KeyType | None:
 
 def _generate(declared: DeclaredMember, *, why: str, key_type: KeyType | None) -> ReplayFiles:
     try:
-        return _Generation(declared, _DeclaredPKI(declared, key_type)).files(why)
+        return _Generation(declared, key_type).files(why)
     except ValueError as error:
         raise UsageError(
             f"{declared.declaration.source}: certificates of the declared shape cannot be issued: "
@@ -288,38 +144,125 @@ def _generate(declared: DeclaredMember, *, why: str, key_type: KeyType | None) -
 
 
 class _Generation:
-    """Issues files like those of the declared PKI."""
+    """Issues files like those of the declared PKI.
 
-    def __init__(self, declared: DeclaredMember, pki: _DeclaredPKI) -> None:
+    Args:
+        declared: the declared member.
+        key_type: type of keys where no certificate shows it.
+    """
+
+    def __init__(self, declared: DeclaredMember, key_type: KeyType | None) -> None:
         self._declared = declared
-        self._pki = pki
+        self._key_type = key_type or KeyType.ECDSA_P256
+        self._authorities: dict[object, CertificateAuthority] = {}
+        self._bundles = {
+            side: self._certificates(f"{prefix(side)}trusted-ca-file", trust=True) for side in SIDES
+        }
         self._contents: dict[PurePosixPath, bytes] = {}
         self._served: dict[str, tuple[Identity, CertificateAuthority]] = {}
 
     def files(self, why: str) -> ReplayFiles:
         """Return the files with the matching credentials."""
-        for leaf in self._pki.leaves():
-            authority = self._pki.issuer(leaf)
-            name = PurePosixPath(leaf.path).name
-            identity = authority.issue(self._pki.profile(leaf), name=name)
-            self._served[leaf.path] = (identity, authority)
-            self._put(leaf.path, encode_certificates(identity.chain))
-            if leaf.key is not None and identity.key is not None:
-                self._put(leaf.key, encode_key(identity.key))
+        for side in SIDES:
+            for name, key_name in _PAIRS.items():
+                setting = _given(self._declared, f"{prefix(side)}{name}")
+                if setting is not None and setting.value not in self._served:
+                    key = _given(self._declared, f"{prefix(side)}{key_name}")
+                    self._issue(side, setting, key, dials=name != "cert-file")
         client, peer = self._credentials("client"), self._credentials("peer")
         return ReplayFiles(contents=self._contents, client=client, peer=peer, generated=why)
+
+    def _certificates(self, name: str, *, trust: bool = False) -> tuple[x509.Certificate, ...]:
+        """Return the certificates of a declared file; empty if it is not here, or contains none."""
+        setting = _given(self._declared, name)
+        path = None if setting is None else self._declared.paths.find(setting.value)
+        if path is None or name in self._declared.others:
+            return ()
+        try:
+            return load_trusted_file(path, option=name)[0] if trust else load_certificates(path)
+        except UsageError:
+            return ()
 
     def _put(self, declared_path: str, content: bytes) -> None:
         path = below_root(declared_path)
         if path.name:  # a directory such as / has none; etcd refuses it unchanged
             self._contents[path] = content
 
+    def _issue(self, side: Side, setting: Setting, key: Setting | None, *, dials: bool) -> None:
+        """Issue the certificate of a file; ``dials``: etcd presents it as a client only."""
+        declared = self._certificates(setting.name)
+        authority = self._issuer(side, setting.value, declared)
+        name = PurePosixPath(setting.value).name
+        identity = authority.issue(self._profile(declared, dials=dials), name=name)
+        self._served[setting.value] = (identity, authority)
+        self._put(setting.value, encode_certificates(identity.chain))
+        if key is not None and identity.key is not None:
+            self._put(key.value, encode_key(identity.key))
+
+    def _trusted(self, side: Side) -> CertificateAuthority:
+        """Return the CA in the bundle of a side. Equal bundles, or equal paths, have the same."""
+        setting = _given(self._declared, f"{prefix(side)}trusted-ca-file")
+        known = frozenset(certificate.subject.public_bytes() for certificate in self._bundles[side])
+        key = known or (setting.value if setting else side)
+        return self._authority(key, f"{side}-ca", self._bundles[side])
+
+    def _issuer(self, side: Side, path: str, declared: tuple[x509.Certificate, ...]) -> CertificateAuthority:
+        """Return the CA that issues a certificate: that of the bundle that verifies it, or one of its own."""
+        if not declared or not any(self._bundles.values()):
+            known = _given(self._declared, f"{prefix(side)}trusted-ca-file") is not None
+            return self._trusted(side) if known else self._authority(path, "server-ca", ())
+        first, *sent = declared
+        for other in (side, *(each for each in SIDES if each != side)):
+            bundle = self._bundles[other]
+            if bundle and find_path(first, sent, bundle, first.not_valid_before_utc):
+                authority = self._trusted(other)
+                has_intermediate = any(not is_self_signed(certificate) for certificate in sent)
+                return authority.intermediate("intermediate-ca") if has_intermediate else authority
+        return self._authority(first.issuer.public_bytes(), "server-ca", ())
+
+    def _authority(
+        self, key: object, name: str, declared: tuple[x509.Certificate, ...]
+    ) -> CertificateAuthority:
+        """Return the CA with this key; a new one has name and key type of the declared certificate."""
+        if key not in self._authorities:
+            common_name = _attribute(declared[0].subject, NameOID.COMMON_NAME) if declared else None
+            key_type = _key_type(declared[0]) if declared else None
+            self._authorities[key] = CertificateAuthority.create(
+                common_name or name, key_type or self._key_type
+            )
+        return self._authorities[key]
+
+    def _profile(self, declared: tuple[x509.Certificate, ...], *, dials: bool) -> Profile:
+        """Return the profile of a certificate: like the declared one, with this machine's loopback."""
+        if not declared:
+            name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
+            if dials:
+                return replace(CLIENT, common_name=name)
+            return replace(SERVER, common_name=name, subject_alt_names=(*self._hosts(), *_LOOPBACK))
+        leaf = declared[0]
+        names = extension(leaf, x509.SubjectAlternativeName) or ()
+        hosts = [str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
+        return Profile(
+            common_name=_attribute(leaf.subject, NameOID.COMMON_NAME),
+            organization=_attribute(leaf.subject, NameOID.ORGANIZATION_NAME),
+            subject_alt_names=tuple(dict.fromkeys([*hosts, *(() if dials or not hosts else _LOOPBACK)])),
+            extended_key_usage=purposes(leaf),
+            key_type=_key_type(leaf),
+        )
+
+    def _hosts(self) -> tuple[str, ...]:
+        declaration = self._declared.declaration
+        urls = [*advertised(declaration), *(listener.url for listener in declared_listeners(declaration))]
+        hosts = [url.host for url in urls if not (url.is_wildcard or url.is_socket or url.is_loopback)]
+        return tuple(dict.fromkeys(filter(None, hosts)))
+
     def _credentials(self, side: Side) -> PortCredentials:
-        authority = self._pki.trusted(side)
+        authority = self._trusted(side)
         trusted = _given(self._declared, f"{prefix(side)}trusted-ca-file")
         if trusted is not None:
-            content = _unusable_bundle(self._declared, trusted)
-            if content is None:
+            content = _read(self._declared, trusted)
+            # One that keeps etcd from starting, or has no CA for it, is kept.
+            if isinstance(content, str) or not ((pool := read_pool(content)).refused or pool.nothing):
                 content = encode_certificates([authority.certificate])
             self._put(trusted.value, content)
         declaration = self._declared.declaration
