@@ -335,16 +335,17 @@ class Judge:
 
     def _identity(self, listener: Listener, name: str) -> Identity | None:
         """Return the identity of that name that was presented to the listener."""
-        good = self.observer.known(GoodIdentities, listener=listener)
+        recording, label = self.observer.recording, listener.label
+        good = recording.known(GoodIdentities, label=label)
         if name == GOOD_CLIENT:
-            served = self.observer.known(ServedClient, listener=listener)
-            accepted = self.observer.known(AcceptedClient, listener=listener)
+            served = recording.known(ServedClient, label=label)
+            accepted = recording.known(AcceptedClient, label=label)
             client = (accepted.accepted if accepted else None) or (served.client if served else None)
             name = client.identity if client else name
         for identity in (NO_CERTIFICATE, *(good.identities if good else ())):
             if identity.name == name:
                 return identity
-        bad = (client.identity for client in self.observer.known_of(ClientIdentity, listener))
+        bad = (client.identity for client in recording.known_of(ClientIdentity, label))
         return next((identity for identity in bad if identity.name == name), None)
 
     def _gated(self, check: Check, listener: Listener | None) -> Conclusion | None:

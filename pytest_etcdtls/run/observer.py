@@ -254,14 +254,6 @@ class Observer:
         """Return the context in which an observation of that type is made."""
         return _ObserverContext(self, listener, before_proof=find_fact(type_).before_proof)
 
-    def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
-        """Return the observation of that type if it was made, without making it; else ``None``."""
-        return self.recording.known(type_, key, listener.label if listener else None)
-
-    def known_of(self, type_: type[T], listener: Listener) -> list[T]:
-        """Return all observations of that type on the listener that were made, whatever their keys."""
-        return self.recording.known_of(type_, listener.label)
-
     def discover(self) -> None:
         """Add the listeners of the members that the cluster lists, if the target is to be discovered.
 

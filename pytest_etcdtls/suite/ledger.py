@@ -311,7 +311,7 @@ def _seen(target: TargetRun, problems: list[str]) -> Recording:
 def _complete(observer: Observer) -> None:
     """Make the observations that a report shows and no check may have needed."""
     for listener in observer.target.listeners:
-        if observer.known(FirstContact, listener=listener) is not None:
+        if observer.recording.known(FirstContact, label=listener.label) is not None:
             with suppress(UnobservedError):
                 observer.get(ServedChain, listener=listener)  # from the first contact, without a connection
     if observer.connections:

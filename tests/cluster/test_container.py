@@ -38,18 +38,18 @@ DEADLINE = 60.0
 
 
 def test_every_listener_that_is_asked_for_is_published(start: Start, newest_image: str) -> None:
-    config = replace(GOOD, plain_client_listener=True, metrics="https", client_http=True)
-    cluster = start(config, newest_image)
+    cluster = start(replace(GOOD, plain_client_listener=True, metrics="https"), newest_image)
     (member,) = cluster.members
     assert member.plain_client_url is not None
     assert member.metrics_url is not None
-    assert member.client_http_url is not None
     assert get(member.plain_client_url, member, path="/health") == OK
-    assert get(member.client_http_url, member, ca="server-ca.crt") == OK
     assert get(member.metrics_url, member, path="/metrics") == OK
     assert refused(member.metrics_url, member)
     roles = [listener.role for listener in cluster.target().listeners]
-    assert sorted(roles) == sorted([Role.CLIENT, Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS, Role.PEER])
+    assert sorted(roles) == sorted([Role.CLIENT, Role.CLIENT, Role.METRICS, Role.PEER])
+    (apart,) = start(replace(GOOD, client_http=True), newest_image).members
+    assert apart.client_http_url is not None
+    assert get(apart.client_http_url, apart, ca="server-ca.crt") == OK
 
 
 def test_ports_are_published_on_loopback_only(start: Start, newest_image: str) -> None:
