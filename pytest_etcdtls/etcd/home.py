@@ -30,7 +30,6 @@ from pytest_etcdtls.etcd.launch import (
     Attachment,
     Launch,
     ReadinessLog,
-    open_files_problem,
     why_not_started,
 )
 from pytest_etcdtls.etcd.leftovers import remove_what_is_here
@@ -321,8 +320,7 @@ class Start:
         if readiness.address_in_use:
             raise PortTakenError(str(self._failure(server, "one of its ports is taken")))
         if ended:
-            why = open_files_problem(server.log())
-            raise self._failure(server, f"it ended with status {server.exit_status}{why}")
+            raise self._failure(server, f"it ended with status {server.exit_status}")
         return reached(readiness)
 
     def _failure(self, server: Server, happened: str, advice: str = "") -> EtcdFailedError:

@@ -28,9 +28,6 @@ _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?)
 _SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
 _ADDRESS_IN_USE = "bind: address already in use"
-_OPEN_FILES = re.compile(r'file descriptor limit of etcd process is too low.*"limit":(\d+)')
-"""What etcd logs if its limit is not above 150 (server/embed/etcd.go, reservedInternalFDNum)."""
-
 _PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
 _LINES = 8
 _COLUMNS = 400
@@ -202,16 +199,6 @@ def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:
     lines = list(_problem_lines(log.splitlines()))
     explained = printable(_message(lines[0])) if lines else "its log is empty"
     return f"{happened}: {explained}", tuple(printable(line, _COLUMNS) for line in lines)
-
-
-def open_files_problem(log: str) -> str:
-    """Return that etcd refuses its limit of open files, for a message; empty if it does not."""
-    limit = _OPEN_FILES.search(log)
-    return (
-        f", since it may open {limit[1]} files and needs more than 150: raise that with ulimit -n"
-        if limit
-        else ""
-    )
 
 
 def with_last_line(happened: str, log: str) -> str:

@@ -6,6 +6,7 @@ import itertools
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -260,12 +261,14 @@ def owned_target(
         label: of the target (default: ``etcd-VERSION``).
         user: name and password of the administrator if authentication is enabled.
     """
+    by_name = {member.name: member for member in members}
+    client, peer = owned_credentials(config, pki, [*by_name], lambda name, file: by_name[name].path(file))
     return Target(
         label=label or f"etcd-{etcd.version}",
         origin=etcd.kind,
         listeners=tuple(listener for member in members for listener in _listeners(member.addresses)),
-        client=_client_credentials(config, pki, members),
-        peer=_peer_credentials(config, pki, members),
+        client=client,
+        peer=peer,
         expected=tuple(leaf for member in members for leaf in _expected(pki, member)),
         etcd_version=etcd.version,
         source=etcd.location,
@@ -309,44 +312,49 @@ def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
     return tuple(replace(listener, port=0) for member in members for listener in _listeners(member))
 
 
-def _client_credentials(config: ClusterConfig, pki: ClusterPKI, members: Sequence[Member]) -> PortCredentials:
-    member = members[0]
+def owned_credentials(
+    config: ClusterConfig, pki: ClusterPKI, names: Sequence[str], path: Callable[[str, str], Path]
+) -> tuple[PortCredentials, PortCredentials]:
+    """Return the credentials of the client and of the peer ports.
+
+    Args:
+        config: the configuration of the cluster.
+        pki: its keys and certificates.
+        names: of its members.
+        path: returns where a file is, by member and logical name; it need not exist.
+    """
+    name, peer = names[0], pki.peers[names[0]]
+    file = partial(path, name)
+
+    def served(setting: str | None) -> tuple[Identity, ...]:
+        """Return the certificates that the members serve from the file, if it is one of their own pairs."""
+        pairs = {"server.crt": pki.servers, "peer.crt": pki.peers}.get(setting or "", {})
+        return tuple(with_files(pairs[each], partial(path, each)) for each in names if pairs)
+
     return PortCredentials(
-        server_ca=_bundle(pki.server_ca, member, "server-ca"),
-        identities=(with_files(pki.client, member.path),),
-        client_trust=_bundle(pki.client_ca, member, "client-ca"),
-        signing_key=_signing_key(pki.client_ca, member, "client-ca"),
+        server_ca=_bundle(pki.server_ca, file, "server-ca"),
+        identities=(with_files(pki.client, file),),
+        client_trust=_bundle(pki.client_ca, file, "client-ca"),
+        signing_key=_signing_key(pki.client_ca, file, "client-ca"),
         # etcd refuses every certificate while the CRL is missing, this one too.
-        revoked=with_files(pki.revoked, member.path)
+        revoked=with_files(pki.revoked, file)
         if config.client_crl_file not in {None, "empty-crl.der", *config.extra_files}
         else None,
-        served=_served_identities(pki, members, config.cert_file),
-        allowed_hostname=allowed_names(config.client_cert_allowed_hostname),
-    )
-
-
-def _peer_credentials(config: ClusterConfig, pki: ClusterPKI, members: Sequence[Member]) -> PortCredentials:
-    member = members[0]
-    peer = pki.peers[member.name]
-    return PortCredentials(
-        server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
+        served=served(config.cert_file),
+        allowed_hostname=_allowed_names(config.client_cert_allowed_hostname),
+    ), PortCredentials(
+        server_ca=_bundle(pki.peer_ca, file, "peer-ca"),
         # The first one has no SAN, so that etcd's SAN check accepts it also from a bridge's gateway address.
-        identities=(with_files(pki.peer_client, member.path), with_files(peer, member.path)),
-        client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
-        signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
-        served=_served_identities(pki, members, config.peer_cert_file),
-        allowed_cn=allowed_names(config.peer_cert_allowed_cn),
-        allowed_hostname=allowed_names(config.peer_cert_allowed_hostname),
+        identities=(with_files(pki.peer_client, file), with_files(peer, file)),
+        client_trust=_bundle(pki.peer_ca, file, "peer-ca"),
+        signing_key=_signing_key(pki.peer_ca, file, "peer-ca"),
+        served=served(config.peer_cert_file),
+        allowed_cn=_allowed_names(config.peer_cert_allowed_cn),
+        allowed_hostname=_allowed_names(config.peer_cert_allowed_hostname),
     )
 
 
-def _served_identities(pki: ClusterPKI, members: Sequence[Member], file: str | None) -> tuple[Identity, ...]:
-    """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
-    pairs = {"server.crt": pki.servers, "peer.crt": pki.peers}.get(file or "", {})
-    return tuple(with_files(pairs[member.name], member.path) for member in members if pairs)
-
-
-def allowed_names(value: str | None) -> tuple[str, ...]:
+def _allowed_names(value: str | None) -> tuple[str, ...]:
     """Return the names in the value of a flag such as ``--peer-cert-allowed-cn``."""
     return tuple(value.split(",")) if value else ()
 
@@ -362,16 +370,16 @@ def _expected(pki: ClusterPKI, member: Member) -> Iterator[ExpectedLeaf]:
         yield ExpectedLeaf.on(listener, identity.chain[0], str(file))
 
 
-def _bundle(authority: CertificateAuthority, member: Member, name: str) -> TrustBundle:
-    return TrustBundle((authority.certificate,), str(member.path(f"{name}.crt")))
+def _bundle(authority: CertificateAuthority, file: Callable[[str], Path], name: str) -> TrustBundle:
+    return TrustBundle((authority.certificate,), str(file(f"{name}.crt")))
 
 
-def _signing_key(authority: CertificateAuthority, member: Member, name: str) -> SigningKey:
-    key_file = member.path(f"{name}.key")
+def _signing_key(authority: CertificateAuthority, file: Callable[[str], Path], name: str) -> SigningKey:
+    key_file = file(f"{name}.key")
     return SigningKey(
         authority.certificate,
         authority.key,
-        certificate_file=str(member.path(f"{name}.crt")),
+        certificate_file=str(file(f"{name}.crt")),
         key_file=str(key_file) if key_file.exists() else None,
     )
 

@@ -6,9 +6,11 @@ selected checks may need.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue
@@ -28,7 +30,7 @@ from pytest_etcdtls.run.collector import AT_ONCE
 from pytest_etcdtls.run.judge import subjects
 from pytest_etcdtls.run.observer import Observer, find_fact, with_needs
 from pytest_etcdtls.run.runner import Run, TargetRun
-from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
+from pytest_etcdtls.target import Listener, Target
 
 ADVERTISED = "advertised"
 """Label of the connections to each client URL that a member advertises and that is no listener."""
@@ -169,28 +171,17 @@ def _with_credentials(run: TargetRun) -> Target:
     if run.live or run.outline.replay is not None:
         return run.outline
     # Imported here: a live run starts no cluster.
-    from pytest_etcdtls.etcd.member import allowed_names
+    from pytest_etcdtls.etcd.member import owned_credentials
 
     config = run.settings.owned.config
-    members = [MemberNames(f"m{number}") for number in range(config.size)]
-    pki = ClusterPKI.generate(replace(config.pki, key_type=None), members)
-    client, peer = (SigningKey(ca.certificate, ca.key) for ca in (pki.client_ca, pki.peer_ca))
+    names = [f"m{number}" for number in range(config.size)]
+    pki = ClusterPKI.generate(replace(config.pki, key_type=None), list(map(MemberNames, names)))
+    client, peer = owned_credentials(config, pki, names, lambda *_: Path(os.devnull) / "not written")
     return replace(
         run.outline,
         # A started member has a declaration, in which the revocation list is looked for.
-        client=PortCredentials(
-            identities=(pki.client,),
-            signing_key=client,
-            revoked=pki.revoked,
-            allowed_hostname=allowed_names(config.client_cert_allowed_hostname),
-        ),
-        peer=PortCredentials(
-            identities=(pki.peer_client, pki.peers["m0"]),
-            signing_key=peer,
-            revoked=pki.revoked,
-            allowed_cn=allowed_names(config.peer_cert_allowed_cn),
-            allowed_hostname=allowed_names(config.peer_cert_allowed_hostname),
-        ),
+        client=replace(client, revoked=pki.revoked),
+        peer=peer,
         user=("root", "") if config.authentication else None,
     )
 
