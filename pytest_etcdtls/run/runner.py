@@ -231,7 +231,7 @@ class TargetRun:
     @property
     def discovery(self) -> Discovery | None:
         """The result of discovery; ``None`` if it was not requested, or failed."""
-        return self.seen.known(Discovery) if self.seen else None
+        return self.seen.recording.known(Discovery) if self.seen else None
 
     @cached_property
     def judge(self) -> Judge:

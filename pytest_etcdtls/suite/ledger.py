@@ -224,7 +224,8 @@ class Ledger:
 
     def _who_is_refused(self, target: TargetRun, listener: Listener, results: Iterable[CheckResult]) -> str:
         """Return why no good client is accepted, or not the user's; empty if a result says so."""
-        client = target.seen.known(AcceptedClient, listener=listener) if target.seen else None
+        seen = target.seen.recording if target.seen else None
+        client = seen.known(AcceptedClient, label=listener.label) if seen else None
         judged = next((result for result in results if result.check == _TRUSTED), None)
         if client is None or not client.candidates or (judged and judged.outcome in _DECIDED):
             return ""

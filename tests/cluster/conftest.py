@@ -29,7 +29,8 @@ def left_behind(token: str) -> list[str]:
     left: list[str] = []
     with suppress(UsageError), engine() as client:
         containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-        left = [str(one.name) for one in (*containers, *client.networks.list(filters={"label": label}))]
+        left += [str(container.name) for container in containers]
+        left += [str(network.name) for network in client.networks.list(filters={"label": label})]
     return left
 
 

@@ -41,7 +41,10 @@ def _flags(config: ClusterConfig, index: int = 0) -> tuple[Flag, ...]:
 def test_the_flags_of_one_of_three_members() -> None:
     config = replace(
         GOOD,
-        **{"metrics": "http", "client_http": True, "plain_client_listener": True, "size": 3},
+        metrics="http",
+        client_http=True,
+        plain_client_listener=True,
+        size=3,
         client_crl_file="missing.der",
         client_cert_file="/elsewhere/client.crt",
     )

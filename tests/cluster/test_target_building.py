@@ -86,10 +86,15 @@ def test_generated_certificates_are_expected_with_any_served_certificate(
 ) -> None:
     config = replace(
         GOOD,
-        **{"cert_file": "peer.crt", "key_file": "peer.key", "metrics": "https", "expects_health": False},
+        cert_file="peer.crt",
+        key_file="peer.key",
+        metrics="https",
         client_cert_allowed_hostname="client.example,other.example",
-        **{"client_cert_file": "client.crt", "client_key_file": "client.key"},
-        **{"peer_client_cert_file": "peer-client.crt", "peer_client_key_file": "peer-client.key"},
+        client_cert_file="client.crt",
+        client_key_file="client.key",
+        peer_client_cert_file="peer-client.crt",
+        peer_client_key_file="peer-client.key",
+        expects_health=False,
     )
     cluster = start(config, newest_etcd)
     target = cluster.target()
