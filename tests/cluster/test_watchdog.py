@@ -101,11 +101,6 @@ def gone(pid: int) -> bool:
         os.close(process)
 
 
-@pytest.mark.fault(
-    "A signal that ends the owner of three etcds, as processes or in containers",
-    outcome="no process, container, network and no file of it is left",
-    bound="when the watchdog has seen the end of the owner",
-)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("backend", ["binary", pytest.param("image", marks=pytest.mark.container)])
 def test_a_killed_owner_leaves_nothing(own: Own, backend: str, number: signal.Signals) -> None:
