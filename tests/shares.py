@@ -45,6 +45,7 @@ SHARES: Final = {
     "cluster/test_container.py": Share(12, 3),
     "cluster/test_container_engine.py": Share(6, 3),
     "cluster/test_discovery.py": Share(4),
+    "cluster/test_testcontainer.py": Share(6, 3),
     "cluster/test_watchdog.py": Share(24, 3),
     "declared/test_configuration_file_on_etcd.py": Share(12, 3),
     "declared/test_pod.py": Share(3),
