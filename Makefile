@@ -75,7 +75,7 @@ site: $(VENV)/.site $(VENV)/.test ## build the documentation into build/site, wi
 	@echo "build/site/index.html"
 
 clean: ## remove what make has made in the work tree; the etcd cache and the images stay
-	rm -rf .venv .venv-oldest .venv-lowest .venv-neighbours build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 ##@ For releases and new versions of etcd
 etcd: ## build etcd 3.5, 3.6 and 3.7, each with its Go; ARGS="--into=next next" builds others (docker/README.md)

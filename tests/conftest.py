@@ -2,7 +2,7 @@
 
 On PATH a test has Python, a shell, coreutils and the programs that it declares, no others (``programs.py``):
 ``@pytest.mark.program("curl", "openssl")``. If one is missing, the test is skipped, and the end of the run
-says what to install. A fixture of a module or of the session calls the fixture ``program`` instead, which
+says so. A fixture of a module or of the session calls the fixture ``program`` instead, which
 returns the path: ``program("openssl")``.
 
 Nothing of the plugin is imported at start-up: its entry point loads it, and coverage measures that.

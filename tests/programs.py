@@ -30,33 +30,6 @@ ALWAYS = (
 )
 """A shell of POSIX and what tests use of coreutils: on every machine."""
 
-_PACKAGES = {
-    "awk": "mawk",
-    "chroot": "coreutils",
-    "diff": "diffutils",
-    "docker": "docker.io",
-    "etcdctl": "etcd-client",
-    "find": "findutils",
-    "go": "golang-go",
-    "ip": "iproute2",
-    "node": "nodejs",
-    "nsenter": "util-linux",
-    "promtool": "prometheus",
-    "ps": "procps",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
-    "sshd": "openssh-server",
-    "unshare": "util-linux",
-    "xargs": "findutils",
-}
-"""The packages of Debian that are not called like their program."""
-
-_OTHERWISE = {
-    "grpcurl": "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
-    "pyright": "make test WITH=neighbours",
-}
-"""How to install what Debian does not have."""
-
 
 class Programs:
     """The programs of this machine, and a directory of links to those that every test sees.
@@ -87,14 +60,9 @@ class Programs:
         return shutil.which(name, path=self.path)
 
     def lacking(self, names: Iterable[str]) -> str | None:
-        """Return which of the programs this machine lacks, and what to install, or ``None``."""
+        """Return which of the programs this machine lacks, or ``None``."""
         lacking = sorted({name for name in names if self.find(name) is None})
-        if not lacking:
-            return None
-        packages = sorted({_PACKAGES.get(name, name) for name in lacking if name not in _OTHERWISE})
-        steps = [f"apt-get install {' '.join(packages)}"] if packages else []
-        steps += [_OTHERWISE[name] for name in lacking if name in _OTHERWISE]
-        return f"{' and '.join(lacking)} on PATH: {', '.join(steps)}"
+        return f"{' and '.join(lacking)} on PATH" if lacking else None
 
     @contextmanager
     def on_path(self, names: Iterable[str]) -> Iterator[None]:

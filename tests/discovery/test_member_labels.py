@@ -85,17 +85,6 @@ def test_two_hosts_of_one_member_are_one_member() -> None:
     assert [listener.label for listener in listeners] == [listener.label for listener in here.listeners]
 
 
-def test_one_host_of_three_members_is_three() -> None:
-    records = tuple(
-        replace(one, client_urls=(f"https://127.0.0.1:{n}1",), peer_urls=(f"https://127.0.0.1:{n}2",))
-        for n, one in enumerate(THREE, 1)
-    )
-    here = target(named("127.0.0.1", 11), named("127.0.0.1", 21), named("127.0.0.1", 99, Role.METRICS))
-    listeners, labels = labelled(here, records, member_ids(here, records, lambda _: ""))
-    assert [listener.member for listener in listeners] == ["m1", "m2", "127.0.0.1"]
-    assert labels == {"1": "m1", "2": "m2", "3": "m3"}
-
-
 def test_a_declared_member_keeps_its_label() -> None:
     here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": object()})
     listeners, _ = labelled(here, THREE, {"client-10.0.0.2-2379": "2", "client-127.0.0.1-2379": "2"})

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pytest_etcdtls.etcd_log.parse import LogEntry
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
 """Messages that begin a startup. Which one comes first depends on version and configuration."""
-
-_VERSION = re.compile(r"etcd Version: (\S+)")
 
 
 class LoggedTLS(Struct, frozen=True, kw_only=True):
@@ -29,7 +27,8 @@ class LoggedTLS(Struct, frozen=True, kw_only=True):
     crl_file: str = ""
 
 
-class Startup(Struct, frozen=True, kw_only=True):
+@dataclass
+class Startup:
     """The last startup in a log.
 
     Attributes:
@@ -43,7 +42,7 @@ class Startup(Struct, frozen=True, kw_only=True):
     etcd_version: str | None = None
     client: LoggedTLS | None = None
     peer: LoggedTLS | None = None
-    urls: dict[str, tuple[str, ...]] = {}
+    urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     config_file: str | None = None
 
 
@@ -51,35 +50,26 @@ def last_startup(entries: Iterable[LogEntry]) -> Startup:
     """Return the last startup in a log."""
     startup = Startup()
     for entry in entries:
-        if startup.etcd_version is not None and entry.message.startswith(_FIRST):
-            startup = Startup()  # a new startup
-        startup = _add(startup, entry)
-    return startup
-
-
-def _add(startup: Startup, entry: LogEntry) -> Startup:
-    message = entry.message
-    if match := _VERSION.match(message):
-        return replace(startup, etcd_version=match[1])
-    if message == "starting an etcd server":
-        urls = {
-            name: tuple(map(str, value))
-            for name, value in entry.fields.items()
-            if name.endswith("-urls") and isinstance(value, list)
-        }
-        return replace(
-            startup,
-            etcd_version=entry.text("etcd-version") or startup.etcd_version,
-            urls=urls,
-        )
-    if message.startswith("loaded server configuration"):
-        return replace(startup, config_file=entry.text("path"))
-    if message.startswith("Loading server configuration from "):
-        return replace(startup, config_file=message.partition('"')[2].partition('"')[0] or None)
-    if message == "starting with client TLS" or message.startswith("ClientTLS: "):
-        return replace(startup, client=_tls(entry.text("tls-info") or message))
-    if message == "starting with peer TLS" or message.startswith("peerTLS: "):
-        return replace(startup, peer=_tls(entry.text("tls-info") or message))
+        message = entry.message
+        if startup.etcd_version is not None and message.startswith(_FIRST):
+            startup = Startup()
+        if message.startswith("etcd Version: "):
+            startup.etcd_version = message.split()[2]
+        elif message == "starting an etcd server":
+            startup.etcd_version = entry.text("etcd-version") or startup.etcd_version
+            startup.urls = {
+                name: tuple(map(str, value))
+                for name, value in entry.fields.items()
+                if name.endswith("-urls") and isinstance(value, list)
+            }
+        elif message.startswith("loaded server configuration"):
+            startup.config_file = entry.text("path")
+        elif message.startswith("Loading server configuration from "):
+            startup.config_file = message.split('"')[1]
+        elif message == "starting with client TLS" or message.startswith("ClientTLS: "):
+            startup.client = _tls(entry.text("tls-info") or message)
+        elif message == "starting with peer TLS" or message.startswith("peerTLS: "):
+            startup.peer = _tls(entry.text("tls-info") or message)
     return startup
 
 
