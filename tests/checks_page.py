@@ -8,7 +8,6 @@ from itertools import groupby
 
 from pytest_etcdtls.checks.registry import Check
 from pytest_etcdtls.report.html import SUBJECTS, address
-from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
 _CODE = re.compile(
@@ -46,39 +45,23 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def checks_page(checks: Iterable[Check]) -> str:
-    """Return the page."""
-    checks = list(checks)
-    opt_in = sum(check.opt_in for check in checks)
-    must = sum(check.level is Level.MUST for check in checks)
-    partly = sum(check.level_text != check.level for check in checks)
-    families = _families(checks)
-    lines = [
-        "# Checks",
-        "",
-        "```sh",
-        "pytest-etcdtls --explain=mtls.no-certificate",
-        "```",
-        "",
-        f"{len(checks)} checks in {len(families)} families: {must} MUST ({partly} of them SHOULD on some",
-        f"listeners or for some findings), {len(checks) - must} SHOULD. Run only when asked for: {opt_in}.",
-        "",
-        "| family | checks | subject |",
-        "|---|--:|---|",
-        *(
-            f"| [{family}](#{family}) | {len(members)} | {SUBJECTS.get(family, '')} |"
-            for family, members in families.items()
-        ),
-        "",
-        "`--etcd-explain` prints one in full, `--etcd-list-checks` a line for each, `--etcd-check` selects",
-        "by id, family, pattern or source. [Results](results.md) says what outcomes mean. `make docs` writes",
-        "this page.",
-    ]
-    for family, members in families.items():
+def families_table(checks: Iterable[Check]) -> str:
+    """Return the families with the number of their checks."""
+    rows = (
+        f"| [{family}](#{family}) | {len(members)} | {SUBJECTS.get(family, '')} |"
+        for family, members in _families(checks).items()
+    )
+    return "\n".join(["| family | checks | subject |", "|---|--:|---|", *rows])
+
+
+def checks_by_family(checks: Iterable[Check]) -> str:
+    """Return each check in full."""
+    lines = []
+    for family, members in _families(checks).items():
         lines += ["", f"## {family}"]
         for check in members:
             lines += ["", *_check(check)]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _families(checks: Iterable[Check]) -> dict[str, list[Check]]:

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from checks_page import checks_page
+from checks_page import checks_by_family, families_table
 from facts_page import facts_tables
 from hostile.requests_sent import requests_table
 from options_page import options_tables
@@ -28,7 +28,9 @@ def generated(*, new_checks: bool = True) -> dict[str, str]:
     named = re.findall(r"[a-z]+\.[a-z0-9-]+", (ROOT / "docs/checks.md").read_text(encoding="utf-8"))
     checks = [check for check in catalogue().values() if new_checks or check.id in named]
     return {
-        "docs/checks.md": checks_page(checks),
+        "docs/checks.md": _filled(
+            "docs/checks.md", families=families_table(checks), checks=checks_by_family(checks)
+        ),
         "docs/facts.md": _filled("docs/facts.md", facts=facts_tables()),
         "docs/fixtures.md": _filled("docs/fixtures.md", presets=presets_table()),
         "docs/limits.md": _filled("docs/limits.md", requests=requests_table()),
