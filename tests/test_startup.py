@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     _python(code, tmp_path)
 
 
-def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Path) -> None:
+def test_pytest_does_not_rewrite_the_modules_of_a_run(tmp_path: Path) -> None:
     """The code of the user's is rewritten as before, and afterwards Python imports as it did."""
     (tmp_path / "test_user.py").write_text(
         "def test_user():\n    assert len('of the user') == 3\n", encoding="utf-8"
@@ -82,23 +82,6 @@ def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Pat
     )
     ran = _python(code, tmp_path)
     assert "where 11 = len('of the user')" in ran.stdout
-    lines = [line.split() for line in ran.stdout.splitlines()]
-    rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
-    own = (
-        "_version",
-        "etcd",
-        "etcd.clocks",
-        "errors",
-        "fixtures",
-        "hooks",
-        "options",
-        "plugin",
-        "process_root",
-        "suite",
-        "suite.following",
-        "untrusted",
-    )
-    assert rewritten <= {f"pytest_etcdtls.{name}" for name in own}
     assert "SourceFileLoader pytest_etcdtls.run.runner" in ran.stdout
 
 

@@ -161,14 +161,3 @@ def test_the_next_api_is_requested_if_one_returns_no_list(
     assert found(observer).questions[-1].api is api
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
-)
-def test_a_peer_port_without_a_list(fake: FakeCluster, body: bytes) -> None:
-    fake.put_up(Role.PEER, overrides={"/members": Answer(body=body)})
-    result = judged(ask(fake))
-    assert result.outcome is Outcome.INCONCLUSIVE
-    assert "is not a member list (HTTP 200)" in result.reason

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from plugin.runs import Ran, run_apart
 
-from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
-from kubeadm.nodes import Cluster, Node, running
+from kubeadm.namespaces import Machine, two_machines
+from kubeadm.nodes import Node, running
 
 pytestmark = pytest.mark.program("ip")
 
@@ -22,37 +22,22 @@ CHECKS = "config,listener,cert.covers-endpoint,cert.trusted,mtls.trusted-client,
 FOREIGN_BIND = "/proc/sys/net/ipv4/ip_nonlocal_bind"
 
 
-@dataclass(frozen=True)
-class Site:
-    """A node and another machine.
+class Site(NamedTuple):
+    """A node that runs etcd, the machine that it is, and another machine."""
 
-    Attributes:
-        node: that runs etcd.
-        there: the machine that it is.
-        elsewhere: the other machine.
-    """
-
-    cluster: Cluster
+    node: Node
     there: Machine
     elsewhere: Machine
-
-    @property
-    def node(self) -> Node:
-        return self.cluster.nodes[0]
 
 
 @pytest.fixture(scope="module")
 def site(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    try:
-        with two_machines() as (there, elsewhere):
-            directory = tmp_path_factory.mktemp("site")
-            ports = (2379, 2380, 2381)
-            with running(
-                directory, newest_etcd, [there.address], ports=ports, prefix=there.prefix
-            ) as cluster:
-                yield Site(cluster, there, elsewhere)
-    except NoNamespacesError as error:
-        pytest.skip(f"needs network namespaces (root): {error}")
+    ports, directory = (2379, 2380, 2381), tmp_path_factory.mktemp("site")
+    with (
+        two_machines() as (there, elsewhere),
+        running(directory, newest_etcd, [there.address], ports=ports, prefix=there.prefix) as cluster,
+    ):
+        yield Site(cluster.nodes[0], there, elsewhere)
 
 
 def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:
