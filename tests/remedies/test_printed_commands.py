@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from starting import start_process
 from zoo.judging import start_or_skip
 from zoo.members import ZOO
 from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.cluster import Cluster
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
@@ -35,28 +32,6 @@ UNSUPPORTED = "no cipher match|no suitable groups|SSL_CONF_cmd.-groups,.* failed
 """What an openssl prints that lacks a cipher suite or a group."""
 NOT_IN_THE_FILE = {"client-intermediate-not-served"}
 """The run presents the served certificate with its intermediate, which is in no file."""
-
-
-def test_commands_lead_where_connect_to_leads(newest_etcd: Path, tmp_path: Path) -> None:
-    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
-        target = cluster.target()
-        elsewhere = tuple(
-            dataclasses.replace(listener, host="etcd.invalid", connect_to=("127.0.0.1", listener.port))
-            for listener in target.listeners
-        )
-        observer = Observer(dataclasses.replace(target, listeners=elsewhere))
-        checks = select(["mtls.no-certificate", "cert.covers-endpoint"])
-        texts = [
-            text
-            for result in run_checks(observer, checks)
-            for found in result.findings
-            for text in found.commands
-        ]
-        assert any("etcdctl" in text for text in texts)
-        assert any("s_client" in text for text in texts)
-        for text in texts:
-            shown = _pasted(text, tmp_path)
-            assert _is_seen(text, shown), f"{text}\n\n{shown}"
 
 
 @pytest.mark.parametrize("member", [pytest.param(one, id=one.name) for one in ZOO])
