@@ -17,7 +17,6 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
 from pytest_etcdtls.report.behaviour import ListenerRow, behaviour, members
-from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.document import (
     SCHEMA_VERSION,
@@ -214,7 +213,6 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
             UnreachedListener(member=one.member, role=str(one.role), url=one.url, reason=one.reason)
             for one in target.unreached
         ),
-        benchmark=compare(report, seen),
         behaviour=behaviour(seen),
     )
 

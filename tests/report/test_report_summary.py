@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from made import made_report, made_result
 from msgspec.structs import replace
+from report.broken_cluster import judged
+from starting import start_process
 
+from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.waivers import Review
 from pytest_etcdtls.report.terminal import summary
@@ -123,3 +127,19 @@ def test_of_many_reasons_and_checks_the_last_are_counted() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     every = [result(outcome, number % 2, message="word " * 60) for number, outcome in enumerate(Outcome)]
     assert all(len(line) <= width for line in lines(*every, verbosity=1, width=width))
+
+
+def test_verbose_shows_declared_effective_and_observed_settings(newest_etcd: Path) -> None:
+    config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
+    with start_process(config, newest_etcd) as cluster:
+        report = judged(cluster)
+    quiet, verbose = (
+        "\n".join(line.text for line in summary(report, NOTHING, width=80, verbosity=verbosity))
+        for verbosity in (0, 1)
+    )
+    assert "    declared:  " not in quiet
+    assert "    declared:  " in verbose
+    assert "--client-cert-auth=true" in verbose
+    assert "    effective: every client" in verbose
+    assert "    observed:  accepts client, " in verbose
+    assert "refuses foreign-ca, none" in " ".join(verbose.split())
