@@ -266,16 +266,7 @@ def _cut(text: str, width: int) -> str:
 
 def render(table: ClusterTable, suffix: str) -> Iterator[str]:
     """Return the parts of a report on all clusters, in the format of a suffix."""
-    return {".html": _html, ".md": _markdown, ".prom": _metrics}[suffix](table)
-
-
-def _html(table: ClusterTable) -> Iterator[str]:
-    from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
-
-    template = environment().get_template("clusters.html.j2")
-    return template.stream(
-        table=table, tool=tool(), plural=plural, some=some, colour_of=colour_of, named=_NAMED_IN_FILES
-    )
+    return {".md": _markdown, ".prom": _metrics}[suffix](table)
 
 
 def _markdown(table: ClusterTable) -> Iterator[str]:
