@@ -119,7 +119,7 @@ def row_of(
     lost: list[str] = []
     of_run = tuple(samples(report, lost)) if metrics else ()
     served = next((certificate for certificate in certificates(report.seen) if certificate.served), None)
-    verdict = conclusion(report, report.problems)
+    verdict = conclusion(report)
     return ClusterRow(
         label=label,
         kind=verdict.kind,

@@ -193,7 +193,7 @@ class _Page:
     @cached_property
     def verdict(self) -> tuple[str, str, str]:
         """The kind of verdict as a class, the word, and what comes after it."""
-        found = conclusion(self.report, self.report.problems)
+        found = conclusion(self.report)
         word, _, rest = found.text.partition(": ")
         return {CLEAN: "good", NOT_CLEAN: "bad"}.get(found.kind, "open"), word, rest
 

@@ -88,7 +88,7 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         started_at=utc(report.started_at),
         seconds=round(report.seconds, 3),
         partial=report.partial or bool(lost),
-        verdict=conclusion(report, report.problems).text,
+        verdict=conclusion(report).text,
         metadata=dict(report.metadata),
         targets=targets,
         results=results,

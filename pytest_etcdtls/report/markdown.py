@@ -102,7 +102,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
 
 
 def _head(report: Report) -> Iterator[str]:
-    verdict = conclusion(report, report.problems)
+    verdict = conclusion(report)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
     made = tool()
     sign = {"green": "✅", "yellow": "⚠️", "red": "❌"}[verdict.colour]
@@ -110,7 +110,7 @@ def _head(report: Report) -> Iterator[str]:
     subject = f" ({prose(of)})" if of and of not in verdict.text else ""
     yield f"# etcd TLS: {sign} {prose(verdict.text)}{subject}"
     yield (
-        f"{exit_reason(report, report.problems, report.status)}. "
+        f"{exit_reason(report)}. "
         f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
         f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made.name} {made.version}.  \n{counts}."
         + ("  \n**The run ended before every check was judged.**" if report.partial else "")

@@ -50,7 +50,7 @@ def render(report: Report, lost: list[str]) -> str:
 
 def samples(report: Report, lost: list[str]) -> Iterator[Sample]:
     """Yield the samples of a report, and append to ``lost`` the parts that are not in it."""
-    yield from _of_run(document(report, lost, evidence=False), conclusion(report, report.problems).kind)
+    yield from _of_run(document(report, lost, evidence=False), conclusion(report).kind)
     for seen in report.seen:
         yield from _certificates(seen)
         yield from _clients(report, seen)

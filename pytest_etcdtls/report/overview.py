@@ -99,16 +99,16 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
+def conclusion(report: Report) -> Verdict:
     """Return the verdict on a run."""
     faults, counts = report.faults, report.counts
     early = _ended_early(report)
     if faults:
         checks = sum(fault.size for fault in faults)
-        begin = NOT_AFTER_RESTART if _is_clean_now(report, problems) else NOT_CLEAN
+        begin = NOT_AFTER_RESTART if _is_clean_now(report) else NOT_CLEAN
         found = f"{begin}: {plural(len(faults), 'fault')} ({plural(checks, 'check')})"
         return Verdict(NOT_CLEAN, f"{found}, {early}" if early else found)
-    others = [problem for problem in problems if problem not in report.not_as_before]
+    others = [problem for problem in report.problems if problem not in report.not_as_before]
     if reasons := [text for text in (_without_evidence(report), early) if text] or others[:1]:
         return Verdict(NO_VERDICT, f"{NO_VERDICT}: {', '.join(reasons)}")
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
@@ -132,11 +132,11 @@ def conclusion(report: Report, problems: Sequence[str]) -> Verdict:
     return Verdict(FROM_OUTSIDE, ", ".join(said))
 
 
-def _is_clean_now(report: Report, problems: Sequence[str]) -> bool:
+def _is_clean_now(report: Report) -> bool:
     """Return whether all faults are of the next restart, and the run would be clean without them."""
     return (
         all(family_of(fault.first.check) == _RESTART for fault in report.faults)
-        and not (problems or _ended_early(report) or _without_evidence(report) or _selected(report))
+        and not (report.problems or _ended_early(report) or _without_evidence(report) or _selected(report))
         and not any(_is_outside(seen.target) for seen in report.seen)
     )
 
@@ -320,9 +320,9 @@ def _is_outside(target: Target) -> bool:
     return any(not credentials.identities and credentials.signing_key is None for credentials in held)
 
 
-def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
+def exit_reason(report: Report) -> str:
     """Return the exit code and its reason."""
-    undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
+    undecided, status = report.counts[Outcome.INCONCLUSIVE] + report.counts[Outcome.BROKEN], report.status
     if status != 1:
         names = (
             _nothing_failed(report),
@@ -335,7 +335,7 @@ def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
         return f"exit code {status}: {names[status] if status < len(names) else 'see above'}"
     reasons = [plural(len(report.faults), "fault")] if report.faults else []
     reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
-    reasons += [plural(len(problems), "problem")] if problems else []
+    reasons += [plural(len(report.problems), "problem")] if report.problems else []
     return f"exit code 1: {', '.join(reasons) or 'a test failed that is not of this suite'}"
 
 

@@ -74,7 +74,7 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
                     kept("result", results, lambda located: _result(seen, index, *located), lost)
                 ),
                 "properties": {
-                    "conclusion": conclusion(report, report.problems).text,
+                    "conclusion": conclusion(report).text,
                     "counts": report.counts,
                     "metadata": dict(report.metadata),
                 },
@@ -210,7 +210,7 @@ def _invocation(report: Report) -> dict[str, Any]:
     return {
         "executionSuccessful": not stopped,
         "exitCode": report.status,
-        "exitCodeDescription": exit_reason(report, report.problems, report.status),
+        "exitCodeDescription": exit_reason(report),
         "startTimeUtc": _time(report.started_at),
         "endTimeUtc": _time(report.started_at + timedelta(seconds=report.seconds)),
         "toolExecutionNotifications": list(_notifications(report)),

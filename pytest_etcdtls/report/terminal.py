@@ -418,24 +418,20 @@ _SHORT = 16
 """Hexadecimal digits of a fingerprint."""
 
 
-def headline(report: Report, problems: Sequence[str]) -> Line:
+def headline(report: Report) -> Line:
     """Return the verdict in one line, as :func:`conclusion` has it, and of what it is."""
-    found, of = conclusion(report, problems), judged(report)
+    found, of = conclusion(report), judged(report)
     # Of a listener that does not answer, the URL is all that is known.
     subject = f" ({of})" if of and of not in found.text else ""
     return Line(f"etcd TLS: {found.text}{subject}", {found.colour: True, "bold": True})
 
 
 @section
-def verdict(
-    report: Report, problems: Sequence[str], status: int, *, width: int, verbosity: int
-) -> Iterator[Line]:
+def verdict(report: Report, *, width: int, verbosity: int) -> Iterator[Line]:
     """Yield the verdict.
 
     Args:
         report: of the run.
-        problems: what fails the run besides results.
-        status: pytest's exit code.
         width: characters per line.
         verbosity: pytest's verbosity. Below -1, what each kind of listener accepts and serves is left out;
             above zero too, as warnings and what is not verified: the summary has them in full.
@@ -451,11 +447,11 @@ def verdict(
         yield from _not_verified(report, width)
     yield from _rehearsed(report, width)
     yield from _differences(report.comparisons, width)
-    for problem in problems:
+    for problem in report.problems:
         yield from wrapped(problem, width, "  ", colour="red")
     cost = f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s"
-    yield from wrapped(f"{cost}; {exit_reason(report, problems, status)}", width, rest="  ")
-    yield headline(report, problems)  # one line, however long, for whoever reads the last line of a file
+    yield from wrapped(f"{cost}; {exit_reason(report)}", width, rest="  ")
+    yield headline(report)  # one line, however long, for whoever reads the last line of a file
 
 
 def _rows(report: Report, width: int) -> Iterator[Line]:

@@ -122,7 +122,7 @@ class ClusterJudge:
         row = row_of(cluster.label, report, reviewed, metrics=metrics, problems=problems)
         if row.passes:
             return row, ()
-        return row, [*verdict(report, report.problems, report.status, width=WIDTH, verbosity=-2)]
+        return row, [*verdict(report, width=WIDTH, verbosity=-2)]
 
 
 class ClusterNotCleanError(NotCleanError, AssertionError):

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.options import VERBOSITY, Invocation, Values, is_dry
@@ -407,11 +408,10 @@ class SuiteSession(Reporting):
     def verdict(self, terminal: pytest.TerminalReporter, status: int) -> Iterator[Line]:
         """Yield the verdict."""
         if self._report is not None:
-            width, verbosity = (
-                self.config.get_terminal_writer().fullwidth,
-                terminal.config.get_verbosity(VERBOSITY),
-            )
-            yield from verdict(self._report, self.problems, status, width=width, verbosity=verbosity)
+            report = replace(self._report, problems=tuple(self.problems), status=status)
+            width = self.config.get_terminal_writer().fullwidth
+            verbosity = terminal.config.get_verbosity(VERBOSITY)
+            yield from verdict(report, width=width, verbosity=verbosity)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary of a run."""

@@ -303,7 +303,7 @@ def test_the_verdict_shows_at_most_twelve_lines_of_eighty_columns() -> None:
     labels = [f"etcd-3.{minor}" for minor in range(8)]
     compared = comparisons([target(label, label) for label in labels], None)
     for some in (compared[:1], compared[:2], compared[:3], compared):
-        lines = [line.text for line in verdict(report(*some), (), 0, width=80, verbosity=-2)]
+        lines = [line.text for line in verdict(report(*some), width=80, verbosity=-2)]
         about = [line for line in lines if not line.startswith(("0 connections", "etcd TLS: "))]
         assert 3 <= len(about) <= 13
         assert max(map(len, lines)) <= 80

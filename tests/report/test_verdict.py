@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import pytest
 from made import made_report, made_result
@@ -39,10 +38,8 @@ def report(*results: CheckResult, partial: bool = False, client: PortCredentials
     return made_report(*results, partial=partial, seen=(Recording(target=target),))
 
 
-def lines(
-    made: Report, problems: Sequence[str] = (), status: int = 1, *, width: int = 80, verbosity: int = 0
-) -> list[str]:
-    return [line.text for line in verdict(made, problems, status, width=width, verbosity=verbosity)]
+def lines(made: Report, *, width: int = 80, verbosity: int = 0) -> list[str]:
+    return [line.text for line in verdict(made, width=width, verbosity=verbosity)]
 
 
 FOLLOWS = result(
@@ -78,7 +75,9 @@ FOLLOWS = result(
 def test_the_verdict_in_one_line(
     results: tuple[CheckResult, ...], problems: tuple[str, ...], partial: bool, said: str
 ) -> None:
-    assert headline(report(*results, partial=partial), problems).text.startswith(f"etcd TLS: {said}")
+    assert headline(replace(report(*results, partial=partial), problems=problems)).text.startswith(
+        f"etcd TLS: {said}"
+    )
 
 
 A, B, C, D, E, F = (result(Outcome.CONFORMS, check=f"a.{name}") for name in "abcdef")
@@ -112,7 +111,7 @@ def test_checks_that_were_not_selected_are_not_clean(
         {one.check for one in results if one.check[1] == "." and one.outcome is Outcome.CONFORMS}
     )
     made = replace(report(*results), deselected=frozenset(deselected))
-    assert headline(made, ()).text == f"etcd TLS: {said.format(every)} (https://127.0.0.1:2379)"
+    assert headline(made).text == f"etcd TLS: {said.format(every)} (https://127.0.0.1:2379)"
 
 
 @pytest.mark.parametrize(
@@ -125,12 +124,12 @@ def test_checks_that_were_not_selected_are_not_clean(
 )
 def test_without_a_client_certificate_it_is_not_clean(unverified: int, said: str) -> None:
     results = [result(Outcome.CONFORMS), *[result(Outcome.NOT_VERIFIED, check="mtls.expired")] * unverified]
-    shown = headline(report(*results, client=PortCredentials()), ()).text
+    shown = headline(report(*results, client=PortCredentials())).text
     assert shown == f"etcd TLS: NO FAULT FOUND FROM OUTSIDE: {said} (https://127.0.0.1:2379)"
 
 
 def test_it_is_the_last_line() -> None:
-    assert lines(report(result(Outcome.CONFORMS)), status=0)[-2:] == [
+    assert lines(report(result(Outcome.CONFORMS)))[-2:] == [
         "0 connections in 1.0 s; exit code 0: no fault in TLS or in who is let in",
         "etcd TLS: CLEAN (https://127.0.0.1:2379)",
     ]
@@ -139,16 +138,16 @@ def test_it_is_the_last_line() -> None:
 def test_the_last_line_says_that_the_run_was_interrupted() -> None:
     left = [result(Outcome.NOT_RUN, check=f"a.b{number}") for number in range(3)]
     found = replace(report(result(Outcome.VIOLATES), *left, partial=True), status=2)
-    assert headline(found, ()).text.startswith(
+    assert headline(found).text.startswith(
         "etcd TLS: NOT CLEAN: 1 fault (1 check), interrupted, 3 checks not run ("
     )
     nothing = replace(report(result(Outcome.CONFORMS), *left, partial=True), status=2)
-    assert headline(nothing, ()).text.startswith("etcd TLS: NO VERDICT: interrupted, 3 checks not run (")
+    assert headline(nothing).text.startswith("etcd TLS: NO VERDICT: interrupted, 3 checks not run (")
 
 
 def test_the_last_line_says_of_what_it_is() -> None:
     def of(*targets: Recording) -> str:
-        return headline(replace(report(result(Outcome.VIOLATES)), seen=targets), ()).text.partition(") ")[2]
+        return headline(replace(report(result(Outcome.VIOLATES)), seen=targets)).text.partition(") ")[2]
 
     assert of(members("live", 3)) == "(3 members of https://127.0.0.1:2379)"
     assert of(members("prod-1", 1)) == "(prod-1: https://127.0.0.1:2379)"
@@ -282,7 +281,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         result(outcome, check=f"a.b{number}", reason=wordy, remediation=wordy)
         for number, outcome in enumerate(Outcome)
     ]
-    text = lines(report(*every), ["a problem " * 20], width=width)
+    text = lines(replace(report(*every), problems=("a problem " * 20,)), width=width)
     assert max(map(len, text[:-1])) <= width
     assert text[-1].startswith("etcd TLS: ")
 

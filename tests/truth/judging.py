@@ -89,7 +89,7 @@ def judge(options: Options, checks: Sequence[str] = CHECKS) -> Verdict:
     problems = shortcomings(ledger)
     report = ledger.report(int(ledger.failed or bool(problems)), problems)
     return Verdict(
-        conclusion(report, report.problems).text,
+        conclusion(report).text,
         report.results,
         tuple((listener.label, listener.port) for listener in target.observer.target.listeners),
         tuple(problems),
