@@ -31,9 +31,6 @@ from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.tls.suites import GROUPS, SUITES, TLS13_NAMES
 from pytest_etcdtls.untrusted import is_there, printable, some
 
-MAXIMUM_SIZE: Final = 1024 * 1024
-"""The largest accepted size of a file with a profile, in octets."""
-
 KUBEADM: Final = "kubeadm"
 """The profile that is used if a declaration is kubeadm's and no profile is named."""
 
@@ -311,7 +308,7 @@ def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
             f"{where}: there is no such profile and no such file; there are {', '.join(builtin())}"
             f"{did_you_mean(name, builtin())}"
         )
-    return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where, MAXIMUM_SIZE))
+    return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where))
 
 
 class _SectionTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

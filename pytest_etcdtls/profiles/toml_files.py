@@ -26,24 +26,25 @@ Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 
 _DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
 """tomllib takes time that grows with the cube of the number of parts of a dotted key."""
+_MAXIMUM_SIZE: Final = 1024 * 1024
+"""The largest accepted size of a file, in octets."""
 _MAXIMUM_VALUES: Final = 200_000
 """The most accepted characters that begin a value, most of which are in texts. A list of 10,000 clusters has
 fewer."""
 
 
-def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
+def read_toml(path: Path, where: str) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
     Args:
         path: the file.
         where: the option with the file, the beginning of every message.
-        maximum: its largest accepted size, in octets.
 
     Raises:
         UsageError: if it cannot be read, is not TOML, or is nested too deeply.
     """
     try:
-        text = read_regular(path, maximum).decode("utf-8")
+        text = read_regular(path, _MAXIMUM_SIZE).decode("utf-8")
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
     except UnicodeDecodeError as error:
@@ -71,8 +72,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: values are nested too deeply") from error
 
 
-def typed(value: object, type_: type[T], where: str) -> T:
-    """Return what was read from a user's file as a value of a type.
+def typed(value: object, type_: type[T], where: str, advice: str = "") -> T:
+    """Return what was read from a user's file as a value of a type; ``advice`` ends the message of a mistake.
 
     Raises:
         UsageError: if it is something else. The message names the place in the file, as in
@@ -86,7 +87,8 @@ def typed(value: object, type_: type[T], where: str) -> T:
         text = _in_words(what)
         if text.startswith("unknown"):
             text += f" (known: {', '.join(_known(_type_at(type_, at)))})"
-        raise UsageError(f"{where}: {printable(f'{at}: ' if at else '')}{printable(text, 1024)}") from error
+        place, text = printable(f"{at}: " if at else ""), printable(text, 1024)
+        raise UsageError(f"{where}: {place}{text}{f'. {advice}' if advice else ''}") from error
 
 
 _PLACE: Final = re.compile(r"(.*?)(?: - at `\$\.?([\w.\[\]]*)`)?", re.DOTALL)

@@ -17,13 +17,10 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from pytest_etcdtls.checks.registry import FOUND, Fault, was_removed
+from pytest_etcdtls.checks.registry import FOUND, Fault, catalogue, was_removed
 from pytest_etcdtls.profiles.toml_files import Text, read_toml, typed
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.untrusted import printable
-
-MAXIMUM_SIZE: Final = 1024 * 1024
-"""The largest accepted size of a file of waivers, in octets."""
 
 _FOUND = frozenset({*FOUND, Outcome.WAIVED})
 
@@ -79,7 +76,7 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one.
     """
     where = f"--etcd-waivers {path}"
-    tables = typed(read_toml(path, where, MAXIMUM_SIZE), _WaiverFile, where).waiver
+    tables = typed(read_toml(path, where), _WaiverFile, where).waiver
     return tuple(
         Waiver(**asdict(table), source=f"{path}, waiver {number}") for number, table in enumerate(tables, 1)
     )
@@ -183,9 +180,7 @@ def accepted(
     return replace(result, outcome=Outcome.WAIVED, reason=reason, cause=follows)
 
 
-def review(
-    waivers: Sequence[Waiver], results: Iterable[CheckResult], known: Collection[str], today: dt.date
-) -> Review:
+def review(waivers: Sequence[Waiver], results: Iterable[CheckResult], today: dt.date) -> Review:
     """Return which waivers are used, stale and unused."""
     judged = list(results)
     used: list[Waiver] = []
@@ -193,7 +188,7 @@ def review(
     unused: list[tuple[Waiver, str]] = []
     for waiver in waivers:
         outcomes = {result.outcome for result in judged if waiver.names(result)}
-        if waiver.check not in known:
+        if waiver.check not in catalogue():
             stale.append((waiver, was_removed(waiver.check) or "there is no check of that id"))
         elif today > waiver.expires:
             stale.append((waiver, f"it expired on {waiver.expires}"))

@@ -155,10 +155,7 @@ class _File(Struct, frozen=True, kw_only=True):
 
 
 def _of_file(value: object, where: str, advice: str) -> tuple[tuple[Snapshot, ...], bool]:
-    try:
-        file = typed(value, _File, where)
-    except UsageError as error:
-        raise UsageError(f"{error}. {advice}") from error
+    file = typed(value, _File, where, advice)
     return tuple(map(_snapshot, file.targets)), file.partial
 
 

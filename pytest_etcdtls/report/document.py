@@ -6,7 +6,6 @@ version with more members can be read. A member with a default was added later, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -333,16 +332,6 @@ class Summary(Struct, frozen=True, kw_only=True, rename="kebab"):
     not_collected: Count = 0
     connections: Count
 
-    @classmethod
-    def of(cls, counts: Mapping[Outcome, int], *, faults: int, not_collected: int, connections: int) -> Self:
-        """Return the summary of results that are counted by outcome."""
-        return cls(
-            faults=faults,
-            **{outcome.name.lower(): counts[outcome] for outcome in Outcome},
-            not_collected=not_collected,
-            connections=connections,
-        )
-
 
 class Document(Struct, frozen=True, kw_only=True):
     """A report."""
@@ -394,21 +383,14 @@ def as_document(value: object, where: str, advice: str) -> Document:
         UsageError: if it is not. The message begins with ``where``, names the member that is wrong, and ends
             with ``advice``.
     """
-    try:
-        return _as_document(value, where)
-    except UsageError as error:
-        raise UsageError(f"{error}. {advice}") from error
-
-
-def _as_document(value: object, where: str) -> Document:
     tool = value.get("tool") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(tool, dict) or tool.get("name") != _TOOL:
-        raise UsageError(f"{where}: it is JSON, and no report of {_TOOL}")
+        raise UsageError(f"{where}: it is JSON, and no report of {_TOOL}. {advice}")
     version = value.get("schema_version")
     if isinstance(version, bool) or version != SCHEMA_VERSION:
         made = f"{_TOOL} {printable(str(tool.get('version')), 32)}"
         raise UsageError(
             f"{where}: it has schema version {printable(str(version), 32)} and was written by {made}; this "
-            f"one reads version {SCHEMA_VERSION}"
+            f"one reads version {SCHEMA_VERSION}. {advice}"
         )
-    return typed(value, Document, where)
+    return typed(value, Document, where, advice)

@@ -15,9 +15,12 @@ from typing import Final
 from cryptography import x509
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from msgspec import Struct, structs
+from msgspec import structs
 
 from pytest_etcdtls.checks.registry import Check, catalogue, why
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.certificates import PathToTrust, ServedChain
+from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
@@ -35,7 +38,6 @@ from pytest_etcdtls.report.overview import (
     exit_reason,
     is_of_several,
     judged,
-    listener_summary,
     numbered,
     places,
     plural,
@@ -44,6 +46,7 @@ from pytest_etcdtls.report.overview import (
 from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.untrusted import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
@@ -89,9 +92,9 @@ KINDS: Final[Mapping[str, str]] = {
 """The class of each sign."""
 
 
-def environment() -> Environment:
-    """Return the Jinja2 environment: it makes values printable and bounded, and escapes them."""
-    return Environment(
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
+    made = Environment(
         loader=PackageLoader("pytest_etcdtls.report"),
         autoescape=True,
         finalize=_shown,
@@ -99,11 +102,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
-    made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
     made.globals |= {"version_of": version_of, "is_of_several": is_of_several, "all_places": places}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
@@ -129,25 +127,13 @@ def _shown(value: object) -> object:
     )
 
 
-class AccessCell(Struct, frozen=True):
-    """How one identity ended on one listener.
-
-    Attributes:
-        versions: the TLS versions that ended alike; empty for all of them.
-        cell: how they ended, with the alerts of each.
-    """
-
-    versions: str
-    cell: Cell
-
-
-def merged(row: AccessRow, cells: Mapping[TLSVersion, Cell]) -> tuple[AccessCell, ...]:
-    """Return the cells of one identity on one listener: one for the versions that end alike."""
+def merged(row: AccessRow, cells: Mapping[TLSVersion, Cell]) -> list[tuple[str, Cell]]:
+    """Return the cells of one identity on one listener, with its versions unless all end alike."""
     alike: dict[tuple[str, Mark], dict[TLSVersion, Cell]] = {}
     for version, cell in cells.items():
         alike.setdefault((cell.text, cell.mark), {})[version] = cell
-    return tuple(
-        AccessCell(
+    return [
+        (
             "" if len(group) == len(row.versions) else shown_versions(group),
             structs.replace(
                 next(iter(group.values())),
@@ -155,7 +141,7 @@ def merged(row: AccessRow, cells: Mapping[TLSVersion, Cell]) -> tuple[AccessCell
             ),
         )
         for group in alike.values()
-    )
+    ]
 
 
 def shown_versions(versions: Iterable[TLSVersion]) -> str:
@@ -168,15 +154,6 @@ def alerts_in(table: AccessTable) -> list[str]:
     cells = [cell for row in table.rows for by_version in row.cells for cell in by_version.values()]
     alerts = {alert for cell in cells if cell.alert for alert in cell.alert.split(", ")}
     return sorted(alerts, key=lambda alert: int(alert.split()[0]))
-
-
-class Bar(Struct, frozen=True):
-    """The validity of a certificate on the time line, in thousandths of its width."""
-
-    begin: int
-    end: int
-    today: int
-    soon: int
 
 
 class _Page:
@@ -219,15 +196,12 @@ class _Page:
         width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
         return now - width * 0.15, now + width
 
-    def bar(self, seen: SeenCertificate) -> Bar:
-        """Return the validity of a certificate on the time line."""
-        end = seen.certificate.not_valid_after_utc
-        return Bar(
-            self._place(seen.certificate.not_valid_before_utc),
-            self._place(end),
-            self._place(self.report.started_at),
-            self._place(end - timedelta(days=seen.soon)),
-        )
+    def bar(self, seen: SeenCertificate) -> tuple[int, ...]:
+        """Return begin, end, today and begin of the warnings in thousandths of the time line."""
+        certificate = seen.certificate
+        end = certificate.not_valid_after_utc
+        soon = end - timedelta(days=seen.soon)
+        return tuple(map(self._place, (certificate.not_valid_before_utc, end, self.report.started_at, soon)))
 
     def _place(self, when: datetime) -> int:
         begin, end = self.window
@@ -237,7 +211,20 @@ class _Page:
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
         """Targets with the summary of each listener."""
         for seen in self.report.seen:
-            yield seen, [listener_summary(self.report, seen, listener) for listener in seen.target.listeners]
+            yield seen, [self._card(seen, listener) for listener in seen.target.listeners]
+
+    def _card(self, seen: Recording, listener: Listener) -> Mapping[str, object]:
+        chain = seen.known(ServedChain, label=listener.label)
+        client = seen.known(AcceptedClient, label=listener.label)
+        counted = self.report.counted.get((seen.target.label, listener.label), {})
+        return {
+            "listener": listener,
+            "chain": chain.certificates if chain else (),
+            "trust": _trust(seen.known(PathToTrust, label=listener.label)),
+            "accepted": client.accepted.identity if client and client.accepted else "",
+            "versions": client.versions if client else (),
+            "counts": {outcome: counted[outcome] for outcome in WORST_FIRST if outcome in counted},
+        }
 
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""
@@ -263,6 +250,15 @@ class _Page:
         """The checks that have results."""
         names = {result.check for result in self.report.results}
         return {name: check for name, check in catalogue().items() if name in names}
+
+
+def _trust(path: PathToTrust | None) -> str:
+    """Return the trust anchor of a served leaf, or why there is none; empty if that is not known."""
+    if path is None:
+        return ""
+    if path.error or not path.path:
+        return path.error or "no path to a trust anchor"
+    return f"leads to {shown_name(path.path[-1].subject)} in {path.source}"
 
 
 _RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")

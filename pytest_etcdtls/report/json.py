@@ -98,9 +98,9 @@ def document(report: Report, lost: list[str] | None = None, *, evidence: bool = 
         observations=observations,
         attempts=parts("attempt", enumerate(attempts.seen), lambda entry: _attempt(*entry)),
         connections=connections,
-        summary=Summary.of(
-            report.counts,
+        summary=Summary(
             faults=len(report.faults),
+            **{outcome.name.lower(): number for outcome, number in report.counts.items()},
             not_collected=sum(report.left_out.values()),
             connections=report.connections,
         ),
@@ -209,10 +209,7 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
             ListenerEntry(role=str(one.role), url=one.url, label=one.label) for one in target.listeners
         ),
         declared=tuple(_member(member, rows) for member, rows in members(seen)),
-        unreached=tuple(
-            UnreachedListener(member=one.member, role=str(one.role), url=one.url, reason=one.reason)
-            for one in target.unreached
-        ),
+        unreached=tuple(UnreachedListener(**asdict(unreached)) for unreached in target.unreached),
         behaviour=behaviour(seen),
     )
 

@@ -15,9 +15,6 @@ from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
-    Cell,
-    Mark,
-    access,
     access_in_words,
     certificates,
     conclusion,
@@ -47,13 +44,6 @@ _ROWS = 60
 _FOLDED = "<details><summary>The whole report</summary>"
 """What follows the differences, which are what the reviewer of an update reads."""
 
-_MARKS = {
-    Mark.AS_EXPECTED: "✅",
-    Mark.FAULT: "❌",
-    Mark.WARNING: "⚠️",
-    Mark.WAIVED: "☑️",
-    Mark.UNDECIDED: "❔",
-}
 _PLAIN = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*|[0-9]{1,6}")
 """A word that is no markup, mention, link or reference in any Markdown."""
 _QUOTED = re.compile(r"`([^`]+)`")
@@ -85,7 +75,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("", iter([_FOLDED] if report.comparisons else [])),
         ("faults", _faults("Faults", report.faults, report)),
         ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
-        *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
+        *(("who is accepted", _who_is_accepted(report, seen)) for seen in report.seen[:_ROWS]),
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings, report)),
         ("profiles", _profiles(report)),
@@ -127,31 +117,15 @@ def _head(report: Report) -> Iterator[str]:
         yield _bounded(f"- {code(key)}: {code(value)}" for key, value in report.metadata.items())
 
 
-def _matrix(report: Report, seen: Recording) -> Iterator[str]:
-    matrix = access(report, seen)
-    if not matrix.rows:
-        return
-    yield f"## Who is accepted: {code(seen.target.label)}"
-    yield _bounded(
+def _who_is_accepted(report: Report, seen: Recording) -> Iterator[str]:
+    lines = [
         f"- {code(listener.label)} {prose(text)}"
         for listener in seen.target.listeners
         for text in access_in_words(report, seen, listener)
-    )
-    # Labels and names of identities have no pipe, which would end a cell: they are safe for node ids.
-    columns = [(row, version) for row in matrix.rows for version in row.versions][:_ROWS]
-    heads = [f"{code(row.listener.label)} {version.replace('v', ' ')}" for row, version in columns]
-    lines = [f"| client | {' | '.join(heads)} |", f"|---|{'---|' * len(columns)}"]
-    for place, name in enumerate(matrix.identities[:_ROWS]):
-        cells = [_cell(row.cells[place].get(version)) for row, version in columns]
-        lines.append(f"| {code(name)} | {' | '.join(cells)} |")
-    yield "\n".join(lines)
-
-
-def _cell(cell: Cell | None) -> str:
-    """Return a cell. It has no text that a server sent."""
-    if cell is None:
-        return ""
-    return f"{_MARKS[cell.mark]} {cell.text} {cell.alert}".replace("_", r"\_").rstrip()
+    ]
+    if lines:
+        yield f"## Who is accepted: {code(seen.target.label)}"
+        yield _bounded(lines)
 
 
 def _faults(heading: str, faults: Sequence[Fault], report: Report) -> Iterator[str]:

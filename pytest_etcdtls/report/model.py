@@ -21,7 +21,6 @@ from msgspec import Struct, structs
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import Fault, catalogue, faults
 from pytest_etcdtls.facts.api import ClientExchange
-from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import load, name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
@@ -137,11 +136,6 @@ def _octets(data: bytes) -> JSON:
 
 def _hexadecimal(data: bytes) -> dict[str, JSON]:
     return {"hex": data[:LONGEST].hex(), "octets": len(data)}
-
-
-def served_chain(recording: Recording, label: str) -> ServedChain | None:
-    """Return the served chain of a listener, if it was observed."""
-    return recording.known(ServedChain, label=label)
 
 
 def version_of(recording: Recording) -> str | None:

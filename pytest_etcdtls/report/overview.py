@@ -18,7 +18,7 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
-from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.good_identities import ISSUED
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.recording import Recording
@@ -26,7 +26,7 @@ from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import KUBEADM
 from pytest_etcdtls.report.behaviour import members
-from pytest_etcdtls.report.model import Report, served_chain, versions_of
+from pytest_etcdtls.report.model import Report, versions_of
 from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
@@ -304,7 +304,7 @@ def since(report: Report, fault: Fault) -> str:
     if seen is None:
         return ""
     family = family_of(fault.first.check)
-    if family == "cert" and (chain := served_chain(seen, fault.first.listener)):
+    if family == "cert" and (chain := seen.known(ServedChain, label=fault.first.listener)):
         is_ended = fault.first.check == "cert.valid-now"
         time = chain.leaf.not_valid_after_utc if is_ended else chain.leaf.not_valid_before_utc
         name = "notAfter" if is_ended else "notBefore"
@@ -643,7 +643,7 @@ def certificates(seen: Sequence[Recording]) -> list[SeenCertificate]:
 def _held(seen: Recording) -> Iterator[tuple[x509.Certificate, str, bool]]:
     target = seen.target
     for listener in target.listeners:
-        if (chain := served_chain(seen, listener.label)) is not None:
+        if (chain := seen.known(ServedChain, label=listener.label)) is not None:
             for certificate in chain.certificates:
                 yield certificate, f"served by {listener.label}", True
     for held in (target.client, target.peer):
@@ -653,47 +653,6 @@ def _held(seen: Recording) -> Iterator[tuple[x509.Certificate, str, bool]]:
         for bundle in (held.server_ca, held.client_trust):
             for certificate in bundle.certificates if bundle else ():
                 yield certificate, f"trusted: {bundle.source if bundle else ''}", False
-
-
-class ListenerSummary(Struct, frozen=True):
-    """The certificates, the accepted client and the results of one listener.
-
-    Attributes:
-        chain: the served certificates, leaf first; empty if none was seen.
-        trust: the trust anchor of the leaf, or why there is none; empty if that is not known.
-        accepted: name of the good identity that is accepted; empty if none is known.
-        counts: number of results by outcome, the worst first.
-    """
-
-    listener: Listener
-    chain: tuple[x509.Certificate, ...]
-    trust: str
-    accepted: str
-    versions: tuple[TLSVersion, ...]
-    counts: Mapping[Outcome, int]
-
-
-def listener_summary(report: Report, seen: Recording, listener: Listener) -> ListenerSummary:
-    """Return the summary of a listener."""
-    chain = served_chain(seen, listener.label)
-    client = seen.known(AcceptedClient, label=listener.label)
-    counted = report.counted.get((seen.target.label, listener.label), {})
-    return ListenerSummary(
-        listener=listener,
-        chain=chain.certificates if chain else (),
-        trust=_trust(seen.known(PathToTrust, label=listener.label)),
-        accepted=client.accepted.identity if client and client.accepted else "",
-        versions=client.versions if client else (),
-        counts={outcome: counted[outcome] for outcome in WORST_FIRST if outcome in counted},
-    )
-
-
-def _trust(path: PathToTrust | None) -> str:
-    if path is None:
-        return ""
-    if path.error or not path.path:
-        return path.error or "no path to a trust anchor"
-    return f"leads to {shown_name(path.path[-1].subject)} in {path.source}"
 
 
 class Undecided(Struct, frozen=True):
@@ -761,14 +720,10 @@ def declared_place(seen: Recording, result: CheckResult) -> SourceLine | None:
         if setting.place.line is not None
     ]
     texts = [result.remediation, *(f"{finding.message} {finding.observed}" for finding in result.findings)]
-    for text in texts:
-        places = {
-            match.start(): setting.place
-            for setting in reversed(settings)
-            if (
-                match := re.search(rf"(?<![\w-]){re.escape(setting.name)}(?![\w-])", text.replace("--", "  "))
-            )
-        }
-        if places:
-            return places[min(places)]
-    return settings[0].place if settings else None
+    named = re.findall(r"[\w-]+", " ".join(texts).replace("--", "  "))
+    first = min(
+        settings,
+        key=lambda setting: named.index(setting.name) if setting.name in named else len(named),
+        default=None,
+    )
+    return first.place if first else None

@@ -17,7 +17,6 @@ from msgspec import to_builtins
 
 from pytest_etcdtls.checks.registry import catalogue, why
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.report.differences import Direction
 from pytest_etcdtls.report.document import ResultEntry
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, tool
@@ -35,7 +34,6 @@ _SCORES = {
     Severity.INFO: "1.0",
 }
 """GitHub's ``security-severity``, from which it makes critical, high, medium and low."""
-_MOST_DIFFERENCES = 200
 _MOST_LOCATIONS = 500
 """GitHub takes 1000 of a result."""
 
@@ -220,19 +218,9 @@ def _invocation(report: Report) -> dict[str, Any]:
 def _notifications(report: Report) -> Iterator[dict[str, Any]]:
     for problem in report.problems:
         yield {"level": "error", "message": {"text": _plain(problem)}}
-    for targets in report.comparisons:
-        for difference in targets.differences[:_MOST_DIFFERENCES]:
-            if not difference.follows:
-                labels = " -> ".join(targets.labels)
-                text = f"{labels}: {difference.direction}: {difference.sentence}"
-                yield {
-                    "level": "warning" if difference.direction is Direction.WORSE else "note",
-                    "message": {"text": _plain(f"{text}. {difference.meaning}".rstrip())},
-                }
-    for outcome, level in ((Outcome.NOT_RUN, "error"), (Outcome.NOT_VERIFIED, "note")):
-        for group in undecided(result for result in report.results if result.outcome is outcome):
-            names = ", ".join(group.checks)
-            yield {"level": level, "message": {"text": _plain(f"{outcome}: {group.reason} ({names})")}}
+    for group in undecided(result for result in report.results if result.outcome is Outcome.NOT_RUN):
+        names = ", ".join(group.checks)
+        yield {"level": "error", "message": {"text": _plain(f"not-run: {group.reason} ({names})")}}
 
 
 def _time(when: datetime) -> str:

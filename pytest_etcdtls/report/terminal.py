@@ -25,7 +25,7 @@ from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.profiles.waivers import Review, Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
-from pytest_etcdtls.report.model import Report, served_chain, version_of
+from pytest_etcdtls.report.model import Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
     access_in_words,
@@ -115,7 +115,7 @@ def summary(
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
-            yield from rejected_lines(seen, width, every=verbosity > 0)
+            yield from rejected_lines(seen, width, every=verbosity > 1)
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
@@ -162,7 +162,7 @@ def _certificates(seen: Recording, report: Report, width: int) -> Iterator[Line]
     """Yield the chains that are served; those that differ in serial numbers alone together."""
     alike: dict[tuple[str, ...], list[tuple[Listener, ServedChain | None]]] = {}
     for listener in seen.target.listeners:
-        chain = served_chain(seen, listener.label)
+        chain = seen.known(ServedChain, label=listener.label)
         about = tuple(_chain_texts(chain.certificates if chain else (), report.started_at))
         alike.setdefault(about, []).append((listener, chain))
     for texts, served in alike.items():
@@ -312,7 +312,7 @@ def _as_written(row: ListenerRow) -> str:
 
 
 _GROUPS = 5
-"""Maximum number of groups that are shown of one log, without ``-v``."""
+"""Maximum number of groups that are shown of one log, without ``-vv``."""
 _EVERY = 100
 
 
@@ -355,7 +355,7 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
         explained.add(group.cause)
     left = max(0, len(log.others) - shown)
     if left:
-        yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
+        yield from wrapped(f"and {left} more like these: -vv and --etcd-report have them", width, "    ")
 
 
 def _rejected(group: RejectedOthers) -> str:
@@ -516,7 +516,7 @@ def _row(
 
 def _served(report: Report, seen: Recording, kind: Sequence[Listener], width: int) -> Iterator[Line]:
     """Yield the certificate that listeners of one kind serve, or how many, and until when."""
-    chains = [(listener, served_chain(seen, listener.label)) for listener in kind]
+    chains = [(listener, seen.known(ServedChain, label=listener.label)) for listener in kind]
     served = [(listener, chain.leaf) for listener, chain in chains if chain is not None]
     if not served:
         return

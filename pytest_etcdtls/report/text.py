@@ -179,8 +179,9 @@ def full_result(result: CheckResult, width: int = WIDTH, *, in_verdict: str | No
     explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", remedy)]
     explained += [("note", result.reason), ("see", "; ".join(result.references))]
     yield from _labelled([(label, text) for label, text in explained if text], width)
-    for line in ("  settings:", *(f"    {line}" for line in settings)) if settings else ():
-        yield Line(line)  # to paste, so they are not wrapped
+    if settings:
+        yield Line("  settings:")
+        yield from (Line(f"    {line}") for line in settings)  # to paste, so they are not wrapped
 
 
 def without_names(text: str, members: Iterable[str]) -> str:

@@ -127,7 +127,7 @@ class Ledger:
         """Return which waivers were used and which are stale."""
         today = self.run.settings.started_at.date()
         results = [result for _, _, result in self._judged()]
-        return review(self.run.settings.waivers, results, catalogue().keys(), today)
+        return review(self.run.settings.waivers, results, today)
 
     def _judged(self) -> Iterator[tuple[TargetRun, Place, CheckResult]]:
         for target in self.run.known_targets:  # the targets of a run without an etcd cannot be asked for

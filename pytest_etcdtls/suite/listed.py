@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 from msgspec import convert, to_builtins
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import ROOT, VERBOSITY, Invocation
@@ -348,7 +347,7 @@ class ListSession(Reporting):
             for source in (source for row in self._rows.values() for source in row.used):
                 stale.pop(source, None)
         today = self.run.settings.started_at.date()
-        of_itself = review(self.run.settings.waivers, (), catalogue().keys(), today).stale
+        of_itself = review(self.run.settings.waivers, (), today).stale
         stale |= {waiver.source: why for waiver, why in of_itself}
         yield from (f"Stale waiver: {source}: {why}." for source, why in stale.items())
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
+import pytest
 from msgspec.structs import replace
 
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
@@ -65,23 +66,29 @@ def test_a_rejected_group_has_host_count_meaning_and_advice() -> None:
     ]
 
 
-def test_several_have_the_time_of_the_first() -> None:
-    later = replace(OTHERS, last=NOW.replace(hour=13))
-    text = " ".join(" ".join(lines(replace(LOG, others=(later,)))).split())
-    assert "since 2030-01-01 12:00:00, last at 2030-01-01 13:00:00 UTC (line 17)" in text
-
-
-def test_local_addresses_are_marked() -> None:
-    here = replace(OTHERS, host="10.0.0.5", count=1, from_here=True, last=None)
-    text = " ".join(" ".join(lines(replace(LOG, others=(here,)))).split())
-    assert "1 rejected connection is ours, 1 is not" in text
-    assert "(line 17): no client certificate, from an address of this run" in text
-    assert "NAT" not in text
-
-
-def test_without_a_line_of_ours_addresses_may_have_changed() -> None:
-    text = " ".join(" ".join(lines(replace(LOG, ours=0, others=(OTHERS,)))).split())
-    assert "0 rejected connections are ours, 4 are not NAT, a proxy or a published port changes" in text
+@pytest.mark.parametrize(
+    ("ours", "changed", "said"),
+    [
+        (
+            1,
+            {"last": NOW.replace(hour=13)},
+            "since 2030-01-01 12:00:00, last at 2030-01-01 13:00:00 UTC (line 17): no client certificate",
+        ),
+        (
+            1,
+            {"host": "10.0.0.5", "count": 1, "from_here": True, "last": None},
+            "1 rejected connection is ours, 1 is not 10.0.0.5, once on the client endpoint (line 17): no "
+            "client certificate, from an address of this run",
+        ),
+        (0, {}, "0 rejected connections are ours, 4 are not NAT, a proxy or a published port changes"),
+    ],
+)
+def test_times_local_addresses_and_changed_ones_are_named(
+    ours: int, changed: dict[str, Any], said: str
+) -> None:
+    text = " ".join(" ".join(lines(replace(LOG, ours=ours, others=(replace(OTHERS, **changed),)))).split())
+    assert said in text
+    assert ("NAT" in text) == (ours == 0)
 
 
 def test_a_cause_is_explained_once_and_a_few_groups_are_shown() -> None:
@@ -89,20 +96,17 @@ def test_a_cause_is_explained_once_and_a_few_groups_are_shown() -> None:
     few = lines(replace(LOG, others=many))
     assert sum("Give it one." in line for line in few) == 1
     assert sum("10.0.1." in line for line in few) == 5
-    assert few[-1] == "    and 25 more like these: -v and --etcd-report have them"
+    assert few[-1] == "    and 25 more like these: -vv and --etcd-report have them"
     every = lines(replace(LOG, others=many), every=True)
     assert sum("10.0.1." in line for line in every) == 30
     assert not any("more like these" in line for line in every)
 
 
-def test_the_log_of_an_owned_cluster_is_shown_only_with_unknown_clients() -> None:
+def test_a_log_of_ours_is_shown_only_with_unknown_clients_and_a_log_in_part_is_named() -> None:
     assert lines(LOG, origin="process") == []
     assert lines(LOG, origin="process", every=True) != []
     assert any("10.0.0.7" in line for line in lines(replace(LOG, others=(OTHERS,)), origin="process"))
     assert lines(origin="process", connections=(ATTEMPT,)) == []
-
-
-def test_a_log_that_could_not_be_read_completely_is_named() -> None:
     assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
         "  etcd.log (m0) could not be read to the end: No such file or directory"
     )

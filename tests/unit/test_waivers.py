@@ -11,7 +11,6 @@ from pytest_etcdtls.profiles.waivers import Waiver, read_waivers, review, waive
 from pytest_etcdtls.results import CheckResult, Outcome
 
 TODAY = dt.date(2030, 6, 15)
-KNOWN = {"cert.trusted", "tls.floor"}
 
 
 def result(outcome: Outcome) -> CheckResult:
@@ -118,7 +117,7 @@ def test_a_listener_is_matched_by_label_or_url(glob: str) -> None:
     ],
 )
 def test_a_waiver_is_used_stale_or_unused(given: Waiver, outcomes: list[Outcome], became: str) -> None:
-    found = review([given], [result(outcome) for outcome in outcomes], KNOWN, TODAY)
+    found = review([given], [result(outcome) for outcome in outcomes], TODAY)
     assert {"used": len(found.used), "stale": len(found.stale), "unused": len(found.unused)} == {
         "used": 0,
         "stale": 0,
