@@ -44,34 +44,19 @@ def house(directory: Path, section: str, name: str = "house.toml") -> Profiles:
     return read(written(directory, f'title = "a house"\n{SECTION}{section}', name))
 
 
-def test_the_profiles_of_the_package() -> None:
-    assert builtin() == (
-        "bsi-tr-02102-2",
-        "cis-kubernetes",
-        "kubeadm",
-        "mozilla-intermediate",
-        "mozilla-modern",
-        "nist-800-52r2",
-        "pci-dss",
-    )
+def test_the_profiles_of_the_package_contradict_each_other_in_nothing() -> None:
     for name in builtin():
         (profile,) = read(name).profiles
         assert profile.name == name
         assert profile.title
         assert any(section.checks for section in profile.sections)
-
-
-def test_every_guideline_names_sections_that_no_check_judges() -> None:
+    profiles = read(*builtin())
     without = {
         profile.name
-        for profile in read(*builtin()).profiles
-        if not any(s.not_judged for s in profile.sections)
+        for profile in profiles.profiles
+        if not any(section.not_judged for section in profile.sections)
     }
     assert without == {"kubeadm", "cis-kubernetes"}
-
-
-def test_the_builtin_profiles_contradict_each_other_only_in_hashes() -> None:
-    profiles = read(*builtin())
     assert profiles.thresholds["tls.version-floor"].tls_versions == frozenset({"TLSv1.3"})
     assert profiles.thresholds["cert.key-strength"].rsa_bits == 3000
     assert profiles.thresholds["cert.key-strength"].keys == frozenset({"secp256r1", "secp384r1"})
@@ -160,22 +145,15 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
         ("", r"house\.toml: the key 'title' is missing"),
         ('title = "t"\n', r"house\.toml: the key 'section' is missing"),
         ('title = "t"\nsection = []\n', r"section: a list that is not empty is expected"),
-        ("title = ", r"house\.toml is not TOML: .*at "),
         ("\x00", r"is not TOML"),
-        ('title = "t"\nsection = 1\n', r"section: a list is expected"),
         (f'titel = "t"\n{SECTION}', r"unknown key 'titel' \(known: title, note, section\)"),
         (f'title = "t"\n{SECTION}', r"section\[0\] \(1\): name checks that judge it, or say with not_judged"),
-        (f'{SECTION}checks = ["tls.cbc-suites"]', r"the key 'title' is missing"),
-        (
-            f'title = "t"\n{SECTION}checks = "tls"',
-            r"section\[0\]\.checks: a list is expected",
-        ),
+        (f'title = "t"\n{SECTION}checks = "tls"', r"section\[0\]\.checks: a list is expected"),
         (f'title = "t"\n{SECTION}checks = ["tls.nothing"]', r"'tls\.nothing' matches no check"),
         (
             f'title = "t"\n{SECTION}checks = ["tls.*"]\nlevel = "must"',
             r"section\[0\]\.level: unknown value 'must' \(known: MUST, SHOULD, NOTE\)",
         ),
-        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nlevel = ["a"]', r"level: a text in quotation marks"),
         (
             f'title = "t"\n{SECTION}checks = ["mtls.no-certificate"]\nlevel = "NOTE"',
             r"is a MUST, .*--etcd-waivers",
@@ -184,8 +162,6 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
             f'title = "t"\n{SECTION}checks = ["tls.*"]\non = ["server"]',
             r"on\[0\]: unknown value 'server' \(known: client, peer",
         ),
-        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nlimits = 1', r"unknown key 'limits'"),
-        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = 1', r"thresholds: a table is expected"),
         (f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ bits = 1 }}', r"unknown key 'bits'"),
         (
             f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ rsa_bits = 3072 }}',
@@ -196,12 +172,8 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
             r"key thresholds\.rsa_bits: a whole number from 2048 to 8192",
         ),
         (
-            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ lifetime_days = 3650 }}',
-            r"lifetime_days: a whole number from 1 to 825 .*only shortens",
-        ),
-        (
             f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ lifetime_days = true }}',
-            r"a whole number from 1 to 825",
+            r"lifetime_days: a whole number from 1 to 825 .*only shortens",
         ),
         (
             f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ tls_versions = ["TLS1.3"] }}',

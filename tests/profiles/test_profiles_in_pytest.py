@@ -124,17 +124,3 @@ def test_a_profile_warns_of_an_expiry_earlier(run: Runner, live: Live) -> None:
     assert set(ran.outcomes.values()) == {"violates"}
     ran = run(*live.options, "--etcd-check=cert.expires-soon", "--etcd-profile=none")
     assert set(ran.outcomes.values()) == {"conforms"}
-
-
-def test_the_other_formats_have_the_sections_too(run: Runner, live: Live) -> None:
-    paths = {suffix: run.directory / f"report.{suffix}" for suffix in ("html", "md")}
-    options = [f"--etcd-report={path}" for path in paths.values()]
-    ran = run(*live.options, SOME, "--etcd-profile=cis-kubernetes", *options)
-    assert ran.exit_code == 0, ran.out
-    html, markdown = (path.read_text(encoding="utf-8") for path in paths.values())
-    assert 'id="profiles"' in html
-    assert "profile cis-kubernetes: 0 of 7 sections passed" in html
-    assert "could not be shown" not in html + markdown
-    assert "## Profile `cis-kubernetes`" in markdown
-    assert run(*live.options, SOME, options[0]).exit_code == 0
-    assert 'id="profiles"' not in paths["html"].read_text(encoding="utf-8")

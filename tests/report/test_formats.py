@@ -100,6 +100,7 @@ def test_the_sections_of_a_profile(run: Runner, live: Live) -> None:
     for section in profile["sections"]:
         assert f"{section['section']} {section['title']}" in found[".html"]
         assert f": {section['outcome']}" in found[".md"]
+    assert "profile cis-kubernetes: " in found[".html"]
 
 
 def test_an_endpoint_without_an_answer(run: Runner) -> None:

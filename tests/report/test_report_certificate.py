@@ -51,7 +51,6 @@ def test_the_facts_are_those_of_the_certificate() -> None:
 @pytest.mark.parametrize(
     ("key_type", "words"),
     [
-        (KeyType.ECDSA_P256, "ECDSA P-256"),
         (KeyType.ECDSA_P384, "ECDSA P-384"),
         (KeyType.RSA_2048, "RSA 2048"),
         (KeyType.ED25519, "Ed25519"),
@@ -61,34 +60,26 @@ def test_a_key_is_named_by_type_and_size(key_type: KeyType, words: str) -> None:
     assert certificate_facts(issue(SERVER, key_type))["key"] == words
 
 
-def test_missing_extensions_are_named() -> None:
+def test_the_card_has_names_validity_and_fingerprint_and_names_missing_extensions() -> None:
+    card = dict(certificate_card(issue(SERVER), NOW))
+    assert card["names"] == "DNS:localhost IP:10.0.0.11 IP:fd00::11"
+    assert len(card["SHA-256"]) == 64
+    assert "days left" in card["until"]
     card = dict(certificate_card(issue(BARE), NOW))
     assert card["subject"] == "(empty name)"
     assert card["names"] == "no subjectAltName"
     assert card["extended"] == "no such extension"
 
 
-def test_the_card_has_names_validity_and_fingerprint() -> None:
-    certificate = issue(SERVER)
-    card = dict(certificate_card(certificate, NOW))
-    assert card["names"] == "DNS:localhost IP:10.0.0.11 IP:fd00::11"
-    assert len(card["SHA-256"]) == 64
-    assert "days left" in card["until"]
-
-
 @pytest.mark.parametrize(
     ("away", "words"),
     [
         (timedelta(days=30, hours=1), "30 days left"),
-        (timedelta(days=2), "2 days left"),
         (timedelta(days=1, hours=1), "25 hours left"),
         (timedelta(hours=1), "1 hour left"),
         (timedelta(minutes=59), "less than an hour left"),
         (timedelta(minutes=-59), "expired less than an hour ago"),
-        (timedelta(hours=-3), "expired 3 hours ago"),
-        (timedelta(hours=-23, minutes=-59), "expired 23 hours ago"),
         (timedelta(days=-1, hours=-23), "expired 47 hours ago"),
-        (timedelta(days=-2), "expired 2 days ago"),
         (timedelta(days=-2, hours=-3), "expired 2 days ago"),
     ],
 )
