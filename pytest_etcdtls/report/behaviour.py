@@ -1,4 +1,4 @@
-"""What is declared, in force and observed of a target, for the reports.
+"""What is declared and in force of a target, and what a client observes, for the reports.
 
 What a client observes is also written as short texts, one function for each type of observation.
 :mod:`pytest_etcdtls.report.differences` compares them between two targets or two runs, and a later run has
@@ -31,7 +31,7 @@ from pytest_etcdtls.facts.calls import GatewayAnswer, RangeAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
 from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad
-from pytest_etcdtls.facts.listener import FirstContact, Tried
+from pytest_etcdtls.facts.listener import Tried
 from pytest_etcdtls.facts.protocol import (
     AlpnChoices,
     GroupSupport,
@@ -63,18 +63,16 @@ _OF_BOTH: Final = ("tls-min-version", "tls-max-version", "cipher-suites")
 
 
 class ListenerRow(Struct, frozen=True, kw_only=True):
-    """The declared, effective and observed settings of one listener.
+    """The declared and effective settings of one listener.
 
     Attributes:
         declared: the settings that define it, each with file and line; empty if it is not declared.
         effective: the resulting behaviour of etcd, as text.
-        observed: the observed behaviour, as text; empty if it was not observed.
     """
 
     listener: Listener
     declared: tuple[Setting, ...]
     effective: str
-    observed: str
 
 
 def members(seen: Recording) -> Iterator[tuple[MemberDeclaration, tuple[ListenerRow, ...]]]:
@@ -92,7 +90,6 @@ def _row(seen: Recording, listener: Listener, member: MemberDeclaration) -> List
         listener=listener,
         declared=tuple(_settings(declaration)) if in_force else (),
         effective=printable(in_force.describe(), 2048) if in_force else "nothing declares a listener there",
-        observed=_observed(seen, listener),
     )
 
 
@@ -103,29 +100,6 @@ def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
         names += [f"{prefix}{name}" for name in _OF_A_SIDE for prefix in prefixes]
         names += _OF_BOTH
     yield from filter(None, map(declaration.setting, names))
-
-
-def _observed(seen: Recording, listener: Listener) -> str:
-    facts = [fact for _, fact in seen.facts_of.get(listener.label, ())]
-    answer = seen.known(FirstContact, label=listener.label)
-    if answer is None:
-        return ""
-    if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:
-        return "answers plaintext of every client"
-    versions = ", ".join(answer.offered)
-    return "; ".join(part for part in (*_identities(facts), versions) if part) or "no answer"
-
-
-def _identities(facts: Sequence[object]) -> Iterator[str]:
-    accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
-    tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cases]
-    served = [fact.identity for fact in tried if fact.cases.accepted]
-    refused = [fact.identity for fact in tried if fact.cases.endings <= {Ending.REFUSED, Ending.CLOSED}]
-    clients = list(dict.fromkeys([*([accepted.identity] if accepted else []), *sorted(served)]))
-    if clients:
-        yield f"accepts {', '.join(clients)}"
-    if refused:
-        yield f"refuses {', '.join(sorted(refused))}"
 
 
 _ENDINGS: Final = {

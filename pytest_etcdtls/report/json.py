@@ -36,7 +36,7 @@ from pytest_etcdtls.report.document import (
     UnreachedListener,
 )
 from pytest_etcdtls.report.model import JSON, Refer, Report, attempt_fields, fields, kind, tool, version_of
-from pytest_etcdtls.report.overview import conclusion
+from pytest_etcdtls.report.overview import access_in_words, conclusion
 from pytest_etcdtls.report.text import utc
 from pytest_etcdtls.results import Ancestor
 from pytest_etcdtls.role import CLUSTER
@@ -208,13 +208,15 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
         listeners=tuple(
             ListenerEntry(role=str(one.role), url=one.url, label=one.label) for one in target.listeners
         ),
-        declared=tuple(_member(member, rows) for member, rows in members(seen)),
+        declared=tuple(_member(report, seen, *member) for member in members(seen)),
         unreached=tuple(UnreachedListener(**asdict(unreached)) for unreached in target.unreached),
         behaviour=behaviour(seen),
     )
 
 
-def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> DeclarationEntry:
+def _member(
+    report: Report, seen: Recording, member: MemberDeclaration, rows: Sequence[ListenerRow]
+) -> DeclarationEntry:
     declaration = member.declared.declaration
     return DeclarationEntry(
         member=member.label,
@@ -227,7 +229,7 @@ def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> Declarati
                 url=row.listener.url,
                 declared=tuple(map(str, row.declared)),
                 effective=row.effective,
-                observed=row.observed,
+                observed="; ".join(access_in_words(report, seen, row.listener)),
             )
             for row in rows
         ),

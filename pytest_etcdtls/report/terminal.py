@@ -292,9 +292,8 @@ def _declared(seen: Recording, report: Report, width: int, *, every: bool) -> It
         for row in rows:
             files = [re.escape(one.value) for one in row.declared if one.value.startswith("/")]
             effective = re.sub(rf" ({'|'.join(files) or '$'})(?![^;,])", "", row.effective)
-            for label, text in zip(
-                _COMPARED, (_as_written(row), effective, row.observed or "not observed"), strict=True
-            ):
+            observed = "; ".join(access_in_words(report, seen, row.listener)) or "not observed"
+            for label, text in zip(_COMPARED, (_as_written(row), effective, observed), strict=True):
                 own = without_names(text.replace(row.listener.url, ""), names)
                 said.setdefault((label, own), []).append((row.listener.label, text))
         for (label, _), alike in sorted(said.items(), key=lambda one: _COMPARED.index(one[0][0])):
