@@ -391,12 +391,6 @@ def _checks(where: str, patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _texts(where: str, value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
-    return [printable(item) for item in value]
-
-
 def _thresholds(where: str, source: str, given: Mapping[str, Any], checks: Sequence[str]) -> Thresholds:
     values: dict[str, Any] = {}
     for name, value in given.items():
@@ -423,7 +417,9 @@ def _number(where: str, name: str, value: object) -> int:
 
 
 def _list(where: str, name: str, value: object) -> frozenset[str]:
-    texts = _texts(where, value)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f'{where}: a list of texts is expected, such as ["one", "two"]')
+    texts = list(map(printable, value))
     for text in texts:
         if text not in _VALUES[name]:
             known = sorted(_VALUES[name])

@@ -87,21 +87,11 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         return self.kind in PASSING
 
     @property
-    def violates(self) -> bool:
-        """Whether it has a fault."""
-        return self.kind == NOT_CLEAN
-
-    @property
     def line(self) -> str:
         """The verdict with the checks that decide it."""
         if self.faults:
             return f"{self.verdict}: {some([*dict(self.faults)], _NAMED)}"
         return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
-
-    @property
-    def colour(self) -> str:
-        """The colour of its line on a terminal."""
-        return "yellow" if self.kind == CLEAN and self.warnings else colour_of(self.kind)
 
 
 def row_of(
@@ -220,18 +210,16 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
         texts += [f"{self.missing} not judged"] if self.missing else []
         some_of = f"{self.expected} of " if self.expected < self.listed else ""
         number = f"{some_of}{plural(self.listed, 'cluster')}{part}"
-        return f"{self._headline}: {number}: {', '.join(texts) or 'none was judged'}"
-
-    @property
-    def _headline(self) -> str:
-        """The verdict, with the checks if they are the same of all clusters."""
         said = {row.verdict for row in self.rows if row.kind == self.verdict}
-        return said.pop() if self.verdict == SOME_CHECKS and len(said) == 1 else self.verdict
+        # With the checks, if they are the same of all clusters.
+        headline = said.pop() if self.verdict == SOME_CHECKS and len(said) == 1 else self.verdict
+        return f"{headline}: {number}: {', '.join(texts) or 'none was judged'}"
 
 
 def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), row.colour)
+    colour = "yellow" if row.kind == CLEAN and row.warnings else colour_of(row.kind)
+    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), colour)
 
 
 @section

@@ -17,6 +17,7 @@ from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     access_in_words,
     certificates,
+    colour_of,
     conclusion,
     exit_reason,
     is_of_several,
@@ -95,7 +96,7 @@ def _head(report: Report) -> Iterator[str]:
     verdict = conclusion(report)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
     made = tool()
-    sign = {"green": "✅", "yellow": "⚠️", "red": "❌"}[verdict.colour]
+    sign = {"green": "✅", "yellow": "⚠️", "red": "❌"}[colour_of(verdict.kind)]
     of = judged(report)
     subject = f" ({prose(of)})" if of and of not in verdict.text else ""
     yield f"# etcd TLS: {sign} {prose(verdict.text)}{subject}"

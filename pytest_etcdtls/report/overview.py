@@ -76,11 +76,6 @@ class Verdict(Struct, frozen=True):
     kind: str
     text: str
 
-    @property
-    def colour(self) -> str:
-        """Its colour on a terminal."""
-        return colour_of(self.kind)
-
 
 def colour_of(kind: str) -> str:
     """Return the colour of a kind of verdict on a terminal."""

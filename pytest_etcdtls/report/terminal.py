@@ -29,6 +29,7 @@ from pytest_etcdtls.report.model import Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
     access_in_words,
+    colour_of,
     conclusion,
     exit_reason,
     is_of_several,
@@ -422,7 +423,7 @@ def headline(report: Report) -> Line:
     found, of = conclusion(report), judged(report)
     # Of a listener that does not answer, the URL is all that is known.
     subject = f" ({of})" if of and of not in found.text else ""
-    return Line(f"etcd TLS: {found.text}{subject}", {found.colour: True, "bold": True})
+    return Line(f"etcd TLS: {found.text}{subject}", {colour_of(found.kind): True, "bold": True})
 
 
 @section

@@ -32,7 +32,7 @@ from pytest_etcdtls.report.clusters import (
     table_summary,
 )
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.overview import CLEAN, plural
+from pytest_etcdtls.report.overview import CLEAN, NOT_CLEAN, plural
 from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.report.text import WIDTH, Line
 from pytest_etcdtls.run.runner import Run
@@ -60,7 +60,7 @@ class ClusterJudge:
 
     def __init__(self, config: pytest.Config, clusters: ClusterList, run: Run) -> None:
         self._config = config
-        self._clusters = clusters
+        self.clusters = clusters
         self._settings = run.settings
 
     def judge(self, cluster: ListedCluster) -> tuple[ClusterRow, Sequence[Line]]:
@@ -90,7 +90,7 @@ class ClusterJudge:
         return self._reported(cluster, report, _NO_WAIVERS)
 
     def _judge(self, cluster: ListedCluster) -> tuple[Report, Review]:
-        run = Run(self._clusters.settings(cluster))
+        run = Run(self.clusters.settings(cluster))
         run.discover()
         ledger = Ledger(run)
         try:
@@ -155,7 +155,7 @@ class ClusterItem(SuiteItem):
         if self.row is None:
             self.row, self.lines = self.judge()
             self.user_properties.append(("etcdtls.verdict", self.row.verdict))
-        if not self.row.passes and not self.row.violates:
+        if not self.row.passes and self.row.kind != NOT_CLEAN:
             raise ClusterNotCleanError(self.row, self.lines)
 
     def runtest(self) -> None:
@@ -185,11 +185,9 @@ class ClusterSuite(Suite):
 class ListItems(Items):
     """The hooks of a process that judges clusters of a list."""
 
-    def __init__(
-        self, judge: ClusterJudge, clusters: ClusterList, run: Run, ids: Sequence[str], *, alone: bool
-    ) -> None:
+    def __init__(self, judge: ClusterJudge, run: Run, ids: Sequence[str], *, alone: bool) -> None:
         super().__init__(run, ids, alone=alone)
-        self._judges = {cluster.label: partial(judge.judge, cluster) for cluster in clusters.clusters}
+        self._judges = {cluster.label: partial(judge.judge, cluster) for cluster in judge.clusters.clusters}
 
     def suite(self, session: pytest.Session) -> Suite:
         """Return a new collector of the suite."""
@@ -218,13 +216,12 @@ class ListSession(Reporting):
         run: Run,
         interruption: Interruption,
         judge: ClusterJudge,
-        clusters: ClusterList,
         text: str,
     ) -> None:
         super().__init__(config, invocation, run, interruption)
         self._judge = judge
-        self._clusters = clusters
-        self._by_label = {cluster.label: cluster for cluster in clusters.clusters}
+        self._clusters = judge.clusters
+        self._by_label = {cluster.label: cluster for cluster in judge.clusters.clusters}
         self._text = text
         self._selected: frozenset[str] = frozenset()
         self._rows: dict[str, ClusterRow] = {}
@@ -369,11 +366,11 @@ def activate_list(config: pytest.Config, invocation: Invocation) -> None:
     run = run_of(config)
     text, clusters = clusters_of(config, invocation, received.get(_LIST))
     judge = ClusterJudge(config, clusters, run)
-    items = ListItems(judge, clusters, run, invocation.ids, alone=received.get(_ALONE, False))
+    items = ListItems(judge, run, invocation.ids, alone=received.get(_ALONE, False))
     config.pluginmanager.register(items, "etcdtls-items")
     if interruption is not None:
         _refuse_unusable(clusters, run, invocation.ids)
-        session = ListSession(config, invocation, run, interruption, judge, clusters, text)
+        session = ListSession(config, invocation, run, interruption, judge, text)
         Waiting.register(config, run, session.describe)
         config.pluginmanager.register(session, "etcdtls-session")
 

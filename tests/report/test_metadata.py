@@ -14,31 +14,30 @@ from report import valid
 SOME = "--etcd-check=listener"
 
 
-def test_every_format_has_the_metadata_of_options_ini_file_and_hooks(run: Runner, live: Live) -> None:
+def test_every_format_has_the_metadata_of_options_and_hooks_printable(run: Runner, live: Live) -> None:
     run.write(
-        conftest="""
+        conftest=r"""
         def pytest_etcdtls_report_metadata(config):
-            return {"commit": "0123abc", "ticket": "of the hook", "root": config.rootpath.name}
+            hostile = {"a": "\x1b[2J\u202e<script>\n`@all`", "b": "x" * 10_000_000, "c": ""}
+            return {"commit": "0123abc", "ticket": "of the hook", "root": config.rootpath.name, **hostile}
         """
     )
-    ran = run(
-        *live.options,
-        *valid.options(run.directory),
-        SOME,
-        "--etcd-metadata=ticket=OPS-17",
-        "--etcd-metadata=query=a=b",
-        report=False,
-    )
+    said = {"commit": "0123abc", "ticket": "OPS-17", "root": run.directory.name, "query": "a=b"}
+    options = [f"--etcd-metadata={key}={said[key]}" for key in ("ticket", "query")]
+    ran = run(*live.options, *valid.options(run.directory), SOME, *options, report=False)
     assert ran.exit_code == 0
     found = valid.read(run.directory)
-    said = {"commit": "0123abc", "ticket": "OPS-17", "root": run.directory.name, "query": "a=b"}
-    assert found[".json"]["metadata"] == said
-    assert found[".sarif"]["properties"]["metadata"] == said
+    hostile = {"a": r"\x1b[2J\u202e<script>\n`@all`", "c": ""}
+    metadata = found[".json"]["metadata"]
+    assert found[".sarif"]["properties"]["metadata"] == metadata
+    assert len(metadata.pop("b")) == 1024
+    assert metadata == said | hostile
     page = " ".join(found[".html"].split())
     markdown = (run.directory / "report.md").read_text(encoding="utf-8")
     for key, value in said.items():
         assert f"- `{key}`: `{value}`\n" in markdown
         assert f"{key} {value}" in page
+    assert html.escape(hostile["a"]) in (run.directory / "report.html").read_text(encoding="utf-8")
 
 
 def test_metadata_may_be_in_the_ini_file(run: Runner, live: Live) -> None:
@@ -72,24 +71,6 @@ def test_several_hooks_are_joined_and_the_nearest_has_precedence(run: Runner, li
         """,
     )
     assert run(*live.options, SOME).report["metadata"] == {"who": "conftest", "more": "x"}
-
-
-def test_a_hostile_value_is_made_printable_and_cut(run: Runner, live: Live) -> None:
-    run.write(
-        conftest=r"""
-        def pytest_etcdtls_report_metadata():
-            return {"a": "\x1b[2J\u202e<script>\n`@all`", "b": "x" * 10_000_000, "c": ""}
-        """
-    )
-    ran = run(*live.options, *valid.options(run.directory), SOME, report=False)
-    assert ran.exit_code == 0
-    found = valid.read(run.directory)
-    said = found[".json"]["metadata"]
-    assert said["a"] == r"\x1b[2J\u202e<script>\n`@all`"
-    assert len(said["b"]) == 1024
-    assert said["c"] == ""
-    assert found[".sarif"]["properties"]["metadata"] == said
-    assert html.escape(said["a"]) in (run.directory / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
