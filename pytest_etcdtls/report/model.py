@@ -22,7 +22,7 @@ from pytest_etcdtls._version import __version__
 from pytest_etcdtls.checks.registry import Fault, catalogue, faults
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.recording import Recording
-from pytest_etcdtls.pki.certificate import load, name_text, read_name
+from pytest_etcdtls.pki.certificate import name_text, read_name
 from pytest_etcdtls.profiles.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.report.document import Tool
 from pytest_etcdtls.report.text import certificate_facts, utc
@@ -121,20 +121,9 @@ def _bounded(text: str) -> str:
 
 
 def _octets(data: bytes) -> JSON:
-    """Return text as text, a DER certificate as its facts, and other data in hexadecimal."""
-    if data[:1] == b"\x30":
-        try:
-            return certificate_facts(load(data))
-        except ValueError:
-            return _hexadecimal(data)
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError:
-        return _hexadecimal(data)
-    return _hexadecimal(data) if re.search(r"[^\t\r\n\x20-\x7e]", text) else _bounded(text)
-
-
-def _hexadecimal(data: bytes) -> dict[str, JSON]:
+    """Return text as text, and other data in hexadecimal."""
+    if re.fullmatch(rb"[\t\r\n\x20-\x7e]*", data):
+        return _bounded(data.decode("ascii"))
     return {"hex": data[:LONGEST].hex(), "octets": len(data)}
 
 
