@@ -13,7 +13,6 @@ from report import valid
 from starting import start_process
 from zoo.client_access import ZOO
 
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.settings.read import REPORT_SUFFIXES
 
@@ -141,17 +140,6 @@ def test_several_targets(run: Runner, etcd_binaries: dict[str, Path]) -> None:
     for target in found[".json"]["targets"]:
         assert target["label"] in found[".html"]
     assert len(found[".json"]["targets"]) == len(binaries)
-
-
-def test_a_live_cluster_of_three_members(run: Runner, newest_etcd: Path) -> None:
-    with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
-        named = Live.of(cluster)
-        code, found = judge(run, *named.options, "--etcd-discover", SOME)
-    assert code == 0
-    agree(found)
-    listeners = found[".json"]["targets"][0]["listeners"]
-    assert len(listeners) == 6
-    assert all(listener["label"] in found[".html"] for listener in listeners)
 
 
 def test_a_fault_is_located_at_the_declared_setting(run: Runner, newest_etcd: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 
 import pytest
@@ -114,24 +113,3 @@ def test_a_run_without_the_suite_calls_no_hook(run: Runner) -> None:
         test_user="def test_user(): pass",
     )
     assert run(report=False).exit_code == 0
-
-
-def test_each_cluster_of_a_list_has_the_metadata(run: Runner, live: Live) -> None:
-    run.write(conftest="def pytest_etcdtls_report_metadata(): return {'commit': '0123abc'}")
-    (run.directory / "list.toml").write_text(
-        '[[cluster]]\nlabel = "one"\nendpoints = ["https://127.0.0.1:1"]\n'
-        '[[cluster]]\nlabel = "two"\nendpoints = ["https://127.0.0.1:2"]\n',
-        encoding="utf-8",
-    )
-    reports = run.directory / "reports"
-    for arguments in ([], ["-n2"]):
-        run(
-            "--etcd-clusters=list.toml",
-            f"--etcd-report={reports}/",
-            SOME,
-            "--etcd-metadata=ticket=OPS-17",
-            *arguments,
-            report=False,
-        )
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in reports.iterdir()]
-        assert [one["metadata"] for one in found] == [{"commit": "0123abc", "ticket": "OPS-17"}] * 2

@@ -82,37 +82,6 @@ def test_metrics_say_what_the_verdict_says(text: str, broken: Cluster) -> None:
     assert 8 < (ends[f"served by {label}"] - run_at) / 86400 < 9
 
 
-def test_a_list_of_clusters_has_the_metrics_of_each(run: Runner, broken: Cluster, tmp_path: Path) -> None:
-    files, [member] = broken.pki_directory, broken.members
-    entry = "".join(
-        f"{name} = {json.dumps(str(value))}\n"
-        for name, value in {
-            "endpoints": member.client_url,
-            "cacert": files / "client-ca.crt",
-            "cert": files / "client.crt",
-            "key": files / "client.key",
-        }.items()
-    )
-    clusters, path = tmp_path / "clusters.toml", tmp_path / "etcd.prom"
-    clusters.write_text(
-        "".join(f'[[cluster]]\nlabel = "{label}"\n{entry}' for label in ("one", "two")), encoding="utf-8"
-    )
-    check = "--etcd-check=mtls.no-certificate"
-    run(
-        "--pyargs",
-        "pytest_etcdtls",
-        f"--etcd-clusters={clusters}",
-        check,
-        f"--etcd-report={path}",
-        report=False,
-    )
-    found = _samples(path.read_text(encoding="utf-8"))
-    assert {labels["target"] for labels, _ in found["etcdtls_faults"]} == {"one", "two"}
-    assert {(labels["target"], value) for labels, value in found["etcdtls_clean"]} == {("one", 0), ("two", 0)}
-    for metric in ("build_info", "client_accepted", "certificate_not_after_timestamp_seconds"):
-        assert {labels["target"] for labels, _ in found[f"etcdtls_{metric}"]} == {"one", "two"}
-
-
 @pytest.mark.program("promtool")
 def test_promtool_accepts_the_metrics(text: str) -> None:
     ended = subprocess.run(
