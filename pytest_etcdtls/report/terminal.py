@@ -28,6 +28,7 @@ from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Directio
 from pytest_etcdtls.report.model import Report, version_of
 from pytest_etcdtls.report.overview import (
     WITHOUT_VERDICT,
+    WORST_FIRST,
     access_in_words,
     colour_of,
     conclusion,
@@ -63,19 +64,6 @@ from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, is_served
 from pytest_etcdtls.untrusted import some
 
-_COUNTED = {
-    Outcome.VIOLATES: "violate",
-    Outcome.INCONCLUSIVE: "inconclusive",
-    Outcome.BROKEN: "broken",
-    Outcome.WARNS: "warn",
-    Outcome.WAIVED: "waived",
-    Outcome.NOT_VERIFIED: "not verified",
-    Outcome.NOT_RUN: "not run",
-    Outcome.NOT_APPLICABLE: "not applicable",
-    Outcome.CONFORMS: "conform",
-}
-"""Outcomes in the order of the summary, worst first."""
-
 _SEVERITIES = list(Severity)
 _NOT_LOOKED_FOR = "Only the named listeners were judged; --etcd-discover judges every member."
 
@@ -110,9 +98,8 @@ def summary(
         yield from _grouped("notes of profiles", report.profile_notes, report, width, every=verbosity > 1)
         if verbosity > 0:
             for outcome in (Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE):
-                yield from _grouped(
-                    _COUNTED[outcome], _of(report, outcome), report, width, every=verbosity > 1
-                )
+                heading, results = outcome.replace("-", " "), _of(report, outcome)
+                yield from _grouped(heading, results, report, width, every=verbosity > 1)
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
@@ -126,10 +113,10 @@ def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
 
 def _counts(report: Report) -> str:
     counts = []
-    for outcome, text in _COUNTED.items():
-        is_verb = outcome in (Outcome.VIOLATES, Outcome.WARNS, Outcome.CONFORMS)
+    for outcome in WORST_FIRST:
         if number := report.counts[outcome]:
-            counts.append(f"{number} {text}{'s' if is_verb and number == 1 else ''}")
+            text = outcome.replace("-", " ")  # a verb, as in "1 violates", or an adjective
+            counts.append(f"{number} {text if number == 1 else text.removesuffix('s')}")
     if left_out := sum(report.left_out.values()):
         counts.append(f"{left_out} not collected")
     return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
