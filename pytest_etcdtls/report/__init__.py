@@ -8,15 +8,11 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 from pytest_etcdtls.report.model import Report
-
-Render = Callable[[Report, list[str]], str]
-"""Returns the text of a file, and appends to a list the parts that could not be written."""
 
 FORMATS: Mapping[str, str] = {
     ".json": "json",
@@ -26,7 +22,9 @@ FORMATS: Mapping[str, str] = {
     ".prom": "openmetrics",
     ".baseline": "behaviour",
 }
-"""The module of each format by suffix. Jinja2 is imported for a format that needs it only."""
+"""The module of each format by suffix: its ``render`` returns the text, and appends to a list
+the parts that are not in it.
+Jinja2 is imported for a format that needs it only."""
 
 
 def render(report: Report, suffix: str, lost: list[str] | None = None) -> str:
@@ -38,7 +36,8 @@ def render(report: Report, suffix: str, lost: list[str] | None = None) -> str:
         lost: the parts that could not be written are appended.
     """
     module = import_module(f"pytest_etcdtls.report.{FORMATS[suffix]}")
-    return cast("Render", module.render)(report, [] if lost is None else lost)
+    text: str = module.render(report, [] if lost is None else lost)
+    return text
 
 
 def write_document(report: Report, path: Path) -> list[str]:

@@ -157,11 +157,7 @@ def alerts_in(table: AccessTable) -> list[str]:
 
 
 class _Page:
-    """The values of the templates.
-
-    Args:
-        report: the report.
-    """
+    """The values of the templates."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
