@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from pytest_etcdtls.checks.registry import Check, catalogue, was_removed
 from pytest_etcdtls.errors import UsageError, did_you_mean
@@ -58,7 +59,20 @@ class Strength(StrEnum):
 _STRICTEST_FIRST = list(Strength)
 
 
-class Section(Struct, frozen=True, kw_only=True):
+class _SectionTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section as a file has it."""
+
+    section: Text
+    title: Text
+    says: str = ""
+    level: Strength | None = None
+    on: tuple[Role, ...] = ()
+    checks: tuple[str, ...] = ()
+    thresholds: Mapping[str, Any] = {}
+    not_judged: str = ""
+
+
+class Section(_SectionTable, frozen=True, kw_only=True):
     """One section of a guideline.
 
     Attributes:
@@ -72,14 +86,7 @@ class Section(Struct, frozen=True, kw_only=True):
         not_judged: what of the section no check judges, and why; empty if it is judged in full.
     """
 
-    section: str
-    title: str
-    says: str = ""
-    level: Strength | None = None
-    checks: tuple[str, ...] = ()
-    on: frozenset[Role] = frozenset()
-    thresholds: Thresholds = NO_THRESHOLDS
-    not_judged: str = ""
+    thresholds: Thresholds = NO_THRESHOLDS  # type: ignore[assignment] # of the mapping in the file
 
     def concerns(self, check: str, role: str | None) -> bool:
         """Return whether it is about that check on a listener of that role, ``None`` for any."""
@@ -311,17 +318,6 @@ def _read(name: str, resolve: Callable[[str], Path]) -> Guideline:
     return _profile(where, printable(path.name.removesuffix(_SUFFIX)), read_toml(path, where))
 
 
-class _SectionTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    section: Text
-    title: Text
-    says: str = ""
-    level: Strength | None = None
-    on: tuple[Role, ...] = ()
-    checks: tuple[str, ...] = ()
-    thresholds: Mapping[str, Any] = {}
-    not_judged: str = ""
-
-
 class _ProfileFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title: Text
     note: str = ""
@@ -358,17 +354,9 @@ def _section(where: str, profile: str, table: _SectionTable) -> Section:
             f"{where}: name checks that judge it, or say with not_judged why none does, so that nobody takes "
             "the profile for complete"
         )
-    section = _shown(table.section)
-    return Section(
-        section=section,
-        title=_shown(table.title),
-        says=_shown(table.says),
-        level=table.level,
-        checks=checks,
-        on=frozenset(table.on),
-        thresholds=_thresholds(where, f"{profile} {section}", table.thresholds, checks),
-        not_judged=_shown(table.not_judged),
-    )
+    texts = {name: _shown(getattr(table, name)) for name in ("section", "title", "says", "not_judged")}
+    thresholds = _thresholds(where, f"{profile} {texts['section']}", table.thresholds, checks)
+    return Section(**asdict(table) | texts | {"checks": checks, "thresholds": thresholds})
 
 
 def _shown(text: str) -> str:
