@@ -254,7 +254,9 @@ def _cut(text: str, width: int) -> str:
 
 def render(table: ClusterTable, suffix: str) -> Iterator[str]:
     """Return the parts of a report on all clusters, in the format of a suffix."""
-    return {".md": _markdown, ".prom": _metrics}[suffix](table)
+    if suffix == ".md":
+        return _markdown(table)
+    return lines(sample for row in table.rows for sample in row.samples)
 
 
 def _markdown(table: ClusterTable) -> Iterator[str]:
@@ -279,7 +281,3 @@ def _markdown(table: ClusterTable) -> Iterator[str]:
     for check, severity, labels in table.by_fault:
         named = some([*map(code, labels)], _NAMED_IN_FILES)
         yield f"| {code(check)} | {severity} | {len(labels)}: {named} |\n"
-
-
-def _metrics(table: ClusterTable) -> Iterator[str]:
-    return lines(sample for row in table.rows for sample in row.samples)
