@@ -99,7 +99,7 @@ def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
         "why:      Fire destroys houses.",
         "remedy:   put it out with --water-file.",
         "see:      House rules, 2",
-        "1 violates, 1 inconclusive, 1 broken, 1 warns, 1 not verified, 1 not applicable,",
+        "1 violates, 1 broken, 1 inconclusive, 1 warns, 1 not verified, 1 not applicable,",
         "2 conform; ",
         "warnings",
         "there is smoke (observed: some)",
