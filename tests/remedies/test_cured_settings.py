@@ -208,7 +208,7 @@ def test_settings_cure_their_declaration(name: str, etcd_binary: Path, tmp_path:
     seen = found(done.after)
     failed = [what for what in ("violates", "inconclusive", "broken") if seen[what]]
     assert not failed, f"{done.settings}\n{explain(done.after)}"
-    usual = baseline.warned(done.version, rsa=member._serves_rsa()).values()
+    usual = baseline.of(member.config, done.version).values()
     new = done.after_ids - done.before_ids - {id_ for ids in usual for id_ in ids}
     assert not new - BROUGHT_ABOUT.get(name, set()), f"{done.settings}\n{explain(done.after)}"
 

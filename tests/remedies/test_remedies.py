@@ -14,7 +14,6 @@ from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.checks.registry import faults
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
 
 NOT_OF_THE_CLUSTER = {
@@ -41,8 +40,7 @@ def left(
     member: Misconfigured, version: str, results: Iterable[CheckResult]
 ) -> dict[str, dict[str, set[str]]]:
     """Return the remaining findings, without the warnings of a conforming cluster."""
-    rsa = member.config.pki.key_type in (KeyType.RSA_2048, KeyType.RSA_4096)
-    usual = baseline.warned(version, rsa=rsa)
+    usual = baseline.of(member.config, version)
     seen = found(results)
     bad = {outcome: seen[outcome] for outcome in ("violates", "inconclusive", "broken") if seen[outcome]}
     warned = {where: ids - usual.get(where, set()) for where, ids in seen["warns"].items()}

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from pytest_etcdtls.etcd.config import ClusterConfig
+from pytest_etcdtls.pki.profile import CALayout, KeyType
+
 _UNCHECKED = "advisory.cve-2026-33413-inferred"
 _STALLED = "advisory.ghsa-6vch-q96h-7gc3-inferred"
 _GO = "advisory.go-runtime"
@@ -59,3 +62,13 @@ def warned(version: str, *, rsa: bool = False) -> dict[str, set[str]]:
     of_client = set() if version.startswith("3.4.") else {"mtls.server-certificate-as-client"}
     found = {"client": everywhere | of_client, "peer": everywhere, "cluster": {*_of(version, OF_CLUSTER, ())}}
     return {listener: ids for listener, ids in found.items() if ids}
+
+
+def of(config: ClusterConfig, version: str) -> dict[str, set[str]]:
+    """Return the warnings of a cluster of that configuration which has no fault, by listener."""
+    kind = config.pki.key_type
+    kubeadm = kind is None and config.pki.layout is CALayout.KUBEADM
+    found = warned(version, rsa=kubeadm or kind in (KeyType.RSA_2048, KeyType.RSA_4096))
+    further = {"client-http": config.client_http, "metrics": config.metrics == "https"}
+    # Where TLS is as on the peer port.
+    return {**found, **{listener: found["peer"] for listener, there in further.items() if there}}

@@ -12,7 +12,6 @@ from zoo import baseline
 from pytest_etcdtls.checks.registry import faults
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.pki.profile import CALayout, KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]
@@ -119,17 +118,11 @@ class Misconfigured:
         if self.checks != ALL_BUT_LIFECYCLE:
             return
         plain = {"client": self.config.client_scheme, "peer": self.config.peer_scheme}
-        for listener, ids in baseline.warned(version, rsa=self._serves_rsa()).items():
+        for listener, ids in baseline.of(self.config, version).items():
             otherwise = {check for table in expected.values() for check in table.get(listener, ())}
             added = ids - otherwise - set(self.not_warned.get(listener, ()))
             if added and plain.get(listener) != "http":
                 expected[Outcome.WARNS].setdefault(listener, set()).update(added)
-
-    def _serves_rsa(self) -> bool:
-        plan = self.config.pki
-        if plan.key_type is None:
-            return plan.layout is CALayout.KUBEADM
-        return plan.key_type in (KeyType.RSA_2048, KeyType.RSA_4096)
 
 
 def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
