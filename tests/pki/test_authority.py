@@ -1,5 +1,9 @@
+"""CAs issue and revoke what their profiles say and openssl verifies."""
+
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,10 +12,31 @@ import pytest
 from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, KeyType, generate_key
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
+from pytest_etcdtls.pki.certificate import key_usages
+from pytest_etcdtls.pki.identities import issue_identities
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    SERVER,
+    KeyType,
+    MemberNames,
+    PKIPlan,
+    Profile,
+    generate_key,
+)
 
 from .conftest import OpenSSL
+
+CA = CertificateAuthority.create("test CA")
+
+
+def leaf(profile: Profile, *hosts: str) -> x509.Certificate:
+    return CA.issue(profile, name="leaf", hosts=hosts).chain[0]
+
+
+def critical(certificate: x509.Certificate) -> dict[type, bool]:
+    return {type(extension.value): extension.critical for extension in certificate.extensions}
 
 
 def test_every_key_type_signs_what_openssl_verifies(
@@ -26,63 +51,122 @@ def test_every_key_type_signs_what_openssl_verifies(
                 *("verify", "-x509_strict", "-purpose", purpose, "-CAfile", tmp_path / "ca.crt"),
                 *("-verify_ip", "127.0.0.1", tmp_path / "server.crt"),
             )
+    encipherment = {"keyEncipherment"} if authority.key_type is KeyType.RSA_2048 else set()
+    certificate = authority.issue(CLIENT, name="client").chain[0]
+    assert key_usages(certificate) == frozenset({"digitalSignature", *encipherment})
+    assert type(certificate.public_key()) is type(authority.key.public_key())
 
 
-@pytest.mark.parametrize("key_type", [k for k in KeyType if k is not KeyType.RSA_4096])
-def test_leaf_has_the_key_type_of_its_ca(key_type: KeyType) -> None:
-    ca = CertificateAuthority.create("CA", key_type)
-    leaf = ca.issue(CLIENT, name="client")
-    assert type(leaf.key) is type(ca.key)
-    assert leaf.key is not None
-    assert leaf.chain[0].public_key() == leaf.key.public_key()
+def test_a_leaf_has_what_its_profile_says() -> None:
+    start = datetime(2024, 2, 29, 12, tzinfo=UTC)
+    profile = replace(SERVER, key_type=KeyType.ED25519)
+    hosts = ("localhost", "127.0.0.1", "::1", "etcd-0.example")
+    identity = CA.issue(profile, name="leaf", hosts=hosts, not_before=start)
+    certificate = identity.chain[0]
+    assert critical(certificate) == {
+        x509.BasicConstraints: True,
+        x509.KeyUsage: True,
+        x509.ExtendedKeyUsage: False,
+        x509.SubjectAlternativeName: False,
+        x509.SubjectKeyIdentifier: False,
+        x509.AuthorityKeyIdentifier: False,
+    }
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", "etcd-0.example"]
+    addresses = [ipaddress.ip_address(text) for text in ("127.0.0.1", "::1")]
+    assert names.get_values_for_type(x509.IPAddress) == addresses
+    assert type(identity.key) is type(generate_key(KeyType.ED25519))
+    assert (certificate.not_valid_before_utc, certificate.not_valid_after_utc) == (
+        start,
+        start + SERVER.valid_for,
+    )
+    nameless = leaf(replace(SERVER, common_name=None), "localhost")
+    assert not list(nameless.subject)
+    assert critical(nameless)[x509.SubjectAlternativeName]
 
 
-def test_leaf_may_have_a_key_of_another_type(ca: CertificateAuthority) -> None:
-    leaf = ca.issue(replace(CLIENT, key_type=KeyType.ED25519), name="client")
-    assert type(leaf.key) is type(generate_key(KeyType.ED25519))
+def test_validity_counts_from_an_hour_ago_and_serial_numbers_are_short() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    issued = [leaf(CLIENT) for _ in range(50)]
+    hour = timedelta(hours=1)
+    assert before - hour <= issued[0].not_valid_before_utc <= datetime.now(UTC) - hour
+    serials = {certificate.serial_number for certificate in issued}
+    assert len(serials) == 50
+    # 20 octets with the sign bit clear (RFC 5280 section 4.1.2.2).
+    assert all(0 < serial < 1 << 159 for serial in serials)
 
 
-def test_intermediates_are_sent_and_verified(
-    ca: CertificateAuthority, tmp_path: Path, openssl: OpenSSL
-) -> None:
-    lower = ca.intermediate("upper").intermediate("lower")
+UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
+    "name": (lambda: leaf(SERVER, "größe.example"), "A-label"),
+    "key usage": (
+        lambda: leaf(replace(CLIENT, key_usage=frozenset({"nonRepudiation"}))),
+        "unknown key usage nonRepudiation, known are digitalSignature",
+    ),
+    "hash": (
+        lambda: leaf(replace(CLIENT, signature_hash="md4")),
+        "unknown signature hash 'md4', known are sha1",
+    ),
+    "key below 1024 bits": (lambda: generate_key(KeyType.RSA_2048, rsa_bits=512), "1024"),
+    "key of another CA": (
+        lambda: CertificateAuthority.from_key(CA.certificate, generate_key(KeyType.ECDSA_P256)),
+        "does not belong to the certificate of CN=test CA",
+    ),
+    "identity": (
+        lambda: issue_identities(CA, ["nobody"]),
+        "unknown identity 'nobody', known are issued, expired",
+    ),
+    "no members": (lambda: ClusterPKI.generate(PKIPlan(), []), "members with distinct names"),
+    "members of one name": (
+        lambda: ClusterPKI.generate(PKIPlan(), [MemberNames("m0"), MemberNames("m0")]),
+        "members with distinct names",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_cannot_be_made_is_an_error(name: str) -> None:
+    make, message = UNKNOWN[name]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("key_type", list(KeyType))
+def test_the_names_of_key_types_are_those_of_the_command_line(key_type: KeyType) -> None:
+    key = generate_key(key_type)
+    size = getattr(key, "key_size", None)
+    assert {
+        "ecdsa-p256": ("ECPrivateKey", 256),
+        "ecdsa-p384": ("ECPrivateKey", 384),
+        "rsa-2048": ("RSAPrivateKey", 2048),
+        "rsa-4096": ("RSAPrivateKey", 4096),
+        "ed25519": ("Ed25519PrivateKey", None),
+    }[str(key_type)] == (type(key).__name__, size)
+
+
+def test_intermediates_are_sent_and_verified(tmp_path: Path, openssl: OpenSSL) -> None:
+    lower = CA.intermediate("upper").intermediate("lower")
     identity = lower.issue(CLIENT, name="client")
     subjects = [certificate.subject.rfc4514_string() for certificate in identity.chain]
     assert subjects == ["CN=client", "CN=lower", "CN=upper"]
-    assert lower.root is ca
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([ca.certificate]))
+    assert lower.root is CA
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
     (tmp_path / "client.crt").write_bytes(encode_certificates(identity.chain))
     verify = ("verify", "-x509_strict", "-CAfile", tmp_path / "ca.crt")
     openssl(*verify, "-untrusted", tmp_path / "client.crt", tmp_path / "client.crt")
     alone = openssl(*verify, tmp_path / "client.crt", check=False)
     assert alone.returncode != 0
     assert "unable to get local issuer" in alone.stderr
-
-
-def test_loaded_intermediate_counts_as_the_anchor(ca: CertificateAuthority) -> None:
-    below = ca.intermediate("below")
-    loaded = CertificateAuthority.from_key(below.certificate, below.key)
+    # One that is loaded counts as the anchor.
+    loaded = CertificateAuthority.from_key(lower.certificate, lower.key)
     assert (loaded.chain, loaded.root) == ((), loaded)
 
 
-def test_key_of_another_ca_is_an_error(ca: CertificateAuthority) -> None:
-    other = CertificateAuthority.create("other")
-    with pytest.raises(ValueError, match="does not belong to the certificate of CN=test CA"):
-        CertificateAuthority.from_key(ca.certificate, other.key)
-
-
-def test_ca_without_key_identifier_is_referred_to_by_its_key() -> None:
-    ca = CertificateAuthority.create("CA", profile=replace(AUTHORITY, subject_key_identifier=False))
-    leaf = ca.issue(CLIENT, name="client").chain[0]
-    referred = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    assert referred == x509.SubjectKeyIdentifier.from_public_key(ca.key.public_key()).digest
-
-
-def test_key_is_never_shown(ca: CertificateAuthority) -> None:
-    identity = ca.issue(CLIENT, name="client")
-    assert repr(ca) == "<CertificateAuthority CN=test CA>"
+def test_key_is_never_shown() -> None:
+    identity = CA.issue(CLIENT, name="client")
+    assert repr(CA) == "<CertificateAuthority CN=test CA>"
     assert "key=" not in repr(identity)
-    assert "PrivateKey" not in repr(identity)
+    pki = ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
+    assert "PrivateKey" not in repr(identity) + repr(pki)
 
 
 def test_crl_names_what_is_revoked(authority: CertificateAuthority, tmp_path: Path, openssl: OpenSSL) -> None:
@@ -90,10 +174,6 @@ def test_crl_names_what_is_revoked(authority: CertificateAuthority, tmp_path: Pa
     good = authority.issue(CLIENT, name="good", key=key).chain[0]
     revoked = authority.issue(CLIENT, name="revoked", key=key).chain[0]
     authority.revoke(revoked)
-    crl = x509.load_der_x509_crl(authority.crl())
-    assert crl.get_revoked_certificate_by_serial_number(revoked.serial_number) is not None
-    assert crl.get_revoked_certificate_by_serial_number(good.serial_number) is None
-    assert crl.is_signature_valid(authority.key.public_key())
     (tmp_path / "crl.pem").write_bytes(authority.crl("pem"))
     (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
     verify = ("verify", "-x509_strict", "-crl_check", "-CAfile", tmp_path / "ca.crt")
@@ -104,16 +184,41 @@ def test_crl_names_what_is_revoked(authority: CertificateAuthority, tmp_path: Pa
         assert (result.returncode == 0) is (message == "")
 
 
-def test_crl_may_be_empty_and_stale(ca: CertificateAuthority) -> None:
-    crl = x509.load_der_x509_crl(ca.crl(valid_for=timedelta(minutes=1)))
-    assert len(crl) == 0
-    assert crl.next_update_utc is not None
-    assert crl.next_update_utc < datetime.now(UTC)
+def test_crls_may_be_empty_and_stale_and_their_numbers_grow() -> None:
+    lists = [x509.load_der_x509_crl(CA.crl(valid_for=timedelta(minutes=1))) for _ in range(3)]
+    assert [len(crl) for crl in lists] == [0, 0, 0]
+    assert all(crl.next_update_utc and crl.next_update_utc < datetime.now(UTC) for crl in lists)
+    numbers = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in lists]
+    assert [number - numbers[0] for number in numbers] == [0, 1, 2]
 
 
-def test_crl_numbers_grow(ca: CertificateAuthority) -> None:
-    numbers = [
-        x509.load_der_x509_crl(ca.crl()).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        for _ in range(3)
-    ]
-    assert numbers == [1, 2, 3]
+@pytest.mark.parametrize("serial", [0, 1, -1, 127, 128, -128, -129, 2**159 - 1, 2**159, 2**200])
+def test_any_serial_number(tmp_path: Path, openssl: OpenSSL, serial: int) -> None:
+    """The cryptography library refuses most of these."""
+    certificate = leaf(replace(CLIENT, serial_number=serial))
+    (tmp_path / "leaf.crt").write_bytes(encode_certificates([certificate]))
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
+    shown = openssl("x509", "-in", tmp_path / "leaf.crt", "-noout", "-serial").stdout
+    assert int(shown.strip().removeprefix("serial="), 16) == serial
+    openssl("verify", "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")
+
+
+@pytest.mark.parametrize(
+    ("key_type", "algorithm"),
+    [
+        (KeyType.ECDSA_P384, "ecdsa-with-SHA1"),
+        (KeyType.RSA_2048, "sha1WithRSAEncryption"),
+        (KeyType.ED25519, "ED25519"),
+    ],
+)
+def test_sha1(tmp_path: Path, openssl: OpenSSL, key_type: KeyType, algorithm: str) -> None:
+    ca = CertificateAuthority.create("CA", key_type, profile=replace(AUTHORITY, signature_hash="sha1"))
+    leaf = ca.issue(replace(CLIENT, signature_hash="sha1"), name="client").chain[0]
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([ca.certificate]))
+    (tmp_path / "leaf.crt").write_bytes(encode_certificates([leaf]))
+    for name in ("ca.crt", "leaf.crt"):
+        text = openssl("x509", "-in", tmp_path / name, "-noout", "-text").stdout
+        assert text.count(f"Signature Algorithm: {algorithm}") == 2
+    # Security level 0: at its default openssl refuses SHA-1 before it looks at the signature.
+    level = ("-auth_level", "0", "-check_ss_sig")
+    openssl("verify", *level, "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")
