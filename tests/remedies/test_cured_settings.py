@@ -48,7 +48,7 @@ CURED = (
     *("versions-not-in-force", "suites-not-in-force", "client-auth-undeclared"),
     *("suites-without-those-of-http2", "tls12-only", "triple-des", "rsa-key-exchange", "cbc"),
     *("no-forward-secrecy", "rsa-key-with-suites-for-ecdsa", "ecdsa-key-with-suites-for-rsa"),
-    *("ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only", "client-hostname-not-in-force"),
+    *("no-suite-fits-and-tls12-only", "client-hostname-not-in-force"),
     *("peer-hostname-not-in-force", "peer-cn-not-in-force", "peer-san-unchecked"),
 )
 """What settings can cure. In the others a file is wrong, or what runs is not what is declared."""
@@ -60,7 +60,7 @@ BROUGHT_ABOUT = {
 GOOD_CLIENT_WAS_REFUSED = {
     *("client-system-roots", "client-auth-undeclared"),  # without a bundle, system roots are trusted
     "ecdsa-key-with-suites-for-rsa",
-    *("rsa-key-with-suites-for-ecdsa", "ed25519-key-with-suites-for-rsa", "no-suite-fits-and-tls12-only"),
+    *("rsa-key-with-suites-for-ecdsa", "no-suite-fits-and-tls12-only"),
 }
 """Where good clients are accepted again."""
 WITHOUT_A_KEY = ("client-hostname-not-in-force", "peer-hostname-not-in-force", "peer-cn-not-in-force")
@@ -77,7 +77,6 @@ NO_OPENING = (
         config=ClusterConfig(config_file=True, extra_flags=("--peer-client-cert-auth=false",)),
     ),
     *(one for one in ZOO if one.name in ("client-wrong-ca", "peer-wrong-ca", "client-bundle-empty")),
-    *(one for one in ZOO if one.name in ("client-bundle-in-der", "peer-wrong-leaf-ca")),
 )
 """Where a change of settings would let somebody in who is refused, or replace the declared bundle."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -13,7 +15,16 @@ from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    PEER,
+    PEER_CLIENT,
+    SERVER,
+    KeyType,
+    PKIPlan,
+    Profile,
+)
 from pytest_etcdtls.role import Role
 
 GOOD = ClusterConfig()
@@ -30,6 +41,9 @@ BAD_IDENTITIES = (
     "mtls.intermediate-missing",
 )
 
+NOT_AS_CLIENT = {"client": ["mtls.server-certificate-as-client"]}
+"""What is refused to the gateway is refused to whoever stole the served pair, too."""
+
 UNAUTHENTICATED_ANSWERED = (
     "api.health-needs-certificate",
     "api.metrics-needs-certificate",
@@ -38,6 +52,25 @@ UNAUTHENTICATED_ANSWERED = (
     "api.debug-vars",
 )
 """The checks that a client port violates if it accepts unauthenticated clients."""
+
+
+def issued(**changes: Any) -> ClusterConfig:
+    """Return the cluster with fields of its plan changed, and fields of the profiles of certificates."""
+    plan = PKIPlan()
+    for name, change in changes.items():
+        value: Any = replace(_PROFILES[name], **change) if isinstance(change, Mapping) else change
+        plan = replace(plan, **{name: value})
+    return replace(BROKEN, pki=plan)
+
+
+_PROFILES: Mapping[str, Profile] = {
+    "server": SERVER,
+    "peer": PEER,
+    "client": CLIENT,
+    "peer_client": PEER_CLIENT,
+    "client_authority": AUTHORITY,
+    "server_authority": AUTHORITY,
+}
 
 
 @functools.cache
@@ -128,7 +161,7 @@ ZOO = [
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"]},
-        not_warned={"client": ["mtls.server-certificate-as-client"]},
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="peer-no-auth",

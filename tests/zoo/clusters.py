@@ -60,15 +60,6 @@ ZOO = [
         lines=_ONE_LINE,
     ),
     Misconfigured(
-        name="one-member-with-names",
-        what="one of three members alone accepts only one common name of peers",
-        config=replace(BROKEN, size=3),
-        after_start=lambda cluster: restart_one_with(cluster, 1, peer_cert_allowed_cn=str(PEER.common_name)),
-        checks=("cluster",),
-        violated={"cluster": ["cluster.same-policy"]},
-        lines=_ONE_LINE,
-    ),
-    Misconfigured(
         name="one-member-without-san-rule",
         what="one of three members alone accepts peers' certificates from any address",
         config=replace(BROKEN, size=3),

@@ -12,17 +12,16 @@ from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from oracle.crls import pem, signed, version_1
 from unruly.programs import changed_flags, rewritten_arguments
-from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.client_access import (
     BAD_IDENTITIES,
     BROKEN,
     GOOD,
     NO_ACCEPTED_CLIENT,
     NO_ACCEPTED_PEER,
+    NOT_AS_CLIENT,
     UNAUTHENTICATED_ANSWERED,
     in_tls12_only,
     namesake_of,
@@ -51,14 +50,6 @@ _EVERYBODY_IS_CLOSED = {
     "client": [
         *("mtls.revoked-http", "mtls.revoked-grpc", "mtls.server-certificate-as-client"),
         *(check for check in NO_ACCEPTED_CLIENT["client"] if check not in _TOLD_APART),
-    ],
-}
-_TOLD_APART_ON_PEER_PORT = {*BAD_IDENTITIES, "mtls.client-certificate-on-peer-port"}
-_EVERY_PEER_IS_CLOSED = {
-    **NO_ACCEPTED_PEER,
-    "peer": [
-        "mtls.revoked-http",
-        *(check for check in NO_ACCEPTED_PEER["peer"] if check not in _TOLD_APART_ON_PEER_PORT),
     ],
 }
 _NO_CA_TRUSTED = {
@@ -193,17 +184,6 @@ ZOO = [
         lines=("3.6", "3.7"),
     ),
     Misconfigured(
-        name="crl-with-a-newline-before-3-6",
-        what="the revocation list is DER with a newline after it, which etcd reads from 3.6 on",
-        faults=("config.crl-encoding",),
-        config=replace(BROKEN, client_crl_file="crl.der"),
-        after_start=lambda cluster: _rewrite_list(cluster, lambda der: der + b"\n"),
-        violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
-        not_verified=_EVERYBODY_IS_CLOSED,
-        lines=("3.4", "3.5"),
-        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
-    ),
-    Misconfigured(
         name="crl-with-text-before-it",
         what="the revocation list is PEM after a text, as openssl crl -text writes it",
         faults=("config.crl-encoding",),
@@ -236,19 +216,6 @@ ZOO = [
             "3.4": {"not-verified": _EVERYBODY_IS_CLOSED},
             "3.5": {"not-verified": _EVERYBODY_IS_CLOSED},
             **in_tls12_only(_EVERYBODY_IS_CLOSED),
-        },
-    ),
-    Misconfigured(
-        name="peer-crl-gone",
-        what="the file of the peers' revocation list does not exist",
-        faults=("config.crl-missing",),
-        config=replace(BROKEN, peer_crl_file="gone.der"),
-        violated={"peer": ["mtls.trusted-client", "config.crl-missing"]},
-        not_verified=_EVERY_PEER_IS_CLOSED,
-        by_version={
-            "3.4": {"not-verified": _EVERY_PEER_IS_CLOSED},
-            "3.5": {"not-verified": _EVERY_PEER_IS_CLOSED},
-            **in_tls12_only(_EVERY_PEER_IS_CLOSED),
         },
     ),
     Misconfigured(
@@ -381,28 +348,12 @@ ZOO = [
         violated={"client": ["config.trusted-ca-in-force"]},
     ),
     Misconfigured(
-        name="peer-bundle-not-read-again",
-        what="a CA was added to the bundle of peers, and etcd was not restarted",
-        config=BROKEN,
-        after_start=lambda cluster: _append("peer-ca.crt", other_ca(), cluster),
-        checks=_DECLARED,
-        violated={"peer": ["config.peer-trusted-ca-in-force"]},
-    ),
-    Misconfigured(
         name="old-client-ca-in-memory",
         what="the old CA of clients, with the name of the new one, is still in the memory of etcd",
         config=BROKEN,
         after_start=lambda cluster: _forget_a_namesake("client-ca.crt", cluster.pki.client_ca, cluster),
         checks=_DECLARED,
         violated={"client": ["config.trusted-ca-in-force"]},
-    ),
-    Misconfigured(
-        name="old-peer-ca-in-memory",
-        what="the old CA of peers, with the name of the new one, is still in the memory of etcd",
-        config=BROKEN,
-        after_start=lambda cluster: _forget_a_namesake("peer-ca.crt", cluster.pki.peer_ca, cluster),
-        checks=_DECLARED,
-        violated={"peer": ["config.peer-trusted-ca-in-force"]},
     ),
     Misconfigured(
         name="client-bundle-gone",
@@ -427,14 +378,6 @@ ZOO = [
         checks=_DECLARED,
         violated={"cluster": ["config.key-matches-certificate"]},
         lines=("3.5", "3.6", "3.7"),
-    ),
-    Misconfigured(
-        name="crl-nowhere",
-        what="a revocation list is declared that is nowhere; the running etcd was started without it",
-        config=replace(BROKEN, extra_flags=("--client-crl-file=/nowhere/crl.der",)),
-        etcd=changed_flags("client-crl-file"),
-        checks=_DECLARED,
-        violated={"client": ["config.crl-missing"]},
     ),
     Misconfigured(
         name="client-ca-expired-in-its-file",
@@ -471,14 +414,6 @@ ZOO = [
         violated={"cluster": ["config.trusted-ca-usable"]},
     ),
     Misconfigured(
-        name="peer-bundle-with-a-list",
-        what="a revocation list was put into the bundle of peers, with which etcd will not start again",
-        config=BROKEN,
-        after_start=lambda cluster: _append("peer-ca.crt", cluster.pki.peer_ca.crl("pem"), cluster),
-        checks=_DECLARED,
-        violated={"cluster": ["config.trusted-ca-usable"]},
-    ),
-    Misconfigured(
         name="client-bundle-on-one-line",
         what="the second certificate in the bundle of clients begins where the first one ends",
         faults=("config.trusted-ca-usable",),
@@ -503,19 +438,6 @@ ZOO = [
         what="the bundle of clients is empty, and etcd trusts no CA at all",
         faults=("config.trusted-ca-usable",),
         config=replace(BROKEN, trusted_ca_file="empty.pem", extra_files={"empty.pem": b""}),
-        violated=_NO_CA_TRUSTED,
-        not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
-    ),
-    Misconfigured(
-        name="client-bundle-in-der",
-        what="the bundle of clients is DER encoded, and etcd trusts no CA at all",
-        faults=("config.trusted-ca-usable",),
-        config=replace(
-            BROKEN,
-            trusted_ca_file="ca.der",
-            extra_files={"ca.der": x509.load_pem_x509_certificate(other_ca()).public_bytes(Encoding.DER)},
-        ),
         violated=_NO_CA_TRUSTED,
         not_verified=NO_ACCEPTED_CLIENT,
         by_version=in_tls12_only(NO_ACCEPTED_CLIENT),

@@ -156,12 +156,6 @@ ZOO = [
         KeyType.ECDSA_P256,
         _ONLY_FOR_RSA,
     ),
-    _no_suite_fits(
-        "ed25519-key-with-suites-for-rsa",
-        "--cipher-suites has suites for RSA keys only, and the served keys are Ed25519",
-        KeyType.ED25519,
-        _ONLY_FOR_RSA,
-    ),
     Misconfigured(
         name="no-suite-fits-and-tls12-only",
         what="the maximum TLS version is 1.2, and no suite in --cipher-suites is for the served keys",

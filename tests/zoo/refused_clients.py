@@ -6,12 +6,11 @@ import functools
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from zoo.client_access import BROKEN, NO_ACCEPTED_CLIENT, in_tls12_only
+from zoo.client_access import BROKEN, NO_ACCEPTED_CLIENT, in_tls12_only, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER_CLIENT, PKIPlan
 
 
 @functools.cache
@@ -29,23 +28,13 @@ ZOO = [
     Misconfigured(
         name="client-certificate-with-unknown-extension",
         what="the certificate of a client has a critical extension that Go does not handle",
-        config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, unknown_critical_extension="1.2.3.4"))),
+        config=issued(client={"unknown_critical_extension": "1.2.3.4"}),
         violated={"client": ["mtls.trusted-client"]},
-    ),
-    Misconfigured(
-        name="peer-client-with-unknown-extension",
-        what="the certificate of a client of the peer port has a critical extension that Go does not handle",
-        config=replace(
-            BROKEN, pki=PKIPlan(peer_client=replace(PEER_CLIENT, unknown_critical_extension="1.2.3.4"))
-        ),
-        violated={"peer": ["mtls.trusted-client"]},
     ),
     Misconfigured(
         name="client-ca-for-servers-only",
         what="the CA of the client port has the extended key usage serverAuth alone",
-        config=replace(
-            BROKEN, pki=PKIPlan(client_authority=replace(AUTHORITY, extended_key_usage=("serverAuth",)))
-        ),
+        config=issued(client_authority={"extended_key_usage": ("serverAuth",)}),
         faults=("config.chain-closes",),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.chain-closes"]},
         not_verified=NO_ACCEPTED_CLIENT,

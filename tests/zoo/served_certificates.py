@@ -1,21 +1,48 @@
-"""Clusters that serve the wrong certificate, or none."""
+"""Clusters that serve the wrong certificate or none, or an incomplete, too long or foreign chain."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
 
-from zoo.client_access import BROKEN, behind_the_first_gate
+from zoo.client_access import BROKEN, NOT_AS_CLIENT, behind_the_first_gate, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
-from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, PKIPlan, Profile
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.profile import PEER, CALayout, OtherExtension
 from pytest_etcdtls.role import Role
 
 
-def _expired(profile: Profile) -> PKIPlan:
-    expired = replace(profile, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
-    return PKIPlan(peer=expired) if profile is PEER else PKIPlan(server=expired)
+def _serve_the_leaf_alone(cluster: Cluster) -> None:
+    """Restarted, so that the gateway dials with it as well."""
+    for member in cluster.members:
+        leaf = cluster.pki.servers[member.name].chain[0]
+        member.file("server.crt").write_bytes(encode_certificates([leaf]))
+    cluster.restart()
+
+
+def _serve_another_too(cluster: Cluster) -> None:
+    for member in cluster.members:
+        stray = cluster.pki.peers[member.name].chain[0]
+        served = cluster.pki.servers[member.name].chain
+        member.file("server.crt").write_bytes(encode_certificates([*served, stray]))
+
+
+def _give_all_the_first_ones_pair(cluster: Cluster) -> None:
+    first, *others = cluster.members
+    for member in others:
+        for name in ("server.key", "server.crt"):
+            member.file(name).write_bytes(first.file(name).read_bytes())
+
+
+def _certify_the_servers_key_for_peers(cluster: Cluster) -> None:
+    for member in cluster.members:
+        server, hosts = cluster.pki.servers[member.name], ("localhost", "127.0.0.1", "::1")
+        issuer = cluster.pki.authorities.peer_issuer
+        peer = issuer.issue(PEER, name="peer", key=server.key, hosts=hosts)
+        member.file("peer.key").write_bytes(member.file("server.key").read_bytes())
+        member.file("peer.crt").write_bytes(encode_certificates(peer.chain))
 
 
 def _without_peer_pair(cluster: Cluster) -> None:
@@ -24,26 +51,23 @@ def _without_peer_pair(cluster: Cluster) -> None:
         member.file("peer.key").unlink()
 
 
+_BELOW_EXAMPLE = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+"""A nameConstraints with permittedSubtrees: dNSName example."""
+
 ZOO = [
     Misconfigured(
         name="client-expired",
         what="the certificate of the client port has expired",
         faults=("cert.valid-now",),
-        config=replace(BROKEN, pki=_expired(SERVER)),
+        config=issued(server={"valid_from": timedelta(days=-2), "valid_for": timedelta(days=1)}),
         violated={"client": ["cert.valid-now"]},
         warned={"client": ["api.gateway-works"]},
-        not_warned={"client": ["mtls.server-certificate-as-client"]},
-    ),
-    Misconfigured(
-        name="peer-expired",
-        what="the certificate of the peer port has expired",
-        config=replace(BROKEN, pki=_expired(PEER)),
-        violated={"peer": ["cert.valid-now"]},
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="client-wrong-san",
         what="the certificate of the client port names another host",
-        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",)))),
+        config=issued(server={"subject_alt_names": ("etcd.example",)}),
         violated={"client": ["cert.covers-endpoint"]},
         not_verified={"client": ["cert.covers-loopback"]},
     ),
@@ -51,10 +75,10 @@ ZOO = [
         name="client-self-signed",
         what="the certificate of the client port is self-signed",
         faults=("cert.trusted",),
-        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, self_signed=True))),
+        config=issued(server={"self_signed": True}),
         violated={"client": ["cert.trusted"]},
         warned={"client": ["api.gateway-works"]},
-        not_warned={"client": ["mtls.server-certificate-as-client"]},
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="swapped",
@@ -73,7 +97,7 @@ ZOO = [
             "cluster": ["cert.ports-not-swapped", "config.chain-closes"],
         },
         warned={"client": ["api.gateway-works"]},
-        not_warned={"client": ["mtls.server-certificate-as-client"]},
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="same-pair-on-both-ports",
@@ -85,10 +109,7 @@ ZOO = [
             "mtls.peer-certificate-on-client-port",
         ),
         config=replace(
-            BROKEN,
-            pki=PKIPlan(layout=CALayout.SHARED),
-            peer_cert_file="server.crt",
-            peer_key_file="server.key",
+            issued(layout=CALayout.SHARED), peer_cert_file="server.crt", peer_key_file="server.key"
         ),
         violated={"peer": ["cert.matches-expected-file"]},
         warned={
@@ -108,5 +129,72 @@ ZOO = [
             "client": ["mtls.ticket-not-transferable"],
             "cluster": ["cluster.one-cluster"],
         },
+    ),
+    Misconfigured(
+        name="client-intermediate-not-served",
+        what="the client port serves its certificate without the intermediate CA that signed it",
+        faults=("cert.complete",),
+        config=issued(layout=CALayout.INTERMEDIATE),
+        after_start=_serve_the_leaf_alone,
+        violated={"client": ["cert.complete"]},
+        warned={"client": ["api.gateway-works"]},
+    ),
+    Misconfigured(
+        name="client-stray-certificate",
+        what="the client port serves the certificate of the peer port after its own",
+        config=BROKEN,
+        after_start=_serve_another_too,
+        warned={"client": ["cert.no-stray-certificates"]},
+    ),
+    Misconfigured(
+        name="server-ca-is-none",
+        what="the issuer of the client port's certificate is not a CA",
+        faults=("cert.issuer-is-ca",),
+        config=issued(layout=CALayout.PER_ROLE, server_authority={"ca": False}),
+        violated={"client": ["cert.issuer-is-ca"]},
+        warned={"client": ["api.gateway-works"]},
+        not_warned=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="ca-per-role-without-client-pair",
+        what="the gateway dials with the client port's certificate, whose CA the client port does not trust",
+        config=issued(layout=CALayout.PER_ROLE),
+        warned={"client": ["api.gateway-works"]},
+        not_warned=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="server-ca-for-other-names",
+        what="the name constraints of the client port's CA permit only names below example",
+        faults=("cert.ca-constraints",),
+        config=issued(layout=CALayout.PER_ROLE, server_authority={"other_extensions": (_BELOW_EXAMPLE,)}),
+        violated={"client": ["cert.ca-constraints"]},
+        warned={"client": ["api.gateway-works"]},
+        not_warned=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="root-with-unknown-extension",
+        what="the root CA of the client port's certificate has an unknown critical extension",
+        faults=("cert.critical-extensions",),
+        config=issued(layout=CALayout.PER_ROLE, server_authority={"unknown_critical_extension": "1.2.3.4"}),
+        violated={"client": ["cert.critical-extensions"]},
+        warned={"client": ["api.gateway-works"]},
+        not_warned=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="one-pair-for-all-members",
+        what="the client ports of all members serve the certificate and key of the first member",
+        faults=("cert.matches-expected-file",),
+        config=replace(BROKEN, size=3),
+        after_start=_give_all_the_first_ones_pair,
+        violated={"client": ["cert.matches-expected-file"]},
+        warned={"cluster": ["cert.own-key-per-member"]},
+    ),
+    Misconfigured(
+        name="same-key-on-both-ports",
+        what="both ports serve certificates with the same key",
+        config=BROKEN,
+        after_start=_certify_the_servers_key_for_peers,
+        violated={"peer": ["cert.matches-expected-file"]},
+        warned={"peer": ["cert.own-certificate-per-port"]},
     ),
 ]
