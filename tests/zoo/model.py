@@ -146,21 +146,6 @@ def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
     return by_outcome
 
 
-def differences(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> str:
-    """Return what was found and is not expected and the reverse, for the message of a failing test."""
-    seen, expected = found(results), member.expected(version)
-    lines = []
-    for outcome in seen:
-        there, named = seen[outcome], expected.get(outcome, {})
-        for listener in sorted({*there, *named}):
-            is_there, is_named = there.get(listener, set()), named.get(listener, set())
-            lines += [f"{outcome} on {listener}, not expected: {one}" for one in sorted(is_there - is_named)]
-            lines += [
-                f"{outcome} on {listener}, expected, missing: {one}" for one in sorted(is_named - is_there)
-            ]
-    return "\n".join(lines)
-
-
 def found_faults(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> list[str]:
     """Return the ids of the checks that are faults, without the warnings of a conforming cluster."""
     own, judged = member.found_by(version), list(results)

@@ -11,7 +11,7 @@ import pytest
 from orders import assert_order_does_not_matter
 from zoo.judging import start_or_skip
 from zoo.members import FILES, ZOO
-from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured, differences, explain, found, found_faults
+from zoo.model import ALL_BUT_LIFECYCLE, Misconfigured, explain, found, found_faults
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.run.judge import run_checks
@@ -26,9 +26,7 @@ def test_the_expected_checks_find_the_fault(
         version, target, checks = cluster.version, cluster.target(), select(member.checks)
         results = run_checks(Observer(target), checks)
         where = f"{member.name} on etcd {version}: correct it in {FILES[member.name]}, or the check"
-        assert found(results) == member.expected(version), (
-            f"{where}\n{differences(member, version, results)}\n{explain(results)}"
-        )
+        assert found(results) == member.expected(version), f"{where}\n{explain(results)}"
         assert found_faults(member, version, results) == member.named_faults(version), (
             f"{where}: faults= has the checks that follow from no other one\n{explain(results)}"
         )
