@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from oracle.chains import Case
 
@@ -29,24 +28,6 @@ class GoAnswer:
     refused: bool
     phase: str
     error: str
-
-
-@dataclass(frozen=True)
-class GoList:
-    """What Go reads of a revocation list: an error, or serial numbers without sign and nextUpdate."""
-
-    error: str
-    serials: tuple[int, ...]
-    next_update: int
-
-
-@dataclass(frozen=True)
-class GoLists:
-    """What Go's two functions read of a file, and the first PEM block that it finds there."""
-
-    parse_crl: GoList
-    parse_revocation_list: GoList
-    block: tuple[bytes, bytes] | None
 
 
 class GoClient:
@@ -69,23 +50,6 @@ class GoClient:
         lines = "\n".join(json.dumps(_as_json(case)) for case in cases)
         done = subprocess.run([self._binary], input=lines, check=True, capture_output=True, encoding="utf-8")
         return [GoAnswer(**json.loads(line)) for line in done.stdout.splitlines()]
-
-    def read_lists(self, files: Sequence[bytes]) -> list[GoLists]:
-        """Return what it reads of each file of a revocation list."""
-        lines = "\n".join(json.dumps({"data": base64.b64encode(data).decode()}) for data in files)
-        done = subprocess.run(
-            [self._binary, "crl"], input=lines, check=True, capture_output=True, encoding="utf-8"
-        )
-        return [_lists(json.loads(line)) for line in done.stdout.splitlines()]
-
-
-def _lists(answer: dict[str, Any]) -> GoLists:
-    old, new = (
-        GoList(found["error"], tuple(map(int, found["serials"])), found["next_update"])
-        for found in (answer["parse_crl"], answer["parse_revocation_list"])
-    )
-    block = answer["block"]
-    return GoLists(old, new, None if block is None else (answer["label"].encode(), base64.b64decode(block)))
 
 
 def why_no_go() -> str:

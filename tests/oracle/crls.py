@@ -1,10 +1,9 @@
-"""Files of revocation lists: by name, and mutated at random."""
+"""Files of revocation lists by name."""
 
 from __future__ import annotations
 
 import base64
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -116,30 +115,3 @@ def files(authority: CertificateAuthority, serial: int, other: int) -> dict[str,
         "a newline": b"\n",
         "junk": b"this is no list\n",
     }
-
-
-def mutated(named: Mapping[str, bytes], count: int, seed: int) -> Iterator[bytes]:
-    """Yield files that differ from a named one in a few octets, or lack or repeat a part."""
-    chooser = random.Random(seed)  # noqa: S311
-    texts = [data for data in named.values() if data]
-    for _ in range(count):
-        data = bytearray(chooser.choice(texts))
-        for _ in range(chooser.choice((1, 1, 1, 2, 3))):
-            # Most of what is read differently is at the beginning.
-            place = chooser.randrange(min(len(data), chooser.choice((40, 300, len(data)))))
-            match chooser.randrange(5):
-                case 0:
-                    data[place] ^= 1 << chooser.randrange(8)
-                case 1:
-                    data[place] = chooser.choice((0x00, 0x02, 0x05, 0x0C, 0x17, 0x18, 0x30, 0x31, 0x80, 0xA0))
-                case 2:
-                    del data[place : place + chooser.randrange(1, 4)]
-                case 3:
-                    data[place:place] = chooser.randbytes(chooser.randrange(1, 4))
-                case _:
-                    data[place:place] = chooser.choice(
-                        (b"\n", b" ", b"-----BEGIN X509 CRL-----\n", b"a: b\n")
-                    )
-            if not data:
-                break
-        yield bytes(data)

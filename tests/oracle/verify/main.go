@@ -1,8 +1,7 @@
 // Command oracle verifies served certificates as a TLS client of etcd that is written in Go does, and those of
 // a client as etcd does.
 //
-// It reads cases as JSON, one a line, and writes an answer for each; with the argument crl, files of revocation
-// lists (crl.go). What it does is what
+// It reads cases as JSON, one a line, and writes an answer for each. What it does is what
 // crypto/tls.(*Conn).verifyServerCertificate does with the Certificate message, after the client has read its
 // CA file as etcd does (client/pkg/tlsutil.NewCertPool), and before the server proves that it has the key. With a
 // client's it does what processCertsFromClient does, which parses and verifies them.
@@ -118,10 +117,6 @@ func main() {
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
-	if len(os.Args) > 1 && os.Args[1] == "crl" {
-		readLists(in, json.NewEncoder(out))
-		return
-	}
 	encoder := json.NewEncoder(out)
 	for in.More() {
 		var c Case
