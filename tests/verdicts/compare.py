@@ -1,7 +1,8 @@
 """Compares what two versions of the code judge: ``python -m verdicts.compare OLD.json.gz NEW.json.gz``.
 
-``tests`` must be on the path. A difference is printed once, with the number of subjects that have it and the
-first of them. Exit code 1 if there is one that two runs of the same code do not have.
+``tests`` must be on the path. Subjects of both files are compared. A difference is printed once, with the
+number of subjects that have it and the first of them. Exit code 1 if there is one that two runs of the same
+code do not have.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Difference(NamedTuple):
     """A value that is not the same.
 
     Attributes:
-        place: where in the judgement of a subject, without the listener and the way in which it is judged.
+        place: where in the judgement of a subject, without the listener.
         old: before; empty if it is new.
         new: after; empty if it is missing.
     """
@@ -43,9 +44,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[Differen
     return found
 
 
-_LISTENER = re.compile(
-    r"^(api|live|declared|run) / |https?://\S+|\b(client-http|client|peer|metrics)(-\S+)?\b ?"
-)
+_LISTENER = re.compile(r"https?://\S+|\b(client-http|client|peer|metrics)(-\S+)?\b ?")
 
 
 def _flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -92,14 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="verdicts.compare", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("old", type=Path, metavar="OLD")
     parser.add_argument("new", type=Path, metavar="NEW")
-    parser.add_argument("--common", action="store_true", help="only the subjects that are in both files")
     parser.add_argument("--most", type=int, default=50, metavar="N", help="print N differences (default 50)")
     options = parser.parse_args(arguments)
     old, new = read(options.old), read(options.new)
     common = old.keys() & new.keys()
-    if options.common:
-        old, new = ({name: values[name] for name in common} for values in (old, new))
-    found = differences(old, new)
+    found = differences(*({name: values[name] for name in common} for values in (old, new)))
     left = [difference for difference in found if not is_tolerated(difference)]
     for difference in left[: options.most]:
         subjects = found[difference]

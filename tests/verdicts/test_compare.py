@@ -24,7 +24,7 @@ SUBJECT: dict[str, Any] = {
 def compared(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> int:
     for name, values in (("old", old), ("new", new)):
         for subject in ("zoo/a/3.7", "zoo/b/3.7"):
-            append(directory / name, subject, {"api": values})
+            append(directory / name, subject, values)
     return main([str(directory / "old"), str(directory / "new")])
 
 

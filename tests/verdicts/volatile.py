@@ -28,8 +28,6 @@ _PATTERNS = [
         (rf"{_MONTH} +\d+ {_TIME} \d{{4}} GMT", "<time>"),
         (r"\b20\d\d-\d\d-\d\d\b", "<date>"),
         (r"(?<![\w.])\d+\.\d+ ?(?=m?s\b)", "<number> "),
-        (r"(?<=<number> s) \(\d:\d\d:\d\d\)", ""),
-        (r"(?<=<td>)\d+\.\d+(?=</td>)", "<number>"),
         # The last part of a text that is cut, which may have a number of another length before it.
         (r",[^,\n]*…", ",…"),
         # Octets, which are random numbers of a hello, identifiers, or a certificate.
@@ -43,8 +41,6 @@ _PATTERNS = [
         (r"(?=[A-Za-z0-9+/]*[a-z])(?=[A-Za-z0-9+/]*\d)[A-Za-z0-9+/]{60,}={0,2}", "<base64>"),
         # Ports that the system has chosen for us.
         (r"\b(127(?:\.\d+){3}|\[::1\]):\d{5}\b", r"\1:<port>"),
-        # Lines that fill the width of the terminal.
-        (r"([=_-])\1{9,}", r"\1\1\1"),
     )
 ]
 
@@ -60,10 +56,6 @@ class Volatile:
         # Small numbers are not drawn, and are in other texts.
         self._ports = {str(port): name for port, name in ports.items() if port >= 10000}
         self._port = re.compile(rf"(?<![0-9A-Za-z.])({'|'.join(self._ports) or '(?!)'})(?![0-9A-Za-z])")
-
-    def knowing(self, ports: Mapping[int, str]) -> Volatile:
-        """Return one that knows further ports as well; those that it knows keep their names."""
-        return Volatile({**ports, **{int(port): name for port, name in self._ports.items()}})
 
     def text(self, text: str) -> str:
         """Return the text without what differs."""
