@@ -22,7 +22,7 @@ from truth.drawing import Scenario
 from truth.etcds import Etcds
 from truth.judging import CHECKS, Verdict, judge
 from truth.materials import asked_identities, trusted_side
-from truth.rules import STRANGERS, Difference, Later, Seen, Truth, differences, explained
+from truth.rules import STRANGERS, Difference, Seen, Truth, differences, explained
 from truth.setting_up import Arrangement, Asked, Place, arrange, possible
 
 _ASKED_ONCE = (
@@ -92,15 +92,13 @@ class Comparer:
 
             if not etcds.serve:
                 return not_started()
-            arrangement.replace()
             verdict = judge(arrangement.options, checks)
             seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
             apart = self._apart(arrangement, seen)
             if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
                 return not_started()
             found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
-            later = self._restarted(etcds, arrangement, scenario, seen) if scenario.replaced else None
-            found += differences(Truth(scenario, arrangement, seen, apart, later), verdict)
+            found += differences(Truth(scenario, arrangement, seen, apart), verdict)
             log = etcds.text
         meant = [(one, why) for one in found if (why := explained(one, scenario, flags.version, seen))]
         return Compared(
@@ -116,20 +114,10 @@ class Comparer:
             log=log,
         )
 
-    def _restarted(
-        self, etcds: Etcds, arrangement: Arrangement, scenario: Scenario, before: Sequence[Seen]
-    ) -> Later:
-        """Restart the member whose files were replaced, and look at it."""
-        if not etcds.restart(scenario.odd):
-            return Later(starts=False)
-        own = [self._look(one, arrangement) for one in arrangement.asked if one.member == scenario.odd]
-        others = [one for one in before if one.listener.member != scenario.odd]
-        return Later(True, tuple(own), self._apart(arrangement, [*own, *others]))
-
     def _apart(self, arrangement: Arrangement, seen: Sequence[Seen]) -> frozenset[tuple[int, int]]:
         """Return which member has no active connection with which other, by what each counts itself.
 
-        One that is just restarted, or dials itself, may count another number for a moment.
+        One that dials itself may count another number for a moment.
         """
         looks = [Counter(self._inactive(arrangement, seen))]
         while looks[0] and len(looks) < _LOOKS:

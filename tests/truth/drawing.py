@@ -4,8 +4,8 @@ A draw is a mapping of properties to values. The same seed and number draw the s
 that is drawn uniformly is nearly always broken in several ways, and one fault then hides the others.
 
 A cluster has one member or three, which are at hosts of their own or at ports of one host. A property that
-begins with ``m0:`` or ``m1:`` is that of one member alone, and one that begins with ``then:`` is a file that
-is replaced after the start. Of three members the second is the odd one, whose files are replaced.
+begins with ``m0:`` or ``m1:`` is that of one member alone. What a restart does after files were replaced is
+compared in ``process``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ SERVED_CHAINS = ("direct", "sub-ca", "sub-ca-missing", "with-root", "self-signed
 SERVED_KINDS = ("plain", "sha1", "rsa-1024", "critical", "is-a-ca", "no-key-usage", "encipherment-only")
 AUTHENTICATION = ("on", "ca-alone", "without-ca", "off")
 NAMES = ("none", "right", "other", "wildcard")
-AT_HAND = ("right", "no-certificate", "no-key", "other-key", "no-bundle")
 
 PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "members": ("one", "three-hosts", "one-host"),
@@ -61,7 +60,6 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "served-usage": SERVED_USAGES,
     "served-chain": SERVED_CHAINS,
     "served-kind": SERVED_KINDS,
-    "client-files": AT_HAND,
     "peer-auth": AUTHENTICATION,
     "peer-ca": BUNDLES,
     "peer-auto-tls": ("no", "alone", "beside"),
@@ -75,7 +73,6 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "peer-served-times": SERVED_TIMES,
     "peer-served-usage": SERVED_USAGES,
     "peer-served-chain": SERVED_CHAINS,
-    "peer-files": AT_HAND,
     "peer-dials": ("with-served", "right", "foreign", "other-address", "server-usage"),
     "client": LEAVES,
     "peer": LEAVES,
@@ -98,10 +95,6 @@ _SOLE = ("client-crl-names", "peer-crl-names")
 _OF_A_CLUSTER = ("members", "layout", "client", "peer", "host")
 OF_A_MEMBER = tuple(name for name in PROPERTIES if name not in _OF_A_CLUSTER and not name.startswith("told-"))
 """The properties that one of three members may have alone."""
-
-_FILES = ("-ca", "-crl", "-crl-names", "-files", "-names", "-times", "-usage", "-chain", "-kind")
-OF_FILES = tuple(name for name in OF_A_MEMBER if name.endswith(_FILES))
-"""The properties of files, which may be replaced after the start."""
 
 _APART = ("versions", "suites")
 """Settings in which two members may have nothing in common while the third one has all."""
@@ -131,22 +124,11 @@ class Scenario:
     def size(self) -> int:
         return 1 if self["members"] == "one" else 3
 
-    @property
-    def odd(self) -> int:
-        """Which member has the files that are replaced."""
-        return self.size // 2
-
-    @property
-    def replaced(self) -> frozenset[str]:
-        """The properties of the files that are replaced after the start."""
-        return frozenset(name.removeprefix("then:") for name in self.changed if name.startswith("then:"))
-
-    def of(self, member: int, *, later: bool = False) -> Scenario:
-        """Return the draw as it is for one member, at its start or after files were replaced."""
-        prefixes = [f"m{member}:"] if self.size > 1 else []
-        prefixes += ["then:"] if later and member == self.odd else []
+    def of(self, member: int) -> Scenario:
+        """Return the draw as it is for one member."""
         own = {name: value for name, value in self.changed.items() if ":" not in name}
-        for prefix in prefixes:
+        if self.size > 1:
+            prefix = f"m{member}:"
             own |= {
                 name.removeprefix(prefix): value
                 for name, value in self.changed.items()
@@ -156,13 +138,8 @@ class Scenario:
         return Scenario(self.number, own, f"127.0.0.{host}")
 
     def anywhere(self, name: str) -> frozenset[str]:
-        """Return the values that a property has for some member at some time."""
-        every = (self.of(member, later=later) for member in range(self.size) for later in (False, True))
-        return frozenset(one[name] for one in every)
-
-    def with_changes(self, changes: Mapping[str, str]) -> Scenario:
-        """Return the draw with further changes."""
-        return Scenario(self.number, {**self.changed, **changes})
+        """Return the values that a property has for some member."""
+        return frozenset(self.of(member)[name] for member in range(self.size))
 
     def without(self) -> Iterator[Scenario]:
         """Yield the draw without each of its changes in turn, to find which are needed."""
@@ -174,21 +151,16 @@ class Scenario:
 def draw(seed: int, number: int) -> Scenario:
     """Return a draw."""
     rng = Random(f"{seed}/{number}")  # noqa: S311 - reproducible, not secret
-    three, replaced = rng.random() < 0.4, rng.random() < 0.3
-    count = rng.choices((0, 1, 2, 3, 4), (8, 4, 1, 0, 0) if three or replaced else (1, 8, 9, 4, 1))[0]
+    three = rng.random() < 0.4
+    count = rng.choices((0, 1, 2, 3, 4), (8, 4, 1, 0, 0) if three else (1, 8, 9, 4, 1))[0]
     changed: dict[str, str] = {}
     while len(changed) < count:
         _change(changed, "", tuple(PROPERTIES), rng)
     if three:
         changed["members"] = rng.choice(PROPERTIES["members"][1:])
-        if not replaced or rng.random() < 0.5:
-            odd = _change(changed, "m1:", OF_A_MEMBER, rng)
-            if odd in _APART and rng.random() < 0.7:
-                _change(changed, "m0:", (odd,), rng)
-    if replaced:
-        _change(changed, "then:", OF_FILES, rng)
-        if rng.random() < 0.6:
-            changed["told-declaration"] = rng.choice(PROPERTIES["told-declaration"][1:])
+        odd = _change(changed, "m1:", OF_A_MEMBER, rng)
+        if odd in _APART and rng.random() < 0.7:
+            _change(changed, "m0:", (odd,), rng)
     # Half of the runs know more than the endpoints, since most checks need it.
     if rng.random() < 0.5:
         name = rng.choice([name for name in PROPERTIES if name.startswith("told-")])
@@ -206,7 +178,5 @@ def _change(changed: dict[str, str], prefix: str, names: tuple[str, ...], rng: R
     changed[prefix + name] = rng.choice(PROPERTIES[name][1:])
     crl = name.removesuffix("-names")
     if name in _SOLE:
-        changed.setdefault(f"{prefix if prefix != 'then:' else ''}{crl}", rng.choice(PROPERTIES[crl][1:]))
-    elif prefix == "then:" and crl.endswith("-crl"):
-        changed.setdefault(crl, "der")
+        changed.setdefault(f"{prefix}{crl}", rng.choice(PROPERTIES[crl][1:]))
     return name

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -92,47 +92,36 @@ def _running(binary: Path, arguments: Sequence[str], directory: Path) -> Iterato
 
 
 class Etcds:
-    """The etcds of a draw by member."""
+    """The etcds of a draw."""
 
-    def __init__(self, start: Callable[[int], _Etcd], size: int) -> None:
-        self._start, self._every = start, dict[int, _Etcd]()
-        # The last one leads, and no other can be elected before it is.
-        for member in reversed(range(size)):
-            self._every[member] = start(member)
+    def __init__(self, every: Sequence[_Etcd]) -> None:
+        self._every = every
 
     @classmethod
     @contextmanager
     def started(cls, binary: Path, arguments: Sequence[Sequence[str]], directory: Path) -> Iterator[Etcds]:
         with ExitStack() as stack:
-
-            def start(member: int) -> _Etcd:
-                return stack.enter_context(_running(binary, arguments[member], directory))
-
-            yield cls(start, len(arguments))
+            # The last one leads, and no other can be elected before it is.
+            every = [stack.enter_context(_running(binary, one, directory)) for one in reversed(arguments)]
+            yield cls(every)
 
     @property
     def serve(self) -> bool:
         """Whether all of them serve clients, which is waited for."""
         within = _DEADLINE if len(self._every) == 1 else _JOINS
-        return all(one.serves(within) for one in self._every.values())
+        return all(one.serves(within) for one in self._every)
 
     @property
     def ended(self) -> bool:
-        return any(one.ended for one in self._every.values())
+        return any(one.ended for one in self._every)
 
     @property
     def failed(self) -> bool:
-        return any(one.failed for one in self._every.values())
+        return any(one.failed for one in self._every)
 
     @property
     def text(self) -> str:
-        return "".join(one.text for one in self._every.values())
-
-    def restart(self, member: int) -> bool:
-        """Start a member again, and return whether it serves clients."""
-        self._every[member].stop()
-        self._every[member] = self._start(member)
-        return self._every[member].serves(3 * _JOINS)
+        return "".join(one.text for one in self._every)
 
 
 _JOINS = 6.0

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from oracle.crls import signed
 
 from pytest_etcdtls.pki import identities
-from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate, key_identifier
+from pytest_etcdtls.pki.authority import CertificateAuthority, build_certificate
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
@@ -200,7 +200,9 @@ def bundle(side: str, kind: str, good: Identity) -> bytes:
 
 def revocation_list(side: str, kind: str, serials: frozenset[int]) -> bytes | None:
     """Return the content of a revocation list, ``None`` for a file that is missing."""
-    der = _crl(authority("foreign" if kind == "foreign" else side), serials, stale=kind == "stale")
+    signer = authority("foreign" if kind == "foreign" else side)
+    until = datetime.now(UTC) + (-_DAY if kind == "stale" else 30 * _DAY)
+    der = signed(signer, *sorted(serials), next_update=until)
     pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
     makers: Mapping[str, bytes | None] = {
         "der": der,
@@ -212,25 +214,6 @@ def revocation_list(side: str, kind: str, serials: frozenset[int]) -> bytes | No
         "missing": None,
     }
     return makers[kind]
-
-
-def _crl(signer: CertificateAuthority, serials: frozenset[int], *, stale: bool) -> bytes:
-    # No CertificateAuthority.crl: it lists certificates of its own.
-    now = datetime.now(UTC).replace(microsecond=0)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(signer.certificate.subject)
-        .last_update(now - 2 * _DAY)
-        .next_update(now + (-_DAY if stale else 30 * _DAY))
-        .add_extension(x509.CRLNumber(1), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier(key_identifier(signer.key.public_key()), None, None), critical=False
-        )
-    )
-    for serial in sorted(serials):
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _DAY)
-        builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(signer.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def dials(scenario: Scenario) -> Identity:

@@ -1,7 +1,7 @@
 """What a verdict must say of the etcds of a draw, and what it must not.
 
 Each rule is a statement about a listener or the cluster that can be false. Truth is the reply to the Go
-client, what members count of each other, and what a restart does. "Let in" means an HTTP response.
+client, and what members count of each other. "Let in" means an HTTP response.
 """
 
 from __future__ import annotations
@@ -90,34 +90,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Later:
-    """What is seen after a restart of the member whose files were replaced."""
-
-    starts: bool
-    seen: tuple[Seen, ...] = ()
-    apart: frozenset[tuple[int, int]] = frozenset()
-
-
-@dataclass(frozen=True)
 class Truth:
     """What was seen on the etcds of a draw.
 
     Attributes:
         apart: members that have no active connection with another one, by index.
-        later: what a restart does, where files were replaced.
     """
 
     scenario: Scenario
     arrangement: Arrangement
     seen: tuple[Seen, ...]
     apart: frozenset[tuple[int, int]]
-    later: Later | None
-
-    @property
-    def knows_files(self) -> bool:
-        """Whether the run is told where the files are that a restart reads."""
-        told = self.scenario["told-bundle"], self.scenario["told-ca-key"], self.scenario["told-declaration"]
-        return told != ("none", "no", "none")
 
 
 def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
@@ -137,7 +120,6 @@ def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
         yield from _claims(one, arrangement, verdict)
     yield from _elsewhere(scenario, verdict, seen)
     yield from _members(truth, verdict)
-    yield from _after_a_restart(truth, verdict)
     yield from _advice(arrangement, verdict)
     for result in verdict.results:
         if result.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE):
@@ -170,25 +152,6 @@ def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
 
 def _announced(truth: Truth, role: Role) -> list[frozenset[tuple[bytes, ...]]]:
     return [one.announced for one in truth.seen if one.listener.role is role and one.announced]
-
-
-def _after_a_restart(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
-    """Where the files are declared, a restart that fails or lets others in is a fault now."""
-    if truth.later is None or truth.scenario["told-declaration"] == "none" or not verdict.clean:
-        return
-    if not truth.later.starts:
-        yield Difference("restart", "start", "it does not start again, and the run is clean")
-    if truth.later.apart - truth.apart:
-        yield Difference("restart", "apart", "members cannot dial each other then, and the run is clean")
-    now = {one.listener.port: one for one in truth.seen}
-    for one in truth.later.seen:
-        before = now[one.listener.port]
-        if before.lets_in("good") and not one.lets_in("good"):
-            text = f"{one.listener.url} refuses the good client then ({one.of('good')[-1]})"
-            yield Difference("restart", f"{one.listener.role} good", f"{text}, and the run is clean")
-        if more := set(one.lets_in(*STRANGERS)) - set(before.lets_in(*STRANGERS)):
-            text = f"{one.listener.url} lets in {', '.join(sorted(more))} then, and the run is clean"
-            yield Difference("restart", f"{one.listener.role} stranger", text)
 
 
 def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
@@ -353,15 +316,6 @@ def _is_fine(truth: Truth) -> bool:
     odd = [name for name in scenario.changed if ":" in name and scenario.size > 1]
     if truth.apart or any(name.endswith(_RULES) for name in odd):
         return False
-    if truth.later is not None and truth.knows_files:
-        now = {one.listener.port: one.announced for one in seen}
-        if (
-            not truth.later.starts
-            or truth.later.apart
-            or any(one.announced != now[one.listener.port] for one in truth.later.seen)
-        ):
-            return False
-        seen += truth.later.seen
     if any(len(set(_announced(truth, role))) > 1 for role in Role):
         return False
     weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
@@ -493,13 +447,8 @@ EXPLAINED: tuple[Explanation, ...] = (
     ),
     Explanation(
         r"usage: .*",
-        lambda scenario, _: bool(
-            (scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}
-            or {"no-bundle", "no-certificate"}
-            & (scenario.anywhere("client-files") | scenario.anywhere("peer-files"))
-        ),
-        "an option is refused that names a bundle without a usable CA, or without that of the key, or a file "
-        "that is gone",
+        lambda scenario, _: bool((scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}),
+        "an option is refused that names a bundle without a usable CA, or without that of the key",
     ),
     Explanation(
         r"inconclusive: .*",

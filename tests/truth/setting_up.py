@@ -25,7 +25,6 @@ from truth.materials import (
     authority,
     bundle,
     dials,
-    key_of,
     leaf,
     revocation_list,
     served,
@@ -84,9 +83,8 @@ class Arrangement:
         options: of the run, by name.
         asked: the listeners that the run judges.
         good: the named good client of each side; without the sides that have none.
-        served: what each side of each member is configured to serve, at last.
+        served: what each side of each member is configured to serve.
         roots: the CAs by which what a side serves is verified: those that the run is told, or the right one.
-        replaced: the content of the files that are replaced after the start; ``None`` for one that goes.
     """
 
     arguments: tuple[tuple[str, ...], ...]
@@ -95,12 +93,6 @@ class Arrangement:
     good: Mapping[str, Identity]
     served: Mapping[tuple[int, str], Identity]
     roots: Mapping[str, tuple[x509.Certificate, ...]]
-    replaced: Mapping[Path, bytes | None]
-
-    def replace(self) -> None:
-        """Replace files, as a rotation or a mistake does."""
-        for path, content in self.replaced.items():
-            _write(path, content)
 
 
 @dataclass(frozen=True)
@@ -161,22 +153,13 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
     arguments: list[list[str]] = []
     asked: list[Asked] = []
     pairs: dict[tuple[int, str], Identity] = {}
-    replaced: dict[Path, bytes | None] = {}
     declared = scenario["told-declaration"] != "none"
     for member in range(scenario.size):
-        own, later = scenario.of(member), scenario.of(member, later=True)
-        directory = files / f"m{member}"
+        own, directory = scenario.of(member), files / f"m{member}"
         for side in SIDES:
-            pair = served(side, own)
-            for name, (content, _) in _side_files(side, own, good[side], pair).items():
+            pairs[member, side] = served(side, own)
+            for name, content in _side_files(side, own, good[side], pairs[member, side]).items():
                 _write(directory / name, content)
-            if member == scenario.odd and scenario.replaced:
-                anew = scenario.replaced & {f"{_served(side)}-{what}" for what in _SERVED}
-                pair = served(side, later) if anew else pair
-                for name, (content, made_of) in _side_files(side, later, good[side], pair).items():
-                    if scenario.replaced & made_of:
-                        replaced[directory / name] = content
-            pairs[member, side] = pair
         arguments.append(
             [
                 *(f"--name=m{member}", f"--data-dir={place.directory / 'data' / f'm{member}'}"),
@@ -210,14 +193,7 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
             _written(files / f"declaration-m{member}", _declaration(scenario, words))
             for member, words in enumerate(arguments)
         ]
-    return Arrangement(tuple(map(tuple, arguments)), options, tuple(asked), good, pairs, roots, replaced)
-
-
-_SERVED = ("names", "times", "usage", "chain", "kind")
-
-
-def _served(side: str) -> str:
-    return "peer-served" if side == "peer" else "served"
+    return Arrangement(tuple(map(tuple, arguments)), options, tuple(asked), good, pairs, roots)
 
 
 def _write(path: Path, content: bytes | None) -> None:
@@ -286,33 +262,24 @@ def _urls(scenario: Scenario, member: int, place: Place) -> Iterator[str]:
             yield f"--{flag}={url(member, own[name], port)}"
 
 
-def _side_files(
-    side: str, scenario: Scenario, good: Identity, pair: Identity
-) -> Mapping[str, tuple[bytes | None, frozenset[str]]]:
-    """Return the content of each file of a side, and the properties that it depends on."""
+def _side_files(side: str, scenario: Scenario, good: Identity, pair: Identity) -> dict[str, bytes | None]:
+    """Return the content of each file of a side; ``None`` for one that is not there."""
     assert pair.key is not None
-    at_hand, name = scenario[f"{side}-files"], _NAMES[side]
-    key = key_of("p256 stray") if at_hand == "other-key" else pair.key
+    name = _NAMES[side]
     trusted = bundle(trusted_side(side, scenario), scenario[f"{side}-ca"], good)
     crl = scenario[f"{side}-crl"]
     revoked = _revoked(side, scenario, good, pair)
     listed = None if crl == "none" else revocation_list(trusted_side(side, scenario), crl, revoked)
-    chain = encode_certificates(pair.chain)
-    of_pair = frozenset({f"{side}-files", *(f"{_served(side)}-{what}" for what in _SERVED)})
-    found: dict[str, tuple[bytes | None, frozenset[str]]] = {
-        f"{name}.crt": (None if at_hand == "no-certificate" else chain, of_pair),
-        f"{name}.key": (None if at_hand == "no-key" else encode_key(key), of_pair),
-        f"{side}-trusted.crt": (
-            None if at_hand == "no-bundle" else trusted,
-            frozenset({f"{side}-ca", f"{side}-files"}),
-        ),
-        f"{side}.crl": (listed, frozenset({f"{side}-crl", f"{side}-crl-names"})),
+    found = {
+        f"{name}.crt": encode_certificates(pair.chain),
+        f"{name}.key": encode_key(pair.key),
+        f"{side}-trusted.crt": trusted,
+        f"{side}.crl": listed,
     }
     if side == "peer" and scenario["peer-dials"] != "with-served":
         another = dials(scenario)
         assert another.key is not None
-        found["dials.crt"] = (encode_certificates(another.chain), frozenset())
-        found["dials.key"] = (encode_key(another.key), frozenset())
+        found |= {"dials.crt": encode_certificates(another.chain), "dials.key": encode_key(another.key)}
     return found
 
 

@@ -12,7 +12,7 @@ from oracle.clients import why_no_go
 from truth import comparing
 from truth.asking import GoClient
 from truth.comparing import Comparer
-from truth.drawing import OF_A_MEMBER, OF_FILES, PROPERTIES, Scenario, draw
+from truth.drawing import OF_A_MEMBER, PROPERTIES, Scenario, draw
 from truth.judging import Verdict, judge
 from truth.setting_up import Options, Place
 
@@ -52,9 +52,6 @@ def test_verdicts_are_the_truth(etcd_binary: Path, comparer: Comparer) -> None:
         Scenario(0, {"peer-hostname": "wildcard", "told-ca-key": "yes"}),
         Scenario(0, {"client": "negative-serial", "told-ca-key": "yes"}),
         Scenario(0, {"peer-crl": "pem-crlf", "peer": "other-address+localhost"}),
-        Scenario(0, {"then:client-files": "no-key"}),
-        Scenario(0, {"then:client-files": "no-bundle", "told-declaration": "manifest"}),
-        Scenario(0, {"then:client-ca": "expired", "told-declaration": "process"}),
         Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}),
         Scenario(0, {"members": "one-host", "m1:peer-ca": "server-usage"}),
         Scenario(0, {"members": "one-host", "told-client": "none"}),
@@ -99,8 +96,6 @@ def test_the_good_cluster_is_clean_by_every_check(
         (Scenario(0, {"served-times": "expired"}), "served"),
         (Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}), "apart"),
         (Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}), "same"),
-        (Scenario(0, {"then:client-ca": "expired", "told-declaration": "process"}), "restart"),
-        (Scenario(0, {"then:peer-files": "no-bundle", "told-declaration": "manifest"}), "restart"),
     ],
     ids=str,
 )
@@ -137,7 +132,7 @@ def test_a_seed_draws_the_same_cluster_again() -> None:
 def test_every_value_is_drawn() -> None:
     drawn = [draw(SEED, number) for number in range(30_000)]
     seen = {(name, value) for one in drawn for name, value in one.changed.items()}
-    names = {"": PROPERTIES, "m1:": OF_A_MEMBER, "then:": OF_FILES}
+    names = {"": PROPERTIES, "m1:": OF_A_MEMBER}
     every = {
         (prefix + name, value)
         for prefix, of_kind in names.items()
