@@ -50,7 +50,6 @@ class Reply:
     status: int
     error: str
     handshake: bool
-    asked: bool
     announced: tuple[bytes, ...]
     leaf: bytes
     verify: str
@@ -139,7 +138,6 @@ def _reply(answer: dict[str, Any]) -> Reply:
         status=answer["status"],
         error=answer["error"],
         handshake=answer["handshake"],
-        asked=answer["asked"],
         announced=tuple(base64.b64decode(one) for one in answer["announced"] or ()),
         leaf=base64.b64decode(answer["leaf"] or ""),
         verify=verify,

@@ -51,7 +51,6 @@ class Compared:
     seen: tuple[Seen, ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict(""))
     arguments: tuple[tuple[str, ...], ...] = ()
-    log: str = ""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -87,10 +86,9 @@ class Comparer:
         with Etcds.started(binary, arrangement.arguments, self._place.directory) as etcds:
 
             def not_started() -> Compared:
-                log = etcds.text[-3000:]
-                return Compared(scenario, flags.version, arguments=arrangement.arguments, log=log)
+                return Compared(scenario, flags.version, arguments=arrangement.arguments)
 
-            if not etcds.serve:
+            if not etcds.serve():
                 return not_started()
             verdict = judge(arrangement.options, checks)
             seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
@@ -99,8 +97,7 @@ class Comparer:
                 return not_started()
             found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
             found += differences(Truth(scenario, arrangement, seen, apart), verdict)
-            log = etcds.text
-        meant = [(one, why) for one in found if (why := explained(one, scenario, flags.version, seen))]
+        meant = [(one, why) for one in found if (why := explained(one, scenario))]
         return Compared(
             scenario,
             flags.version,
@@ -111,7 +108,6 @@ class Comparer:
             seen=seen,
             verdict=verdict,
             arguments=arrangement.arguments,
-            log=log,
         )
 
     def _apart(self, arrangement: Arrangement, seen: Sequence[Seen]) -> frozenset[tuple[int, int]]:

@@ -6,89 +6,33 @@ import os
 import re
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.children import child_environment
 
-_DEADLINE = 60.0
 _SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
 _ENDS = re.compile(r'"level":"(?:fatal|panic)"|^panic: | [CF] \| ', re.MULTILINE)
+_ALONE, _JOINS = 60.0, 18.0
+"""Seconds in which a single etcd serves, and in which three have found each other or never do."""
 
 
+@dataclass(frozen=True)
 class _Etcd:
-    """An etcd that runs, and what it has logged so far."""
+    """An etcd that runs, and the file that it logs to."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process, self._lines = process, list[str]()
-        self._reader: threading.Thread | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self._lines)
+    process: subprocess.Popen[bytes]
+    log: Path
 
     @property
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        return self.process.poll() is not None
 
-    @property
-    def failed(self) -> bool:
-        """Whether it ended for a reason of its own, which may be after it has logged that it serves."""
-        return self.ended and bool(_ENDS.search(self.text))
-
-    def serves(self, within: float) -> bool:
-        """Read until it serves clients or ends."""
-        assert self._process.stdout is not None
-        watchdog = threading.Timer(within, self._process.kill)
-        watchdog.start()
-        try:
-            for line in self._process.stdout:
-                self._lines.append(line)
-                if _SERVES.search(line):
-                    # An etcd whose log nobody reads stops when the pipe is full.
-                    self._reader = threading.Thread(target=self._read, daemon=True)
-                    self._reader.start()
-                    return True
-            return False
-        finally:
-            watchdog.cancel()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self._lines.extend(self._process.stdout)
-
-    def stop(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        assert self._process.stdout is not None
-        if self._reader is not None:
-            self._reader.join()
-        else:
-            self._read()
-        self._process.stdout.close()
-        self._process.wait()
-
-
-@contextmanager
-def _running(binary: Path, arguments: Sequence[str], directory: Path) -> Iterator[_Etcd]:
-    process = subprocess.Popen(
-        [binary, *arguments],
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        cwd=directory,
-        start_new_session=True,
-    )
-    etcd = _Etcd(process)
-    try:
-        yield etcd
-    finally:
-        etcd.stop()
+    def logged(self, pattern: re.Pattern[str]) -> bool:
+        return bool(pattern.search(self.log.read_text(encoding="utf-8", errors="replace")))
 
 
 class Etcds:
@@ -102,14 +46,20 @@ class Etcds:
     def started(cls, binary: Path, arguments: Sequence[Sequence[str]], directory: Path) -> Iterator[Etcds]:
         with ExitStack() as stack:
             # The last one leads, and no other can be elected before it is.
-            every = [stack.enter_context(_running(binary, one, directory)) for one in reversed(arguments)]
+            every = [
+                stack.enter_context(_running(binary, one, directory, directory / f"log-{number}"))
+                for number, one in reversed([*enumerate(arguments)])
+            ]
             yield cls(every)
 
-    @property
     def serve(self) -> bool:
-        """Whether all of them serve clients, which is waited for."""
-        within = _DEADLINE if len(self._every) == 1 else _JOINS
-        return all(one.serves(within) for one in self._every)
+        """Wait until all serve clients, and return whether they do."""
+        until = time.monotonic() + (_ALONE if len(self._every) == 1 else _JOINS)
+        while time.monotonic() < until and not self.ended:
+            if all(one.logged(_SERVES) for one in self._every):
+                return True
+            time.sleep(0.05)
+        return False
 
     @property
     def ended(self) -> bool:
@@ -117,12 +67,25 @@ class Etcds:
 
     @property
     def failed(self) -> bool:
-        return any(one.failed for one in self._every)
-
-    @property
-    def text(self) -> str:
-        return "".join(one.text for one in self._every)
+        """Whether one ended for a reason of its own, which may be after it has logged that it serves."""
+        return any(one.ended and one.logged(_ENDS) for one in self._every)
 
 
-_JOINS = 6.0
-"""Seconds in which a member joins the others, or never does."""
+@contextmanager
+def _running(binary: Path, arguments: Sequence[str], directory: Path, log: Path) -> Iterator[_Etcd]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [binary, *arguments],
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            start_new_session=True,
+        )
+    try:
+        yield _Etcd(process, log)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

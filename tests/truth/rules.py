@@ -7,7 +7,7 @@ client, and what members count of each other. "Let in" means an HTTP response.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -405,32 +405,17 @@ def _said(result: CheckResult) -> str:
 # -- what differs on purpose ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A kind of difference that is meant.
-
-    Attributes:
-        kind: a pattern that the kind of the difference matches.
-        applies: whether the draw is one of those.
-        why: the reason.
-    """
-
-    kind: str
-    applies: Callable[[Scenario, str], bool]
-    why: str
-
-
-def _bundle_is_guessed(scenario: Scenario, _: str) -> bool:
+def _bundle_is_guessed(scenario: Scenario) -> bool:
     told = (scenario["told-bundle"], scenario["told-declaration"], scenario["told-ca-key"])
     return told == ("none", "none", "no")
 
 
-def _openssl_cannot_sign(scenario: Scenario, _: str) -> bool:
+def _openssl_cannot_sign(scenario: Scenario) -> bool:
     ecdsa = any(not key.startswith("rsa") for key in scenario.anywhere("key"))
     return "encipherment-only" in scenario.anywhere("served-kind") and ecdsa
 
 
-def _names_are_declared(scenario: Scenario, _: str) -> bool:
+def _names_are_declared(scenario: Scenario) -> bool:
     # The good client has the hostname that all members allow, and one alone may allow another.
     excluded = "other" in scenario.anywhere("peer-cn") or any(
         "other" in scenario.anywhere(name) or scenario.anywhere(name) - {scenario[name], "none"}
@@ -439,42 +424,42 @@ def _names_are_declared(scenario: Scenario, _: str) -> bool:
     return excluded and scenario["told-declaration"] != "none"
 
 
-EXPLAINED: tuple[Explanation, ...] = (
-    Explanation(
+EXPLAINED: Sequence[tuple[str, Callable[[Scenario], bool], str]] = (
+    (
         r"(inconclusive|fine): cluster cluster\.discovered",
-        lambda scenario, _: scenario["told-discovery"] == "yes",
+        lambda scenario: scenario["told-discovery"] == "yes",
         "the member list is asked for, and no listener that is trusted and accepts a client returns it",
     ),
-    Explanation(
+    (
         r"usage: .*",
-        lambda scenario, _: bool((scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}),
+        lambda scenario: bool((scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}),
         "an option is refused that names a bundle without a usable CA, or without that of the key",
     ),
-    Explanation(
+    (
         r"inconclusive: .*",
         _openssl_cannot_sign,
         "OpenSSL, which we use, refuses such a certificate in TLS 1.2, which may be the only one",
     ),
-    Explanation(
+    (
         r"good: (client|peer|metrics|client-http) mtls\.trusted-client",
         _names_are_declared,
         "etcd refuses the good client by a rule that is declared; the run says so, and what to pass",
     ),
-    Explanation(
+    (
         r"fine: (client|peer|metrics|client-http) mtls\.announced-ca-expected",
         _bundle_is_guessed,
         "without --etcd-trusted-ca the CAs of --etcd-cacert are those that etcd is meant to trust, if the "
         "good client is of one of them: any other that etcd announces is a fault",
     ),
-    Explanation(
+    (
         r"fine: cluster config\.chain-closes",
-        lambda scenario, _: "excluding" in scenario.anywhere("client-ca") | scenario.anywhere("peer-ca"),
+        lambda scenario: "excluding" in scenario.anywhere("client-ca") | scenario.anywhere("peer-ca"),
         "etcd's gateway dials etcd with what it serves, and members dial each other: the CA excludes those "
         "names, and none of the Go client",
     ),
-    Explanation(
+    (
         r"fine: (peer cert\.client-usage|cluster config\.chain-closes)",
-        lambda scenario, _: (
+        lambda scenario: (
             scenario.size == 1
             and ("server" in scenario.anywhere("peer-served-usage") or scenario["peer-dials"] == "foreign")
         ),
@@ -482,14 +467,16 @@ EXPLAINED: tuple[Explanation, ...] = (
         "nobody to dial",
     ),
 )
+"""Kinds of differences that are meant, in which draws, and why."""
 
 
-def explained(difference: Difference, scenario: Scenario, version: str, seen: tuple[Seen, ...]) -> str:
+def explained(difference: Difference, scenario: Scenario) -> str:
+    """Return why the difference is meant, empty if it is not."""
     return next(
         (
-            one.why
-            for one in EXPLAINED
-            if re.fullmatch(one.kind, difference.kind) and one.applies(scenario, version)
+            why
+            for kind, applies, why in EXPLAINED
+            if re.fullmatch(kind, difference.kind) and applies(scenario)
         ),
         "",
     )

@@ -18,7 +18,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -34,7 +33,6 @@ type Job struct {
 	Chain    [][]byte `json:"chain"` // DER, leaf first; empty for none
 	Key      []byte   `json:"key"`   // PKCS #8
 	Roots    [][]byte `json:"roots"` // DER; by which the served chain is verified
-	Suites   []uint16 `json:"suites"`
 }
 
 // Answer says how far the client came.
@@ -42,7 +40,6 @@ type Answer struct {
 	Status    int      `json:"status"` // of HTTP; 0 without a response
 	Error     string   `json:"error"`
 	Handshake bool     `json:"handshake"` // the client's handshake was complete
-	Asked     bool     `json:"asked"`     // for a certificate
 	Announced [][]byte `json:"announced"` // names of CAs
 	Leaf      []byte   `json:"leaf"`      // the served leaf, DER
 	Verify    string   `json:"verify"`    // why the served chain is refused
@@ -125,7 +122,6 @@ func configure(job Job, answer *Answer) (*tls.Config, error) {
 		InsecureSkipVerify: true, // judged below, so that the connection goes on
 		MinVersion:         job.Version,
 		MaxVersion:         job.Version,
-		CipherSuites:       job.Suites,
 	}
 	if job.Protocol != "http1" {
 		config.NextProtos = []string{"h2"}
@@ -139,7 +135,7 @@ func configure(job Job, answer *Answer) (*tls.Config, error) {
 		certificate.PrivateKey = key.(crypto.Signer)
 	}
 	config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		answer.Asked, answer.Announced = true, info.AcceptableCAs
+		answer.Announced = info.AcceptableCAs
 		return certificate, nil
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -171,10 +167,6 @@ func verify(job Job, chain []*x509.Certificate) string {
 }
 
 func main() {
-	if len(os.Args) > 1 {
-		fmt.Println(runtime.Version())
-		return
-	}
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
 	out := json.NewEncoder(os.Stdout)
 	for {
