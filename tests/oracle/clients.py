@@ -30,20 +30,25 @@ class GoAnswer:
     error: str
 
 
+def built(source: Path, directory: Path) -> Path:
+    """Build a program with the installed Go, and return it."""
+    binary = directory / source.name
+    subprocess.run(
+        ["go", "build", "-o", str(binary), "."],
+        cwd=source,
+        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"},
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return binary
+
+
 class GoClient:
     """The program of ``tests/oracle/verify``, built with the installed Go."""
 
     def __init__(self, directory: Path) -> None:
-        self._binary = directory / "oracle"
-        environment = {"GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"}
-        subprocess.run(
-            ["go", "build", "-o", str(self._binary), "."],
-            cwd=SOURCE,
-            env={**os.environ} | environment,
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-        )
+        self._binary = built(SOURCE, directory)
 
     def ask(self, cases: Sequence[Case]) -> list[GoAnswer]:
         """Return its answer to each case."""

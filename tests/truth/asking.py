@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from oracle.clients import built
 
 from pytest_etcdtls.pki.profile import Identity
 from truth.setting_up import Asked
@@ -79,17 +79,8 @@ class GoClient:
     @contextmanager
     def built_in(cls, directory: Path) -> Iterator[GoClient]:
         """Build it with the installed Go, and run it."""
-        binary = directory / "truth"
-        environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"}
-        subprocess.run(
-            ["go", "build", "-o", str(binary), "."],
-            cwd=SOURCE,
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
         with subprocess.Popen(
-            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+            [built(SOURCE, directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         ) as process:
             yield cls(process)
             assert process.stdin is not None

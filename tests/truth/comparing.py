@@ -39,14 +39,12 @@ class Compared:
     Attributes:
         scenario: what was drawn, without what this etcd has no flag for.
         started: whether etcd served clients.
-        explained: differences that are meant, by their reason.
     """
 
     scenario: Scenario
     version: str
     started: bool = False
     differences: tuple[Difference, ...] = ()
-    explained: tuple[str, ...] = ()
     connections: int = 0
     seen: tuple[Seen, ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict(""))
@@ -97,13 +95,11 @@ class Comparer:
                 return not_started()
             found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
             found += differences(Truth(scenario, arrangement, seen, apart), verdict)
-        meant = [(one, why) for one in found if (why := explained(one, scenario))]
         return Compared(
             scenario,
             flags.version,
             started=True,
-            differences=tuple(one for one in found if one not in [each for each, _ in meant]),
-            explained=tuple(why for _, why in meant),
+            differences=tuple(one for one in found if not explained(one, scenario)),
             connections=sum(len(one.replies) for one in seen),
             seen=seen,
             verdict=verdict,
@@ -146,12 +142,12 @@ class Comparer:
         question = Question(listener, name, identity, version, "http1", "/metrics")
         return self._go.ask([question], arrangement.roots)[0].body
 
-    def shrink(self, compared: Compared, binary: Path, *, checks: Sequence[str] = CHECKS) -> Compared:
+    def shrink(self, compared: Compared, binary: Path) -> Compared:
         """Return the draw with as few changes as show one of its differences."""
         for smaller in compared.scenario.without():
-            again = self.compare(smaller, binary, checks=checks)
+            again = self.compare(smaller, binary)
             if again.kinds & compared.kinds:
-                return self.shrink(again, binary, checks=checks)
+                return self.shrink(again, binary)
         return compared
 
     def _flags_of(self, binary: Path) -> FlagSet:
