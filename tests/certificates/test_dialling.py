@@ -37,13 +37,6 @@ def outcomes(target: Target) -> dict[str, Outcome]:
 
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
-def test_an_owned_cluster_has_a_known_dialling_certificate(etcd_binary: Path) -> None:
-    """The members have found each other, so they do dial with it."""
-    with start_process(replace(SEPARATE, size=3), etcd_binary) as cluster:
-        assert set(outcomes(cluster.target()).values()) == {Outcome.CONFORMS}
-
-
-@pytest.mark.etcd_version("3.5", "3.6", "3.7")
 @pytest.mark.parametrize(("size", "peer"), [(1, Outcome.VIOLATES), (3, Outcome.NOT_VERIFIED)])
 def test_the_gateway_shows_how_a_live_cluster_dials(etcd_binary: Path, size: int, peer: Outcome) -> None:
     """One that is alone has never dialled anybody; several must have dialled with something."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
+from servers import Server
 from tls.etcd_alike import Files, judge
 
 from pytest_etcdtls.checks.registry import catalogue
@@ -118,25 +118,13 @@ class FakeEtcd:
         context = files.context(self.role)
         if self.to_everybody:
             context.verify_mode = ssl.CERT_OPTIONAL
-        server = _Server(context, lambda method, path: self._answer(method, path))
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield (
-                files,
-                Listener(
-                    role=self.role,
-                    scheme="https",
-                    host="127.0.0.1",
-                    port=server.server_address[1],
-                    member="m0",
-                    label=f"{self.role}-m0",
-                ),
-            )
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+
+        def handle(connection: socket.socket) -> None:
+            with context.wrap_socket(connection, server_side=True) as stream:
+                _Answering(stream, self._answer)
+
+        with Server(handle, seconds=10) as server:
+            yield files, server.listener(role=self.role)
 
     def _answer(self, method: str, path: str) -> Response:
         path = path.partition("?")[0]
@@ -145,31 +133,14 @@ class FakeEtcd:
         return etcd_response(method, path, self.role)
 
 
-class _Server(ThreadingHTTPServer):
-    """Does each handshake in the thread of its connection, so that a stalled one does not delay others."""
+class _Answering(BaseHTTPRequestHandler):
+    """Answers the requests of a connection."""
 
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext, answer: Callable[[str, str], Response]) -> None:
-        self.answer = answer
-        self._context = context
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        request.settimeout(10)
-        try:
-            stream = self._context.wrap_socket(request, server_side=True)
-        except OSError:
-            self.shutdown_request(request)
-            return
-        super().process_request_thread(stream, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: the client judges a connection that it closes."""
-
-
-class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def __init__(self, stream: ssl.SSLSocket, answer: Callable[[str, str], Response]) -> None:
+        self._answer = answer
+        super().__init__(stream, ("", 0), None)  # type: ignore[arg-type]  # no server is asked for anything
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
@@ -177,9 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def _respond(self) -> None:
-        assert isinstance(self.server, _Server)
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        response = self.server.answer(self.command, self.path)
+        response = self._answer(self.command, self.path)
         self.send_response_only(response.status)
         for header, value in response.headers.items():
             self.send_header(header, value)
