@@ -22,8 +22,8 @@ NOT_OF_THE_CLUSTER = {
 }
 """What is wrong with etcd itself, or no matter of TLS: no configuration mends it."""
 
-NOT_IN_FLAGS = {"suites-without-those-of-http2", "release-with-known-faults"}
-"""The remedy leads to the message, or to another release."""
+NOT_IN_FLAGS = {"suites-without-those-of-http2"}
+"""The remedy leads to the message."""
 
 
 def remedies(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from truth.asking import Reply
-from truth.drawing import PROPERTIES, Scenario
+from truth.drawing import Scenario
 from truth.judging import Verdict
 from truth.setting_up import Arrangement, Asked
 
@@ -118,7 +118,6 @@ def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
         if scenario["told-ca"] != "none" and told:
             yield from _served(one, verdict)
         yield from _claims(one, arrangement, verdict)
-    yield from _elsewhere(scenario, verdict, seen)
     yield from _members(truth, verdict)
     yield from _advice(arrangement, verdict)
     for result in verdict.results:
@@ -307,9 +306,6 @@ def _claims(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[
             yield Difference("claim", f"{seen.listener.role} {one.check}", text)
 
 
-_HARMLESS = frozenset(name for name in PROPERTIES if name.startswith("told-"))
-
-
 def _is_fine(truth: Truth) -> bool:
     """Return whether everything is as a user wants it, so that the run must be clean."""
     scenario, seen = truth.scenario, truth.seen
@@ -362,34 +358,6 @@ def _advice(arrangement: Arrangement, verdict: Verdict) -> Iterator[Difference]:
                 yield Difference(
                     "advice", f"{result.role} {result.check}", f"it is given, and: {result.reason}"
                 )
-
-
-_OF_A_SIDE = {
-    "client": ("client", "served", "metrics", "http"),
-    "peer": ("peer",),
-}
-"""How the names of properties begin that concern the listeners of one side alone."""
-
-
-def _elsewhere(scenario: Scenario, verdict: Verdict, seen: tuple[Seen, ...]) -> Iterator[Difference]:
-    """A fault of one side's or member's settings is none of the other's listeners."""
-    alone = _HARMLESS - {"told-ca", "told-discovery"} | {"members"}
-    if all(name in alone or name.startswith("m1:") for name in scenario.changed):
-        for one in seen:
-            for result in verdict.on(one.listener.port) if one.listener.member != 1 else ():
-                if result.outcome is Outcome.VIOLATES:
-                    text = f"only settings of m1 differ, and it says of {result.listener}: {_said(result)}"
-                    yield Difference("elsewhere", f"{result.role} {result.check} of m1", text)
-    for side, other in (("client", "peer"), ("peer", "client")):
-        names = {name.rpartition(":")[2] for name in scenario.changed}
-        if not all(name in alone or name.startswith(_OF_A_SIDE[side]) for name in names):
-            continue
-        for one in seen:
-            if one.listener.side == other:
-                for result in verdict.on(one.listener.port):
-                    if result.outcome is Outcome.VIOLATES:
-                        text = f"only settings of {side} listeners differ, and it says: {_said(result)}"
-                        yield Difference("elsewhere", f"{result.role} {result.check}", text)
 
 
 def _offered(seen: Seen, name: str) -> list[Reply]:

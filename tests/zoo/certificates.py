@@ -24,7 +24,6 @@ _OPEN = ("mtls.announced-ca-present", "mtls.intermediate-missing", *BAD_IDENTITI
 _SERVED = ("gateway", "grpc", "health", "metrics")
 _API_IS_OPEN = ("api.debug-vars", *(f"api.{what}-needs-certificate" for what in _SERVED))
 
-_CLIENT_ONLY = OtherExtension("2.16.840.1.113730.1.1", bytes.fromhex("03020780"))
 _CA_NOT_CRITICAL = OtherExtension("2.5.29.19", bytes.fromhex("30030101ff"))
 _LOOPBACK_NOT_CRITICAL = OtherExtension(
     "2.5.29.17", bytes.fromhex("3011") + b"\x82\x09localhost" + bytes.fromhex("87047f000001")
@@ -284,18 +283,6 @@ ZOO = [
         what="the certificate of the client port has anyExtendedKeyUsage instead of serverAuth",
         config=issued(server={"extended_key_usage": ("2.5.29.37.0",)}),
         warned={"client": ["cert.openssl-purpose"]},
-    ),
-    Misconfigured(
-        name="client-ns-cert-type",
-        what="the nsCertType of the client port's certificate permits clients only",
-        config=issued(server={"other_extensions": (_CLIENT_ONLY,)}),
-        warned={"client": ["cert.openssl-purpose"]},
-    ),
-    Misconfigured(
-        name="ca-without-key-usage",
-        what="the CA of the client port has no keyUsage",
-        config=issued(client_authority={"key_usage": frozenset()}),
-        warned={"client": ["cert.x509-strict"]},
     ),
     Misconfigured(
         name="ca-constraints-not-critical",

@@ -63,6 +63,9 @@ def affected_etcd() -> Path:
 
 
 @pytest.mark.kills(
+    "advisory.cve-2026-33413-inferred",
+    "advisory.ghsa-6vch-q96h-7gc3-inferred",
+    "advisory.go-runtime",
     "advisory.ghsa-3wh4-j44w-pg92-inferred",
     "advisory.ghsa-3wh4-j44w-pg92-proved",
     "config.crl-ignored-on-grpc",
