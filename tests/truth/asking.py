@@ -33,7 +33,6 @@ class Question:
     identity: Identity
     version: str
     protocol: str
-    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Reply:
         status: of HTTP; 0 without a response.
         announced: the names of CAs that the server announces, DER.
         verify: why the client refuses what is served, empty if it does not.
-        body: of ``/metrics``.
     """
 
     status: int
@@ -53,7 +51,6 @@ class Reply:
     announced: tuple[bytes, ...]
     leaf: bytes
     verify: str
-    body: str
 
     @property
     def served(self) -> bool:
@@ -106,9 +103,7 @@ def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, o
         "plain": question.version == "plaintext",
         "version": VERSIONS.get(question.version, 0),
         "protocol": question.protocol,
-        "path": "/grpc.health.v1.Health/Check"
-        if question.protocol == "grpc"
-        else question.path or listener.path,
+        "path": "/grpc.health.v1.Health/Check" if question.protocol == "grpc" else listener.path,
         "chain": [_encoded(one.public_bytes(Encoding.DER)) for one in question.identity.chain],
         "key": _encoded(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
         if key
@@ -132,5 +127,4 @@ def _reply(answer: dict[str, Any]) -> Reply:
         announced=tuple(base64.b64decode(one) for one in answer["announced"] or ()),
         leaf=base64.b64decode(answer["leaf"] or ""),
         verify=verify,
-        body=answer["body"],
     )

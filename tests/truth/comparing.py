@@ -5,10 +5,7 @@ What must hold is in :mod:`truth.rules`.
 
 from __future__ import annotations
 
-import re
 import subprocess
-import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +13,12 @@ from pathlib import Path
 from pytest_etcdtls.etcd.etcd_flags import FlagSet
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.role import Role
 from truth.asking import GoClient, Question
 from truth.drawing import Scenario
 from truth.etcds import Etcds
 from truth.judging import CHECKS, Verdict, judge
 from truth.materials import asked_identities, trusted_side
-from truth.rules import STRANGERS, Difference, Seen, Truth, differences, explained
+from truth.rules import STRANGERS, Difference, Seen, differences, explained
 from truth.setting_up import Arrangement, Asked, Place, arrange, possible
 
 _ASKED_ONCE = (
@@ -90,11 +86,10 @@ class Comparer:
                 return not_started()
             verdict = judge(arrangement.options, checks)
             seen = tuple(self._look(one, arrangement) for one in arrangement.asked)
-            apart = self._apart(arrangement, seen)
             if etcds.failed:  # after one of its listeners served, which etcd 3.6 and later log at once
                 return not_started()
             found = [Difference("healthy", "etcd", "etcd ended while it was judged")] if etcds.ended else []
-            found += differences(Truth(scenario, arrangement, seen, apart), verdict)
+            found += differences(scenario, arrangement, seen, verdict)
         return Compared(
             scenario,
             flags.version,
@@ -105,42 +100,6 @@ class Comparer:
             verdict=verdict,
             arguments=arrangement.arguments,
         )
-
-    def _apart(self, arrangement: Arrangement, seen: Sequence[Seen]) -> frozenset[tuple[int, int]]:
-        """Return which member has no active connection with which other, by what each counts itself.
-
-        One that dials itself may count another number for a moment.
-        """
-        looks = [Counter(self._inactive(arrangement, seen))]
-        while looks[0] and len(looks) < _LOOKS:
-            threading.Event().wait(0.4)
-            looks.append(Counter(self._inactive(arrangement, seen)))
-        total = sum(looks, Counter[tuple[int, int]]())
-        return frozenset(pair for pair, times in total.items() if times > len(looks) / 2)
-
-    def _inactive(self, arrangement: Arrangement, seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
-        bodies = {one.listener.member: body for one in seen if (body := self._metrics(one, arrangement))}
-        ids = {own[1]: member for member, body in bodies.items() if (own := _SERVER_ID.search(body))}
-        for member, body in bodies.items():
-            active = _ACTIVE.findall(body)
-            yield from (
-                (member, other) for one, other in ids.items() if other != member and one not in active
-            )
-
-    def _metrics(self, seen: Seen, arrangement: Arrangement) -> str:
-        """Return ``/metrics`` as a client gets it that was let in; empty without one."""
-        listener = seen.listener
-        clients = [
-            (name, version)
-            for (name, version, protocol), reply in seen.replies.items()
-            if reply.served and protocol == "http1"
-        ]
-        if listener.role is Role.PEER or not clients:
-            return ""
-        (name, version), *_ = clients
-        identity = arrangement.good["client"] if name == "good" else _known(listener)[name]
-        question = Question(listener, name, identity, version, "http1", "/metrics")
-        return self._go.ask([question], arrangement.roots)[0].body
 
     def shrink(self, compared: Compared, binary: Path) -> Compared:
         """Return the draw with as few changes as show one of its differences."""
@@ -167,11 +126,6 @@ class Comparer:
             },
             frozenset(tuple(sorted(reply.announced)) for reply in replies if reply.announced),
         )
-
-
-_LOOKS = 5
-_SERVER_ID = re.compile(r'^etcd_server_id\{server_id="0*([0-9a-f]+)"\} 1', re.MULTILINE)
-_ACTIVE = re.compile(r'^etcd_network_active_peers\{.*Remote="0*([0-9a-f]+)"\} 1$', re.MULTILINE)
 
 
 def _known(listener: Asked) -> Mapping[str, Identity]:

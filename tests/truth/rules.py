@@ -1,7 +1,7 @@
 """What a verdict must say of the etcds of a draw, and what it must not.
 
 Each rule is a statement about a listener or the cluster that can be false. Truth is the reply to the Go
-client, and what members count of each other. "Let in" means an HTTP response.
+client. "Let in" means an HTTP response.
 """
 
 from __future__ import annotations
@@ -89,25 +89,13 @@ class Seen:
         return f"  {self.listener.role} {self.listener.url}{refused}{text}"
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What was seen on the etcds of a draw.
-
-    Attributes:
-        apart: members that have no active connection with another one, by index.
-    """
-
-    scenario: Scenario
-    arrangement: Arrangement
-    seen: tuple[Seen, ...]
-    apart: frozenset[tuple[int, int]]
-
-
-def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
+def differences(
+    scenario: Scenario, arrangement: Arrangement, seen: tuple[Seen, ...], verdict: Verdict
+) -> Iterator[Difference]:
+    """Yield what our verdict and the truth about the etcds of a draw disagree about."""
     if verdict.usage:
         yield Difference("usage", "options", f"the run cannot use its options: {verdict.usage}")
         return
-    scenario, arrangement, seen = truth.scenario, truth.arrangement, truth.seen
     if any(one.is_closed for one in seen):
         return  # it stops, or did not start as a whole
     for one in seen:
@@ -118,39 +106,26 @@ def differences(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
         if scenario["told-ca"] != "none" and told:
             yield from _served(one, verdict)
         yield from _claims(one, arrangement, verdict)
-    yield from _members(truth, verdict)
+    for role in Role:
+        if len(set(_announced(seen, role))) > 1 and verdict.clean:
+            yield Difference("same", str(role), "members announce other CAs, and the run is clean")
     yield from _advice(arrangement, verdict)
     for result in verdict.results:
         if result.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE):
             yield Difference(str(result.outcome), f"{result.role} {result.check}", result.reason)
-    if not verdict.clean and not verdict.problems and _is_fine(truth):
+    if not verdict.clean and not verdict.problems and _is_fine(scenario, seen):
         for result in verdict.failing:
             if not result.cause:
                 said = "; ".join(finding.message for finding in result.findings) or result.reason
                 yield Difference(
                     "fine", f"{result.role} {result.check}", f"nothing is wrong, and it says: {said}"
                 )
-    if verdict.problems and _is_fine(truth):
+    if verdict.problems and _is_fine(scenario, seen):
         yield Difference("fine", "problem", f"nothing is wrong, and it says: {'; '.join(verdict.problems)}")
 
 
-def _members(truth: Truth, verdict: Verdict) -> Iterator[Difference]:
-    """Members that cannot dial each other, or announce other CAs, are a fault of the cluster."""
-    says = next((result for result in verdict.results if result.check == "cluster.members-connected"), None)
-    apart = ", ".join(f"m{one} with m{other}" for one, other in sorted(truth.apart))
-    if apart and verdict.clean:
-        yield Difference("apart", "cluster", f"no active connection: {apart}, and the run is clean")
-    if apart and says is not None and says.outcome is Outcome.CONFORMS:
-        yield Difference("apart", f"cluster {says.check}", f"no active connection: {apart}; it conforms")
-    if says is not None and says.outcome is Outcome.VIOLATES and not apart:
-        yield Difference("claim", f"cluster {says.check}", f"every member has the others, and: {_said(says)}")
-    for role in Role:
-        if len(set(_announced(truth, role))) > 1 and verdict.clean:
-            yield Difference("same", str(role), "members announce other CAs, and the run is clean")
-
-
-def _announced(truth: Truth, role: Role) -> list[frozenset[tuple[bytes, ...]]]:
-    return [one.announced for one in truth.seen if one.listener.role is role and one.announced]
+def _announced(seen: tuple[Seen, ...], role: Role) -> list[frozenset[tuple[bytes, ...]]]:
+    return [one.announced for one in seen if one.listener.role is role and one.announced]
 
 
 def _strangers(seen: Seen, verdict: Verdict) -> Iterator[Difference]:
@@ -306,13 +281,14 @@ def _claims(seen: Seen, arrangement: Arrangement, verdict: Verdict) -> Iterator[
             yield Difference("claim", f"{seen.listener.role} {one.check}", text)
 
 
-def _is_fine(truth: Truth) -> bool:
+def _is_fine(scenario: Scenario, seen: tuple[Seen, ...]) -> bool:
     """Return whether everything is as a user wants it, so that the run must be clean."""
-    scenario, seen = truth.scenario, truth.seen
     odd = [name for name in scenario.changed if ":" in name and scenario.size > 1]
-    if truth.apart or any(name.endswith(_RULES) for name in odd):
+    # Members that cannot dial each other are another fault, which clients do not see.
+    dialling = [name for name in scenario.changed if name.startswith(("peer-", "m0:peer-", "m1:peer-"))]
+    if (dialling and scenario.size > 1) or any(name.endswith(_RULES) for name in odd):
         return False
-    if any(len(set(_announced(truth, role))) > 1 for role in Role):
+    if any(len(set(_announced(seen, role))) > 1 for role in Role):
         return False
     weak = {"served-kind", "client-auto-tls", "peer-auto-tls"}
     if any(
@@ -343,7 +319,7 @@ def _is_fine(truth: Truth) -> bool:
     )
 
 
-_RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url")
+_RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url", "suites", "versions")
 """How properties end by which a member accepts other certificates, or none, or listens elsewhere."""
 _WEAK = frozenset({"rsa-1024", "ends-soon", "sub-ca-expired"})
 

@@ -98,7 +98,6 @@ def test_the_good_cluster_is_clean_by_every_check(
         (Scenario(0, {"client-url": "http"}), "open"),
         (Scenario(0, {"client": "expired"}), "good"),
         (Scenario(0, {"served-times": "expired"}), "served"),
-        (Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}), "apart"),
         (Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}), "same"),
     ],
     ids=str,
