@@ -149,16 +149,14 @@ class Digest(NamedTuple):
     ecdsa: str
 
 
+_NIST, _PKCS1, _X962 = "2.16.840.1.101.3.4", "1.2.840.113549.1.1", "1.2.840.10045.4"
 DIGESTS = {
-    "md5": Digest(hashes.MD5, "1.2.840.113549.2.5", "1.2.840.113549.1.1.4", "1.2.3.4"),
-    "sha1": Digest(hashes.SHA1, "1.3.14.3.2.26", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"),
-    "sha256": Digest(hashes.SHA256, "2.16.840.1.101.3.4.2.1", "1.2.840.113549.1.1.11", "1.2.840.10045.4.3.2"),
-    "sha384": Digest(hashes.SHA384, "2.16.840.1.101.3.4.2.2", "1.2.840.113549.1.1.12", "1.2.840.10045.4.3.3"),
-    "sha512": Digest(hashes.SHA512, "2.16.840.1.101.3.4.2.3", "1.2.840.113549.1.1.13", "1.2.840.10045.4.3.4"),
-    "sha3-256": Digest(
-        hashes.SHA3_256,
-        *("2.16.840.1.101.3.4.2.8", "2.16.840.1.101.3.4.3.14", "2.16.840.1.101.3.4.3.10"),
-    ),
+    "md5": Digest(hashes.MD5, "1.2.840.113549.2.5", f"{_PKCS1}.4", "1.2.3.4"),
+    "sha1": Digest(hashes.SHA1, "1.3.14.3.2.26", f"{_PKCS1}.5", f"{_X962}.1"),
+    "sha256": Digest(hashes.SHA256, f"{_NIST}.2.1", f"{_PKCS1}.11", f"{_X962}.3.2"),
+    "sha384": Digest(hashes.SHA384, f"{_NIST}.2.2", f"{_PKCS1}.12", f"{_X962}.3.3"),
+    "sha512": Digest(hashes.SHA512, f"{_NIST}.2.3", f"{_PKCS1}.13", f"{_X962}.3.4"),
+    "sha3-256": Digest(hashes.SHA3_256, f"{_NIST}.2.8", f"{_NIST}.3.14", f"{_NIST}.3.10"),
 }
 
 
@@ -279,6 +277,10 @@ EMAIL, DNS, DIRECTORY, URI, ADDRESS, REGISTERED, OTHER = 0x81, 0x82, 0xA4, 0x86,
 
 def general_name(tag: int, content: str | bytes) -> bytes:
     return encode(tag, content.encode("latin-1") if isinstance(content, str) else content)
+
+
+def names(tag: int, *texts: str) -> list[bytes]:
+    return [general_name(tag, text) for text in texts]
 
 
 def dns(text: str) -> bytes:
@@ -531,28 +533,20 @@ OF_ANY: Mapping[str, Sequence[Extension]] = {
         *(Extension("1.2.3.4.5", NULL, bytes.fromhex(octets)) for octets in ("010101", "0100", "020101")),
     ],
     "malformed constraints": [
-        Extension(CONSTRAINTS, value)
-        for value in (
-            sequence(),
-            sequence(encode(0xA0, b"")),
+        *(Extension(CONSTRAINTS, sequence(*of)) for of in ((), (encode(0xA0, b""),))),
+        Extension(
+            CONSTRAINTS,
             sequence(encode(0xA1, sequence(dns("x.example"))), encode(0xA0, sequence(dns("example.com")))),
-            sequence(encode(0xA0, sequence(dns("example.com")))) + NULL,
-            *(
-                sequence(encode(0xA0, sequence(*base)))
-                for base in (
-                    (general_name(ADDRESS, b"\x0a\0\0\0"),),
-                    (general_name(ADDRESS, b"\x0a\0\0\0\xff\0\xff\0"),),
-                    *(
-                        (dns(bad),)
-                        for bad in ("bad name", "trailing.example.com.", "*.example.com", "ex\xe4")
-                    ),
-                    (general_name(EMAIL, "a b@c"),),
-                    (general_name(URI, "10.0.0.1"),),
-                    (dns("example.com"), encode(0x80, b"\x00")),
-                    (dns("example.com"), encode(0x81, b"\x05")),
-                )
-            ),
-        )
+        ),
+        *(
+            constraints([base])
+            for base in (
+                *names(DNS, "bad name", "trailing.example.com.", "*.example.com", "ex\xe4"),
+                *names(ADDRESS, "\x0a\0\0\0", "\x0a\0\0\0\xff\0\xff\0"),
+                *(general_name(EMAIL, "a b@c"), general_name(URI, "10.0.0.1")),
+                *(dns("example.com") + encode(0x80, b"\x00"), dns("example.com") + encode(0x81, b"\x05")),
+            )
+        ),
     ],
     "malformed extensions": [
         Extension(dotted, value)
@@ -569,43 +563,27 @@ OF_ANY: Mapping[str, Sequence[Extension]] = {
 
 _OTHER_NAME = general_name(OTHER, sequence(oid("1.2.3.4"), encode(0xA0, encode(0x0C, b"x")))[2:])
 KINDS = (
-    *(
-        general_name(EMAIL, text)
-        for text in (
-            "root@example.com",
-            "not a mailbox",
-            '"quoted string"@example.com',
-            "r\xf6ot@example.com",
-        )
-    ),
-    *(
-        general_name(URI, text)
-        for text in (
-            *("https://db.example.com:2379/path", "spiffe://cluster.local/ns/etcd", "urn:uuid:f81d4fae"),
-            *("https://10.0.0.1/", "http://[fd00::1]:80/", "https://bad host/", "https://example.com./"),
-            *("%zz", "http://%zz/", "://", "relative/path", "", "https://user:pw@db.example.com/?q#f"),
-            *("https://exa%6dple.com/", "https://example.com:port/", "https://A.EXAMPLE.com/"),
-        )
-    ),
-    encode(DIRECTORY, name((CN, "directory"))),
-    general_name(REGISTERED, oid("1.2.3.4")[2:]),
-    _OTHER_NAME,
+    *names(EMAIL, "root@example.com", "not a mailbox", '"quoted string"@example.com', "r\xf6ot@example.com"),
+    *names(URI, "https://db.example.com:2379/path", "spiffe://cluster.local/ns/etcd", "urn:uuid:f81d4fae"),
+    *names(URI, "https://10.0.0.1/", "http://[fd00::1]:80/", "https://bad host/", "https://example.com./"),
+    *names(URI, "%zz", "http://%zz/", "://", "relative/path", "", "https://user:pw@db.example.com/?q#f"),
+    *names(URI, "https://exa%6dple.com/", "https://example.com:port/", "https://A.EXAMPLE.com/"),
+    *names(DNS, "ex\xe4mple.com", "ex\xff.com", "b\x7f.com"),
+    *(encode(DIRECTORY, name((CN, "directory"))), general_name(REGISTERED, oid("1.2.3.4")[2:]), _OTHER_NAME),
     *(general_name(tag, text) for tag, text in ((0xA3, b""), (0x85, b""), (0x89, b"x"))),
-    *map(dns, ("ex\xe4mple.com", "ex\xff.com", "b\x7f.com")),
 )
 """Names beside that of the host."""
 
 
 def _dns_names(host: str) -> list[tuple[str, ...]]:
-    above = host.partition(".")[2]
-    return [
-        *((text,) for text in (host + ".", host.upper(), f"*.{above}", f"*.*.{above}", "*", "", ".")),
-        *((text,) for text in ("." + host, host.replace(".", "..", 1), "-" + host, "d*.example.com")),
-        *((text,) for text in ("**.example.com", host + "\0.evil.example", host[:-1], "sub." + host)),
-        *((text,) for text in ("*." + host, f" {host}", "a" * 64 + ".example.com")),
-        *((text, host) for text in ("a" * 64 + ".example.com", "_" + host, "xn--n3h.com", host)),
-        (host, "bad name.example"),
-    ]
+    above, long = host.partition(".")[2], "a" * 64 + ".example.com"
+    alone = (
+        *(host + ".", host.upper(), f"*.{above}", f"*.*.{above}", "*", "", ".", "." + host, "-" + host),
+        *(host.replace(".", "..", 1), "d*.example.com", "**.example.com", host + "\0.evil.example"),
+        *(host[:-1], "sub." + host, "*." + host, f" {host}", long),
+    )
+    beside = (long, "_" + host, "xn--n3h.com", host, "bad name.example")
+    return [*((text,) for text in alone), *((host, text) for text in beside)]
 
 
 def _addresses(host: str) -> list[bytes]:
@@ -758,11 +736,11 @@ _FITTING = (
     *map(network, ("10.0.0.0/8", "192.0.2.0/24", "127.0.0.0/8", "fd00::/8")),
 )
 SUBTREES = (
-    *map(dns, (".example.com", "db.example.com", "EXAMPLE.com", "com", "ple.com", "", "a-b.example.com")),
-    *map(dns, ("svc.cluster.local", "other.example", "x.example.com")),
+    *names(DNS, ".example.com", "db.example.com", "EXAMPLE.com", "com", "ple.com", "", "a-b.example.com"),
+    *names(DNS, "svc.cluster.local", "other.example", "x.example.com"),
     *map(network, ("10.0.0.0/24", "10.0.0.7/24", "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104")),
-    *(general_name(EMAIL, text) for text in ("example.com", "root@example.com", ".example.com")),
-    *(general_name(URI, text) for text in ("example.com", ".example.com", "cluster.local")),
+    *names(EMAIL, "example.com", "root@example.com", ".example.com"),
+    *names(URI, "example.com", ".example.com", "cluster.local"),
     *(encode(DIRECTORY, name((O, text))) for text in ("etcd", "elsewhere")),
     *(_OTHER_NAME, general_name(REGISTERED, oid("1.2.3.4")[2:]), general_name(0xA3, b"")),
 )
@@ -789,9 +767,9 @@ def names_under_constraints(world: World) -> None:
     """Names that are difficult to compare, and constraints of their kinds."""
     strange = (
         *KINDS,
-        *(general_name(EMAIL, text) for text in ("root@EXAMPLE.com", "root@sub.example.com", "@example.com")),
-        *map(dns, ("trailing.example.com.", ".leading.example.com", "em..pty.example.com", "with space.x")),
-        *map(dns, ("", "*.example.com")),
+        *names(EMAIL, "root@EXAMPLE.com", "root@sub.example.com", "@example.com"),
+        *names(DNS, "trailing.example.com.", ".leading.example.com", "em..pty.example.com", "with space.x"),
+        *names(DNS, "", "*.example.com"),
     )
     world.leaf.set(san(named(world.host), world.rng.choice(strange)))
     kind = general_name(
@@ -825,16 +803,8 @@ def self_issued_ca(world: World) -> None:
     set_identifiers(renewed)
     set_identifiers(below)
     world.line.insert(world.line.index(ca), renewed)
-    ca.set(
-        world.rng.choice(
-            (
-                constraints(_FITTING),
-                constraints(excluded=[dns("elsewhere.example")]),
-                basic(True, 0),
-                basic(),
-            )
-        )
-    )
+    rules = constraints(_FITTING), constraints(excluded=[dns("elsewhere.example")]), basic(True, 0), basic()
+    ca.set(world.rng.choice(rules))
 
 
 @mutation
