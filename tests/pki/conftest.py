@@ -46,12 +46,6 @@ def authority(request: pytest.FixtureRequest) -> CertificateAuthority:
     return _authority(request.param)
 
 
-@pytest.fixture
-def ca() -> CertificateAuthority:
-    """A root CA, ECDSA."""
-    return CertificateAuthority.create("test CA")
-
-
 @dataclass(frozen=True)
 class Files:
     """An identity in files."""

@@ -145,15 +145,6 @@ NO_ACCEPTED_PEER = {
 }
 
 
-def in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """Return what cannot be verified by etcd 3.5.1, which has no TLS 1.3."""
-    left = {
-        listener: [check for check in ids if check != "tls.early-data"]
-        for listener, ids in expectation.items()
-    }
-    return {"3.5.1": {"not-verified": left}}
-
-
 ZOO = [
     Misconfigured(
         name="client-no-auth",
@@ -177,7 +168,6 @@ ZOO = [
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="peer-wrong-ca",
@@ -189,7 +179,6 @@ ZOO = [
             "cluster": ["config.chain-closes"],
         },
         not_verified=NO_ACCEPTED_PEER,
-        by_version=in_tls12_only(NO_ACCEPTED_PEER),
     ),
     Misconfigured(
         name="client-system-roots",
@@ -206,7 +195,6 @@ ZOO = [
             "cluster": ["config.client-auth-without-ca"],
         },
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="client-trusts-too-much",

@@ -23,7 +23,6 @@ from zoo.client_access import (
     NO_ACCEPTED_PEER,
     NOT_AS_CLIENT,
     UNAUTHENTICATED_ANSWERED,
-    in_tls12_only,
     namesake_of,
     other_ca,
 )
@@ -161,7 +160,6 @@ ZOO = [
             "cluster": ["config.allowed-names-as-one"],
         },
         not_verified=_NAMES_AS_ONE,
-        by_version=in_tls12_only(_NAMES_AS_ONE),
         lines=("3.4.23", "3.5.1"),
     ),
     Misconfigured(
@@ -191,7 +189,6 @@ ZOO = [
         after_start=lambda cluster: _rewrite_list(cluster, lambda der: b"List (CRL):\n" + pem(der)),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
         not_verified=_EVERYBODY_IS_CLOSED,
-        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
     ),
     Misconfigured(
         name="crl-of-two-lists",
@@ -212,11 +209,6 @@ ZOO = [
         config=replace(BROKEN, client_crl_file="gone.der"),
         violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
         not_verified=_EVERYBODY_IS_CLOSED,
-        by_version={
-            "3.4": {"not-verified": _EVERYBODY_IS_CLOSED},
-            "3.5": {"not-verified": _EVERYBODY_IS_CLOSED},
-            **in_tls12_only(_EVERYBODY_IS_CLOSED),
-        },
     ),
     Misconfigured(
         name="crl-without-client-auth",
@@ -440,7 +432,6 @@ ZOO = [
         config=replace(BROKEN, trusted_ca_file="empty.pem", extra_files={"empty.pem": b""}),
         violated=_NO_CA_TRUSTED,
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="plaintext-undeclared",

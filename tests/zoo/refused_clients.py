@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from zoo.client_access import BROKEN, NO_ACCEPTED_CLIENT, in_tls12_only, issued
+from zoo.client_access import BROKEN, NO_ACCEPTED_CLIENT, issued
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.etcd.cluster import Cluster
@@ -38,7 +38,6 @@ ZOO = [
         faults=("config.chain-closes",),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.chain-closes"]},
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="client-ca-renewed-on-disk",
@@ -47,6 +46,5 @@ ZOO = [
         after_start=_renew_the_bundle,
         violated={"client": ["mtls.trusted-client"]},
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
 ]
