@@ -6,8 +6,7 @@ import base64
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,32 +66,20 @@ class Reply:
 
 
 class GoClient:
-    """The program of ``tests/truth/client``, which runs as long as the draws do."""
+    """The program of ``tests/truth/client``, built with the installed Go."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    @classmethod
-    @contextmanager
-    def built_in(cls, directory: Path) -> Iterator[GoClient]:
-        """Build it with the installed Go, and run it."""
-        with subprocess.Popen(
-            [built(SOURCE, directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
-        ) as process:
-            yield cls(process)
-            assert process.stdin is not None
-            process.stdin.close()
+    def __init__(self, directory: Path) -> None:
+        self._binary = built(SOURCE, directory)
 
     def ask(
         self, questions: Sequence[Question], roots: Mapping[str, tuple[x509.Certificate, ...]]
     ) -> list[Reply]:
         """Return the reply to each question; served chains are verified by the roots of the side."""
         jobs = [_job(question, roots[question.listener.side]) for question in questions]
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(jobs) + "\n")
-        self._process.stdin.flush()
-        return [_reply(answer) for answer in json.loads(self._process.stdout.readline())]
+        done = subprocess.run(
+            [self._binary], input=json.dumps(jobs) + "\n", capture_output=True, check=True, encoding="utf-8"
+        )
+        return [_reply(answer) for answer in json.loads(done.stdout)]
 
 
 def _job(question: Question, roots: tuple[x509.Certificate, ...]) -> dict[str, object]:

@@ -82,9 +82,6 @@ PROPERTIES: Mapping[str, tuple[str, ...]] = {
     "told-ca-key": ("no", "yes"),
     "told-client": ("given", "none"),
     "told-peer": ("asked", "not-asked"),
-    "told-served": ("no", "yes"),
-    "told-log": ("no", "yes"),
-    "told-discovery": ("no", "yes"),
     "host": ("127.0.0.1", "localhost"),
 }
 """Each property with its values; the first is that of the good cluster."""

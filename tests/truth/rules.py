@@ -370,11 +370,6 @@ def _names_are_declared(scenario: Scenario) -> bool:
 
 EXPLAINED: Sequence[tuple[str, Callable[[Scenario], bool], str]] = (
     (
-        r"(inconclusive|fine): cluster cluster\.discovered",
-        lambda scenario: scenario["told-discovery"] == "yes",
-        "the member list is asked for, and no listener that is trusted and accepts a client returns it",
-    ),
-    (
         r"usage: .*",
         lambda scenario: bool((scenario.anywhere("client-ca") | scenario.anywhere("peer-ca")) - {"ca"}),
         "an option is refused that names a bundle without a usable CA, or without that of the key",

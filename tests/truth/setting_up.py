@@ -39,7 +39,7 @@ _SUITES = {
     "rsa": ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
 }
 
-Options = dict[str, str | Path | list[str] | bool]
+Options = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,6 @@ def possible(scenario: Scenario, flags: FlagSet) -> Scenario:
         absent |= {name for name in scenario.changed if name.startswith(("m0:", "m1:"))}
     if scenario["members"] == "three-hosts":
         absent.add("host")
-    if scenario["members"] == "one-host":
-        # One log and one certificate are named for a host.
-        absent |= {"told-log", "told-served"}
     changed = scenario.changed.items()
     return Scenario(
         scenario.number,
@@ -171,10 +168,6 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
                 *(["--unsafe-no-fsync"] if "unsafe-no-fsync" in flags else []),
             ]
         )
-        if scenario["told-log"] == "yes":
-            # 3.4 writes to a file with this logger alone.
-            arguments[-1] += ["--logger=zap", f"--log-outputs=stderr,{directory / 'etcd.log'}"]
-            _write(directory / "etcd.log", b"")
         # A declaration names the listeners; they are asked for by it alone.
         asked += _asked(own, member, place, declared=declared)
     if scenario["told-client"] == "none":
@@ -183,10 +176,6 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
         good.pop("peer")
     roots: dict[str, tuple[x509.Certificate, ...]] = {side: _roots(side, scenario) for side in SIDES}
     options = _options(scenario, files, asked, good, roots)
-    if scenario["told-log"] == "yes":
-        options["etcd_log"] = _of_each(scenario, files, "etcd.log")
-    if scenario["told-discovery"] == "yes":
-        options["etcd_discover"] = True
     if declared:
         options = {name: value for name, value in options.items() if not name.endswith("endpoint")}
         options["etcd_config"] = [
@@ -214,14 +203,6 @@ def _written_pair(path: Path, identity: Identity) -> tuple[str, str]:
         _written(path.with_suffix(".crt"), encode_certificates(identity.chain)),
         _written(path.with_suffix(".key"), encode_key(identity.key)),
     )
-
-
-def _of_each(scenario: Scenario, files: Path, name: str) -> list[str]:
-    """Return the file of that name of each member, as options take it."""
-    hosts = [
-        f"{scenario.of(member).address}=" if scenario.size > 1 else "" for member in range(scenario.size)
-    ]
-    return [f"{host}{files / f'm{member}' / name}" for member, host in enumerate(hosts)]
 
 
 def _elections(scenario: Scenario, member: int) -> tuple[str, ...]:
@@ -409,10 +390,6 @@ def _options(
             if scenario["told-ca-key"] == "yes":
                 trusted = authority(trusted_side(side, scenario))
                 options[f"{prefix}ca_key"] = _written(files / f"{side}-ca.key", encode_key(trusted.key))
-        if scenario["told-served"] == "yes" and scenario[f"{side}-auto-tls"] != "alone":
-            expected = "etcd_expect_peer_cert" if side == "peer" else "etcd_expect_cert"
-            if any(one.tls and one.side == side for one in asked):
-                options[expected] = _of_each(scenario, files, f"{_NAMES[side]}.crt")
     return options
 
 

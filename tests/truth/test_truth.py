@@ -30,8 +30,8 @@ def comparer(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], 
     if missing := why_no_go():
         pytest.skip(f"needs {missing}")
     directory = tmp_path_factory.mktemp("truth")
-    with Place.within(directory) as place, GoClient.built_in(directory) as go:
-        yield Comparer(place, go)
+    with Place.within(directory) as place:
+        yield Comparer(place, GoClient(directory))
 
 
 def test_verdicts_are_the_truth(etcd_binary: Path, comparer: Comparer) -> None:
