@@ -16,7 +16,7 @@ from oracle.clients import why_no_go
 from truth import comparing
 from truth.asking import GoClient
 from truth.comparing import Comparer
-from truth.drawing import OF_A_MEMBER, PROPERTIES, Scenario, draw
+from truth.drawing import PROPERTIES, Scenario, draw
 from truth.judging import Verdict, judge
 from truth.setting_up import Options, Place
 
@@ -125,27 +125,3 @@ def test_a_fault_of_the_good_cluster_is_found(
     monkeypatch.setattr(comparing, "judge", lambda options, checks: broken)
     found = comparer.compare(Scenario(0), newest_etcd).differences
     assert {"claim", "good let in", "fine"} & {one.rule for one in found}
-
-
-def test_a_seed_draws_the_same_cluster_again() -> None:
-    assert [draw(SEED, number) for number in range(200)] == [draw(SEED, number) for number in range(200)]
-    assert [draw(SEED, number) for number in range(9)] != [draw(SEED + 1, number) for number in range(9)]
-
-
-def test_every_value_is_drawn() -> None:
-    drawn = [draw(SEED, number) for number in range(30_000)]
-    seen = {(name, value) for one in drawn for name, value in one.changed.items()}
-    names = {"": PROPERTIES, "m1:": OF_A_MEMBER}
-    every = {
-        (prefix + name, value)
-        for prefix, of_kind in names.items()
-        for name in of_kind
-        for value in PROPERTIES[name][1:]
-    }
-    apart = {(f"m0:{name}", value) for name in ("versions", "suites") for value in PROPERTIES[name][1:]}
-    assert seen == every | apart
-
-
-def test_a_draw_without_one_of_its_changes_is_smaller() -> None:
-    scenario = Scenario(3, {"client": "expired", "host": "localhost"})
-    assert [dict(one.changed) for one in scenario.without()] == [{"host": "localhost"}, {"client": "expired"}]

@@ -17,7 +17,7 @@ VALID: dict[str, Any] = {"outcome": "violates", "findings": [{"message": "it is 
 SUBJECT: dict[str, Any] = {
     "results": {"client-m0 cert.trusted": TRUSTED, "client-m0 cert.valid-now": VALID},
     "connections": {"client-m0": 7},
-    "terminal": ["a", "valid, 89 days left: CN=b, CN=c", "d"],
+    "lines": ["a", "valid, 89 days left: CN=b, CN=c", "d"],
 }
 
 
@@ -39,7 +39,7 @@ def compared(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> int:
         ),
         (("results", "client-m0 cert.complete"), TRUSTED, "results / cert.complete / outcome"),
         (("connections", "client-m0"), 10, "connections / "),
-        (("terminal", 0), "A", "terminal, 2 times, first zoo/a/3.7\n    - a\n    + A\n"),
+        (("lines", 0), "A", "lines, 2 times, first zoo/a/3.7\n    - a\n    + A\n"),
     ],
 )
 def test_a_difference_is_reported_once_for_all_subjects(
@@ -62,8 +62,7 @@ def test_a_difference_is_reported_once_for_all_subjects(
         ("connections", {"client-m0": 7}, 0),
         ("connections", {"client-m0": 9}, 0),
         ("connections", {"client-m0": 10}, 1),
-        ("terminal", ["a", "valid, 89 days left: CN=c, CN=b", "d"], 0),
-        ("terminal", ["a", "d", "valid, 89 days left: CN=b, CN=c"], 1),
+        ("lines", ["a", "d", "valid, 89 days left: CN=b, CN=c"], 1),
     ],
 )
 def test_differences_of_chance_are_tolerated(

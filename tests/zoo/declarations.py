@@ -260,14 +260,6 @@ ZOO = [
         warned={"cluster": ["config.undocumented-key"]},
     ),
     Misconfigured(
-        name="gateway-off-in-config-file",
-        what="a configuration file that does not mention the gateway disables it",
-        config=_FROM_A_FILE,
-        checks=_DECLARED,
-        warned={"cluster": ["config.gateway-off-in-config-file"]},
-        lines=("3.4",),
-    ),
-    Misconfigured(
         name="versions-not-in-force",
         what="a configuration file makes etcd ignore the flag for the minimum TLS version",
         faults=("config.config-file-hides-flags",),
