@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from oracle.chains import Case
 
 SOURCE = Path(__file__).with_name("verify")
@@ -31,16 +31,19 @@ class GoAnswer:
 
 
 def built(source: Path, directory: Path) -> Path:
-    """Build a program with the installed Go, and return it."""
+    """Build a program with the installed Go, and return it; skip the test if Go is older than its go.mod."""
     binary = directory / source.name
-    subprocess.run(
+    done = subprocess.run(
         ["go", "build", "-o", str(binary), "."],
         cwd=source,
         env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"},
-        check=True,
+        check=False,
         capture_output=True,
         encoding="utf-8",
     )
+    if "go.mod requires go" in done.stderr:
+        pytest.skip(f"needs a newer Go: {done.stderr}")
+    assert done.returncode == 0, done.stderr
     return binary
 
 
@@ -55,29 +58,6 @@ class GoClient:
         lines = "\n".join(json.dumps(_as_json(case)) for case in cases)
         done = subprocess.run([self._binary], input=lines, check=True, capture_output=True, encoding="utf-8")
         return [GoAnswer(**json.loads(line)) for line in done.stdout.splitlines()]
-
-
-def why_no_go() -> str:
-    """Return why the program cannot be built here, empty if it can."""
-    if shutil.which("go") is None:
-        return "Go, to compare verdicts on certificates with its verifier"
-    wanted = next(
-        line.split()[1]
-        for line in (SOURCE / "go.mod").read_text(encoding="utf-8").splitlines()
-        if line.startswith("go ")
-    )
-    said = subprocess.run(
-        ["go", "env", "GOVERSION"],
-        env={**os.environ} | {"GOTOOLCHAIN": "local"},
-        cwd="/",
-        check=False,
-        capture_output=True,
-        encoding="utf-8",
-    ).stdout.strip()
-    version = tuple(int(part) for part in said.removeprefix("go").split(".")[:2] if part.isdigit())
-    if version < tuple(map(int, wanted.split("."))):
-        return f"Go {wanted} or newer, to compare verdicts on certificates with its verifier; there is {said}"
-    return ""
 
 
 def _as_json(case: Case) -> dict[str, object]:

@@ -25,6 +25,7 @@ SLOW = "rsa-4096"
 """The preset that differs from another one in the key size alone, and whose keys take seconds."""
 
 PROVED = {
+    "authentication": {"api.grpc-range"},
     "peer-hostname": {"mtls.wrong-peer-hostname"},
     "peer-common-name": {"mtls.wrong-cn"},
     "crl-with-entries": {"mtls.revoked-http", "mtls.revoked-grpc"},
@@ -153,9 +154,3 @@ def test_authentication_without_a_user_is_not_verified(etcd_binary: Path) -> Non
     assert found(results) == known, explain(results)
     reasons = {r.check: r.reason for r in results if r.outcome is Outcome.NOT_VERIFIED}
     assert all("--etcd-user" in reason for reason in reasons.values()), reasons
-
-
-def test_authentication_with_a_user_conforms(etcd_binary: Path) -> None:
-    with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
-        [result] = run_checks(Observer(cluster.target()), select(["api.grpc-range"]))
-    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "requested as user root")

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from oracle.clients import why_no_go
 
 from truth import comparing
 from truth.asking import GoClient
@@ -27,8 +26,6 @@ SEED, DRAWS = (int(os.environ.get(f"TRUTH_{name}") or 4) for name in ("SEED", "D
 def comparer(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Iterator[Comparer]:
     """What compares; skipped with a message without Go."""
     program("go")
-    if missing := why_no_go():
-        pytest.skip(f"needs {missing}")
     directory = tmp_path_factory.mktemp("truth")
     with Place.within(directory) as place:
         yield Comparer(place, GoClient(directory))
