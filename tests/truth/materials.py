@@ -169,20 +169,16 @@ def _renewed(side: str) -> x509.Certificate:
     return CertificateAuthority.create(f"truth {side} CA").certificate
 
 
-def bundle(side: str, kind: str, good: Identity) -> bytes:
+def bundle(side: str, kind: str) -> bytes:
     """Return the content of the bundle that a side trusts for its clients."""
     own, other = authority(side).certificate, authority("other").certificate
     sub = sub_authority(side, "sub-ca").certificate
     pem = encode_certificates
-    broken = pem([other]).replace(b"MII", b"AAA", 1)
     makers: Mapping[str, bytes] = {
         "ca": pem([own]),
         "ca+other": pem([own, other]),
         "renewed": pem([_renewed(side)]),
         "old+renewed": pem([own, _renewed(side)]),
-        "same-key": pem([own, _variant(side, valid_for=20 * _DAY)]),
-        "der": own.public_bytes(Encoding.DER),
-        "empty": b"",
         "sub-ca": pem([sub]),
         "ca+sub-ca": pem([own, sub]),
         "other": pem([other]),
@@ -190,10 +186,6 @@ def bundle(side: str, kind: str, good: Identity) -> bytes:
         "not-yet-valid": pem([_variant(side, valid_from=timedelta(hours=9))]),
         "server-usage": pem([_variant(side, extended_key_usage=("serverAuth",))]),
         "excluding": pem([_variant(side, other_extensions=(_NOT_LOCALHOST,))]),
-        "no-ca-flag": pem([_variant(side, ca=False, key_usage=None)]),
-        "unparsable-after": pem([own]) + broken,
-        "leaf": pem([good.chain[0]]),
-        "trusted-label": pem([own]).replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"),
     }
     return makers[kind]
 

@@ -247,7 +247,7 @@ def _side_files(side: str, scenario: Scenario, good: Identity, pair: Identity) -
     """Return the content of each file of a side; ``None`` for one that is not there."""
     assert pair.key is not None
     name = _NAMES[side]
-    trusted = bundle(trusted_side(side, scenario), scenario[f"{side}-ca"], good)
+    trusted = bundle(trusted_side(side, scenario), scenario[f"{side}-ca"])
     crl = scenario[f"{side}-crl"]
     revoked = _revoked(side, scenario, good, pair)
     listed = None if crl == "none" else revocation_list(trusted_side(side, scenario), crl, revoked)

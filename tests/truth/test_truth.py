@@ -67,16 +67,6 @@ def test_verdicts_that_were_wrong(etcd_binary: Path, comparer: Comparer, scenari
     assert not compared.differences, compared.describe()
 
 
-@pytest.mark.parametrize("told", ["process", "manifest"])
-@pytest.mark.parametrize("side", ["client", "peer"])
-def test_a_declared_bundle_has_any_label(etcd_binary: Path, comparer: Comparer, side: str, told: str) -> None:
-    # The CA of peers is known by the declaration alone.
-    changes = {f"{side}-ca": "trusted-label", "told-declaration": told, "told-peer": "not-asked"}
-    compared = comparer.compare(Scenario(0, changes), etcd_binary)
-    assert compared.verdict.clean, compared.describe()
-    assert not compared.differences, compared.describe()
-
-
 @pytest.mark.parametrize("members", PROPERTIES["members"])
 def test_the_good_cluster_is_clean_by_every_check(
     etcd_binary: Path, comparer: Comparer, members: str
