@@ -76,16 +76,10 @@ def _field(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-_GATES = {"experimental-initial-corrupt-check": "InitialCorruptCheck"}
-
-
 def _spell(mending: Mending, _: re.Match[str]) -> Mending:
     lines = []
     for line in mending.config.config_file_adds.splitlines():
         key, colon, value = line.partition(":")
-        key = key.lower()
-        if key in _GATES and mending.version >= "3.6":
-            key, value = "feature-gates", f" {_GATES[key]}={value.strip()}"
         right = get_close_matches(key, KEYS, 1, cutoff=0.8)
         lines.append(f"{right[0] if right else key}{colon}{value}\n")
     return mending.with_flags(config_file_adds="".join(lines))
@@ -184,13 +178,9 @@ def _gateways_pair(mending: Mending, match: re.Match[str]) -> Mending:
     return mending.with_flags(client_cert_file="client.crt", client_key_file="client.key")
 
 
-def _der(mending: Mending, match: re.Match[str]) -> Mending:
-    if match.groupdict().get("side") == "peer":
-        return mending.with_flags(peer_crl_file="empty-crl.der")
-    # The file of that name is what the conversion, or the CA, writes.
-    nowhere = any(flag.startswith("--client-crl-file=") for flag in mending.config.extra_flags)
-    flags = {"client_crl_file": "crl.der", **({"extra_flags": ()} if nowhere else {})}
-    return replace(mending.with_flags(**flags), after_start=None, etcd=None if nowhere else mending.etcd)
+def _der(mending: Mending, _: re.Match[str]) -> Mending:
+    """The file of that name is what the conversion, or the CA, writes."""
+    return replace(mending.with_flags(client_crl_file="crl.der"), after_start=None)
 
 
 def _godebug(mending: Mending, match: re.Match[str]) -> Mending:
@@ -265,12 +255,11 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"have the CA issue it in version 2", _der),
     (r"start every member with the same TLS flags", "etcd after_start"),
     (r"have one list issued with (the|all) serial numbers", _der),
-    (r"put a DER encoded list at the path of --(?P<side>client|peer)-crl-file", _der),
+    (r"put a DER encoded list at the path of --client-crl-file", _der),
     # declarations
     (r"start etcd with flags instead of a configuration file", _NO_FILE),
     (r"start etcd without the configuration file and with every setting as a flag", _NO_FILE),
     (r"spell the key as in this etcd's etcd\.conf\.yml\.sample", _spell),
-    (r"(?i)write experimental-\S+ as [a-z-]+", _spell),
     (r"what has no key there, such as a revocation list [^.;]*, must be a flag", _list_by_flag),
     (r"write (?P<key>enable-grpc-gateway) into the configuration file", _into_the_file_as_well),
     (r"give one name", _one_name),
