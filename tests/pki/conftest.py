@@ -1,18 +1,16 @@
-"""OpenSSL's own binary, one CA of every key type, and an etcd that runs on a written PKI."""
+"""OpenSSL's own binary, and one CA of every key type."""
 
 from __future__ import annotations
 
 import functools
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.pki.profile import KeyType
 
 OpenSSL = Callable[..., "subprocess.CompletedProcess[str]"]
 DEADLINE = 60.0
@@ -44,20 +42,3 @@ def _authority(key_type: KeyType) -> CertificateAuthority:
 def authority(request: pytest.FixtureRequest) -> CertificateAuthority:
     """A root CA, once of every key type; RSA 4096 takes half a second a key and shows no more than 2048."""
     return _authority(request.param)
-
-
-@dataclass(frozen=True)
-class Files:
-    """An identity in files."""
-
-    certificate: Path
-    key: Path
-
-
-def store(identity: Identity, directory: Path) -> Files:
-    """Write an identity for tools that want files."""
-    files = Files(directory / f"{identity.name}.crt", directory / f"{identity.name}.key")
-    assert identity.key is not None
-    files.certificate.write_bytes(encode_certificates(identity.chain))
-    files.key.write_bytes(encode_key(identity.key))
-    return files

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,7 +24,7 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.profile import CLIENT, KeyType, generate_key
 
-from .conftest import Files, OpenSSL, store
+from .conftest import OpenSSL
 
 CA = CertificateAuthority.create("CA")
 OTHER = CertificateAuthority.create("other CA")
@@ -31,9 +32,19 @@ CERTIFICATES = encode_certificates([CA.certificate, OTHER.certificate])
 KEY = encode_key(CA.key)
 
 
+class Files(NamedTuple):
+    certificate: Path
+    key: Path
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Files:
-    return store(CA.intermediate("sub").issue(CLIENT, name="client"), tmp_path)
+    identity = CA.intermediate("sub").issue(CLIENT, name="client")
+    files = Files(tmp_path / "client.crt", tmp_path / "client.key")
+    assert identity.key is not None
+    files.certificate.write_bytes(encode_certificates(identity.chain))
+    files.key.write_bytes(encode_key(identity.key))
+    return files
 
 
 @pytest.mark.parametrize(

@@ -114,13 +114,6 @@ def namesake_of(authority: CertificateAuthority) -> bytes:
     return namesake.public_bytes(Encoding.PEM)
 
 
-def _trust_a_namesake_too(cluster: Cluster) -> None:
-    for member in cluster.members:
-        bundle = member.file("client-ca.crt")
-        bundle.write_bytes(bundle.read_bytes() + namesake_of(cluster.pki.client_ca))
-    cluster.restart()
-
-
 NO_ACCEPTED_CLIENT = {
     "client": [
         "listener.is-etcd",
@@ -202,15 +195,6 @@ ZOO = [
         faults=("mtls.announced-ca-expected",),
         config=BROKEN,
         after_start=_trust_another_ca_too,
-        violated={"client": ["mtls.announced-ca-expected"]},
-        warned={"client": ["mtls.announced-ca-single"]},
-    ),
-    Misconfigured(
-        name="client-trusts-a-namesake",
-        what="the CA bundle of the client port contains a second CA, with the name of the first",
-        faults=("mtls.announced-ca-expected",),
-        config=BROKEN,
-        after_start=_trust_a_namesake_too,
         violated={"client": ["mtls.announced-ca-expected"]},
         warned={"client": ["mtls.announced-ca-single"]},
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unruly.programs import changed_flags, rewritten_arguments
+from unruly.programs import rewritten_arguments
 from zoo.client_access import BROKEN, GOOD
 from zoo.model import Misconfigured
 
@@ -113,15 +113,6 @@ ZOO = [
         not_verified={"client": ["mtls.wrong-hostname", *_NO_COUNTERPART]},
     ),
     Misconfigured(
-        name="client-hostname-not-declared",
-        what="etcd was started with an allowed hostname of clients, and none is declared",
-        config=replace(BROKEN, pki=_TWO_NAMES),
-        etcd=changed_flags(client_cert_allowed_hostname="localhost"),
-        violated={"client": ["config.allowed-names-in-force"]},
-        warned={"client": ["api.gateway-works"]},
-        not_verified={"client": _NO_COUNTERPART},
-    ),
-    Misconfigured(
         name="peer-cn-not-the-declared-one",
         what="etcd was started with another allowed common name of peers than is declared",
         config=replace(BROKEN, peer_cert_allowed_cn="somebody"),
@@ -137,16 +128,5 @@ ZOO = [
         violated={"peer": ["mtls.wrong-san"]},
         warned={"cluster": ["config.san-check-off"]},
         lines=("3.4", "3.5", "3.6"),
-    ),
-    Misconfigured(
-        name="client-hostname-in-force",
-        what="the allowed hostname of clients is in force, and the gateway cannot dial etcd",
-        config=replace(
-            BROKEN,
-            pki=_NAMED_CLIENT,
-            client_cert_allowed_hostname="localhost",
-            peer_cert_allowed_cn=str(PEER.common_name),
-        ),
-        warned={"client": ["api.gateway-works"]},
     ),
 ]
