@@ -12,8 +12,7 @@ from discovery.discovering import named
 from discovery.learner import start_learner
 from live.target_kinds import at_hosts, start
 from starting import start_process
-from zoo.clusters import restart_one_with, write_pair
-from zoo.peers_apart import let_the_third_lead, revoke_one
+from zoo.clusters import let_the_third_lead, restart_one_with, revoke_one, write_pair
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from plugin.runs import Ran, Runner
 from starting import start_process
-from zoo.peers_apart import revoke_one
+from zoo.clusters import revoke_one
 
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.presets import PRESETS

@@ -1,4 +1,4 @@
-"""Clusters whose members differ, or advertise wrong URLs.
+"""Clusters whose members differ, advertise wrong URLs, or cannot dial each other.
 
 Those of three members start on one line of etcd only: what they show does not depend on the version.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from unruly.programs import rewritten_arguments
 from zoo.client_access import BROKEN, other_ca
@@ -48,6 +49,43 @@ def restart_one_with(cluster: Cluster, index: int, **changes: object) -> None:
     finally:
         cluster.config = everywhere
 
+
+def _for_servers_only(cluster: Cluster) -> None:
+    write_pair(cluster, "peer", cluster.pki.peer_ca, replace(PEER, extended_key_usage=("serverAuth",)))
+    cluster.restart_member(1)
+
+
+def revoke_one(cluster: Cluster) -> None:
+    """Restart the first member with a list that names the peer certificate of the second one."""
+    authority = cluster.pki.peer_ca
+    authority.revoke(cluster.pki.peers["m1"].chain[0])
+    (cluster.pki_directory / "revokes-m1.der").write_bytes(authority.crl())
+    restart_one_with(cluster, 0, peer_crl_file="revokes-m1.der")
+
+
+def _status(cluster: Cluster, index: int) -> dict[str, Any]:
+    with cluster.members[index].client() as client:
+        status: dict[str, Any] = client.post("/v3/maintenance/status", json={}).json()
+    return status
+
+
+def let_the_third_lead(cluster: Cluster) -> None:
+    """Transfer the leadership: a member that cannot dial the leader has none, and does not start."""
+    third = _status(cluster, 2)["header"]["member_id"]
+    for index in range(2):
+        status = _status(cluster, index)
+        if status["leader"] == status["header"]["member_id"]:
+            with cluster.members[index].client() as client:
+                client.post("/v3/maintenance/transfer-leadership", json={"targetID": third})
+
+
+def _take_the_common_version_away(cluster: Cluster) -> None:
+    restart_one_with(cluster, 1, tls_max_version="TLS1.2")
+    let_the_third_lead(cluster)
+    restart_one_with(cluster, 0, tls_min_version="TLS1.3")
+
+
+_NOT_CONNECTED = {"cluster": ["cluster.members-connected"]}
 
 ZOO = [
     Misconfigured(
@@ -130,5 +168,32 @@ ZOO = [
             "cluster": ["cluster.peer-urls-https", "config.http-listener-beside-tls"],
             "peer": ["mtls.plaintext-refused"],
         },
+    ),
+    Misconfigured(
+        name="peer-certificate-for-servers-of-one",
+        what="the peer certificate of one of three members does not allow clientAuth",
+        faults=("cert.client-usage",),
+        after_start=_for_servers_only,
+        checks=("cluster", "cert.client-usage"),
+        violated={**_NOT_CONNECTED, "peer": ["cert.client-usage"]},
+        config=replace(BROKEN, size=3),
+    ),
+    Misconfigured(
+        name="one-peer-revoked-by-another",
+        what="the revocation list for peers of one of three members names the certificate of another one",
+        after_start=revoke_one,
+        checks=("cluster.members-connected",),
+        config=replace(BROKEN, size=3),
+        violated=_NOT_CONNECTED,
+    ),
+    Misconfigured(
+        name="peers-without-a-common-version",
+        what="two of three members have no common TLS version, and the third has all",
+        after_start=_take_the_common_version_away,
+        warned={"cluster": ["cluster.same-policy"]},
+        lines=("3.5.33", "3.6", "3.7"),
+        config=replace(BROKEN, size=3),
+        checks=("cluster",),
+        violated=_NOT_CONNECTED,
     ),
 ]
