@@ -122,23 +122,6 @@ def test_validity_does_not_depend_on_the_servers_clock(begins: datetime, lasts: 
             assert states == {faulty}, (name, now)
 
 
-def test_openssl_agrees(tmp_path: Path, openssl: OpenSSL) -> None:
-    faults = {
-        "expired": "certificate has expired",
-        "not-yet-valid": "certificate is not yet valid",
-        "server-auth-only": "certificate purpose",
-        "intermediate-missing": "unable to get local issuer certificate",
-    }
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
-    verify = ("verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", tmp_path / "ca.crt")
-    for name, identity in issue_identities(CA).items():
-        (tmp_path / "leaf.crt").write_bytes(encode_certificates(identity.chain))
-        leaf = tmp_path / "leaf.crt"
-        result = openssl(*verify, "-untrusted", leaf, leaf, check=False)
-        assert (result.returncode == 0) is (name not in faults), name
-        assert faults.get(name, "") in result.stderr
-
-
 # -- of untrusted CAs -----------------------------------------------------------------------------------
 
 SUBJECTS = (
