@@ -260,6 +260,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"start etcd with flags instead of a configuration file", _NO_FILE),
     (r"start etcd without the configuration file and with every setting as a flag", _NO_FILE),
     (r"spell the key as in this etcd's etcd\.conf\.yml\.sample", _spell),
+    (r"(?i)write experimental-\S+ as [a-z-]+", _spell),
     (r"what has no key there, such as a revocation list [^.;]*, must be a flag", _list_by_flag),
     (r"write (?P<key>enable-grpc-gateway) into the configuration file", _into_the_file_as_well),
     (r"give one name", _one_name),
