@@ -15,19 +15,10 @@ from pathlib import Path
 
 from cryptography import x509
 from hpack import Encoder
-from hyperframe.frame import (
-    ContinuationFrame,
-    DataFrame,
-    Frame,
-    GoAwayFrame,
-    HeadersFrame,
-    PingFrame,
-    RstStreamFrame,
-    SettingsFrame,
-)
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
 from OpenSSL import SSL
 from servers import Handler, etcd_context
-from tls.hello_server import TLS1_2, alert, server_hello
+from tls.hello_server import TLS1_2, server_hello
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 
@@ -164,19 +155,23 @@ class Served:
 
         return self.tls(answer)
 
-    def http2(self, frames: Callable[[], Iterator[bytes]], *, ends: bool = False) -> Handler:
-        """Answer over HTTP/2 with these frames, after SETTINGS, and HTTP/1.1 as a good etcd does."""
+    def http2(self, *frames: Frame | bytes, endless: Frame | bytes | None = None) -> Handler:
+        """Answer over HTTP/2 with these frames, after SETTINGS, and HTTP/1.1 as a good etcd does.
+
+        Args:
+            frames: of the answer.
+            endless: what follows without end.
+        """
 
         def answer(stream: ssl.SSLSocket, first: bytes) -> None:
             if not first.startswith(PREFACE[:14]):
                 stream.sendall(good_answer(first))
                 return
-            stream.sendall(SettingsFrame(0).serialize())
-            if ends:
-                stream.sendall(b"".join(frames()))
+            stream.sendall(b"".join(map(_serialized, (SettingsFrame(0), *frames))))
+            if endless is None:
                 hold(stream)
             else:
-                _flood(stream, frames())
+                _flood(stream, itertools.repeat(_serialized(endless)))
 
         return self.tls(answer)
 
@@ -315,50 +310,22 @@ def headers_frame(
     return frame.serialize()
 
 
+def _serialized(frame: Frame | bytes) -> bytes:
+    return frame if isinstance(frame, bytes) else frame.serialize()
+
+
 def literal(name: bytes, value: bytes) -> bytes:
     """Return a header field of HPACK that is never indexed (RFC 7541 section 6.2.3)."""
     return bytes(Encoder().encode([(name, value, True)], huffman=False))
 
 
 STATUS_200 = b"\x88"
-GRPC_TYPE = literal(b"content-type", b"application/grpc")
+GRPC_HEADERS = headers_frame(STATUS_200 + literal(b"content-type", b"application/grpc"))
 
 
 def grpc_answer(*trailers: tuple[bytes, bytes], message: bytes = b"\0\0\0\0\0") -> Iterator[bytes]:
     """Yield the frames of a gRPC answer with these trailers."""
-    yield headers_frame(STATUS_200 + GRPC_TYPE)
+    yield GRPC_HEADERS
     yield DataFrame(1, data=message).serialize()
     block = b"".join(literal(name, value) for name, value in trailers)
     yield headers_frame(block, ends_stream=True)
-
-
-def repeated(*frames: Frame | bytes) -> Callable[[], Iterator[bytes]]:
-    """Return the same frames without end."""
-    parts = [frame if isinstance(frame, bytes) else frame.serialize() for frame in frames]
-
-    def make() -> Iterator[bytes]:
-        return itertools.cycle(parts)
-
-    return make
-
-
-def after(first: bytes, *rest: Frame | bytes) -> Callable[[], Iterator[bytes]]:
-    """Return one frame, and then others without end."""
-
-    def make() -> Iterator[bytes]:
-        return itertools.chain([first], repeated(*rest)())
-
-    return make
-
-
-SETTINGS_FLOOD = repeated(SettingsFrame(0, settings={3: 100}))
-PING_FLOOD = repeated(PingFrame(0, opaque_data=b"etcdtls!"))
-EMPTY_DATA_FLOOD = after(headers_frame(STATUS_200 + GRPC_TYPE), DataFrame(1))
-DATA_FLOOD = after(headers_frame(STATUS_200 + GRPC_TYPE), DataFrame(1, data=bytes(16000)))
-CONTINUATION_FLOOD = after(
-    headers_frame(STATUS_200, ends_headers=False), ContinuationFrame(1, data=literal(b"a", bytes(1000)))
-)
-INFORMATIONAL_FLOOD = repeated(headers_frame(literal(b":status", b"103")))
-RESET = repeated(RstStreamFrame(1, error_code=11))
-GO_AWAY = repeated(GoAwayFrame(0, last_stream_id=0, error_code=11))
-WARNINGS = alert(90, level=1)

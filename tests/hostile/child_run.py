@@ -21,10 +21,13 @@ HANGS = 300.0
 _ADDRESS_SPACE = 3 << 30
 """Octets, so that a file without an end stops the run and not the machine."""
 
-_NOTING_ITS_PEAK = """
-import atexit, runpy, sys
+_PROGRAM = """
+import atexit, resource, runpy, signal, sys
 from pathlib import Path
-_, peak, *sys.argv[1:] = sys.argv
+_, peak, limit, *sys.argv[1:] = sys.argv
+# A background job of a shell without job control starts with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
 atexit.register(lambda: Path(peak).write_bytes(Path("/proc/self/status").read_bytes()))
 runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 """
@@ -80,7 +83,8 @@ class ChildRun:
         self._peak = directory / "peak.txt"
         self._begin = time.monotonic()
         options = ("-p", "no:cacheprovider", "-p", "no:randomly")
-        command = [sys.executable, "-c", _NOTING_ITS_PEAK, str(self._peak), *options, *arguments]
+        space = str(_ADDRESS_SPACE if limit else resource.RLIM_INFINITY)
+        command = [sys.executable, "-c", _PROGRAM, str(self._peak), space, *options, *arguments]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -90,7 +94,6 @@ class ChildRun:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**inherited, "COLUMNS": "140", **(environment or {})},
-                preexec_fn=_prepared if limit else _defaults,
             )
         self._end = os.pidfd_open(self._process.pid)
 
@@ -147,13 +150,3 @@ class ChildRun:
         noted = re.search(r"VmHWM:\s+(\d+) kB", self._peak.read_text(encoding="utf-8"))
         assert noted is not None
         return int(noted[1]) / 1024
-
-
-def _defaults() -> None:
-    # A background job of a shell without job control starts with SIGINT ignored.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _prepared() -> None:
-    _defaults()
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))

@@ -69,14 +69,20 @@ def spawn() -> Iterator[Spawn]:
         yield start
 
 
-def _clean(temporary: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest_etcdtls", "clean"],
+def _python(
+    *words: object, prefix: Sequence[str] = (), **environment: object
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*prefix, sys.executable, *map(str, words)],
         capture_output=True,
         encoding="utf-8",
         check=False,
-        env={"PATH": os.environ["PATH"], "TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"},
+        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
     )
+
+
+def _clean(temporary: Path) -> str:
+    done = _python("-m", "pytest_etcdtls", "clean", TMPDIR=temporary, DOCKER_HOST="unix:///nowhere")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -108,14 +114,7 @@ def test_unreadable_mark_stops_no_cleaning(
     spawn: Spawn, tmp_path: Path, newest_etcd: Path, user: int | None
 ) -> None:
     bystanders = [spawn(variable, ids=(user or os.geteuid(),) * 3) for variable in UNREADABLE]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, "binary", newest_etcd],
-        capture_output=True,
-        encoding="utf-8",
-        env=environment,
-        check=False,
-    )
+    run = _python("-c", KILLED, "binary", newest_etcd, **{**os.environ, "TMPDIR": tmp_path})
     assert run.returncode == -signal.SIGKILL, run.stderr
     directory, etcd = run.stdout.split()
     said = _clean(tmp_path)
@@ -128,8 +127,7 @@ def test_unreadable_mark_stops_no_cleaning(
         f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
         "print(dog.pid, flush=True); os._exit(1)"
     )
-    dog = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
-    assert gone(int(dog.stdout))
+    assert gone(int(_python("-c", program, **os.environ).stdout))
     assert not guarded.exists()
     assert all(bystander.poll() is None for bystander in bystanders)
 
@@ -208,13 +206,7 @@ def test_a_user_cleans_nothing_of_another(spawn: Spawn, tmp_path: Path) -> None:
         parent.chmod(parent.stat().st_mode | 0o011)
     record = _record(tmp_path / f"{PREFIX}dead", THIRD)
     process = spawn(f"{MARK}={SECRET} {record}".encode(), ids=(THIRD,) * 3)
-    done = subprocess.run(
-        [sys.executable, "-c", CLEANS, str(OTHER)],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+    done = _python("-c", CLEANS, OTHER, **{**os.environ, "TMPDIR": tmp_path})
     assert (done.stdout, done.stderr) == ("()\n", "")
     assert process.poll() is None
     assert record.exists()
@@ -225,18 +217,11 @@ def test_a_user_cleans_nothing_of_another(spawn: Spawn, tmp_path: Path) -> None:
 def test_a_user_without_a_home_directory_cleans_up_and_starts_an_etcd(tmp_path: Path) -> None:
     test = tmp_path / "test_user.py"
     test.write_text("def test_user(etcd_cluster): pass", encoding="utf-8")
-    nobody = ["unshare", "--user", f"--map-user={OTHER}", sys.executable, "-m"]
+    nobody = ("unshare", "--user", f"--map-user={OTHER}", f"--wd={tmp_path}")
     for words, says in {
         ("pytest_etcdtls", "clean"): "no killed run has left anything here",
-        ("pytest", str(test), "-q"): "1 passed",
-        ("pytest", str(test), "-q", "--etcd-image=no/etcd:1"): "this user has none: set HOME",
+        ("pytest", test, "-q"): "1 passed",
+        ("pytest", test, "-q", "--etcd-image=no/etcd:1"): "this user has none: set HOME",
     }.items():
-        done = subprocess.run(
-            [*nobody, *words],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        done = _python("-m", *words, prefix=nobody, TMPDIR=tmp_path)
         assert says in done.stdout, done.stdout + done.stderr

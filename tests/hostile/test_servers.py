@@ -9,16 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from hostile.broken_servers import (
-    CONTINUATION_FLOOD,
-    DATA_FLOOD,
-    EMPTY_DATA_FLOOD,
-    GO_AWAY,
+    GRPC_HEADERS,
     HELLO12,
-    INFORMATIONAL_FLOOD,
-    PING_FLOOD,
-    RESET,
-    SETTINGS_FLOOD,
-    WARNINGS,
+    STATUS_200,
     Served,
     by_byte,
     certificate_message,
@@ -35,7 +28,16 @@ from hostile.broken_servers import (
     trickle,
 )
 from hostile.hostile_servers import Hostile, Judging
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 from servers import Handler, reset
+from tls.hello_server import alert
 
 SECONDS = 150.0
 """A run takes a few on a quiet machine."""
@@ -80,7 +82,7 @@ BEFORE_TRUST: Mapping[str, Make] = {
         b"\x16\x03\x03\xff\xff", then=hold
     ),
     "empty handshake records without end": lambda _: forever(b"\x16\x03\x03\0\0"),
-    "warning alerts without end": lambda _: forever(WARNINGS),
+    "warning alerts without end": lambda _: forever(alert(90, level=1)),
     "ChangeCipherSpec without end": lambda _: forever(b"\x14\x03\x03\0\1\1"),
     "ServerHello without end": lambda _: forever(HELLO12),
     "a ServerHello of 16 MB": lambda _: forever(
@@ -133,28 +135,27 @@ NOT_ETCD: Mapping[str, Make] = {
 }
 
 HTTP2: Mapping[str, Make] = {
-    "SETTINGS without end": lambda s: s.http2(SETTINGS_FLOOD),
-    "PING without end": lambda s: s.http2(PING_FLOOD),
-    "empty DATA frames without end": lambda s: s.http2(EMPTY_DATA_FLOOD),
-    "DATA without end": lambda s: s.http2(DATA_FLOOD),
-    "CONTINUATION without end": lambda s: s.http2(CONTINUATION_FLOOD),
-    "informational HEADERS without end": lambda s: s.http2(INFORMATIONAL_FLOOD),
-    "RST_STREAM without end": lambda s: s.http2(RESET),
-    "GOAWAY without end": lambda s: s.http2(GO_AWAY),
-    "a frame of 16 MB": lambda s: s.http2(
-        lambda: iter([b"\xff\xff\xff\0\0\0\0\0\1" + bytes(70000)]), ends=True
+    "SETTINGS without end": lambda s: s.http2(endless=SettingsFrame(0, settings={3: 100})),
+    "PING without end": lambda s: s.http2(endless=PingFrame(0, opaque_data=b"etcdtls!")),
+    "empty DATA frames without end": lambda s: s.http2(GRPC_HEADERS, endless=DataFrame(1)),
+    "DATA without end": lambda s: s.http2(GRPC_HEADERS, endless=DataFrame(1, data=bytes(16000))),
+    "CONTINUATION without end": lambda s: s.http2(
+        headers_frame(STATUS_200, ends_headers=False),
+        endless=ContinuationFrame(1, data=literal(b"a", bytes(1000))),
     ),
-    "HPACK garbage": lambda s: s.http2(lambda: iter([headers_frame(b"\xff" * 5)]), ends=True),
-    "HEADERS without a status": lambda s: s.http2(
-        lambda: iter([headers_frame(literal(b"a", b"b"), ends_stream=True)]), ends=True
+    "informational HEADERS without end": lambda s: s.http2(
+        endless=headers_frame(literal(b":status", b"103"))
     ),
-    "letters as the grpc-status": lambda s: s.http2(lambda: grpc_answer((b"grpc-status", b"abc")), ends=True),
-    "a grpc-status of 5,000 digits": lambda s: s.http2(
-        lambda: grpc_answer((b"grpc-status", b"9" * 5000)), ends=True
-    ),
-    "no grpc-status": lambda s: s.http2(lambda: grpc_answer((b"x", b"y")), ends=True),
+    "RST_STREAM without end": lambda s: s.http2(endless=RstStreamFrame(1, error_code=11)),
+    "GOAWAY without end": lambda s: s.http2(endless=GoAwayFrame(0, last_stream_id=0, error_code=11)),
+    "a frame of 16 MB": lambda s: s.http2(b"\xff\xff\xff\0\0\0\0\0\1" + bytes(70000)),
+    "HPACK garbage": lambda s: s.http2(headers_frame(b"\xff" * 5)),
+    "HEADERS without a status": lambda s: s.http2(headers_frame(literal(b"a", b"b"), ends_stream=True)),
+    "letters as the grpc-status": lambda s: s.http2(*grpc_answer((b"grpc-status", b"abc"))),
+    "a grpc-status of 5,000 digits": lambda s: s.http2(*grpc_answer((b"grpc-status", b"9" * 5000))),
+    "no grpc-status": lambda s: s.http2(*grpc_answer((b"x", b"y"))),
     "control sequences in grpc-message": lambda s: s.http2(
-        lambda: grpc_answer((b"grpc-status", b"13"), (b"grpc-message", b"%1B[31m%0A149 passed")), ends=True
+        *grpc_answer((b"grpc-status", b"13"), (b"grpc-message", b"%1B[31m%0A149 passed"))
     ),
 }
 

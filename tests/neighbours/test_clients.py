@@ -97,8 +97,8 @@ def test_the_page_names_the_tested_versions() -> None:
 def test_the_example_of_the_page(tmp_path: Path, newest_etcd: Path) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "test_example.py").write_text(code, encoding="utf-8")
-    ended = ChildRun(
-        tmp_path, ["-p", "etcdtls", f"--etcd-binary={newest_etcd}", f"--rootdir={tmp_path}"]
-    ).end()
+    options = ["-p", "etcdtls", f"--etcd-binary={newest_etcd}", f"--rootdir={tmp_path}"]
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = ChildRun(tmp_path, options, environment=alone, limit=False).end()
     assert ended.exit_code == 0, ended.output
     assert "3 passed" in ended.output
