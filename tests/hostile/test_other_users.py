@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,19 +70,20 @@ def spawn() -> Iterator[Spawn]:
 
 
 def _python(
-    *words: object, prefix: Sequence[str] = (), **environment: object
+    *words: object, environment: Mapping[str, str], prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*prefix, sys.executable, *map(str, words)],
         capture_output=True,
         encoding="utf-8",
         check=False,
-        env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in environment.items()}},
+        env={"PATH": os.environ["PATH"], **environment},
     )
 
 
 def _clean(temporary: Path) -> str:
-    done = _python("-m", "pytest_etcdtls", "clean", TMPDIR=temporary, DOCKER_HOST="unix:///nowhere")
+    environment = {"TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"}
+    done = _python("-m", "pytest_etcdtls", "clean", environment=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -114,7 +115,7 @@ def test_unreadable_mark_stops_no_cleaning(
     spawn: Spawn, tmp_path: Path, newest_etcd: Path, user: int | None
 ) -> None:
     bystanders = [spawn(variable, ids=(user or os.geteuid(),) * 3) for variable in UNREADABLE]
-    run = _python("-c", KILLED, "binary", newest_etcd, **{**os.environ, "TMPDIR": tmp_path})
+    run = _python("-c", KILLED, "binary", newest_etcd, environment={**os.environ, "TMPDIR": str(tmp_path)})
     assert run.returncode == -signal.SIGKILL, run.stderr
     directory, etcd = run.stdout.split()
     said = _clean(tmp_path)
@@ -127,7 +128,7 @@ def test_unreadable_mark_stops_no_cleaning(
         f"dog = Watchdog(); dog.guard_directory(Path({str(guarded)!r}));"
         "print(dog.pid, flush=True); os._exit(1)"
     )
-    assert gone(int(_python("-c", program, **os.environ).stdout))
+    assert gone(int(_python("-c", program, environment=os.environ).stdout))
     assert not guarded.exists()
     assert all(bystander.poll() is None for bystander in bystanders)
 
@@ -206,7 +207,7 @@ def test_a_user_cleans_nothing_of_another(spawn: Spawn, tmp_path: Path) -> None:
         parent.chmod(parent.stat().st_mode | 0o011)
     record = _record(tmp_path / f"{PREFIX}dead", THIRD)
     process = spawn(f"{MARK}={SECRET} {record}".encode(), ids=(THIRD,) * 3)
-    done = _python("-c", CLEANS, OTHER, **{**os.environ, "TMPDIR": tmp_path})
+    done = _python("-c", CLEANS, OTHER, environment={**os.environ, "TMPDIR": str(tmp_path)})
     assert (done.stdout, done.stderr) == ("()\n", "")
     assert process.poll() is None
     assert record.exists()
@@ -223,5 +224,5 @@ def test_a_user_without_a_home_directory_cleans_up_and_starts_an_etcd(tmp_path: 
         ("pytest", test, "-q"): "1 passed",
         ("pytest", test, "-q", "--etcd-image=no/etcd:1"): "this user has none: set HOME",
     }.items():
-        done = _python("-m", *words, prefix=nobody, TMPDIR=tmp_path)
+        done = _python("-m", *words, prefix=nobody, environment={"TMPDIR": str(tmp_path)})
         assert says in done.stdout, done.stdout + done.stderr
