@@ -292,19 +292,14 @@ ConfigureCRLVerification.
 TLS_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 
 
-def effective(
-    declaration: Declaration, version: str | None = None, crls: Mapping[str, CRLFile] | None = None
-) -> Effective:
-    """Return the configuration that etcd derives from a declaration.
+@lru_cache(maxsize=256)
+def effective_of(member: DeclaredMember, version: str | None = None) -> Effective:
+    """Return the configuration that etcd derives from a member's declaration, cached by version.
 
-    Args:
-        declaration: the declaration of one member.
-        version: the version of etcd; ``None`` for the declaration's version, or the newest if it has none.
-        crls: the CRL files that were read, by declared path.
+    ``None`` stands for the declaration's own version, or the newest if it has none.
     """
-    version = version or declaration.version
-    seen = in_force(declaration, version)
-    crls = crls or {}
+    version = version or member.declaration.version
+    seen, crls = in_force(member.declaration, version), member.crls
     sides: dict[Side, TLSSide] = {
         side: tls_side(seen, side, version, crls.get(seen.text(f"{side}-crl-file") or "")) for side in SIDES
     }
@@ -407,12 +402,3 @@ def _gateway(declaration: Declaration, version: str | None) -> bool:
     # In 3.4 the default in the configuration file differs from the flag's default.
     from_file = declaration.config_file is not None or declaration.form is Form.YAML
     return not (from_file and version_key(version) < (3, 5))
-
-
-@lru_cache(maxsize=256)
-def effective_of(member: DeclaredMember, version: str | None = None) -> Effective:
-    """Return the configuration that a version derives from a member's declaration, cached by version.
-
-    ``None`` stands for the declaration's own version, or the newest if it has none.
-    """
-    return effective(member.declaration, version, member.crls)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths
+from pytest_etcdtls.declared.effective import Effective, effective_of
 from pytest_etcdtls.declared.reading import from_command_line, read_declarations
+from pytest_etcdtls.declared.traps import traps_of
+from pytest_etcdtls.declared.traps.trap import FoundTrap
 
 URLS = ("--listen-client-urls=https://10.0.0.11:2379", "--advertise-client-urls=https://10.0.0.11:2379")
 PEER_URLS = (
@@ -41,3 +44,22 @@ def written(directory: Path, text: str, name: str = "declaration") -> Declaratio
     path = directory / name
     path.write_text(text, encoding="utf-8")
     return read_declaration(path)
+
+
+def member(declaration: Declaration, crls: Mapping[str, CRLFile] | None = None) -> DeclaredMember:
+    """Return the member of a declaration with the CRL files of declared paths."""
+    return DeclaredMember(declaration=declaration, paths=DeclaredPaths(), crls=crls or {})
+
+
+def effective(
+    declaration: Declaration, version: str | None = None, crls: Mapping[str, CRLFile] | None = None
+) -> Effective:
+    """Return what etcd derives from a declaration."""
+    return effective_of(member(declaration, crls), version)
+
+
+def find_traps(
+    declaration: Declaration, version: str | None = None, crls: Mapping[str, CRLFile] | None = None
+) -> tuple[FoundTrap, ...]:
+    """Return the traps of a declaration."""
+    return traps_of(member(declaration, crls), version)

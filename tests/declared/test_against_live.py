@@ -81,11 +81,6 @@ def test_a_bundle_without_certificates_is_not_in_force(cluster: Cluster, tmp_pat
     assert "no PEM block" in finding.observed
 
 
-def test_an_undeclared_bundle_is_not_applicable(cluster: Cluster) -> None:
-    result = _judge(_with_declaration(cluster, trusted_ca_file=""), "config.trusted-ca-in-force", Role.CLIENT)
-    assert result.outcome is Outcome.NOT_APPLICABLE
-
-
 def test_a_renewed_ca_of_the_same_name_is_recognised_by_the_accepted_clients(
     cluster: Cluster, tmp_path: Path
 ) -> None:

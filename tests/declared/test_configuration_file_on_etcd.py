@@ -9,10 +9,8 @@ import pytest
 from etcd_log.startup import last_startup
 
 from declared.conftest import Workplace
-from declared.declaring import read_declaration
+from declared.declaring import effective, find_traps, read_declaration
 from declared.etcd_itself import run
-from pytest_etcdtls.declared.effective import effective
-from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.etcd_log.parse import read_entries

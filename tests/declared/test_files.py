@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from declared.declaring import flags, read_declaration
+from declared.declaring import flags
 from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
 from pytest_etcdtls.declared.files import read_crl, read_member_files, require_directory
 from pytest_etcdtls.declared.reading import declared_member
@@ -135,31 +135,6 @@ def kubeadm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pki = ClusterPKI.generate(PKIPlan(layout=CALayout.KUBEADM), [MemberNames("cp1", ("10.0.0.11",))])
     pki.write(directory, with_ca_keys=True)
     return directory / "cp1"
-
-
-@pytest.mark.parametrize("below", ["etcd", "."])
-def test_kubeadms_directory_is_read_without_a_declaration(below: str, kubeadm: Path) -> None:
-    found = read_directory(kubeadm / below, "", ())
-    etcd = kubeadm / "etcd"
-    server, peer = etcd / "server", etcd / "peer"
-    healthcheck, apiserver = etcd / "healthcheck-client", kubeadm / "apiserver-etcd-client"
-    for side, served, good in (
-        (found.client, server, [healthcheck, apiserver]),
-        (found.peer, peer, [healthcheck, peer]),
-    ):
-        assert side.server_ca is not None
-        assert side.server_ca.source == str(etcd / "ca.crt")
-        files = [(one.certificate_file, one.key_file) for one in (*side.served, *side.identities)]
-        assert files == [(f"{path}.crt", f"{path}.key") for path in (served, *good)]
-
-
-def test_a_declaration_of_kubeadm_finds_its_files_there(kubeadm: Path) -> None:
-    declaration = read_declaration(SHAPES / "kubeadm" / "v1.34.yaml", pki_dir=kubeadm / "etcd")
-    member = declared_member(declaration, kubeadm / "etcd")
-    files = [name for name in declaration.settings if name.endswith("-file")]
-    assert len(files) == 6
-    for name in files:
-        assert member.file(name) == kubeadm / "etcd" / Path(declaration.text(name) or "").name
 
 
 def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path: Path) -> None:

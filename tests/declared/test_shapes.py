@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from declared.declaring import read_declaration
+from declared.declaring import effective, find_traps, read_declaration
 from pytest_etcdtls.declared.declaration import Form, Via, advertised, declared_listeners
-from pytest_etcdtls.declared.effective import ClientAuthentication, effective
+from pytest_etcdtls.declared.effective import ClientAuthentication
 from pytest_etcdtls.declared.reading import read_declarations
-from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.role import Role
 
 SHAPES = Path(__file__).parent / "shapes"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from declared.conftest import Workplace
+from declared.declaring import find_traps
 from declared.etcd_itself import run
 from pytest_etcdtls.declared.reading import from_command_line
-from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.etcd.sources import binary_version
 
 PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http://{client}")

@@ -302,12 +302,6 @@ def test_a_directory_that_holds_none_of_the_files(manifest: Any, tmp_path: Path)
         target(etcd_config=manifest(), etcd_pki_dir=tmp_path / "nowhere")
 
 
-def test_listeners_are_found_without_the_files(manifest: Any, tmp_path: Path) -> None:
-    live = target(etcd_config=manifest("cp1", ("/etc/kubernetes/pki", str(tmp_path / "nowhere"))))
-    assert len(live.listeners) == 2
-    assert (live.client.identities, live.client.server_ca, live.client.client_trust) == ((), None, None)
-
-
 def test_unusable_files_are_remarks(manifest: Any, pki: Path) -> None:
     (pki / "etcd" / "server.key").write_bytes((pki / "etcd" / "peer.key").read_bytes())
     (pki / "apiserver-etcd-client.crt").write_text("no certificate", encoding="utf-8")
@@ -405,12 +399,6 @@ def test_kubeadms_directory(pki: Path) -> None:
 def test_kubeadms_directory_is_that_of_one_node(pki: Path) -> None:
     live = target(etcd_endpoint=[f"https://{ADDRESS}:2379", "https://192.0.2.12:2379"], etcd_pki_dir=pki)
     assert [one.host for one in live.expected] == [ADDRESS]
-
-
-def test_an_unusable_file_in_kubeadms_directory_is_an_error(pki: Path) -> None:
-    (pki / "etcd" / "server.key").unlink()
-    with pytest.raises(UsageError, match=r"has no server\.key beside it"):
-        target(etcd_endpoint=f"https://{ADDRESS}:2379", etcd_pki_dir=pki)
 
 
 # This machine's addresses

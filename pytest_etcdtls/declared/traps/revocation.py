@@ -17,7 +17,7 @@ from pytest_etcdtls.versions import version_key
 def _in_use(context: TrapContext, side: TLSSide) -> Iterator[CRLFile]:
     """Yield the file of the list that is declared for a side, if etcd reads one."""
     if side.crl_file is not None and side.requests_certificate and context.secure(side):
-        yield context.crls.get(side.crl_file) or CRLFile(declared=side.crl_file)
+        yield context.member.crls.get(side.crl_file) or CRLFile(declared=side.crl_file)
 
 
 @trap("crl-without-client-auth", cure=client_certificates)

@@ -11,15 +11,15 @@ references, severity, level, remediation), and a cure. Its check is made of it (
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from pytest_etcdtls.declared.cures import Cure
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Setting
-from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective
+from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Setting
+from pytest_etcdtls.declared.effective import SIDES, Effective, EffectiveListener, TLSSide, effective_of
 from pytest_etcdtls.declared.flags import URL_LISTS, in_force
 from pytest_etcdtls.role import Role
 
@@ -54,25 +54,25 @@ class TrapContext(Struct, frozen=True, kw_only=True):
     """A declaration and what is derived from it, in which traps are searched for.
 
     Attributes:
-        declaration: the declaration as it was read.
-        seen: the declaration without the settings that this version ignores.
+        member: the member.
+        seen: its declaration without the settings that this version ignores.
         effective: the configuration that etcd derives from it.
-        crls: the CRL files that were read, by declared path.
     """
 
-    declaration: Declaration
+    member: DeclaredMember
     seen: Declaration
     effective: Effective
-    crls: Mapping[str, CRLFile] = {}
 
     @classmethod
-    def of(
-        cls, declaration: Declaration, version: str | None, crls: Mapping[str, CRLFile] | None = None
-    ) -> Self:
-        """Return the context of a declaration in a version, as :func:`effective` takes them."""
-        done = effective(declaration, version, crls)
-        seen = in_force(declaration, done.version)
-        return cls(declaration=declaration, seen=seen, effective=done, crls=crls or {})
+    def of(cls, member: DeclaredMember, version: str | None) -> Self:
+        """Return the context of a member's declaration in a version."""
+        done = effective_of(member, version)
+        return cls(member=member, seen=in_force(member.declaration, done.version), effective=done)
+
+    @property
+    def declaration(self) -> Declaration:
+        """The declaration as it was read."""
+        return self.member.declaration
 
     @property
     def version(self) -> str | None:

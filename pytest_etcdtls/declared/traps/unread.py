@@ -33,7 +33,7 @@ def hidden_into_file(case: FaultyMember) -> Iterator[Step]:
 
     What only switches something off is removed: the file decides, and may have it on.
     """
-    every = _hidden(TrapContext.of(case.declaration, case.version))
+    every = _hidden(TrapContext.of(case.member, case.version))
     written = [setting for setting in every if setting.on or not setting.boolean]
     if all(has_key(setting.name, case.version) for setting in written):
         yield from (Change(setting.name, None, setting.via) for setting in every if setting not in written)
