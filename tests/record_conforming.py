@@ -6,13 +6,12 @@ check may make, and some more that a check of a user's own may ask for.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import runpy
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ from pytest_etcdtls.run.observer import Network, Observer
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import ClientHello, HelloExchange
-from pytest_etcdtls.versions import version_key
 
 VERSION = "3.6.16"
 """The etcd that is recorded."""
@@ -228,21 +226,13 @@ def render(document: Mapping[str, Any]) -> str:
     return "".join(lines(document, 0)) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Write the file and return the exit code."""
-    parser = argparse.ArgumentParser(prog="record_conforming", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--etcd", default="3.6.16", metavar="VERSION", help="record this one (default 3.6.16)"
-    )
-    options = parser.parse_args(arguments)
-    binaries: dict[str, Path] = runpy.run_path(str(Path(__file__).with_name("conftest.py")))[
-        "find_binaries"
-    ]()
-    if options.etcd not in binaries:
-        known = ", ".join(sorted(binaries, key=version_key))
-        sys.exit(f"there is no etcd {options.etcd}, but {known or 'none'}: run make etcd, or pass --etcd")
-    FILE.write_text(render(record(binaries[options.etcd])), encoding="utf-8")
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
+    conftest = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
+    binaries: dict[str, Path] = conftest["find_binaries"]()
+    if VERSION not in binaries:
+        sys.exit(f"there is no etcd {VERSION}: run make etcd")
+    FILE.write_text(render(record(binaries[VERSION])), encoding="utf-8")
     return 0
 
 

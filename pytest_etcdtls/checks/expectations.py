@@ -65,6 +65,10 @@ class Expected(Struct, frozen=True):
     control: bool = False
 
 
+EXPECTED: dict[str, tuple[Expected, ...]] = {}
+"""What is expected of the experiments of which every attempt has an expectation, by name."""
+
+
 def experiment_check(
     name: str,
     *expectations: Expected,
@@ -94,6 +98,7 @@ def experiment_check(
         judge.__doc__, judge.__name__ = procedure.__doc__, procedure.__name__
         judge.__module__, judge.__qualname__ = procedure.__module__, procedure.__qualname__
         judge.__annotations__["experiment"] = Annotated[Experiment, name]
+        EXPECTED[name] = expectations
         check(f"lifecycle.{name}", on=set(), counterexample=counterexample)(judge)
         return runs(name)(procedure)
 
