@@ -17,7 +17,6 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import PublicKeyAlgorithmOID
 from msgspec import Struct
 
 from pytest_etcdtls.etcd_log.parse import Cause
@@ -188,8 +187,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         Its key then fits no signature scheme: Go offers none for RSASSA-PSS keys and curves such as P-224.
         """
         if _CERTIFICATE_REQUIRED in self.alerts:
-            is_pss = self.chain[0].public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
-            called = "RSASSA-PSS" if is_pss else describe_key(public_key(self.chain[0]))
+            called = describe_key(public_key(self.chain[0]))
             yield Reason(
                 f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
                 "not sent",
