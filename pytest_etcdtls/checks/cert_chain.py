@@ -16,7 +16,7 @@ from pytest_etcdtls.checks.judgement import changed
 from pytest_etcdtls.checks.registry import CLIENT_AND_PEER, EVERY_LISTENER, check
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.alternatives import HelloVariant, HelloVariants
+from pytest_etcdtls.facts.alternatives import Alternative, HelloVariants
 from pytest_etcdtls.facts.certificates import (
     AnnouncedCAs,
     CertificationPath,
@@ -189,8 +189,8 @@ def every_hello_gets_the_same_chain(here: Listener, hellos: HelloVariants) -> It
     elif different:
         yield Finding(
             message="the served certificate depends on the ClientHello",
-            expected=f"{first.hello}: {_leaf(first)} for every hello",
-            observed="; ".join(f"{found.hello}: {_leaf(found)}" for found in different),
+            expected=f"{first.way}: {_leaf(first)} for every hello",
+            observed="; ".join(f"{found.way}: {_leaf(found)}" for found in different),
             reproduce=tuple(
                 s_client(here.url, options=found.options, look='"s:" and "i:": the certificate served')
                 for found in (first, *different)
@@ -198,7 +198,7 @@ def every_hello_gets_the_same_chain(here: Listener, hellos: HelloVariants) -> It
         )
 
 
-def _leaf(variant: HelloVariant) -> str:
+def _leaf(variant: Alternative) -> str:
     try:
         leaf = load(variant.chain[0])
     except ValueError:

@@ -294,12 +294,6 @@ class Refusal(Struct, frozen=True, kw_only=True):
                 cause = Cause.OTHER if "pathlen" in text else cause
                 text += ", so it may not issue this certificate"
                 how = "with basicConstraints CA:TRUE, keyUsage keyCertSign and a path length that suffices"
-            case Rule.SIGNATURE if "key" in text:
-                return Reason(
-                    f"{self._called(certificate)} {text}, with which Go verifies no signature",
-                    "replace that CA by one with an RSA key of 2048 bits or ECDSA P-256, in "
-                    "--{peer}trusted-ca-file and in the certificates that it issued, and restart etcd",
-                )
             case Rule.SIGNATURE if is_leaf:
                 return Reason(
                     f"it {text}, which etcd's Go refuses",
@@ -307,7 +301,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
                 )
             case Rule.SIGNATURE:
                 text += ", which etcd's Go refuses"
-                how = "signed with SHA-256"
+                how = "with an RSA key of 2048 bits or ECDSA P-256, signed with SHA-256"
             case _:
                 return Reason(
                     f"the constraints of its CA exclude it: {text}",

@@ -46,15 +46,15 @@ _REPEATS = 2
 """How often two ways are repeated each, if they differ."""
 
 
-class HelloVariant(Tried, frozen=True, kw_only=True):
-    """One kind of ClientHello.
+class Alternative(Tried, frozen=True, kw_only=True):
+    """A client without a certificate, on one way to a listener.
 
     Attributes:
-        hello: how it differs, in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``.
-        options: options of ``openssl s_client`` that send the same hello.
+        way: in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``, ``no SNI``.
+        options: options of ``openssl s_client`` for this way.
     """
 
-    hello: str
+    way: str
     options: str
 
     @property
@@ -62,30 +62,10 @@ class HelloVariant(Tried, frozen=True, kw_only=True):
         """DER of the served certificates, leaf first; empty if none were served."""
         return self.attempt.chain
 
-
-class HelloVariants(Struct, frozen=True, kw_only=True):
-    """ClientHellos that differ in TLS version, ALPN and SNI, and their answers, the plain one first.
-
-    Attributes:
-        steady: two hellos that got different chains got the same ones again each time they were repeated.
-    """
-
-    variants: tuple[HelloVariant, ...]
-    steady: bool = True
-
-
-class Alternative(Tried, frozen=True, kw_only=True):
-    """A client without a certificate, on one way to a listener.
-
-    Attributes:
-        way: in words: ``SNI localhost``, ``no SNI``.
-        options: options of ``openssl s_client`` for this way.
-        announced: names of the announced CAs.
-    """
-
-    way: str
-    options: str
-    announced: tuple[x509.Name, ...] = ()
+    @property
+    def announced(self) -> Iterator[x509.Name]:
+        """The names of the announced CAs."""
+        return map(read_name, self.attempt.announced_ca)
 
     @property
     def answers(self) -> bool:
@@ -96,6 +76,17 @@ class Alternative(Tried, frozen=True, kw_only=True):
     def request(self) -> tuple[bool | None, frozenset[bytes]]:
         """Whether a client certificate is requested, and the DER of the names of the announced CAs."""
         return self.attempt.certificate_requested, frozenset(self.attempt.announced_ca)
+
+
+class HelloVariants(Struct, frozen=True, kw_only=True):
+    """ClientHellos that differ in TLS version, ALPN and SNI, and their answers, the plain one first.
+
+    Attributes:
+        steady: two hellos that got different chains got the same ones again each time they were repeated.
+    """
+
+    variants: tuple[Alternative, ...]
+    steady: bool = True
 
 
 class ServerNames(Struct, frozen=True, kw_only=True):
@@ -163,6 +154,9 @@ class _Hello(Struct, frozen=True):
     options: str
     request: Request
 
+    def answered(self, tries: tuple[Attempt, ...]) -> Alternative:
+        return Alternative(way=self.text, options=self.options, tries=tries)
+
 
 @fact(connections=4 + 2 * _REPEATS)
 def hello_variants(here: Listener, contact: TLSContact, served: ServedChain, wire: Wire) -> HelloVariants:
@@ -187,10 +181,7 @@ def hello_variants(here: Listener, contact: TLSContact, served: ServedChain, wir
     others.append(unknown)
     made += [*answers, of_unknown]
     hellos = (*first, *others)
-    variants = tuple(
-        HelloVariant(hello=hello.text, options=hello.options, tries=tries)
-        for hello, tries in zip(hellos, made, strict=True)
-    )
+    variants = tuple(hello.answered(tries) for hello, tries in zip(hellos, made, strict=True))
     steady = _is_steady(wire, hellos, variants, lambda attempt: attempt.chain)
     return HelloVariants(variants=variants, steady=steady)
 
@@ -276,21 +267,12 @@ def server_names(
         for attempt in reversed(contact.tls)
         if attempt.offered_version in contact.offered and attempt.certificate_requested is not None
     )
-
     names = dict.fromkeys(("", "localhost", UNKNOWN_NAME, *certified[:_MOST_NAMES]))
     names.pop(usual_name, None)
     way_of = partial(_way, here.role, usual.offered_version)
     ways = [*map(way_of, (usual_name, *names)), *(way_of(usual_name, alpn) for alpn in _PROTOCOLS)]
     made = [(usual,), *wire.attempt(*(way.request for way in ways[1:]))]
-    seen = [
-        Alternative(
-            way=way.text,
-            options=way.options,
-            announced=tuple(map(read_name, tries[-1].announced_ca)),
-            tries=tries,
-        )
-        for way, tries in zip(ways, made, strict=True)
-    ]
+    seen = [way.answered(tries) for way, tries in zip(ways, made, strict=True)]
     return ServerNames(
         usual=seen[0],
         others=tuple(seen[1:]),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process, start_where_possible
 
@@ -56,8 +56,6 @@ _ONLY_EXAMPLE = OtherExtension("2.5.29.30", bytes.fromhex("300da00b3009820765786
 _NEEDS_POLICY = OtherExtension("2.5.29.36", bytes.fromhex("3003800100"), critical=True)
 """policyConstraints with requireExplicitPolicy 0."""
 _PAST = {"valid_from": timedelta(days=-9), "valid_for": timedelta(days=7)}
-_P = 0xF1FC991B4037C6E723A36539188B23C1FE801C7E7B7357525E3DF6EB0378A1078DD6E38BF473C8EC3875E8ED6028DCF7
-_Q = 0xCD7A9E51E75A78E8FD5E992A81812D67281B20121D54FDFB555A1C6BF70FF8F01E617D37EEC438B629D3AF268C73FAE3
 
 
 class Clients:
@@ -105,22 +103,6 @@ def _not_sent(clients: Clients) -> Identity:
 def _unknown_and_not_sent(clients: Clients) -> Identity:
     identity = _below(clients, "not known")
     return replace(identity, chain=identity.chain[:1])
-
-
-def _short_key(clients: Clients) -> Identity:
-    """Return a client of a CA with an RSA key of 768 bits, which the cryptography library does not make."""
-    key = _rsa_768()
-    certificate = build_certificate(replace(AUTHORITY, common_name="short key"), key)
-    clients.trusted.append(certificate)
-    return _issue(CertificateAuthority.from_key(certificate, key))
-
-
-def _rsa_768() -> rsa.RSAPrivateKey:
-    numbers = rsa.RSAPublicNumbers(65537, _P * _Q)
-    private = pow(65537, -1, (_P - 1) * (_Q - 1))
-    return rsa.RSAPrivateNumbers(
-        _P, _Q, private, private % (_P - 1), private % (_Q - 1), rsa.rsa_crt_iqmp(_P, _Q), numbers
-    ).private_key()
 
 
 def _signed(signer: PrivateKey, issuer: x509.Name) -> Identity:
@@ -223,7 +205,7 @@ ROWS = {
     "SHA-1 intermediate": Row(
         make=lambda clients: _below(clients, "sha1", signature_hash="sha1"),
         why="the CA CN=sha1 intermediate that it sends is signed with sha1",
-        remedy="again signed with SHA-256, and replace it in the client's certificate file",
+        remedy="signed with SHA-256, and replace it in the client's certificate file",
         logged=f"{_UNKNOWN}.*insecure algorithm ECDSA-SHA1",
         since=(1, 18),
     ),
@@ -251,13 +233,6 @@ ROWS = {
         remedy="issue this certificate again with a maintained tool",
         logged="failed to parse client certificate: x509: negative serial number",
         since=(1, 23),
-    ),
-    "short RSA key of the CA": Row(
-        make=_short_key,
-        why="its CA CN=short key has an RSA key of 768 bits",
-        remedy="replace that CA",
-        logged=f"{_UNKNOWN}.*768-bit keys are insecure",
-        since=(1, 24),
     ),
     "string type": Row(
         make=_other_string,
@@ -445,27 +420,6 @@ def test_a_rule_about_names_is_named(etcd_binary: Path) -> None:
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "a declared rule about names excludes" in result.reason
     assert "nothing in the certificate explains: an allowed name may" in unknown.findings[0].message
-
-
-@pytest.mark.etcd_version("3.6", "3.7")
-def test_a_sent_key_above_8192_bits_is_named(newest_etcd: Path) -> None:
-    """Go refuses it in any certificate that is sent, on the path or not."""
-    key = rsa.RSAPublicNumbers(65537, (1 << 8199) + 1).public_key()
-    issuer = CertificateAuthority.create("long key")
-    name = issuer.certificate.subject
-    stray = (
-        x509.CertificateBuilder(name, name, key, 7)
-        .not_valid_before(issuer.certificate.not_valid_before_utc)
-        .not_valid_after(issuer.certificate.not_valid_after_utc)
-        .sign(issuer.key, hashes.SHA256())
-    )
-    with start_process(GOOD, newest_etcd) as cluster:
-        good = cluster.target().client.identities[0]
-        result = _judge(cluster.target(), replace(good, chain=(*good.chain, stray)))
-    assert (
-        "the CA CN=long key that it sends has RSA 8200 bits, and Go takes 8192" in result.findings[0].message
-    )
-    assert "replace it in the client's certificate file" in result.remediation
 
 
 @pytest.mark.parametrize("sent", [0, 1], ids=["the client", "its CA"])
