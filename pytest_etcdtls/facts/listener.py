@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from pytest_etcdtls.pki.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, HelloExchange
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
 
@@ -47,19 +48,6 @@ class Tried(Struct, frozen=True, kw_only=True):
         return self.tries[-1]
 
 
-class WholeOffer(Struct, frozen=True, kw_only=True):
-    """The answer to a ClientHello with every suite and group of a TLS version.
-
-    Attributes:
-        alert: with which the server refused it, ``None`` if it did not.
-        accepted: version, suite and group that the server chose, in words; empty if it chose none.
-    """
-
-    version: TLSVersion
-    alert: int | None = None
-    accepted: str = ""
-
-
 class FirstContact(Struct, frozen=True, kw_only=True):
     """The first contact with a listener.
 
@@ -74,7 +62,7 @@ class FirstContact(Struct, frozen=True, kw_only=True):
     tls: tuple[Attempt, ...]
     plaintext: Attempt | None = None
     tls_instead: Attempt | None = None
-    whole_offers: tuple[WholeOffer, ...] = ()
+    whole_offers: tuple[HelloExchange, ...] = ()
 
     @property
     def offered(self) -> tuple[TLSVersion, ...]:
@@ -108,12 +96,17 @@ class FirstContact(Struct, frozen=True, kw_only=True):
     @property
     def without_suite(self) -> tuple[TLSVersion, ...]:
         """The TLS versions that the listener supports and in which it accepts no suite or group at all."""
-        return tuple(offer.version for offer in self.whole_offers if offer.alert in NOTHING_IN_COMMON)
+        return tuple(
+            TLSVersion(exchange.offered)
+            for exchange in self.whole_offers
+            if exchange.alert in NOTHING_IN_COMMON
+        )
 
     @property
     def limit(self) -> str:
         """Why our TLS library cannot connect in some version in which the server serves others; or empty."""
-        if accepted := "; ".join(offer.accepted for offer in self.whole_offers if offer.accepted):
+        chosen = [exchange.server_hello for exchange in self.whole_offers if exchange.server_hello]
+        if accepted := "; ".join(hello.describe() for hello in chosen):
             return (
                 "the TLS library of this Python has no cipher suite or group that the listener accepts "
                 f"({accepted}): use another build of it"
@@ -235,7 +228,7 @@ def first_contact(here: Listener, wire: Wire) -> FirstContact:
         ]
         tls = tuple(tries[-1] for tries in wire.attempt(*requests) if tries)
         if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
-            return FirstContact(tls=tls, whole_offers=_with_every_suite(wire, tls))
+            return FirstContact(tls=tls, whole_offers=tuple(_with_every_suite(wire, tls)))
     try:
         plaintext = send_plain_http(wire, here)[-1]
     except NotVerifiedError:  # given up, since TLS was not answered in time
@@ -243,7 +236,7 @@ def first_contact(here: Listener, wire: Wire) -> FirstContact:
     return FirstContact(tls=tls, plaintext=plaintext, tls_instead=_tls_instead(wire, here, plaintext))
 
 
-def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> tuple[WholeOffer, ...]:
+def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> Sequence[HelloExchange]:
     """Offer every suite and group in the versions in which our library's have nothing in common.
 
     Its suites and groups depend on its build and configuration, so only the answer to this is the server's.
@@ -257,9 +250,6 @@ def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> tuple[WholeOffer,
     ]
     if not versions:
         return ()
-    # Imported here: nearly every listener has a suite in common with our library.
-    from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello
-
     hellos = [
         ClientHello(
             purpose=f"hello of {version} with every suite and group",
@@ -269,14 +259,7 @@ def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> tuple[WholeOffer,
         )
         for version in versions
     ]
-    return tuple(
-        WholeOffer(
-            version=version,
-            alert=exchange.alert,
-            accepted=exchange.server_hello.describe() if exchange.server_hello is not None else "",
-        )
-        for version, exchange in zip(versions, wire.send_hellos(*hellos), strict=True)
-    )
+    return wire.send_hellos(*hellos)
 
 
 def _tls_instead(wire: Wire, here: Listener, plaintext: Attempt) -> Attempt | None:
