@@ -58,14 +58,6 @@ from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.untrusted import printable
 
 
-class Unlogged(Struct, frozen=True, kw_only=True):
-    """An attempt that was refused and has no line in the log."""
-
-    purpose: str
-    identity: str
-    on_the_wire: str
-
-
 class LogComparison(Struct, frozen=True, kw_only=True):
     """The attempts on a listener, compared with the lines of etcd's log.
 
@@ -83,7 +75,7 @@ class LogComparison(Struct, frozen=True, kw_only=True):
     source: str
     file: str
     compared: tuple[LoggedAttempt, ...]
-    unlogged: tuple[Unlogged, ...]
+    unlogged: tuple[Attempt, ...]
     latest: datetime | None = None
     thinned_out: bool = False
     not_logged: str = ""
@@ -243,11 +235,7 @@ def log_comparison(
             for match in ours
             if isinstance(match.connection, Attempt)
         ),
-        unlogged=tuple(
-            Unlogged(purpose=attempt.purpose, identity=attempt.identity, on_the_wire=attempt.describe())
-            for attempt in attempts
-            if id(attempt) in unlogged
-        ),
+        unlogged=tuple(attempt for attempt in attempts if id(attempt) in unlogged),
         latest=read.latest,
         thinned_out=_is_thinned_out(read, here),
         not_logged=not_logged,
