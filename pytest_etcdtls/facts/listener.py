@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -19,9 +20,11 @@ from pytest_etcdtls.pki.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import HANDSHAKE_FAILURE, Attempt, Ending, Phase, Request, StreamEnd
-from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, HelloExchange
 from pytest_etcdtls.tls.http import GRPC_STATUS_PATH
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, TLS13_SUITES
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.tls.hello import HelloExchange
 
 BAD_CERTIFICATE, PROTOCOL_VERSION = 42, 70
 """The alerts ``bad_certificate`` and ``protocol_version``."""
@@ -250,6 +253,9 @@ def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> Sequence[HelloExc
     ]
     if not versions:
         return ()
+    # Imported here: nearly every listener has a suite in common with our library.
+    from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello
+
     hellos = [
         ClientHello(
             purpose=f"hello of {version} with every suite and group",
