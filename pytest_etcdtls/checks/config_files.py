@@ -16,7 +16,6 @@ from pytest_etcdtls.checks.registry import CLIENT_PORTS_AND_METRICS, check
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
-    ClientFact,
     FileFact,
     MemberFiles,
     PairFact,
@@ -268,7 +267,9 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     for member in files.members:
         for pair in member.pairs:
             if pair.side == "client" and not pair.dials:
-                at_hand = [one for found in member.bundles.values() for one in found.certificates]
+                at_hand = [
+                    certificate for bundle in member.bundles.values() for certificate in bundle.certificates
+                ]
                 judged |= bool(pair.chain)
                 yield from _judge_issuer(member, pair, (*at_hand, *files.anchors), files.observed_at)
                 if pair.chain and (of_gateway := member.bundles.get("client")):
@@ -507,8 +508,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
 
 
 def _files_with_keys(member: MemberFiles) -> Iterator[FileFact]:
-    pairs: tuple[PairFact | ClientFact, ...] = (*member.pairs, *member.clients)
-    for pair in pairs:
+    for pair in (*member.pairs, *member.clients):
         yield pair.key
         if pair.certificate.has_key and pair.certificate.path != pair.key.path:
             yield pair.certificate

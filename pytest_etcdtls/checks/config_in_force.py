@@ -230,8 +230,11 @@ def the_declared_bundle_of_peers_is_trusted(
 
 def _unusable(declaration: ListenerDeclaration, files: DeclaredFiles | None) -> str:
     """Return why etcd does not start again with the file of trusted CAs; empty if it does, or may."""
-    bundles = [one.bundles for one in files.members if one.label == declaration.member.label] if files else []
-    return next((one[declaration.side].file.problem for one in bundles if declaration.side in one), "")
+    members = (
+        [member for member in files.members if member.label == declaration.member.label] if files else []
+    )
+    bundles = (member.bundles.get(declaration.side) for member in members)
+    return next((bundle.file.problem for bundle in bundles if bundle), "")
 
 
 def _judge_announced(

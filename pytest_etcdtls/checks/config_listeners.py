@@ -183,7 +183,8 @@ def _nowhere_declared(seen: _SeenListener) -> Finding:
     return Finding(
         message=f"{here.url} answers, and nothing in {member.declared.declaration.source} declares such a "
         f"{here.role} listener",
-        expected="; ".join(_declared(one.declared) for one in same) or f"no --{FLAGS[here.role]} is declared",
+        expected="; ".join(_declared(other.declared) for other in same)
+        or f"no --{FLAGS[here.role]} is declared",
         concerns=(f"{here.role}-{here.member}",),
         observed=seen.said,
         reproduce=(curl(here.url, client=GOOD_CLIENT, look=STATUS),),

@@ -106,7 +106,7 @@ def _statement(member: MemberDeclaration, trap: FoundTrap, rehearsal: Rehearsal 
 def _shown(member: MemberDeclaration, settings: Iterable[Setting]) -> Iterator[Command]:
     """Yield commands that print settings in their files; what a configuration file hides, in that file."""
     declaration = member.declared.declaration
-    in_file = next((one.place.file for one in declaration.settings.values() if one.via is Via.KEY), "")
+    in_file = next((given.place.file for given in declaration.settings.values() if given.via is Via.KEY), "")
     names: dict[tuple[str, bool], dict[str, None]] = {}
     for setting in settings:
         if hidden := setting in declaration.hidden:

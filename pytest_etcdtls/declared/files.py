@@ -252,26 +252,13 @@ class BundleFact:
     keys: tuple[FileFact, ...] = ()
 
 
-class ClientFact(Struct, frozen=True, kw_only=True):
-    """A client's certificate and key, found with a member's files but not declared for etcd.
-
-    Attributes:
-        name: the name of the client.
-        chain: the certificates of the file, leaf first; empty if they could not be read.
-    """
-
-    name: str
-    certificate: FileFact
-    key: FileFact
-    chain: tuple[x509.Certificate, ...] = ()
-
-
 class MemberFiles(Struct, frozen=True, kw_only=True):
     """The files of one member.
 
     Attributes:
         label: the label of the member.
         bundles: the CA bundles that are in force, by side.
+        clients: pairs of clients, found with the member's files but not declared for etcd.
         crls: the CRL files, with the setting that declares each.
         data_owner: the user ID that owns etcd's data directory, which is probably the one that etcd runs as;
             ``None`` if it cannot be determined on this machine.
@@ -280,7 +267,7 @@ class MemberFiles(Struct, frozen=True, kw_only=True):
     label: str
     pairs: tuple[PairFact, ...] = ()
     bundles: Mapping[Side, BundleFact] = {}
-    clients: tuple[ClientFact, ...] = ()
+    clients: tuple[PairFact, ...] = ()
     crls: tuple[tuple[Setting, CRLFile], ...] = ()
     data_owner: int | None = None
 
@@ -398,11 +385,11 @@ def _possible_keys(bundle: Path, original: bool) -> Iterator[FileFact]:
             yield _with_rights(FileFact(said=f"beside {bundle.name}", path=str(path), original=original))
 
 
-def _clients(declared: DeclaredMember) -> Iterator[ClientFact]:
+def _clients(declared: DeclaredMember) -> Iterator[PairFact]:
     for client in client_files(declared):
         certificate, chain = _certificates(_found(FileFact(said=client.named_by[0]), client.certificate))
         key, _ = _key(_found(FileFact(said=client.named_by[1]), client.key), chain)
-        yield ClientFact(name=client.name, certificate=certificate, key=key, chain=chain)
+        yield PairFact(side="client", dials=True, certificate=certificate, key=key, chain=chain)
 
 
 def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> FileFact:

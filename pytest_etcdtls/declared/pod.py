@@ -178,7 +178,8 @@ class _Container:
         """
         for source in items(node_at(self._container, "envFrom")):
             raise not_read(place_of(source, self._file), f"envFrom ({self._where}), which may set anything,")
-        given = [one for node in items(node_at(self._container, "env")) for one in self._variables(node)]
+        entries = items(node_at(self._container, "env"))
+        given = [variable for entry in entries for variable in self._variables(entry)]
         return ProgramStart(
             program=tuple(
                 self._expanded(item)
@@ -187,9 +188,10 @@ class _Container:
             ),
             # The last one counts. A setting of etcd that is given twice is a mistake, which is found later.
             environment=tuple(
-                one
-                for one in given
-                if one is self._known[one.name] or (one.name in FLAG_OF and not one.unresolved)
+                variable
+                for variable in given
+                if variable is self._known[variable.name]
+                or (variable.name in FLAG_OF and not variable.unresolved)
             ),
             image=text_of(node_at(self._container, "image")),
             run_as=self._run_as(),
@@ -215,7 +217,7 @@ class _Container:
 
     def mounts(self, volumes: Iterable[Node]) -> Iterator[Mount]:
         """Yield the directories and files of the node that it sees."""
-        paths = {text_at(one, "name"): text_at(one, "hostPath", "path").rstrip("/") for one in volumes}
+        paths = {text_at(item, "name"): text_at(item, "hostPath", "path").rstrip("/") for item in volumes}
         for mount in items(node_at(self._container, "volumeMounts")):
             inside, outside = text_at(mount, "mountPath").rstrip("/"), paths.get(text_at(mount, "name"))
             below = text_at(mount, "subPath")
@@ -273,6 +275,6 @@ def _no_etcd(objects: list[Node], pods: list[Node], file: str) -> str:
         kinds = dict.fromkeys(text_of(node_at(node, "kind")) or "an object without kind" for node in objects)
         of_secret = "; a Secret is passed as --etcd-secret" if "Secret" in kinds else ""
         return f"{file} has no pod that runs but {printable(', '.join(kinds))}: {INSTEAD}{of_secret}"
-    names = dict.fromkeys(text_at(one, "name") or str(place_of(one, file)) for one in containers)
+    names = dict.fromkeys(text_at(item, "name") or str(place_of(item, file)) for item in containers)
     neighbour = "its neighbour etcd.yaml is meant" if any("kube-" in name for name in names) else INSTEAD
     return f"{file} runs {printable(', '.join(names))}, and none of these is etcd: {neighbour}"

@@ -293,9 +293,9 @@ def differences(declared: Declaration, running: Declaration) -> Iterator[Differe
     A value that is not in the declaration's file, such as the address of a pod, is not compared.
     """
     for name in sorted(COMPARED - declared.started_with.left_out):
-        one, other = declared.settings.get(name), running.settings.get(name)
-        if _value(one) != _value(other):
-            yield Difference(name, one, other)
+        written, given = declared.settings.get(name), running.settings.get(name)
+        if _value(written) != _value(given):
+            yield Difference(name, written, given)
 
 
 def _value(setting: Setting | None) -> object:

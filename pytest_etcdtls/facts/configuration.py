@@ -430,7 +430,11 @@ def _is_allowed(client: Candidate, rules: Sequence[NameRule], tls: TLSSide) -> b
 
 def _is_refused_for_names(issued: Candidate, accepted: Candidate | None, signing: SigningKey | None) -> bool:
     """Return whether etcd refuses the issued client and accepts another of its CA, which it announces."""
-    if accepted is None or signing is None or {one.alert for one in issued.attempts} != {BAD_CERTIFICATE}:
+    if (
+        accepted is None
+        or signing is None
+        or {attempt.alert for attempt in issued.attempts} != {BAD_CERTIFICATE}
+    ):
         return False
     name, now = signing.certificate.subject.public_bytes(), datetime.now(UTC)
     return all(name in attempt.announced_ca for attempt in issued.attempts) and all(

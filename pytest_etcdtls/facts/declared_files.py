@@ -22,7 +22,6 @@ from msgspec import Struct
 from pytest_etcdtls.declared.declaration import FILES, DeclaredMember
 from pytest_etcdtls.declared.files import (
     BundleFact,
-    ClientFact,
     MemberFiles,
     PairFact,
     lie_beside,
@@ -304,7 +303,7 @@ def _pairs(member: MemberFiles, *, dials: bool) -> Iterator[PairFact]:
     yield from (pair for pair in member.pairs if pair.chain and pair.dials is dials)
 
 
-def _leaf_of(member: MemberFiles, files: PairFact | ClientFact) -> HeldCertificate:
+def _leaf_of(member: MemberFiles, files: PairFact) -> HeldCertificate:
     file = files.certificate
     return HeldCertificate(
         what=f"{member.label}: {file.said}", source=str(file.path), certificate=files.chain[0]

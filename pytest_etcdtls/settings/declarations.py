@@ -45,7 +45,7 @@ from pytest_etcdtls.pki.certificate import (
     load_identity,
     load_trusted_file,
 )
-from pytest_etcdtls.pki.go_verify import names_host
+from pytest_etcdtls.pki.go_verify import is_current, names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role, Side
 from pytest_etcdtls.settings import Source, option
@@ -191,19 +191,21 @@ def read_members(source: Source, via: Carrier | None = None) -> tuple[LabelledDe
     from pytest_etcdtls.declared.reading import declared_member, read_declarations
 
     files = [source.resolve(CONFIG, text) for text in texts]
-    declarations = [one for file in files for one in read_declarations(file, pki_dir=directory)]
+    declarations = [pod for file in files for pod in read_declarations(file, pki_dir=directory)]
     _refuse_duplicates(declarations)
     for declaration in declarations:
         refuse_unusable_urls(declaration, f"--etcd-config {declaration.source}")
-    declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
+    declared = [declared_member(each, _own_directory(directory, each)) for each in declarations]
     _refuse_unrelated_directory(directory, declared)
     own = own_hosts(host for declaration in declarations for host in hosts_of(declaration))
     here = [runs_here(declaration, own) for declaration in declarations]
     # The command of --etcd-via connects where the one member runs.
     reaches_loopback = bool(via) and len(declarations) == 1
     declared = [
-        structs.replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
-        for one, is_here in zip(declared, here, strict=True)
+        structs.replace(
+            member, others=settings_of_others(member, hosts_of(member.declaration), own_machine, declared)
+        )
+        for member, own_machine in zip(declared, here, strict=True)
     ]
     return tuple(
         LabelledDeclaration(
@@ -266,10 +268,10 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
         for first in declarations[:number]:
             urls = [{role: {*advertised(each, role)} for role in Role} for each in (first, declaration)]
             for role in Role:
-                one, other = (of_both[role] for of_both in urls)
-                if not one & other or (one - other and other - one):
+                mine, others = (of_both[role] for of_both in urls)
+                if not mine & others or (mine - others and others - mine):
                     continue
-                url = min(map(str, one & other))
+                url = min(map(str, mine & others))
                 pods = first.source == declaration.source
                 names = [each.pod if pods else each.source for each in (first, declaration)]
                 raise UsageError(
@@ -411,11 +413,11 @@ def _chosen(identities: Sequence[Identity | None], trusted: Bundles) -> tuple[Id
     If some are valid now and issued by a trusted CA, the others are left out, because etcd refuses them
     correctly. If there are none, the others are kept, because a refused attempt is evidence too.
     """
-    clients = [one for one in identities if one is not None and is_for(one.chain[0], "clientAuth")]
-    now = datetime.now(UTC)
-    valid = [
-        one for one in clients if one.chain[0].not_valid_before_utc <= now <= one.chain[0].not_valid_after_utc
+    clients = [
+        client for client in identities if client is not None and is_for(client.chain[0], "clientAuth")
     ]
+    now = datetime.now(UTC)
+    valid = [client for client in clients if is_current(client.chain[0], now)]
     good = [identity for identity in valid if _chains_to_one(identity, trusted)]
     return _distinct(good or valid or clients)
 

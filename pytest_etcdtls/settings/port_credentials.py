@@ -146,7 +146,7 @@ def _good(
     order = (*((first,) if first else ()), *declared, *((last,) if last else ()))
     # The last one keeps its name, which on a peer port identifies it as the client's.
     named = [identity.chain[0] for identity in (first, last) if identity]
-    return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
+    return tuple(held for held in order if held in (first, last) or held.chain[0] not in named)
 
 
 def read_user(source: Source) -> tuple[str, str] | None:

@@ -189,7 +189,9 @@ def read_settings(
     replay = read_replay(source, owned.config.pki.key_type, processes) if replays else None
     profiles = _profiles(
         source,
-        [replay.declared] if replay else [member for one in targets for member in one.declared.values()],
+        [replay.declared]
+        if replay
+        else [member for target in targets for member in target.declared.values()],
     )
     days = max(integer(source, "etcd_expiry_days", 30, least=0), profiles.expiry_days)
     suites_matter = baseline is not None or any(
@@ -499,7 +501,7 @@ def _newest(path: Path, text: str) -> Path:
     patterns = [str(path / pattern) for pattern in _IN_A_DIRECTORY] if path.is_dir() else [str(path)]
     found = next(filter(None, ([*filter(os.path.isfile, glob.glob(pattern))] for pattern in patterns)), [])
     if found:
-        return Path(max(found, key=lambda one: (os.path.getmtime(one), one)))
+        return Path(max(found, key=lambda path: (os.path.getmtime(path), path)))
     if path.is_dir():
         raise UsageError(f"{option(_NAME)} {text!r} is a directory without a file *.log: name etcd's log")
     if glob.has_magic(str(path)):

@@ -95,16 +95,6 @@ def test_a_renewed_ca_of_the_same_name_is_recognised_by_the_accepted_clients(
     assert "the same name and another key" in result.findings[0].observed
 
 
-def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(cluster: Cluster) -> None:
-    declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
-    declared = replace(cluster.target(), declared={"m0": declared_member(declaration)})
-    result = _judge(declared, "config.allowed-names-in-force", Role.CLIENT)
-    assert result.outcome is Outcome.VIOLATES
-    (finding,) = result.findings
-    assert finding.message.startswith("--client-cert-allowed-hostname=a.example (the command line) is not in")
-    assert "subject CN=client" in finding.expected
-
-
 @pytest.mark.parametrize(("with_key", "outcome"), [(True, Outcome.VIOLATES), (False, Outcome.NOT_VERIFIED)])
 def test_a_rule_about_names_that_the_accepted_client_keeps_needs_the_key_of_the_ca(
     cluster: Cluster, with_key: bool, outcome: Outcome

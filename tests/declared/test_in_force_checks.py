@@ -23,7 +23,6 @@ from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.configuration import (
     Declarations,
-    DeclaredBundle,
     DeclaredNames,
     ListenerDeclaration,
     MemberDeclaration,
@@ -188,14 +187,6 @@ def test_an_unclear_attempt_is_inconclusive(ending: Ending) -> None:
 
 
 # The bundle
-
-
-@pytest.mark.parametrize(("signed", "accepted", "findings"), [(False, "client", 1), (False, None, 0)])
-def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | None, findings: int) -> None:
-    bundle = replace(sample(Need(DeclaredBundle), "client"), signed=signed, accepted=accepted)
-    found = _judge("config.trusted-ca-in-force", bundle=bundle)
-    assert len(found) == findings
-    assert all("another key" in one.observed for one in found if isinstance(one, Finding))
 
 
 # Versions and suites

@@ -136,14 +136,6 @@ def test_a_unit_with_drop_ins() -> None:
     assert not declaration.shadowed
 
 
-def test_the_sample_that_comes_with_etcd() -> None:
-    declaration = read_declaration(SHAPES / "yaml" / "sample.yml")
-    assert not declaration.unknown
-    assert not declaration.mistakes
-    assert declaration.text("data-dir") is None
-    assert not find_traps(declaration, "3.5.33")
-
-
 def test_a_configuration_with_tls() -> None:
     declaration = read_declaration(SHAPES / "yaml" / "tls.yml")
     new, old = effective(declaration, "3.6.16"), effective(declaration, "3.5.1")

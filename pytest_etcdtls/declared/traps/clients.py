@@ -42,7 +42,8 @@ def auto_tls_keeps_client_authentication(context: TrapContext, side: TLSSide) ->
     p = prefix(side.side)
     names = (f"{p}client-cert-auth", f"{p}trusted-ca-file")
     of_side = (f"{side.side}-{name}" for name in ("crl-file", "cert-allowed-hostname", "cert-allowed-cn"))
-    dropped = tuple(one for one in context.settings(*names, *of_side) if one.value not in ("", "false"))
+    given = context.settings(*names, *of_side)
+    dropped = tuple(setting for setting in given if setting.value not in ("", "false"))
     if side.generated and dropped:
         yield FoundTrap(
             summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",

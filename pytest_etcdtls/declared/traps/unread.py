@@ -312,7 +312,8 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
     # A drop-in of systemd is there to replace variables.
     layered = Via.VARIABLE if declaration.form is not Form.MANIFEST else None
     again: dict[str, list[Setting]] = {}
-    for setting in (*(one for one in declaration.overridden if one.via is not layered), *files[:-1]):
+    overridden = (setting for setting in declaration.overridden if setting.via is not layered)
+    for setting in (*overridden, *files[:-1]):
         again.setdefault(setting.name, []).append(setting)
     for name, others in again.items():
         counts = in_force[name]
