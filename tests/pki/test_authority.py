@@ -16,7 +16,6 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
 from pytest_etcdtls.pki.certificate import key_usages
 from pytest_etcdtls.pki.identities import issue_identities
 from pytest_etcdtls.pki.profile import (
-    AUTHORITY,
     CLIENT,
     SERVER,
     KeyType,
@@ -201,24 +200,3 @@ def test_any_serial_number(tmp_path: Path, openssl: OpenSSL, serial: int) -> Non
     shown = openssl("x509", "-in", tmp_path / "leaf.crt", "-noout", "-serial").stdout
     assert int(shown.strip().removeprefix("serial="), 16) == serial
     openssl("verify", "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")
-
-
-@pytest.mark.parametrize(
-    ("key_type", "algorithm"),
-    [
-        (KeyType.ECDSA_P384, "ecdsa-with-SHA1"),
-        (KeyType.RSA_2048, "sha1WithRSAEncryption"),
-        (KeyType.ED25519, "ED25519"),
-    ],
-)
-def test_sha1(tmp_path: Path, openssl: OpenSSL, key_type: KeyType, algorithm: str) -> None:
-    ca = CertificateAuthority.create("CA", key_type, profile=replace(AUTHORITY, signature_hash="sha1"))
-    leaf = ca.issue(replace(CLIENT, signature_hash="sha1"), name="client").chain[0]
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([ca.certificate]))
-    (tmp_path / "leaf.crt").write_bytes(encode_certificates([leaf]))
-    for name in ("ca.crt", "leaf.crt"):
-        text = openssl("x509", "-in", tmp_path / name, "-noout", "-text").stdout
-        assert text.count(f"Signature Algorithm: {algorithm}") == 2
-    # Security level 0: at its default openssl refuses SHA-1 before it looks at the signature.
-    level = ("-auth_level", "0", "-check_ss_sig")
-    openssl("verify", *level, "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")

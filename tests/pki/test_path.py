@@ -83,19 +83,6 @@ def test_a_valid_certificate_is_preferred() -> None:
     assert find_path(LEAF, [expired], [ROOT.certificate], NOW) == (LEAF, expired, ROOT.certificate)
 
 
-def test_issuers_as_far_as_they_are_known() -> None:
-    assert issuers_among(LEAF, [LOW.certificate, ROOT.certificate], NOW) == (LOW.certificate,)
-    assert issuers_among(LEAF, [], NOW) == ()
-    own = leaf_of(ROOT, replace(SERVER, self_signed=True))
-    assert issuers_among(own, [ROOT.certificate, own], NOW) == ()
-
-
-def test_ancestors_are_all_certificates_above_the_leaf() -> None:
-    valid_counterpart = cross_signed(LOW, ROOT)
-    pool = [OTHER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
-    assert ancestors(LEAF, pool) == {LOW.certificate, valid_counterpart, MIDDLE.certificate}
-
-
 def test_names_and_constraints_that_take_long_to_compare_are_not_judged() -> None:
     """2,000 names and 2,000 constraints of a server would take this client most of a minute."""
     begin = time.thread_time()

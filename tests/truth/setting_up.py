@@ -136,7 +136,6 @@ def possible(scenario: Scenario, flags: FlagSet) -> Scenario:
         absent.add("host")
     changed = scenario.changed.items()
     return Scenario(
-        scenario.number,
         {name: value for name, value in changed if not {name, name.rpartition(":")[2]} & absent},
     )
 

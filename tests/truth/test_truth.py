@@ -41,24 +41,24 @@ def test_verdicts_are_the_truth(etcd_binary: Path, comparer: Comparer) -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        Scenario(0, {"http-url": "http"}),
-        Scenario(0, {"peer": "code-usage", "told-ca": "other"}),
-        Scenario(0, {"client": "critical", "told-ca": "none"}),
-        Scenario(0, {"client": "sub-ca-server-usage", "told-ca": "other"}),
-        Scenario(0, {"client": "sub-ca-excluded", "told-ca": "none"}),
-        Scenario(0, {"client": "sub-ca-expired", "told-ca": "none"}),
-        Scenario(0, {"client-url": "https+http", "http-url": "https"}),
-        Scenario(0, {"client-url": "same-address", "http-url": "https", "told-declaration": "manifest"}),
-        Scenario(0, {"served-kind": "encipherment-only"}),
-        Scenario(0, {"peer-hostname": "wildcard", "told-ca-key": "yes"}),
-        Scenario(0, {"client": "negative-serial", "told-ca-key": "yes"}),
-        Scenario(0, {"peer-crl": "pem-crlf", "peer": "other-address+localhost"}),
-        Scenario(0, {"members": "one-host", "m1:peer-dials": "foreign"}),
-        Scenario(0, {"members": "one-host", "m1:peer-ca": "server-usage"}),
-        Scenario(0, {"members": "one-host", "told-client": "none"}),
-        Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}),
-        Scenario(0, {"members": "one-host", "m1:client-hostname": "right", "told-declaration": "manifest"}),
-        Scenario(0, {"peer-ca": "not-yet-valid"}),
+        Scenario({"http-url": "http"}),
+        Scenario({"peer": "code-usage", "told-ca": "other"}),
+        Scenario({"client": "critical", "told-ca": "none"}),
+        Scenario({"client": "sub-ca-server-usage", "told-ca": "other"}),
+        Scenario({"client": "sub-ca-excluded", "told-ca": "none"}),
+        Scenario({"client": "sub-ca-expired", "told-ca": "none"}),
+        Scenario({"client-url": "https+http", "http-url": "https"}),
+        Scenario({"client-url": "same-address", "http-url": "https", "told-declaration": "manifest"}),
+        Scenario({"served-kind": "encipherment-only"}),
+        Scenario({"peer-hostname": "wildcard", "told-ca-key": "yes"}),
+        Scenario({"client": "negative-serial", "told-ca-key": "yes"}),
+        Scenario({"peer-crl": "pem-crlf", "peer": "other-address+localhost"}),
+        Scenario({"members": "one-host", "m1:peer-dials": "foreign"}),
+        Scenario({"members": "one-host", "m1:peer-ca": "server-usage"}),
+        Scenario({"members": "one-host", "told-client": "none"}),
+        Scenario({"members": "three-hosts", "m1:client-ca": "ca+other"}),
+        Scenario({"members": "one-host", "m1:client-hostname": "right", "told-declaration": "manifest"}),
+        Scenario({"peer-ca": "not-yet-valid"}),
     ],
     ids=str,
 )
@@ -71,7 +71,7 @@ def test_verdicts_that_were_wrong(etcd_binary: Path, comparer: Comparer, scenari
 def test_the_good_cluster_is_clean_by_every_check(
     etcd_binary: Path, comparer: Comparer, members: str
 ) -> None:
-    compared = comparer.compare(Scenario(0, {"members": members}), etcd_binary, checks=())
+    compared = comparer.compare(Scenario({"members": members}), etcd_binary, checks=())
     assert compared.started
     assert compared.verdict.clean
     assert not compared.differences
@@ -81,11 +81,11 @@ def test_the_good_cluster_is_clean_by_every_check(
 @pytest.mark.parametrize(
     ("scenario", "rule"),
     [
-        (Scenario(0, {"client-auth": "off"}), "open"),
-        (Scenario(0, {"client-url": "http"}), "open"),
-        (Scenario(0, {"client": "expired"}), "good"),
-        (Scenario(0, {"served-times": "expired"}), "served"),
-        (Scenario(0, {"members": "three-hosts", "m1:client-ca": "ca+other"}), "same"),
+        (Scenario({"client-auth": "off"}), "open"),
+        (Scenario({"client-url": "http"}), "open"),
+        (Scenario({"client": "expired"}), "good"),
+        (Scenario({"served-times": "expired"}), "served"),
+        (Scenario({"members": "three-hosts", "m1:client-ca": "ca+other"}), "same"),
     ],
     ids=str,
 )
@@ -106,9 +106,9 @@ def test_a_clean_run_on_a_broken_cluster_is_found(
 def test_a_fault_of_the_good_cluster_is_found(
     newest_etcd: Path, comparer: Comparer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = comparer.compare(Scenario(0, {"client": "expired"}), newest_etcd).verdict
-    ports = dict(comparer.compare(Scenario(0), newest_etcd).verdict.ports)
+    broken = comparer.compare(Scenario({"client": "expired"}), newest_etcd).verdict
+    ports = dict(comparer.compare(Scenario(), newest_etcd).verdict.ports)
     assert ports == dict(broken.ports)
     monkeypatch.setattr(comparing, "judge", lambda options, checks: broken)
-    found = comparer.compare(Scenario(0), newest_etcd).differences
+    found = comparer.compare(Scenario(), newest_etcd).differences
     assert {"claim", "good let in", "fine"} & {one.rule for one in found}
