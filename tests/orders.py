@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 
-from shares import ALL
 from zoo.model import explain
 
 from pytest_etcdtls.checks.registry import Check
@@ -17,9 +15,7 @@ from pytest_etcdtls.target import Bounds, Target
 
 SEED = 20
 ALONE = 12
-"""Number of checks that are run alone, but in ``make test TESTS=all``."""
-LONG = 1.0
-"""Seconds of a run after which no more checks are run alone there either: each may wait as long as all do."""
+"""Number of checks that are run alone."""
 
 Outcomes = dict[tuple[str, str], Outcome]
 
@@ -43,12 +39,10 @@ def assert_order_does_not_matter(
     results = results or judged(checks)
     in_order = _outcomes(results)
     shuffled = random.Random(SEED).sample(checks, len(checks))  # noqa: S311 - the same order each time
-    began = time.monotonic()
     again = _outcomes(judged(shuffled))
-    every = ALL and time.monotonic() - began < LONG
     differing = {place: (one, again[place]) for place, one in in_order.items() if again[place] is not one}
     assert not differing, f"{differing}\n{explain(results)}"
-    for check in shuffled if every else shuffled[:ALONE]:
+    for check in shuffled[:ALONE]:
         alone = _outcomes(judged([check]))
         assert alone == {place: in_order[place] for place in alone}, f"{check.id}\n{explain(results)}"
     return in_order

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from etcd_log.cases import VERSIONS, Case, cases
-from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, expected_alerts
+from pytest_etcdtls.etcd_log.matching import compare_wire_and_log
 from pytest_etcdtls.etcd_log.parse import Cause, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.tls.attempt import Ending
@@ -110,21 +110,6 @@ def test_every_cause_is_explained() -> None:
     for explanation in EXPLANATIONS.values():
         assert explanation.meaning.endswith(".")
         assert explanation.advice
-
-
-@pytest.mark.parametrize(
-    ("cause", "version", "alerts"),
-    [
-        (Cause.NO_CERTIFICATE, "TLSv1.3", {42, 116}),
-        (Cause.NO_CERTIFICATE, "TLSv1.2", {40, 42}),
-        (Cause.NO_CERTIFICATE, None, {40, 42, 116}),
-        (Cause.UNKNOWN_CA, "TLSv1.2", {42, 48}),
-        (Cause.EXPIRED, None, {42, 45}),
-        (Cause.REVOKED, "TLSv1.3", set()),
-    ],
-)
-def test_expected_alerts(cause: Cause, version: str | None, alerts: set[int]) -> None:
-    assert expected_alerts(cause, version) == alerts
 
 
 @pytest.mark.parametrize("cause", [Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.HTTP2_ON_PEER_PORT])

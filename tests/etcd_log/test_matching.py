@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from etcd_log.cases import VERSIONS, cases
 from pytest_etcdtls.etcd_log.matching import agrees, match_connections
 from pytest_etcdtls.etcd_log.parse import Cause, Rejection, read_entries, rejections
-from pytest_etcdtls.facts.etcd_log import rejected_others
 from pytest_etcdtls.role import Side
 from pytest_etcdtls.tls.attempt import Attempt, Ending
 
@@ -33,15 +32,6 @@ def test_every_line_finds_its_attempt(version: str) -> None:
     assert [our.rejection for our in found.ours] == lines
     assert all(our.connection.local_address == our.rejection.remote_address for our in found.ours)
     assert len({id(our.connection) for our in found.ours}) == len(lines)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_behind_nat_no_line_is_ours(version: str) -> None:
-    attempts, lines = _of_mutual_tls(version)
-    elsewhere = [replace(one, local_address=f"192.0.2.7:{number}") for number, one in enumerate(attempts, 1)]
-    found = match_connections(elsewhere, lines)
-    assert (found.ours, found.unmatched) == ((), tuple(lines))
-    assert found.unmentioned
 
 
 def test_a_port_is_used_again() -> None:
@@ -92,21 +82,6 @@ def test_lines_of_other_clients_and_attempts_without_a_line() -> None:
     assert found.unmentioned == (silent,)
 
 
-def test_groups_have_host_cause_count_and_times() -> None:
-    _, lines = _of_mutual_tls("3.6.16")
-    groups = rejected_others(lines, {"127.0.0.1"})
-    largest = groups[0]
-    assert largest.from_here
-    assert (largest.host, largest.cause) == ("127.0.0.1", Cause.UNKNOWN_CA)
-    assert largest.count == sum(
-        one.cause is Cause.UNKNOWN_CA and one.endpoint == largest.endpoint for one in lines
-    )
-    assert sum(group.count for group in groups) == len(lines)
-    assert largest.first is not None
-    assert largest.last is not None
-    assert largest.first < largest.last
-
-
 def test_an_ipv6_address() -> None:
     line = (
         '{"level":"warn","ts":"2026-11-25T14:14:05.571104Z","msg":"rejected connection on peer endpoint",'
@@ -149,13 +124,3 @@ def test_a_source_port_used_for_both_ports_of_a_member_at_once() -> None:
     endpoints: dict[str, Side] = {here.url: "client", there.url: "peer"}
     found = match_connections([here, also], [same, client], endpoints=endpoints)
     assert [(our.connection, our.rejection) for our in found.ours] == [(also, same), (here, client)]
-
-
-@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(minutes=-7)])
-def test_no_line_of_another_clock_is_ours(ahead: timedelta) -> None:
-    attempts, lines = _of_mutual_tls("3.4.23")
-    attempts = [replace(attempt, milliseconds=2.0) for attempt in attempts]
-    there = [replace(one, time=one.time + ahead) for one in lines if one.time is not None]
-    found = match_connections(attempts, there)
-    assert not found.ours
-    assert found.unmentioned
