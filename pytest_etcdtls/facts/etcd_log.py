@@ -48,7 +48,7 @@ from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.facts.fact import fact
+from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import is_generated
@@ -204,7 +204,7 @@ def log_comparison(
     target: Target,
     contact: TLSContact,
     good: AcceptedClient,
-    identities: IdentityAttempts,
+    identities: Lazy[IdentityAttempts],
     plaintext: Plaintext | None,
     chain: ServedChain | None,
     recording: Recording,
@@ -214,7 +214,7 @@ def log_comparison(
     attempts = [
         *contact.tls,
         *(attempt for candidate in good.candidates for case in candidate.cases for attempt in case.tries),
-        *identities.here.attempts,
+        *identities.get().here.attempts,
         *(plaintext.tries if plaintext else ()),
     ]
     not_logged = _not_logged(here, target, good, chain)
