@@ -9,6 +9,9 @@ import pytest
 from plugin.live_etcd import Live, start_live
 from plugin.runs import run
 from plugin.unvisited import listening
+from starting import start_process
+
+from pytest_etcdtls.etcd.config import ClusterConfig
 
 __all__ = ["listening", "run"]
 
@@ -18,3 +21,18 @@ def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A conforming etcd, with the options of a live one."""
     with start_live(tmp_path_factory.mktemp("live"), newest_etcd) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def open_etcd(newest_etcd: Path) -> Iterator[Live]:
+    """An etcd that accepts clients without a certificate."""
+    intervals = ("--heartbeat-interval=100", "--election-timeout=500")
+    config = ClusterConfig(client_cert_auth=False, trusted_ca_file=None, extra_flags=intervals)
+    with start_process(config, newest_etcd) as cluster:
+        yield Live.of(cluster)
+
+
+@pytest.fixture
+def binary(newest_etcd: Path) -> str:
+    """The option that starts the newest etcd."""
+    return f"--etcd-binary={newest_etcd}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,12 @@ class Live:
     def peer_label(self) -> str:
         """Label of the peer listener."""
         return f"peer-127.0.0.1-{self.peer.rpartition(':')[2]}"
+
+    def table(self, label: str, options: Sequence[str] = ()) -> str:
+        """Return the cluster as an entry of ``--etcd-clusters``."""
+        values = [option.removeprefix("--etcd-").split("=", 1) for option in options or self.options]
+        lines = [f'label = "{label}"', *(f'{name} = "{value}"' for name, value in values)]
+        return "\n".join(["[[cluster]]", *lines, ""])
 
     def node_id(self, check: str) -> str:
         """Return the node id of a check on the client listener."""

@@ -174,6 +174,17 @@ class Runner:
         """Write ``pytest.ini``."""
         self.pytester.makefile(".ini", pytest=f"[pytest]\n{text}\n")
 
+    def waive(self, *checks: str, listener: str = "*", expires: str = "2999-12-31") -> str:
+        """Write a file of waivers and return its option."""
+        path = self.directory / "waivers.toml"
+        text = f'[[waiver]]\nlistener = "{listener}"\nreason = "we know"\nexpires = {expires}\n'
+        path.write_text("".join(f'{text}check = "{check}"\n' for check in checks), encoding="utf-8")
+        return f"--etcd-waivers={path}"
+
+    def read(self, name: str) -> str:
+        """Return the text of a file in the directory."""
+        return (self.directory / name).read_text(encoding="utf-8")
+
     def with_house(self) -> None:
         """Add the house's own checks: a plugin of the user's, named by ``PYTEST_PLUGINS``."""
         (self.directory / "house.py").write_text(HOUSE.read_text(encoding="utf-8"), encoding="utf-8")

@@ -3,66 +3,51 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
-SOME = "--etcd-check=cert.trusted,cert.complete,cert.expires-soon"
 MOST = "--etcd-check=mtls,tls,cert,api"
 
 
-@pytest.fixture
-def judged(run: Runner, live: Live, tmp_path: Path) -> str:
-    """The option for the baseline of a conforming etcd."""
-    baseline = tmp_path / "baseline.json"
-    ran = run(*live.options, SOME)
-    assert ran.exit_code == 0
-    shutil.copy(ran.path, baseline)
-    return f"--etcd-baseline={baseline}"
-
-
-def differences(ran: Ran) -> list[tuple[str, str, str]]:
-    return [
-        (difference["judgement"], difference["subject"], difference["after"])
-        for difference in ran.report["differences"]
-        if not difference["follows"]
-    ]
-
-
-@pytest.mark.parametrize("checks", [SOME, pytest.param(MOST, marks=pytest.mark.whole)])
-def test_the_same_etcd_has_no_difference(run: Runner, live: Live, tmp_path: Path, checks: str) -> None:
-    judged = shutil.copy(run(*live.options, checks).path, tmp_path / "baseline.json")
-    ran = run(*live.options, checks, f"--etcd-baseline={judged}", "--etcd-fail-on-difference")
+def test_runs_are_compared_with_a_baseline(run: Runner, live: Live) -> None:
+    conforming, strict = (*live.options, MOST), "--etcd-fail-on-difference"
+    run(*conforming, "--etcd-report=good.json")
+    ran = run(*conforming, "--etcd-baseline=good.json", strict)
     assert ran.exit_code == 0
     assert ran.report["differences"] == []
     assert re.search(r"live.* of the baseline -> live.*: no difference", ran.out)
 
-
-def test_a_worse_result_fails_the_run(run: Runner, live: Live, judged: str, tmp_path: Path) -> None:
-    ran = run(*live.wrong_anchor, SOME, judged)
+    ran = run(*live.wrong_anchor, MOST, "--etcd-baseline=good.json", "--etcd-report=worse.json")
     assert ran.exit_code == 1
-    assert ("worse", "cert.trusted", "violates") in differences(ran)
+    assert _difference(ran, "cert.trusted") == ("worse", "violates")
     assert "  worse: " in ran.out
     assert "Worse than the baseline: " in ran.out
-    worse = tmp_path / "worse.json"
-    shutil.copy(ran.path, worse)
-    ran = run(*live.options, SOME, f"--etcd-baseline={worse}")
+
+    ran = run(*conforming, "--etcd-baseline=worse.json")
     assert ran.exit_code == 0
-    assert ("better", "cert.trusted", "conforms") in differences(ran)
-    ran = run(*live.options, SOME, f"--etcd-baseline={worse}", "--etcd-fail-on-difference")
+    assert _difference(ran, "cert.trusted") == ("better", "conforms")
+    ran = run(*conforming, "--etcd-baseline=worse.json", strict)
     assert ran.exit_code == 1
     assert "--etcd-fail-on-difference: " in ran.out
     assert "NOT AS BEFORE: no fault, " in ran.out
 
 
-def test_without_a_fault_no_waivers_are_proposed(run: Runner, live: Live, tmp_path: Path) -> None:
-    path = tmp_path / "waivers.toml"
-    ran = run(*live.options, "--etcd-check=cert.trusted", f"--etcd-write-waivers={path}")
+def _difference(ran: Ran, check: str) -> tuple[str, str]:
+    [found] = [
+        (difference["judgement"], difference["after"])
+        for difference in ran.report["differences"]
+        if difference["subject"] == check and not difference["follows"]
+    ]
+    return found
+
+
+def test_without_a_fault_no_waivers_are_proposed(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--etcd-check=cert.trusted", "--etcd-write-waivers=waivers.toml")
     assert ran.exit_code == 0
-    assert not path.exists()
+    assert not (run.directory / "waivers.toml").exists()
     assert "there is no fault" in ran.out
 
 
@@ -101,13 +86,12 @@ def test_a_version_bump_shows_the_differences(run: Runner, etcd_binaries: dict[s
 @pytest.mark.container
 @pytest.mark.etcd_version("3.5.1", "3.7")
 def test_a_container_gives_the_results_of_a_process(
-    run: Runner, etcd_image: str, etcd_binaries: dict[str, Path], tmp_path: Path
+    run: Runner, etcd_image: str, etcd_binaries: dict[str, Path]
 ) -> None:
     version = etcd_image.rpartition(":")[2]
     if version not in etcd_binaries:
         pytest.skip(f"needs etcd {version}; run make etcd")
-    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-binary={etcd_binaries[version]}", MOST)
-    baseline = tmp_path / "process.json"
-    shutil.copy(ran.path, baseline)
-    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-image={etcd_image}", MOST, f"--etcd-baseline={baseline}")
+    alone = ("--pyargs", "pytest_etcdtls", MOST)
+    run(*alone, f"--etcd-binary={etcd_binaries[version]}", "--etcd-report=process.json")
+    ran = run(*alone, f"--etcd-image={etcd_image}", "--etcd-baseline=process.json")
     assert ran.report["differences"] == []

@@ -16,7 +16,7 @@ TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_user(n
 def test_each_result_exists_once_without_more_connections(run: Runner, live: Live, how: list[str]) -> None:
     run.write(test_user=TESTS)
     alone = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
-    spread = run(*live.wrong_anchor, SOME, "-p", "no:randomly", *how)
+    spread = run(*live.wrong_anchor, SOME, "-p", "no:randomly", *how, "-v", "--junitxml=junit.xml")
     assert spread.exit_code == alone.exit_code == 1
     assert spread.outcomes == alone.outcomes
     assert spread.connections == alone.connections
@@ -25,18 +25,11 @@ def test_each_result_exists_once_without_more_connections(run: Runner, live: Liv
     theirs = spread.result.parseoutcomes()
     assert theirs["failed"] == ours["failed"] - 1 + copies
     assert theirs["passed"] == ours["passed"] - 5 + 5 * copies
-
-
-def test_progress_ends_with_100_percent_and_junit_has_each_result_once(run: Runner, live: Live) -> None:
-    run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n2", "-v", "--junitxml=junit.xml")
-    assert ran.exit_code == 0
-    progress = [int(number) for number in re.findall(r"\[ *(\d+)%\]", ran.out)]
-    assert progress
+    progress = [int(number) for number in re.findall(r"\[ *(\d+)%\]", spread.out)]
     assert max(progress) == progress[-1] == 100
-    text = (run.directory / "junit.xml").read_text(encoding="utf-8")
+    text = run.read("junit.xml")
     assert text.count('name="cert.trusted"') == 2
-    assert text.count("<testcase ") == len(ran.outcomes) + 6
+    assert text.count("<testcase ") == len(spread.outcomes) + 6 * copies
 
 
 def test_workers_are_started_for_tests_of_the_user(run: Runner, live: Live) -> None:
@@ -165,7 +158,7 @@ def test_messages_of_workers_have_no_secret(run: Runner, live: Live, monkeypatch
     user = ("--etcd-user=root", f"--etcd-password-file={run.directory / 'password'}")
     ran = run(*live.options, *user, SOME, "-n2", "-p", "no:randomly", "-l", report=False)
     assert ran.result.parseoutcomes()["failed"] == 1
-    messages = (run.directory / "messages").read_text(encoding="utf-8")
+    messages = run.read("messages")
     assert "test_target" in messages
     assert "etcd_endpoint" in messages
     assert "password_file" in messages

@@ -17,11 +17,6 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
 
 @pytest.fixture
-def binary(newest_etcd: Path) -> str:
-    return f"--etcd-binary={newest_etcd}"
-
-
-@pytest.fixture
 def without_etcd(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave no etcd to be found."""
     monkeypatch.setattr("pytest_etcdtls.etcd.sources.embedded_binary", lambda: None)
@@ -184,22 +179,11 @@ def test_a_member_that_does_not_answer_conforms_to_nothing(run: Runner, binary: 
     run(binary, report=False).result.assert_outcomes(passed=1)
 
 
-def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
-    run.write(test_user="def test_each(etcd_check): etcd_check.require()")
-    dead = [option for option in live.options if "endpoint" not in option]
-    options = [
-        "--etcd-endpoint=https://127.0.0.1:1",
-        "--etcd-check=cert.trusted,mtls.no-certificate",
-    ]
-    ran = run(*dead, *options, "--no-etcd-conformance", report=False)
-    ran.result.assert_outcomes(failed=2)
-    assert "listener.answers on https://127.0.0.1:1 inconclusive" in " ".join(ran.out.split())
-
-
 # Owned clusters.
 
 
 def test_fixtures_on_an_owned_cluster(run: Runner, binary: str) -> None:
+    """Clusters of a test are stopped at its end, also if it fails, those of the session at the end of it."""
     run.write(
         test_user="""
         import pytest
@@ -247,29 +231,7 @@ def test_fixtures_on_an_owned_cluster(run: Runner, binary: str) -> None:
                     assert_conforms(cluster.target(), "mtls.no-certificate")
                 assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")
         """,
-    )
-    ran = run(binary, "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(passed=5, failed=2, errors=1)
-    assert "the fixture etcd_pki was removed: use etcd_cluster.pki" in ran.out
-    assert "ClusterConfig has no field 'client_auth'" in ran.out
-    # The fault is shown first, without our own lines.
-    assert "run/judge.py" not in ran.out
-    ran.result.stdout.fnmatch_lines(
-        [
-            '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
-            "E * of * results fail",
-            "E *mtls.no-certificate on client-m0 of * violates",
-            "E *a client without a certificate is accepted",
-            "E *remedy:   set --client-cert-auth=true *",
-            "E * more results follow from mtls.no-certificate: *api.debug-vars*mtls.self-signed",
-        ]
-    )
-
-
-def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None:
-    """Those of a test at its end, also if it fails, those of the session's factory at the end of it."""
-    run.write(
-        test_user="""
+        test_stopped="""
         from pathlib import Path
         import pytest
 
@@ -294,12 +256,47 @@ def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None
         def test_session(service, etcd_session_cluster_factory):
             assert service.members[0].running
             Path("directory").write_text(str(service.directory), encoding="utf-8")
-        """
+        """,
+        test_service="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(etcd_credentials, etcd_client, etcd_cluster):
+            assert etcd_client.get("/version").status_code == 200
+            issued = etcd_cluster.pki.authorities.client_issuer.issue(CLIENT, name="of the test")
+            with etcd_credentials.of(issued).client() as client:
+                assert client.get("/version").status_code == 200
+            return etcd_cluster, etcd_client, etcd_credentials["client"].files()
+
+        from pytest_etcdtls import CLIENT
+
+        def test_shared(service, etcd_cluster, etcd_client):
+            assert service[:2] == (etcd_cluster, etcd_client)
+
+        @pytest.mark.etcd_cluster_scope("function")
+        def test_apart(etcd_cluster, etcd_client, etcd_credentials):
+            assert str(etcd_client.base_url) == etcd_cluster.endpoints[0]
+            assert etcd_credentials.listener.url == etcd_cluster.endpoints[0]
+        """,
     )
     ran = run(binary, "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(passed=3, failed=1)
+    ran.result.assert_outcomes(passed=5 + 3 + 2, failed=2 + 1, errors=1)
     assert "LookupError" in ran.out
-    assert not Path((run.directory / "directory").read_text(encoding="utf-8")).exists()
+    assert not Path(run.read("directory")).exists()
+    assert "the fixture etcd_pki was removed: use etcd_cluster.pki" in ran.out
+    assert "ClusterConfig has no field 'client_auth'" in ran.out
+    # The fault is shown first, without our own lines.
+    assert "run/judge.py" not in ran.out
+    ran.result.stdout.fnmatch_lines(
+        [
+            '> *assert_conforms(cluster.target(), "api", "mtls.no-certificate", "mtls.self-signed")',
+            "E * of * results fail",
+            "E *mtls.no-certificate on client-m0 of * violates",
+            "E *a client without a certificate is accepted",
+            "E *remedy:   set --client-cert-auth=true *",
+            "E * more results follow from mtls.no-certificate: *api.debug-vars*mtls.self-signed",
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -494,36 +491,12 @@ def test_the_lack_of_an_etcd_is_explained_once(run: Runner) -> None:
     assert "Traceback" not in ran.out
 
 
-OTHER_REPORTER = """
-import pytest
-
-class Reporter:
-    def write(self, text, **markup): pass
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config):
-    standard = config.pluginmanager.get_plugin("terminalreporter")
-    config.pluginmanager.unregister(standard)
-    config.pluginmanager.register(Reporter(), "terminalreporter")
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["-p", "no:terminal", "-n1"],
-        ["-p", "other_reporter"],
-        ["--no-summary"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("arguments", [["-p", "no:terminal", "-n1"], ["--no-summary"]], ids=" ".join)
 @pytest.mark.usefixtures("without_etcd")
 def test_without_a_terminal_reporter_the_first_test_explains_that_there_is_no_etcd(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    run: Runner, arguments: list[str]
 ) -> None:
-    monkeypatch.syspath_prepend(run.directory)
     run.write(
-        other_reporter=OTHER_REPORTER,
         conftest="""
         from pytest_etcdtls.etcd import sources
 
@@ -536,7 +509,7 @@ def test_without_a_terminal_reporter_the_first_test_explains_that_there_is_no_et
     )
     ran = run("--etcd-backend=process", "-p", "no:randomly", "--junitxml=run.xml", *arguments, report=False)
     assert ran.exit_code == 1
-    said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text(encoding="utf-8"))
+    said = re.sub(r'message="[^"]*"', "", run.read("run.xml"))
     assert said.count("tried: no etcd on PATH") == 1
     assert said.count("to get one: an etcd on PATH") == 1
     assert said.count("the first test that needed one says what was tried") == 1
@@ -588,32 +561,4 @@ def test_a_prefix_is_empty_again_for_the_next_test(run: Runner, live: Live, bina
     options = [*live.options] if place in ("live", "read only") else [binary]
     options += ["--etcd-allow-writes"] if place == "live" else []
     ran = run(*options, "--no-etcd-conformance", "-p", "no:randomly", report=False)
-    ran.result.assert_outcomes(passed=2)
-
-
-def test_a_fixture_of_the_session_may_use_credentials_and_a_client(run: Runner, binary: str) -> None:
-    run.write(
-        test_user="""
-        import pytest
-
-        @pytest.fixture(scope="session")
-        def service(etcd_credentials, etcd_client, etcd_cluster):
-            assert etcd_client.get("/version").status_code == 200
-            issued = etcd_cluster.pki.authorities.client_issuer.issue(CLIENT, name="of the test")
-            with etcd_credentials.of(issued).client() as client:
-                assert client.get("/version").status_code == 200
-            return etcd_cluster, etcd_client, etcd_credentials["client"].files()
-
-        from pytest_etcdtls import CLIENT
-
-        def test_shared(service, etcd_cluster, etcd_client):
-            assert service[:2] == (etcd_cluster, etcd_client)
-
-        @pytest.mark.etcd_cluster_scope("function")
-        def test_apart(etcd_cluster, etcd_client, etcd_credentials):
-            assert str(etcd_client.base_url) == etcd_cluster.endpoints[0]
-            assert etcd_credentials.listener.url == etcd_cluster.endpoints[0]
-        """
-    )
-    ran = run(binary, "--no-etcd-conformance", report=False)
     ran.result.assert_outcomes(passed=2)

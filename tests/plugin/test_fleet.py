@@ -17,39 +17,26 @@ import pytest
 from connections import counted_connections
 from plugin.live_etcd import Live
 from plugin.runs import Runner
-from starting import start_process
 
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report.document import schema
 
 SOME = "--etcd-check=listener,mtls,cert.trusted"
 WORDS = {"prod-eu-1": "CLEAN", "prod-open": "NOT CLEAN", "prod-silent": "NO VERDICT"}
 
 
-@pytest.fixture(scope="module")
-def clusters(newest_etcd: Path, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def clusters(live: Live, open_etcd: Live, tmp_path: Path) -> Iterator[Path]:
     """A list of three: one does not answer, one is conforming, one accepts clients without a certificate."""
-    config = ClusterConfig(
-        client_cert_auth=False,
-        trusted_ca_file=None,
-        extra_flags=("--heartbeat-interval=100", "--election-timeout=500"),
-    )
-    path = tmp_path_factory.mktemp("fleet") / "clusters.toml"
-    with start_process(config, newest_etcd) as open_, socket.create_server(("127.0.0.1", 0)) as silent:
-        anybody = Live.of(open_)
+    path = tmp_path / "clusters.toml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"https://127.0.0.1:{silent.getsockname()[1]}"
         path.write_text(
-            f'[[cluster]]\nlabel = "prod-silent"\ntimeout = 1.0\n'
-            f'endpoints = "https://127.0.0.1:{silent.getsockname()[1]}"\n'
-            + _table("prod-eu-1", live)
-            + _table("prod-open", anybody),
+            f'[[cluster]]\nlabel = "prod-silent"\ntimeout = 1.0\nendpoints = "{endpoint}"\n'
+            + live.table("prod-eu-1")
+            + open_etcd.table("prod-open"),
             encoding="utf-8",
         )
         yield path
-
-
-def _table(label: str, one: Live) -> str:
-    options = [text.removeprefix("--etcd-").split("=", 1) for text in one.options]
-    return f'[[cluster]]\nlabel = "{label}"\n' + "".join(f'{name} = "{value}"\n' for name, value in options)
 
 
 def _reports(directory: Path) -> dict[str, dict[str, Any]]:
@@ -87,9 +74,7 @@ def whole(run: Runner, clusters: Path) -> dict[str, dict[str, Any]]:
 def test_each_cluster_has_its_verdict_in_every_format(
     run: Runner, whole: dict[str, dict[str, Any]], live: Live
 ) -> None:
-    out, text, metrics = (
-        (run.directory / name).read_text(encoding="utf-8") for name in ("out", "x.md", "x.prom")
-    )
+    out, text, metrics = map(run.read, ("out", "x.md", "x.prom"))
     shown = re.findall(r"^\d/3 (\S+) +(?:\d+ OF \d+ CHECKS )?(CLEAN|NOT CLEAN|NO VERDICT)", out, re.MULTILINE)
     assert dict(shown) == WORDS
     summary = out[out.index("\nfaults\n") + 1 :].splitlines()
@@ -166,8 +151,7 @@ def test_one_worker_judges_all_of_a_cluster(
     )
     assert ran.ret == 1
     assert "2 workers [3 items]" in ran.stdout.str()
-    page = (run.directory / "y.md").read_text(encoding="utf-8")
-    assert all(label in page for label in WORDS)
+    assert all(label in run.read("y.md") for label in WORDS)
     spread = _reports(run.directory / "spread")
     assert _outcomes(spread) == _outcomes(whole)
     assert [spread[label]["summary"]["connections"] for label in WORDS] == [
@@ -191,13 +175,9 @@ def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, clusters: Pa
 
 
 def test_a_waiver_of_a_list_is_stale_if_no_cluster_needs_it(run: Runner, clusters: Path) -> None:
-    waiver = '[[waiver]]\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n'
-    (run.directory / "w.toml").write_text(
-        f'{waiver}check = "mtls.no-certificate"\n{waiver}check = "cert.trusted"\n', encoding="utf-8"
-    )
-    options = (f"--etcd-clusters={clusters}", SOME, "--etcd-waivers=w.toml")
+    options = (f"--etcd-clusters={clusters}", SOME, run.waive("mtls.no-certificate", "cert.trusted"))
     whole = run(*options, report=False)
-    assert f"Stale waiver: {run.directory}/w.toml, waiver 2: the check conforms now." in " ".join(
+    assert f"Stale waiver: {run.directory}/waivers.toml, waiver 2: the check conforms now." in " ".join(
         whole.out.split()
     )
     assert "waiver 1:" not in whole.out

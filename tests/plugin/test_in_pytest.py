@@ -284,10 +284,7 @@ def test_a_failing_user_hook_is_no_verdict(run: Runner, live: Live) -> None:
 
 def test_without_plugins_of_pytest_a_waiver_and_a_skip_are_not_failures(run: Runner, live: Live) -> None:
     run.with_house()
-    (run.directory / "waivers.toml").write_text(
-        '[[waiver]]\ncheck = "house.violates"\nreason = "known"\nexpires = 2099-01-01\n', encoding="utf-8"
-    )
-    options = (*live.options, "--etcd-waivers=waivers.toml", "--etcd-allow-unverified")
+    options = (*live.options, run.waive("house.violates"), "--etcd-allow-unverified")
     checks = "--etcd-check=house.violates,house.not-applicable"
     ran = run(*options, checks, "-p", "no:skipping", "-p", "no:setuponly")
     assert ran.exit_code == 0

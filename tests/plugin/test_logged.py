@@ -64,6 +64,6 @@ def test_debug_logs_of_a_run_have_no_secret(run: Runner, newest_etcd: Path) -> N
         )
     assert [*ran.outcomes.values()].count("conforms") > 10
     assert {outcome for name, outcome in ran.outcomes.items() if "grpc-range" in name} == {"conforms"}
-    shown = ran.out + ran.err + (run.directory / "junit.xml").read_text(encoding="utf-8")
+    shown = ran.out + ran.err + run.read("junit.xml")
     assert target.user[1] not in shown
     assert not re.search(r"token'|hpack", shown), "etcd's token is in what is shown"

@@ -90,13 +90,8 @@ def test_the_certificate_of_the_client_port_is_no_good_peer(
 def test_a_waiver_accepts_it(run: Runner, cluster: Cluster, tmp_path: Path) -> None:
     peer = _named(tmp_path, CertificateAuthority.create("another CA"))
     assert run(*_credentials(cluster), *peer).exit_code == 1
-    waivers = tmp_path / "waivers.toml"
-    waivers.write_text(
-        '[[waiver]]\ncheck = "mtls.trusted-client"\nlistener = "peer-*"\nreason = "we know"\n'
-        "expires = 2999-12-31\n",
-        encoding="utf-8",
-    )
-    assert run(*_credentials(cluster), *peer, f"--etcd-waivers={waivers}").exit_code == 0
+    waiver = run.waive("mtls.trusted-client", listener="peer-*")
+    assert run(*_credentials(cluster), *peer, waiver).exit_code == 0
 
 
 def test_a_client_that_a_declared_rule_excludes_is_not_accepted(

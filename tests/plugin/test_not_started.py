@@ -55,7 +55,7 @@ def assert_not_started(ran: Ran, targets: int = 1) -> None:
 def test_under_every_selection(run: Runner, broken: Path, selection: tuple[str, ...]) -> None:
     """The first test has the log: a reader of JUnit's XML sees it, whatever was selected."""
     assert_not_started(run(*OWNED, f"--etcd-binary={broken}", *selection, "--junitxml=junit.xml"))
-    text = (run.directory / "junit.xml").read_text(encoding="utf-8")
+    text = run.read("junit.xml")
     assert "nonsense" in text.partition("<failure" if "<failure" in text else "<error")[2]
 
 

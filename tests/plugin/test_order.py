@@ -6,15 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
-from starting import start_process
 
 from pytest_etcdtls.checks.registry import GATES, ancestors, catalogue
-from pytest_etcdtls.etcd.config import ClusterConfig
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 
@@ -68,18 +65,18 @@ def test_lf_runs_failed_checks_only_and_ff_runs_them_first(run: Runner, live: Li
     ]
 
 
-def not_run(ran: Ran) -> set[str]:
-    return {place.partition("::")[2] for place, outcome in ran.outcomes.items() if outcome == "not-run"}
-
-
-@pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
-def test_checks_after_the_first_failure_with_x_are_not_run(run: Runner, live: Live, option: str) -> None:
+def test_checks_after_the_first_failure_with_x_are_not_run(run: Runner, live: Live) -> None:
     run.with_house()
-    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", option)
+    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "--maxfail=1")
     assert ran.exit_code == 1
     assert ran.report["partial"] is True
-    assert not_run(ran) == {"house.waits", "house.warns"}
+    assert ran.found("not-run") == {"house.waits", "house.warns"}
     assert "2 not run" in ran.out
+    run.write(test_user="def test_fails(): assert False")
+    ran = run(*live.options, "--etcd-check=cert.valid-now", "-p", "no:randomly", "-x")
+    assert ran.exit_code == 1
+    assert set(ran.counts) == {"not-run"}
+    assert "none of its checks ran" not in ran.out
 
 
 def test_a_run_stopped_by_stepwise_ends_with_2_and_leaves_out_no_check(run: Runner, live: Live) -> None:
@@ -94,22 +91,11 @@ def test_a_run_stopped_by_stepwise_ends_with_2_and_leaves_out_no_check(run: Runn
         assert {place.partition("::")[2]: out for place, out in stopped.outcomes.items()} == left | conforms
 
 
-def test_checks_after_a_user_failure_that_stops_the_run_are_not_run(run: Runner, live: Live) -> None:
-    run.write(test_user="def test_fails(): assert False")
-    ran = run(*live.options, "--etcd-check=cert.valid-now", "-x", "-p", "no:randomly")
-    assert ran.exit_code == 1
-    assert set(ran.counts) == {"not-run"}
-    assert "none of its checks ran" not in ran.out
-
-
 @pytest.mark.parametrize("order", [["-p", "no:randomly"], ["--randomly-seed=2"]])
 def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
-    run: Runner, newest_etcd: Path, order: list[str]
+    run: Runner, open_etcd: Live, order: list[str]
 ) -> None:
-    config = ClusterConfig(client_cert_auth=False, trusted_ca_file=None)
-    with start_process(config, newest_etcd) as cluster:
-        open_etcd = Live.of(cluster)
-        ran = run(f"--etcd-endpoint={open_etcd.client}", *open_etcd.credentials[:3], "-x", *order)
+    ran = run(open_etcd.options[0], *open_etcd.credentials[:3], "-x", *order)
     assert ran.exit_code == 1
     [violates] = [result["check"] for result in ran.report["results"] if result["outcome"] == "violates"]
     assert violates == "mtls.no-certificate"

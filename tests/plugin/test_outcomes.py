@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import socket
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
-NEVER = dt.date(2999, 12, 31)
 EVERY_OUTCOME = {
     "house.conforms": "conforms",
     "house.violates": "violates",
@@ -24,19 +22,6 @@ EVERY_OUTCOME = {
     "house.broken": "broken",
     "house.waits": "conforms",
 }
-
-
-def waivers(directory: Path, *checks: str, listener: str = "*", expires: dt.date = NEVER) -> str:
-    path = directory / "waivers.toml"
-    path.write_text(
-        "".join(
-            f'[[waiver]]\ncheck = "{check}"\nlistener = "{listener}"\n'
-            f'reason = "we know"\nexpires = {expires}\n'
-            for check in checks
-        ),
-        encoding="utf-8",
-    )
-    return f"--etcd-waivers={path}"
 
 
 @pytest.fixture
@@ -88,7 +73,7 @@ def test_every_outcome_has_its_place_in_pytest(house: Runner, live: Live) -> Non
     assert "ZeroDivisionError" in ran.result_of("house.broken")["reason"]
     assert "not of the cluster" in " ".join(ran.out.split())
     _assert_junit(house.directory / "junit.xml", live)
-    logged = [json.loads(line) for line in (house.directory / "log").read_text(encoding="utf-8").splitlines()]
+    logged = [json.loads(line) for line in house.read("log").splitlines()]
     carried = [data["etcdtls"] for data in logged if data.get("etcdtls")]
     assert {result["check"]: result["outcome"] for result in carried} == EVERY_OUTCOME
 
@@ -128,19 +113,23 @@ def test_a_result_without_a_verdict_is_one_line_without_traceback(house: Runner,
 
 
 @pytest.mark.parametrize(
-    ("check", "code"),
+    ("check", "options", "code"),
     [
-        ("house.conforms", 0),
-        ("house.warns", 0),
-        ("house.violates", 1),
-        ("house.broken", 1),
-        ("house.not-verified", 1),
-        ("house.not-applicable", 0),
+        ("house.conforms", (), 0),
+        ("house.warns", (), 0),
+        ("house.warns", ("--etcd-strict",), 1),
+        ("house.violates", (), 1),
+        ("house.broken", (), 1),
+        ("house.not-verified", (), 1),
+        ("house.not-applicable", (), 0),
     ],
 )
-def test_the_exit_code_is_as_documented(house: Runner, live: Live, check: str, code: int) -> None:
-    ran = house(*live.options, f"--etcd-check={check}")
+def test_the_exit_code_is_as_documented(
+    house: Runner, live: Live, check: str, options: tuple[str, ...], code: int
+) -> None:
+    ran = house(*live.options, f"--etcd-check={check}", *options)
     assert ran.exit_code == code
+    assert ran.result_of(check)["outcome"] == ("violates" if options else EVERY_OUTCOME[check])
 
 
 def test_a_clean_cluster_ends_with_0(run: Runner, live: Live) -> None:
@@ -166,15 +155,10 @@ def test_a_violation_ends_with_1_and_is_shown_in_full(run: Runner, live: Live) -
     assert all(line in summary for command in finding["reproduce"] for line in command.splitlines())
 
 
-def test_strict_makes_a_warning_a_violation(house: Runner, live: Live) -> None:
-    ran = house(*live.options, "--etcd-check=house.warns", "--etcd-strict")
-    assert (ran.exit_code, ran.result_of("house.warns")["outcome"]) == (1, "violates")
-
-
 def test_a_waived_finding_is_expected_to_fail_and_no_other_outcome(house: Runner, live: Live) -> None:
     found = ["house.violates", "house.warns"]
     unjudged = ["house.inconclusive", "house.broken"]
-    option = waivers(house.directory, *found, *unjudged)
+    option = house.waive(*found, *unjudged)
     ran = house(*live.options, f"--etcd-check={','.join(found)},house.conforms", option)
     assert ran.exit_code == 0
     ran.result.assert_outcomes(passed=1, xfailed=2)
@@ -190,18 +174,18 @@ def test_a_waived_finding_is_expected_to_fail_and_no_other_outcome(house: Runner
 @pytest.mark.parametrize(
     ("check", "listener", "expires", "says"),
     [
-        ("house.conforms", "*", NEVER, "the check conforms now"),
-        ("house.typo", "*", NEVER, "there is no check of that id"),
-        ("config.next-version", "*", NEVER, "config.next-version was removed: start that version"),
-        ("house.not-verified", "*", dt.date(2020, 1, 1), "it expired on 2020-01-01"),
-        ("house.not-verified", "*", NEVER, None),
-        ("house.conforms", "peer-*", NEVER, None),
+        ("house.conforms", "*", "2999-12-31", "the check conforms now"),
+        ("house.typo", "*", "2999-12-31", "there is no check of that id"),
+        ("config.next-version", "*", "2999-12-31", "config.next-version was removed: start that version"),
+        ("house.not-verified", "*", "2020-01-01", "it expired on 2020-01-01"),
+        ("house.not-verified", "*", "2999-12-31", None),
+        ("house.conforms", "peer-*", "2999-12-31", None),
     ],
 )
 def test_a_stale_waiver_ends_with_1_and_an_unused_one_is_listed(
-    house: Runner, live: Live, check: str, listener: str, expires: dt.date, says: str | None
+    house: Runner, live: Live, check: str, listener: str, expires: str, says: str | None
 ) -> None:
-    option = waivers(house.directory, check, listener=listener, expires=expires)
+    option = house.waive(check, listener=listener, expires=expires)
     ran = house(*live.options, "--etcd-check=house.conforms,house.not-verified", option)
     assert ran.exit_code == (0 if says is None else 1)
     assert (says or "unused waivers") in ran.out

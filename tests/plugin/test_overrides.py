@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Runner
 
@@ -43,11 +42,6 @@ ASKS = """
 
     KEY_TYPE = "{key_type}"
 """
-
-
-@pytest.fixture
-def binary(newest_etcd: Path) -> str:
-    return f"--etcd-binary={newest_etcd}"
 
 
 def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str) -> None:
@@ -117,8 +111,10 @@ def test_the_parameters_of_an_override_determine_the_listeners(run: Runner, bina
     run(binary, report=False).result.assert_outcomes(passed=9 + 9)
 
 
-def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
-    """Those that name clusters are read; a listener that one of several lacks is skipped."""
+def test_an_override_may_have_any_parameters_wrap_our_fixture_or_replace_the_target(
+    run: Runner, binary: str
+) -> None:
+    """Parameters that name clusters are read; a listener that one of several lacks is skipped."""
     run.write(
         test_clusters="""
         import pytest
@@ -152,14 +148,6 @@ def test_an_override_may_have_any_parameters(run: Runner, binary: str) -> None:
         def test_endpoint(etcd_endpoint, etcd_target):
             assert etcd_endpoint in etcd_target.listeners
         """,
-    )
-    ran = run(binary, "-v", report=False)
-    ran.result.assert_outcomes(passed=3 + 3 + 2 + 4, skipped=1 + 1 + 2)
-    assert "test_endpoint[plain-" in ran.out or "-plain]" in ran.out
-
-
-def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, binary: str) -> None:
-    run.write(
         test_wrapped="""
         import pytest
 
@@ -199,8 +187,9 @@ def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, bin
             pass
         """,
     )
-    ran = run(binary, SOME, report=False)
-    ran.result.assert_outcomes(passed=6, errors=1)
+    ran = run(binary, SOME, "-v", report=False)
+    ran.result.assert_outcomes(passed=3 + 3 + 2 + 4 + 6, skipped=1 + 1 + 2, errors=1)
+    assert "test_endpoint[plain-" in ran.out or "-plain]" in ran.out
     assert "whose value is str, and no" in ran.out
 
 

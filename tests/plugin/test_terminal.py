@@ -76,7 +76,7 @@ def test_a_label_names_the_cluster(run: Runner, live: Live) -> None:
     clean = f"1 OF {len(select())} CHECKS CLEAN (mtls.no-certificate; not on every listener)"
     assert ran.verdict == f"etcd TLS: {clean} (prod-1: {live.client})"
     assert [target["label"] for target in ran.report["targets"]] == ["prod-1"]
-    title = (run.directory / "r.md").read_text(encoding="utf-8").splitlines()[0]
+    title = run.read("r.md").splitlines()[0]
     assert f"(`prod-1`: `{live.client}`" in title
 
 

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
-from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.report.overview import FROM_OUTSIDE
 
 EVERY = len(select())
 ENDING = "no client certificate was given"
 FORMATS = [f"--etcd-report=r.{suffix}" for suffix in ("md", "html", "sarif", "prom")]
-WAIVER = '[[waiver]]\ncheck = "{}"\nreason = "known"\nexpires = 2099-12-31\n'
-
-
-@pytest.fixture(scope="module")
-def open_etcd(newest_etcd: Path) -> Iterator[Live]:
-    """An etcd that accepts every client."""
-    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
-        yield Live.of(cluster)
-
-
-def waive(run: Runner, check: str) -> str:
-    (run.directory / "w.toml").write_text(WAIVER.format(check), encoding="utf-8")
-    return "--etcd-waivers=w.toml"
 
 
 def assert_said(run: Runner, ran: Ran, said: str) -> None:
     """Every report has the verdict of the terminal."""
     assert ran.verdict.startswith(f"etcd TLS: {said} (https://")
     assert ran.report["verdict"] == said
-    markdown, html, sarif = (
-        (run.directory / f"r.{suffix}").read_text(encoding="utf-8") for suffix in ("md", "html", "sarif")
-    )
+    markdown, html, sarif = (run.read(f"r.{suffix}") for suffix in ("md", "html", "sarif"))
     assert f"# etcd TLS: ⚠️ {said.replace('mtls.no-certificate', '`mtls.no-certificate`')} (" in markdown
     assert f"<title>{said} · etcd TLS of " in html
     assert json.loads(sarif)["runs"][0]["properties"]["conclusion"] == said
@@ -117,7 +98,7 @@ def test_a_fault_and_what_follows_from_it_need_one_waiver(run: Runner, open_etcd
     assert ran.exit_code == 0
     assert "violates" not in ran.counts
     assert_said(run, ran, "CLEAN BUT FOR 1 WAIVED FAULT (mtls.no-certificate)")
-    metrics = (run.directory / "r.prom").read_text(encoding="utf-8")
+    metrics = run.read("r.prom")
     assert 'etcdtls_clean{target="live"} 0\n' in metrics
     assert 'verdict="CLEAN BUT FOR WAIVED FAULTS"} 1\n' in metrics
     waived = [result for result in ran.report["results"] if result["outcome"] == "waived"]
@@ -129,14 +110,14 @@ def test_a_fault_and_what_follows_from_it_need_one_waiver(run: Runner, open_etcd
 
 
 def test_a_waiver_of_a_consequence_accepts_that_alone(run: Runner, open_etcd: Live) -> None:
-    ran = run(*open_etcd.options, "--etcd-check=mtls", waive(run, "mtls.self-signed"))
+    ran = run(*open_etcd.options, "--etcd-check=mtls", run.waive("mtls.self-signed"))
     assert ran.exit_code == 1
     assert ran.found("waived") == {"mtls.self-signed"}
     assert ran.outcomes[f"{open_etcd.client_label}::mtls.foreign-ca"] == "violates"
 
 
 def test_a_waived_warning_is_a_fault_with_strict_only(run: Runner, live: Live) -> None:
-    options = (*live.options, waive(run, "tls.cbc-suites"), "--etcd-check=tls.cbc-suites")
+    options = (*live.options, run.waive("tls.cbc-suites"), "--etcd-check=tls.cbc-suites")
     clean = f"1 OF {EVERY} CHECKS CLEAN (tls.cbc-suites)"
     for more, said in (([], clean), (["--etcd-strict"], f"{clean} BUT FOR 1 WAIVED FAULT (tls.cbc-suites)")):
         ran = run(*options, *more)
@@ -145,14 +126,12 @@ def test_a_waived_warning_is_a_fault_with_strict_only(run: Runner, live: Live) -
 
 
 def test_a_list_of_clusters_says_the_same(run: Runner, live: Live, open_etcd: Live) -> None:
-    clusters = {"inside": live.options, "outside": live.options[:1], "waived": open_etcd.options}
-    tables = []
-    for label, options in clusters.items():
-        values = [option.removeprefix("--etcd-").split("=", 1) for option in options]
-        tables += [f'[[cluster]]\nlabel = "{label}"', *(f'{name} = "{value}"' for name, value in values)]
-    (run.directory / "clusters.toml").write_text("\n".join(tables), encoding="utf-8")
+    (run.directory / "clusters.toml").write_text(
+        live.table("inside") + live.table("outside", live.options[:1]) + open_etcd.table("waived"),
+        encoding="utf-8",
+    )
     ran = run(
-        *("--etcd-clusters=clusters.toml", "--etcd-check=mtls", waive(run, "mtls.no-certificate")),
+        *("--etcd-clusters=clusters.toml", "--etcd-check=mtls", run.waive("mtls.no-certificate")),
         *(option for option in FORMATS if "sarif" not in option),
         report=False,
     )
@@ -160,7 +139,7 @@ def test_a_list_of_clusters_says_the_same(run: Runner, live: Live, open_etcd: Li
     assert re.search(rf"outside +{FROM_OUTSIDE}: {ENDING}", ran.out)
     assert re.search(r"inside +\d+ OF \d+ CHECKS CLEAN \(mtls\)$", ran.out, re.MULTILINE)
     assert "CHECKS CLEAN (mtls) BUT FOR 1 WAIVED FAULT" in ran.out
-    assert 'verdict="SOME CHECKS CLEAN"} 1\n' in (run.directory / "r.prom").read_text(encoding="utf-8")
+    assert 'verdict="SOME CHECKS CLEAN"} 1\n' in run.read("r.prom")
     for suffix in ("md", "html"):
-        page = (run.directory / f"r.{suffix}").read_text(encoding="utf-8")
-        assert f"{FROM_OUTSIDE}: 3 clusters: 1 without a client certificate, 2 clean in some checks" in page
+        said = f"{FROM_OUTSIDE}: 3 clusters: 1 without a client certificate, 2 clean in some checks"
+        assert said in run.read(f"r.{suffix}")

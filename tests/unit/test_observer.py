@@ -18,7 +18,6 @@ from servers import Handler, Server
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotVerifiedError,
-    RegistrationError,
     RunEndedError,
     UnobservedError,
 )
@@ -120,11 +119,6 @@ def test_what_an_abandoned_thread_gets_is_not_recorded() -> None:
     thread.join()
     assert [error.reason for error in raised] == ["the run was interrupted"]
     assert observer.facts == []
-
-
-def test_a_type_that_no_function_returns_is_an_error_of_the_check() -> None:
-    with pytest.raises(RegistrationError, match="no fact is of type Weather"):
-        Observer(TARGET).get(Weather, None, LISTENER)
 
 
 def _observe_connections(server: Server, requests: int, bounds: Bounds) -> Observer:
