@@ -132,7 +132,7 @@ def test_a_list_of_clusters_says_the_same(run: Runner, live: Live, open_etcd: Li
     )
     ran = run(
         *("--etcd-clusters=clusters.toml", "--etcd-check=mtls", run.waive("mtls.no-certificate")),
-        *(option for option in FORMATS if "sarif" not in option),
+        *("--etcd-report=r.md", "--etcd-report=r.prom"),
         report=False,
     )
     assert ran.exit_code == 0, ran.out
@@ -140,6 +140,5 @@ def test_a_list_of_clusters_says_the_same(run: Runner, live: Live, open_etcd: Li
     assert re.search(r"inside +\d+ OF \d+ CHECKS CLEAN \(mtls\)$", ran.out, re.MULTILINE)
     assert "CHECKS CLEAN (mtls) BUT FOR 1 WAIVED FAULT" in ran.out
     assert 'verdict="SOME CHECKS CLEAN"} 1\n' in run.read("r.prom")
-    for suffix in ("md", "html"):
-        said = f"{FROM_OUTSIDE}: 3 clusters: 1 without a client certificate, 2 clean in some checks"
-        assert said in run.read(f"r.{suffix}")
+    said = f"{FROM_OUTSIDE}: 3 clusters: 1 without a client certificate, 2 clean in some checks"
+    assert said in run.read("r.md")
