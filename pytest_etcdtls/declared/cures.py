@@ -13,6 +13,7 @@ cure that changes nothing has remarks alone: the declaration is right, and somet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -294,22 +295,61 @@ def restarted(case: FaultyMember) -> Iterator[Step]:
     yield from map(Restart, case.sides)
 
 
+_WRITERS: Final = (
+    (
+        r"/rke2/server/tls/etcd/",
+        "RKE2",
+        "etcd-arg of /etc/rancher/rke2/config.yaml, for keys of the top level",
+    ),
+    (
+        r"/server/tls/etcd/(server-client|server-ca)\.crt$",
+        "k3s",
+        "etcd-arg of /etc/rancher/k3s/config.yaml, for keys of the top level",
+    ),
+    (r"^/system/secrets/etcd/", "Talos", "cluster.etcd.extraArgs of the machine configuration"),
+    (r"/k0s/pki/etcd/", "k0s", "spec.storage.etcd.extraArgs of /etc/k0s/k0s.yaml"),
+    (r"/pki/[^/]+/clients/[^/]+\.crt$", "kOps", "etcdClusters[].manager.env, as ETCD_ variables"),
+    (
+        r"/etcd-all-(certs|bundles)/",
+        "OpenShift's etcd operator",
+        "spec.tlsSecurityProfile (oc edit apiserver cluster), for versions and suites",
+    ),
+)
+"""What overwrites a declaration, by the path of a certificate, and where to give the same instead."""
+_KUBEADM: Final = (
+    "etcd.local.extraArgs of its ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
+)
 _KUBEADM_FILES: Final = ("ca.crt", "server.crt", "peer.crt")
 
 
 def kubeadm_directory(declaration: Declaration) -> str:
     """Return the directory of etcd's certificates if kubeadm made them, else an empty text."""
-    for name in ("trusted-ca-file", "peer-trusted-ca-file", "cert-file", "peer-cert-file"):
-        directory, _, file = (declaration.text(name) or "").rpartition("/")
+    for path in _certificates(declaration):
+        directory, _, file = path.rpartition("/")
         if declaration.form is Form.MANIFEST and directory.endswith("/pki/etcd") and file in _KUBEADM_FILES:
             return directory
     return ""
 
 
-def overwritten(declaration: Declaration) -> Iterator[Remark]:
-    """Yield where a change is given so that it stays, if kubeadm wrote the declaration."""
+def who_overwrites(declaration: Declaration) -> Iterator[str]:
+    """Yield which program overwrites a declaration, and where a change is given so that it stays."""
+    kind, _, name = declaration.owner.partition(" ")
+    if kind == "node":
+        yield f"the kubelet of {name or 'a node'} makes this pod of a file in its directory: change that file"
+    elif kind:
+        yield f"the {kind} {name} owns this object, and its controller overwrites it: give the same there"
+    writers = [
+        (writer, where)
+        for pattern, writer, where in _WRITERS
+        if any(re.search(pattern, path) for path in _certificates(declaration))
+    ]
     if kubeadm_directory(declaration):
-        yield Remark(
-            "kubeadm upgrade overwrites this manifest: give the same flags in etcd.local.extraArgs of its "
-            "ClusterConfiguration (kubectl -n kube-system edit configmap kubeadm-config)"
-        )
+        writers.append(("kubeadm upgrade", _KUBEADM))
+    for writer, where in writers[:1]:
+        yield f"{writer} overwrites this declaration: give the same in {where}"
+
+
+def _certificates(declaration: Declaration) -> Iterator[str]:
+    for name in ("trusted-ca-file", "peer-trusted-ca-file", "cert-file", "peer-cert-file"):
+        if path := declaration.text(name):
+            yield path

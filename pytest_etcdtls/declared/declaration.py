@@ -334,6 +334,8 @@ class Declaration:
         form: the kind of file that it was read from.
         source: the path as the user named it, or a description.
         pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
+        owner: of a manifest, what overwrites the pod, such as ``EtcdCluster main`` or ``node cp1``; empty if
+            it is not known.
         settings: the settings in force, by flag name, merged as etcd merges them.
         overridden: settings that a later one of the same kind replaces.
         shadowed: environment variables whose flag is also given.
@@ -368,6 +370,7 @@ class Declaration:
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()
     pod: str = ""
+    owner: str = ""
     started_with: StartedWith = StartedWith()
 
     @property

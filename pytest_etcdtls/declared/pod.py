@@ -47,11 +47,13 @@ class DeclaredPod(Struct, frozen=True, kw_only=True):
     Attributes:
         name: its name, behind its namespace if that is known; unique in the file.
         started: how etcd is started in it.
+        owner: what overwrites its object; empty if that is not known.
         mounts: directories and files of the node that the container sees.
     """
 
     name: str
     started: ProgramStart
+    owner: str = ""
     mounts: tuple[Mount, ...] = ()
 
 
@@ -123,6 +125,7 @@ def _member(pod: Node, file: str, expansion: Expansion) -> DeclaredPod | None:
             name=f"{namespace}/{name}" if namespace else name,
             started=started,
             mounts=tuple(container.mounts(items(node_at(pod, "spec", "volumes")))),
+            owner=printable(_owner(pod), 200),
         )
     return None
 
@@ -159,6 +162,17 @@ def _refuse_other_starts(container: Node, file: str) -> None:
         f"{place_of(container, file)}: the container {printable(name or '(no name)', 100)} starts {starts}, "
         f"not etcd itself: {INSTEAD}"
     )
+
+
+def _owner(pod: Node) -> str:
+    """Return what overwrites a pod: the kubelet of a mirror pod, or its controller."""
+    metadata = node_at(pod, "metadata")
+    if node_at(metadata, "annotations", "kubernetes.io/config.mirror") is not None:
+        return f"node {text_at(pod, 'spec', 'nodeName')}"
+    for owner in items(node_at(metadata, "ownerReferences")):
+        if text_at(owner, "controller") != "false":
+            return f"{text_at(owner, 'kind')} {text_at(owner, 'name')}"
+    return ""
 
 
 class _Container:

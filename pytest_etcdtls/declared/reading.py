@@ -547,7 +547,7 @@ def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterato
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
-        yield replace(declaration, pod=pod.name)
+        yield replace(declaration, pod=pod.name, owner=pod.owner)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:

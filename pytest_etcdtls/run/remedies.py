@@ -23,7 +23,7 @@ from cryptography import x509
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, overwritten
+from pytest_etcdtls.declared.cures import Cure, FaultyMember, Remark, Restart, who_overwrites
 from pytest_etcdtls.declared.declaration import (
     TRUE,
     Change,
@@ -140,7 +140,7 @@ def remedy(cure: Cure, cases: Iterable[FaultyMember], target: Target) -> Remedy:
         sides = [step.side for step in steps if isinstance(step, Restart)]
         if written := list(lines(case.declaration, changes)):
             settings += written
-            said += overwritten(case.declaration)
+            said += map(Remark, who_overwrites(case.declaration))
             was, is_now = (effective_of(member, case.version).sides for member in (case.member, after))
             sides += [side for side in SIDES if _trusted(was[side]) != _trusted(is_now[side])]
         for side in sides:

@@ -87,6 +87,8 @@ def test_rke2(weaker: bool, etcd_binary: Path, tmp_path: Path) -> None:
     }
     if weaker:
         assert ("mtls.no-certificate", Role.CLIENT) in by_outcome[Outcome.VIOLATES], explain(results)
+        [fault] = [one for one in results if (one.check, one.role) == ("mtls.no-certificate", Role.CLIENT)]
+        assert "RKE2 overwrites this declaration: give the same in etcd-arg" in fault.remediation
     else:
         assert not by_outcome[Outcome.VIOLATES], explain(results)
         conforming |= {

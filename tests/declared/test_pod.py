@@ -236,10 +236,10 @@ def _declared(directory: Path, *objects: dict[str, Any]) -> dict[str, Declaratio
     return {one.pod: one for one in read_declarations(path)}
 
 
-def _live(name: str, container: dict[str, Any]) -> dict[str, Any]:
+def _live(name: str, container: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     """Return a pod as the API server has it."""
     pod = _pod(container, status={"phase": "Running", "podIP": "10.1.2.3", "hostIP": "10.0.0.1"})
-    pod["metadata"] = {"name": name, "namespace": "db"}
+    pod["metadata"] = {"name": name, "namespace": "db", **metadata}
     return pod
 
 
@@ -276,6 +276,21 @@ def test_a_member_that_is_started_by_a_shell_is_not_left_out(tmp_path: Path) -> 
     by_shell = _live("etcd-b", _container(command=["sh", "-c", "exec etcd --name=b"]))
     with pytest.raises(UsageError, match="the container etcd starts sh, not etcd itself"):
         _declared(tmp_path, _live("etcd-a", ETCD), by_shell)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "owner"),
+    [
+        ({}, ""),
+        (
+            {"ownerReferences": [{"kind": "EtcdCluster", "name": "main", "controller": True}]},
+            "EtcdCluster main",
+        ),
+        ({"annotations": {"kubernetes.io/config.mirror": "hash"}}, "node "),
+    ],
+)
+def test_what_overwrites_a_pod(tmp_path: Path, metadata: dict[str, Any], owner: str) -> None:
+    assert _declared(tmp_path, _live("etcd-0", ETCD, **metadata))["db/etcd-0"].owner == owner
 
 
 def test_an_ipv4_address_in_brackets(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ URLS = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https:
 PAIR = ("--cert-file={pki}/server.crt", "--key-file={pki}/server.key")
 CA = "--trusted-ca-file={pki}/client-ca.crt"
 SUITES = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+NONE_ADVERTISED = "--advertise-client-urls="
 
 Case = tuple[tuple[str, ...], Mapping[str, str]]
 
@@ -32,6 +33,12 @@ BY_VERSION: Mapping[str, Case] = {
     "a version in other words": ((*PLAIN, "--tls-min-version=1.2"), {}),
     "suites for TLS 1.3": ((*URLS, *PAIR, SUITES, "--tls-min-version=TLS1.3"), {}),
     "gRPC and HTTP on one port": ((*URLS, *PAIR, "--listen-client-http-urls=https://{client}"), {}),
+    "a flag by both its names": (
+        (*PLAIN, "--experimental-corrupt-check-time=1m", "--corrupt-check-time=1m"),
+        {},
+    ),
+    "a generated certificate for no time": ((*URLS, "--auto-tls", "--self-signed-cert-validity=0"), {}),
+    "no generated certificate, for no time": ((*URLS, *PAIR, "--self-signed-cert-validity=0"), {}),
 }
 """What some versions have and others have not."""
 
@@ -57,6 +64,7 @@ ANYWHERE: Mapping[str, Case] = {
     "a variable for a switch": (PLAIN, {"ETCD_PRE_VOTE": "TRUE"}),
     "an empty variable": (PLAIN, {"ETCD_PRE_VOTE": ""}),
     "a host name": (("--listen-client-urls=http://node1:2379", PLAIN[1]), {}),
+    "no advertised URL": (PLAIN[:1], {}),
     "a comma at the end": ((f"{PLAIN[0]},", PLAIN[1]), {}),
     "a blank behind the comma": ((f"{PLAIN[0]}, http://{{other}}", PLAIN[1]), {}),
     "a slash": ((f"{PLAIN[0]}/", PLAIN[1]), {}),
@@ -77,6 +85,8 @@ ANYWHERE: Mapping[str, Case] = {
     ),
     "no pair to dial with": ((*URLS, *PAIR, "--client-cert-file="), {}),
     "half a pair of peers without peer TLS": ((*PLAIN, "--peer-key-file={pki}/peer.key"), {}),
+    "an empty advertised URL": ((PLAIN[0], NONE_ADVERTISED), {}),
+    "an empty advertised URL by a variable": (PLAIN[:1], {"ETCD_ADVERTISE_CLIENT_URLS": ""}),
     "a CRL that is not there": ((*URLS, *PAIR, CA, "--client-crl-file={pki}/gone.der"), {}),
     "peers by CN and by hostname": (
         (

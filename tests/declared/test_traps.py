@@ -296,10 +296,21 @@ def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
         ("tls-min-version: TLS1.2\n", "3.4.23", "it is a key of etcd 3.4.25, 3.5.8 and newer"),
         ("zzzz: 1\n", "3.6.16", "remove zzzz"),
         (
+            "experimental-initial-corrupt-check: true\n",
+            "3.7.3",
+            "write it as feature-gates: InitialCorruptCheck=true",
+        ),
+        ("experimental-warning-apply-duration: 5\n", "3.7.3", "write it as warning-apply-duration"),
+        (
             "experimental-peer-skip-client-san-verification: true\n",
             "3.7.3",
             "peer-transport-security: skip-client-san-verification",
         ),
+        ("Experimental-Initial-Corrupt-Check: true\n", "3.6.16", "feature-gates: InitialCorruptCheck=true"),
+        ("max-learners: 3\n", "3.5.33", "it is a key of etcd 3.6 and newer"),
+        ("discovery-fallback: exit\n", "3.6.16", "remove discovery-fallback"),
+        ("experimental-snapshot-catch-up-entries: 5000\n", "3.7.3", "write it as snapshot-catchup-entries"),
+        ("socket-options: {reuse-port: true}\n", "3.5.9", "remove socket-options"),
     ],
 )
 def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> None:
@@ -312,9 +323,12 @@ def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "version"),
     [
+        ("experimental-initial-corrupt-check: false\n", "3.7.3"),
+        ("experimental-initial-corrupt-check: true\n", "3.4.23"),
+        ("experimental-initial-corrupt-check: true\n", "3.5.33"),
         ("experimental-initial-corrupt-check: true\n", "3.6.16"),
-        ("experimental-initial-corrupt-check: true\n", "3.7.3"),
-        ("max-learners: 3\n", "3.5.33"),
+        ("Experimental-Initial-Corrupt-Check: true\n", "3.5.33"),
+        ("Max-Learners: 3\n", "3.6.16"),
         ("feature-gates: InitialCorruptCheck=true\n", "3.7.3"),
         ("socket-options: {reuse-port: true}\n", "3.5.10"),
         ("discovery-fallback: exit\n", "3.5.33"),
@@ -322,7 +336,7 @@ def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> N
         ("experimental-initial-corrupt-check: true\n", None),
     ],
 )
-def test_keys_without_a_finding(text: str, version: str | None, tmp_path: Path) -> None:
+def test_keys_that_are_in_force(text: str, version: str | None, tmp_path: Path) -> None:
     assert find_traps(written(tmp_path, f"name: a\nenable-grpc-gateway: true\n{text}"), version) == ()
 
 

@@ -243,11 +243,22 @@ ZOO = [
         what="a key of the configuration file has its old name, which etcd 3.7 ignores",
         config=replace(
             _FROM_A_FILE,
-            config_file_adds="experimental-peer-skip-client-san-verification: true\n",
+            config_file_adds="experimental-initial-corrupt-check: true\nenable-grpc-gateway: true\n",
         ),
         checks=_DECLARED,
         violated={"cluster": ["config.unknown-key"]},
         lines=("3.7",),
+    ),
+    Misconfigured(
+        name="key-in-capitals",
+        what="a key by its old name is written in capitals, which etcd 3.6 alone ignores",
+        config=replace(
+            _FROM_A_FILE,
+            config_file_adds="Experimental-Initial-Corrupt-Check: true\nenable-grpc-gateway: true\n",
+        ),
+        checks=_DECLARED,
+        violated={"cluster": ["config.unknown-key"]},
+        lines=("3.6",),
     ),
     Misconfigured(
         name="undocumented-key",

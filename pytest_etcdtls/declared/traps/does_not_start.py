@@ -10,6 +10,7 @@ from pytest_etcdtls.declared.effective import TLSSide, prefix
 from pytest_etcdtls.declared.flags import GO_SUITES, known_to
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, spellings, trap
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.versions import version_key
 
 Problem = tuple[str, str, tuple[Setting, ...]]
 """Why etcd does not start, what to write instead, and the settings concerned."""
@@ -19,9 +20,9 @@ Problem = tuple[str, str, tuple[Setting, ...]]
 def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap]:
     """The declaration lets etcd start.
 
-    Settings of TLS, their files and the addresses to listen on are judged. Other values are judged by an etcd
-    that is started with them, see config.starts. If etcd runs nevertheless, it was started with other
-    settings: the declaration is not in force, and the next restart fails.
+    Settings of TLS, their files and the ports are judged. Other values are judged by an etcd that is started
+    with them, see config.starts. If etcd runs nevertheless, it was started with other settings: the
+    declaration is not in force, and the next restart fails.
 
     Spec: etcd Documentation, configuration options
     Follows: restart.starts
@@ -37,7 +38,8 @@ def etcd_starts_with_the_declaration(context: TrapContext) -> Iterator[FoundTrap
             remedy="correct the line",
             starts=False,
         )
-    rules = (_certificates, _names, _addresses, _tls_versions, _cipher_suites)
+    of_listeners = (_certificates, _names, _addresses, _advertised)
+    rules = (*of_listeners, _validity, _tls_versions, _cipher_suites, _renamed)
     for summary, remedy, settings in (problem for rule in rules for problem in rule(context)):
         yield FoundTrap(
             summary=f"etcd does not start: {summary}",
@@ -106,6 +108,32 @@ def _addresses(context: TrapContext) -> Iterator[Problem]:
         yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
 
 
+def _advertised(context: TrapContext) -> Iterator[Problem]:
+    listening, advertised = (
+        context.settings(FLAGS[Role.CLIENT]),
+        context.settings("advertise-client-urls"),
+    )
+    # etcd asks whether a flag is set: an empty flag is, an empty variable and a key are not.
+    given = any(map(_is_set, advertised)) or "advertise-client-urls" in context.seen.started_with.left_out
+    if any(map(_is_set, listening)) and not given:
+        yield (
+            f"{listening[0].spelled} is given without --advertise-client-urls",
+            "give --advertise-client-urls",
+            listening,
+        )
+
+
+def _is_set(setting: Setting) -> bool:
+    return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
+
+
+def _validity(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in context.sides())
+    if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
+        yield f"{given[0].written} is no validity", "give a number of years", given
+
+
 def _tls_versions(context: TrapContext) -> Iterator[Problem]:
     given = context.settings("tls-min-version", "tls-max-version")
     for setting in given:
@@ -136,3 +164,13 @@ def _cipher_suites(context: TrapContext) -> Iterator[Problem]:
             f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
             given,
         )
+
+
+def _renamed(context: TrapContext) -> Iterator[Problem]:
+    """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
+    if version_key(context.version)[:2] != (3, 6):
+        return
+    for name in context.seen.settings:
+        if f"experimental-{name}" in context.seen.settings:
+            given = context.settings(name, f"experimental-{name}")
+            yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given

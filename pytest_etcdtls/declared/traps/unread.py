@@ -11,6 +11,7 @@ from pytest_etcdtls.declared.flags import (
     CLIENT_SECTION,
     EVERY_FLAG,
     GO_FIELDS,
+    KEYS_ONLY,
     LINES,
     MEANT,
     RELEASES,
@@ -21,6 +22,7 @@ from pytest_etcdtls.declared.flags import (
     known_to,
     meant,
     successor,
+    top_level_known,
     variable_of,
 )
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
@@ -87,10 +89,9 @@ def _has_same_value(in_force: Setting | None, hidden: Setting) -> bool:
 def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
     """The configuration file contains no key that is unknown to this etcd.
 
-    etcd ignores unknown and misspelt keys silently, and keys of TLS that were renamed or removed in this
-    version or came in a later one. There is no key for a revocation list: if the file names one, revoked
-    clients are accepted. The case of letters does not matter, but in 3.6 that of keys that begin with
-    experimental-.
+    etcd ignores unknown and misspelt keys silently, and keys that were renamed or removed in this version or
+    came in a later one. There is no key for a revocation list: if the file names one, revoked clients are
+    accepted. The case of letters does not matter, but in 3.6 that of keys that begin with experimental-.
 
     Spec: etcd --config-file
     Spec: etcd etcd.conf.yml.sample
@@ -116,12 +117,20 @@ def every_key_is_known(context: TrapContext) -> Iterator[FoundTrap]:
 def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
     """Yield what no version reads, and what this version does not read.
 
-    Of what another version reads, only what concerns TLS.
+    Of variables only those that concern TLS: others may be another program's. A key that
+    only switches something off is left out: it is off without the key too.
     """
     yield from (setting for setting in context.declaration.unknown if setting.via is via)
     for setting in ignored_settings(context.declaration, context.version):
-        if setting.via is via and is_about_tls(setting.name):
+        if setting.via is via and (is_about_tls(setting.name) or (via is Via.KEY and _is_effective(setting))):
             yield setting
+
+
+def _is_effective(setting: Setting) -> bool:
+    """Return whether a key would change something in a version that reads it."""
+    if setting.boolean or not setting.value:
+        return setting.on or setting.name in KEYS_ONLY  # whose values are mappings
+    return True
 
 
 def _names_are_known(context: TrapContext) -> bool:
@@ -140,7 +149,9 @@ def _advice(context: TrapContext, setting: Setting) -> str:
     key = setting.spelled.rpartition(".")[2].lower()
     if "crl" in key:
         return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
-    new, _ = successor(setting, context.declaration, context.version) or ("", "")
+    new, value = successor(setting, context.declaration, context.version) or ("", "")
+    if new and top_level_known(new, context.version):
+        return f"write it as {new}: {value}" if value != setting.value else f"write it as {new}"
     [key] = MEANT.get(new or key) or [new or key]
     for section, keys in SECTIONS.items():
         for name, flag in keys.items():
