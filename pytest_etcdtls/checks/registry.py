@@ -457,7 +457,6 @@ def why(result: CheckResult) -> str:
 
 REMOVED: Final = {
     "config.next-version": "start that version with the declaration: --etcd-config=FILE --etcd-binary=NEW",
-    "config.manifest-beside": "pass --etcd-pid=auto with --etcd-config=FILE: what the kubelet runs is judged",
 }
 """Ids of checks that were removed, which are never used again, and what to do instead."""
 

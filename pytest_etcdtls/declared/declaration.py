@@ -309,6 +309,24 @@ class RunAs(Struct, frozen=True, kw_only=True):
     of_unit: bool = True
 
 
+class PodBeside(Struct, frozen=True):
+    """A static pod with etcd in another file of the directory of a manifest.
+
+    Attributes:
+        file: its manifest.
+        pod: namespace and name.
+        runs: the kubelet runs it: instead of the declared pod, or beside it if the names differ.
+        has_same_name: it is one pod with the declared one for the kubelet.
+        same: both files have the same content.
+    """
+
+    file: str
+    pod: str
+    runs: bool
+    has_same_name: bool
+    same: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedWith:
     """What etcd is started with, in order, as a replay needs it. Values that are not known are left out.
@@ -336,6 +354,7 @@ class Declaration:
         pod: of a manifest, the pod, which may be one of several in the file; empty otherwise.
         owner: of a manifest, what overwrites the pod, such as ``EtcdCluster main`` or ``node cp1``; empty if
             it is not known.
+        beside: of the manifest of a static pod, others in its directory with the same pod or member.
         settings: the settings in force, by flag name, merged as etcd merges them.
         overridden: settings that a later one of the same kind replaces.
         shadowed: environment variables whose flag is also given.
@@ -371,6 +390,7 @@ class Declaration:
     notes: tuple[str, ...] = ()
     pod: str = ""
     owner: str = ""
+    beside: tuple[PodBeside, ...] = ()
     started_with: StartedWith = StartedWith()
 
     @property

@@ -57,6 +57,7 @@ from pytest_etcdtls.declared.start import (
     is_proxy,
     not_read,
 )
+from pytest_etcdtls.declared.static_pods import pods_beside
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
     drop_ins,
@@ -542,12 +543,13 @@ def _read_declarations(path: Path, pki_dir: Path | None, option: str) -> Iterato
         started = _started(form, path, text, files, option)
         yield assemble(started, form=form, source=str(path), open_file=files.open)
         return
+    beside = tuple(pods_beside(path, text))
     for pod in read_pods(text, str(path)):
         of_pod = structs.replace(files, mounts=pod.mounts)
         declaration = assemble(
             pod.started, form=form, source=str(path), open_file=of_pod.open, mounts=pod.mounts
         )
-        yield replace(declaration, pod=pod.name, owner=pod.owner)
+        yield replace(declaration, pod=pod.name, owner=pod.owner, beside=beside)
 
 
 def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:

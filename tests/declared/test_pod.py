@@ -330,3 +330,73 @@ def test_a_variable_that_is_given_twice(tmp_path: Path, more: dict[str, Any], is
         else []
     )
     assert declaration.settings["client-cert-auth"].value == more["env"][-1]["value"]
+
+
+def _beside(
+    directory: Path, *files: tuple[str, str], name: str = "etcd.yaml"
+) -> list[tuple[str, bool, bool]]:
+    """Return the other pods of a manifest's member: file, whether it runs, whether it is a second one."""
+    manifests = directory / "manifests"
+    manifests.mkdir(exist_ok=True)
+    for earlier in manifests.iterdir():
+        earlier.unlink()
+    own = _of_kubelet("etcd", "a")
+    for file, text in ((name, own), *files):
+        (manifests / file).write_text(text, encoding="utf-8")
+    [declaration] = read_declarations(manifests / name)
+    return [(Path(one.file).name, one.runs, not one.has_same_name) for one in declaration.beside]
+
+
+def _of_kubelet(pod: str, member: str, **metadata: str) -> str:
+    url = f"https://{member}.example:2380"
+    container = _container(command=["etcd", f"--name={member}", f"--initial-advertise-peer-urls={url}"])
+    return yaml.safe_dump({**_pod(container), "metadata": {"name": pod, **metadata}})
+
+
+def test_files_that_a_kubelet_runs_beside_a_manifest(tmp_path: Path) -> None:
+    backup = _of_kubelet("etcd", "a").replace("v3.6.4", "v3.5.1")
+    assert _beside(tmp_path, ("etcd.yaml.bak", backup)) == [("etcd.yaml.bak", True, False)]
+    assert _beside(tmp_path, ("etcd.old", backup)) == [("etcd.old", False, False)]
+    first, last = ("etcd.old", backup), ("etcd.yaml~", backup)
+    assert _beside(tmp_path, first, last) == [("etcd.old", False, False), ("etcd.yaml~", True, False)]
+    renamed = _of_kubelet("etcd-old", "a")
+    assert _beside(tmp_path, ("etcd-old.yaml", renamed)) == [("etcd-old.yaml", True, True)]
+
+
+NEW = ["etcd", "--name=cp1", "--initial-advertise-peer-urls=https://10.0.0.11:2380"]
+OLD = "--initial-advertise-peer-urls=http://10.0.0.11:2380"
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "container", "is_run"),
+    [
+        ("etcd.yaml.bak", "etcd", _container(command=NEW), True),
+        ("etcd.yaml~", "etcd", _container(command=["etcd", "--name=cp1", OLD]), True),
+        ("etcd.yaml.orig", "etcd", _container(command=["etcd", *OLD.split("="), "--name", "old"]), True),
+        ("etcd.yaml.rpmsave", "etcd", _container(command=["etcd", "--name=cp1"]), True),
+        ("etcd2.json", "etcd", _container(command=["etcd", "--name=cp1", OLD.replace("11", "99")]), True),
+        ("x", "etcd", _container(command=["sh", "-c", f"exec etcd --name cp1 {OLD}"]), True),
+        ("y", "etcd", _container(command=["etcd"], env=[{"name": "ETCD_NAME", "value": "cp1"}]), True),
+        ("z", "etcd", _container(command=["etcd"]), True),
+        ("etcd-1.yaml", "etcd-old", _container(command=["etcd", OLD]), True),
+        ("bak.yaml", "etcd", _container(command=["etcd", OLD]), False),
+        ("cp2.yaml", "etcd", _container(command=["etcd", "--name=cp2", OLD.replace("11", "12")]), None),
+        ("events.yaml", "etcd-events", _container(command=["etcd", OLD.replace("2380", "2381")]), None),
+        ("scheduler.yaml", "etcd", _container(command=["kube-scheduler", "--name=cp1"]), None),
+        (".etcd.yaml.swp", "etcd", _container(command=NEW), None),
+    ],
+)
+def test_other_files_of_a_kubelets_directory(
+    tmp_path: Path, name: str, pod: str, container: dict[str, Any], is_run: bool | None
+) -> None:
+    """It runs a backup that was written before TLS was configured, and no other node's pod is meant."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    manifest = manifests / "etcd.yaml"
+    manifest.write_text(json.dumps(_pod(_container(command=NEW))), encoding="utf-8")
+    (manifests / name).write_text(json.dumps(_pod(container, metadata={"name": pod})), encoding="utf-8")
+    (manifests / "etcd.d").mkdir()
+    beside = read_declaration(manifest).beside
+    assert [(one.file, one.runs) for one in beside] == (
+        [] if is_run is None else [(str(manifests / name), is_run)]
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeadm.judging import target
+from kubeadm.judging import judged, target
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.facts.discovery import LoopbackElsewhere
@@ -62,3 +62,19 @@ def test_a_redirected_address_is_not_tried(lax: Cluster) -> None:
     assert elsewhere.not_tried == (
         f"no other address of {ADDRESS} was tried, since --etcd-connect-to says how it is reached",
     )
+
+
+@pytest.mark.kills("config.manifest-beside")
+def test_a_backup_that_the_kubelet_runs_instead(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    backup = node.manifest.with_name("etcd.yaml.bak")
+    for text, outcome in ((f"# old\n{node.text}", Outcome.VIOLATES), (node.text, Outcome.WARNS)):
+        backup.write_text(text, encoding="utf-8")
+        live = target(etcd_config=node.manifest, etcd_pki_dir=node.pki)
+        [result] = judged(live, "config.manifest-beside")
+        assert result.outcome is outcome, result
+        [finding] = result.findings
+        assert f"the kubelet runs the pod kube-system/etcd of {backup}" in finding.message
+    backup.unlink()
+    [result] = judged(target(etcd_config=node.manifest, etcd_pki_dir=node.pki), "config.manifest-beside")
+    assert result.outcome is Outcome.CONFORMS

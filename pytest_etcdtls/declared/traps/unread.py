@@ -26,6 +26,7 @@ from pytest_etcdtls.declared.flags import (
     variable_of,
 )
 from pytest_etcdtls.declared.traps.trap import FoundTrap, TrapContext, is_about_tls, spellings, trap
+from pytest_etcdtls.errors import escaped
 from pytest_etcdtls.untrusted import shell_word
 from pytest_etcdtls.versions import is_before_release, minor_line, version_key
 
@@ -334,6 +335,47 @@ def no_flag_is_given_twice(context: TrapContext) -> Iterator[FoundTrap]:
                 remedy=f"remove {' and '.join(map(str, others))}, or the other if that is meant",
                 settings=(*others, counts),
             )
+
+
+@trap("manifest-beside")
+def one_manifest_declares_the_pod(context: TrapContext) -> Iterator[FoundTrap]:
+    """No other file in the directory of a static pod's manifest declares the same member.
+
+    The kubelet reads every file of that directory whose name does not begin with a dot, also etcd.yaml.bak.
+    Of pods with one name it keeps the one in the last file by name, each time that it lists the directory,
+    every 20 seconds by default; between two lists it runs the file that was written to last. So a backup is
+    started again instead of the changed manifest, with its old certificates and settings. With another
+    name it is a second etcd on the same ports and data.
+
+    Spec: Kubernetes kubelet, extractFromDir in pkg/kubelet/config/file.go
+    Severity: high
+    Level: MUST, SHOULD where the declared file is the one that runs, or both are the same
+    Remediation: move the other file to another directory.
+    """
+    source = escaped(context.declaration.source)
+    for other in sorted(context.declaration.beside, key=lambda one: not one.runs):
+        pod, file = escaped(other.pod), escaped(other.file)
+        if not other.has_same_name:
+            summary = (
+                f"the kubelet also runs the pod {pod} of {file}, which advertises the same URL: of two etcds "
+                "the second finds ports and data in use"
+            )
+        elif other.runs:
+            summary = (
+                f"the kubelet runs the pod {pod} of {file} and not of {source}: it reads both, "
+                "and of pods with one name the one in the last file by name stays"
+            )
+        else:
+            summary = (
+                f"the kubelet reads {file} too, which has the same pod {pod}: when it is written "
+                "to, the kubelet runs that one until it lists the directory again"
+            )
+        yield FoundTrap(
+            summary=f"{summary}{'; their content is the same now' if other.same else ''}",
+            remedy=f"move {file} to another directory: in this one every file is a pod, whatever its "
+            "suffix, unless its name begins with a dot",
+            harmless=other.has_same_name and (other.same or not other.runs),
+        )
 
 
 @trap("gateway-off-in-config-file")
