@@ -75,7 +75,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
     they do. The same holds for the pairs of peers and those with which etcd dials, for a file that contains
-    no certificate or no key, and on the member's own machine for one that is missing.
+    no certificate or no key, and on the member's own machine for one that is missing, or that the user of
+    User= or runAsUser may not read.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
@@ -155,7 +156,7 @@ def files_of_trusted_cas_can_be_read(files: TrustedFiles, rehearsal: Rehearsal |
     revocation list or a TRUSTED CERTIFICATE in the file. It skips what is not PEM: with a file that is empty
     or in DER it starts, trusts no CA at all and refuses every client. It reads the file only at start, so one
     that runs shows neither. Nor does it start without the file, where that is missing on the member's own
-    machine. A revocation list does not revoke a CA in the file: etcd
+    machine, or where its user may not read it. A revocation list does not revoke a CA in the file: etcd
     compares it with the certificates that clients send, and they need not send that CA.
 
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ from pytest_etcdtls.pki.go_crl import RevocationList, is_pem, lists_in, parse_cr
 from pytest_etcdtls.pki.go_parser import MalformedError
 from pytest_etcdtls.process_root import may_read, resolved, status_of
 from pytest_etcdtls.role import Role, Side
-from pytest_etcdtls.untrusted import file_word, pasted, read_regular
+from pytest_etcdtls.untrusted import file_word, pasted, printable, read_regular
 
 
 def is_directory(path: Path) -> bool:
@@ -410,7 +411,40 @@ def _declared(declared: DeclaredMember, name: str, *, own: bool = False) -> File
     if path is None:
         return FileFact(said=str(setting), absent=why_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    return replace(fact, original=declared.paths.is_original(setting.value, path))
+    fact = replace(fact, original=declared.paths.is_original(setting.value, path))
+    if own and fact.original and (why := _why_unreadable(declared, path)):
+        return replace(fact, absent="", problem=why)
+    return fact
+
+
+def _why_unreadable(declared: DeclaredMember, path: Path) -> str:
+    """Return why the declared user cannot read a file of this machine; empty if it can, or may be able to.
+
+    In a container, only the directories below the mount are passed.
+    """
+    run_as = declared.declaration.run_as
+    try:
+        user, group, groups = ids_of(run_as) if run_as and _HAS_OWNERS else (0, None, set())
+        here = resolved(path)
+        mounts = [resolved(Path(mount.outside)) for mount in declared.paths.mounts]
+        above = max(
+            (mount for mount in mounts if here.is_relative_to(mount)),
+            key=lambda one: len(one.parts),
+            default=Path("/"),
+        )
+        passed = [parent for parent in here.parents if parent.is_relative_to(above)]
+        for place, bit in ((here, stat.S_IROTH), *((directory, stat.S_IXOTH) for directory in passed)):
+            if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
+                return ""
+            status = status_of(place)
+            shift = 6 if status.st_uid == user else 3 if status.st_gid in {group, *groups} else 0
+            if run_as and user and not status.st_mode >> shift & bit:
+                mode = f"mode {status.st_mode & 0o7777:04o}, owner {status.st_uid}, group {status.st_gid}"
+                who = f"user {printable(run_as.user)} ({run_as.place}: {run_as.setting})"
+                return f"{who} may not {'read' if place == here else 'pass'} {place}: {mode}"
+    except (OSError, ValueError, KeyError):
+        pass
+    return ""
 
 
 def ids_of(run_as: RunAs) -> tuple[int, int | None, set[int]]:

@@ -40,6 +40,7 @@ from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
 from pytest_etcdtls.facts.listener import require_tls
+from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
 from pytest_etcdtls.pki.certificate import CertPool, read_pool, serial_number, shown
 from pytest_etcdtls.process_root import status_of
 from pytest_etcdtls.target import Listener, Target
@@ -139,7 +140,7 @@ def _files_of(label: str, declared: DeclaredMember, target: Target, chains: Each
     files = read_member_files(label, declared)
     declaration = declared.declaration
     missing = (declared.paths.missing(path) for name in FILES if (path := declaration.text(name)))
-    if not target.runs or not any(missing):
+    if not target.runs or not (declaration.run_as or any(missing)):
         return files
     served = {chain.leaf for listener, chain in chains if listener.member == label}
     own = bool(declared.paths.working) or lie_beside(files, served)
@@ -147,8 +148,10 @@ def _files_of(label: str, declared: DeclaredMember, target: Target, chains: Each
 
 
 @fact(reported=False)
-def trusted_files(target: Target, files: DeclaredFiles) -> TrustedFiles:
-    """Read the files of trusted CAs as etcd does."""
+def trusted_files(
+    target: Target, files: DeclaredFiles, gos: Lazy[GoReleases], etcds: Lazy[EtcdReleases]
+) -> TrustedFiles:
+    """Read the files of trusted CAs as the Go does that each member's etcd was built with."""
     bundles = [
         (member, bundle)
         for member in files.members
@@ -157,13 +160,16 @@ def trusted_files(target: Target, files: DeclaredFiles) -> TrustedFiles:
     ]
     if not bundles:
         raise NotApplicableError("no file of trusted CAs is declared that etcd reads")
+    lines = _go_lines(target, gos.known(), etcds.known()) if target.runs else {}
     return TrustedFiles(
         tuple(
             TrustedFile(
                 member=member.label,
                 source=target.declared[member.label].declaration.source,
                 bundle=bundle,
-                pool=read_pool(bundle.content) if bundle.content is not None else None,
+                pool=read_pool(bundle.content, lines.get(member.label))
+                if bundle.content is not None
+                else None,
                 revoked=tuple(_revoked(member, bundle)),
             )
             for member, bundle in bundles
@@ -178,6 +184,24 @@ def _revoked(member: MemberFiles, bundle: BundleFact) -> Iterator[x509.Certifica
         issuer, serial = certificate.issuer.rfc4514_string(), abs(serial_number(certificate))
         if any(crl.issuer == issuer and serial in crl.serial_numbers for crl in lists):
             yield certificate
+
+
+def _go_lines(
+    target: Target, gos: GoReleases | None, etcds: EtcdReleases | None
+) -> dict[str, tuple[int, int]]:
+    """Return the line of Go whose defaults a member's etcd has, by member, as far as it is known.
+
+    GODEBUG may select the defaults of an older Go, and so does the go line of the module that etcd was built
+    in. That line is no older than the one of etcd's server module: 1.23 or newer from etcd 3.6 on.
+    """
+    new = {etcd.listener.member for etcd in (etcds.members if etcds else ()) if etcd.release.line >= (3, 6)}
+    lines: dict[str, tuple[int, int]] = {}
+    for go in gos.members if gos else ():
+        declared = target.declared.get(go.listener.member)
+        debug = declared.declaration.go_environment.get("GODEBUG", "") if declared else ""
+        if (go.listener.member in new or go.release.line < (1, 21)) and "x509negativeserial" not in debug:
+            lines[go.listener.member] = go.release.line
+    return lines
 
 
 @fact(reported=False)

@@ -594,6 +594,12 @@ def load_trusted_file(path: Path, *, option: str) -> tuple[tuple[x509.Certificat
     return tuple(dict.fromkeys(_certificates_in(data, path, option))), pool.remark
 
 
+_NO_NEGATIVE_SERIAL: Final = (1, 23)
+"""The first Go that refuses a negative serial number by default (GODEBUG ``x509negativeserial``)."""
+_PARSER: Final = (1, 26)
+"""The Go whose parser ``go_parser.parse_error`` follows."""
+
+
 class CertPool(Struct, frozen=True, kw_only=True):
     """What etcd has of a file of trusted CAs, which it reads at its start.
 
@@ -607,7 +613,7 @@ class CertPool(Struct, frozen=True, kw_only=True):
         certificates: each once, as in Go's pool (crypto/x509, ``CertPool.addCertFunc``), in order; those that
             this client cannot parse are left out.
         refused: the first block with which etcd does not start, and why; empty if it starts.
-        doubtful: the first certificate that newer Go refuses: a negative serial number from 1.23 on.
+        doubtful: the same, where it is not known whether the Go of that etcd refuses the block.
         unjudged: the first block that has what is not judged here, and what; empty for none.
         nothing: why the pool is empty; empty if Go recognises a block.
         skipped: number of certificates that OpenSSL and others find, and Go does not.
@@ -632,8 +638,13 @@ class CertPool(Struct, frozen=True, kw_only=True):
         return f"etcd skips {self.skipped} of its certificates" if self.skipped else ""
 
 
-def read_pool(data: bytes) -> CertPool:
-    """Return what an etcd has of a file of trusted CAs."""
+def read_pool(data: bytes, go: tuple[int, int] | None = None) -> CertPool:
+    """Return what an etcd has of a file of trusted CAs.
+
+    Args:
+        data: the content of the file.
+        go: the line of Go whose defaults that etcd has; ``None`` if it is not known.
+    """
     certificates: dict[x509.Certificate, None] = {}
     refused = doubtful = unjudged = ""
     unknown = 0
@@ -650,7 +661,12 @@ def read_pool(data: bytes) -> CertPool:
             continue
         certificates[certificate] = None
         if error:
-            doubtful = doubtful or f"block {number}, {name_text(certificate.subject)}: {error}"
+            first = _NO_NEGATIVE_SERIAL if serial_number(certificate) < 0 else _PARSER
+            text = f"block {number}, {name_text(certificate.subject)}: {error}"
+            if go is not None and go >= first:
+                refused = refused or text
+            elif go is None or first is _PARSER:
+                doubtful = doubtful or text
         elif what := go_parser.unjudged(block.content):
             unjudged = unjudged or f"block {number}, {name_text(certificate.subject)}, has {what}"
     return CertPool(

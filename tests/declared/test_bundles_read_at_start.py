@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hostile.test_other_users import OTHER, second_user
 
 from declared.conftest import Workplace
+from declared.declaring import read_declaration
 from declared.etcd_itself import run
 from pytest_etcdtls.declared.files import read_member_files
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
@@ -37,6 +45,64 @@ def test_etcd_ends_if_it_reads_a_key(case: str, etcd_binary: Path, workplace: Wo
     read = any(bundle.read_at_start for bundle in files.bundles.values())
     seen = run(etcd_binary, argv, {}, workplace.directory)
     assert seen.started is not read, seen.log
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: etcd}}
+spec:
+  securityContext: {{runAsUser: {user}, runAsGroup: {user}}}
+  containers: [{{name: etcd, command: {command}}}]
+"""
+UNIT = "[Service]\nUser={user}\nGroup={user}\nExecStart={command}\n"
+
+
+@pytest.fixture
+def shared(newest_etcd: Path) -> Iterator[Path]:
+    """A directory that other users can pass, with etcd and a directory for its data."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copy(newest_etcd, directory / "etcd")
+        (directory / "work").mkdir()
+        os.chown(directory / "work", OTHER, OTHER)
+        (directory / "work").chmod(0o700)
+        yield directory
+
+
+@second_user
+@pytest.mark.parametrize("text", [POD, UNIT], ids=["runAsUser", "User"])
+@pytest.mark.parametrize(
+    ("mode", "group", "directory"),
+    [
+        (0o600, 0, 0o755),
+        (0o640, 0, 0o755),
+        (0o640, OTHER, 0o755),
+        (0o644, 0, 0o755),
+        (0o644, 0, 0o700),
+        (0o604, OTHER, 0o755),
+    ],
+)
+def test_etcd_ends_if_its_user_cannot_read_the_key(
+    text: str, mode: int, group: int, directory: int, shared: Path, workplace: Workplace
+) -> None:
+    pki = shared / "pki"
+    shutil.copytree(workplace.pki, pki)
+    for file in pki.glob("*.crt"):
+        file.chmod(0o644)
+    os.chown(pki / "server.key", 0, group)
+    (pki / "server.key").chmod(mode)
+    pki.chmod(directory)
+    placed = dataclasses.replace(workplace, directory=shared / "work", pki=pki)
+    argv = [*placed.member(), *map(placed.fill_in, (*SECURE, *PAIR))]
+    command = ["/usr/bin/etcd", *argv]
+    shown = json.dumps(command) if text is POD else " ".join(command)
+    declaration = shared / ("etcd.yaml" if text is POD else "etcd.service")
+    declaration.write_text(text.format(user=OTHER, command=shown), encoding="utf-8")
+    [pair] = read_member_files("m0", declared_member(read_declaration(declaration)), own=True).pairs
+    seen = run(shared / "etcd", argv, {}, placed.directory, user=OTHER)
+    assert seen.started is not bool(pair.key.problem), (pair.key, seen.log)
 
 
 NO_BUNDLE = {

@@ -137,7 +137,12 @@ def test_certificates_that_are_written_into_each_other_are_skipped_and_comments_
     assert pool.skipped == 1
 
 
-def test_a_negative_serial_number_is_refused_from_go_1_23_on() -> None:
-    pool = read_pool(encode_certificates([NEGATIVE.certificate]))
-    assert (pool.refused, bool(pool.doubtful)) == ("", True)
+@pytest.mark.parametrize(
+    ("go", "refused", "doubtful"), [((1, 22), False, False), ((1, 23), True, False), (None, False, True)]
+)
+def test_a_negative_serial_number_is_refused_from_go_1_23_on(
+    go: tuple[int, int] | None, refused: bool, doubtful: bool
+) -> None:
+    pool = read_pool(encode_certificates([NEGATIVE.certificate]), go)
+    assert (bool(pool.refused), bool(pool.doubtful)) == (refused, doubtful)
     assert pool.certificates == (NEGATIVE.certificate,)
