@@ -35,6 +35,9 @@ from pytest_etcdtls.untrusted import is_there, printable, some
 KUBEADM: Final = "kubeadm"
 """The profile that is used if a declaration is kubeadm's and no profile is named."""
 
+CIS_KUBERNETES: Final = "cis-kubernetes"
+"""The profile with which reports compare the items of the benchmark with the wire."""
+
 NONE: Final = "none"
 """A name that selects no profile, not even kubeadm's."""
 
@@ -177,7 +180,7 @@ def _thresholds_of(profile: Guideline) -> dict[str, Thresholds]:
     return by_check
 
 
-_WORST_OF_SECTION = (
+WORST_OF_SECTION = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.WARNS, Outcome.WAIVED),
     *(Outcome.NOT_RUN, Outcome.NOT_VERIFIED, Outcome.CONFORMS, Outcome.NOT_APPLICABLE),
 )
@@ -195,7 +198,7 @@ def outcome_of(section: Section, results: Iterable[CheckResult]) -> str:
     outcomes = {result.outcome for result in judged}
     if {*section.checks} - {result.check for result in judged}:
         outcomes.add(Outcome.NOT_RUN)
-    worst = next(outcome for outcome in _WORST_OF_SECTION if outcome in outcomes)
+    worst = next(outcome for outcome in WORST_OF_SECTION if outcome in outcomes)
     return str(Outcome.NOT_VERIFIED if worst is Outcome.NOT_RUN else worst)
 
 

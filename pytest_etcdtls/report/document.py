@@ -137,6 +137,26 @@ class UnreachedListener(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class BenchmarkEntry(Struct, frozen=True, kw_only=True):
+    """An item of a benchmark: the result of a reader of flags, and what was observed on the wire."""
+
+    source: str
+    item: str
+    member: str
+    title: str
+    reads: tuple[str, ...]
+    flags_say: Literal["pass", "fail"]
+    wire_says: Annotated[
+        str | None,
+        Meta(
+            description="The worst outcome of the checks that judge the same, not-verified if some of them "
+            "were not selected; null if none was."
+        ),
+    ]
+    checks: Annotated[tuple[str, ...], Meta(description="The checks with this outcome.")]
+    differs: Annotated[bool, Meta(description="The wire contradicts the flags.")]
+
+
 class Behaviour(Struct, frozen=True, order=True):
     """One thing that a client can observe, in words that depend on no machine, moment or PKI.
 
@@ -179,9 +199,7 @@ class TargetEntry(Struct, frozen=True, kw_only=True):
     listeners: tuple[ListenerEntry, ...]
     declared: tuple[DeclarationEntry, ...]
     unreached: tuple[UnreachedListener, ...]
-    benchmark: Annotated[
-        tuple[dict[str, Any], ...], Meta(description="Empty: no run writes it any more.")
-    ] = ()
+    benchmark: tuple[BenchmarkEntry, ...]
     behaviour: Annotated[tuple[Behaviour, ...], Meta(description="A baseline is compared with it.")] = ()
 
 

@@ -22,6 +22,8 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.certificates import PathToTrust, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
+from pytest_etcdtls.report.benchmark import judged_items
+from pytest_etcdtls.report.document import BenchmarkEntry
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
     CLEAN,
@@ -67,7 +69,7 @@ SUBJECTS: Mapping[str, str] = {
 
 _SECTIONS: Final = (
     *("verdict", "faults", "unknown", "matrix", "listeners", "timeline", "differences", "warnings"),
-    *("profiles", "unverified", "waived", "results", "catalogue"),
+    *("profiles", "benchmark", "unverified", "waived", "results", "catalogue"),
 )
 """The macros of ``sections.html.j2``, in their order on the page."""
 _TEXT_LIMIT: Final = 8192
@@ -226,6 +228,13 @@ class _Page:
         """Yield subject and details of each certificate."""
         for certificate in served:
             yield shown_name(certificate.subject), list(certificate_card(certificate, self.report.started_at))
+
+    @cached_property
+    def benchmark(self) -> list[tuple[str, list[BenchmarkEntry]]]:
+        """Targets that a user has configured, with the judged items of the CIS Kubernetes Benchmark."""
+        configured = [seen for seen in self.report.seen if seen.target.configured_by_user]
+        judged = ((seen.target.label, judged_items(self.report, seen)) for seen in configured)
+        return [(label, items) for label, items in judged if items]
 
     def without(self, *outcomes: str) -> list[object]:
         """Return results of these outcomes by their reason."""

@@ -17,6 +17,7 @@ from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles.profiles import Guideline, outcome_of
 from pytest_etcdtls.report.behaviour import ListenerRow, behaviour, members
+from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.document import (
     SCHEMA_VERSION,
@@ -210,6 +211,7 @@ def _target(report: Report, seen: Recording) -> TargetEntry:
         ),
         declared=tuple(_member(report, seen, *member) for member in members(seen)),
         unreached=tuple(UnreachedListener(**asdict(unreached)) for unreached in target.unreached),
+        benchmark=compare(report, seen),
         behaviour=behaviour(seen),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_etcdtls.checks.registry import Fault, why
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
+from pytest_etcdtls.report.benchmark import judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, tool, version_of
 from pytest_etcdtls.report.overview import (
@@ -80,6 +81,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         ("certificates", _certificates(report)),
         ("warnings", _faults("Warnings", report.warnings, report)),
         ("profiles", _profiles(report)),
+        *(("CIS Kubernetes Benchmark", _benchmark(report, seen)) for seen in report.seen[:_ROWS]),
         ("not verified", _undecided("Not verified", report, (Outcome.NOT_VERIFIED, Outcome.NOT_RUN))),
         ("waived", _undecided("Waived", report, (Outcome.WAIVED,))),
         ("", iter(["</details>"] if report.comparisons else [])),
@@ -273,6 +275,23 @@ def _profiles(report: Report) -> Iterator[str]:
         yield _bounded(
             f"- {prose(note.reason)}: {_some([*note.checks])} on {_some(note.listeners)}" for note in notes
         )
+
+
+def _benchmark(report: Report, seen: Recording) -> Iterator[str]:
+    items = judged_items(report, seen) if seen.target.configured_by_user else []
+    if not items:
+        return
+    yield f"## CIS Kubernetes Benchmark, section 2: {code(seen.target.label)}"
+    lines = ["| item | member | by its flags | on the wire | checks |", "|---|---|---|---|---|"]
+    for item in items[:_ROWS]:
+        wire = f"{item.wire_says}, **contradicts the flags**" if item.differs else item.wire_says
+        lines.append(
+            f"| {item.item} {item.title} | {code(item.member)} "
+            f"| {item.flags_say} | {wire} | {_some(item.checks)} |"
+        )
+    if len(items) > _ROWS:
+        lines += ["", f"and {len(items) - _ROWS} more"]
+    yield "\n".join(lines)
 
 
 def _certificates(report: Report) -> Iterator[str]:

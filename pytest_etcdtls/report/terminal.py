@@ -24,6 +24,7 @@ from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.profiles.waivers import Review, Waiver
 from pytest_etcdtls.report.behaviour import ListenerRow, members
+from pytest_etcdtls.report.benchmark import is_decided, judged_items
 from pytest_etcdtls.report.differences import OUTCOME, ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, version_of
 from pytest_etcdtls.report.overview import (
@@ -103,6 +104,8 @@ def summary(
             left_out = (f"{number}: {reason}" for reason, number in report.left_out.items())
             yield from headed(bold("not collected"), _entries(left_out, width))
         for seen in report.seen:
+            if _shows_declared(seen, verbosity):
+                yield from _benchmark(report, seen, width, every=verbosity > 0)
             yield from rejected_lines(seen, width, every=verbosity > 1)
 
 
@@ -296,6 +299,29 @@ def _as_written(row: ListenerRow) -> str:
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
     return (", ".join(setting.written for setting in row.declared) or "nothing") + where
+
+
+@section
+def _benchmark(report: Report, seen: Recording, width: int, *, every: bool) -> Iterator[Line]:
+    """Yield the result of a flag reader, and the items that the wire contradicts, or every item."""
+    judged = judged_items(report, seen)
+    if not judged:
+        return
+    passed = sum(item.flags_say == "pass" for item in judged)
+    differing = [item for item in judged if item.differs]
+    undecided = [item.item for item in judged if not is_decided(item)]
+    agreeing = len(judged) - len(undecided)
+    wire = f"disagrees with {len(differing)} of them" if differing else f"agrees with {agreeing} of them"
+    if undecided:
+        wire += f" and leaves {len(undecided)} not verified ({', '.join(dict.fromkeys(undecided))})"
+    yield from (Line(), bold(f"CIS Kubernetes Benchmark, section 2, of {seen.target.label}"))
+    text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
+    yield from wrapped(text, width, "  ")
+    for item in judged if every else differing:
+        by_flags = f"the flags {item.flags_say} ({', '.join(item.reads)})"
+        by_wire = f"the wire {item.wire_says} ({', '.join(item.checks)})"
+        text = f"{item.item} {item.title}, of {item.member}: {by_flags}, {by_wire}"
+        yield from wrapped(text, width, "  ", "    ")
 
 
 _GROUPS = 5

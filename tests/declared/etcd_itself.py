@@ -47,10 +47,12 @@ def run(
     directory: Path,
     *,
     to_the_end: bool = False,
+    user: int | None = None,
 ) -> Run:
     """Start etcd, wait until it serves clients or ends, and stop it.
 
-    With ``to_the_end``, wait until it ends by itself, even if it logs that it serves.
+    With ``to_the_end``, wait until it ends by itself, even if it logs that it serves. A ``user`` is its ID,
+    which its group has too.
     """
     process = subprocess.Popen(
         [binary, *arguments],
@@ -61,6 +63,9 @@ def run(
         encoding="utf-8",
         cwd=directory,
         start_new_session=True,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else (),
     )
     watchdog = threading.Timer(DEADLINE, process.kill)
     watchdog.start()
