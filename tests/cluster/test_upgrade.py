@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,13 @@ from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
 
 THREE = ClusterConfig(size=3, client_crl_file="crl.der", extra_flags=("--snapshot-count=10",))
 """With snapshots, since 3.7 panics on entries that 3.5 has written and that follow the last snapshot."""
 DEADLINE = 60.0
+KEY = {"key": "YQ=="}
 MIXED = {"cluster.same-version", "mtls.server-certificate-as-client"}
 """What a cluster of two versions is warned about; the second is so of every etcd from 3.5 on."""
 _JUDGED_BY = ("listener", "mtls", "cluster", "config")
@@ -105,17 +104,10 @@ class Clients:
                     self.refused[name] += attempt.ending in (Ending.REFUSED, Ending.CLOSED)
 
 
-def _cluster_version(listener: Listener, cluster: Cluster) -> str:
-    request = Request(purpose="version", identity=cluster.pki.client)
-    response = make_attempt(listener, request, 5).response
-    return "" if response is None else response.body.decode()
-
-
 def _await_cluster_version(cluster: Cluster, line: str) -> None:
     """Wait until the cluster has the version of its members, which the next one needs to start."""
-    listener = next(one for one in cluster.target().listeners if one.role is Role.CLIENT)
-    deadline = time.monotonic() + DEADLINE
-    while f'"etcdcluster":"{line}.' not in (said := _cluster_version(listener, cluster)):
+    gateway, deadline = cluster.members[0].gateway(), time.monotonic() + DEADLINE
+    while not (said := gateway.cluster_version()).startswith(f"{line}."):
         assert time.monotonic() < deadline, said
         cluster.members[0].server.wait(0.05)
 
@@ -170,19 +162,10 @@ def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], n
     with start_container(THREE, path[0]) as cluster:
         with pytest.raises(UsageError, match="containers to another image"):
             cluster.upgrade_member(0, binary=newest_etcd)
-        put = Request(
-            purpose="put",
-            identity=cluster.pki.client,
-            path="/v3/kv/put",
-            body=b'{"key":"YQ==","value":"YQ=="}',
-        )
-        listeners = [one for one in cluster.target().listeners if one.role is Role.CLIENT]
-        assert make_attempt(listeners[0], put, 5).ending is Ending.SERVED
+        assert cluster.members[0].gateway().post("/v3/kv/put", KEY | {"value": "YQ=="})[0] == 200
         _await_cluster_version(cluster, path[0].rpartition(":")[2].rpartition(".")[0])
         cluster.upgrade_member(0, image=path[1])
         judged = _judged(cluster)
         assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, judged
         assert judged[Outcome.WARNS] == MIXED, judged
-        kept = make_attempt(listeners[0], replace(put, path="/v3/kv/range", body=b'{"key":"YQ=="}'), 5)
-        assert kept.response is not None
-        assert b'"value":"YQ=="' in kept.response.body
+        assert cluster.members[0].gateway().post("/v3/kv/range", KEY)[1]["kvs"][0]["value"] == "YQ=="
