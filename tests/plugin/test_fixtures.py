@@ -125,6 +125,15 @@ def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> No
     assert "check.py" not in ran.out.partition("= short test summary info =")[0]
 
 
+def test_require_fails_where_nothing_answers(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_each(etcd_check): etcd_check.require()")
+    dead = [option for option in live.options if "endpoint" not in option]
+    options = ["--etcd-endpoint=https://127.0.0.1:1", "--etcd-check=cert.trusted,mtls.no-certificate"]
+    ran = run(*dead, *options, "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(failed=2)
+    assert "listener.answers on https://127.0.0.1:1 inconclusive" in " ".join(ran.out.split())
+
+
 def test_suite_and_fixtures_share_observations(run: Runner, live: Live) -> None:
     run.write(test_user="def test_each(etcd_endpoint, etcd_check): etcd_check.require()")
     alone = run(*live.options, SOME, "-p", "no:randomly", "--pyargs", "pytest_etcdtls")
