@@ -10,6 +10,7 @@ A cluster, a replay of the user's declaration and a container of testcontainers 
 
 from __future__ import annotations
 
+import errno
 import shutil
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from pytest_etcdtls.etcd.launch import (
     why_not_started,
 )
 from pytest_etcdtls.etcd.leftovers import remove_what_is_here
-from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.etcd.ports import PortClaim, PortTakenError, claim_ports, local_ports_taken
 from pytest_etcdtls.etcd.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.etcd.sources import EtcdSource
 from pytest_etcdtls.etcd.watchdog import GuardedDirectory
@@ -55,6 +56,7 @@ _STOP_SECONDS = 0.5
 _GLANCE_SECONDS = 0.005
 _HEALTH_GLANCE_SECONDS = 0.05
 _LOG_LINES = 40
+_CANNOT_CONNECT = f"[Errno {errno.EADDRNOTAVAIL}]"
 _REJECTED = "rejected connection"
 """What etcd logs of each connection that its listener closes (server/embed/config_logging.go)."""
 
@@ -295,6 +297,8 @@ class Start:
                         raise self._failure(server, happened, advice) from error
                 if problem is None:
                     break
+                if _CANNOT_CONNECT in problem and (why := local_ports_taken()):
+                    raise self._failure(server, why)
                 if self._is_over():
                     raise self._failure(server, f"not healthy after {self._seconds:g} s: {problem}")
                 if server.wait(_HEALTH_GLANCE_SECONDS):
@@ -321,6 +325,8 @@ class Start:
             raise PortTakenError(str(self._failure(server, "one of its ports is taken")))
         if ended:
             raise self._failure(server, f"it ended with status {server.exit_status}")
+        if readiness.cannot_connect and (why := local_ports_taken()):
+            raise self._failure(server, why)
         return reached(readiness)
 
     def _failure(self, server: Server, happened: str, advice: str = "") -> EtcdFailedError:

@@ -28,6 +28,7 @@ _SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?)
 _SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
 _ADDRESS_IN_USE = "bind: address already in use"
+_NO_LOCAL_PORT = "connect: cannot assign requested address"
 _PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
 _LINES = 8
 _COLUMNS = 400
@@ -157,6 +158,7 @@ class ReadinessLog:
     Attributes:
         serves_peers: its peer port answers. There may be no leader yet.
         address_in_use: another program has taken one of its ports.
+        cannot_connect: the system gave it no address and port to connect from.
     """
 
     def __init__(self, expected: Iterable[Served]) -> None:
@@ -166,6 +168,7 @@ class ReadinessLog:
         self._incomplete = b""
         self.serves_peers = False
         self.address_in_use = False
+        self.cannot_connect = False
 
     def read(self, output: bytes) -> Self:
         """Read further output. Its last line may still be incomplete."""
@@ -187,6 +190,8 @@ class ReadinessLog:
                 self.serves_peers = True
             elif _ADDRESS_IN_USE in line:
                 self.address_in_use = True
+            elif _NO_LOCAL_PORT in line:
+                self.cannot_connect = True
 
 
 def why_not_started(happened: str, log: str) -> tuple[str, tuple[str, ...]]:

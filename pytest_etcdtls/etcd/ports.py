@@ -55,7 +55,7 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
     Raises:
         ClusterStartError: if every block is taken, or this host does not have the address.
     """
-    if not _has_address(host):
+    if _any_port(host) not in (0, errno.EADDRINUSE):
         raise ClusterStartError(
             f"no port can be bound on {host}: this host does not have that address; the other one is "
             f"host={'127.0.0.1' if ':' in host else '::1'!r}"
@@ -91,14 +91,29 @@ def _end_of_range() -> int:
     return ephemeral if ephemeral >= _FIRST_PORT + _BLOCK * 16 else 32768
 
 
-def _has_address(host: str) -> bool:
+def local_ports_taken() -> str:
+    """Return that this host has no port left for a connection, and what to do; empty if it has one."""
+    if _any_port("127.0.0.1") != errno.EADDRINUSE:
+        return ""
+    try:
+        ports = "-".join(_EPHEMERAL.read_text(encoding="utf-8").split())
+    except OSError:
+        ports = "unknown"
+    return (
+        f"every local port for connections is in use (net.ipv4.ip_local_port_range: {ports}): end what holds "
+        "them, which ss -tan shows, or widen the range"
+    )
+
+
+def _any_port(address: str) -> int:
+    """Return why no port that the system chooses can be bound on an address, as errno; 0 if one can."""
     try:
         # Not socket.socket: plugins that forbid tests the network replace it.
-        with closing(_socket.socket(_family(host), _socket.SOCK_STREAM)) as probe:
-            probe.bind((host, 0))
+        with closing(_socket.socket(_family(address), _socket.SOCK_STREAM)) as probe:
+            probe.bind((address, 0))
     except OSError as error:
-        return error.errno == errno.EADDRINUSE
-    return True
+        return error.errno or errno.EIO
+    return 0
 
 
 def _guard(host: str, port: int) -> socket.socket | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ssl
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 _NAME = "m0"
 _PRIVATE = 0o600
+_DESCRIBED = ("_command", "_kwargs", "_transferable_specs", "env", "ports")
+"""What the user describes and a start adds to."""
+
 
 _RYUK = threading.Lock()
 
@@ -93,13 +97,14 @@ class EtcdTLSContainer(DockerContainer):
     All ``with_...`` methods of testcontainers apply, before the start: the certificates are also valid for
     the name, the host name and the network aliases that they set, and ``with_command`` adds flags of etcd.
     Nothing of this host is mounted. If this program is killed, a watchdog removes container and files, so
-    Ryuk is not started for it. It is started once.
+    Ryuk is not started for it. After :meth:`stop` it can be started again: as another container, with other
+    keys and no data.
 
     Attributes:
         config: the configuration.
-        pki: the keys and certificates.
-        version: version of etcd; empty before the start.
-        members: the one member.
+        pki: the keys and certificates of the latest start.
+        version: version of etcd in the latest start.
+        members: the one member of the latest start.
     """
 
     pki: ClusterPKI
@@ -140,6 +145,7 @@ class EtcdTLSContainer(DockerContainer):
         self._hosts = hosts
         self._home: Home | None = None
         self._ryuk = ExitStack()
+        self._described: dict[str, Any] = {}
         self.waiting_for(ServesClients())
 
     def with_config(self, **changes: Unpack[ClusterOptions]) -> Self:
@@ -156,12 +162,12 @@ class EtcdTLSContainer(DockerContainer):
         """Generate the PKI, start etcd and wait until it serves clients.
 
         Raises:
-            UsageError: if it was started before, no engine answers, the image cannot be pulled or has no
-                etcd, or its version does not support the configuration.
+            UsageError: if it is running, no engine answers, the image cannot be pulled or has no etcd, or its
+                version does not support the configuration.
             ClusterStartError: if etcd does not serve clients in time.
         """
-        if self._home is not None:
-            raise UsageError("this EtcdTLSContainer was started before: make another one")
+        if self._container is not None:
+            raise UsageError("this EtcdTLSContainer is running: stop it before it is started again")
         try:
             with self._ryuk:
                 self._ryuk.enter_context(_without_ryuk())
@@ -184,6 +190,8 @@ class EtcdTLSContainer(DockerContainer):
             with suppress(docker.errors.NotFound):  # it was removed by another program
                 super().stop(force, delete_volume)
             self._container = self._cached_container_info = None
+            vars(self).update(self._described)
+            self._described = {}
         finally:
             if self._home is not None:
                 remove_all(self._home.token)  # if it fails, the watchdog goes on, and removes them at the end
@@ -243,6 +251,8 @@ class EtcdTLSContainer(DockerContainer):
     def _configure(self) -> None:
         """Set what :meth:`start` creates the container with. testcontainers calls it."""
         self._ryuk.close()  # testcontainers has decided about it before
+        described = vars(self)
+        self._described = {name: copy.copy(described[name]) for name in _DESCRIBED}
         remove_containers()
         if not image_present(self.source):
             pull(self.source, PULL_SECONDS)

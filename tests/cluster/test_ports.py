@@ -102,3 +102,46 @@ def test_ports_of_ipv6_loopback_are_claimed() -> None:
 def test_ports_that_cannot_be_claimed(number: int, host: str, message: str) -> None:
     with pytest.raises(ClusterStartError, match=message):
         claim_ports(number, host)
+
+
+TAKEN = """
+import socket
+from pathlib import Path
+from pytest_etcdtls import ClusterStartError, start_cluster
+
+def start(size):
+    try:
+        with start_cluster(binary={binary!r}, size=size):
+            print("started")
+    except ClusterStartError as error:
+        print(str(error).splitlines()[0])
+
+Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("32768 32800")
+held = [socket.create_server(("0.0.0.0", port)) for port in range(32768, 32801)]
+start(1)
+start(3)
+while len(held) > 10:
+    held.pop().close()
+start(1)
+held += [socket.create_server(("0.0.0.0", port)) for port in range(20000, 32768)]
+start(1)
+"""
+
+
+@pytest.mark.program("ip", "unshare")
+def test_a_host_without_free_ports(newest_etcd: Path) -> None:
+    setup = 'ip link set lo up && ulimit -n $(ulimit -H -n) && exec "$0" -c "$1"'
+    program = TAKEN.format(binary=str(newest_etcd))
+    command = ["unshare", "--net", "sh", "-c", setup, sys.executable, program]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=100)
+    if "unshare failed" in done.stderr:
+        pytest.skip(f"needs the right to make a network namespace: {done.stderr.strip()}")
+    one, three, started, none = done.stdout.splitlines() or [done.stderr]
+    for line in (one, three):
+        assert "did not come up: every local port for connections is in use" in line, done.stderr
+        assert "(net.ipv4.ip_local_port_range: 32768-32800): end what holds them, which ss -tan shows" in line
+    assert started == "started"
+    assert none == (
+        "no block of 2 free ports on 127.0.0.1 from 20000 to 32767: all are in use: end what listens there, "
+        "which ss -tlnp shows"
+    )

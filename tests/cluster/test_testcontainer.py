@@ -58,22 +58,33 @@ def test_it_serves_its_own_client_and_no_other(etcd_image: str) -> None:
     assert testcontainers_config.ryuk_disabled is False
 
 
-def test_what_its_user_describes_is_kept(newest_image: str) -> None:
+def test_it_is_started_again_as_another_container(newest_image: str) -> None:
     etcd = EtcdTLSContainer(newest_image).with_env("ETCD_LOG_LEVEL", "debug").with_command("--max-wals=7")
-    etcd.with_copy_into_container(b"of the user", "/user.txt").with_kwargs(labels={"of": "user"}).start()
-    container = etcd.get_wrapped_container()
-    assert container.attrs["Config"]["Cmd"].count("--max-wals=7") == 1
-    assert container.labels["of"] == "user"
-    assert (information := etcd.get_container_info()) is not None
-    assert information.Id == container.id
-    assert etcd.exec(["etcd", "--version"]).exit_code == 0
-    container.remove(force=True)  # by another program
-    etcd.stop()
-    etcd.stop()
-    with engine() as client, pytest.raises(docker.errors.NotFound):
-        client.containers.get(str(container.id))
-    with pytest.raises(UsageError, match="was started before: make another one"):
+    etcd.with_copy_into_container(b"of the user", "/user.txt").with_kwargs(labels={"of": "user"})
+    started = []
+    for number in range(2):
         etcd.start()
+        container = etcd.get_wrapped_container()
+        command = container.attrs["Config"]["Cmd"]
+        started.append((container.id, etcd.file("client.key").read_text(encoding="utf-8"), len(command)))
+        assert command.count("--max-wals=7") == 1
+        assert container.labels["of"] == "user"
+        assert (information := etcd.get_container_info()) is not None
+        assert information.Id == container.id
+        assert etcd.exec(["etcd", "--version"]).exit_code == 0
+        with etcd.client() as client:
+            key = {"key": "Zm9v"}
+            assert "count" not in client.post("/v3/kv/range", json=key).json()
+            assert client.post("/v3/kv/put", json=key | {"value": "YmFy"}).status_code == 200
+        with pytest.raises(UsageError, match="is running: stop it before it is started again"):
+            etcd.start()
+        if number:
+            container.remove(force=True)  # by another program
+        etcd.stop()
+        etcd.stop()
+        with engine() as client_of_engine, pytest.raises(docker.errors.NotFound):
+            client_of_engine.containers.get(str(container.id))
+    assert [len(set(each)) for each in zip(*started, strict=True)] == [2, 2, 1]
 
 
 def test_nothing_is_left_of_it_if_its_program_is_killed(newest_image: str) -> None:
