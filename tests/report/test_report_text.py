@@ -6,7 +6,6 @@ import pytest
 from made import made_result
 from msgspec.structs import replace
 
-from pytest_etcdtls.report.html import address
 from pytest_etcdtls.report.text import full_result, result_lines, wrapped
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome
 
@@ -79,21 +78,6 @@ def test_a_consequence_is_one_line_without_evidence() -> None:
 
 def test_without_a_finding_the_reason_is_shown() -> None:
     assert [line.text for line in full_result(result())] == ["inconclusive: no answer in time"]
-
-
-@pytest.mark.parametrize(
-    ("reference", "url"),
-    [
-        ("RFC 8446", "https://www.rfc-editor.org/rfc/rfc8446"),
-        ("RFC 8996 sections 4, 5", "https://www.rfc-editor.org/rfc/rfc8996#section-4"),
-        ("RFC 5280 appendix B", "https://www.rfc-editor.org/rfc/rfc5280#appendix-B"),
-        ("GHSA-6vch-q96h-7gc3", "https://github.com/advisories/GHSA-6vch-q96h-7gc3"),
-        ("CVE-2018-16886", "https://www.cve.org/CVERecord?id=CVE-2018-16886"),
-        ("CIS Kubernetes 2.1, 2.4", ""),
-    ],
-)
-def test_a_reference_has_its_address(reference: str, url: str) -> None:
-    assert address(reference) == url
 
 
 def test_line_breaks_and_long_words_are_kept() -> None:
