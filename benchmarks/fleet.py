@@ -94,7 +94,7 @@ def _clusters(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:
     tables = (f'[[cluster]]\nlabel = "cluster-{place}"\n{own}' for place in range(number))
     (directory / "clusters.toml").write_text("\n".join(tables), encoding="utf-8")
     yield f"--etcd-clusters={directory / 'clusters.toml'}"
-    yield from (f"--etcd-report={directory}/{name}" for name in ("reports/", "report.md", "report.prom"))
+    yield from (f"--etcd-report={directory}/{name}" for name in ("reports/", "report.html", "report.prom"))
 
 
 def _members(cluster: Cluster, directory: Path, number: int) -> Iterator[str]:

@@ -402,7 +402,7 @@ _JUDGING = (
         "write a report to this file. The suffix selects the format: .json for programs, .html for reading, "
         ".md for a ticket or a job's summary, .sarif for code scanning, .prom for Prometheus, "
         ".baseline to commit and compare later runs with. With --etcd-clusters, DIR/ gets a JSON report of "
-        "each cluster, and .md and .prom list all clusters. Repeatable.",
+        "each cluster, and .html, .md and .prom list all clusters. Repeatable.",
         "PATH|DIR/",
         Kind.LIST,
     ),

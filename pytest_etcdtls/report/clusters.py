@@ -254,9 +254,20 @@ def _cut(text: str, width: int) -> str:
 
 def render(table: ClusterTable, suffix: str) -> Iterator[str]:
     """Return the parts of a report on all clusters, in the format of a suffix."""
+    if suffix == ".html":
+        return _html(table)
     if suffix == ".md":
         return _markdown(table)
     return lines(sample for row in table.rows for sample in row.samples)
+
+
+def _html(table: ClusterTable) -> Iterator[str]:
+    from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
+
+    template = environment().get_template("clusters.html.j2")
+    return template.stream(
+        table=table, tool=tool(), plural=plural, some=some, colour_of=colour_of, named=_NAMED_IN_FILES
+    )
 
 
 def _markdown(table: ClusterTable) -> Iterator[str]:

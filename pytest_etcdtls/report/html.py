@@ -94,8 +94,8 @@ KINDS: Final[Mapping[str, str]] = {
 """The class of each sign."""
 
 
-def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
+def environment() -> Environment:
+    """Return the Jinja2 environment: it makes values printable and bounded, and escapes them."""
     made = Environment(
         loader=PackageLoader("pytest_etcdtls.report"),
         autoescape=True,
@@ -110,6 +110,12 @@ def render(report: Report, lost: list[str]) -> str:
     made.globals |= {"merged": merged, "shown_versions": shown_versions, "alerts_in": alerts_in}
     made.globals |= {"judged": judged, "exit_reason": exit_reason, "numbered": numbered}
     made.globals |= {"worst_first": WORST_FIRST, "days_left": days_left, "subjects": SUBJECTS}
+    return made
+
+
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
+    made = environment()
     macros = made.get_template("sections.html.j2").module
     page = _Page(report)
     parts: dict[str, str] = {}

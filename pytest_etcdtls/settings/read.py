@@ -152,7 +152,7 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
 
 REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif", ".prom", ".baseline")
 """The file name suffixes that ``--etcd-report`` accepts."""
-FLEET_SUFFIXES = (".md", ".prom")
+FLEET_SUFFIXES = (".html", ".md", ".prom")
 """Those that it accepts for all clusters of ``--etcd-clusters``."""
 
 ENDPOINTS_VARIABLE = "ETCDCTL_ENDPOINTS"

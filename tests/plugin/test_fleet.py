@@ -63,7 +63,7 @@ def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, 
 @pytest.fixture
 def whole(run: Runner, clusters: Path) -> dict[str, dict[str, Any]]:
     """The reports of a run in one process, with those of all clusters beside them."""
-    reports = [f"--etcd-report={run.directory}/{name}" for name in ("whole/", "x.md", "x.prom")]
+    reports = [f"--etcd-report={run.directory}/{name}" for name in ("whole/", "x.html", "x.md")]
     said = "--etcd-metadata=ticket=OPS-17 <b>"
     ran = run(f"--etcd-clusters={clusters}", SOME, said, *reports, "--junitxml=x.xml", report=False)
     assert ran.exit_code == 1
@@ -74,7 +74,7 @@ def whole(run: Runner, clusters: Path) -> dict[str, dict[str, Any]]:
 def test_each_cluster_has_its_verdict_in_every_format(
     run: Runner, whole: dict[str, dict[str, Any]], live: Live
 ) -> None:
-    out, text, metrics = map(run.read, ("out", "x.md", "x.prom"))
+    out, page, text = map(run.read, ("out", "x.html", "x.md"))
     shown = re.findall(r"^\d/3 (\S+) +(?:\d+ OF \d+ CHECKS )?(CLEAN|NOT CLEAN|NO VERDICT)", out, re.MULTILINE)
     assert dict(shown) == WORDS
     summary = out[out.index("\nfaults\n") + 1 :].splitlines()
@@ -85,19 +85,22 @@ def test_each_cluster_has_its_verdict_in_every_format(
         label: re.sub(r"\d+ OF \d+ CHECKS (CLEAN) .*|:.*", r"\1", document["verdict"])
         for label, document in whole.items()
     } == WORDS
-    assert "- `ticket`: `OPS-17 <b>`" in text
-    assert {*re.findall(r'^etcdtls_clean{target="([^"]+)"', metrics, re.MULTILINE)} == {*WORDS}
-    assert {*re.findall(r'^etcdtls_faults{target="([^"]+)"', metrics, re.MULTILINE)} == {"prod-open"}
+    assert "<dt>ticket</dt><dd>OPS-17 &lt;b&gt;</dd>" in page
+    assert not re.search(r" (?:src|href)=\"(?!#main\")", page), "it links to nothing"
     for label, document in whole.items():
         connections, is_open = document["summary"]["connections"], label == "prod-open"
         assert document["summary"]["faults"] == is_open
         assert document["connections"]
         assert document["observations"]
         assert document["metadata"] == {"ticket": "OPS-17 <b>"}
+        [row] = [line for line in page.splitlines() if f'<th scope="row">{label}</th>' in line]
+        assert row.endswith(f"<td>{connections}</td></tr>")
         [line] = [line for line in text.splitlines() if line.startswith(f"| `{label}` |")]
         assert line.endswith(f"| {connections} |")
-        assert f"| {_ends(document)} |" in line
-        assert ("mtls.no-certificate" in line) == is_open
+        ends = _ends(document)
+        assert f"<td>{ends}</td>" in row
+        assert f"| {ends} |" in line
+        assert ("mtls.no-certificate" in row, "mtls.no-certificate" in line) == (is_open, is_open)
     root = ElementTree.parse(run.directory / "x.xml")  # noqa: S314 - written by pytest
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert {
@@ -142,7 +145,7 @@ def test_parts_have_the_reports_of_the_whole_list(
 def test_one_worker_judges_all_of_a_cluster(
     run: Runner, clusters: Path, whole: dict[str, dict[str, Any]]
 ) -> None:
-    reports = [f"--etcd-report={run.directory}/{name}" for name in ("spread/", "y.md")]
+    reports = [f"--etcd-report={run.directory}/{name}" for name in ("spread/", "y.html")]
     ran = run.pytester.run(
         *(sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls"),
         *("--etcd-clusters=-", SOME, "-n2", *reports),
@@ -151,7 +154,7 @@ def test_one_worker_judges_all_of_a_cluster(
     )
     assert ran.ret == 1
     assert "2 workers [3 items]" in ran.stdout.str()
-    assert all(label in run.read("y.md") for label in WORDS)
+    assert all(label in run.read("y.html") for label in WORDS)
     spread = _reports(run.directory / "spread")
     assert _outcomes(spread) == _outcomes(whole)
     assert [spread[label]["summary"]["connections"] for label in WORDS] == [
@@ -223,7 +226,6 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
         (["--etcd-clusters=none.toml"], "none.toml does not exist"),
         (["--etcd-clusters=x.toml"], "cluster 1 ('a'): unknown key 'endpoits'; did you mean 'endpoints'?"),
         (["--etcd-clusters=y.toml", "--etcd-baseline=b.json"], "--etcd-baseline is about one cluster"),
-        (["--etcd-clusters=y.toml", "--etcd-report=x.html"], "are .md, .prom, and a directory"),
         (
             ["--etcd-clusters=y.toml", "--etcd-report=x.sarif"],
             "one cluster alone, with --etcd-endpoint",
