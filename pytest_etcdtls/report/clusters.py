@@ -87,6 +87,16 @@ class ClusterRow(Struct, frozen=True, kw_only=True):
         return self.kind in PASSING
 
     @property
+    def violates(self) -> bool:
+        """Whether it has a fault."""
+        return self.kind == NOT_CLEAN
+
+    @property
+    def colour(self) -> str:
+        """The colour of its line on a terminal."""
+        return "yellow" if self.kind == CLEAN and self.warnings else colour_of(self.kind)
+
+    @property
     def line(self) -> str:
         """The verdict with the checks that decide it."""
         if self.faults:
@@ -218,8 +228,7 @@ class ClusterTable(Struct, frozen=True, kw_only=True, dict=True):
 
 def cluster_line(row: ClusterRow, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    colour = "yellow" if row.kind == CLEAN and row.warnings else colour_of(row.kind)
-    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), colour)
+    return coloured(_cut(f"{row.label:<{label_width}}  {row.line}", width), row.colour)
 
 
 @section
