@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 from msgspec import Struct
 
 from pytest_etcdtls.etcd_log.parse import Cause
@@ -49,10 +51,14 @@ from pytest_etcdtls.pki.go_verify import (
     issuers_among,
     verified_path,
 )
+from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, alert_text
 
 EXPIRED, UNKNOWN_CA, DECODE_ERROR, _CERTIFICATE_REQUIRED = 45, 48, 50, 116
 """Further alerts (RFC 8446 section 6.2)."""
+
+_CURVES_OF_TLS13 = ("secp256r1", "secp384r1", "secp521r1")
+"""The curves of ECDSA keys for which TLS 1.3 has a signature scheme (RFC 8446 section 4.2.3)."""
 
 _NEGATIVE_SERIAL_SINCE, _LONG_RSA_SINCE = (1, 23), (1, 20)
 """Go releases that began to refuse a negative serial number, and RSA keys above 8192 bits."""
@@ -125,6 +131,7 @@ def _refusal(candidate: Candidate, bad: Sequence[Attempt], grounds: RefusalGroun
         when=bad[0].started_at,
         alerts=frozenset(attempt.alert for attempt in bad),
         announced=frozenset(der for attempt in bad for der in attempt.announced_ca),
+        in_tls13={attempt.offered_version for attempt in bad} == {TLSVersion.TLS1_3},
         excluded=candidate.excluded,
     )
 
@@ -154,6 +161,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
         when: the time of the refusal.
         alerts: that etcd sent; empty if they are not known.
         announced: the names of the CAs that etcd announces, in DER. Go compares names as they are encoded.
+        in_tls13: it was refused in TLS 1.3 alone.
         excluded: a declared rule about names excludes its certificate.
     """
 
@@ -162,6 +170,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     when: datetime
     alerts: frozenset[int | None] = frozenset()
     announced: frozenset[bytes] = frozenset()
+    in_tls13: bool = False
     excluded: bool = False
 
     @property
@@ -182,12 +191,16 @@ class Refusal(Struct, frozen=True, kw_only=True):
         return authority.subject.public_bytes() in self.announced
 
     def not_sent(self) -> Iterator[Reason]:
-        """Yield the reason if the client sends no certificate, which Go answers with certificate_required.
+        """Yield the reason if the client sends no certificate, since its key fits no signature scheme.
 
-        Its key then fits no signature scheme: Go offers none for RSASSA-PSS keys and curves such as P-224.
+        Go answers that with certificate_required, an old one and in TLS 1.2 with other alerts. Go offers no
+        scheme for RSASSA-PSS keys, and TLS 1.3 has none for curves such as P-224.
         """
-        if _CERTIFICATE_REQUIRED in self.alerts:
-            called = describe_key(public_key(self.chain[0]))
+        key = public_key(self.chain[0])
+        is_pss = self.chain[0].public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+        no_scheme = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_TLS13
+        if is_pss or (no_scheme and self.in_tls13) or _CERTIFICATE_REQUIRED in self.alerts:
+            called = "RSASSA-PSS" if is_pss else describe_key(key)
             yield Reason(
                 f"its key ({called}) fits no signature scheme that etcd's Go offers, so its certificate is "
                 "not sent",

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process, start_where_possible
 
@@ -462,14 +461,3 @@ def test_a_list_in_pem_is_the_reason_whoever_is_on_it(etcd_binary: Path) -> None
     message = result.findings[0].message
     assert "closed by etcd" in message
     assert ("revokes its certificate" in message, "is PEM" in message) == (is_read, not is_read), message
-
-
-def test_a_key_that_fits_no_signature_scheme_is_why_nothing_is_sent(newest_etcd: Path) -> None:
-    key = ec.generate_private_key(ec.SECP224R1())
-    with start_process(GOOD, newest_etcd) as cluster:
-        authority = cluster.pki.client_ca
-        leaf = build_certificate(CLIENT, key, Issuer(authority.certificate.subject, authority.key, None))
-        result = _judge(cluster.target(), Identity(name="client", chain=(leaf,), key=key))
-    why = "its key (ECDSA secp224r1) fits no signature scheme that etcd's Go offers"
-    assert why in result.findings[0].message
-    assert result.remediation.startswith("issue this certificate again with an RSA key (rsaEncryption)")
