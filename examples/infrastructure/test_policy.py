@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from pytest_etcdtls import BoundCheck, Cluster, Credentials, Listener, Observer, assert_conforms
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts import ServedChain
 
 
 @pytest.mark.etcd_checks("mtls.no-certificate", "mtls.foreign-ca", "cert.trusted", "tls.version-floor")

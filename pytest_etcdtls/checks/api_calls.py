@@ -15,8 +15,9 @@ from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import GRPCOverHTTP1, NegotiatedExchange
 from pytest_etcdtls.facts.calls import DENIED, GatewayAnswer, RangeAnswer
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
 from pytest_etcdtls.facts.good_identities import credentials_at
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.go_verify import is_current

@@ -25,11 +25,10 @@ from pytest_etcdtls.facts.certificates import (
     ExpectedCertificate,
     Issuers,
     PathToTrust,
-    ServedChain,
 )
 from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.fact import Each
-from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.listener import Policy, ServedChain
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     load,

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from pytest_etcdtls.checks.judgement import serving
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import renewed
-from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
+from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers
 from pytest_etcdtls.facts.clock import MemberClock
-from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.listener import Policy, ServedChain
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,

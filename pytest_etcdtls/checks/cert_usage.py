@@ -13,7 +13,8 @@ from pytest_etcdtls.checks.judgement import serving, with_attempts
 from pytest_etcdtls.checks.registry import EVERY_LISTENER, check
 from pytest_etcdtls.declared.cures import client_certificates, reissued
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
+from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (

@@ -20,10 +20,10 @@ from pytest_etcdtls.declared.files import (
     MemberFiles,
     PairFact,
 )
-from pytest_etcdtls.facts.certificates import DeclaredLeaf, ServedChain
+from pytest_etcdtls.facts.certificates import DeclaredLeaf
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.declared_files import DeclaredFiles, HeldCertificates, TrustedFile, TrustedFiles
-from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.listener import Policy, ServedChain
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.go_verify import (

@@ -31,7 +31,6 @@ from pytest_etcdtls.facts.certificates import ExpectedCertificate as ExpectedCer
 from pytest_etcdtls.facts.certificates import Issuers as Issuers
 from pytest_etcdtls.facts.certificates import PathToTrust as PathToTrust
 from pytest_etcdtls.facts.certificates import ServedByMembers as ServedByMembers
-from pytest_etcdtls.facts.certificates import ServedChain as ServedChain
 from pytest_etcdtls.facts.certificates import ServedKey as ServedKey
 from pytest_etcdtls.facts.clock import MemberClock as MemberClock
 from pytest_etcdtls.facts.configuration import Declarations as Declarations
@@ -54,6 +53,7 @@ from pytest_etcdtls.facts.listener import BrokenConnections as BrokenConnections
 from pytest_etcdtls.facts.listener import FirstContact as FirstContact
 from pytest_etcdtls.facts.listener import Plaintext as Plaintext
 from pytest_etcdtls.facts.listener import Policy as Policy
+from pytest_etcdtls.facts.listener import ServedChain as ServedChain
 from pytest_etcdtls.facts.listener import TLSContact as TLSContact
 from pytest_etcdtls.facts.listener import Tried as Tried
 from pytest_etcdtls.facts.listener import UnnamedPorts as UnnamedPorts

@@ -25,9 +25,9 @@ from msgspec import Struct, structs
 
 from pytest_etcdtls.declared.declaration import authority, is_address
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
+from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.fact import Planned, Wire, Work, fact
-from pytest_etcdtls.facts.listener import TLSContact, Tried, version_path
+from pytest_etcdtls.facts.listener import ServedChain, TLSContact, Tried, version_path
 from pytest_etcdtls.pki.certificate import extension, read_name
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener

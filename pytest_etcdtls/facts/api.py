@@ -27,9 +27,9 @@ from pytest_etcdtls.facts.access import (
     PresentedClient,
     ServedClient,
 )
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, PathToTrust, ServedChain
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, PathToTrust
 from pytest_etcdtls.facts.fact import Each, Lazy, Wire, fact
-from pytest_etcdtls.facts.listener import FirstContact, TLSContact, Tried, version_path
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain, TLSContact, Tried, version_path
 from pytest_etcdtls.facts.refusal import by_etcd
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener

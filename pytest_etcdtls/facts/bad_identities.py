@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, escaped
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import ClientTrust, ServedChain
+from pytest_etcdtls.facts.certificates import ClientTrust
 from pytest_etcdtls.facts.fact import Lazy, fact
 from pytest_etcdtls.facts.good_identities import (
     GoodIdentities,
@@ -28,7 +28,7 @@ from pytest_etcdtls.facts.good_identities import (
     local_host,
     meets_name_rules,
 )
-from pytest_etcdtls.facts.listener import FirstContact, TLSContact
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain, TLSContact
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import is_for, purposes, read_name, shown

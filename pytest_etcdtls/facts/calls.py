@@ -22,9 +22,9 @@ from msgspec.structs import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import PresentedClient
-from pytest_etcdtls.facts.certificates import PathToTrust, ServedChain
+from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.fact import Each, Lazy, Planned, Wire, fact
-from pytest_etcdtls.facts.listener import Tried
+from pytest_etcdtls.facts.listener import ServedChain, Tried
 from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, Role

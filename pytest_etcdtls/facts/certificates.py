@@ -23,10 +23,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
-from pytest_etcdtls.facts.listener import FirstContact, TLSContact, require_tls
-from pytest_etcdtls.pki.certificate import describe_key, load, name_text, public_key, read_name
+from pytest_etcdtls.facts.listener import (
+    FirstContact,
+    ServedChain,
+    TLSContact,
+    require_tls,
+    with_certificates,
+)
+from pytest_etcdtls.pki.certificate import describe_key, name_text, public_key, read_name
 from pytest_etcdtls.pki.go_verify import (
     CLIENT_AUTH,
     Path,
@@ -39,7 +45,6 @@ from pytest_etcdtls.pki.go_verify import (
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target, TrustBundle
-from pytest_etcdtls.tls.attempt import Attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +60,6 @@ class CertificateMessage:
 
     certificates: tuple[bytes, ...] = field(repr=False)
     issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
-
-
-class ServedChain(Struct, frozen=True, kw_only=True):
-    """What the listener sent in its Certificate message.
-
-    Attributes:
-        certificates: leaf first, as sent; those that cannot be parsed are left out.
-        observed_at: aware UTC; checks of validity use it as their clock.
-        unparsable: number of certificates after the leaf that cannot be parsed.
-    """
-
-    certificates: tuple[x509.Certificate, ...]
-    observed_at: datetime
-    unparsable: int = 0
-
-    @property
-    def leaf(self) -> x509.Certificate:
-        """The server's own certificate."""
-        return self.certificates[0]
 
 
 class PathToTrust(Struct, frozen=True, kw_only=True):
@@ -252,42 +238,11 @@ class ServedByMembers(Struct, frozen=True, kw_only=True):
 
 
 @fact
-def served_chain(here: Listener, contact: TLSContact) -> ServedChain:
-    """Return the first Certificate message of the first contact, as far as it can be parsed."""
-    attempt = _with_certificates(here, contact)
-    leaf, *others = map(_parsed, attempt.chain)
-    if leaf is None:
-        raise NotVerifiedError(
-            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
-        )
-    issuers = tuple(certificate for certificate in others if certificate is not None)
-    return ServedChain(
-        certificates=(leaf, *issuers), observed_at=attempt.started_at, unparsable=len(others) - len(issuers)
-    )
-
-
-def _with_certificates(here: Listener, contact: FirstContact) -> Attempt:
-    attempt = next((attempt for attempt in contact.tls if attempt.chain), None)
-    if attempt is None and contact.limit:
-        raise NotVerifiedError(contact.limit)
-    if attempt is None:
-        raise InconclusiveError(f"{here.url} sent no certificate")
-    return attempt
-
-
-def _parsed(der: bytes) -> x509.Certificate | None:
-    try:
-        return load(der)
-    except ValueError:
-        return None
-
-
-@fact
 def certificate_message(
     here: Listener, target: Target, contact: TLSContact, issuers: Issuers | None
 ) -> CertificateMessage:
     """Return the first Certificate message of the first contact, with the CAs that clients load for it."""
-    attempt = _with_certificates(here, contact)
+    attempt = with_certificates(here, contact)
     # A client loads its whole CA file, whether it uses each certificate or not.
     bundle = target.credentials(here.role).server_ca
     known = dict.fromkeys(

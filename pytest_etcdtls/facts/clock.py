@@ -13,8 +13,9 @@ from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.certificates import Issuers, ServedChain
+from pytest_etcdtls.facts.certificates import Issuers
 from pytest_etcdtls.facts.fact import fact
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.target import Listener, Target
 
 CLOCK_TOLERANCE = timedelta(seconds=60)

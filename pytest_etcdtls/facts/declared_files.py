@@ -29,17 +29,11 @@ from pytest_etcdtls.declared.files import (
     read_served,
 )
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.certificates import (
-    AnnouncedCAs,
-    DeclaredLeaf,
-    ExpectedCertificate,
-    Issuers,
-    ServedChain,
-)
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, DeclaredLeaf, ExpectedCertificate, Issuers
 from pytest_etcdtls.facts.clock import MemberClock
 from pytest_etcdtls.facts.configuration import ListenerDeclaration
 from pytest_etcdtls.facts.fact import Each, Lazy, fact
-from pytest_etcdtls.facts.listener import require_tls
+from pytest_etcdtls.facts.listener import ServedChain, require_tls
 from pytest_etcdtls.facts.release import EtcdReleases, GoReleases
 from pytest_etcdtls.pki.certificate import CertPool, read_pool, serial_number, shown
 from pytest_etcdtls.process_root import status_of

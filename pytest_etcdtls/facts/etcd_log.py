@@ -47,9 +47,8 @@ from pytest_etcdtls.etcd_log.parse import (
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import IdentityAttempts, split_off
-from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.fact import Lazy, fact
-from pytest_etcdtls.facts.listener import Plaintext, TLSContact, require_tls
+from pytest_etcdtls.facts.listener import Plaintext, ServedChain, TLSContact, require_tls
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Side

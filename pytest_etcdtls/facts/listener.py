@@ -1,4 +1,4 @@
-"""First contact with a listener: whether it answers, in which TLS versions, and how it answers plaintext."""
+"""First contact with a listener: which TLS versions and which certificate it serves, and plaintext."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
+from cryptography import x509
 from msgspec import Struct
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.fact import Each, Wire, fact
 from pytest_etcdtls.facts.recording import Recording
+from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.pki.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -202,6 +205,25 @@ def tls_contact(here: Listener, contact: FirstContact) -> TLSContact:
     return cast("TLSContact", contact)
 
 
+class ServedChain(Struct, frozen=True, kw_only=True):
+    """What the listener sent in its Certificate message.
+
+    Attributes:
+        certificates: leaf first, as sent; those that cannot be parsed are left out.
+        observed_at: aware UTC; checks of validity use it as their clock.
+        unparsable: number of certificates after the leaf that cannot be parsed.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    observed_at: datetime
+    unparsable: int = 0
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The server's own certificate."""
+        return self.certificates[0]
+
+
 def versions_of(contact: FirstContact) -> tuple[TLSVersion, ...]:
     """Return the TLS versions of a listener in which identities can be tried.
 
@@ -236,6 +258,43 @@ def first_contact(here: Listener, wire: Wire) -> FirstContact:
     except NotVerifiedError:  # given up, since TLS was not answered in time
         return FirstContact(tls=tls)
     return FirstContact(tls=tls, plaintext=plaintext, tls_instead=_tls_instead(wire, here, plaintext))
+
+
+@fact
+def served_chain(here: Listener, contact: TLSContact) -> ServedChain:
+    """Return the first Certificate message of the first contact, as far as it can be parsed."""
+    attempt = with_certificates(here, contact)
+    leaf, *others = map(_parsed, attempt.chain)
+    if leaf is None:
+        raise NotVerifiedError(
+            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
+        )
+    issuers = tuple(certificate for certificate in others if certificate is not None)
+    return ServedChain(
+        certificates=(leaf, *issuers), observed_at=attempt.started_at, unparsable=len(others) - len(issuers)
+    )
+
+
+def with_certificates(here: Listener, contact: FirstContact) -> Attempt:
+    """Return the first attempt in which the listener sent a Certificate message.
+
+    Raises:
+        NotVerifiedError: if our TLS library cannot connect.
+        InconclusiveError: if it sent none.
+    """
+    attempt = next((attempt for attempt in contact.tls if attempt.chain), None)
+    if attempt is None and contact.limit:
+        raise NotVerifiedError(contact.limit)
+    if attempt is None:
+        raise InconclusiveError(f"{here.url} sent no certificate")
+    return attempt
+
+
+def _parsed(der: bytes) -> x509.Certificate | None:
+    try:
+        return load(der)
+    except ValueError:
+        return None
 
 
 def _with_every_suite(wire: Wire, tls: tuple[Attempt, ...]) -> Sequence[HelloExchange]:

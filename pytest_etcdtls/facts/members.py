@@ -15,11 +15,11 @@ from msgspec import Struct
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, ServedClient
 from pytest_etcdtls.facts.api import Metrics
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
 from pytest_etcdtls.facts.fact import Each, Elsewhere, Lazy, fact
 from pytest_etcdtls.facts.good_identities import ISSUED
-from pytest_etcdtls.facts.listener import FirstContact, refuses_connections
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain, refuses_connections
 from pytest_etcdtls.facts.member_list import (
     MemberListing,
     MemberListings,

@@ -28,10 +28,10 @@ from pytest_etcdtls.facts.api import (
     UnauthenticatedExchange,
 )
 from pytest_etcdtls.facts.calls import GatewayAnswer, RangeAnswer
-from pytest_etcdtls.facts.certificates import AnnouncedCAs, ServedChain
+from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.configuration import ListenerDeclaration, MemberDeclaration, listener_declaration
 from pytest_etcdtls.facts.experiments import Experiment, ForeignMember, RenewalUnderLoad
-from pytest_etcdtls.facts.listener import Tried
+from pytest_etcdtls.facts.listener import ServedChain, Tried
 from pytest_etcdtls.facts.protocol import (
     AlpnChoices,
     GroupSupport,

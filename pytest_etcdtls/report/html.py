@@ -19,7 +19,8 @@ from msgspec import structs
 
 from pytest_etcdtls.checks.registry import Check, catalogue, why
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import PathToTrust, ServedChain
+from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.profiles.profiles import outcome_of, summary_of
 from pytest_etcdtls.report.benchmark import judged_items

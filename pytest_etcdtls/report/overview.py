@@ -18,9 +18,8 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, Access, Candidate
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
 from pytest_etcdtls.facts.bad_identities import NOT_ISSUED
-from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.good_identities import ISSUED
-from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.pki.identities import ISSUED_NAMES
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE

@@ -15,9 +15,9 @@ from datetime import datetime
 from cryptography import x509
 
 from pytest_etcdtls.checks.registry import GATES, Fault, family_of
-from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, ReadLog, RejectedOthers
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import Rehearsal
 from pytest_etcdtls.pki.certificate import shown

@@ -19,9 +19,8 @@ import pytest
 from pytest_etcdtls.checks.registry import GATES, Check, catalogue, select
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
-from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.listener import FirstContact, ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.options import Invocation
 from pytest_etcdtls.profiles.profiles import FAILED

@@ -12,7 +12,7 @@ from zoo.fake_server import FakeEtcd
 
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, request_of
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending, Response

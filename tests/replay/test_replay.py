@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.etcd.replay import ReplayedEtcd
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role

@@ -16,7 +16,7 @@ from made import made_report, made_result
 from msgspec.structs import replace
 
 from pytest_etcdtls.checks.registry import catalogue
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.stopping import SecondLook
 from pytest_etcdtls.report import render, write_document, write_file

@@ -42,7 +42,7 @@ from pytest_etcdtls.declared.running import RunningMember, differences
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError, UnreadableFileError
 from pytest_etcdtls.etcd.launch import ReadinessLog, Served, why_not_started
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import ServedChain
 from pytest_etcdtls.facts.process_comparison import changed_since
 from pytest_etcdtls.facts.recording import Recording
 from pytest_etcdtls.facts.rehearsal import LISTENER, Rehearsal, RestartChange
