@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -109,22 +108,6 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
     assert _requests(target.observer) == _requests(observer)
     for listener in target.outline.listeners:
         assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
-
-
-def test_nothing_is_collected_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
-    """As after Ctrl-C, or the first failure with ``-x``."""
-    run = _selected(_slow(etcd, proxies), Bounds())
-    [target] = run.targets
-    checks = {check.id: check for check in run.checks}
-    target.result(checks["listener.is-etcd"], "client-m0")
-    run.abandon()
-    for thread in threading.enumerate():
-        if thread.name.startswith("etcdtls_"):
-            thread.join()
-    stopped_at = len(target.observer.connections)
-    # What was not made ahead is made when it is a check's turn.
-    assert target.result(checks["tls.renegotiation"], "peer-m0").outcome is Outcome.CONFORMS
-    assert stopped_at < len(target.observer.connections)
 
 
 def test_only_a_silent_listener_is_abandoned(etcd: Cluster, proxies: list[SlowNetwork]) -> None:

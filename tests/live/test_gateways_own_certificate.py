@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from judged import judge, listener_of
 from starting import start_process
 
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_pair
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, PKIPlan
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.run.judge import Judge
-from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target
 
 OWN = ClusterConfig(client_cert_file="gateway.crt", client_key_file="gateway.key", expects_health=False)
 
 _EXPIRED = replace(CLIENT, common_name="gateway", valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
 _SERVERS = replace(CLIENT, common_name="gateway", extended_key_usage=("serverAuth",))
 _GOOD = replace(CLIENT, common_name="gateway")
-
-
-def _judge(target: Target, check: str) -> CheckResult:
-    listener = next(found for found in target.listeners if found.role is Role.CLIENT)
-    return Judge(Observer(target)).result(catalogue()[check], listener)
 
 
 def _first_pair() -> dict[str, bytes]:
@@ -44,38 +35,19 @@ def _renew(cluster: Cluster, pair: Identity) -> None:
     cluster.restart()
 
 
-_CASES: list[tuple[str, Callable[[CertificateAuthority], Identity], str]] = [
-    (
-        "expired",
-        lambda ca: ca.issue(_EXPIRED, name="gateway"),
-        "CN=gateway, and is refused: its certificate expired 2",
-    ),
-    (
-        "for servers",
-        lambda ca: ca.issue(_SERVERS, name="gateway"),
-        "CN=gateway, and is refused: its extendedKeyUsage (serverAuth) has no clientAuth",
-    ),
-    (
-        "another CA",
-        lambda _: CertificateAuthority.create("another CA").issue(_GOOD, name="gateway"),
-        "CN=gateway, and is refused: its CA, CN=another CA, is not trusted (trusted: CN=etcd client-port CA)",
-    ),
-]
-
-
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
-@pytest.mark.parametrize(("make", "why"), [case[1:] for case in _CASES], ids=[case[0] for case in _CASES])
-def test_the_pair_of_its_own_is_named(
-    etcd_binary: Path, make: Callable[[CertificateAuthority], Identity], why: str
-) -> None:
+def test_the_pair_of_its_own_is_named(etcd_binary: Path) -> None:
     with start_process(replace(OWN, extra_files=_first_pair()), etcd_binary) as cluster:
-        _renew(cluster, make(cluster.pki.client_ca))
+        _renew(cluster, cluster.pki.client_ca.issue(_SERVERS, name="gateway"))
         target = cluster.target()
-        declared = _judge(target, "api.gateway-works")
-        unknown = _judge(replace(target, declared={}, dials_with_another=None), "api.gateway-works")
+        declared = judge(target, "api.gateway-works", Role.CLIENT)
+        unknown = judge(
+            replace(target, declared={}, dials_with_another=None), "api.gateway-works", Role.CLIENT
+        )
     assert declared.outcome is Outcome.WARNS
     message = declared.findings[0].message
-    assert f"the gateway dials etcd with the certificate of --client-cert-file, {why}" in message
+    assert "the gateway dials etcd with the certificate of --client-cert-file, CN=gateway" in message
+    assert "and is refused: its extendedKeyUsage (serverAuth) has no clientAuth" in message
     assert "renew the pair of --client-cert-file and --client-key-file" in declared.remediation
     undeclared = unknown.findings[0].message
     assert "--client-cert-file" in undeclared
@@ -94,10 +66,9 @@ def test_an_expired_pair_is_not_a_fault_of_the_served_certificate(etcd_binary: P
     with start_process(config, etcd_binary) as cluster:
         _renew(cluster, cluster.pki.client_ca.issue(_EXPIRED, name="gateway"))
         target = replace(cluster.target(), declared={}, dials_with_another=None)
-        listener = next(found for found in target.listeners if found.role is Role.CLIENT)
-        judge = Judge(Observer(replace(target, listeners=(listener,))))
+        target = replace(target, listeners=(listener_of(target, Role.CLIENT),))
         works, usage = (
-            judge.result(catalogue()[id_], listener) for id_ in ("api.gateway-works", "cert.client-usage")
+            judge(target, check, Role.CLIENT) for check in ("api.gateway-works", "cert.client-usage")
         )
     assert "with the certificate of --client-cert-file, which has expired" in works.findings[0].message
     assert usage.outcome is Outcome.CONFORMS

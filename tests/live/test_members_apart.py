@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from judged import judge
 from live.target_kinds import at_hosts
 from starting import start_process
 
@@ -72,14 +73,10 @@ def _both(first: PortCredentials, second: PortCredentials) -> PortCredentials:
     return replace(first, identities=(*first.identities, *renamed), signing_key=None)
 
 
-def _judge(target: Target, check: str) -> CheckResult:
-    return Judge(Observer(target)).result(catalogue()[check], None)
-
-
 @pytest.mark.kills("cluster.one-cluster")
 def test_two_clusters(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as first, start_process(GOOD, newest_etcd) as second:
-        result = _judge(_joined(first.target(), second.target()), "cluster.one-cluster")
+        result = judge(_joined(first.target(), second.target()), "cluster.one-cluster")
     assert result.outcome is Outcome.VIOLATES
     assert result.findings[0].observed.count("https://") == 4
 
@@ -90,8 +87,8 @@ def test_the_metrics_of_another_cluster(etcd_binary: Path) -> None:
         target = first.target()
         foreign = tuple(listener for listener in second.target().listeners if listener.role is Role.METRICS)
         own = tuple(listener for listener in target.listeners if listener.role is not Role.METRICS)
-        good = _judge(target, "cluster.one-cluster")
-        result = _judge(replace(target, listeners=(*own, *foreign)), "cluster.one-cluster")
+        good = judge(target, "cluster.one-cluster")
+        result = judge(replace(target, listeners=(*own, *foreign)), "cluster.one-cluster")
     assert (good.outcome, good.findings) == (Outcome.CONFORMS, ())
     assert result.outcome is Outcome.VIOLATES
     [finding] = result.findings
@@ -108,8 +105,8 @@ def test_a_stale_copy_of_a_member(newest_etcd: Path) -> None:
         flags = (*token, f"--initial-advertise-peer-urls={url}", f"--initial-cluster=m0={url}")
         with start_process(replace(GOOD, extra_flags=flags), newest_etcd) as second:
             joined = _joined(first.target(), second.target())
-            result = _judge(joined, "cluster.members-agree")
-            one_cluster = _judge(joined, "cluster.one-cluster")
+            result = judge(joined, "cluster.members-agree")
+            one_cluster = judge(joined, "cluster.one-cluster")
     assert one_cluster.outcome is Outcome.CONFORMS
     assert result.outcome is Outcome.WARNS
 
@@ -119,7 +116,7 @@ def test_a_stale_copy_of_a_member(newest_etcd: Path) -> None:
 def test_members_with_two_versions(etcd_binaries: dict[str, Path]) -> None:
     older, *_, newest = etcd_binaries.values()
     with start_process(GOOD, older) as first, start_process(GOOD, newest) as second:
-        result = _judge(_joined(first.target(), second.target()), "cluster.same-version")
+        result = judge(_joined(first.target(), second.target()), "cluster.same-version")
         versions = {first.version, second.version}
     assert result.outcome is Outcome.WARNS
     assert all(version in result.findings[0].observed for version in versions)
@@ -147,7 +144,7 @@ def test_members_with_two_policies(
     config: ClusterConfig, observed: str, outcome: Outcome, newest_etcd: Path
 ) -> None:
     with start_process(GOOD, newest_etcd) as first, start_process(config, newest_etcd) as second:
-        result = _judge(_joined(first.target(), second.target()), "cluster.same-policy")
+        result = judge(_joined(first.target(), second.target()), "cluster.same-policy")
     assert result.outcome is outcome
     assert observed in result.findings[0].observed
 
@@ -159,7 +156,7 @@ def test_a_member_that_trusts_a_second_ca_of_the_same_name(newest_etcd: Path) ->
         start_process(GOOD, newest_etcd) as first,
         start_process(replace(config, extra_files={"two.pem": two}), newest_etcd) as second,
     ):
-        [finding] = _judge(_joined(first.target(), second.target()), "cluster.same-ca").findings
+        [finding] = judge(_joined(first.target(), second.target()), "cluster.same-ca").findings
     assert finding.observed.endswith(": CN=etcd client-port CA (2 certificates)")
 
 

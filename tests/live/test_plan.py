@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from live.target_kinds import CHECKS, EACH_KIND, Kind, beyond, live, start
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.presets import PRESETS, Preset
+from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
@@ -63,3 +65,21 @@ def test_a_peer_endpoint_alone_names_the_advertised_client_urls(newest_etcd: Pat
     assert result.outcome is Outcome.CONFORMS, result.reason
     assert made["127.0.0.1", client.port or 0] == 2 <= plan[ADVERTISED]
     assert beyond_the_plan(made, plan, target.listeners) + sorted(observer.beyond) == []
+
+
+def test_fewer_connections_give_the_same_verdicts(newest_etcd: Path) -> None:
+    checks = select(["tls"])
+    with start(ClusterConfig(), newest_etcd) as cluster:
+        targets = [replace(live(cluster), sparing=sparing) for sparing in (False, True)]
+        whole, less = observers = [AccountingObserver(target) for target in targets]
+        outcomes = [
+            [(result.check, result.listener, result.outcome) for result in run_checks(observer, checks)]
+            for observer in observers
+        ]
+    assert outcomes[0] == outcomes[1]
+    for label, number in less.first_tries.items():
+        assert number <= planned(targets[1], checks)[label]
+        assert number < whole.first_tries[label]
+    assert sorted(less.beyond) == []
+    for kind in (SuiteSupport, GroupSupport):
+        assert not less.get(kind, None, targets[1].listeners[0]).complete

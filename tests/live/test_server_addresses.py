@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from judged import listener_of
 from live.passing_proxy import passing
 from plugin.runs import Ran, run_apart
 from servers import Handler, Server
@@ -47,7 +48,7 @@ def resolving(tmp_path: Path) -> Path:
 
 
 def _port(cluster: Cluster) -> int:
-    return next(listener.port for listener in cluster.target().listeners if listener.role is Role.CLIENT)
+    return listener_of(cluster.target(), Role.CLIENT).port
 
 
 def _to(cluster: Cluster) -> Handler:

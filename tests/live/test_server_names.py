@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from certificates.choosing_server import server_name
+from judged import listener_of
 from live.passing_proxy import passing, routing
 from servers import Server
 from starting import start_process
@@ -47,6 +50,10 @@ def _same_pair(strict: Cluster) -> ClusterConfig:
     )
 
 
+def _plain(_: Cluster) -> ClusterConfig:
+    return ClusterConfig(client_scheme="http", expects_health=False)
+
+
 @contextmanager
 def _strict_and(
     binary: Path, second: Callable[[Cluster], ClusterConfig] = _same_pair
@@ -56,15 +63,13 @@ def _strict_and(
 
 
 def _port(cluster: Cluster) -> int:
-    return next(listener.port for listener in cluster.target().listeners if listener.role is Role.CLIENT)
+    return listener_of(cluster.target(), Role.CLIENT).port
 
 
 def _through(target: Target, port: int) -> Target:
     """Return the target with its client listener behind the proxy, as the user sees it."""
-    client = next(listener for listener in target.listeners if listener.role is Role.CLIENT)
-    return replace(
-        target, origin="live", listeners=(replace(client, port=port),), declared={}, expected=(), logs={}
-    )
+    client = replace(listener_of(target, Role.CLIENT), port=port)
+    return replace(target, origin="live", listeners=(client,), declared={}, expected=(), logs={})
 
 
 def _judge(target: Target) -> list[CheckResult]:
@@ -75,44 +80,39 @@ def _violated(results: list[CheckResult]) -> set[str]:
     return {result.check for result in results if result.outcome is Outcome.VIOLATES}
 
 
+def _has_alpn(begins: ClientHello | bytes, *alpn: str) -> bool:
+    return isinstance(begins, ClientHello) and begins.alpn == alpn
+
+
+def _has_name(begins: ClientHello | bytes, name: str) -> bool:
+    return isinstance(begins, ClientHello) and server_name(begins) == name
+
+
+_LET_IN = "a client without a certificate is accepted with"
+_NAMED = ("localhost", UNKNOWN_NAME, "etcd.example", "etcdtls.pods.example")
+
+
 @pytest.mark.kills("mtls.same-for-every-name")
-@pytest.mark.parametrize("name", ["localhost", UNKNOWN_NAME, "etcd.example", "etcdtls.pods.example"])
-def test_one_name_leads_to_an_open_etcd(name: str, etcd_binary: Path) -> None:
-    with _strict_and(etcd_binary) as (strict, other):
-        proxy = Server(passing(lambda found: _port(other) if found == name else _port(strict)))
+@pytest.mark.parametrize(
+    ("leads", "check", "message"),
+    [
+        *((partial(_has_name, name=name), _CHECK, f"{_LET_IN} SNI {name}") for name in _NAMED),
+        (lambda begins: _has_alpn(begins, "http/1.1"), _CHECK, f"{_LET_IN} ALPN http/1.1"),
+        (lambda begins: _has_alpn(begins, "h2", "http/1.1"), _CHECK, f"{_LET_IN} ALPN h2,http/1.1"),
+        (lambda begins: begins == b"PRI ", "mtls.plaintext-refused", "gRPC is served in plaintext"),
+    ],
+    ids=[*_NAMED, "ALPN", "two protocols", "HTTP/2 without TLS"],
+)
+def test_some_connections_lead_to_an_open_etcd(
+    leads: Callable[[ClientHello | bytes], bool], check: str, message: str, etcd_binary: Path
+) -> None:
+    with _strict_and(etcd_binary, _same_pair if check == _CHECK else _plain) as (strict, other):
+        proxy = Server(routing(lambda begins: _port(other if leads(begins) else strict)))
         results = _judge(_through(strict.target(), proxy.port))
         proxy.close()
-    assert _violated(results) == {_CHECK}, explain(results)
-    [finding] = next(result.findings for result in results if result.check == _CHECK)
-    assert finding.message == f"a client without a certificate is accepted with SNI {name}"
-
-
-@pytest.mark.parametrize("alpn", [("http/1.1",), ("h2", "http/1.1")], ids=str)
-def test_one_list_of_protocols_leads_to_an_open_etcd(alpn: tuple[str, ...], etcd_binary: Path) -> None:
-    def port_for(begins: ClientHello | bytes) -> int:
-        return _port(other if isinstance(begins, ClientHello) and begins.alpn == alpn else strict)
-
-    with _strict_and(etcd_binary) as (strict, other):
-        proxy = Server(routing(port_for))
-        results = _judge(_through(strict.target(), proxy.port))
-        proxy.close()
-    assert _violated(results) == {_CHECK}, explain(results)
-    [finding] = next(result.findings for result in results if result.check == _CHECK)
-    assert finding.message == f"a client without a certificate is accepted with ALPN {','.join(alpn)}"
-
-
-def test_http2_without_tls_leads_to_an_open_etcd(etcd_binary: Path) -> None:
-    def port_for(begins: ClientHello | bytes) -> int:
-        return _port(plain if begins == b"PRI " else strict)
-
-    http = ClusterConfig(client_scheme="http", expects_health=False)
-    with start_process(STRICT, etcd_binary) as strict, start_process(http, etcd_binary) as plain:
-        proxy = Server(routing(port_for))
-        results = _judge(_through(strict.target(), proxy.port))
-        proxy.close()
-    assert _violated(results) == {"mtls.plaintext-refused"}, explain(results)
-    [finding] = next(result.findings for result in results if result.check == "mtls.plaintext-refused")
-    assert finding.message == "gRPC is served in plaintext"
+    assert _violated(results) == {check}, explain(results)
+    [finding] = next(result.findings for result in results if result.check == check)
+    assert finding.message == message
 
 
 def test_only_the_urls_name_leads_to_a_strict_etcd(newest_etcd: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from judged import listener_of
 from starting import start_process
 
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
@@ -71,17 +72,13 @@ def _is_closed(listener: Listener) -> bool:
         return one.connect_ex(listener.address) != 0
 
 
-def _of(target: Target, role: Role) -> Listener:
-    return next(listener for listener in target.listeners if listener.role is role)
-
-
 @contextmanager
 def _stopping(cluster: Cluster, target: Target) -> Iterator[Callable[[], object]]:
     """Let the member stop, with a watch that is still open, and yield what ends the watch."""
     [member] = cluster.members
     with _watch(member) as end_watch:
         member.server.terminate()
-        while not _is_closed(_of(target, Role.CLIENT)):
+        while not _is_closed(listener_of(target, Role.CLIENT)):
             pass
         yield end_watch
 
@@ -96,28 +93,35 @@ def test_a_run_that_begins_while_etcd_waits_for_its_watches(cluster: Cluster) ->
     with _stopping(cluster, target):
         [result] = run_checks(Observer(target, Bounds(timeout=1)), [CHECK])
     assert result.outcome is Outcome.INCONCLUSIVE, result
-    client, peer = (_of(target, role).url for role in (Role.CLIENT, Role.PEER))
+    client, peer = (listener_of(target, role).url for role in (Role.CLIENT, Role.PEER))
     assert result.reason.startswith(f"run again: {client} refuses TCP connections, and ")
     assert f"{peer} answers, as while etcd stops" in result.reason
 
 
 @needs_a_stop_that_waits
-def test_a_stop_that_ends_during_the_run(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("restarts", "begins", "ends"),
+    [
+        (False, "etcd is stopping or restarting, run again: ", " stopped answering during the run"),
+        (True, "etcd was restarted, run again: ", " accepts them now"),
+    ],
+    ids=["ends", "opens again"],
+)
+def test_a_stop_that_ends_during_the_run(cluster: Cluster, restarts: bool, begins: str, ends: str) -> None:
     target = cluster.target()
     with _stopping(cluster, target) as end_watch:
 
         def end() -> None:
             end_watch()
-            while not all(map(_is_closed, target.listeners)):
+            if restarts:
+                cluster.restart_member(0)
+            while not restarts and not all(map(_is_closed, target.listeners)):
                 pass
 
         [result] = run_checks(Observer(target, Bounds(timeout=1), _At(1, end, LOOK)), [CHECK])
     assert result.outcome is Outcome.INCONCLUSIVE, result
-    client = _of(target, Role.CLIENT).url
-    assert result.reason.startswith(
-        f"etcd is stopping or restarting, run again: {client} refused TCP connections, and "
-    )
-    assert result.reason.endswith(" stopped answering during the run")
+    assert result.reason.startswith(begins)
+    assert result.reason.endswith(ends)
 
 
 @pytest.mark.parametrize(
@@ -164,24 +168,9 @@ def _with_another(cluster: Cluster, flag: str, role: Role, scheme: str) -> Targe
     url = f"{scheme}://127.0.0.1:{port}"
     argv = [f"{one},{url}" if one.startswith(f"--{flag}=") else one for one in member.argv]
     target = cluster.target()
-    listener = replace(_of(target, role), port=port, label=f"{role}-closed")
+    listener = replace(listener_of(target, role), port=port, label=f"{role}-closed")
     declared = {member.name: declared_member(from_command_line(argv))}
     return replace(target, listeners=(*target.listeners, listener), declared=declared)
-
-
-@needs_a_stop_that_waits
-def test_a_port_that_opens_again(cluster: Cluster) -> None:
-    target = cluster.target()
-    with _stopping(cluster, target) as end_watch:
-
-        def restart() -> None:
-            end_watch()
-            cluster.restart_member(0)
-
-        [result] = run_checks(Observer(target, network=_At(1, restart, LOOK)), [CHECK])
-    assert result.outcome is Outcome.INCONCLUSIVE
-    assert result.reason.startswith("etcd was restarted, run again: ")
-    assert result.reason.endswith(" accepts them now")
 
 
 @pytest.mark.parametrize("number", [12, 40])

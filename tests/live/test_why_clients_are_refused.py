@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from judged import judge, listener_of
 from starting import start_process, start_where_possible
 
 from pytest_etcdtls.checks.refused_clients import why_refused
@@ -27,15 +28,12 @@ from pytest_etcdtls.etcd_log.parse import Cause, parse_log
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
-from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,
-    CALayout,
     Identity,
     KeyType,
     OtherExtension,
-    PKIPlan,
     PrivateKey,
     Profile,
     generate_key,
@@ -242,29 +240,22 @@ ROWS = {
 }
 
 
-def _judge(
-    target: Target,
-    identity: Identity | None = None,
-    check: str = "mtls.trusted-client",
-) -> CheckResult:
-    return _judged(target, identity, check)[0]
+def _judge(target: Target, identity: Identity | None = None) -> CheckResult:
+    return _judged(target, identity)[0]
 
 
 def _judged(
-    target: Target,
-    identity: Identity | None = None,
-    check: str = "mtls.trusted-client",
-    known: Iterable[x509.Certificate] | None = None,
+    target: Target, identity: Identity | None = None, known: Iterable[x509.Certificate] | None = None
 ) -> tuple[CheckResult, Cause | None]:
     """Judge the client port with one identity, by default the first, where these CAs are known as well."""
-    listener = next(found for found in target.listeners if found.role is Role.CLIENT)
+    listener = listener_of(target, Role.CLIENT)
     client = replace(
         target.client, identities=(identity or target.client.identities[0],), signing_key=None, served=()
     )
     if known is not None:
         client = replace(client, server_ca=TrustBundle(tuple(known), "ca.crt"))
     observer = Observer(replace(target, client=client, listeners=(listener,)))
-    result = Judge(observer).result(catalogue()[check], listener)
+    result = Judge(observer).result(catalogue()["mtls.trusted-client"], listener)
     [candidate] = observer.get(AcceptedClient, listener=listener).candidates
     bad = candidate.cases.ended(Ending.REFUSED, Ending.OTHER).attempts
     grounds = observer.get(RefusalGrounds, listener=listener)
@@ -351,16 +342,9 @@ def test_the_certificate_gives_the_reason_of_a_refusal(etcd_binary: Path) -> Non
         assert "crl" not in result.remediation
 
 
-def test_a_close_after_the_handshake_is_attributed_to_revocation(newest_etcd: Path) -> None:
-    with start_process(replace(BROKEN, client_crl_file="gone.der"), newest_etcd) as cluster:
-        result = _judge(cluster.target())
-    assert "accepted by TLS and closed by etcd" in result.findings[0].message
-    assert "--client-crl-file" in result.remediation
-
-
 def test_without_a_certificate_request_no_proxy_is_suspected(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
-        result = _judge(cluster.target(), check="mtls.lookalike-ca")
+        result = judge(cluster.target(), "mtls.lookalike-ca", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES
     assert result.remediation.startswith("this port requests no certificate")
     assert "terminates" not in result.remediation
@@ -419,31 +403,6 @@ def test_a_rule_about_names_is_named(etcd_binary: Path) -> None:
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "a declared rule about names excludes" in result.reason
     assert "nothing in the certificate explains: an allowed name may" in unknown.findings[0].message
-
-
-@pytest.mark.parametrize("sent", [0, 1], ids=["the client", "its CA"])
-def test_a_revocation_list_is_compared_with_every_certificate_that_is_sent(
-    etcd_binary: Path, sent: int
-) -> None:
-    authority = CertificateAuthority.create("lists")
-    config = replace(
-        BROKEN,
-        pki=PKIPlan(layout=CALayout.INTERMEDIATE),
-        client_crl_file="list.crl",
-        extra_files={"list.crl": authority.crl()},
-    )
-    with start_process(config, etcd_binary) as cluster:
-        client = cluster.target().client.identities[0]
-        accepted = _judge(cluster.target())
-        authority.revoke(client.chain[sent])
-        (member,) = cluster.members
-        path = member.file("list.crl")
-        path.write_bytes(authority.crl())
-        result = _judge(cluster.target())
-    assert accepted.outcome is Outcome.CONFORMS
-    whom = ("its certificate", f"the CA {shown(client.chain[1])}, which it sends")[sent]
-    assert f"accepted by TLS and closed by etcd: {path} revokes {whom}" in (result.findings[0].message)
-    assert "correct the list of --client-crl-file" in result.remediation
 
 
 def test_a_list_in_pem_is_the_reason_whoever_is_on_it(etcd_binary: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from judged import judge, listener_of
 from kubeadm.judging import target as described
 from starting import start_process
 from zoo.client_access import BAD_IDENTITIES, BROKEN, GOOD, UNAUTHENTICATED_ANSWERED
@@ -18,7 +19,6 @@ from zoo.clusters import restart_one_with
 from pytest_etcdtls.checks.registry import catalogue, select
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.etcd.cluster import Cluster
-from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, CALayout, Identity, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -69,8 +69,7 @@ def _live(
 
 
 def _judge(target: Target, role: Role, *ids: str) -> dict[str, CheckResult]:
-    judge = Judge(Observer(target))
-    listener = next(one for one in target.listeners if one.role is role)
+    judge, listener = Judge(Observer(target)), listener_of(target, role)
     return {id_: judge.result(catalogue()[id_], listener) for id_ in ids}
 
 
@@ -202,7 +201,7 @@ def test_with_the_key_of_the_ca_a_member_without_the_rule_is_found(
         target = cluster.target()
         client = replace(target.client, allowed_hostname=())
         target = replace(target, origin="live", declared={}, client=client)
-        result = Judge(Observer(target)).result(catalogue()["cluster.same-policy"], None)
+        result = judge(target, "cluster.same-policy")
     assert str(result.outcome) == level, result
     if odd is None:
         (finding,) = result.findings
@@ -227,20 +226,6 @@ def test_a_client_of_the_same_ca_tests_the_rule_about_peers(
             peer=(cluster.pki.peer_client,),
         )
         assert _outcomes(_judge(target, Role.PEER, *NAMES)) == dict.fromkeys(NAMES, outcome)
-
-
-def test_a_certificate_with_sans_that_etcd_closes_proves_nothing(newest_etcd: Path) -> None:
-    """On a peer port a close may be due to the SANs, which here are for another address."""
-    config: ClusterConfig = replace(SHARED, peer_cert_allowed_cn="etcd-peer")
-    with start_process(config, newest_etcd) as cluster:
-        elsewhere = cluster.pki.client_ca.issue(
-            replace(config.pki.client, subject_alt_names=("192.0.2.9",)), name="elsewhere"
-        )
-        target = _live(cluster, cn=("etcd-peer",), client=(elsewhere,), peer=(cluster.pki.peer_client,))
-        target = replace(target, client=replace(target.client, client_trust=None))
-        outcomes = _outcomes(_judge(target, Role.PEER, *NAMES))
-    # The rule about names is looked at in the handshake, before the addresses.
-    assert outcomes == dict.fromkeys(NAMES, "conforms")
 
 
 REVOKED = ("mtls.revoked-http", "mtls.revoked-grpc")
@@ -273,11 +258,6 @@ OWN_CA = PKIPlan(
 )
 
 
-def _of_credentials(target: Target) -> dict[str, str]:
-    judge = Judge(Observer(target))
-    return {id_: str(judge.result(catalogue()[id_], None).outcome) for id_ in CREDENTIALS}
-
-
 @pytest.mark.parametrize("known_by", ["--etcd-trusted-ca", "announced"])
 def test_a_client_ca_is_judged_wherever_it_is_available(newest_etcd: Path, known_by: str) -> None:
     with start_process(replace(GOOD, pki=OWN_CA, expects_health=False), newest_etcd) as cluster:
@@ -288,7 +268,7 @@ def test_a_client_ca_is_judged_wherever_it_is_available(newest_etcd: Path, known
         both = TrustBundle((*served.certificates, *trust.certificates), "cas.crt")
         client = replace(target.client, client_trust=None, server_ca=both)
         target = replace(target, declared={}, client=client if known_by == "announced" else target.client)
-        outcomes = _of_credentials(target)
+        outcomes = {check: str(judge(target, check).outcome) for check in CREDENTIALS}
     assert outcomes == {
         **dict.fromkeys(CREDENTIALS, "conforms"),
         "mtls.client-ca-strength": "violates",
@@ -298,10 +278,8 @@ def test_a_client_ca_is_judged_wherever_it_is_available(newest_etcd: Path, known
 
 def test_no_client_and_no_client_ca_is_available(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
-        target = replace(_live(cluster, client=(), peer=()), declared={})
-        target = replace(
-            target,
-            client=replace(target.client, client_trust=None),
-            peer=replace(target.peer, client_trust=None),
-        )
-        assert _of_credentials(target) == dict.fromkeys(CREDENTIALS, "not-applicable")
+        target = _live(cluster, client=(), peer=())
+        client, peer = (replace(port, client_trust=None) for port in (target.client, target.peer))
+        target = replace(target, declared={}, client=client, peer=peer)
+        outcomes = {judge(target, check).outcome for check in CREDENTIALS}
+    assert outcomes == {Outcome.NOT_APPLICABLE}

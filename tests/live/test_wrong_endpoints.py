@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from judged import judge, listener_of
 from starting import start_process
 from zoo.model import explain
 
@@ -19,17 +20,13 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import Judge, run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.run.plan import planned
-from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 GOOD = ClusterConfig()
 
 
 def _judge(target: Target, check: str) -> CheckResult:
-    return Judge(Observer(target)).result(catalogue()[check], target.listeners[0])
-
-
-def _of(target: Target, role: Role) -> Listener:
-    return next(listener for listener in target.listeners if listener.role is role)
+    return judge(target, check, target.listeners[0].role)
 
 
 @pytest.mark.kills("api.metrics-scope")
@@ -40,7 +37,7 @@ def test_the_client_port_is_passed_as_metrics_listener(
     """Over https only clients with a certificate are accepted, over http every client is."""
     with start_process(replace(GOOD, client_scheme=scheme), etcd_binary) as cluster:
         target = cluster.target()
-        listener = replace(_of(target, Role.CLIENT), role=Role.METRICS, label="metrics-m0")
+        listener = replace(listener_of(target, Role.CLIENT), role=Role.METRICS, label="metrics-m0")
         result = _judge(replace(target, listeners=(listener,)), "api.metrics-scope")
     assert result.outcome is outcome
     assert "/version: HTTP 200" in result.findings[0].observed
@@ -50,7 +47,7 @@ def test_the_client_port_is_passed_as_metrics_listener(
 def test_an_http_endpoint_that_serves_tls_needs_https(role: Role, etcd_binary: Path) -> None:
     with start_process(replace(GOOD, metrics="https"), etcd_binary) as cluster:
         target = cluster.target()
-        listener = replace(_of(target, role), scheme="http")
+        listener = replace(listener_of(target, role), scheme="http")
         target = replace(target, listeners=(listener,))
         observer = Observer(target)
         result = Judge(observer).result(catalogue()["listener.answers"], listener)
@@ -70,23 +67,20 @@ def test_an_http_endpoint_that_serves_tls_needs_https(role: Role, etcd_binary: P
 def test_plain_metrics_beyond_loopback(host: str, outcome: Outcome, newest_etcd: Path) -> None:
     with start_process(replace(GOOD, metrics="http"), newest_etcd) as cluster:
         target = cluster.target()
-        listener = _of(target, Role.METRICS)
+        listener = listener_of(target, Role.METRICS)
         # As curl's --connect-to: the name is judged, the connection stays on loopback.
         listener = replace(listener, host=host, connect_to=(listener.host, listener.port))
         result = _judge(replace(target, listeners=(listener,)), "api.metrics-exposed")
     assert result.outcome is outcome
 
 
-UNUSUAL_HOSTS = ["xn--n3h.com", "etcd.example.", f"{'a' * 64}.example", "under_score"]
-
-
-@pytest.mark.parametrize("host", UNUSUAL_HOSTS)
+@pytest.mark.parametrize("host", ["xn--n3h.com", "etcd.example.", f"{'a' * 64}.example", "under_score"])
 def test_hosts_that_are_not_idna(host: str, newest_etcd: Path) -> None:
     unusual = (host.rstrip("."), "", f"{'b' * 64}.example", "two..dots", "nul\0.example")
     config = replace(GOOD, pki=PKIPlan(server=replace(SERVER, dns_names=unusual)))
     with start_process(config, newest_etcd) as cluster:
         target = cluster.target()
-        listener = _of(target, Role.CLIENT)
+        listener = listener_of(target, Role.CLIENT)
         listener = replace(listener, host=host, connect_to=(listener.host, listener.port))
         target = replace(target, listeners=(listener,))
         results = run_checks(Observer(target), select(["!lifecycle", "!cluster", "!advisory"]))
@@ -105,7 +99,7 @@ def test_the_peer_port_of_another_etcd_is_passed(etcd_binaries: dict[str, Path])
         peer = second.target()
         target = replace(
             first.target(),
-            listeners=(_of(peer, Role.PEER), _of(first.target(), Role.CLIENT)),
+            listeners=(listener_of(peer, Role.PEER), listener_of(first.target(), Role.CLIENT)),
             peer=peer.peer,
         )
         results = [_judge(target, check) for check in ("api.version-agrees", "api.peer-members")]
@@ -115,14 +109,13 @@ def test_the_peer_port_of_another_etcd_is_passed(etcd_binaries: dict[str, Path])
 def test_a_range_is_requested_as_the_given_user(etcd_binary: Path) -> None:
     with start_process(replace(GOOD, authentication=True), etcd_binary) as cluster:
         target = cluster.target()
-        listeners = (_of(target, Role.CLIENT),)
-        as_user = _judge(replace(target, listeners=listeners), "api.grpc-range")
-        as_nobody = _judge(replace(target, listeners=listeners, user=None), "api.grpc-range")
-        wrong = replace(target, listeners=listeners, user=("root", "wrong"))
-        with_wrong_password = _judge(wrong, "api.grpc-range")
+        as_user, as_nobody, with_wrong_password = (
+            judge(replace(target, user=user), "api.grpc-range", Role.CLIENT)
+            for user in (target.user, None, ("root", "wrong"))
+        )
         untrusted = replace(target.client, server_ca=target.peer.server_ca)
-        to_untrusted = Observer(replace(target, listeners=listeners, client=untrusted))
-        not_sent = Judge(to_untrusted).result(catalogue()["api.grpc-range"], listeners[0])
+        to_untrusted = Observer(replace(target, client=untrusted))
+        not_sent = Judge(to_untrusted).result(catalogue()["api.grpc-range"], listener_of(target, Role.CLIENT))
     assert as_user.outcome is Outcome.CONFORMS
     assert as_user.reason == "requested as user root"
     assert with_wrong_password.outcome is Outcome.INCONCLUSIVE
@@ -142,10 +135,10 @@ def test_the_gateway_is_used_as_the_given_user(split: bool, etcd_binary: Path) -
     config = replace(GOOD, authentication=True, client_http=split, pki=PKIPlan(client=nameless))
     with start_process(config, etcd_binary) as cluster:
         target = cluster.target()
-        place = _of(target, Role.CLIENT_HTTP if split else Role.CLIENT)
-        check = catalogue()["api.gateway-works"]
-        as_user = Judge(Observer(target)).result(check, place)
-        as_nobody = Judge(Observer(replace(target, user=None))).result(check, place)
+        role = Role.CLIENT_HTTP if split else Role.CLIENT
+        as_user, as_nobody = (
+            judge(replace(target, user=user), "api.gateway-works", role) for user in (target.user, None)
+        )
     assert (as_user.outcome, as_user.reason) == (Outcome.CONFORMS, "requested as user root")
     assert as_nobody.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-user" in as_nobody.reason
@@ -178,9 +171,9 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
         target = cluster.target()
         target = replace(target, peer=replace(target.peer, identities=target.client.identities))
         for real, named, message, option in _WRONG_PORTS:
-            listener = replace(_of(target, real), role=named, label=f"{named}-m0")
-            judge = Judge(Observer(replace(target, listeners=(listener,))))
-            gate, other = (judge.result(catalogue()[id_], listener) for id_ in ("listener.is-etcd", _OTHER))
+            listener = replace(listener_of(target, real), role=named, label=f"{named}-m0")
+            named_so = replace(target, listeners=(listener,))
+            gate, other = (_judge(named_so, check) for check in ("listener.is-etcd", "mtls.no-certificate"))
             assert gate.outcome is Outcome.VIOLATES
             assert f"this is {message}" in gate.findings[0].message
             assert f"name it with {option}" in gate.remediation
@@ -189,9 +182,6 @@ def test_another_port_of_etcd_is_named(etcd_binary: Path) -> None:
             assert (
                 _judge(replace(target, listeners=(listener,)), "listener.is-etcd").outcome is Outcome.CONFORMS
             )
-
-
-_OTHER = "mtls.no-certificate"
 
 
 @pytest.mark.kills("listener.is-etcd")
@@ -209,10 +199,10 @@ def test_a_peer_port_that_refuses_the_client_is_asked_about(
     wrong = ("cert.trusted", "mtls.announced-ca-expected")
     with start_process(replace(GOOD, pki=PKIPlan(layout=layout)), etcd_binary) as cluster:
         target = replace(cluster.target(), origin="live", client=given, expected=(), declared={})
-        peer = replace(_of(target, Role.PEER), role=Role.CLIENT, label="client-m0")
-        for listener, asks in ((peer, True), (_of(target, Role.CLIENT), False)):
-            judge = Judge(Observer(replace(target, listeners=(listener,))))
-            gate, *others = (judge.result(catalogue()[one], listener) for one in ("listener.is-etcd", *wrong))
+        peer = replace(listener_of(target, Role.PEER), role=Role.CLIENT, label="client-m0")
+        for listener, asks in ((peer, True), (listener_of(target, Role.CLIENT), False)):
+            alone = replace(target, listeners=(listener,))
+            gate, *others = (_judge(alone, check) for check in ("listener.is-etcd", *wrong))
             outcomes = [other.outcome for other in others]
             assert gate.outcome is (Outcome.VIOLATES if asks else Outcome.NOT_VERIFIED), gate
             assert outcomes[0] is (Outcome.NOT_VERIFIED if asks else Outcome.VIOLATES), outcomes
@@ -231,7 +221,7 @@ def test_a_port_without_grpc_or_without_a_gateway_is_a_client_port(gateway: str,
     with start_process(replace(config, expects_health=False), etcd_binary) as cluster:
         target = cluster.target()
         for role in (Role.CLIENT, Role.CLIENT_HTTP):
-            listener = replace(_of(target, role), role=Role.CLIENT)
+            listener = replace(listener_of(target, role), role=Role.CLIENT)
             result = _judge(replace(target, listeners=(listener,)), "listener.is-etcd")
             assert result.outcome is Outcome.CONFORMS, result
 
@@ -243,9 +233,10 @@ def test_grpc_in_plaintext_is_named(etcd_binary: Path) -> None:
     config = replace(GOOD, client_scheme="http", client_http=True, expects_health=False)
     with start_process(config, etcd_binary) as cluster:
         target = cluster.target()
-        listeners = [_of(target, role) for role in (Role.CLIENT, Role.CLIENT_HTTP)]
-        results = [_judge(replace(target, listeners=(one,)), "mtls.plaintext-refused") for one in listeners]
-    grpc, http = (result.findings[0] for result in results)
+        grpc, http = (
+            judge(target, "mtls.plaintext-refused", role).findings[0]
+            for role in (Role.CLIENT, Role.CLIENT_HTTP)
+        )
     assert (grpc.message, grpc.observed) == ("gRPC is served in plaintext", "an HTTP/2 SETTINGS frame")
-    assert f"etcdctl --endpoints={listeners[0].url} endpoint status" in grpc.commands[0]
+    assert f"etcdctl --endpoints={listener_of(target, Role.CLIENT).url} endpoint status" in grpc.commands[0]
     assert http.message == "plain HTTP is answered"

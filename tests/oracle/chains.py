@@ -523,9 +523,7 @@ OF_ANY: Mapping[str, Sequence[Extension]] = {
     ],
     "policies": [
         *(policies(), policies("2.5.29.32.0"), policies("1.2.3.4", "1.2.3.4")),
-        *(Extension(REQUIRED, value) for value in (sequence(), sequence(encode(0x80, b"\0")))),
-        Extension(INHIBIT_ANY, integer(0), True),
-        Extension(MAPPINGS, sequence(sequence(oid("1.2.3.4"), oid("1.2.3.5")))),
+        Extension(REQUIRED, sequence(encode(0x80, b"\0"))),
     ],
     "odd criticality": [
         # FALSE is written out, which DER forbids and Go accepts.
@@ -563,12 +561,11 @@ OF_ANY: Mapping[str, Sequence[Extension]] = {
 
 _OTHER_NAME = general_name(OTHER, sequence(oid("1.2.3.4"), encode(0xA0, encode(0x0C, b"x")))[2:])
 KINDS = (
-    *names(EMAIL, "root@example.com", "not a mailbox", '"quoted string"@example.com', "r\xf6ot@example.com"),
+    *names(EMAIL, "root@example.com", "not a mailbox", "r\xf6ot@example.com"),
     *names(URI, "https://db.example.com:2379/path", "spiffe://cluster.local/ns/etcd", "urn:uuid:f81d4fae"),
-    *names(URI, "https://10.0.0.1/", "http://[fd00::1]:80/", "https://bad host/", "https://example.com./"),
-    *names(URI, "%zz", "http://%zz/", "://", "relative/path", "", "https://user:pw@db.example.com/?q#f"),
-    *names(URI, "https://exa%6dple.com/", "https://example.com:port/", "https://A.EXAMPLE.com/"),
-    *names(DNS, "ex\xe4mple.com", "ex\xff.com", "b\x7f.com"),
+    *names(URI, "http://[fd00::1]:80/", "https://bad host/", "http://%zz/", "relative/path", ""),
+    *names(DNS, "ex\xe4mple.com", "b\x7f.com", "trailing.example.com.", ".leading.example.com"),
+    *names(DNS, "em..pty.example.com", "with space.x", "", "*.example.com"),
     *(encode(DIRECTORY, name((CN, "directory"))), general_name(REGISTERED, oid("1.2.3.4")[2:]), _OTHER_NAME),
     *(general_name(tag, text) for tag, text in ((0xA3, b""), (0x85, b""), (0x89, b"x"))),
 )
@@ -739,8 +736,7 @@ SUBTREES = (
     *names(DNS, ".example.com", "db.example.com", "EXAMPLE.com", "com", "ple.com", "", "a-b.example.com"),
     *names(DNS, "svc.cluster.local", "other.example", "x.example.com"),
     *map(network, ("10.0.0.0/24", "10.0.0.7/24", "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104")),
-    *names(EMAIL, "example.com", "root@example.com", ".example.com"),
-    *names(URI, "example.com", ".example.com", "cluster.local"),
+    *(general_name(kind, "example.com") for kind in (EMAIL, URI)),
     *(encode(DIRECTORY, name((O, text))) for text in ("etcd", "elsewhere")),
     *(_OTHER_NAME, general_name(REGISTERED, oid("1.2.3.4")[2:]), general_name(0xA3, b"")),
 )
@@ -764,19 +760,9 @@ def excluded_names(world: World) -> None:
 
 @mutation
 def names_under_constraints(world: World) -> None:
-    """Names that are difficult to compare, and constraints of their kinds."""
-    strange = (
-        *KINDS,
-        *names(EMAIL, "root@EXAMPLE.com", "root@sub.example.com", "@example.com"),
-        *names(DNS, "trailing.example.com.", ".leading.example.com", "em..pty.example.com", "with space.x"),
-        *names(DNS, "", "*.example.com"),
-    )
-    world.leaf.set(san(named(world.host), world.rng.choice(strange)))
-    kind = general_name(
-        world.rng.choice((DNS, EMAIL, URI)), world.rng.choice(("example.com", "x.example.com"))
-    )
-    if world.chance(0.2):
-        world.leaf.subject = name((CN, "elsewhere.invalid"))
+    """Names that are difficult to compare, and constraints of DNS names."""
+    world.leaf.set(san(named(world.host), world.rng.choice(KINDS)))
+    kind = dns(world.rng.choice(("example.com", "x.example.com")))
     world.ca().set(constraints(excluded=[kind]) if world.chance(0.5) else constraints([kind, *_FITTING]))
 
 

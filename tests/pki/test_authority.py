@@ -13,7 +13,7 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.certificate import key_usages
+from pytest_etcdtls.pki.certificate import key_usages, serial_number
 from pytest_etcdtls.pki.identities import issue_identities
 from pytest_etcdtls.pki.profile import (
     CLIENT,
@@ -142,19 +142,12 @@ def test_the_names_of_key_types_are_those_of_the_command_line(key_type: KeyType)
     }[str(key_type)] == (type(key).__name__, size)
 
 
-def test_intermediates_are_sent_and_verified(tmp_path: Path, openssl: OpenSSL) -> None:
+def test_intermediates_are_sent() -> None:
     lower = CA.intermediate("upper").intermediate("lower")
     identity = lower.issue(CLIENT, name="client")
     subjects = [certificate.subject.rfc4514_string() for certificate in identity.chain]
     assert subjects == ["CN=client", "CN=lower", "CN=upper"]
     assert lower.root is CA
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
-    (tmp_path / "client.crt").write_bytes(encode_certificates(identity.chain))
-    verify = ("verify", "-x509_strict", "-CAfile", tmp_path / "ca.crt")
-    openssl(*verify, "-untrusted", tmp_path / "client.crt", tmp_path / "client.crt")
-    alone = openssl(*verify, tmp_path / "client.crt", check=False)
-    assert alone.returncode != 0
-    assert "unable to get local issuer" in alone.stderr
     # One that is loaded counts as the anchor.
     loaded = CertificateAuthority.from_key(lower.certificate, lower.key)
     assert (loaded.chain, loaded.root) == ((), loaded)
@@ -168,21 +161,6 @@ def test_key_is_never_shown() -> None:
     assert "PrivateKey" not in repr(identity) + repr(pki)
 
 
-def test_crl_names_what_is_revoked(authority: CertificateAuthority, tmp_path: Path, openssl: OpenSSL) -> None:
-    key = authority.key
-    good = authority.issue(CLIENT, name="good", key=key).chain[0]
-    revoked = authority.issue(CLIENT, name="revoked", key=key).chain[0]
-    authority.revoke(revoked)
-    (tmp_path / "crl.pem").write_bytes(authority.crl("pem"))
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
-    verify = ("verify", "-x509_strict", "-crl_check", "-CAfile", tmp_path / "ca.crt")
-    for certificate, message in ((good, ""), (revoked, "certificate revoked")):
-        (tmp_path / "leaf.crt").write_bytes(encode_certificates([certificate]))
-        result = openssl(*verify, "-CRLfile", tmp_path / "crl.pem", tmp_path / "leaf.crt", check=False)
-        assert message in result.stderr
-        assert (result.returncode == 0) is (message == "")
-
-
 def test_crls_may_be_empty_and_stale_and_their_numbers_grow() -> None:
     lists = [x509.load_der_x509_crl(CA.crl(valid_for=timedelta(minutes=1))) for _ in range(3)]
     assert [len(crl) for crl in lists] == [0, 0, 0]
@@ -193,10 +171,10 @@ def test_crls_may_be_empty_and_stale_and_their_numbers_grow() -> None:
 
 @pytest.mark.parametrize("serial", [0, 1, -1, 127, 128, -128, -129, 2**159 - 1, 2**159, 2**200])
 def test_any_serial_number(tmp_path: Path, openssl: OpenSSL, serial: int) -> None:
-    """The cryptography library refuses most of these."""
+    """The cryptography library refuses to make most of these, and warns when it reads some."""
     certificate = leaf(replace(CLIENT, serial_number=serial))
     (tmp_path / "leaf.crt").write_bytes(encode_certificates([certificate]))
     (tmp_path / "ca.crt").write_bytes(encode_certificates([CA.certificate]))
     shown = openssl("x509", "-in", tmp_path / "leaf.crt", "-noout", "-serial").stdout
-    assert int(shown.strip().removeprefix("serial="), 16) == serial
+    assert int(shown.strip().removeprefix("serial="), 16) == serial_number(certificate) == serial
     openssl("verify", "-CAfile", tmp_path / "ca.crt", tmp_path / "leaf.crt")

@@ -235,17 +235,3 @@ def test_files_that_are_no_pair(pair: Files) -> None:
     pair.certificate.write_bytes(encode_certificates([issuer, leaf]))
     with pytest.raises(UsageError, match="but to the one at place 2; put the leaf first"):
         load_identity(pair.certificate, pair.key, "client")
-
-
-def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path, openssl: OpenSSL) -> None:
-    """A name in T61String with umlauts, which Go and OpenSSL accept and the cryptography library does not."""
-    (tmp_path / "req.cnf").write_text(
-        "[req]\ndistinguished_name=dn\nstring_mask=MASK:0x4\n[dn]\n", encoding="utf-8"
-    )
-    openssl(
-        *("req", "-x509", "-config", tmp_path / "req.cnf", "-utf8", "-subj", "/CN=Größe", "-nodes"),
-        *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-        *("-keyout", tmp_path / "ca.key", "-out", tmp_path / "ca.crt"),
-    )
-    with pytest.raises(UsageError, match="certificate 1 of 1 cannot be parsed"):
-        load_certificates(tmp_path / "ca.crt")

@@ -1,4 +1,4 @@
-"""Files of trusted CAs as etcd reads them: blocks as Go finds them, and what is refused, skipped or empty.
+"""Blocks of PEM as Go finds them, and what is said of a file of trusted CAs; ``declared`` has it on etcds.
 
 The expected values were those of ``pem.Decode`` of Go 1.16 to 1.26.
 """
@@ -6,27 +6,24 @@ The expected values were those of ``pem.Decode`` of Go 1.16 to 1.26.
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.certificate import load_trusted_file, read_pool
 from pytest_etcdtls.pki.go_pem import decode
-from pytest_etcdtls.pki.profile import AUTHORITY
 
 CA, OTHER = (CertificateAuthority.create(name) for name in ("a CA", "another CA"))
 PEM, OTHER_PEM = (encode_certificates([one.certificate]) for one in (CA, OTHER))
 DER = CA.certificate.public_bytes(Encoding.DER)
-NEGATIVE = CertificateAuthority.create("negative", profile=replace(AUTHORITY, serial_number=-5))
 
 
-def _block(label: str, content: bytes, headers: str = "") -> bytes:
+def _block(label: str, content: bytes) -> bytes:
     text = base64.encodebytes(content).decode()
-    return f"-----BEGIN {label}-----\n{headers}{text}-----END {label}-----\n".encode()
+    return f"-----BEGIN {label}-----\n{text}-----END {label}-----\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -64,26 +61,16 @@ def test_many_blocks_take_linear_time() -> None:
     assert len(list(decode(b"-----BEGIN :-----\n\n-----END :-----\n" * 50_000))) == 50_000
 
 
-def test_each_certificate_is_there_once() -> None:
-    pool = read_pool(PEM + b"text between\n" + OTHER_PEM + PEM)
-    assert pool == read_pool(PEM + OTHER_PEM)
-    assert pool.certificates == (CA.certificate, OTHER.certificate)
-    assert (pool.refused, pool.doubtful, pool.nothing, pool.skipped, pool.unknown) == ("", "", "", 0, 0)
-
-
 @pytest.mark.parametrize(
     "data",
     [
-        _block("TRUSTED CERTIFICATE", DER),
-        _block("CERTIFICATE", DER, "A: b\n\n"),
-        PEM + _block("ANYTHING", DER),
         # What etcd skips is not trusted.
         PEM.rstrip() + OTHER_PEM + PEM,
         # With these etcd does not start, or trusts nobody: they are read leniently.
         PEM + encode_key(CA.key),
         DER,
     ],
-    ids=["trusted-label", "headers", "any-label", "skipped", "key", "der"],
+    ids=["skipped", "key", "der"],
 )
 def test_a_file_of_trusted_cas_is_loaded_as_etcd_does(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "ca.pem"
@@ -91,40 +78,18 @@ def test_a_file_of_trusted_cas_is_loaded_as_etcd_does(tmp_path: Path, data: byte
     assert load_trusted_file(path, option="trusted-ca-file")[0] == (CA.certificate,)
 
 
-@pytest.mark.parametrize(
-    ("label", "content"),
-    [
-        (
-            "EC PRIVATE KEY",
-            CA.key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
-        ),
-        ("X509 CRL", CA.crl()),
-        ("CERTIFICATE", DER[:-1]),
-        ("CERTIFICATE", b""),
-    ],
-)
-def test_etcd_does_not_start_with_any_other_block(label: str, content: bytes) -> None:
-    pool = read_pool(PEM + _block(label, content) + OTHER_PEM)
-    assert f"block 2, {label}, is not a certificate" in pool.refused
-    assert pool.certificates == (CA.certificate, OTHER.certificate)
-    longer = read_pool(_block("CERTIFICATE", DER + b"\x30\x00"))
-    assert "there is data after the certificate" in longer.refused
-
-
-@pytest.mark.parametrize(
-    ("data", "nothing"),
-    [
-        (b" \n", "is empty"),
-        (DER, "is DER"),
-        (b"text", "has no PEM block"),
-        (b"  " + PEM, "has no PEM block"),
-        (b"\xef\xbb\xbf" + PEM, "has no PEM block"),
-    ],
-)
-def test_a_file_without_blocks_makes_an_empty_pool(data: bytes, nothing: str) -> None:
-    pool = read_pool(data)
-    assert (pool.certificates, pool.refused) == ((), "")
-    assert pool.nothing.startswith(nothing)
+def test_blocks_of_which_etcd_does_not_start_or_trusts_nobody_are_named() -> None:
+    for label, content in (("X509 CRL", CA.crl()), ("CERTIFICATE", DER[:-1])):
+        pool = read_pool(PEM + _block(label, content) + OTHER_PEM)
+        assert f"block 2, {label}, is not a certificate" in pool.refused
+        assert pool.certificates == (CA.certificate, OTHER.certificate)
+    assert (
+        "there is data after the certificate" in read_pool(_block("CERTIFICATE", DER + b"\x30\x00")).refused
+    )
+    for data, nothing in ((b" \n", "is empty"), (DER, "is DER"), (b"text", "has no PEM block")):
+        pool = read_pool(data)
+        assert (pool.certificates, pool.refused) == ((), "")
+        assert pool.nothing.startswith(nothing)
 
 
 def test_certificates_that_are_written_into_each_other_are_skipped_and_comments_are_not() -> None:
@@ -135,14 +100,3 @@ def test_certificates_that_are_written_into_each_other_are_skipped_and_comments_
     pool = read_pool(comment + PEM + b"  " + PEM + OTHER_PEM.replace(b"-----END", b" -----END"))
     assert pool.certificates == (CA.certificate,)
     assert pool.skipped == 1
-
-
-@pytest.mark.parametrize(
-    ("go", "refused", "doubtful"), [((1, 22), False, False), ((1, 23), True, False), (None, False, True)]
-)
-def test_a_negative_serial_number_is_refused_from_go_1_23_on(
-    go: tuple[int, int] | None, refused: bool, doubtful: bool
-) -> None:
-    pool = read_pool(encode_certificates([NEGATIVE.certificate]), go)
-    assert (bool(pool.refused), bool(pool.doubtful)) == (refused, doubtful)
-    assert pool.certificates == (NEGATIVE.certificate,)

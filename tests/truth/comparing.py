@@ -46,10 +46,6 @@ class Compared:
     verdict: Verdict = field(default_factory=lambda: Verdict(""))
     arguments: tuple[tuple[str, ...], ...] = ()
 
-    @property
-    def kinds(self) -> frozenset[str]:
-        return frozenset(difference.kind for difference in self.differences)
-
     def describe(self) -> str:
         """Return what is needed to understand the differences."""
         lines = [f"{self.scenario} on etcd {self.version}"]
@@ -100,14 +96,6 @@ class Comparer:
             verdict=verdict,
             arguments=arrangement.arguments,
         )
-
-    def shrink(self, compared: Compared, binary: Path) -> Compared:
-        """Return the draw with as few changes as show one of its differences."""
-        for smaller in compared.scenario.without():
-            again = self.compare(smaller, binary)
-            if again.kinds & compared.kinds:
-                return self.shrink(again, binary)
-        return compared
 
     def _flags_of(self, binary: Path) -> FlagSet:
         if binary not in self._flags:

@@ -10,7 +10,7 @@ compared in ``process``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -134,12 +134,6 @@ class Scenario:
     def anywhere(self, name: str) -> frozenset[str]:
         """Return the values that a property has for some member."""
         return frozenset(self.of(member)[name] for member in range(self.size))
-
-    def without(self) -> Iterator[Scenario]:
-        """Yield the draw without each of its changes in turn, to find which are needed."""
-        for left_out in self.changed:
-            rest = {name: value for name, value in self.changed.items() if name != left_out}
-            yield Scenario(rest)
 
 
 def draw(seed: int, number: int) -> Scenario:
