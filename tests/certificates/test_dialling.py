@@ -11,12 +11,11 @@ from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.config import ClusterConfig
-from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target, TrustBundle
+from pytest_etcdtls.target import Target
 
 _FOR_SERVERS = ("serverAuth",)
 SEPARATE = ClusterConfig(
@@ -110,25 +109,3 @@ def test_the_finding_has_the_reason_of_the_gateway(
     assert remedy in result.remediation
     if remedy == "--client-cert-file":
         assert "--client-key-file" in result.remediation
-
-
-def test_a_bundle_that_etcd_has_not_read_is_the_reason(etcd_binary: Path) -> None:
-    """The CA of the served certificate is in the file, and etcd reads that at its start alone."""
-    pki = PKIPlan(layout=CALayout.PER_ROLE)
-    with start_process(ClusterConfig(pki=pki, expects_health=False), etcd_binary) as cluster:
-        (member,) = cluster.members
-        bundle = member.file("client-ca.crt")
-        bundle.write_bytes(bundle.read_bytes() + member.file("server-ca.crt").read_bytes())
-        target = cluster.target()
-        both = tuple(load_certificates(bundle, option="--trusted-ca-file"))
-        trust = TrustBundle(both, str(bundle))
-        target = replace(target, origin="live", client=replace(target.client, client_trust=trust))
-        [before] = run_checks(Observer(target), select(["api.gateway-works"]))
-        cluster.restart()
-        [after] = run_checks(Observer(target), select(["api.gateway-works"]))
-    reason = (
-        f"etcd was started before its CA, CN=etcd server CA, was in {bundle} (trusted: CN=etcd client CA)"
-    )
-    assert f"and is refused: {reason}" in before.findings[0].message
-    assert "restart etcd if --trusted-ca-file has changed" in before.remediation
-    assert after.outcome is Outcome.CONFORMS

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hostile.child_run import ChildRun
 from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
@@ -87,28 +86,3 @@ _NOT_COUNTED = re.compile(
     "Failed to detect schema version|cluster version differs|updated storage version|took too long|slow"
 ).search
 """etcd 3.6 and later, about a new cluster; and on a busy machine."""
-
-
-def test_a_password_that_etcd_refuses_fails_the_run(newest_etcd: Path, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("not the password\n", encoding="utf-8")
-    with start_process(WITH_USERS, newest_etcd) as cluster:
-        _wait_for_the_version(cluster)
-        before = _state(cluster)
-        files, member = cluster.pki_directory, cluster.members[0]
-        ended = ChildRun(
-            tmp_path,
-            [
-                f"--etcd-endpoint={member.client_url}",
-                *(f"--etcd-{name}={files / file}" for name, file in _FILES.items()),
-                "--etcd-user=root",
-                "--etcd-password-file=password",
-                "--etcd-check=api.grpc-range,mtls.trusted-client",
-            ],
-        ).end()
-        assert (ended.exit_code, _state(cluster)) == (1, before), ended.output
-    assert "etcd refuses the user root with this password" in ended.output
-    assert "check --etcd-user and" in ended.output
-    assert "not the password" not in ended.output
-
-
-_FILES = {"cacert": "server-ca.crt", "cert": "client.crt", "key": "client.key"}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from judged import judge, listener_of
 from starting import start_process
 from zoo.model import explain
 
@@ -14,25 +15,18 @@ from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.access_matrix import AccessMatrix
-from pytest_etcdtls.pki.profile import CLIENT, CALayout, Identity, PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, CALayout, PKIPlan
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import PortCredentials
 
 
-def _named(target: Target, client: str, peer: str) -> Target:
-    """Return the target with one name for each good client, and one for each good peer."""
-
-    def renamed(identities: tuple[Identity, ...], name: str) -> tuple[Identity, ...]:
-        return tuple(replace(identity, name=name) for identity in identities)
-
-    return replace(
-        target,
-        client=replace(target.client, identities=renamed(target.client.identities, client)),
-        peer=replace(target.peer, identities=renamed(target.peer.identities, peer)),
-    )
+def _named(credentials: PortCredentials, name: str) -> PortCredentials:
+    """Return the credentials with that name for each good identity."""
+    renamed = tuple(replace(identity, name=name) for identity in credentials.identities)
+    return replace(credentials, identities=renamed)
 
 
 @pytest.mark.parametrize(
@@ -41,16 +35,12 @@ def _named(target: Target, client: str, peer: str) -> Target:
 )
 def test_a_clean_cluster_is_clean_under_any_names(client: str, peer: str, etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
-        target = _named(cluster.target(), client, peer)
-        results = run_checks(Observer(target), select(["!lifecycle"]))
-        expected = run_checks(Observer(cluster.target()), select(["!lifecycle"]))
+        good = cluster.target()
+        target = replace(good, client=_named(good.client, client), peer=_named(good.peer, peer))
+        results, expected = (run_checks(Observer(one), select(["!lifecycle"])) for one in (target, good))
     assert {(result.check, result.listener): result.outcome for result in results} == {
         (one.check, one.listener): one.outcome for one in expected
     }, explain(results)
-
-
-def _with_refused(target: Target, refused: Identity) -> Target:
-    return replace(target, client=replace(target.client, identities=(refused, *target.client.identities)))
 
 
 def test_each_of_two_clients_with_one_name_is_judged(newest_etcd: Path) -> None:
@@ -58,8 +48,8 @@ def test_each_of_two_clients_with_one_name_is_judged(newest_etcd: Path) -> None:
     expired = replace(CLIENT, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         good = cluster.target()
-        name = good.client.identities[0].name
-        target = _with_refused(good, cluster.pki.client_ca.issue(expired, name=name))
+        refused = cluster.pki.client_ca.issue(expired, name=good.client.identities[0].name)
+        target = replace(good, client=replace(good.client, identities=(refused, *good.client.identities)))
         results = run_checks(Observer(target), select(["mtls", "api.gateway-works"]))
     violated = {result.check for result in results if result.outcome is Outcome.VIOLATES}
     assert violated == {"mtls.trusted-client"}, explain(results)
@@ -81,10 +71,7 @@ def test_only_the_client_ports_own_certificate_is_excused_on_a_peer_port(
         good = cluster.target()
         client = good.client.identities[0] if own else cluster.pki.client_ca.issue(CLIENT, name="any")
         peer = replace(good.peer, identities=(replace(client, name="client"),), signing_key=None)
-        listeners = tuple(one for one in good.listeners if one.role is Role.PEER)
-        [result] = run_checks(
-            Observer(replace(good, peer=peer, listeners=listeners)), select(["mtls.trusted-client"])
-        )
+        result = judge(replace(good, peer=peer), "mtls.trusted-client", Role.PEER)
     assert result.outcome is outcome, result
     assert ("--etcd-peer-cert" in result.reason) is (outcome is Outcome.NOT_VERIFIED)
 
@@ -98,7 +85,7 @@ def test_a_given_revoked_identity_may_have_any_name(newest_etcd: Path) -> None:
         )
         observer = Observer(target)
         results = run_checks(observer, select(["mtls.revoked-*"]))
-        listener = next(one for one in observer.target.listeners if one.role is Role.CLIENT)
+        listener = listener_of(target, Role.CLIENT)
         assert observer.get(AcceptedClient, listener=listener).accepted is not None
         assert observer.get(AccessMatrix, "revoked", listener).identity == "revoked"
     assert {result.outcome for result in results if result.role == "client"} == {Outcome.CONFORMS}, explain(

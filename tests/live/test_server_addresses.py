@@ -186,13 +186,3 @@ def test_an_address_that_refuses_connections_is_no_fault(at: str, resolving: Pat
     with start_process(STRICT, etcd_binary) as strict, _served_at({at: _to(strict)}) as port:
         ran = _judge(strict, resolving, port)
     assert (ran.result_of(_CHECK)["outcome"], ran.found("violates")) == ("conforms", set())
-
-
-def test_a_name_with_one_address_costs_no_connection(resolving: Path, newest_etcd: Path) -> None:
-    _hosts(resolving, {"etcd.example": ("127.0.0.1",)})
-    with start_process(STRICT, newest_etcd) as strict:
-        ran = _judge(strict, resolving, _port(strict), check=_CHECK)
-    assert ran.result_of(_CHECK)["outcome"] == "conforms"
-    assert [
-        connection for connection in ran.report["connections"] if "no certificate" in connection["purpose"]
-    ][2:] == []

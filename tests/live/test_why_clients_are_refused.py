@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from judged import judge, listener_of
 from starting import start_process, start_where_possible
@@ -27,16 +26,13 @@ from pytest_etcdtls.etcd.sources import binary_version
 from pytest_etcdtls.etcd_log.parse import Cause, parse_log
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.refusal_grounds import RefusalGrounds
-from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,
     Identity,
-    KeyType,
     OtherExtension,
-    PrivateKey,
     Profile,
-    generate_key,
 )
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -100,30 +96,6 @@ def _not_sent(clients: Clients) -> Identity:
 def _unknown_and_not_sent(clients: Clients) -> Identity:
     identity = _below(clients, "not known")
     return replace(identity, chain=identity.chain[:1])
-
-
-def _signed(signer: PrivateKey, issuer: x509.Name) -> Identity:
-    """Return a client certificate with another encoding of the issuer's name."""
-    key = generate_key(KeyType.ECDSA_P256)
-    usual = build_certificate(CLIENT, key, Issuer(issuer, signer, None))
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(usual.subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(usual.serial_number)
-        .not_valid_before(usual.not_valid_before_utc)
-        .not_valid_after(usual.not_valid_after_utc)
-    )
-    leaf = builder.sign(signer, hashes.SHA256())
-    return Identity(name="client", chain=(leaf,), key=key)
-
-
-def _other_string(clients: Clients) -> Identity:
-    authority = clients.authority("other string")
-    (attribute,) = authority.certificate.subject
-    printable = x509.NameAttribute(attribute.oid, attribute.value, x509.name._ASN1Type.PrintableString)
-    return _signed(authority.key, x509.Name([printable]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +202,6 @@ ROWS = {
         remedy="issue this certificate again with a maintained tool",
         logged="failed to parse client certificate: x509: negative serial number",
         since=(1, 23),
-    ),
-    "string type": Row(
-        make=_other_string,
-        why="its issuer is CN=other string as is a trusted CA, but encoded with other types of strings",
-        remedy="with the issuer's name exactly as in the CA's certificate",
-        logged=_UNKNOWN,
     ),
 }
 

@@ -123,7 +123,9 @@ def test_a_range_is_requested_as_the_given_user(etcd_binary: Path) -> None:
         assert result.outcome is Outcome.NOT_VERIFIED
     for result in (as_nobody, with_wrong_password, not_sent):
         assert "--etcd-user" in result.reason
+    assert "etcd refuses the user root with this password: " in with_wrong_password.reason
     assert "authentication failed" in with_wrong_password.reason
+    assert "check --etcd-user and" in with_wrong_password.reason
     assert "the password was not sent" in not_sent.reason
     assert not any("Authenticate" in attempt.purpose for attempt in to_untrusted.connections)
 

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.certificate import key_usages, serial_number
+from pytest_etcdtls.pki.certificate import serial_number
 from pytest_etcdtls.pki.identities import issue_identities
 from pytest_etcdtls.pki.profile import (
     CLIENT,
@@ -36,24 +36,6 @@ def leaf(profile: Profile, *hosts: str) -> x509.Certificate:
 
 def critical(certificate: x509.Certificate) -> dict[type, bool]:
     return {type(extension.value): extension.critical for extension in certificate.extensions}
-
-
-def test_every_key_type_signs_what_openssl_verifies(
-    authority: CertificateAuthority, tmp_path: Path, openssl: OpenSSL
-) -> None:
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
-    for key in (authority.key, generate_key(KeyType.ECDSA_P256), generate_key(KeyType.ED25519)):
-        server = authority.issue(SERVER, name="server", key=key, hosts=("localhost", "127.0.0.1"))
-        (tmp_path / "server.crt").write_bytes(encode_certificates(server.chain))
-        for purpose in ("sslserver", "sslclient"):
-            openssl(
-                *("verify", "-x509_strict", "-purpose", purpose, "-CAfile", tmp_path / "ca.crt"),
-                *("-verify_ip", "127.0.0.1", tmp_path / "server.crt"),
-            )
-    encipherment = {"keyEncipherment"} if authority.key_type is KeyType.RSA_2048 else set()
-    certificate = authority.issue(CLIENT, name="client").chain[0]
-    assert key_usages(certificate) == frozenset({"digitalSignature", *encipherment})
-    assert type(certificate.public_key()) is type(authority.key.public_key())
 
 
 def test_a_leaf_has_what_its_profile_says() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,6 @@ from pytest_etcdtls.pki.identities import (
     foreign_ca,
     issue_identities,
     lookalike_ca,
-    revoked,
     self_signed,
 )
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity
@@ -93,33 +92,6 @@ def test_a_bad_identity_differs_from_its_valid_counterpart_in_one_point() -> Non
     public_keys = [identity.chain[0].public_key() for identity in issued.values()]
     assert all(key == public_keys[0] for key in public_keys)
     issued["intermediate-missing"].chain[0].verify_directly_issued_by(issued["intermediate-sent"].chain[1])
-
-
-_YEAR = timedelta(days=365)
-
-
-@pytest.mark.parametrize(
-    ("begins", "lasts"),
-    [
-        (datetime.now(UTC) - _YEAR, 10 * _YEAR),
-        (datetime.now(UTC) - 2 * _YEAR, _YEAR),
-        (datetime.now(UTC) + _YEAR, _YEAR),
-        (datetime(1950, 1, 1, tzinfo=UTC), 8049 * _YEAR),
-    ],
-    ids=["now", "expired", "later", "always"],
-)
-def test_validity_does_not_depend_on_the_servers_clock(begins: datetime, lasts: timedelta) -> None:
-    """Whenever a server takes the CA for valid, the bad ones are bad and the good ones good."""
-    profile = replace(AUTHORITY, valid_from=begins - datetime.now(UTC), valid_for=lasts)
-    ca = CertificateAuthority.create("CA", profile=profile)
-    issued = issue_identities(ca)
-    issued["revoked"] = revoked(ca, serial=7, ca_files=("ca.crt", "ca.key"))
-    ends = ca.certificate.not_valid_after_utc
-    for now in (begins + timedelta(days=3), begins + lasts / 2, ends - timedelta(days=3)):
-        for name, identity in issued.items():
-            states = {state_of(certificate, now) for certificate in identity.chain}
-            faulty = {"expired": "has expired", "not-yet-valid": "is not yet valid"}.get(name, "")
-            assert states == {faulty}, (name, now)
 
 
 # -- of untrusted CAs -----------------------------------------------------------------------------------

@@ -24,9 +24,8 @@ from pytest_etcdtls.pki.go_verify import (
     is_self_signed,
     issuers_among,
     signature_problem,
-    signed_by,
 )
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 
 NOW = datetime.now(UTC)
 ROOT = CertificateAuthority.create("root")
@@ -48,19 +47,6 @@ def cross_signed(
 
 
 LEAF = leaf_of(LOW)
-
-
-@pytest.mark.parametrize("key_type", [key_type for key_type in KeyType if key_type is not KeyType.RSA_4096])
-def test_signatures_are_verified_including_weak_ones(key_type: KeyType) -> None:
-    authority = CertificateAuthority.create("CA", key_type)
-    others = [
-        CertificateAuthority.create("CA", other) for other in (key_type, KeyType.RSA_2048, KeyType.ED25519)
-    ]
-    for signature_hash in (None, "sha1", "sha384", "sha512"):
-        profile = replace(SERVER, signature_hash=signature_hash, key_type=KeyType.ECDSA_P256)
-        leaf = leaf_of(authority, profile)
-        assert signed_by(leaf, authority.certificate)
-        assert not any(signed_by(leaf, namesake.certificate) for namesake in others)
 
 
 def test_the_search_ends_with_ca_certificates_that_signed_each_other() -> None:

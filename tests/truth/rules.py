@@ -319,7 +319,7 @@ def _is_fine(scenario: Scenario, seen: tuple[Seen, ...]) -> bool:
     )
 
 
-_RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url", "suites", "versions")
+_RULES = ("-crl", "-crl-names", "-cn", "-hostname", "-rule", "-auth", "-tls", "-url", "versions")
 """How properties end by which a member accepts other certificates, or none, or listens elsewhere."""
 _WEAK = frozenset({"rsa-1024", "ends-soon", "sub-ca-expired"})
 

@@ -34,10 +34,6 @@ from truth.materials import (
 )
 
 _PORTS = ("client", "client2", "peer", "metrics", "http")
-_SUITES = {
-    "ecdsa": ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
-    "rsa": ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
-}
 
 Options = dict[str, str | list[str]]
 
@@ -162,7 +158,7 @@ def arrange(scenario: Scenario, flags: FlagSet, place: Place) -> Arrangement:
                 *_urls(scenario, member, place),
                 *_side_flags("client", own, directory, flags),
                 *_side_flags("peer", own, directory, flags),
-                *_common_flags(own),
+                *_version_flags(own),
                 *_elections(scenario, member),
                 *(["--unsafe-no-fsync"] if "unsafe-no-fsync" in flags else []),
             ]
@@ -304,17 +300,7 @@ def _revoked(side: str, scenario: Scenario, good: Identity, pair: Identity) -> f
     return frozenset(serial for serial in serials if 0 < serial < 1 << 159)
 
 
-def _common_flags(scenario: Scenario) -> Iterator[str]:
-    kind = "rsa" if scenario["key"].startswith("rsa") or scenario["served-kind"] == "rsa-1024" else "ecdsa"
-    other = "ecdsa" if kind == "rsa" else "rsa"
-    suites = {
-        "right": _SUITES[kind],
-        "other-key": _SUITES[other],
-        "both": (*_SUITES[kind], *_SUITES[other]),
-        "cbc-too": (*_SUITES[kind], f"TLS_ECDHE_{kind.upper()}_WITH_AES_128_CBC_SHA"),
-    }.get(scenario["suites"], ())
-    if suites:
-        yield f"--cipher-suites={','.join(suites)}"
+def _version_flags(scenario: Scenario) -> Iterator[str]:
     if scenario["versions"] != "none":
         lowest, _, highest = scenario["versions"].partition("-")
         yield from (f"--tls-min-version=TLS{lowest}" for _ in "." if lowest != "none")

@@ -37,7 +37,6 @@ def compared(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> int:
             "c",
             "results / cert.valid-now / findings / 0 / observed, 2 times, first zoo/a/3.7\n    - a\n    + c",
         ),
-        (("results", "client-m0 cert.complete"), TRUSTED, "results / cert.complete / outcome"),
         (("connections", "client-m0"), 10, "connections / "),
         (("lines", 0), "A", "lines, 2 times, first zoo/a/3.7\n    - a\n    + A\n"),
     ],
@@ -75,17 +74,13 @@ def test_differences_of_chance_are_tolerated(
     ("text", "kept"),
     [
         ("https://127.0.0.1:20001/version", "https://127.0.0.1:<client-m0>/version"),
-        ("client-127.0.0.1-20001 answers", "client-127.0.0.1-<client-m0> answers"),
         ("127.0.0.1:45986 was closed", "127.0.0.1:<port> was closed"),
-        ("https://10.0.0.11:2379, after 5 s", "https://10.0.0.11:2379, after 5 s"),
         ("96 connections in 0.5 s", "96 connections in <number> s"),
         ("alert 48 unknown_ca in TLS 1.2", "alert 48 unknown_ca in TLS 1.2"),
-        ("until 2027-02-26 (89 days left)", "until <date> (89 days left)"),
         ("at 2026-11-28 11:56:40 UTC", "at <time>"),
         (r"HTTP 200: \x00\x00H and more", "HTTP 200: <octets>"),
         ('{"leader":"1", "raftIndex":…', '{"leader":"1",…'),
         ("SHA-256 a2569aaf39c9472d", "SHA-256 <hexadecimal>"),
-        ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
     ],
 )
 def test_volatile_text(text: str, kept: str) -> None:
