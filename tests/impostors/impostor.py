@@ -41,7 +41,7 @@ class Answer:
 
 
 Answers = Mapping[str, Answer]
-"""By path; for gRPC over HTTP/1.1 the path with ``http/1.1:`` before it."""
+"""By path; over HTTP/1.1 by method and path, if they are there; gRPC there by ``http/1.1:`` and the path."""
 
 
 CLUSTER, MEMBER = 0xC0FFEE, 1
@@ -111,8 +111,9 @@ def _http1(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     while len(body) < int(headers.get("content-length", 0)):
         body += stream.recv(65536)
-    path = lines[0].split()[1]
-    answer = responses.get(f"http/1.1:{path}") or responses.get(path)
+    method, target, *_ = lines[0].split()
+    path = target.partition("?")[0]
+    answer = responses.get(f"{method} {path}") or responses.get(f"http/1.1:{path}") or responses.get(path)
     if answer is None or (answer.grpc_status is not None and path in responses):
         answer = Answer(status=404, body=b"404 page not found\n")
     sent = {"Date": _now(), "Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from impostors.impostor import Answer, answers, impostor
 from servers import Server
 from tls.etcd_alike import Files, judge
 
@@ -25,42 +22,6 @@ from pytest_etcdtls.tls.attempt import Response
 
 Answers = Mapping[str, Response]
 """Responses by method and path: ``{"GET /health": Response(status=503)}``."""
-
-ETCD_PATHS = {
-    "/version": b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0","storage":"3.6.0"}',
-    "/health": b'{"health":"true","reason":""}',
-    "/livez": b"ok",
-    "/readyz": b"ok",
-    "/metrics": b'etcd_server_version{server_version="3.6.16"} 1\n',
-    "/debug/vars": b"{}",
-    "/members": b"[]",
-}
-"""Responses of a good etcd without further flags to GET."""
-
-_OF_EVERY_LISTENER = frozenset({"/health", "/livez", "/readyz", "/metrics"})
-
-
-def etcd_response(method: str, path: str, role: Role) -> Response:
-    """Return the response of a good etcd to an accepted client; 404 if such a port does not serve the path.
-
-    Args:
-        method: of the request.
-        path: of the URL, without a query.
-        role: of the listener.
-    """
-    gateway = path.startswith("/v3/") and role in (Role.CLIENT, Role.CLIENT_HTTP)
-    served = _OF_EVERY_LISTENER if role is Role.METRICS else ETCD_PATHS
-    if gateway:
-        status, body = (200, b"{}") if method == "POST" else (501, b'{"code":12,"message":"Not Implemented"}')
-    elif path not in served:
-        status, body = 404, b"404 page not found\n"
-    elif method in ("GET", "HEAD"):
-        status, body = 200, ETCD_PATHS[path]
-    else:
-        status, body = 405, b"Method Not Allowed\n"
-    kind = "application/json" if gateway or status == 200 else "text/plain; charset=utf-8"
-    headers = {"content-type": kind, "date": format_datetime(datetime.now(UTC), usegmt=True)}
-    return Response(status=status, headers=headers, body=body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,44 +80,13 @@ class FakeEtcd:
         if self.to_everybody:
             context.verify_mode = ssl.CERT_OPTIONAL
 
-        def handle(connection: socket.socket) -> None:
-            with context.wrap_socket(connection, server_side=True) as stream:
-                _Answering(stream, self._answer)
-
-        with Server(handle, seconds=10) as server:
+        given = {
+            request: Answer(answer.status or 200, answer.body, answer.headers)
+            for request, answer in self.answers.items()
+        }
+        served = answers("3.6.16")
+        if self.role is Role.METRICS:
+            served = {path: served[path] for path in ("/health", "/livez", "/readyz", "/metrics")}
+        handler = impostor({**served, **given}, lambda _: context)
+        with Server(handler, seconds=10) as server:
             yield files, server.listener(role=self.role)
-
-    def _answer(self, method: str, path: str) -> Response:
-        path = path.partition("?")[0]
-        if given := self.answers.get(f"{method} {path}"):
-            return given
-        return etcd_response(method, path, self.role)
-
-
-class _Answering(BaseHTTPRequestHandler):
-    """Answers the requests of a connection."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, stream: ssl.SSLSocket, answer: Callable[[str, str], Response]) -> None:
-        self._answer = answer
-        super().__init__(stream, ("", 0), None)  # type: ignore[arg-type]  # no server is asked for anything
-
-    def __getattr__(self, name: str) -> Callable[[], None]:
-        if name.startswith("do_"):
-            return self._respond
-        raise AttributeError(name)
-
-    def _respond(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        response = self._answer(self.command, self.path)
-        self.send_response_only(response.status)
-        for header, value in response.headers.items():
-            self.send_header(header, value)
-        self.send_header("content-length", str(len(response.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(response.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Print nothing."""
