@@ -1,11 +1,99 @@
-"""Every request that the suite may send to an etcd, for ``docs/limits.md``. A proxy holds it to this list."""
+"""Every request that the suite may send to an etcd, for ``docs/limits.md``, and a record of what is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
-from hostile.recording_proxy import Sent
+import hpack
+from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
+from OpenSSL import SSL
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HANDSHAKE_RECORD = b"\x16"
+
+
+@dataclass(frozen=True, order=True)
+class Sent:
+    """One request.
+
+    Attributes:
+        protocol: ``http/1.1``, ``grpc`` or ``h2``; ``plaintext`` for what is sent without TLS; ``other``.
+        method: of HTTP.
+        path: as it is in the request.
+    """
+
+    protocol: str
+    method: str
+    path: str
+
+
+Requests = defaultdict[str, Counter[Sent]]
+"""How often each request is sent, by the host and port that it names. Complete after :func:`recorded`."""
+
+
+@contextmanager
+def recorded() -> Iterator[Requests]:
+    """Record what this process sends: in TLS before OpenSSL encrypts it, else as the socket gets it."""
+    sent: dict[Any, bytearray] = defaultdict(bytearray)
+
+    def noting(send: Callable[..., Any]) -> Callable[..., Any]:
+        def sendall(connection: Any, data: bytes, *flags: int) -> Any:
+            sent[connection] += data
+            return send(connection, data, *flags)
+
+        return sendall
+
+    requests = Requests(Counter)
+    with (
+        patch.object(SSL.Connection, "sendall", noting(SSL.Connection.sendall)),
+        patch.object(socket.socket, "sendall", noting(socket.socket.sendall)),
+    ):
+        yield requests
+    for connection, data in sent.items():
+        plain = isinstance(connection, socket.socket)
+        if not plain or not data.startswith(_HANDSHAKE_RECORD):
+            for authority, request in _requests(bytes(data)):
+                shown = Sent("plaintext", request.method, request.path) if plain else request
+                requests[authority][shown] += 1
+
+
+def _requests(data: bytes) -> Iterator[tuple[str, Sent]]:
+    """Yield the requests in what is sent on one connection, with the host and port of each."""
+    if data.startswith(_PREFACE):
+        yield from _http2(data[len(_PREFACE) :])
+        return
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)}
+        words = line.split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1"):
+            yield "", Sent("other", "", repr(head[:40]))
+            return
+        data = data[int(headers.get("content-length", 0)) :]
+        yield headers["host"], Sent("http/1.1", words[0], words[1])
+
+
+def _http2(data: bytes) -> Iterator[tuple[str, Sent]]:
+    decoder, block = hpack.Decoder(), b""
+    while len(data) >= 9:
+        frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+        frame.parse_body(memoryview(data[9 : 9 + length]))
+        data = data[9 + length :]
+        if isinstance(frame, HeadersFrame | ContinuationFrame):
+            block += frame.data
+            if "END_HEADERS" in frame.flags:
+                headers = {str(name): str(value) for name, value in decoder.decode(block)}
+                grpc = headers.get("content-type", "").startswith("application/grpc")
+                request = Sent("grpc" if grpc else "h2", headers[":method"], headers[":path"])
+                yield headers[":authority"], request
+                block = b""
 
 
 @dataclass(frozen=True)

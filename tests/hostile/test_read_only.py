@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.recording_proxy import RecordingProxy, Sent
-from hostile.requests_sent import ALLOWED
+from hostile.requests_sent import ALLOWED, Sent, recorded
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner, run
 from starting import start_process
@@ -21,13 +20,16 @@ from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
-from pytest_etcdtls.role import Role
 
 __all__ = ["run"]
 
 _ADD = "in ALLOWED of tests/hostile/requests_sent.py, and run make docs"
 NAMELESS = PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
 """The gateway refuses every certificate with a common name once authentication is on."""
+EVERYBODY = ClusterConfig(
+    client_cert_auth=False, trusted_ca_file=None, peer_client_cert_auth=False, peer_trusted_ca_file=None
+)
+"""It lets everybody in, so that what a stranger would ask is seen too."""
 KEY, VALUE = (base64.b64encode(text).decode() for text in (b"config", b"secret"))
 
 
@@ -64,10 +66,9 @@ def raft_index(gateway: Gateway) -> int:
 
 
 @contextmanager
-def filled(binary: Path, *, authentication: bool) -> Iterator[Cluster]:
+def filled(binary: Path, config: ClusterConfig, *, authentication: bool) -> Iterator[Cluster]:
     """Start an etcd with a key, a lease and, with authentication, a user and a role."""
-    config = ClusterConfig(authentication=authentication, pki=NAMELESS)
-    with start_process(config, binary) as cluster:
+    with start_process(replace(config, authentication=authentication, pki=NAMELESS), binary) as cluster:
         gateway = cluster.gateway(cluster.members[0])
         lease = post(gateway, "/v3/lease/grant", TTL="86400")["ID"]
         post(gateway, "/v3/kv/put", key=KEY, value=VALUE, lease=lease)
@@ -98,7 +99,7 @@ def judged_everything(ran: Ran) -> None:
 
 @pytest.mark.parametrize("authentication", [False, True], ids=["open", "authentication"])
 def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authentication: bool) -> None:
-    with filled(etcd_binary, authentication=authentication) as cluster:
+    with filled(etcd_binary, ClusterConfig(), authentication=authentication) as cluster:
         (member,) = cluster.members
         gateway = cluster.gateway(member)
         before, first = state(gateway, cluster.version), raft_index(gateway)
@@ -112,26 +113,27 @@ def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authe
 
 
 @pytest.mark.parametrize(
-    ("asks", "authentication"),
-    [(True, False), (False, False), (True, True)],
+    ("config", "authentication"),
+    [(ClusterConfig(), False), (EVERYBODY, False), (ClusterConfig(), True)],
     ids=["mutual", "everybody", "with-user"],
 )
 def test_every_request_is_an_allowed_one(
-    run: Runner, newest_etcd: Path, asks: bool, authentication: bool
+    run: Runner, newest_etcd: Path, config: ClusterConfig, authentication: bool
 ) -> None:
-    with filled(newest_etcd, authentication=authentication) as cluster:
-        listeners = {listener.role: listener for listener in cluster.target().listeners}
-        with (
-            RecordingProxy(cluster.pki_directory, listeners[Role.CLIENT], asks=asks) as client,
-            RecordingProxy(cluster.pki_directory, listeners[Role.PEER], asks=asks) as peer,
-        ):
-            ran = run(*options(cluster, client.url, peer.url))
+    with filled(newest_etcd, config, authentication=authentication) as cluster:
+        [member] = cluster.members
+        with recorded() as requests:
+            ran = run(*options(cluster, member.client_url, member.peer_url))
     judged_everything(ran)
-    for sent in (client.sent, peer.sent):
+    client, peer = (
+        requests.pop(url.removeprefix("https://")) for url in (member.client_url, member.peer_url)
+    )
+    assert requests == {}, "a request names another host"
+    for sent in (client, peer):
         assert set(sent) - set(ALLOWED) == set(), f"name it, and why it is sent, {_ADD}"
         more = {one: count for one, count in sent.items() if count > ALLOWED[one].at_most}
         assert more == {}, f"it is sent more often than at_most= says, {_ADD}"
-    # The proxy sees what is sent.
-    assert Sent("grpc", "POST", "/etcdserverpb.KV/Range") in client.sent
-    assert Sent("http/1.1", "GET", "/members") in peer.sent
-    assert (Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") in client.sent) == authentication
+    # What is sent is seen.
+    assert Sent("grpc", "POST", "/etcdserverpb.KV/Range") in client
+    assert Sent("http/1.1", "GET", "/members") in peer
+    assert (Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") in client) == authentication
