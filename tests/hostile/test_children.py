@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from given import Given
@@ -15,7 +14,6 @@ from starting import start_process
 
 import pytest_etcdtls
 from pytest_etcdtls.children import child_environment
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.etcd.process import EtcdProcess
 from pytest_etcdtls.settings.endpoints import read_via
@@ -72,20 +70,6 @@ def test_carrier_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert variables.items() >= {**inherited, "AWS_PROFILE": "p"}.items()
     assert not variables.keys() & {*SECRETS, *INTERFERING, "OTHER"}
     assert "s3cret" not in str(variables)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"etcd_via_env": ["A"]}, "--etcd-via-env A is for the command of --etcd-via"),
-        ({"etcd_via": "nc {host} {port}", "etcd_via_env": ["A=b"]}, "--etcd-via-env 'A=b' is not the name"),
-    ],
-)
-def test_variables_of_a_carrier_that_cannot_be_used(
-    tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=re.escape(message)):
-        read_via(Given(tmp_path, **options))
 
 
 _STARTS = re.compile(
