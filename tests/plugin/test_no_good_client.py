@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from plugin.runs import Runner
-from starting import start_process, write_manifest
+from starting import start_process
 
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.etcd.cluster import Cluster
 from pytest_etcdtls.etcd.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.profile import CLIENT, PEER, Profile
+from pytest_etcdtls.pki.profile import CLIENT, Profile
 
 CHECKS = "--etcd-check=mtls.trusted-client,mtls.no-certificate,mtls.plaintext-refused"
 IN_PART = f"etcd TLS: 3 OF {len(select())} CHECKS CLEAN"
@@ -92,18 +92,3 @@ def test_a_waiver_accepts_it(run: Runner, cluster: Cluster, tmp_path: Path) -> N
     assert run(*_credentials(cluster), *peer).exit_code == 1
     waiver = run.waive("mtls.trusted-client", listener="peer-*")
     assert run(*_credentials(cluster), *peer, waiver).exit_code == 0
-
-
-def test_a_client_that_a_declared_rule_excludes_is_not_accepted(
-    run: Runner, newest_etcd: Path, tmp_path: Path
-) -> None:
-    """The peer certificate that the declaration names is accepted."""
-    with start_process(ClusterConfig(peer_cert_allowed_cn=str(PEER.common_name)), newest_etcd) as cluster:
-        write_manifest(cluster.members[0], tmp_path / "etcd.yaml")
-        options = (*_credentials(cluster), f"--etcd-config={tmp_path / 'etcd.yaml'}")
-        accepted = run(*options)
-        assert (accepted.exit_code, IN_PART in accepted.out) == (0, True)
-        ran = run(*options, *_named(tmp_path, cluster.pki.authorities.peer_issuer, common_name="another"))
-    assert "violates" not in ran.counts
-    assert ran.exit_code == 1
-    assert "the client peer is refused" in " ".join(ran.out.split())

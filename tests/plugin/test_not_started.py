@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 from plugin.runs import Ran, Runner
-from replay.nodes import node
 from unruly.programs import changed_flags, killed
 
-GATES = {"feature-gates": None, "watch-progress-notify-interval": None}
-"""Flags of kubeadm's manifest that older etcds do not have."""
 OWNED = ("--pyargs", "pytest_etcdtls")
 PLACE = "cluster::config.starts"
 SELECTIONS = (
@@ -68,38 +61,6 @@ def test_beside_one_that_starts(run: Runner, broken: Path, newest_etcd: Path, go
     good = ran.report["targets"][0 if good_first else 1]["label"]
     outcomes = {result["outcome"] for result in ran.report["results"] if result["target"] == good}
     assert outcomes == {"conforms"}
-
-
-@pytest.mark.parametrize("selection", [["--etcd-check=lifecycle"], ["--etcd-check=tls"], []], ids=str)
-def test_a_declaration_that_is_refused(
-    run: Runner, newest_etcd: Path, tmp_path: Path, selection: list[str]
-) -> None:
-    kubernetes = node(tmp_path, {**GATES, "log-level": "nonsense"})
-    config = (f"--etcd-config={kubernetes / 'etcd.yaml'}", f"--etcd-pki-dir={kubernetes / 'pki'}")
-    ran = run(*config, f"--etcd-binary={newest_etcd}", *selection)
-    assert ran.exit_code == 1
-    assert ran.verdict.startswith("etcd TLS: NOT CLEAN: ")
-    assert "config.starts" in {
-        result["check"] for result in ran.report["results"] if result["outcome"] == "violates"
-    }
-
-
-@pytest.fixture
-def broken_image(etcd_images: dict[str, str]) -> Iterator[str]:
-    """An image whose etcd does not start."""
-    image = f"pytest-etcdtls/broken:{os.getpid()}"
-    client = docker.from_env()
-    recipe = f"FROM {list(etcd_images.values())[-1]}\nENV ETCD_LISTEN_METRICS_URLS=nonsense\n"
-    client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=image, rm=True)
-    yield image
-    client.images.remove(image)
-    client.close()
-
-
-@pytest.mark.container
-@pytest.mark.parametrize("selection", [["--etcd-check=lifecycle"], ["-k", "cert.trusted"]], ids=str)
-def test_a_container(run: Runner, broken_image: str, selection: list[str]) -> None:
-    assert_not_started(run(*OWNED, f"--etcd-image={broken_image}", *selection))
 
 
 def test_an_etcd_that_ends_during_the_run(run: Runner, newest_etcd: Path, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
@@ -105,26 +104,19 @@ def test_a_run_that_ends_at_the_first_failure_ends_at_the_fault(
 
 
 def interrupted(run: Runner, *arguments: str) -> tuple[int, str]:
-    """Interrupt a run in the middle of a check, after the check has reported its begin."""
+    """Interrupt a run in the middle of a check."""
     run.with_house()
-    log = run.directory / "output"
-    has_begun, begin = os.pipe()
-    forever, never = os.pipe()
-    with open(has_begun, "rb") as word, open(never, "wb"), open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", f"--etcd-report={run.report}", *arguments],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=run.directory,
-            pass_fds=(begin, forever),
-            env=os.environ | {"HOUSE_STARTED": f"/dev/fd/{begin}", "HOUSE_FOREVER": f"/dev/fd/{forever}"},
-        )
-        os.close(begin)
-        os.close(forever)
-        assert word.read(7) == b"started", log.read_text(encoding="utf-8")
-        process.send_signal(signal.SIGINT)
-        code = process.wait(180)
-    return code, log.read_text(encoding="utf-8")
+    begun, forever = run.directory / "begun", run.directory / "forever"
+    os.mkfifo(forever)
+    child = ChildRun(
+        run.directory,
+        ["-p", "house", f"--etcd-report={run.report}", *arguments],
+        environment={"HOUSE_STARTED": str(begun), "HOUSE_FOREVER": str(forever)},
+    )
+    child.wait_until(begun.exists)
+    child.send(signal.SIGINT)
+    ended = child.end()
+    return ended.exit_code, ended.output
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])

@@ -133,14 +133,6 @@ def test_the_exit_code_is_as_documented(
     assert ran.result_of(check)["outcome"] == ("violates" if options else EVERY_OUTCOME[check])
 
 
-def test_a_clean_cluster_ends_with_0(run: Runner, live: Live) -> None:
-    ran = run(*live.options)
-    assert ran.exit_code == 0
-    assert ran.verdict.startswith(f"etcd TLS: CLEAN ({live.client}, etcd 3.")
-    assert not {"violates", "inconclusive", "broken", "not-run"} & set(ran.counts)
-    assert ran.report["partial"] is False
-
-
 def test_a_violation_ends_with_1_and_is_shown_in_full(run: Runner, live: Live) -> None:
     ran = run(*live.wrong_anchor)
     assert ran.exit_code == 1

@@ -213,6 +213,7 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
         def test_endpoint(etcd_endpoint, etcd_observer):
             assert etcd_endpoint in etcd_observer.target.listeners
 
+        @pytest.mark.etcd_cluster_scope("function")
         @pytest.mark.parametrize("etcd_cluster, other", [("metrics-on-loopback", 1), (SAME, 2)],
                                  indirect=["etcd_cluster"])
         def test_with_another_parameter(etcd_target, etcd_cluster, other):
@@ -227,7 +228,12 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
         def test_mistyped(etcd_cluster):
             pass
 
-        def test_of_the_options(etcd_cluster):
+        @pytest.fixture(scope="session")
+        def service(etcd_credentials, etcd_target):
+            return etcd_target
+
+        def test_of_the_options(etcd_cluster, service):
+            assert service.listeners[0].url == etcd_cluster.members[0].client_url
             assert etcd_cluster.version == {newest!r}
             assert etcd_cluster.config.metrics is None
 
@@ -374,64 +380,6 @@ def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, 
     run.pytester.makeini("[pytest]\netcd_cluster_scope = module\n")
     ran = run("-p", "no:randomly", binary, "-vv", report=False)
     ran.result.assert_outcomes(passed=13)
-    assert "etcd that was replaced" not in ran.out
-
-
-def test_a_marker_or_parameter_of_one_test_concerns_no_other(run: Runner, binary: str) -> None:
-    run.write(
-        conftest="""
-        import pytest
-
-        @pytest.fixture(scope="session")
-        def service(etcd_credentials, etcd_target):
-            return etcd_target
-        """,
-        test_it="""
-        import pytest
-
-        SHARED, OWN = [], {"key_type": "ed25519"}
-
-        def test_first(etcd_cluster, service):
-            SHARED.append(etcd_cluster.directory)
-            assert service.listeners[0].url == etcd_cluster.members[0].client_url
-
-        @pytest.mark.etcd_cluster_scope("function")
-        def test_marked(etcd_cluster, etcd_target):
-            assert etcd_cluster.directory not in SHARED
-            assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
-            etcd_cluster.stop_member(0)
-
-        @pytest.mark.etcd_cluster_scope("function")
-        @pytest.mark.parametrize("etcd_cluster", [OWN], indirect=True)
-        def test_both(etcd_target, etcd_cluster):
-            assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
-            assert str(etcd_cluster.config.pki.key_type) == "ed25519"
-
-        @pytest.mark.parametrize("etcd_cluster, other", [(OWN, 1), (OWN, 2)], indirect=["etcd_cluster"])
-        def test_parameter(etcd_client, etcd_cluster, other):
-            assert etcd_client.base_url == etcd_cluster.members[0].client_url
-            assert etcd_cluster.directory not in SHARED
-
-        def test_by_name(request, service):
-            assert request.getfixturevalue("etcd_cluster").directory in SHARED
-            assert request.getfixturevalue("etcd_target") is service
-
-        class TestOwn:
-            @pytest.fixture
-            def etcd_cluster(self, etcd_session_cluster_factory):
-                with etcd_session_cluster_factory(**OWN) as cluster:
-                    yield cluster
-
-            def test_override(self, etcd_client, etcd_cluster):
-                assert etcd_client.base_url == etcd_cluster.members[0].client_url
-
-        def test_last(etcd_cluster, etcd_client):
-            assert etcd_cluster.directory in SHARED
-            assert etcd_client.base_url == etcd_cluster.members[0].client_url
-        """,
-    )
-    ran = run("-p", "no:randomly", binary, report=False)
-    ran.result.assert_outcomes(passed=8)
     assert "etcd that was replaced" not in ran.out
 
 

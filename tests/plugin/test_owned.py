@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from plugin.runs import Runner
+from unruly.programs import recorded as recorded_in
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
@@ -17,15 +18,7 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 @pytest.fixture
 def recorded(tmp_path: Path, newest_etcd: Path) -> Path:
     """An etcd that records its process id when it starts a member."""
-    script = tmp_path / "etcd"
-    script.write_text(
-        "#!/bin/sh\n"
-        f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {tmp_path / "pids"} ;; esac\n'
-        f'exec {newest_etcd} "$@"\n',
-        encoding="utf-8",
-    )
-    script.chmod(0o700)
-    return script
+    return recorded_in(tmp_path / "pids")(newest_etcd, tmp_path)
 
 
 def is_running(pid: int) -> bool:
@@ -112,19 +105,6 @@ def test_size_and_key_type_are_those_of_the_options(run: Runner, recorded: Path)
     (target,) = ran.report["targets"]
     assert len(target["listeners"]) == 6
     assert "Ed25519" in ran.out
-
-
-def test_a_cluster_that_does_not_start_is_one_fault(run: Runner, recorded: Path) -> None:
-    first, record, start = recorded.read_text(encoding="utf-8").splitlines()
-    fail = record.replace(f">> {recorded.with_name('pids')}", ">&2; echo no way; exit 3")
-    recorded.write_text("\n".join([first, record, fail, start]), encoding="utf-8")
-    ran = run("--etcd-conformance", f"--etcd-binary={recorded}")
-    assert ran.exit_code == 1
-    assert ran.counts["violates"] == 1
-    assert set(ran.counts) == {"violates", "not-verified"}
-    assert len(started(recorded)) == 1
-    assert "no way" in ran.out
-    assert "Traceback" not in ran.out
 
 
 def test_a_kept_cluster_runs_on_and_its_message_has_the_command_to_stop_it(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -62,24 +61,6 @@ def test_it_runs_the_suite_alone(live: Live, tmp_path: Path) -> None:
     assert last.startswith("etcd TLS: CLEAN")
     assert len(shown) <= 26  # 16 on an etcd that is not old: that has six warnings more
     assert {path.name for path in tmp_path.iterdir()} == {*files}
-
-
-def test_its_results_are_those_of_pytest(live: Live, tmp_path: Path) -> None:
-    ours = run(tmp_path, *words(live), "--report=ours.json")
-    pytests = run(
-        tmp_path,
-        *("-p", "no:randomly", "--pyargs", "pytest_etcdtls"),
-        *live.options,
-        "--etcd-report=pytests.json",
-        program=PROGRAM.with_name("pytest"),
-    )
-    assert (ours.returncode, pytests.returncode) == (0, 0), ours.stdout
-    one, other = (
-        {(result["check"], result["listener"], result["outcome"]) for result in json.loads(text)["results"]}
-        for text in ((tmp_path / name).read_text(encoding="utf-8") for name in ("ours.json", "pytests.json"))
-    )
-    assert one == other
-    assert len(one) > 100
 
 
 def test_a_fault_fails_the_run_and_options_after_two_dashes_are_pytests(live: Live, tmp_path: Path) -> None:

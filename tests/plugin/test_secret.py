@@ -157,9 +157,3 @@ def test_a_client_of_the_run_without_an_allowed_name_is_not_a_fault(
         "the client that the run issued with the CA key is refused by alert 42, as where"
     )
     assert "NO VERDICT" in result.stdout.str()
-
-
-def test_nothing_on_standard_input(pytester: pytest.Pytester, cluster: Cluster) -> None:
-    result, _ = _run(pytester, cluster, "", "--pyargs", "pytest_etcdtls")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--etcd-secret -: nothing is on standard input" in " ".join(result.stderr.str().split())

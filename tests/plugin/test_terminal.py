@@ -99,16 +99,6 @@ def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
         position = text.index(words, position) + len(words)
 
 
-def test_no_secret_is_shown_or_written(run: Runner, live: Live) -> None:
-    password = run.directory / "password"
-    password.write_text("correct horse battery staple\n", encoding="utf-8")
-    shows = ("-vv", "--showlocals", "--setup-show", "-rA")
-    ran = run(*live.wrong_anchor, "--etcd-user=root", f"--etcd-password-file={password}", *shows)
-    key = "".join((live.files / "client.key").read_text(encoding="utf-8").split("\n")[1:-2])
-    for text in (ran.out, ran.err, str(ran.written)):
-        assert not [secret for secret in ("correct horse", "PRIVATE KEY", key[:40]) if secret in text]
-
-
 def test_paths_of_reports_are_lines_of_their_own(run: Runner) -> None:
     report = "r\n::error::x\x1b[2J\u202e.json"
     dead = ("--etcd-endpoint=https://127.0.0.1:1", "--etcd-timeout=1", "--etcd-check=listener")
