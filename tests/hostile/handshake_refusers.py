@@ -85,10 +85,9 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
     hello = server_hello(0x0303, _RSA_WITH_AES_128_GCM, b"")
     copied = hello + certificate_message(*chain)
     return {
-        **{f"alert {number}": sends(alert(number)) for number in (40, 42, 70, 80, 86, 116)},
+        **{f"alert {number}": sends(alert(number)) for number in (40, 42, 70, 116)},
         "alert 42 before anything": _first(alert(42)),
         "close_notify": sends(alert(0, 1)),
-        "a warning": sends(alert(42, 1)),
         "a thousand warnings": sends(alert(90, 1) * 1000),
         "TLS 1.0 alone": _of_version(0x0301),
         "TLS 1.1 alone": _of_version(0x0302),
@@ -101,17 +100,13 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
         "echoes": _echoes,
         "trickles": _trickles,
         "garbage": sends(bytes(range(255, 0, -1)) * 20),
-        "zeros": sends(bytes(4096)),
         "an empty record": sends(b"\x16\x03\x03\0\0"),
         "application data": sends(b"\x17\x03\x03\0\x05hello"),
-        "half a ServerHello": sends(hello[:20]),
         "half a ServerHello, then an alert": sends(b"\x16\x03\x03\0\x14" + hello[5:25] + alert(42)),
         "a ServerHello alone": sends(hello),
-        "a ServerHello, then an alert": sends(hello + alert(42)),
         "a ServerHello of a suite that was not offered": sends(server_hello(0x0303, 0x0000, b"")),
         "a certificate that is none": sends(hello + certificate_message(b"\x30\x03\x02\x01\x00") + _DONE),
         "a copied certificate": sends(copied + _DONE),
-        "a copied certificate, then an alert": sends(copied + alert(42)),
         "a copied certificate that asks for one, then an alert": sends(
             copied + _CERTIFICATE_REQUEST + _DONE + alert(42)
         ),
@@ -122,5 +117,4 @@ def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
         "HTTP to everything": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         "HTTP/2 in clear": _first(bytes.fromhex("000000040000000000")),
         "SSH": _first(b"SSH-2.0-OpenSSH_9.6\r\n"),
-        "SMTP": _first(b"220 mail.example ESMTP\r\n"),
     }

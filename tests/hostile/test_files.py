@@ -82,8 +82,6 @@ OPTIONS = {
     "etcd_secret": dict.fromkeys(("etcd_cacert", "etcd_cert", "etcd_key"), ""),
     "etcd_clusters": dict.fromkeys(("etcd_endpoint", "etcd_cacert", "etcd_cert", "etcd_key"), ""),
 }
-
-
 SOME = ("etcd_key", "etcd_config", "etcd_waivers")
 
 
@@ -92,11 +90,6 @@ def _made(make: Callable[[Path], object]) -> Callable[[Path], str]:
         make(path)
         return str(path)
 
-    return path
-
-
-def _touched(path: Path) -> Path:
-    path.touch()
     return path
 
 
@@ -118,11 +111,7 @@ NO_FILES: dict[str, Callable[[Path], str]] = {
     ("option", "name"),
     [
         *((option, name) for option in OPTIONS for name in ("a named pipe", "/dev/zero")),
-        *(
-            (option, name)
-            for option in ("etcd_key", "etcd_config", "etcd_waivers")
-            for name in [*NO_FILES][2:]
-        ),
+        *((option, name) for option in SOME for name in [*NO_FILES][2:]),
     ],
 )
 def test_paths_that_are_no_regular_file(valid: Path, option: str, name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from h2.connection import H2Connection
 from hpack import Encoder, NeverIndexedHeaderTuple
+from plugin.live_etcd import Live
 from plugin.runs import Runner
 from probes.test_grpc_call import LISTENER, OK, REQUEST, Wire
 from starting import start_process
@@ -54,12 +55,17 @@ def test_debug_logs_of_a_run_have_no_secret(run: Runner, newest_etcd: Path) -> N
         target = cluster.target()
         assert target.user is not None
         (run.directory / "password").write_text(target.user[1], encoding="utf-8")
-        files = cluster.pki_directory
         ran = run(
-            *("--pyargs", "pytest_etcdtls", f"--etcd-endpoint={cluster.members[0].client_url}", USER),
-            *("--etcd-password-file=password", f"--etcd-cacert={files / 'server-ca.crt'}"),
-            *(f"--etcd-cert={files / 'client.crt'}", f"--etcd-key={files / 'client.key'}"),
-            *("-o", "log_cli=true", "--log-level=DEBUG", "-rA", "-l", "--junit-xml=junit.xml"),
+            *("--pyargs", "pytest_etcdtls", *Live.of(cluster).options, USER, "--etcd-password-file=password"),
+            *(
+                "-o",
+                "log_cli=true",
+                "--log-level=DEBUG",
+                "-rA",
+                "-l",
+                "--setup-show",
+                "--junit-xml=junit.xml",
+            ),
             *("-o", "junit_logging=all", "--etcd-check=api"),
         )
     assert [*ran.outcomes.values()].count("conforms") > 10

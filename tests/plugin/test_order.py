@@ -10,8 +10,6 @@ from hostile.child_run import ChildRun
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
-from pytest_etcdtls.checks.registry import GATES, ancestors, catalogue
-
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 
 
@@ -27,20 +25,10 @@ def test_a_rerun_repeats_the_result_and_opens_no_connection(run: Runner, live: L
 
 
 def test_the_order_does_not_change_the_results(run: Runner, live: Live) -> None:
-    """Gates and causes come before the checks that they explain."""
     ordered = run(*live.wrong_anchor, "-p", "no:randomly")
     shuffled = run(*live.wrong_anchor, "--randomly-seed=3")
     assert shuffled.outcomes == ordered.outcomes
     assert list(shuffled.outcomes) != list(ordered.outcomes)
-    places = [place.split("::") for place in shuffled.outcomes]
-    at = {(label, check): number for number, (label, check) in enumerate(places)}
-    checks = catalogue()
-    assert all(at[label, GATES[0]] < at[label, GATES[1]] for label in (live.client_label, live.peer_label))
-    for label, check in at:
-        for cause in (*GATES, *ancestors(checks[check], checks)):
-            cycle = check in ancestors(checks[cause], checks) or check in GATES
-            if (label, cause) in at and cause != check and not cycle:
-                assert at[label, cause] < at[label, check], (label, cause, check)
 
 
 def test_lf_runs_failed_checks_only_and_ff_runs_them_first(run: Runner, live: Live) -> None:
