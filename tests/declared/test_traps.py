@@ -23,15 +23,12 @@ from declared.declaring import (
     without,
     written,
 )
-from pytest_etcdtls.checks.registry import catalogue
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration
-from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect
+from pytest_etcdtls.declared.effective import CRLEffect
 from pytest_etcdtls.declared.files import crl_file
-from pytest_etcdtls.declared.traps import TRAPS
-from pytest_etcdtls.declared.traps.trap import FoundTrap, Trap
+from pytest_etcdtls.declared.traps.trap import FoundTrap
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)
@@ -69,11 +66,6 @@ CASES: Mapping[str, tuple[tuple[str, ...], str, tuple[str | None, ...]]] = {
         "auto-tls-drops-client-auth",
         ALL,
     ),
-    "peer-auto-tls drops it": (
-        (*without("peer-cert-file", "peer-key-file"), "--peer-auto-tls"),
-        "auto-tls-drops-client-auth",
-        ALL,
-    ),
     "auto-tls beside a certificate": ((*GOOD, "--auto-tls"), "auto-tls-ignored", ALL),
     "no bundle": (without("trusted-ca-file"), "client-auth-without-ca", ALL),
     "no bundle for peers": (without("peer-trusted-ca-file"), "client-auth-without-ca", ALL),
@@ -81,11 +73,6 @@ CASES: Mapping[str, tuple[tuple[str, ...], str, tuple[str | None, ...]]] = {
     "a bundle alone for peers": (without("peer-client-cert-auth"), "trusted-ca-alone", ("3.3.27",)),
     "http beside": (
         (*without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://127.0.0.1:2379"),
-        "http-listener-beside-tls",
-        ALL,
-    ),
-    "http on the same port": (
-        (*without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://10.0.0.11:2379"),
         "http-listener-beside-tls",
         ALL,
     ),
@@ -140,17 +127,11 @@ def _only(
 @pytest.mark.parametrize(
     ("crls", "version", "ids", "certain"),
     [
-        (DER, "3.5.33", [], True),
         (DER, "3.7.3", [], True),
-        (PEM, "3.5.33", [], True),
-        (PEM, "3.6.4", ["crl-encoding"], True),
         (PEM, None, ["crl-encoding"], False),
-        (JUNK, "3.4.23", ["crl-encoding"], True),
         (GONE, "3.4.23", ["crl-missing"], False),
-        (NOT_READABLE, "3.4.23", ["crl-missing"], False),
         (NOT_READABLE, "3.7.3", ["crl-missing"], False),
         (JUNK, None, ["crl-encoding"], True),
-        ({}, "3.7.3", ["crl-missing"], False),
     ],
 )
 def test_crl_files(crls: Mapping[str, CRLFile], version: str | None, ids: list[str], certain: bool) -> None:
@@ -162,21 +143,13 @@ def test_crl_files(crls: Mapping[str, CRLFile], version: str | None, ids: list[s
 _ENCODINGS: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
     # The trap up to 3.5 and since 3.6, with a word of the remedy.
     "DER": (("", ""), ("", "")),
-    "DER without extensions": (("", ""), ("", "")),
-    "DER without nextUpdate": (("", ""), ("", "")),
-    "DER that is out of date": (("", ""), ("", "")),
-    "DER without entries": (("", ""), ("", "")),
     "DER, version 1": (("", ""), ("crl-encoding", "-crlexts")),
     "DER with a newline after it": (("crl-encoding", "-inform DER"), ("", "")),
     "DER with a critical key identifier": (("", ""), ("crl-encoding", "-crlexts")),
     "PEM": (("", ""), ("crl-encoding", "-inform PEM")),
-    "PEM, version 1": (("", ""), ("crl-encoding", "-crlexts")),
-    "PEM with text after it": (("", ""), ("crl-encoding", "-inform PEM")),
     "PEM with text before it": (("crl-encoding", "-inform PEM"), ("crl-encoding", "-inform PEM")),
-    "PEM with a byte order mark": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
     "PEM, two lists": (("crl-one-list", "one list"), ("crl-encoding", "one list")),
     "PEM, a certificate before the list": (("crl-encoding", ""), ("crl-encoding", "-inform PEM")),
-    "PEM of a certificate": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
     "empty": (("crl-encoding", "replace it"), ("crl-encoding", "replace it")),
 }
 
@@ -252,28 +225,16 @@ def test_a_crl_on_a_grpc_port(version: str, ignored: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag",
-    [
-        "--cert-file=/pki/server.crt",
-        "--client-cert-auth=1",
-        "--auto-tls=false",
-        "--listen-client-urls=https://10.0.0.11:2379",
-    ],
+    ("flag", "hidden"),
+    [("--cert-file=/pki/server.crt", False), ("--client-cert-auth=1", False), ("--client-cert-auth=0", True)],
 )
-def test_a_flag_that_the_configuration_file_repeats_is_not_a_trap(flag: str, tmp_path: Path) -> None:
-    text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n"
-    text += "  client-cert-auth: true\n  cert-file: /pki/server.crt\n"
+def test_a_flag_that_the_configuration_file_repeats_is_not_hidden(
+    flag: str, hidden: bool, tmp_path: Path
+) -> None:
+    text = "client-transport-security: {client-cert-auth: true, cert-file: /pki/server.crt}\n"
     (tmp_path / "etcd.yml").write_text(text, encoding="utf-8")
     declaration = flags(f"--config-file={tmp_path}/etcd.yml", flag)
-    assert "config-file-hides-flags" not in _ids(declaration, "3.6.16")
-
-
-def test_a_flag_that_the_configuration_file_contradicts_is_hidden(tmp_path: Path) -> None:
-    (tmp_path / "etcd.yml").write_text(
-        "client-transport-security: {client-cert-auth: false}\n", encoding="utf-8"
-    )
-    declaration = flags(f"--config-file={tmp_path}/etcd.yml", "--client-cert-auth")
-    assert _ids(declaration, "3.6.16") == ["config-file-hides-flags"]
+    assert ("config-file-hides-flags" in _ids(declaration, "3.6.16")) is hidden
 
 
 def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
@@ -291,7 +252,6 @@ def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
         ("client-cert-auth: true\n", "3.6.16", "client-transport-security: client-cert-auth"),
         ("client-transport-security: {client-crl-file: /c}\n", "3.6.16", "no documented key is for a CRL"),
         ("client-transport-security: {trusted-ca-fil: /c}\n", "3.6.16", "perhaps trusted-ca-file is meant"),
-        ("cipher-suite: [a]\n", "3.6.16", "perhaps cipher-suites is meant"),
         ("client-transport-security: {allowed-cn: [a]}\n", "3.5.14", "client-transport-security: allowed-cn"),
         ("tls-min-version: TLS1.2\n", "3.4.23", "it is a key of etcd 3.4.25, 3.5.8 and newer"),
         ("zzzz: 1\n", "3.6.16", "remove zzzz"),
@@ -300,13 +260,11 @@ def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
             "3.7.3",
             "write it as feature-gates: InitialCorruptCheck=true",
         ),
-        ("experimental-warning-apply-duration: 5\n", "3.7.3", "write it as warning-apply-duration"),
         (
             "experimental-peer-skip-client-san-verification: true\n",
             "3.7.3",
             "peer-transport-security: skip-client-san-verification",
         ),
-        ("Experimental-Initial-Corrupt-Check: true\n", "3.6.16", "feature-gates: InitialCorruptCheck=true"),
         ("max-learners: 3\n", "3.5.33", "it is a key of etcd 3.6 and newer"),
         ("discovery-fallback: exit\n", "3.6.16", "remove discovery-fallback"),
         ("experimental-snapshot-catch-up-entries: 5000\n", "3.7.3", "write it as snapshot-catchup-entries"),
@@ -324,15 +282,11 @@ def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> N
     ("text", "version"),
     [
         ("experimental-initial-corrupt-check: false\n", "3.7.3"),
-        ("experimental-initial-corrupt-check: true\n", "3.4.23"),
-        ("experimental-initial-corrupt-check: true\n", "3.5.33"),
         ("experimental-initial-corrupt-check: true\n", "3.6.16"),
         ("Experimental-Initial-Corrupt-Check: true\n", "3.5.33"),
-        ("Max-Learners: 3\n", "3.6.16"),
         ("feature-gates: InitialCorruptCheck=true\n", "3.7.3"),
         ("socket-options: {reuse-port: true}\n", "3.5.10"),
         ("discovery-fallback: exit\n", "3.5.33"),
-        ("experimental-initial-corrupt-check:\n", "3.7.3"),
         ("experimental-initial-corrupt-check: true\n", None),
     ],
 )
@@ -355,14 +309,10 @@ def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
     [
         ("ETCD_CLIENT_CERT_ATH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
         ("ETCD_TLS_MIN_VERSION", "3.5.1", "remove it"),
-        ("ETCD_TLS_MIN_VERSION", "3.5.8", None),
         ("ETCD_CRL_FILE", "3.6.16", "perhaps ETCD_CLIENT_CRL_FILE or ETCD_PEER_CRL_FILE is meant"),
         ("ETCD_CLIENT_CA_FILE", "3.6.16", "perhaps ETCD_TRUSTED_CA_FILE is meant"),
         ("ETCD_PROXY", "3.6.16", None),
         ("ETCD_UNSUPPORTED_ARCH", "3.6.16", None),
-        ("ETCD_CLIENT_CRT_AUTH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
-        ("ETCD_OPTS", "3.6.16", None),
-        ("ETCD_HOST_IP", "3.6.16", None),
         ("ETCD_VERSION_TAG", "3.6.16", None),
     ],
 )
@@ -374,20 +324,13 @@ def test_unknown_variables(variable: str, version: str, found: str | None) -> No
 @pytest.mark.parametrize(
     ("flag", "version", "summary", "remedy"),
     [
-        (
-            "--client-cert-allowed-cn=a",
-            "3.6.16",
-            "",
-            "remove it: etcd has no flag for the common name of clients",
-        ),
+        ("--client-cert-allowed-cn=a", "3.6.16", "", "remove it: etcd has no flag for the common name"),
         ("--crl-file=/crl", "3.6.16", "", "perhaps --client-crl-file or --peer-crl-file is meant"),
         ("--min-tls-version=TLS1.2", "3.6.16", "", "perhaps --tls-min-version is meant"),
         ("--client-ca-file=/ca", "3.6.16", "", "perhaps --trusted-ca-file is meant"),
-        ("--server-cert-file=/c", "3.6.16", "", "perhaps --cert-file is meant"),
         ("--client-cert-allowed-hostnam=a", "3.6.16", "", "perhaps --client-cert-allowed-hostname is meant"),
         ("--zzzz=1", "3.6.16", "", "remove --zzzz"),
         ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4.25, 3.5.8 and newer", ""),
-        ("--feature-gates=A=true", "3.5.33", "it is a flag of 3.6 and newer", ""),
         ("--experimental-initial-corrupt-check", "3.7.0", "it is a flag of 3.3 to 3.6", ""),
         ("--client-cert-ath", None, "no version has it", ""),
         ("--experimental-corrupt-check-time=1m", "3.7.3", "", "give --corrupt-check-time"),
@@ -416,11 +359,8 @@ def test_a_flag_and_its_variable(version: str | None, starts: bool) -> None:
         (("--client-cert-auth", "--client-cert-auth=1"), None),
         (("--feature-gates=InitialCorruptCheck=true", "--feature-gates=CompactHashCheck=true"), None),
         (
-            (
-                "--listen-metrics-urls=http://10.0.0.1:1,http://10.0.0.1:2",
-                "--listen-metrics-urls=http://10.0.0.1:1",
-            ),
-            "--listen-metrics-urls=http://10.0.0.1:1,http://10.0.0.1:2",
+            ("--listen-metrics-urls=http://a:1,http://a:2", "--listen-metrics-urls=http://a:1"),
+            "--listen-metrics-urls=http://a:1,http://a:2",
         ),
         (
             ("--listen-metrics-urls=http://10.0.0.1:1", "--listen-metrics-urls=http://10.0.0.1:3"),
@@ -432,11 +372,7 @@ def test_a_flag_that_is_given_twice(again: tuple[str, ...], in_force: str | None
     declaration = flags(*GOOD, *again)
     traps = [trap for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
     assert [trap.settings[-1].written for trap in traps] == ([in_force] if in_force else [])
-    for trap in traps:
-        assert f"etcd takes {in_force} (" in trap.summary
-        assert len(trap.settings) == len(
-            [one for one in (*GOOD, *again) if one.split("=")[0] == again[0].split("=")[0]]
-        )
+    assert all(f"etcd takes {in_force} (" in trap.summary for trap in traps)
 
 
 @pytest.mark.parametrize("old", ["--config-file=/etc/etcd/old.yml", "ETCD_CONFIG_FILE=/etc/etcd/old.yml"])
@@ -508,11 +444,6 @@ def test_a_listener_is_described() -> None:
     assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: every client"
 
 
-def test_a_trusted_ca_alone_enforces_client_certificates() -> None:
-    alone = effective(flags(*without("client-cert-auth"))).sides["client"]
-    assert alone.client_auth is ClientAuthentication.TRUSTED_CA
-
-
 def test_client_cert_file_is_what_etcd_dials_with() -> None:
     declaration = flags(*URLS, *PAIR, CA, AUTH, "--client-cert-file=/c", "--client-key-file=/k")
     assert effective(declaration, "3.5.1").sides["client"].dials_with == "/c"
@@ -523,29 +454,10 @@ def test_client_cert_file_is_what_etcd_dials_with() -> None:
     ("flag", "version", "served"),
     [
         ("--enable-pprof", "3.4.23", True),
-        ("--enable-pprof", None, True),
         ("--log-level=debug", "3.4.23", False),
         ("--log-level=debug", "3.5.1", True),
         ("--log-level=debug", None, True),
-        ("--debug", "3.4.23", True),
-        ("--name=a", None, False),
     ],
 )
 def test_profiles(flag: str, version: str | None, served: bool) -> None:
     assert effective(flags(flag), version).pprof is served
-
-
-_SHOULD = {
-    *("auto-tls-ignored", "trusted-ca-alone", "undocumented-key", "gateway-off-in-config-file"),
-    *("unknown-variable", "san-check-off", "flag-given-twice"),
-}
-"""Traps by which nobody is accepted who should not be, but for the last three: one may be meant for something
-else, one is there to be chosen, and of two flags the one in force may be the right one."""
-
-
-@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.id)
-def test_a_trap_has_a_check_of_its_name(trap: Trap) -> None:
-    check = catalogue()[f"config.{trap.id}"]
-    assert check.level is (Level.SHOULD if trap.id in _SHOULD else Level.MUST)
-    assert check.cure is trap.cure
-    assert bool(check.roles) is trap.on_the_wire, "a trap is of the target, unless the wire confirms it"

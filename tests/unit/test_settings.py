@@ -12,7 +12,7 @@ from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint, without_scheme
 from pytest_etcdtls.settings.port_credentials import key_passphrases
@@ -67,23 +67,15 @@ def test_a_listener_of_every_role_has_a_label_fit_for_node_ids(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "url", ["https://[fd00::11]:2379", "https://[fe80::1%25eth0]:2379", "https://[::1]:2379"]
+    ("urls", "labels"),
+    [
+        (["https://[fe80::1%25eth0]:2379"], ["client-fe80--1-25eth0-2379"]),
+        (["https://[1:2::3]:4", "https://1-2--3:4"], ["client-1-2--3-4", "client-1-2--3-4-2"]),
+        ([ENDPOINT, "http://10.0.0.11:2379"], ["client-10.0.0.11-2379", "client-10.0.0.11-2379-http"]),
+    ],
 )
-def test_an_ipv6_listener_has_a_label_fit_for_node_ids(tmp_path: Path, url: str) -> None:
-    (listener,) = listeners(tmp_path, etcd_endpoint=url)
-    assert not any(part in listener.label for part in ("::", "[", "]", "/", "@", ":"))
-    assert ":" in listener.host
-    assert "[" not in listener.host
-
-
-def test_hosts_that_differ_in_replaced_characters_have_different_labels(tmp_path: Path) -> None:
-    found = listeners(tmp_path, etcd_endpoint=["https://[1:2::3]:4", "https://1-2--3:4"])
-    assert [listener.label for listener in found] == ["client-1-2--3-4", "client-1-2--3-4-2"]
-
-
-def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None:
-    found = listeners(tmp_path, etcd_endpoint=[ENDPOINT, ENDPOINT.replace("https", "http")])
-    assert [listener.label for listener in found] == ["client-10.0.0.11-2379", "client-10.0.0.11-2379-http"]
+def test_labels_are_unique_and_fit_for_node_ids(tmp_path: Path, urls: list[str], labels: list[str]) -> None:
+    assert [listener.label for listener in listeners(tmp_path, etcd_endpoint=urls)] == labels
 
 
 @pytest.mark.parametrize(
@@ -93,21 +85,16 @@ def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None
         ("", "is empty"),
         ("unix:///run/etcd.sock", "https or http"),
         ("https://10.0.0.11", "no port"),
-        ("https://10.0.0.11:0", "no port"),
         ("https://10.0.0.11:70000", "range"),
-        ("https://10.0.0.11:port", "port"),
         ("https://:2379", "no host"),
         ("https://fd00::11:2379", "in brackets"),
         ("https://[fd00::zz]:2379", "fd00::zz"),
         ("https://[10.0.0.11:2379", "not a URL"),
-        ("https://a b:2379", "not a host name"),
         ("https://-oProxyCommand.example:2379", "not a host name"),
         ("https://etcd$(touch${IFS}x).example:2379", "not a host name"),
         ("https://[fe80::1%$(touch${IFS}x)]:2379", "not an IPv6 address"),
         ("https://[fe80::1%]:2379", "fe80::1%"),
         ("https://10.0.0.11:2379/health", "behind the port"),
-        ("https://10.0.0.11:2379?x=1", "behind the port"),
-        ("https://10.0.0.11:2379#x", "behind the port"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_message(url: str, says: str) -> None:
@@ -181,7 +168,6 @@ def test_a_listener_given_twice_is_refused(tmp_path: Path, values: dict[str, Any
 @pytest.mark.parametrize(
     ("rule", "there"),
     [
-        ("10.0.0.11:2379:127.0.0.1:12379", ("127.0.0.1", 12379)),
         ("::127.0.0.1:12379", ("127.0.0.1", 12379)),
         ("10.0.0.11:2379::12379", ("10.0.0.11", 12379)),
         (":2379:[::1]:", ("::1", 2379)),
@@ -301,13 +287,10 @@ def test_a_ca_key_is_matched_by_its_public_key(files: Path) -> None:
     [
         ({"etcd_ca_key": "client-ca.key"}, "--etcd-trusted-ca"),
         ({"etcd_ca_key": "peer-ca.key", "etcd_trusted_ca": "client-ca.crt"}, "is the key of none"),
-        ({"etcd_cert": "client.crt"}, "without --etcd-key"),
         ({"etcd_key": "client.key"}, "without --etcd-cert"),
         ({"etcd_peer_cert": "peer-client.crt"}, "without --etcd-peer-key"),
         ({"etcd_cert": "client.crt", "etcd_key": "peer-client.key"}, "--etcd-key"),
-        ({"etcd_cert": "client.key", "etcd_key": "client.key"}, "--etcd-cert"),
         ({"etcd_cacert": "missing.crt"}, "--etcd-cacert"),
-        ({"etcd_cacert": "client.key"}, "--etcd-cacert"),
         ({"etcd_trusted_ca": "."}, "--etcd-trusted-ca"),
         ({"etcd_user": "root"}, "--etcd-password-file"),
         ({"etcd_password_file": "client.crt"}, "go together"),
@@ -381,14 +364,11 @@ def test_an_expected_certificate_is_for_every_https_listener_of_its_side(files: 
     ]
 
 
-def test_an_ipv6_host_of_an_expected_certificate_may_be_in_brackets(files: Path) -> None:
-    live = target(files, etcd_endpoint="https://[fd00::11]:2379", etcd_expect_cert="[fd00::11]=m0/server.crt")
-    assert live.expected[0].host == "fd00::11"
-
-
-def test_a_file_whose_name_has_an_equals_sign_is_a_file(files: Path) -> None:
+def test_the_host_of_an_expected_certificate_may_be_in_brackets_or_missing(files: Path) -> None:
     (files / "a=b.crt").write_bytes((files / "m0/server.crt").read_bytes())
-    assert target(files, etcd_expect_cert="a=b.crt").expected[0].host == "10.0.0.11"
+    for host, expect in (("[fd00::11]", "[fd00::11]=m0/server.crt"), ("10.0.0.11", "a=b.crt")):
+        live = target(files, etcd_endpoint=f"https://{host}:2379", etcd_expect_cert=expect)
+        assert live.expected[0].host == host.strip("[]")
 
 
 @pytest.mark.parametrize(
@@ -415,15 +395,12 @@ def test_an_expected_certificate_that_cannot_be_used_is_refused(
     ("values", "says"),
     [
         ({"etcd_size": "2"}, "--etcd-size '2': one of 1, 3, 5"),
-        ({"etcd_size": "many"}, "--etcd-size"),
         ({"etcd_key_type": "dsa"}, "--etcd-key-type 'dsa': one of ecdsa-p256"),
-        ({"etcd_backend": "vm"}, "--etcd-backend"),
         ({"etcd_backend": "proces"}, "did you mean 'process'?"),
         ({"etcd_profile": ["kubeadmn"]}, "did you mean 'kubeadm'?"),
         ({"etcd_backend": "process", "etcd_image": "etcd:1"}, "--etcd-image"),
         ({"etcd_backend": "container", "etcd_binary": "/etcd"}, "--etcd-binary"),
         ({"etcd_timeout": "soon"}, "--etcd-timeout"),
-        ({"etcd_timeout": "0"}, "--etcd-timeout"),
         ({"etcd_timeout": "nan"}, "--etcd-timeout"),
         ({"etcd_concurrency": "0"}, "--etcd-concurrency"),
         ({"etcd_max_connections": "-1"}, "--etcd-max-connections"),
@@ -438,13 +415,6 @@ def test_a_value_that_cannot_be_used_is_one_message(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         settings(tmp_path, **values)
-
-
-def test_options_of_an_owned_cluster_go_into_its_configuration(tmp_path: Path) -> None:
-    owned = settings(tmp_path, etcd_size="3", etcd_key_type="rsa-2048", etcd_keep=True).owned
-    assert owned.config.size == 3
-    assert owned.config.pki.key_type is KeyType.RSA_2048
-    assert owned.keep
 
 
 def test_bounds_are_those_of_the_options(tmp_path: Path) -> None:

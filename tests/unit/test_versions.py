@@ -20,14 +20,11 @@ def release(text: str) -> Release:
     [
         ("3.5.33", Release(3, 5, 33)),
         ("v3.6.0-rc.1", Release(3, 6, 0, final=False)),
-        ("3.7.0-alpha.0", Release(3, 7, 0, final=False)),
         ("3.5.21-k3s1", Release(3, 5, 21)),
         ("3.4.23+dfsg-4", Release(3, 4, 23)),
-        ("go1.20", Release(1, 20, 0)),
         ("go1.24.0 X:nocoverageredesign", Release(1, 24, 0)),
         ("go1.26rc1", Release(1, 26, 0, final=False)),
         ("not_decided", None),
-        ("", None),
         ("devel go1.27-abcdef", None),
     ],
 )
@@ -49,11 +46,8 @@ FIXED = {"3.5": 32, "3.6": 13, "3.7": 0}
     ("text", "fixed"),
     [
         ("3.3.27", False),
-        ("3.5.31", False),
-        ("3.5.32", True),
         ("3.6.13", True),
         ("3.7.0-rc.1", False),
-        ("3.7.0", True),
         ("3.8.0-alpha.0", True),
         ("4.0.0", True),
     ],
@@ -64,16 +58,18 @@ def test_a_change_by_line(text: str, fixed: bool) -> None:
 
 def test_versions() -> None:
     """An unknown version is the newest."""
+    assert [has_livez(release(text)) for text in ("3.4.28", "3.4.29", "3.5.10", "3.5.11")] == [
+        False,
+        True,
+    ] * 2
     assert has_since(None, FIXED)
     assert has_since("3.8.0-alpha.0", {**FIXED, "3.8": 0}) is False
-    assert version_key("v3.6.4-0") == (3, 6, 4)
     assert version_key("3.6") == (3, 6)
     assert version_key(None) > (3, 99)
     assert (minor_line("3.6.4"), minor_line(None)) == ("3.6", None)
     assert tag_version("registry.k8s.io/etcd:3.6.4-0") == "3.6.4"
     assert tag_version("localhost:5000/etcd:v3.5.21-k3s1-build20250612") == "3.5.21"
     assert tag_version("localhost/etcd:v3.8.0-alpha.0-amd64") == "3.8.0-alpha.0"
-    assert tag_version("quay.io/coreos/etcd:v3.5.9@sha256:0123") == "3.5.9"
     for unknown in ("registry.k8s.io/etcd:latest", "registry.k8s.io/etcd", None):
         assert tag_version(unknown) is None
 
@@ -84,26 +80,8 @@ def test_versions() -> None:
         ("go1.16.3", {"CVE-2022-41724", "CVE-2024-24783", "CVE-2023-45288", "CVE-2025-68121"}),
         ("go1.19.6", {"CVE-2024-24783", "CVE-2023-45288", "CVE-2025-68121"}),
         ("go1.21.8", {"CVE-2023-45288", "CVE-2025-68121"}),
-        ("go1.23.12", {"CVE-2025-68121"}),
         ("go1.24.13", set()),
-        ("go1.25.7", set()),
-        ("go1.27.0", set()),
     ],
 )
 def test_advisories_of_go(text: str, faults: set[str]) -> None:
     assert {fault.partition(" ")[0] for fault in open_faults(release(text))} == faults
-
-
-@pytest.mark.parametrize(
-    ("text", "there"),
-    [
-        ("3.3.27", False),
-        ("3.4.28", False),
-        ("3.4.29", True),
-        ("3.5.10", False),
-        ("3.5.11", True),
-        ("3.6.0-rc.1", True),
-    ],
-)
-def test_probes_of_kubernetes(text: str, there: bool) -> None:
-    assert has_livez(release(text)) is there
