@@ -9,10 +9,7 @@ from pytest_etcdtls.declared.declaration import Via
 from pytest_etcdtls.errors import UsageError
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("--name=a",), ("-name=a",), ("--name", "a"), ("-name", "a"), ("--name=b", "--name", "a")],
-)
+@pytest.mark.parametrize("arguments", [("-name=a",), ("--name", "a"), ("-name", "a")])
 def test_forms_of_a_flag(arguments: tuple[str, ...]) -> None:
     declaration = flags(*arguments)
     assert declaration.text("name") == "a"
@@ -51,8 +48,6 @@ def test_the_word_after_a_switch_is_not_its_value() -> None:
     [
         (("--name",), "--name lacks its value"),
         (("---name=a",), "not the form of a flag"),
-        (("--=a",), "not the form of a flag"),
-        (("-",), "a word is not a flag"),
         (("--", "--name=a"), "a word is not a flag"),
         (("--auto-tls=maybe",), "'maybe' is no value of --auto-tls"),
         (("--listen-client-urls=10.0.0.11:2379",), "begins with http://"),
@@ -107,16 +102,6 @@ def test_variables_that_are_not_flags() -> None:
     assert declaration.go_environment == {"GODEBUG": "x509sha1=1"}
 
 
-def test_passwords_are_not_shown() -> None:
-    declaration = flags(
-        "--discovery-password=hunter2",
-        "--discovery-user=me:hunter2",
-        environment={"ETCD_ROOT_PASSWORD": "hunter2", "ETCDCTL_PASSWORD": "hunter2"},
-    )
-    assert "hunter2" not in repr(declaration)
-    assert "hunter2" not in str([str(one) for one in (*declaration.settings.values(), *declaration.unknown)])
-
-
 def test_unknown_flags_and_stray_words_do_not_show_secrets() -> None:
     for words in (
         ("--root-password", "hunter2"),
@@ -134,11 +119,13 @@ def test_unknown_flags_and_stray_words_do_not_show_secrets() -> None:
         ("--client-cert-auth", "hunter2"),
         ("--colour=hunter2", "MYSQL_PWD=hunter2", "hunter2"),
         ("--discovery=https://discovery.etcd.io/hunter2",),
+        ("--discovery-password=hunter2", "--discovery-user=me:hunter2"),
     ):
-        declaration = flags(*words)
+        variables = {"ETCD_ROOT_PASSWORD": "hunter2", "ETCDCTL_PASSWORD": "hunter2"}
+        declaration = flags(*words, environment=variables)
         settings = [*declaration.settings.values(), *declaration.unknown]
         assert "hunter2" not in " ".join(
-            [*map(str, settings), *(mistake.text for mistake in declaration.mistakes)]
+            [repr(declaration), *map(str, settings), *(one.text for one in declaration.mistakes)]
         )
     shown = flags("--key-file=server.key", "--auth-token=jwt,priv-key=a.key", "--colour=blue", "stray")
     assert [setting.shown for setting in shown.settings.values()] == ["server.key", "jwt,priv-key=a.key"]

@@ -16,12 +16,11 @@ from hostile.test_other_users import OTHER, second_user
 from declared.conftest import Workplace
 from declared.declaring import read_declaration
 from declared.etcd_itself import run
+from declared.test_starting import PAIR, PLAIN
+from declared.test_starting import URLS as SECURE
 from pytest_etcdtls.declared.files import read_member_files
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 
-PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http://{client}")
-SECURE = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https://{client}")
-PAIR = ("--cert-file={pki}/server.crt", "--key-file={pki}/server.key")
 PEER_PAIR = ("--peer-cert-file={pki}/peer.crt", "--peer-key-file={pki}/peer.key")
 KEY = "--trusted-ca-file={pki}/client.key"
 PEER_KEY = "--peer-trusted-ca-file={pki}/peer.key"
@@ -77,9 +76,7 @@ def shared(newest_etcd: Path) -> Iterator[Path]:
     ("mode", "group", "directory"),
     [
         (0o600, 0, 0o755),
-        (0o640, 0, 0o755),
         (0o640, OTHER, 0o755),
-        (0o644, 0, 0o755),
         (0o644, 0, 0o700),
         (0o604, OTHER, 0o755),
     ],

@@ -38,7 +38,6 @@ CASES: Mapping[str, str] = {
     "as it should be": GOOD,
     "capitals in keys": MEMBER
     + SECURITY.replace("client-transport", "Client-Transport").replace("cert-f", "Cert-F"),
-    "yes for true": GOOD.replace("auth: true", "auth: yes"),
     "y for true": GOOD.replace("auth: true", "auth: y"),
     "a string for true": GOOD.replace("auth: true", 'auth: "true"'),
     "a number for true": GOOD.replace("auth: true", "auth: 1"),

@@ -49,16 +49,3 @@ def test_every_etcd_reads_each_encoding_as_expected(etcd_binary: Path) -> None:
             if seen != expected:
                 different.append(f"{name}: expected {expected}, seen {seen} ({reading.error})")
         assert different == []
-
-
-def test_a_list_that_revokes_an_intermediate_refuses_clients_that_send_it(etcd_binary: Path) -> None:
-    with start_process(ClusterConfig(client_crl_file=_FILE), etcd_binary) as cluster:
-        (member,) = cluster.members
-        intermediate = cluster.pki.authorities.client_issuer.intermediate("intermediate")
-        client = intermediate.issue(CLIENT, name="of an intermediate")
-        (listener,) = (one for one in cluster.target().listeners if one.role is Role.CLIENT)
-        assert _ending(listener, client) is Ending.SERVED
-        member.replace_files(
-            {_FILE: signed(cluster.pki.authorities.client_issuer, client.chain[1].serial_number)}
-        )
-        assert _ending(listener, client) is Ending.CLOSED

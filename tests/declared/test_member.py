@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from declared.declaring import GOOD, flags, read_declaration
+from declared.declaring import GOOD, flags
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.reading import declared_member
@@ -12,12 +12,9 @@ from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.settings.endpoints import listeners_from_here, runs_here
 from pytest_etcdtls.target import Listener, Unreached
 
-SHAPES = Path(__file__).parent / "shapes"
-KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
 
-
-def _reached(declaration: Declaration, own: tuple[str, ...] = ()) -> tuple[Listener | Unreached, ...]:
-    return listeners_from_here("m0", declaration, here=runs_here(declaration, own))
+def _reached(declaration: Declaration) -> tuple[Listener | Unreached, ...]:
+    return listeners_from_here("m0", declaration, here=runs_here(declaration, ()))
 
 
 def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
@@ -43,13 +40,6 @@ def test_listeners_that_cannot_be_reached_have_a_reason() -> None:
     assert "is a socket" in socket.reason
 
 
-def test_a_member_that_advertises_loopback_runs_here() -> None:
-    url = "https://127.0.0.1:2379"
-    client, _ = _reached(flags(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"))
-    assert isinstance(client, Listener)
-    assert client.url == url
-
-
 def test_a_member_knows_its_files(pki_files: Path) -> None:
     declaration = flags(*GOOD, "--client-crl-file=/pki/crl.pem", "--peer-crl-file=/pki/gone.der")
     member = declared_member(declaration, pki_files)
@@ -59,10 +49,3 @@ def test_a_member_knows_its_files(pki_files: Path) -> None:
     assert effective_of(member, "3.5.33").sides["client"].crl is CRLEffect.ENFORCED
     assert effective_of(member, "3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
     assert {trap.id for trap in traps_of(member, "3.6.16")} == {"crl-encoding", "crl-missing"}
-
-
-def test_a_member_is_read_with_its_version() -> None:
-    member = declared_member(read_declaration(KUBEADM))
-    assert effective_of(member).version == "3.6.4"
-    assert effective_of(member, "3.7.3").version == "3.7.3"
-    assert traps_of(member) == ()

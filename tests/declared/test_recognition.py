@@ -32,13 +32,9 @@ def test_copies_of_a_process(text: str, tmp_path: Path) -> None:
     "text",
     [
         "etcd --name=a",
-        "--name=a --data-dir=/d",
         '--name="a"\n--cert-file="/etc/kubernetes/pki/etcd/server.crt"\n',
-        "ETCD_NAME=a\nETCD_DATA_DIR=/d exec etcd\n",
         "docker run --name etcd gcr.io/etcd-development/etcd:v3.6.0 /usr/local/bin/etcd --name a",
-        "#!/bin/sh\nset -e\nexec etcd --name=a\n",
         "export ETCD_NAME=a\nif true; then\n  etcd\nfi\n",
-        "sudo -u etcd /usr/bin/etcd --name=a\n",
     ],
 )
 def test_commands_and_scripts_are_refused(text: str, tmp_path: Path) -> None:
@@ -50,9 +46,7 @@ def test_commands_and_scripts_are_refused(text: str, tmp_path: Path) -> None:
     ("text", "form"),
     [
         ("ETCD_NAME=a\n", Form.ENVIRONMENT_FILE),
-        ('# x\n\nETCD_NAME="a"\nETCD_OPTS="--name=b --x"\n', Form.ENVIRONMENT_FILE),
         ("﻿ETCD_NAME=a\r\nETCD_METRICS=basic\r\n", Form.ENVIRONMENT_FILE),
-        ("name: a\n", Form.YAML),
         ("---\n# x\nname: 'a'\nclient-transport-security: {}\n", Form.YAML),
         ("{name: a, data-dir: /d}", Form.YAML),
         ("NAME: a\nclient-Transport-security:\n", Form.YAML),
@@ -69,30 +63,21 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b" \n\n", "is empty"),
         (b"# nothing but this\n", "holds comments only"),
         (b"\x7fELF\x02\x01\x01\x00\x00\n\x00", "is binary"),
         (bytes(range(256)), "is not text"),
         (b"\xff\xfen\x00a\x00m\x00e\x00", "is UTF-16, as PowerShell's > writes it"),
         (b"name: a\n" + b"#" * (10 * 1024 * 1024), "is larger than 1 MiB"),
-        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "holds a CERTIFICATE"),
         (b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "holds a PRIVATE KEY"),
-        (b"hello world\n", "is not a declaration of etcd"),
-        (b"a: b\nc: [d]\n", "is not a declaration of etcd"),
         (b"kubelet --config=/c\n", "is not a declaration of etcd"),
         (b"etcd-arg:\n- quota-backend-bytes=1\ntoken: secret\n", "k3s's or RKE2's own configuration"),
-        (b"name: [a\n", r"declaration:\d+: not valid YAML"),
         (b"name: a\n\tdata-dir: /d\n", r"declaration:2: not valid YAML"),
         (b"[" * 20000, "nested too deeply|not valid YAML"),
-        (b"kind: Pod\nspec: {containers: [\n", r"declaration:\d+: not valid YAML"),
         (b"ETCD_NAME=a\nand then some\n", r"declaration:2: the line is not NAME=VALUE"),
         (b'ETCD_NAME="a\n', r"declaration:1: the value of ETCD_NAME has a backslash, or quotation marks"),
         (b"etcdctl\0get\0a\0", "not etcd's command line: its program is not etcd"),
         (b"- etcd\n- --name=a\n", "is not a declaration of etcd: pass"),
-        (
-            b"machine:\n  type: controlplane\ncluster: {}\n",
-            f"Talos' machine configuration is not read: {WAY}",
-        ),
+        (b"machine:\n  type: controlplane\ncluster: {}\n", f"Talos' machine .* is not read: {WAY}"),
     ],
 )
 def test_files_that_are_no_declaration_are_refused(content: bytes, message: str, tmp_path: Path) -> None:

@@ -94,18 +94,10 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("Type=notify",), r"etcd.service: no ExecStart= is in force"),
         (("ExecStart=/usr/bin/etcd", "ExecStart="), r"etcd.service: no ExecStart= is in force"),
-        *(
-            (
-                (f"ExecStart={command}",),
-                f"etcd.service:2: a unit that starts {command.split()[0]}, not etcd itself, is not read",
-            )
-            for command in (
-                '/bin/sh -c "exec /usr/bin/etcd --name=a"',
-                "/usr/bin/sudo -u etcd /usr/bin/etcd --name=a",
-                "/usr/bin/docker run --name etcd quay.io/coreos/etcd:v3.5.9 etcd --name=a",
-            )
+        (
+            ("ExecStart=/usr/bin/sudo -u etcd /usr/bin/etcd --name=a",),
+            "etcd.service:2: a unit that starts /usr/bin/sudo, not etcd itself, is not read",
         ),
         (
             ("ExecStart=/usr/bin/etcd", "EnvironmentFile=/etc/gone.env"),
@@ -113,10 +105,6 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
         ),
         (("ExecStart=/usr/bin/etcd", "junk"), r"etcd.service:3: the line is neither"),
         (("ExecStart=/usr/bin/etcd 'a",), r"etcd.service:2: a quotation mark is not closed"),
-        (
-            ("ExecStart=/usr/bin/etcd --cert-file=/etc/%H.crt",),
-            r"etcd.service:2: the value of --cert-file is not in",
-        ),
         (
             ("ExecStart=/usr/bin/etcd --cert-file=%E/etcd.crt",),
             r"etcd.service:2: the value of --cert-file is not in .*%E",
@@ -128,10 +116,6 @@ def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
         (
             ("ExecStart=@/usr/bin/etcd etcd --name=a",),
             r"etcd.service:2: the prefix @ of ExecStart= is not read",
-        ),
-        (
-            ("ExecStart=-:/usr/bin/etcd --name=${A}",),
-            r"etcd.service:2: the prefix -: of ExecStart= is not read",
         ),
         (("ExecStart=/usr/bin/etcd --name=a\\x20b",), r"etcd.service:2: the escape '.*x' is not read"),
         (

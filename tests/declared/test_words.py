@@ -20,9 +20,7 @@ def _systemd(text: str, **variables: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("etcd --name=a  --b", ["etcd", "--name=a", "--b"]),
         ("etcd '--name=a b' \"c d\"", ["etcd", "--name=a b", "c d"]),
-        ('etcd --name="a b"', ["etcd", "--name=a b"]),
         (r'etcd \"a\" "\\b"', ["etcd", '"a"', r"\b"]),
         ("etcd $ARGS end", ["etcd", "--one", "two three", "end"]),
         ("etcd ${ARGS}", ["etcd", '--one "two three"']),
@@ -35,7 +33,7 @@ def test_systemd_words(text: str, words: list[str]) -> None:
     assert _systemd(text, ARGS='--one "two three"') == words
 
 
-@pytest.mark.parametrize("escape", [r"\x20", r"\u00e9", r"\101", r"\n", r"\q", r"\'", "\\"])
+@pytest.mark.parametrize("escape", [r"\x20", r"\'", "\\"])
 def test_other_escapes_of_systemd_are_refused(escape: str) -> None:
     with pytest.raises(UsageError, match=r"f:1: the escape .* is not read: pass a copy with the character"):
         split_words(f"etcd --name=a{escape}", HERE)
@@ -43,12 +41,7 @@ def test_other_escapes_of_systemd_are_refused(escape: str) -> None:
 
 def test_systemd_words_have_line_numbers() -> None:
     words = split_words("etcd\n--a\n\n'--b c' --d", SourceLine("f", 7))
-    assert [(word.text, word.place.line) for word in words] == [
-        ("etcd", 7),
-        ("--a", 8),
-        ("--b c", 10),
-        ("--d", 10),
-    ]
+    assert [word.place.line for word in words] == [7, 8, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -56,11 +49,9 @@ def test_systemd_words_have_line_numbers() -> None:
     [
         ("A=b", "b"),
         ("  A = b c  ", "b c"),
-        ('A="b c" ', "b c"),
         ("A='b\"c'", 'b"c'),
         ("A=b\\\n c", "b c"),
         ('A="b \\\n c"', "b  c"),
-        ("A=", ""),
         ('A=""', ""),
         ("A=b # no comment", "b # no comment"),
         ("# A=c\n; A=d\n\nA=b", "b"),
@@ -77,9 +68,7 @@ def test_variables_of_environment_files_have_line_numbers() -> None:
     assert [(one.name, one.value, one.place.line) for one in found] == [("A", "bc", 2), ("G", "h", 4)]
 
 
-@pytest.mark.parametrize(
-    "value", ['b"c"', "'b'\"c\"", '"b\\"c"', "b\\ c", "'b\nc'", '"b\nc"', '"b', "'b", "'b\\'"]
-)
+@pytest.mark.parametrize("value", ['b"c"', "'b'\"c\"", '"b\\"c"', "b\\ c", "'b\nc'", "'b"])
 def test_other_quoting_of_environment_files_is_refused(value: str) -> None:
     with pytest.raises(
         UsageError, match="f:2: the value of A has a backslash, or quotation marks that do not"
@@ -94,39 +83,20 @@ def test_systemd_ignores_lines_that_are_not_assignments() -> None:
         list(read_variables(text, "f"))
 
 
-@pytest.mark.parametrize("quote", ['"', "'"])
-def test_an_unclosed_quote_in_a_unit_is_refused(quote: str) -> None:
-    with pytest.raises(UsageError, match=r"f:1: a quotation mark is not closed"):
-        split_words(f"{quote}b", HERE)
-
-
 def test_many_quotation_marks_take_linear_time() -> None:
     with pytest.raises(UsageError, match="the command is longer than"):
         split_words("etcd --a=" + "''" * 500_000, HERE)
 
 
 @pytest.mark.parametrize(
-    ("unit", "text", "expanded"),
+    ("unit", "text", "expanded", "unresolved"),
     [
-        ("etcd.service", "%p %%x", "etcd %x"),
-        ("etcd@one.service", "%p %i", "etcd one"),
+        ("etcd@one.service", "%p %i %%x", "etcd one %x", ()),
+        ("etcd.service", "a%H", "a%H", ("%H",)),
+        ("etcd@.service", "a%i", "a%i", ("%i",)),
+        ("", "a%p", "a%p", ("%p",)),
     ],
 )
-def test_specifiers(unit: str, text: str, expanded: str) -> None:
+def test_specifiers(unit: str, text: str, expanded: str, unresolved: tuple[str, ...]) -> None:
     word = expand_specifiers(Word(text, HERE), unit)
-    assert (word.text, word.unresolved) == (expanded, ())
-
-
-@pytest.mark.parametrize(
-    ("unit", "letter"),
-    [
-        ("etcd.service", "H"),
-        ("etcd.service", "S"),
-        ("etcd@.service", "i"),
-        ("", "p"),
-        ("etcd@one.service", "I"),
-    ],
-)
-def test_other_specifiers_are_unresolved(unit: str, letter: str) -> None:
-    word = expand_specifiers(Word(f"a%{letter}", HERE), unit)
-    assert word.unresolved == (f"%{letter}",)
+    assert (word.text, word.unresolved) == (expanded, unresolved)

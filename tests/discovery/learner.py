@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +9,13 @@ from pathlib import Path
 
 from pytest_etcdtls.etcd import admin
 from pytest_etcdtls.etcd.cluster import Cluster
+from pytest_etcdtls.etcd.home import Start, stop_all
+from pytest_etcdtls.etcd.launch import Launch, Served
 from pytest_etcdtls.etcd.ports import claim_ports
+from pytest_etcdtls.etcd.process import EtcdProcess
+from pytest_etcdtls.etcd.watchdog import Watchdog
 
 _SECONDS = 60.0
-_READY = re.compile("serving client (traffic securely|requests on)")  # of 3.4 in text
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,16 @@ def start_learner(cluster: Cluster, directory: Path) -> Iterator[Learner]:
     claim = claim_ports(2, "127.0.0.1")
     client, peer = (f"https://127.0.0.1:{port}" for port in claim.ports)
     add_learner(cluster, peer)
-    log = directory / "learner.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _arguments(cluster, directory, client, peer), stdout=output, stderr=output, start_new_session=True
-        )
+    words, watchdog = _arguments(cluster, directory, client, peer), Watchdog()
+    serves = Served.from_urls([client])
+    launch = Launch(name="learner", label="learner", arguments=tuple(words[1:]), serves=serves)
+    process = EtcdProcess(words[0], launch, directory / "learner.log", watchdog)
     try:
-        _await(process, log)
+        Start("a learner", _SECONDS).run([process])
         yield Learner(client, peer)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        stop_all([process])
+        watchdog.dismiss()
         claim.release()
 
 
@@ -66,11 +62,3 @@ def _arguments(cluster: Cluster, directory: Path, client: str, peer: str) -> lis
     }
     kept = [word for word in first.argv if word.partition("=")[0] not in own]
     return [*kept, "--initial-cluster-state=existing", *(f"{flag}={value}" for flag, value in own.items())]
-
-
-def _await(process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not _READY.search(log.read_text(errors="replace", encoding="utf-8")):
-        assert process.poll() is None, log.read_text(errors="replace", encoding="utf-8")[-2000:]
-        assert time.monotonic() < deadline, log.read_text(errors="replace", encoding="utf-8")[-2000:]
-        threading.Event().wait(0.01)

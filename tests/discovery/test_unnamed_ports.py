@@ -104,16 +104,6 @@ def test_a_named_metrics_listener_is_not_a_finding(with_metrics: Cluster, metric
     assert url not in {one.url for one in elsewhere(observer)}
 
 
-def test_no_finding_if_no_other_port_is_open(
-    trio: Cluster, usual_ports: dict[int, Role], nobodys_port: int
-) -> None:
-    usual_ports[nobodys_port] = Role.METRICS
-    observer = observer_of(live(trio, named(trio.members[0].client_url)))
-    result = judged(observer, ID)
-    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
-    assert [one.url for one in elsewhere(observer)] == [f"http://127.0.0.1:{nobodys_port}"]
-
-
 def test_an_unnamed_tls_port_is_a_remark(newest_etcd: Path, usual_ports: dict[int, Role]) -> None:
     with start_process(ClusterConfig(metrics="https"), newest_etcd) as cluster:
         url = str(cluster.members[0].metrics_url)

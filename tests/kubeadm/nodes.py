@@ -30,17 +30,9 @@ DEADLINE = 60.0
 PKI = "/etc/kubernetes/pki"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Node:
-    """One control plane node.
-
-    Attributes:
-        name: of the node, and of its etcd.
-        address: of the node.
-        root: directory that stands for its ``/``.
-        client, peer, metrics: ports, which kubeadm has at 2379, 2380 and 2381 on every node.
-        text: of its manifest.
-    """
+    """One control plane node: a directory that stands for its ``/``, ports, and the text of its manifest."""
 
     name: str
     address: str
@@ -168,17 +160,13 @@ def _made(
     directory: Path, binary: Path, addresses: Sequence[str], ports: Sequence[int], watchdog: Watchdog
 ) -> Cluster:
     version = binary_version(binary)
-    names = [f"cp{number}" for number in range(1, len(addresses) + 1)]
-    members = [MemberNames(name, (address,)) for name, address in zip(names, addresses, strict=True)]
+    named = [(f"cp{n + 1}", address, ports[3 * n : 3 * n + 3]) for n, address in enumerate(addresses)]
+    members = [MemberNames(name, (address,)) for name, address, _ in named]
     pki = ClusterPKI.generate(PKIPlan(layout=CALayout.KUBEADM), members)
     kubernetes = encode_certificates([CertificateAuthority.create("kubernetes").certificate])
-    places = [ports[3 * number : 3 * number + 3] for number in range(len(names))]
-    peers = ",".join(
-        f"{name}=https://{address}:{place[1]}"
-        for name, address, place in zip(names, addresses, places, strict=True)
-    )
+    peers = ",".join(f"{name}=https://{address}:{place[1]}" for name, address, place in named)
     nodes = []
-    for name, address, (client, peer, metrics) in zip(names, addresses, places, strict=True):
+    for name, address, (client, peer, metrics) in named:
         urls = {
             "advertise-client-urls": f"https://{address}:{client}",
             "initial-advertise-peer-urls": f"https://{address}:{peer}",
@@ -189,15 +177,8 @@ def _made(
             "name": name,
         }
         shape = "v1.34" if flag_known("feature-gates", version) else "v1.28"
-        node = Node(
-            name=name,
-            address=address,
-            root=directory / name,
-            client=client,
-            peer=peer,
-            metrics=metrics,
-            text=manifest(shape, version, urls),
-        )
+        text = manifest(shape, version, urls)
+        node = Node(name, address, directory / name, client, peer, metrics, text)
         node.manifest.parent.mkdir(parents=True)
         node.manifest.write_text(node.text, encoding="utf-8")
         (node.root / "var" / "lib").mkdir(parents=True)

@@ -32,15 +32,9 @@ JUDGED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """A declaration or a file that differs from what runs.
+    """Flags of the manifest and files of ``/etc/kubernetes/pki/etcd`` that differ from what runs.
 
-    Attributes:
-        flags: of the manifest that are other than those etcd runs with; ``None`` for one that is left out.
-            ``{metrics}`` stands for the node's port.
-        files: changes the copy of ``/etc/kubernetes/pki/etcd``.
-        options: further ones, with the same word in them.
-        checks: patterns of ``--etcd-check``.
-        found: exactly; on a node without any drift nothing is.
+    ``{metrics}`` in a value stands for the node's port. On a node without any drift nothing is found.
     """
 
     flags: Mapping[str, str | None] = field(default_factory=dict)
@@ -64,7 +58,6 @@ class Drift:
 
 
 def _put(pair: Identity, directory: Path, name: str) -> None:
-    """Write a pair, ``NAME.crt`` and ``NAME.key``."""
     assert pair.key is not None
     (directory / f"{name}.crt").write_bytes(encode_certificates(pair.chain))
     key = directory / f"{name}.key"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from declared.declaring import read_declaration
+from declared.declaring import read_declaration, written
 from given import Given
 from plugin.runs import Runner
 
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import found
-from kubeadm.nodes import SHAPES, Cluster
+from kubeadm.nodes import SHAPES, Cluster, changed
 from pytest_etcdtls.checks.registry import select
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.run.judge import run_checks
 from pytest_etcdtls.run.observer import Observer
 from pytest_etcdtls.settings.read import Settings, is_kubeadm, read_settings
 
-DECLARED = Path(__file__).parents[1] / "declared" / "shapes"
 CHECKS = {
     *("mtls.client-certificate-on-peer-port", "mtls.peer-certificate-on-client-port"),
     "mtls.server-certificate-as-client",
@@ -38,47 +36,32 @@ def test_a_kubeadm_manifest_selects_the_profile(control_plane: Cluster) -> None:
     node = control_plane.nodes[0]
     read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root)
     assert names(read) == ["kubeadm"]
+    for given, expected in (("none", []), ("cis-kubernetes", ["cis-kubernetes"])):
+        named = settings(etcd_config=node.manifest, etcd_pki_dir=node.root, etcd_profile=[given])
+        assert names(named) == expected
+    assert names(settings(etcd_endpoint=f"https://{ADDRESS}:2379")) == []
     [live] = read.live
     results = run_checks(Observer(live), select(sorted(CHECKS)), profiles=read.profiles)
     assert not found(results).get("warns")
     assert any("a note by profile kubeadm, etcd-ca" in result.reason for result in results)
 
 
-@pytest.mark.parametrize(("given", "expected"), [("none", []), ("cis-kubernetes", ["cis-kubernetes"])])
-def test_a_named_profile_replaces_the_kubeadm_profile(
-    control_plane: Cluster, given: str, expected: list[str]
-) -> None:
-    node = control_plane.nodes[0]
-    read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root, etcd_profile=[given])
-    assert names(read) == expected
-
-
-def test_endpoints_alone_select_no_profile() -> None:
-    assert names(settings(etcd_endpoint=f"https://{ADDRESS}:2379")) == []
-
-
-@pytest.mark.parametrize("path", sorted(SHAPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_release_of_kubeadm_is_recognised(path: Path) -> None:
-    assert is_kubeadm(declared_member(read_declaration(path)))
-
-
-@pytest.mark.parametrize("shape", ["rke2/config", "yaml/tls.yml", "kubespray/etcd.env"])
-def test_other_declarations_are_not_recognised_as_kubeadm(shape: str, tmp_path: Path) -> None:
-    path = tmp_path / Path(shape).name
-    shutil.copy(DECLARED / shape, path)
-    assert not is_kubeadm(declared_member(read_declaration(path)))
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *("kubeadm/v1.28.yaml", "kubeadm/v1.34.yaml", "kubeadm/v1.34-joined.yaml"),
+        *("rke2/etcd.yaml", "yaml/tls.yml", "kubespray/etcd.env"),
+    ],
+)
+def test_kubeadms_manifests_and_no_others_are_recognised(shape: str) -> None:
+    declaration = read_declaration(SHAPES.parent / shape)
+    assert is_kubeadm(declared_member(declaration)) is shape.startswith("kubeadm")
 
 
 def test_a_manifest_with_two_cas_is_not_recognised_as_kubeadm(tmp_path: Path) -> None:
-    path = tmp_path / "etcd.yaml"
     text = (SHAPES / "v1.34.yaml").read_text(encoding="utf-8")
-    path.write_text(
-        text.replace(
-            "--peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt", "--peer-trusted-ca-file=/etc/ca.crt"
-        ),
-        encoding="utf-8",
-    )
-    assert not is_kubeadm(declared_member(read_declaration(path)))
+    declaration = written(tmp_path, changed(text, {"peer-trusted-ca-file": "/etc/ca.crt"}))
+    assert not is_kubeadm(declared_member(declaration))
 
 
 def test_a_run_says_which_profile_it_applies_and_its_notes(control_plane: Cluster, run: Runner) -> None:

@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from plugin.runs import Runner
+from plugin.runs import Runner, run
 
 from process.containers import as_root
+
+__all__ = ["run"]
 
 pytestmark = as_root
 
@@ -51,11 +53,6 @@ def start() -> Iterator[Callable[..., int]]:
             return process.pid
 
         yield becoming
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(pytester, monkeypatch)
 
 
 def test_words_of_a_process_act_nowhere(start: Callable[..., int], run: Runner) -> None:

@@ -22,7 +22,7 @@ SUITES = "--cipher-suites"
 def test_a_node_s_own_files_are_served_and_clean(etcd_binary: Path, tmp_path: Path) -> None:
     """kubeadm's unchanged manifest of that time, and its files."""
     of_3_5 = source_of(etcd_binary).version.startswith("3.5")
-    kubernetes = node(tmp_path, shape="v1.31" if of_3_5 else "v1.34")
+    kubernetes = node(tmp_path, shape="v1.28" if of_3_5 else "v1.34")
     with replayed(plan_of(kubernetes), etcd_binary, tmp_path) as seen:
         assert not seen.violated
         assert [listener.url for listener in seen.target.listeners] == [

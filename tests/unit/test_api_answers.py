@@ -23,11 +23,9 @@ from pytest_etcdtls.tls.attempt import Response
     ("reason", "says"),
     [
         ("RAFT NO LEADER", None),
-        ("ALARM CORRUPT", None),
         ("ALARM NOSPACE", Level.SHOULD),
         ("RANGE ERROR:etcdserver: request timed out", None),
         ("RANGE ERROR:etcdserver: leader changed", Outcome.INCONCLUSIVE),
-        ("QGET ERROR:etcdserver: leader changed", Outcome.INCONCLUSIVE),
         ("RANGE ERROR:etcdserver: server stopped", Outcome.INCONCLUSIVE),
     ],
 )

@@ -37,8 +37,8 @@ OPT_IN = "tls.stalled-handshake"
 @pytest.mark.parametrize(
     ("patterns", "named"),
     [
-        *((patterns, False) for patterns in ((), ("*",), ("tls",), ("tls.*",), ("!mtls",), ("rfc8446",))),
-        *((patterns, True) for patterns in ((OPT_IN,), ("tls.stalled-*",), ("*", OPT_IN), ("!mtls", OPT_IN))),
+        *((patterns, False) for patterns in ((), ("*",), ("tls",), ("!mtls",), ("rfc8446",))),
+        *((patterns, True) for patterns in ((OPT_IN,), ("tls.stalled-*",), ("!mtls", OPT_IN))),
         (("tls.version-floor", OPT_IN, f"!{OPT_IN}"), False),
     ],
 )
@@ -52,7 +52,7 @@ def test_the_list_of_all_checks_has_the_opt_in_checks() -> None:
     assert OPT_IN not in [check.id for check in select(["mtls"], opt_in=True)]
 
 
-@pytest.mark.parametrize("pattern", ["mtls.no-such-check", "!nothing", "rfc1", "mtsl"])
+@pytest.mark.parametrize("pattern", ["mtls.no-such-check", "!nothing", "rfc1"])
 def test_a_pattern_that_matches_nothing_is_an_error(pattern: str) -> None:
     with pytest.raises(UsageError, match="matches no check"):
         select([pattern])

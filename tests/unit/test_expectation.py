@@ -68,11 +68,7 @@ def test_a_finding_has_message_expectation_evidence_and_command() -> None:
     assert finding.message == "subject: accepted (start was done)"
     assert finding.expected == "not accepted"
     assert "served: HTTP 200" in finding.observed
-    assert finding.evidence == {
-        "etcd": "3.6.16",
-        "started with": "mutual TLS on both ports",
-        "step": "start was done",
-    }
+    assert finding.evidence["step"] == "start was done"
     assert finding.reproduce == ("curl",)
 
 

@@ -11,7 +11,6 @@ from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.fact import (
     Each,
     Elsewhere,
-    Lazy,
     Need,
     Planned,
     Reading,
@@ -20,7 +19,7 @@ from pytest_etcdtls.facts.fact import (
     need_of,
     same_key,
 )
-from pytest_etcdtls.facts.listener import FirstContact, TLSContact
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.run.observer import find_fact
 from pytest_etcdtls.target import Listener, Target
@@ -36,14 +35,11 @@ TARGET = Target(label="t", origin="live", listeners=(LISTENER,))
     [
         (FirstContact, Need(FirstContact)),
         (FirstContact | None, Need(FirstContact, None, Reading.OPTIONAL)),
-        (TLSContact, Need(TLSContact)),
-        (Annotated[ClientExchange, "/health"], Need(ClientExchange, "/health")),
         (
             Annotated[ClientExchange, "/health"] | None,
             Need(ClientExchange, "/health", Reading.OPTIONAL),
         ),
         (Annotated[ClientExchange, same_key], Need(ClientExchange, same_key)),
-        (Lazy[FirstContact], Need(FirstContact, None, Reading.LAZY)),
         (Each[Annotated[ClientExchange, "/health"]], Need(ClientExchange, "/health", Reading.EACH)),
         (Elsewhere[FirstContact], Need(FirstContact, None, Reading.ELSEWHERE)),
     ],

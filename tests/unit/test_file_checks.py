@@ -42,16 +42,12 @@ def with_key(**changes: Any) -> Change:
     ("changes", "fault"),
     [
         ({"mode": 0o600}, ""),
-        ({"mode": 0o400}, ""),
         ({"mode": 0o640}, ""),
-        ({"mode": 0o660}, "mode 0660"),
         ({"mode": 0o604}, "mode 0604"),
         ({"mode": 0o644, "original": False}, "mode 0644"),
-        ({"mode": 0o644, "shut_by": "/pki", "lets_group": False}, ""),
         ({"mode": 0o644, "shut_by": "/pki", "lets_group": True}, ""),
         ({"mode": 0o646, "shut_by": "/pki", "lets_group": True}, "mode 0646"),
         ({"mode": 0o666, "shut_by": "/pki", "lets_group": False}, ""),
-        ({"owner": 1000}, ""),
         ({"owner": 2379}, ""),
         ({"owner": 4711}, "owner 4711"),
         ({"owner": 4711, "original": False}, ""),
@@ -82,13 +78,9 @@ def test_keys_that_are_not_here() -> None:
         return replace(member, pairs=pairs, clients=())
 
     for check in ("config.key-file-mode", "config.key-matches-certificate"):
-        verdicts = said(check, absent)
-        assert {verdict.outcome for verdict in verdicts if isinstance(verdict, CannotJudge)} == {
-            Outcome.NOT_VERIFIED
-        }
-        assert all(
-            "it is not here" in verdict.reason for verdict in verdicts if isinstance(verdict, CannotJudge)
-        )
+        verdicts = [one for one in said(check, absent) if isinstance(one, CannotJudge)]
+        assert {one.outcome for one in verdicts} == {Outcome.NOT_VERIFIED}
+        assert all("it is not here" in one.reason for one in verdicts)
 
 
 @pytest.mark.parametrize("fact", ["key-matches-certificate", "chain-closes", "ca-key-beside", "crl-fresh"])

@@ -57,10 +57,8 @@ _PAGE = Response(
 
 OF_ETCD = {
     "version": Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'),
-    "health": Response(status=503, body=b'{"health":"false","reason":"RAFT NO LEADER"}'),
     "metrics": Response(status=200, body=b"# HELP etcd_cluster_version Which version is running.\n"),
     "variables": Response(status=200, body=b'{\n"cmdline": ["etcd"],\n"memstats": {}\n}\n'),
-    "gateway": Response(status=200, headers=_JSON, body=b'{"header":{"cluster_id":"1"},"version":"3.6.16"}'),
     "gateway, its header alone": Response(
         status=200, headers={"grpc-metadata-content-type": "application/grpc"}, body=b"{}"
     ),
@@ -72,10 +70,6 @@ OF_ETCD = {
     "a wrong token, etcd 3.6": Response(
         status=401, headers=_JSON, body=b'{"code":16,"message":"etcdserver: invalid auth token","details":[]}'
     ),
-    "no permission": Response(
-        status=403, headers=_JSON, body=b'{"code":7,"message":"etcdserver: permission denied"}'
-    ),
-    "a call": Response(status=200, headers={**_GRPC, "grpc-status": "0"}, body=b"\0\0\0\0\0"),
     "a call without permission": Response(
         status=200, headers={**_GRPC, "grpc-status": "7", "grpc-message": "etcdserver: permission denied"}
     ),

@@ -58,10 +58,8 @@ def test_a_change_by_line(text: str, fixed: bool) -> None:
 
 def test_versions() -> None:
     """An unknown version is the newest."""
-    assert [has_livez(release(text)) for text in ("3.4.28", "3.4.29", "3.5.10", "3.5.11")] == [
-        False,
-        True,
-    ] * 2
+    assert not any(has_livez(release(text)) for text in ("3.4.28", "3.5.10"))
+    assert all(has_livez(release(text)) for text in ("3.4.29", "3.5.11"))
     assert has_since(None, FIXED)
     assert has_since("3.8.0-alpha.0", {**FIXED, "3.8": 0}) is False
     assert version_key("3.6") == (3, 6)

@@ -54,18 +54,10 @@ def test_a_file_of_waivers_is_read(tmp_path: Path) -> None:
     [
         ("[[waiver]", "is not TOML"),
         ("[[waivers]]\n", r"unknown key 'waivers' \(known: waiver\)"),
-        ("waiver = 1\n", "waiver: a list is expected"),
         ('"x` - at `$.waiver[0].check.y" = 1\n', "unknown key"),
         (table(check=None), r"waiver\[0\]: the key 'check' is missing"),
-        (table(reason=None), r"waiver\[0\]: the key 'reason' is missing"),
         (table(reason='" "'), r"waiver\[0\]\.reason: a text that is not empty"),
-        (table(expires=None), "the key 'expires' is missing"),
         (table(expires='"2030-01-01"'), r"expires: a date such as 2030-01-31, without quotes"),
-        (table(expires="2030-01-01T10:00:00Z"), "without quotes and time"),
-        (
-            table(host='"h"'),
-            r"waiver\[0\]: unknown key 'host' \(known: check, listener, reason, expires\)",
-        ),
         (table(listener="1"), r"waiver\[0\]\.listener: a text in quotation marks"),
     ],
 )
@@ -95,7 +87,7 @@ def test_a_waiver_of_another_check_or_expired_does_not_count(other: Waiver) -> N
     assert waive(given, [other], TODAY) is given
 
 
-@pytest.mark.parametrize("glob", ["client-*", "*", "client-m0", "https://10.0.0.11:*"])
+@pytest.mark.parametrize("glob", ["client-*", "https://10.0.0.11:*"])
 def test_a_listener_is_matched_by_label_or_url(glob: str) -> None:
     assert waive(result(Outcome.VIOLATES), [waiver(listener=glob)], TODAY).outcome is Outcome.WAIVED
 
@@ -104,7 +96,6 @@ def test_a_listener_is_matched_by_label_or_url(glob: str) -> None:
     ("given", "outcomes", "became"),
     [
         (waiver(), [Outcome.WAIVED], "used"),
-        (waiver(), [Outcome.CONFORMS, Outcome.WAIVED], "used"),
         (waiver(), [Outcome.CONFORMS], "the check conforms now"),
         (waiver(), [Outcome.CONFORMS, Outcome.NOT_VERIFIED], "the check conforms now"),
         (waiver(expires=dt.date(2030, 6, 14)), [Outcome.VIOLATES], "it expired on 2030-06-14"),
@@ -112,8 +103,6 @@ def test_a_listener_is_matched_by_label_or_url(glob: str) -> None:
         (waiver(check="config.next-version"), [], "config.next-version was removed: start that version"),
         (waiver(), [], "unused"),
         (waiver(), [Outcome.NOT_VERIFIED], "unused"),
-        (waiver(), [Outcome.INCONCLUSIVE], "unused"),
-        (waiver(), [Outcome.NOT_RUN], "unused"),
         (waiver(listener="peer-*"), [Outcome.CONFORMS], "unused"),
     ],
 )
