@@ -68,20 +68,6 @@ def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
     assert "run on the member, or name copies by --etcd-pki-dir" in result.reason
 
 
-@pytest.mark.parametrize(("with_key", "outcome"), [(True, Outcome.VIOLATES), (False, Outcome.NOT_VERIFIED)])
-def test_a_rule_about_names_that_the_accepted_client_keeps_needs_the_key_of_the_ca(
-    cluster: Cluster, with_key: bool, outcome: Outcome
-) -> None:
-    name = cluster.pki.peer_client.chain[0].subject.rfc4514_string().partition("=")[2]
-    declaration = from_command_line([*cluster.members[0].argv, f"--peer-cert-allowed-cn={name}"])
-    target = cluster.target()
-    peer = target.peer if with_key else replace(target.peer, signing_key=None)
-    declared = replace(target, peer=peer, declared={"m0": declared_member(declaration)})
-    result = _judge(declared, "config.allowed-names-in-force", Role.PEER)
-    assert result.outcome is outcome
-    assert ("pass --etcd-peer-ca-key" in result.reason) is not with_key
-
-
 def test_without_a_declaration_nothing_is_judged(cluster: Cluster) -> None:
     target = replace(cluster.target(), declared={})
     of_declarations = [

@@ -13,8 +13,6 @@ from pytest_etcdtls.declared.declaration import DeclaredPaths, Mount
 from pytest_etcdtls.declared.files import read_crl, read_member_files, require_directory
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.settings.port_credentials import read_directory
 
 SERVER = "/etc/kubernetes/pki/etcd/server.crt"
@@ -135,51 +133,9 @@ def test_directories_without_kubeadms_files_are_refused(pki_files: Path, tmp_pat
         read_directory(tmp_path, "", ())
 
 
-def test_crl_files(pki_files: Path, tmp_path: Path) -> None:
-    # Read by etcd up to 3.5, read by later ones.
-    expected = {
-        "crl.der": (True, True),
-        "crl.pem": (True, False),
-        "client-ca.crt": (False, False),
-    }
-    for name, read in expected.items():
-        setting = flags(f"--client-crl-file=/x/{name}").settings["client-crl-file"]
-        crl = read_crl(setting, DeclaredPaths(pki_dir=pki_files))
-        assert (crl.declared, crl.known, crl.pem) == (f"/x/{name}", True, name == "crl.pem")
-        assert (not crl.up_to_3_5.error, not crl.since_3_6.error) == read
-        assert len(crl.serial_numbers) == crl.lists == any(read)
-        assert (crl.next_update is not None) == bool(crl.serial_numbers)
-        assert bool(crl.issuer) == bool(crl.serial_numbers)
-    gone = read_crl(flags("--client-crl-file=/x/gone").settings["client-crl-file"], DeclaredPaths())
-    assert (gone.found, gone.known) == (None, False)
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions bind")
 def test_a_crl_that_may_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "crl.der"
     path.touch(mode=0)
     crl = read_crl(flags(f"--client-crl-file={path}").settings["client-crl-file"], DeclaredPaths())
     assert (crl.found, crl.known, bool(crl.unread)) == (str(path), False, True)
-
-
-def test_keys_in_files_of_certificates(tmp_path: Path) -> None:
-    """Also where etcd reads no certificate from the file."""
-    authority = CertificateAuthority.create("etcd")
-    key = encode_key(authority.key)
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]) + key)
-    (tmp_path / "server.crt").write_bytes(key)
-    declared = declared_member(
-        flags(
-            "--listen-client-urls=https://127.0.0.1:2379",
-            *(f"--{name}={tmp_path / file}" for name, file in _FILES.items()),
-        )
-    )
-    files = read_member_files("m0", declared)
-    [pair] = files.pairs
-    assert pair.certificate.has_key
-    assert [(key.path, key.has_key) for key in files.bundles["client"].keys] == [
-        (str(tmp_path / "ca.crt"), True)
-    ]
-
-
-_FILES = {"cert-file": "server.crt", "key-file": "server.key", "trusted-ca-file": "ca.crt"}

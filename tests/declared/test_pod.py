@@ -302,15 +302,10 @@ def _variable(value: str) -> dict[str, str]:
 )
 def test_a_variable_that_is_given_twice(tmp_path: Path, more: dict[str, Any], is_said: bool) -> None:
     """The kubelet takes the last one."""
-    path = tmp_path / "pod.yaml"
-    path.write_text(yaml.safe_dump(_pod(_container(command=["etcd"], **more))), encoding="utf-8")
-    declaration = read_declaration(path)
+    declaration = written(tmp_path, yaml.safe_dump(_pod(_container(command=["etcd"], **more))))
     traps = [trap.summary for trap in find_traps(declaration, "3.6.16") if trap.id == "flag-given-twice"]
-    assert [text.partition(" (")[0] for text in traps] == (
-        ["ETCD_CLIENT_CERT_AUTH is given 2 times, and etcd takes ETCD_CLIENT_CERT_AUTH=false"]
-        if is_said
-        else []
-    )
+    said = "ETCD_CLIENT_CERT_AUTH is given 2 times, and etcd takes ETCD_CLIENT_CERT_AUTH=false"
+    assert [text.partition(" (")[0] for text in traps] == [said] * is_said
     assert declaration.settings["client-cert-auth"].value == more["env"][-1]["value"]
 
 

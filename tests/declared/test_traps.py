@@ -372,15 +372,7 @@ def test_a_configuration_file_that_is_named_twice(old: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        (
-            "client-transport-security:\n  client-cert-auth: true\n  client-cert-auth: false\n",
-            "client-cert-auth",
-        ),
-        (
-            "client-transport-security: {client-cert-auth: true}\nname: a\n"
-            "client-transport-security: {cert-file: a, key-file: b}\n",
-            "client-transport-security",
-        ),
+        ("peer-transport-security:\n  cert-file: a\n  cert-file: b\n", "cert-file"),
         ("max-txn-ops: 128\nname: a\nMax-Txn-Ops: 256\n", "Max-Txn-Ops"),
     ],
 )

@@ -77,8 +77,6 @@ OF_ETCD = {
 }
 OF_OTHERS = {
     "nginx": _PAGE,
-    "haproxy": Response(status=403, body=b"<html><body><h1>403 Forbidden</h1>\n"),
-    "a login page": Response(status=302, headers={"location": "https://login.example/"}),
     "an API gateway": Response(status=401, headers=_JSON, body=b'{"message":"Unauthorized"}'),
     "Kubernetes": Response(
         status=403,
