@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from discovery.test_url_resolver import named
 
 from pytest_etcdtls.facts.discovery import labelled, member_ids
 from pytest_etcdtls.facts.member_list import MemberRecord
@@ -24,12 +25,6 @@ def record(number: int, name: str | None = None, host: str | None = None) -> Mem
 
 THREE = (record(1), record(2), record(3))
 TWINS = (record(1, host="localhost"), record(2, host="localhost"))
-
-
-def named(host: str, port: int = 2379, role: Role = Role.CLIENT) -> Listener:
-    return Listener(
-        role=role, scheme="https", host=host, port=port, member=host, label=f"{role}-{host}-{port}"
-    )
 
 
 def target(*listeners: Listener, **more: object) -> Target:

@@ -13,12 +13,12 @@ from typing import TypeVar
 import pytest
 import yaml
 from kubeadm.judging import found, judged
-from kubeadm.nodes import PKI, Node, changed
+from kubeadm.nodes import PKI, Node, changed, running
 from plugin.runs import Runner, run
 from starting import stop
 
 from process.containers import Container, as_root, await_age, container, target
-from process.rehearsing import assert_nothing_changes, rehearsed, unverified, wrong
+from process.rehearsing import assert_nothing_changes, process_of, rehearsed, unverified, wrong
 from pytest_etcdtls.declared.running import Process
 from pytest_etcdtls.errors import EtcdFailedError, UsageError
 from pytest_etcdtls.facts.access import AcceptedClient
@@ -271,15 +271,29 @@ def _foretold(process: Process, change: tuple[Path, bytes | None], restart: Call
 
 
 @pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("form", ["by_flags", "by_variables", "by_file"])
-def test_what_is_rehearsed_is_what_a_restart_does(
-    name: str, form: str, etcd_binary: Path, tmp_path: Path
-) -> None:
-    with container(tmp_path, etcd_binary, "127.0.0.47") as node:
+def test_what_is_rehearsed_is_what_a_restart_does(name: str, etcd_binary: Path, tmp_path: Path) -> None:
+    with running(tmp_path, etcd_binary, ["127.0.0.47"]) as cluster:
+        [node] = cluster.nodes
+
+        def process() -> Process:
+            return process_of(cluster._processes[node.name])
+
+        def restart() -> Process:
+            cluster.stop()
+            cluster.start()
+            return process()
+
+        _foretold(process(), CHANGES[name](node), restart)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("form", ["by_variables", "by_file"])
+def test_however_the_settings_are_given(name: str, form: str, newest_etcd: Path, tmp_path: Path) -> None:
+    with container(tmp_path, newest_etcd, "127.0.0.47") as node:
 
         def restart() -> Process:
             node.stop()
-            return node.start(by_variables=form == "by_variables", by_file=form == "by_file")
+            return node.start(**{form: True})
 
         _foretold(restart(), CHANGES[name](node.node), restart)
 

@@ -11,8 +11,6 @@ from given import Given
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.options import SECTIONS
-from pytest_etcdtls.pki.authority import specimen
-from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.settings import MAXIMUM_SIZE
 from pytest_etcdtls.settings.cluster_list import KEYS, ClusterList, Shard, read_list, read_shard
 
@@ -115,8 +113,6 @@ def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
     for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 4 MiB"), (b"\xff", "not text in UTF-8")):
         with pytest.raises(UsageError, match=said):
             read_list(Given(tmp_path, None, data), "-")
-    with pytest.raises(UsageError, match="does not exist"):
-        read_list(Given(tmp_path), "none.toml")
 
 
 def test_parts_divide_a_list_and_stay() -> None:
@@ -136,50 +132,8 @@ def test_a_part_is_named_or_of_an_indexed_job(text: str | None, index: str | Non
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("4/3", "no part 4"), ("x", "write K/N"), ("3", "JOB_COMPLETION_INDEX")],
+    [("x", "write K/N"), ("3", "JOB_COMPLETION_INDEX")],
 )
 def test_no_part(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read_shard(text, {})
-
-
-def _password_file(directory: Path, file: str, **options: str | bool) -> None:
-    user = f'user = "root"\npassword-file = "{file}"'
-    text = f'[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\n{user}\n'
-    (directory / "lists").mkdir(exist_ok=True)
-    (directory / "lists" / "inside").write_text("secret\n", encoding="utf-8")
-    (directory / "outside").write_text("secret\n", encoding="utf-8")
-    (directory / "lists" / "link").unlink(missing_ok=True)
-    (directory / "lists" / "link").symlink_to("../outside")
-    source = Given(directory, **options)
-    found = ClusterList("lists/clusters.toml", text, source, Shard())
-    found.settings(found.clusters[0])
-
-
-def test_a_list_names_password_files_only_in_its_own_directory(tmp_path: Path) -> None:
-    _password_file(tmp_path, "inside")
-    _password_file(tmp_path, "../lists/inside")
-    for file in ("../outside", str(tmp_path / "outside"), "link"):
-        with pytest.raises(UsageError, match="is outside the directory of the list"):
-            _password_file(tmp_path, file)
-        _password_file(tmp_path, file, etcd_clusters_trusted=True)
-
-
-def test_a_password_goes_to_servers_that_a_ca_of_the_same_list_verifies(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
-    (tmp_path / "ca.crt").write_bytes(encode_certificates([specimen()[1]]))
-    run = {"etcd_user": "root", "etcd_password_file": "password"}
-    for ours, theirs, withheld in (
-        ({}, "", False),
-        ({**run}, "", False),
-        ({**run, "etcd_cacert": "ca.crt"}, "", False),
-        ({**run}, "cacert", True),
-        ({"etcd_cacert": "ca.crt"}, "user password-file", True),
-        ({**run, "etcd_cacert": "ca.crt"}, "user password-file cacert", False),
-    ):
-        values = {"cacert": "ca.crt", "user": "root", "password-file": "password"}
-        lines = [f'{name} = "{values[name]}"' for name in theirs.split()]
-        text = "\n".join(["[[cluster]]", 'label = "a"', 'endpoints = "https://10.0.0.1:2379"', *lines])
-        found = ClusterList("clusters.toml", text, Given(tmp_path, **ours), Shard())
-        [live] = found.settings(found.clusters[0]).live
-        assert bool(live.password_withheld) is withheld, (ours, theirs)
